@@ -1,0 +1,51 @@
+"""The list of commands, and the one that was asked for."""
+
+import importlib
+import sys
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "pca": "the lab's task 4.1: principal component analysis",
+    "ppca": "the lab's task 4.2: probabilistic PCA",
+    "train": "any model x guide x objective x data",
+    "compare": "one model under several guides: table, paired differences, plots",
+    "evaluate": "bounds and errors of a saved run",
+    "refit": "the decoder of a saved run, frozen, under another guide",
+    "sample": "images drawn from a saved run at several temperatures",
+    "reconstruct": "reconstructions from a saved run, or completions of half-observed images",
+}
+
+USAGE = """usage: python -m experiments COMMAND [OPTIONS]     (or: ppl COMMAND [OPTIONS])
+
+One model, many guides. Commands:
+
+{commands}
+
+Start with
+  python -m experiments compare --data digits        PPCA under every guide (no download)
+  python -m experiments ppca --help                  what an experiment offers
+"""
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    lines = "\n".join(f"  {name:<12} {words}" for name, words in COMMANDS.items())
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE.format(commands=lines))
+        return
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(
+            f"error: command '{name}' is unknown; there are {', '.join(COMMANDS)}.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    module = importlib.import_module(f"experiments.{name.replace('-', '_')}")
+    from experiments.runs.cli import cli
+
+    cli(module.Config, module.main, rest)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""What does the guide buy? One model under several guides, on the same images, paired.
+
+With the decoder frozen, every guide approximates the same posterior and its gap is its own. With
+the decoder learned, the guide shapes the model too: a mean-field guide turns W until its posterior
+is diagonal, and the gap closes.
+
+    python -m experiments.compare --data digits
+    python -m experiments.compare --data mnist --rows 2000 --decoder frozen --dtype float64
+    python -m experiments.compare --guides exact,mean_field,amortized:encoder=linear:covariance=full
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+import tyro
+
+from experiments.data import Data
+from experiments.evaluation.comparison import Entry, Row, parse_guides, rotate_to_largest_gap
+from experiments.inference.frozen import announce_rows
+from experiments.inference.svi import SVI, adam
+from experiments.runs.checkpoint import build_model
+from experiments.runs.cli import cli
+from experiments.runs.comparison_report import save_comparison
+from experiments.runs.options import DataOptions, RunOptions
+from experiments.runs.run import Run
+from experiments.runs.training import at_maximum_likelihood, make_objective
+from guides import GUIDES, check_pair
+
+SIX_GUIDES = "exact,full_rank,mean_field,amortized,prior,point"
+
+
+@dataclass(frozen=True)
+class Config(DataOptions, RunOptions):
+    data: Literal[
+        "digits", "mnist", "fashion_mnist", "kmnist", "omniglot", "cifar10", "celeba64", "folder"
+    ] = "digits"
+    """Data set."""
+    model: str = "ppca"
+    """p(x, z). Its options are --model.OPTION, or --OPTION for short."""
+    guides: str = SIX_GUIDES
+    """Guides, separated by commas, their options after colons: amortized:covariance=full."""
+    decoder: Literal["frozen", "learned", "both"] = "both"
+    """p frozen at its maximum of the likelihood, learned with each guide, or one after the other."""
+    rotate: bool = True
+    """Turn the frozen W until all posterior precisions are equal: the diagonal gap is largest."""
+    seeds: int = 1
+    """Repetitions, from --seed on."""
+    epochs: int = 300
+    """Passes over the rows."""
+    batch_size: int = 500
+    """Rows per step."""
+    lr: float = 0.01
+    """Adam's learning rate for decoder and encoder."""
+    particles: int = 100
+    """Draws of q per image in the final figures."""
+    model_options: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=lambda: {"latent_dim": 10})
+    """Options of the model's constructor."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    entries = parse_guides(config.guides)
+    with Run("compare", config) as run:
+        train, _ = run.load_data()
+        train = train.fixed()
+        run.save_config()
+        decoders = ("frozen", "learned") if config.decoder == "both" else (config.decoder,)
+        rows: list[Row] = []
+        for decoder in decoders:
+            run.say(f"decoder {decoder}:")
+            for seed in range(config.seed, config.seed + config.seeds):
+                for entry in entries:
+                    if decoder == "learned" and entry.name == "point":
+                        run.say("point is left out: with a learned decoder it has no optimum.")
+                        continue
+                    rows.append(one(run, entry, decoder, seed, train))
+                    run.say(f"  {rows[-1].line()}")
+        return save_comparison(run, rows, train)
+
+
+def one(run: Run, entry: Entry, decoder: str, seed: int, train: Data) -> Row:
+    """Train one guide (and the decoder, unless it is frozen) and measure it on every row."""
+    config = run.config
+    torch.manual_seed(seed)
+    model: Any = build_model(config.model, train, config.model_options)
+    model.to(device=run.device, dtype=getattr(torch, config.dtype))
+    if decoder == "frozen":
+        model = at_maximum_likelihood(model, train)
+        if config.rotate and hasattr(model, "rotated"):
+            model = rotate_to_largest_gap(model)
+    check_pair(model, entry.name)
+    guide = GUIDES[entry.name](model, **entry.options).for_data(len(train))
+    announce_rows(guide, train, config.memory)
+    analytic = None if entry.name in ("prior", "point", "exact") else "elbo_analytic_kl"
+    svi = SVI(model, guide, adam(model, guide, config.lr), make_objective(entry.name, analytic))
+    return Row.measured(entry, decoder, seed, svi, train, config)
+
+
+if __name__ == "__main__":
+    cli(Config, main)

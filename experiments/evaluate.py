@@ -1,0 +1,53 @@
+"""How good is a saved run? Bounds on log p(x) and the squared error, on train or test images.
+
+With more particles the importance-weighted bound rises towards log p(x); its effective sample
+size says how much of it to believe.
+
+    python -m experiments.evaluate runs/ppca-... --particles 100
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from experiments.inference.svi import Pair
+from experiments.runs.checkpoint import open_run
+from experiments.runs.cli import cli
+from experiments.runs.metrics import measure, protocol, summary, table_line
+from experiments.runs.options import SavedRunOptions
+from experiments.runs.run import Run
+
+
+@dataclass(frozen=True)
+class Config(SavedRunOptions):
+    particles: int = 100
+    """Draws of q per image."""
+    split: Literal["both", "train", "test"] = "test"
+    """The images."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    with Run("evaluate", config) as run:
+        saved = open_run(config.run, config.data_root, run.device)
+        run.save_config(of=saved.config)
+        pair = saved.config["pair"]
+        metrics: dict[str, Any] = {
+            "model": pair["model"], "guide": pair["guide"], "objective": None,
+            "data": saved.test.name, "seed": config.seed, "epochs": 0,
+            "parameters": Pair(saved.model, saved.guide).number_of_parameters, "seconds": {},
+            "protocol": protocol(saved.test, saved.guide, config.particles),
+        }  # fmt: skip
+        for data in (saved.train, saved.test):
+            if config.split in ("both", data.split):
+                measured = measure(
+                    saved.model, saved.guide, data, config.seed, config.particles, config.memory
+                )
+                metrics[data.split] = summary(measured.values, saved.guide, config.particles)
+                metrics["protocol"] = protocol(data, saved.guide, config.particles)
+                run.say(table_line(data.split, metrics[data.split]))
+        rows = [{"split": name, **metrics[name]} for name in ("train", "test") if name in metrics]
+        words = f"{pair['model']} under {pair['guide']} of {config.run}, {config.particles} particles."
+        return run.finish(metrics, words, {"Figures [nats per data point]": rows})
+
+
+if __name__ == "__main__":
+    cli(Config, main)

@@ -1,0 +1,126 @@
+"""Guides side by side on the same images: one row each, and their paired differences."""
+
+import ast
+from typing import Any, NamedTuple, Self
+
+from torch import Tensor
+
+from experiments.data import Data
+from experiments.evaluation.bounds import mean_and_error
+from experiments.evaluation.oracle import diagonal_gap, rotate_to_largest_gap
+from experiments.inference.fit import fit
+from experiments.inference.svi import SVI
+from experiments.runs.errors import UsageError
+from experiments.runs.metrics import measure
+from guides import GUIDES
+from ppl_models.ppca import PPCA
+
+__all__ = ["Entry", "Row", "best", "paired", "parse_guides", "rotate_to_largest_gap"]
+
+
+class Entry(NamedTuple):
+    """A guide as it was asked for."""
+
+    label: str
+    name: str
+    options: dict[str, Any]
+
+
+def parse_guides(text: str) -> list[Entry]:
+    """Read ``a,b:option=value:option=value``.
+
+    Raises:
+        UsageError: At an unknown guide, a malformed option, or a guide named twice.
+    """
+    entries = []
+    for label in (part.strip() for part in text.split(",")):
+        name, *settings = label.split(":")
+        if name not in GUIDES:
+            raise UsageError(f"guide '{name}' is unknown; there are {', '.join(GUIDES)}.")
+        options = {}
+        for setting in settings:
+            option, equals, value = setting.partition("=")
+            if not equals:
+                raise UsageError(f"'{setting}' in --guides must be option=value.")
+            options[option.replace("-", "_")] = _literal(value)
+        entries.append(Entry(label, name, options))
+    if len({entry.label for entry in entries}) < len(entries):
+        raise UsageError(f"--guides {text} names a guide twice.")
+    return entries
+
+
+def _literal(value: str) -> Any:
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+
+
+def paired(a: Tensor, b: Tensor) -> tuple[float, float]:
+    """Mean difference a - b over the same images, and its standard error."""
+    return mean_and_error(a - b)
+
+
+class Row(NamedTuple):
+    """One guide's figures, and its values on every image."""
+
+    entry: Entry
+    decoder: str
+    seed: int
+    bound: Tensor
+    kind: str
+    evidence: Tensor | None
+    squared_error: float
+    seconds_per_epoch: float | None
+    oracle_gap: float | None
+
+    @classmethod
+    def measured(
+        cls, entry: Entry, decoder: str, seed: int, svi: SVI, data: Data, config: Any
+    ) -> Self:
+        """Train a pair on ``data`` and measure it there."""
+        seconds = [
+            progress.seconds
+            for progress in fit(svi, data, config.epochs, config.batch_size, seed=seed)
+        ]
+        model = svi.model
+        values = measure(model, svi.guide, data, seed, config.particles, config.memory).values
+        kind = {"point": "log_joint", "prior": f"iw_bound ({config.particles})"}.get(entry.name, "elbo")
+        return cls(
+            entry, decoder, seed,
+            values["iw_bound" if entry.name == "prior" else "elbo"], kind,
+            values.get("log_evidence"), mean_and_error(values["squared_error"])[0],
+            sum(seconds) / len(seconds) if seconds else None,
+            diagonal_gap(model).item() if isinstance(model, PPCA) else None,
+        )  # fmt: skip
+
+    def figures(self, reference: Tensor | None) -> dict[str, Any]:
+        """The row of the table; differences are paired with ``reference``, image by image."""
+        bound, bound_se = mean_and_error(self.bound)
+        figures: dict[str, Any] = {
+            "guide": self.entry.label, "decoder": self.decoder, "seed": self.seed,
+            "bound": self.kind, "value": bound, "value_se": bound_se,
+            "evidence": None, "gap": None, "gap_se": None, "oracle_gap": self.oracle_gap,
+            "minus_best": None, "minus_best_se": None,
+            "squared_error": self.squared_error, "seconds_per_epoch": self.seconds_per_epoch,
+        }  # fmt: skip
+        if self.evidence is not None:
+            figures["evidence"] = mean_and_error(self.evidence)[0]
+        if self.kind != "log_joint":
+            if self.evidence is not None:
+                figures["gap"], figures["gap_se"] = paired(self.evidence, self.bound)
+            if reference is not None:
+                figures["minus_best"], figures["minus_best_se"] = paired(self.bound, reference)
+        return figures
+
+    def line(self) -> str:
+        """The row in words."""
+        figures = self.figures(None)
+        gap = "" if figures["gap"] is None else f", gap {figures['gap']:.4f} ± {figures['gap_se']:.4f}"
+        return f"{self.entry.label}: {self.kind} {figures['value']:.4f} nats per data point{gap}"
+
+
+def best(rows: list[Row]) -> Tensor | None:
+    """The values of the guide with the highest bound, the one that others are paired with."""
+    bounds = [row.bound for row in rows if row.kind != "log_joint"]
+    return max(bounds, key=lambda bound: bound.mean().item()) if bounds else None

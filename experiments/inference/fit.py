@@ -1,0 +1,88 @@
+"""The training loop, written once."""
+
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+
+from experiments.data import Data, as_data
+from experiments.inference.optim import Schedule, cosine
+from experiments.inference.svi import SVI
+
+__all__ = ["Progress", "fit"]
+
+
+class Progress(NamedTuple):
+    """Where training stands after an epoch.
+
+    ``loss`` is the mean over the epoch [nats per data point], ``losses`` every step's,
+    ``seconds`` this epoch's wall time.
+    """
+
+    epoch: int
+    steps: int
+    loss: float
+    losses: list[float]
+    lr: float
+    seconds: float
+
+
+def fit(
+    svi: SVI,
+    data: Data | Any,
+    epochs: int = 20,
+    batch_size: int = 500,
+    schedule: Schedule | None = None,
+    seed: int = 0,
+    patience: int | None = None,
+    start: int = 0,
+) -> Iterator[Progress]:
+    """Train a pair, an epoch at a time.
+
+    Args:
+        svi: model, guide, optimiser and objective.
+        data: a data set, or an array ``[N, ...]``.
+        epochs: passes over the data.
+        batch_size: B; the last batch of an epoch may be smaller.
+        schedule: progress in [0, 1) to a factor on every learning rate; a cosine by default.
+        seed: fixes the order of the data, together with the epoch.
+        patience: stop when the epoch's loss has not improved for so many epochs.
+        start: epochs already done, when a run is resumed.
+
+    Yields:
+        ``Progress`` after each epoch. Nothing is yielded if the pair has nothing to train.
+
+    Raises:
+        ValueError: If ``epochs`` or ``batch_size`` is below 1.
+    """
+    if epochs < 1 or batch_size < 1:
+        raise ValueError(f"epochs={epochs} and batch_size={batch_size} must be at least 1.")
+    if not svi.trains:
+        return
+    rows = as_data(data).like(svi.model)
+    schedule = schedule or cosine()
+    rates = [(group, group.setdefault("initial_lr", group["lr"]))
+             for optimizer in svi.optimizers for group in optimizer.param_groups]
+    per_epoch = -(-len(rows) // batch_size)
+    best, best_epoch = float("inf"), start
+    for epoch in range(start, epochs):
+        began, losses = time.perf_counter(), []
+        for step, batch in enumerate(rows.minibatches(batch_size, seed, epoch)):
+            factor = schedule((epoch + step / per_epoch) / epochs)
+            for group, rate in rates:
+                group["lr"] = rate * factor
+            # The first step is validated; the rest run without Pyro's checks of every site.
+            with pyro.validation_enabled(pyro.infer.util.is_validation_enabled() and epoch + step == 0):
+                losses.append(svi.step(batch))
+        values = torch.stack(losses).tolist()
+        loss = sum(values) / len(values)
+        yield Progress(
+            epoch + 1, (epoch + 1) * per_epoch, loss, values, rates[0][0]["lr"],
+            time.perf_counter() - began,
+        )
+        if loss < best:
+            best, best_epoch = loss, epoch
+        elif patience is not None and epoch - best_epoch >= patience:
+            return

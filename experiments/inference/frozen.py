@@ -1,0 +1,92 @@
+"""Hold a module fixed for a while, and fit the rows of a per-datum guide meanwhile."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from experiments.data import Data
+from experiments.runs.errors import UsageError
+from experiments.inference.objectives import AnalyticKL, LogJoint
+from experiments.inference.optim import cosine
+from experiments.inference.svi import SVI
+from guides import Guide
+from guides.local import PerDatumGuide
+from guides.point import Point
+
+__all__ = ["announce_rows", "fit_rows", "frozen", "held_out"]
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Inside, the module is in evaluation mode and none of its parameters is trainable."""
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    training = module.training
+    module.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+        module.train(training)
+
+
+@torch.enable_grad()
+def fit_rows(model: nn.Module, guide: PerDatumGuide, data: Data, chunk: int = 2000) -> None:
+    """Fit every row of a per-datum guide, the model frozen.
+
+    The stopping rule is ``guide.local_steps`` steps of row-wise Adam on all rows of a chunk,
+    with a cosine from ``guide.local_lr`` to zero, on the ELBO with analytic KL (on the log joint
+    for a point guide).
+
+    Args:
+        model: p, left as it is.
+        guide: q, with ``len(data)`` rows.
+        data: fixed pixels; dynamic ones have no fixed target.
+        chunk: rows fitted at a time.
+    """
+    factor = cosine()
+    with frozen(model):
+        svi = SVI(model, guide, loss=LogJoint() if isinstance(guide, Point) else AnalyticKL())
+        assert svi.local_optim is not None
+        for batch in data.batches(chunk):
+            for step in range(guide.local_steps):
+                for group in svi.local_optim.param_groups:
+                    group["lr"] = guide.local_lr * factor(step / guide.local_steps)
+                svi.step(batch)
+
+
+def held_out(model: nn.Module, guide: Guide, data: Data) -> Guide:
+    """The guide for another data set: itself, or a sibling whose rows were fitted to it."""
+    sibling = guide.for_data(len(data))
+    if isinstance(sibling, PerDatumGuide):
+        sibling.like_model()
+        fit_rows(model, sibling, data)
+    return sibling
+
+
+def announce_rows(guide: Guide, data: Data, memory: float) -> str | None:
+    """Say how large a per-datum guide's table is.
+
+    Args:
+        guide: any guide.
+        data: what it will be trained on.
+        memory: GiB that parameters, gradients and moments may take.
+
+    Raises:
+        UsageError: If they need more, or if the data are binarised anew at every visit.
+    """
+    if not isinstance(guide, PerDatumGuide):
+        return None
+    if data.binarize == "dynamic":
+        raise UsageError(
+            "a guide with a row per datum has no fixed target under --binarize dynamic; "
+            "use --binarize static."
+        )
+    numbers = sum(p.numel() for p in guide.parameters())
+    gib = 4 * numbers * next(guide.parameters()).element_size() / 2**30
+    line = f"{len(data)} rows, {numbers} numbers, {gib:.3g} GiB with their optimiser"
+    if gib > memory:
+        raise UsageError(f"the guide's table needs {line}: more than --memory {memory} GiB.")
+    return f"table of the guide: {line}"

@@ -1,0 +1,101 @@
+"""Effect handlers that change what a program means without changing the program."""
+
+import pyro.distributions as dist
+import torch
+from pyro.poutine import runtime
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+__all__ = ["Mean", "ObservePixels", "Temperature", "TemperKL", "refuse_temperature"]
+
+
+def _is_latent(msg: Message) -> bool:
+    return not (msg["is_observed"] or site_is_subsample(msg) or msg["name"] == "x")
+
+
+class TemperKL(Messenger):
+    """Scale the log-densities of all latents by beta: E log p(x|z) + beta (ELBO - E log p(x|z)).
+
+    Args:
+        beta: a number or a scalar tensor, 0 allowed; may be set anew between steps.
+    """
+
+    def __init__(self, beta: float | Tensor = 1.0) -> None:
+        super().__init__()
+        self.beta = beta
+
+    def _pyro_sample(self, msg: Message) -> None:
+        if _is_latent(msg):
+            msg["scale"] = msg["scale"] * self.beta
+
+
+class Temperature(Messenger):
+    """Draw every latent from its prior with the standard deviation multiplied by t.
+
+    It acts on prior sites that are neither observed nor replayed; densities stay those of the
+    plain prior. An objective refuses to run inside it.
+
+    Args:
+        t: the temperature, above 0.
+
+    Raises:
+        ValueError: If ``t`` is not positive; at a site whose prior is not Gaussian.
+    """
+
+    def __init__(self, t: float) -> None:
+        super().__init__()
+        if not t > 0:
+            raise ValueError(f"temperature={t} must be above 0.")
+        self.t = t
+
+    def _pyro_sample(self, msg: Message) -> None:
+        if self.t == 1 or not _is_latent(msg) or msg["value"] is not None:
+            return
+        prior = msg["fn"]
+        base = prior.base_dist if isinstance(prior, dist.Independent) else prior
+        if not isinstance(base, dist.Normal):
+            raise ValueError(f"temperature needs a Gaussian prior; '{msg['name']}' is {prior}.")
+        # The value, not the distribution, is replaced: an outer replay still has its way.
+        msg["value"] = base.mean + self.t * (prior.rsample() - base.mean)
+        msg["done"] = True
+
+
+def refuse_temperature() -> None:
+    """Raise if a temperature is active: it would bend the draws of q, not those of p."""
+    if any(isinstance(handler, Temperature) for handler in runtime._PYRO_STACK):
+        raise ValueError("Temperature is for drawing from a model, not for an objective.")
+
+
+class Mean(Messenger):
+    """Give every latent the mean of its distribution instead of a draw."""
+
+    def _pyro_sample(self, msg: Message) -> None:
+        if _is_latent(msg) and msg["value"] is None:
+            msg["value"], msg["done"] = msg["fn"].mean, True
+
+
+class ObservePixels(Messenger):
+    """Condition on some pixels only: the others drop out of log p(x | z).
+
+    Args:
+        mask: true where a pixel is observed, the shape of one observation.
+
+    Raises:
+        ValueError: At a likelihood whose pixels are not independent given z.
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__()
+        self.mask = mask
+
+    def _pyro_sample(self, msg: Message) -> None:
+        if msg["name"] != "x":
+            return
+        likelihood = msg["fn"]
+        if not isinstance(likelihood, dist.Independent):
+            raise ValueError(f"pixels are not independent given z under {likelihood}.")
+        mask = torch.as_tensor(self.mask, device=likelihood.mean.device)
+        event_dim = likelihood.reinterpreted_batch_ndims
+        msg["fn"] = likelihood.base_dist.mask(mask).to_event(event_dim)

@@ -1,0 +1,86 @@
+"""How much of a digit survives in two numbers?
+
+The lab's task 4.1: principal component analysis by an eigen-decomposition in float64, encodings,
+reconstructions, and the squared error as components are added.
+
+    python -m experiments.pca --data mnist --latent-dim 2
+    python -m experiments.pca --data digits --latent-dim 10
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+
+from experiments.data import Data
+from experiments.runs import plots
+from experiments.runs.checkpoint import save_weights
+from experiments.runs.cli import cli
+from experiments.runs.metrics import protocol
+from experiments.runs.options import DataOptions, RunOptions
+from experiments.runs.pictures import as_images
+from experiments.runs.run import Run
+from ppl_models import PCA
+
+
+@dataclass(frozen=True)
+class Config(DataOptions, RunOptions):
+    latent_dim: int = 2
+    """M, the number of components."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    with Run("pca", config) as run:
+        splits = run.load_data()
+        train, test = (data.fixed().observations().flatten(1) for data in splits)
+        pca = PCA(train, config.latent_dim)
+        run.save_config(model_options={"latent_dim": config.latent_dim})
+        save_weights(run.path, pca)
+        metrics: dict[str, Any] = {
+            "model": "pca", "guide": None, "objective": None, "data": config.data,
+            "seed": config.seed, "epochs": 0,
+            "parameters": pca.mean.numel() + pca.components.numel(), "seconds": {},
+            "protocol": protocol(splits[1], pca, 1) | {"estimator": "exact"},
+        }  # fmt: skip
+        for split, x in (("train", train), ("test", test)):
+            errors = pca.squared_error(x).double()
+            metrics[split] = {"squared_error": errors.mean().item()}
+            run.say(f"{split:<5} squared error {metrics[split]['squared_error']:.5f}")
+        pictures(run, pca, splits, train, test)
+        words = f"PCA with {config.latent_dim} components of {config.data}."
+        rows = [{"split": name, **metrics[name]} for name in ("train", "test")]
+        return run.finish(metrics, words, {"Squared error per image": rows})
+
+
+def pictures(
+    run: Run, pca: PCA, splits: tuple[Data, Data], train: torch.Tensor, test: torch.Tensor
+) -> None:
+    """Encodings, reconstructions, components, and the error against their number."""
+    z_train, directions = plots.two_directions(pca.encode(train))
+    z_test, _ = plots.two_directions(pca.encode(test), directions)
+    labels = (splits[0].labels, splits[1].labels)
+    run.figure("encodings", plots.encodings(z_train, z_test, labels, "PCA encodings"))
+    run.figure("squared_error", error_curve(pca, test))
+    if len(splits[1].image_shape) == 3:
+        digits = None if labels[1] is None else [str(int(label)) for label in labels[1][:10]]
+        shown = pca.decode(pca.encode(test[:10]))
+        rows = {"x": as_images(test[:10], splits[1]), "PCA": as_images(shown, splits[1])}
+        run.figure("reconstructions", plots.images_in_rows(rows, digits))
+        run.figure("components", plots.columns(pca.components, pca.mean, splits[1].image_shape))
+
+
+def error_curve(pca: PCA, x: torch.Tensor) -> Figure:
+    """The squared error of ``x`` against the number of components, up to M."""
+    centred = x - pca.mean
+    explained = pca.encode(x).square().mean(0).cumsum(0)
+    errors = (centred.square().sum(1).mean() - explained).cpu()
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(range(1, len(errors) + 1), errors, "o-", ms=3)
+    axis.set(xlabel="components M", ylabel="squared error per test image")
+    return figure
+
+
+if __name__ == "__main__":
+    cli(Config, main)

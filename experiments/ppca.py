@@ -1,0 +1,64 @@
+"""What does PCA become when it is a probability model?
+
+The lab's task 4.2: probabilistic PCA by stochastic gradient steps. Under the guide ``exact`` the
+ELBO is the log evidence itself; any other guide pays its gap.
+
+    python -m experiments.ppca --data mnist --latent-dim 2 --guide exact
+    python -m experiments.ppca --data digits --latent-dim 10 --guide amortized --guide.encoder linear
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from experiments.data import Data
+from experiments.inference.svi import SVI, adam
+from experiments.runs.cli import cli
+from experiments.runs.options import TrainOptions
+from experiments.runs.run import Run
+from experiments.runs.training import conclude, make_objective, prepare, recipe, start
+from guides import GUIDES, check_pair
+from ppl_models import PPCA
+
+
+@dataclass(frozen=True)
+class Config(TrainOptions):
+    latent_dim: int = 2
+    """M, the dimension of the latent space."""
+    guide: str = "exact"
+    """q(z | x): prior, point, exact, mean_field, full_rank or amortized. Its own options are
+    --guide.OPTION."""
+    method: Literal["svi", "closed_form", "em"] = "svi"
+    """Gradient steps, the closed-form maximum of the likelihood, or --epochs steps of EM."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    with Run("ppca", config) as run:
+        train, test = run.load_data()
+        model = prepare(run, PPCA(train.data_dim, config.latent_dim), train)
+        model = without_gradients(model, train, config)
+        check_pair(model, config.guide)
+        guide = GUIDES[config.guide](model, **config.guide_options).for_data(len(train))
+        objective = make_objective(config.guide, config.objective, config.particles)
+        svi = SVI(model, guide, adam(model, guide, config.lr), objective)
+        built = recipe("ppca", {"latent_dim": config.latent_dim}, config.guide, config.guide_options)
+        start(run, svi, train, built)
+        for _ in run.fit(svi, train):
+            pass
+        return conclude(run, svi, train, test, built)
+
+
+def without_gradients(model: PPCA, train: Data, config: Config) -> PPCA:
+    """The model as it is, or fitted by one of the methods that need no gradient."""
+    if config.method == "svi":
+        return model
+    x = train.fixed().like(model).observations()
+    if config.method == "em":
+        for _ in range(config.epochs):
+            model.em_step(x)
+    else:
+        model = PPCA.maximum_likelihood(x.double(), config.latent_dim).to(x)
+    return model.requires_grad_(False)
+
+
+if __name__ == "__main__":
+    cli(Config, main)

@@ -1,0 +1,48 @@
+"""What would another guide have seen? The decoder of a saved run, frozen, under a new guide.
+
+    python -m experiments.refit runs/ppca-... --guide mean_field --epochs 200
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from experiments.inference.svi import SVI, adam
+from experiments.runs.checkpoint import open_run
+from experiments.runs.cli import cli
+from experiments.runs.options import FitOptions, RunOptions
+from experiments.runs.run import Run
+from experiments.runs.training import conclude, make_objective, recipe, start
+from guides import GUIDES, check_pair
+
+
+@dataclass(frozen=True)
+class Config(FitOptions, RunOptions):
+    run: tyro.conf.Positional[Path] = Path()
+    """Directory of a trained run."""
+    data_root: Path | None = None
+    """Where the data lie; by default $PPL_DATA, else ./data."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    with Run("refit", config) as run:
+        saved = open_run(config.run, config.data_root, run.device)
+        model = saved.model.requires_grad_(False)
+        check_pair(model, config.guide)
+        guide = GUIDES[config.guide](model, **config.guide_options).for_data(len(saved.train))
+        objective = make_objective(config.guide, config.objective, config.particles)
+        svi = SVI(model, guide, adam(model, guide, config.lr), objective)
+        of = saved.config["pair"]
+        built = recipe(of["model"], of["model_options"], config.guide, config.guide_options)
+        # The data options of the first run make this one readable by itself.
+        run.options = saved.config["options"] | run.options | {"dtype": saved.config["options"]["dtype"]}
+        start(run, svi, saved.train, built)
+        for _ in run.fit(svi, saved.train):
+            pass
+        return conclude(run, svi, saved.train, saved.test, built)
+
+
+if __name__ == "__main__":
+    cli(Config, main)

@@ -1,0 +1,120 @@
+"""A run's weights and state on disk, and a pair rebuilt from them."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from experiments.data import Data, load
+from experiments.inference.svi import SVI, Pair
+from experiments.runs.cli import import_model
+from experiments.runs.errors import UsageError
+from experiments.runs.files import read_json, write
+from guides import GUIDES
+
+__all__ = ["FORMAT", "SavedRun", "build_model", "open_run", "restore", "save_state", "save_weights"]
+
+FORMAT = 1
+"""Of run directories; one of another format is refused."""
+
+WEIGHTS, STATE = "checkpoint/weights.safetensors", "checkpoint/state.pt"
+
+
+def save_weights(directory: Path, module: nn.Module) -> None:
+    tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+    write(directory / WEIGHTS, lambda path: save_file(tensors, path))
+
+
+def save_state(directory: Path, svi: SVI, epoch: int, losses: list[float]) -> None:
+    """What a resumed run needs besides the weights: optimisers, random state, position."""
+    state = {
+        "svi": svi.state_dict(),
+        "rng": torch.get_rng_state(),
+        "epoch": epoch,
+        "losses": torch.tensor(losses, dtype=torch.float64),
+    }
+    write(directory / STATE, lambda path: torch.save(state, path))
+
+
+def _load_weights(directory: Path, module: nn.Module) -> None:
+    try:
+        module.load_state_dict(load_file(directory / WEIGHTS))
+    except FileNotFoundError:
+        raise UsageError(f"{directory} has no checkpoint to continue from.") from None
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise UsageError(f"{directory / WEIGHTS} does not fit this run: {error}") from error
+
+
+def restore(directory: Path, pair: Pair, svi: SVI) -> tuple[int, list[float]]:
+    """Put a pair, its optimisers and the random state back; the epochs done and their losses.
+
+    Raises:
+        UsageError: If the checkpoint is missing or damaged.
+    """
+    _load_weights(directory, pair)
+    try:
+        state = torch.load(directory / STATE, weights_only=True)
+        svi.load_state_dict(state["svi"])
+        torch.set_rng_state(state["rng"])
+        return state["epoch"], state["losses"].tolist()
+    except FileNotFoundError:
+        raise UsageError(f"{directory} has no checkpoint to continue from.") from None
+    except Exception as error:  # torch.load raises whatever the damaged bytes lead to
+        raise UsageError(f"{directory / STATE} is damaged ({error}).") from error
+
+
+class SavedRun(NamedTuple):
+    """A finished run, read back."""
+
+    directory: Path
+    config: dict[str, Any]
+    model: nn.Module
+    guide: nn.Module
+    train: Data
+    test: Data
+
+
+def build_model(name: str, data: Data, options: dict[str, Any]) -> nn.Module:
+    """A model by name, its data dimensions taken from the data."""
+    model_class = import_model(name)
+    shape: dict[str, Any] = {}
+    accepted = model_class.__init__.__code__.co_varnames  # type: ignore[misc]
+    if "data_dim" in accepted:
+        shape["data_dim"] = data.data_dim
+    if "data_shape" in accepted:
+        shape["data_shape"] = tuple(data.image_shape)
+    return model_class(**shape, **options)
+
+
+def open_run(directory: Path, data_root: Path | None, device: torch.device) -> SavedRun:
+    """Rebuild the pair of a run and load its weights and data.
+
+    Raises:
+        UsageError: If the directory is no run, of another format, has no guide or no checkpoint.
+    """
+    config = read_json(directory / "config.json")
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        found = config.get("format") if isinstance(config, dict) else None
+        raise UsageError(f"{directory} is a run of format {found}; this version reads {FORMAT}.")
+    if "pair" not in config:
+        raise UsageError(f"{directory} ({config.get('command')}) holds no model and guide.")
+    options, recipe = config["options"], config["pair"]
+    train, test = load(
+        options["data"], data_root or _path(options["data_root"]), options["pad"],
+        options["binarize"], options["binarize_seed"], options["rows"],
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]), pyro.poutine.block():
+        model = build_model(recipe["model"], train, recipe["model_options"])
+        model.to(device=device, dtype=getattr(torch, options["dtype"]))
+        guide = GUIDES[recipe["guide"]](model, **recipe["guide_options"]).for_data(len(train))
+    _load_weights(directory, Pair(model, guide))
+    model.eval(), guide.eval()
+    return SavedRun(directory, config, model, guide, train.like(model), test.like(model))
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None

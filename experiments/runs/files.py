@@ -1,0 +1,66 @@
+"""Files that are either the old or the new, never half of either."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from experiments.runs.errors import UsageError
+
+__all__ = ["new_directory", "read_json", "write", "write_json"]
+
+
+def write(path: Path, save: Callable[[Path], Any]) -> Path:
+    """Have ``save`` fill a temporary file beside ``path``, sync it, and rename it to ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=path.suffix, prefix=".")
+    temporary = Path(name)
+    try:
+        os.close(descriptor)
+        save(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def write_json(path: Path, content: Any) -> Path:
+    return write(path, lambda file: file.write_text(json.dumps(content, indent=2) + "\n"))
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run.
+
+    Raises:
+        UsageError: If it is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UsageError(f"{path.parent} is not a run: it has no {path.name}.") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read ({error}).") from error
+
+
+def new_directory(path: Path) -> Path:
+    """Make the directory of a new run.
+
+    Raises:
+        UsageError: If it holds something already or cannot be written.
+    """
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError(
+                f"--out {path} holds something already; name a new directory (or --resume a run)."
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        write(path / ".writable", lambda file: file.write_text(""))
+        (path / ".writable").unlink()
+    except OSError as error:
+        raise UsageError(f"--out {path} cannot be written ({error.strerror}).") from error
+    return path

@@ -1,0 +1,101 @@
+"""Final figures of a run, each split with the protocol it was measured under."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from experiments.data import Data
+from experiments.evaluation.bounds import mean_and_error, per_image
+from experiments.inference.frozen import held_out
+from guides import Guide
+from guides.exact import Exact
+from guides.local import PerDatumGuide
+from guides.point import Point
+from guides.prior import Prior
+
+__all__ = ["Measured", "measure", "protocol", "summary", "table_line"]
+
+
+class Measured(NamedTuple):
+    """Values of every image, and the guide that gave them (fitted anew if per-datum)."""
+
+    values: dict[str, Tensor]
+    guide: Guide
+
+
+def default_particles(guide: nn.Module) -> int:
+    """Draws per image of a final evaluation: one, and 100 where the guide ignores x."""
+    return 100 if isinstance(guide, Prior) else 1
+
+
+def measure(
+    model: nn.Module, guide: Guide, data: Data, seed: int = 0, particles: int | None = None,
+    memory: float = 1.0,
+) -> Measured:  # fmt: skip
+    """What is measured on every image; held-out rows of a per-datum guide are fitted first.
+
+    The random state is forked and seeded, so that a run and a later look at it agree.
+    """
+    fixed = data.fixed().like(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fitted = held_out(model, guide, fixed) if fixed.split != "train" else guide
+        training = model.training, fitted.training
+        model.eval(), fitted.eval()
+        values = per_image(
+            model, fitted, fixed, particles or default_particles(guide), memory
+        )
+        model.train(training[0]), fitted.train(training[1])
+    return Measured(values, fitted)
+
+
+def summary(values: dict[str, Tensor], guide: nn.Module, particles: int | None) -> dict[str, Any]:
+    """Means over images; bounds with their standard errors [nats per data point]."""
+    particles = particles or default_particles(guide)
+    elbo, elbo_se = mean_and_error(values["elbo"])
+    evidence = values.get("log_evidence")
+    squared, squared_se = mean_and_error(values["squared_error"])
+    figures: dict[str, Any] = {
+        "elbo": elbo, "elbo_se": elbo_se,
+        "log_evidence": None if evidence is None else mean_and_error(evidence)[0],
+        "log_evidence_se": None,
+        "iw_bound": None, "iw_bound_se": None, "iw_particles": None,
+        "squared_error": squared, "squared_error_se": squared_se,
+    }  # fmt: skip
+    if isinstance(guide, Point):
+        figures |= {"elbo": None, "elbo_se": None, "log_joint": elbo, "log_joint_se": elbo_se}
+    elif particles > 1:
+        bound, bound_se = mean_and_error(values["iw_bound"])
+        size, _ = mean_and_error(values["effective_sample_size"])
+        figures |= {"iw_bound": bound, "iw_bound_se": bound_se, "iw_particles": particles,
+                    "effective_sample_size": size}  # fmt: skip
+    return figures
+
+
+def protocol(data: Data, guide: nn.Module, particles: int | None) -> dict[str, Any]:
+    """Everything two figures must share before they may stand side by side."""
+    local = guide.local_steps if isinstance(guide, PerDatumGuide) else None
+    return {
+        "data": data.name,
+        "split": data.split,
+        "n": len(data),
+        "pixels": "grey" if data.binarize == "none" else "binary",
+        "binarize": data.binarize,
+        "binarize_seed": data.binarize_seed,
+        "data_sha256": data.sha256,
+        "estimator": "exact" if isinstance(guide, Exact) else "monte_carlo",
+        "particles": particles or default_particles(guide),
+        "local_steps": local,
+    }
+
+
+def table_line(split: str, figures: dict[str, Any]) -> str:
+    """One split's figures, with their units, for the terminal."""
+    parts = []
+    for name in ("log_joint", "elbo", "iw_bound", "log_evidence"):
+        value, error = figures.get(name), figures.get(f"{name}_se")
+        if value is not None:
+            parts.append(f"{name} {value:.4f}" + (f" ± {error:.4f}" if error is not None else ""))
+    parts.append(f"squared error {figures['squared_error']:.4f}")
+    return f"{split:<5} " + ", ".join(parts) + "  [nats per data point]"

@@ -1,0 +1,123 @@
+"""Options that commands share, as frozen dataclasses. Nothing here imports torch."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from experiments.runs.errors import UsageError
+
+__all__ = ["DataOptions", "FitOptions", "RunOptions", "SavedRunOptions", "TrainOptions", "check"]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    data: Literal[
+        "digits", "mnist", "fashion_mnist", "kmnist", "omniglot", "cifar10", "celeba64", "folder"
+    ] = "mnist"
+    """Data set. digits ships with scikit-learn; folder is a directory of images; the others are
+    downloaded once."""
+    data_root: Path | None = None
+    """Where the files lie; by default $PPL_DATA, else ./data."""
+    rows: int | None = None
+    """Train on the first so many rows only."""
+    pad: int = 0
+    """Zero-pad images to this side (digits to 32, say)."""
+    binarize: Literal["none", "dynamic", "static"] = "none"
+    """Bernoulli pixels: drawn anew at every visit, or once."""
+    binarize_seed: int = 0
+    """Seed of static draws; recorded in the protocol."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    seed: int = 0
+    """Fixes initial parameters, order of the data and noise."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Of parameters and observations."""
+    memory: float = 2.0
+    """GiB for per-datum tables and for intermediate values of an evaluation."""
+    out: Path | None = None
+    """Run directory; by default runs/<command>-<time>."""
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    guide: str = "amortized"
+    """q(z | x): prior, point, exact, mean_field, full_rank or amortized. Its own options are
+    --guide.OPTION."""
+    objective: str | None = None
+    """elbo, elbo_analytic_kl, iwae or log_joint; by default what fits the guide."""
+    particles: int | None = None
+    """Monte-Carlo draws per datum; by default 1, and 5 for iwae."""
+    epochs: int = 20
+    """Passes over the data."""
+    batch_size: int = 500
+    """Rows per step."""
+    lr: float = 0.01
+    """Adam's learning rate."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """What the learning rate follows after its warm-up."""
+    warmup: float = 0.0
+    """Fraction of training in which the learning rate rises from zero."""
+    patience: int | None = None
+    """Stop when the loss has not improved for so many epochs; off by default."""
+    resume: bool = False
+    """Continue the run in --out from its last checkpoint."""
+    guide_options: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
+    """Options of the guide's constructor."""
+
+
+@dataclass(frozen=True)
+class TrainOptions(FitOptions, DataOptions, RunOptions):
+    decoder: Literal["learned", "frozen"] | None = None
+    """Whether p is learned, or frozen at its closed-form maximum of the likelihood; by default
+    frozen for the guide point, learned for the others."""
+
+
+@dataclass(frozen=True)
+class SavedRunOptions:
+    run: tyro.conf.Positional[Path]
+    """Directory of a trained run."""
+    data_root: Path | None = None
+    """Where the data lie; by default $PPL_DATA, else ./data."""
+    seed: int = 0
+    """Seed of the draws."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto takes a GPU if there is one."""
+    memory: float = 2.0
+    """GiB for intermediate values."""
+    out: Path | None = None
+    """Where the results go; by default runs/<command>-<time>."""
+
+
+AT_LEAST_ONE = (
+    "rows", "epochs", "batch_size", "particles", "patience", "latent_dim", "seeds", "count",
+    "steps", "images",
+)  # fmt: skip
+ABOVE_ZERO = ("lr", "memory")
+NOT_NEGATIVE = ("pad", "seed", "binarize_seed")
+
+
+def check(config: Any) -> None:
+    """Refuse numbers that no command can use.
+
+    Raises:
+        UsageError: With the option, the value and what would be right.
+    """
+    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    for names, fits, words in (
+        (AT_LEAST_ONE, lambda value: value >= 1, "at least 1"),
+        (ABOVE_ZERO, lambda value: 0 < value < float("inf"), "above 0"),
+        (NOT_NEGATIVE, lambda value: value >= 0, "0 or more"),
+    ):
+        for name in names:
+            value = values.get(name)
+            if value is not None and not fits(value):
+                raise UsageError(f"--{name.replace('_', '-')} must be {words}, got {value}.")
+    if not 0 <= values.get("warmup", 0) < 1:
+        raise UsageError(f"--warmup must lie in [0, 1), got {values['warmup']}.")

@@ -1,0 +1,65 @@
+"""The lab's pictures of a trained pair."""
+
+import torch
+from torch import Tensor, nn
+
+from experiments.data import Data
+from experiments.evaluation.bounds import encode, reconstruct
+from experiments.evaluation.samples import prior_means
+from experiments.runs import plots
+from experiments.runs.run import Run
+from guides import Guide
+from ppl_models.ppca import PPCA
+
+__all__ = ["TEMPERATURES", "as_images", "lab_pictures"]
+
+TEMPERATURES = (0.25, 0.5, 0.75, 1.0, 1.5)
+
+
+def as_images(x: Tensor, data: Data) -> Tensor:
+    """Observations as ``[n, C, H, W]``."""
+    return x.reshape(-1, *data.image_shape)
+
+
+def _encodings(model: nn.Module, guide: Guide, data: Data, count: int) -> Tensor:
+    rows = next(iter(data.batches(count)))
+    return next(iter(encode(guide, rows, model).values())).flatten(1)
+
+
+def lab_pictures(
+    run: Run, model: nn.Module, guides: tuple[Guide, Guide], train: Data, test: Data, loss: str
+) -> None:
+    """Loss, encodings, reconstructions, samples at temperatures, and the columns of W.
+
+    Args:
+        run: where they go.
+        model: p.
+        guides: q for the train and for the test split.
+        train: fixed train data, as the model takes them.
+        test: fixed test data, likewise.
+        loss: the objective's name.
+    """
+    if run.losses:
+        per_epoch = -(-len(train) // run.config.batch_size)
+        run.figure("loss", plots.loss_curve(run.losses, per_epoch, loss))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        parts = zip(guides, (train, test), strict=True)
+        z_train, z_test = (_encodings(model, guide, data, 10000) for guide, data in parts)
+        first = next(iter(test.batches(10)))
+        shown = reconstruct(model, guides[1], first)
+    z_train, directions = plots.two_directions(z_train)
+    z_test, _ = plots.two_directions(z_test, directions)
+    names = "means of q(z | x)" + ("" if directions.shape[0] <= 2 else ", two leading directions")
+    labels = (train.labels, test.labels)
+    run.figure("encodings", plots.encodings(z_train, z_test, labels, names))
+    if len(test.image_shape) != 3:
+        return
+    assert first.x is not None
+    digits = None if test.labels is None else [str(int(label)) for label in test.labels[:10]]
+    rows = {"x": as_images(first.x, test), "E[x | z]": as_images(shown, test)}
+    run.figure("reconstructions", plots.images_in_rows(rows, digits))
+    drawn = {f"T = {t:g}": as_images(prior_means(model, 25, t), test) for t in TEMPERATURES}
+    run.figure("samples", plots.grids(drawn))
+    if isinstance(model, PPCA):
+        run.figure("columns_of_W", plots.columns(model.W.detach(), model.mu.detach(), test.image_shape))

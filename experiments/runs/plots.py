@@ -1,0 +1,130 @@
+"""Pictures: each function takes numbers and returns a figure."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+__all__ = ["bars", "columns", "encodings", "images_in_rows", "loss_curve", "two_directions"]
+
+
+def two_directions(z: Tensor, directions: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Encodings ``[N, 2]`` as they are, or along the two leading directions of ``[N, M]``.
+
+    Returns them with the directions ``[M, 2]``, so that another set can be shown in the same.
+    """
+    if directions is None:
+        if z.shape[1] <= 2:
+            directions = torch.eye(z.shape[1], 2, dtype=z.dtype, device=z.device)
+        else:
+            _, vectors = torch.linalg.eigh(torch.cov(z.mT))
+            directions = vectors[:, [-1, -2]]
+    return z @ directions, directions
+
+
+def encodings(train: Tensor, test: Tensor, labels: Sequence[Tensor | None], title: str) -> Figure:
+    """Train and test encodings ``[N, 2]`` side by side, coloured by class, one colour bar."""
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axis, z, label, name in zip(axes, (train, test), labels, ("train", "test"), strict=True):
+        points = z[:10000].double().cpu().numpy()
+        colours = None if label is None else label[:10000].cpu().numpy()
+        drawn = axis.scatter(
+            points[:, 0], points[:, 1], s=4, c=colours, cmap="tab10", vmin=-0.5, vmax=9.5,
+            rasterized=True,
+        ) if colours is not None else axis.scatter(points[:, 0], points[:, 1], s=4)  # fmt: skip
+        axis.set(title=name, xlabel="$z_1$", aspect="equal")
+    axes[0].set_ylabel("$z_2$")
+    if labels[0] is not None:
+        figure.colorbar(drawn, ax=axes, ticks=range(10), label="class")
+    figure.suptitle(title)
+    return figure
+
+
+def _show(axis: Axes, image: Tensor, limits: tuple[float, float] | None = (0.0, 1.0)) -> None:
+    picture = image.detach().double().cpu()
+    if limits is None:  # signed, zero in the middle
+        bound = max(float(picture.abs().max()), 1e-12)
+        axis.imshow(picture[0], cmap="RdBu_r", vmin=-bound, vmax=bound)
+    elif len(picture) == 1:
+        axis.imshow(picture[0], cmap="gray_r", vmin=limits[0], vmax=limits[1])
+    else:
+        axis.imshow(picture.clamp(0, 1).permute(1, 2, 0))
+    axis.set(xticks=[], yticks=[])
+
+
+def images_in_rows(
+    rows: dict[str, Tensor], titles: Sequence[str] | None = None, signed: bool = False
+) -> Figure:
+    """Named rows of images ``[n, C, H, W]``, one below the other."""
+    count = max(len(images) for images in rows.values())
+    figure = Figure(figsize=(0.85 * count + 1.6, 0.95 * len(rows) + 0.5), layout="constrained")
+    axes = figure.subplots(len(rows), count, squeeze=False)
+    for line, (name, images) in zip(axes, rows.items(), strict=True):
+        for axis in line:
+            axis.set_axis_off()
+        for axis, image in zip(line, images, strict=False):
+            axis.set_axis_on()
+            _show(axis, image, None if signed else (0.0, 1.0))
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    for axis, title in zip(axes[0], titles or (), strict=False):
+        axis.set_title(title, fontsize=9)
+    return figure
+
+
+def grids(groups: dict[str, Tensor], side: int = 5) -> Figure:
+    """Named square grids of images ``[side^2, C, H, W]``, side by side."""
+    figure = Figure(figsize=(3.1 * len(groups), 3.4), layout="constrained")
+    for axis, (name, images) in zip(
+        figure.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True
+    ):
+        tiles = images[: side * side].reshape(side, side, *images.shape[1:])
+        tiled = tiles.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
+        _show(axis, tiled)
+        axis.set_title(name)
+    return figure
+
+
+def loss_curve(losses: Sequence[float], per_epoch: int, name: str) -> Figure:
+    """The loss of every step, and its mean over each epoch."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axis = figure.subplots()
+    values = np.asarray(losses)
+    axis.plot(np.arange(1, len(values) + 1), values, lw=0.6, alpha=0.5, label="every step")
+    means = [values[i : i + per_epoch].mean() for i in range(0, len(values), per_epoch)]
+    ends = np.minimum(np.arange(1, len(means) + 1) * per_epoch, len(values))
+    axis.plot(ends, means, "o-", ms=3, label="mean of an epoch")
+    low, high = min(values.min(), min(means)), np.quantile(values, 0.95)
+    axis.set(xlabel="iteration", ylabel=f"loss ({name}) [nats per data point]")
+    if high > low:
+        axis.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low))
+    axis.legend()
+    return figure
+
+
+def columns(W: Tensor, mu: Tensor, image_shape: Sequence[int], most: int = 10) -> Figure:
+    """The mean and the columns of W as images, red above zero and blue below."""
+    shown = torch.cat([mu[None], W.mT[:most]]).reshape(-1, *image_shape)
+    names = [r"$\mu$"] + [f"$w_{{{k + 1}}}$" for k in range(len(shown) - 1)]
+    return images_in_rows({"": shown[:, :1]}, names, signed=True)
+
+
+def bars(
+    names: Sequence[str], values: Sequence[float], errors: Sequence[float], line: float | None,
+    ylabel: str, line_name: str = "",
+) -> Figure:  # fmt: skip
+    """One bar per name with its error, and a line to compare them with."""
+    figure = Figure(figsize=(1.3 * len(names) + 2, 4), layout="constrained")
+    axis = figure.subplots()
+    axis.bar(range(len(names)), values, yerr=errors, capsize=3, color="tab:blue", alpha=0.8)
+    axis.set_xticks(range(len(names)), names, rotation=20, ha="right")
+    if line is not None:
+        axis.axhline(line, color="tab:red", lw=1, label=line_name)
+        axis.legend()
+    for position, value in enumerate(values):
+        axis.annotate(f"{value:.3g}", (position, value), ha="center", va="bottom", fontsize=8)
+    axis.set_ylabel(ylabel)
+    return figure

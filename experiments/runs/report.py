@@ -1,0 +1,60 @@
+"""One self-contained HTML page per run: what was run, its figures and its pictures."""
+
+import base64
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["html_table", "report"]
+
+STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
+table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}
+td,th{padding:.25rem .7rem;border-bottom:1px solid #ddd;text-align:right}
+td:first-child,th:first-child{text-align:left}
+img{max-width:100%}figure{margin:1.5rem 0}figcaption{color:#555}code,pre{background:#f4f4f4}
+pre{padding:.6rem;overflow-x:auto}
+"""
+
+
+def cell(value: Any) -> str:
+    """A value as a reader wants to see it."""
+    if value is None:
+        return "–"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def html_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows with the same keys as an HTML table."""
+    if not rows:
+        return ""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell(value))}</td>" for value in row.values()) + "</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def report(
+    title: str, command: str, words: str, tables: dict[str, Sequence[dict[str, Any]]],
+    figures: Sequence[Path],
+) -> str:  # fmt: skip
+    """The page; everything that came from outside is escaped, every picture is inside."""
+    parts = [f"<p>{html.escape(words)}</p>", f"<pre>{html.escape(command)}</pre>"]
+    for name, rows in tables.items():
+        parts.append(f"<h2>{html.escape(name)}</h2>{html_table(rows)}")
+    for path in figures:
+        data = base64.b64encode(path.read_bytes()).decode()
+        name = html.escape(path.stem.replace("_", " "))
+        parts.append(
+            f'<figure><img alt="{name}" src="data:image/png;base64,{data}">'
+            f"<figcaption>{name}</figcaption></figure>"
+        )
+    title = html.escape(title)
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
+        f"<body><h1>{title}</h1>{''.join(parts)}</body></html>\n"
+    )

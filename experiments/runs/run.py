@@ -1,0 +1,238 @@
+"""A run: its directory, its log, and what it leaves behind."""
+
+import dataclasses
+import json
+import platform
+import random
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from experiments.data import Data, load
+from experiments.inference.fit import Progress, fit
+from experiments.inference.optim import SCHEDULES
+from experiments.inference.svi import SVI, Pair
+from experiments.runs.checkpoint import FORMAT, restore, save_state, save_weights
+from experiments.runs.errors import TrainingError, UsageError
+from experiments.runs.files import new_directory, read_json, write, write_json
+from experiments.runs.report import report
+
+__all__ = ["Run", "pick_device"]
+
+MAY_CHANGE = {"resume", "out", "epochs", "device", "memory", "data_root"}
+
+
+def pick_device(name: str) -> torch.device:
+    """The device asked for; ``auto`` is a GPU if there is one.
+
+    Raises:
+        UsageError: If there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--device {name} cannot be used here ({reason}).") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+class Run:
+    """The run directory of a command: ``config.json``, ``metrics.jsonl``, ``metrics.json``,
+    ``checkpoint/``, ``figures/``, ``tensorboard/`` and ``report.html``.
+
+    Args:
+        command: the command's name.
+        config: its options.
+
+    Raises:
+        UsageError: If the directory holds another run, or cannot be written; when resuming, if
+            there is nothing to continue or an option differs.
+    """
+
+    def __init__(self, command: str, config: Any) -> None:
+        self.command, self.config = command, config
+        self.options = _plain(dataclasses.asdict(config))
+        self.device = pick_device(config.device)
+        self.resumed = getattr(config, "resume", False)
+        out = config.out
+        if self.resumed:
+            if out is None:
+                raise UsageError("--resume needs --out with the run to continue.")
+            self._check_same(read_json(out / "config.json"))
+            self.path = out
+        else:
+            stamp = time.strftime("%Y%m%d-%H%M%S")
+            self.path = new_directory(out or Path("runs") / f"{command}-{stamp}")
+        self.began = time.perf_counter()
+        self.train_seconds = 0.0
+        self.losses: list[float] = []
+        self.records: list[dict[str, Any]] = []
+        self.figures: list[Path] = []
+
+    def _check_same(self, saved: dict[str, Any]) -> None:
+        if saved.get("format") != FORMAT or saved.get("command") != self.command:
+            raise UsageError(
+                f"{self.config.out} is a run of '{saved.get('command')}', format "
+                f"{saved.get('format')}; this is '{self.command}', format {FORMAT}."
+            )
+        differing = [
+            name for name, value in self.options.items()
+            if name not in MAY_CHANGE and saved["options"].get(name) != value
+        ]  # fmt: skip
+        if differing:
+            raise UsageError(
+                f"--resume with other options than the run's: {', '.join(differing)} differ."
+            )
+
+    def __enter__(self) -> Self:
+        seed = self.config.seed
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        pass
+
+    def save_config(self, **more: Any) -> None:
+        """Write ``config.json``: every option, versions, device, threads."""
+        packages = ("ppl-models", "torch", "pyro-ppl", "numpy")
+        content = {
+            "format": FORMAT,
+            "command": self.command,
+            "options": self.options,
+            "versions": {"python": platform.python_version()}
+            | {name: _version(name) for name in packages},
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+            "compiled": False,
+            **_plain(more),
+        }
+        write_json(self.path / "config.json", content)
+
+    def load_data(self) -> tuple[Data, Data]:
+        """The train and test split that the options ask for, on the run's device."""
+        config = self.config
+        train, test = load(
+            config.data, config.data_root, config.pad, config.binarize, config.binarize_seed,
+            config.rows,
+        )  # fmt: skip
+        self.say(
+            f"{config.data}: {len(train)} train and {len(test)} test images of "
+            f"{list(train.image_shape)}"
+        )
+        dtype = getattr(torch, config.dtype)
+        return tuple(dataclasses.replace(part.to(self.device), dtype=dtype) for part in (train, test))  # type: ignore[return-value]
+
+    def say(self, line: str) -> None:
+        tqdm.write(line)
+
+    def fit(self, svi: SVI, data: Data) -> Iterator[Progress]:
+        """``fit`` with this run's options: logged, checkpointed after every epoch, resumable."""
+        config, pair = self.config, Pair(svi.model, svi.guide)
+        save_weights(self.path, pair)
+        if not svi.trains:
+            self.say("nothing to train: neither the model nor the guide has free parameters.")
+            return
+        start = self._restore(pair, svi) if self.resumed else 0
+        schedule = SCHEDULES[config.schedule](config.warmup)
+        epochs = fit(
+            svi, data, config.epochs, config.batch_size, schedule, config.seed, config.patience,
+            start,
+        )  # fmt: skip
+        bar = tqdm(epochs, total=config.epochs, initial=start, unit="epoch",
+                   disable=not sys.stderr.isatty())  # fmt: skip
+        for progress in bar:
+            self._log(progress, config.epochs, bar)
+            save_weights(self.path, pair)
+            save_state(self.path, svi, progress.epoch, self.losses)
+            yield progress
+
+    def _restore(self, pair: Pair, svi: SVI) -> int:
+        start, self.losses = restore(self.path, pair, svi)
+        lines = (self.path / "metrics.jsonl").read_text().splitlines()[:start]
+        self.records = [json.loads(line) for line in lines]
+        self.train_seconds = sum(record["seconds"] for record in self.records)
+        write(self.path / "metrics.jsonl", lambda path: path.write_text("\n".join([*lines, ""])))
+        self.say(f"continuing after epoch {start} of {self.config.epochs}")
+        return start
+
+    def _log(self, progress: Progress, epochs: int, bar: tqdm) -> None:
+        if not np.isfinite(progress.loss):
+            raise TrainingError(
+                f"training diverged: the loss is {progress.loss} in epoch {progress.epoch}; "
+                "a lower --lr or a warm-up may help."
+            )
+        self.losses += progress.losses
+        self.train_seconds += progress.seconds
+        record = {"epoch": progress.epoch, "steps": progress.steps, "loss": progress.loss,
+                  "lr": progress.lr, "seconds": progress.seconds}  # fmt: skip
+        self.records.append(record)
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        line = f"loss {progress.loss:.4f} nats per data point"
+        if not bar.disable:
+            bar.set_postfix_str(line)
+        elif progress.epoch % max(1, epochs // 20) == 0 or progress.epoch == epochs:
+            self.say(f"epoch {progress.epoch}/{epochs}: {line}, {progress.seconds:.2f} s")
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        return {"train": self.train_seconds, "total": time.perf_counter() - self.began}
+
+    def figure(self, name: str, figure: Figure) -> None:
+        """Save a picture among the run's figures."""
+        path = self.path / "figures" / f"{name}.png"
+        self.figures.append(write(path, lambda file: figure.savefig(file, dpi=110, format="png")))
+
+    def finish(
+        self, metrics: dict[str, Any], words: str, tables: dict[str, list[dict[str, Any]]]
+    ) -> dict[str, Any]:
+        """Write ``metrics.json``, TensorBoard events and the report, and say where it is."""
+        metrics["seconds"] = self.seconds
+        write_json(self.path / "metrics.json", metrics)
+        self._tensorboard(metrics)
+        command = f"python -m experiments.{self.command.replace('-', '_')} " + shlex.join(
+            sys.argv[1:] if sys.argv[1:2] != [self.command] else sys.argv[2:]
+        )
+        page = report(f"{self.command} · {self.path.name}", command, words, tables, self.figures)
+        path = write(self.path / "report.html", lambda file: file.write_text(page))
+        self.say(f"report: {path}")
+        return metrics
+
+    def _tensorboard(self, metrics: dict[str, Any]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        with SummaryWriter(str(self.path / "tensorboard")) as writer:
+            for record in self.records:
+                for name in ("loss", "lr"):
+                    writer.add_scalar(f"train/{name}", record[name], record["epoch"])
+            for split in ("train", "test"):
+                for name, value in (metrics.get(split) or {}).items():
+                    if isinstance(value, float):
+                        writer.add_scalar(f"final/{split}_{name}", value, len(self.records))

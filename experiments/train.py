@@ -1,0 +1,46 @@
+"""What does a guide, or an objective, change? Any model x guide x objective x data.
+
+    python -m experiments.train --model ppca --guide mean_field --data digits --latent-dim 10
+    python -m experiments.train --model mypackage.mymodule:MyModel --guide amortized --data mnist
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import tyro
+
+from experiments.inference.svi import SVI, adam
+from experiments.runs.checkpoint import build_model
+from experiments.runs.cli import cli
+from experiments.runs.options import TrainOptions
+from experiments.runs.run import Run
+from experiments.runs.training import conclude, make_objective, prepare, recipe, start
+from guides import GUIDES, check_pair
+
+
+@dataclass(frozen=True)
+class Config(TrainOptions):
+    model: str = "ppca"
+    """p(x, z): ppca, or a class of your own as package.module:Class. Its own options are
+    --model.OPTION, or --OPTION for short."""
+    model_options: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
+    """Options of the model's constructor."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    with Run("train", config) as run:
+        train, test = run.load_data()
+        model = prepare(run, build_model(config.model, train, config.model_options), train)
+        check_pair(model, config.guide)
+        guide = GUIDES[config.guide](model, **config.guide_options).for_data(len(train))
+        objective = make_objective(config.guide, config.objective, config.particles)
+        svi = SVI(model, guide, adam(model, guide, config.lr), objective)
+        built = recipe(config.model, config.model_options, config.guide, config.guide_options)
+        start(run, svi, train, built)
+        for _ in run.fit(svi, train):
+            pass
+        return conclude(run, svi, train, test, built)
+
+
+if __name__ == "__main__":
+    cli(Config, main)

@@ -1,0 +1,54 @@
+"""How p(z | x) is approximated: q(z | x), one guide per file, and which model takes which."""
+
+from torch import nn
+
+from guides.amortized import Amortized
+from guides.exact import Exact
+from guides.full_rank import FullRank
+from guides.guide import Guide
+from guides.mean_field import MeanField
+from guides.point import Point
+from guides.prior import Prior
+from ppl_models import MODELS
+from ppl_models.program import describe
+
+__all__ = ["GUIDES", "PAIRS", "Guide", "allowed_guides", "check_pair"]
+
+GUIDES: dict[str, type[Guide]] = {
+    "prior": Prior,
+    "point": Point,
+    "exact": Exact,
+    "mean_field": MeanField,
+    "full_rank": FullRank,
+    "amortized": Amortized,
+}
+
+PAIRS: dict[str, tuple[str, ...]] = {
+    "ppca": ("prior", "point", "exact", "mean_field", "full_rank", "amortized"),
+}
+"""Model name -> the guides it may be paired with (the table of ``docs/guides.md``)."""
+
+
+def allowed_guides(model: nn.Module) -> tuple[str, ...]:
+    """The guides that fit a model: from the table, or by what a model of one's own samples."""
+    for name, model_class in MODELS.items():
+        if type(model) is model_class:
+            return PAIRS[name]
+    latents = describe(model).latents
+    flat = len(latents) == 1 and len(next(iter(latents.values()))) == 1
+    exact = ("exact",) if flat and hasattr(model, "posterior") else ()
+    return ("prior", "point", *exact, "mean_field", *(("full_rank", "amortized") if flat else ()))
+
+
+def check_pair(model: nn.Module, guide: str) -> None:
+    """Refuse a pair that is not allowed.
+
+    Raises:
+        ValueError: If the guide is unknown or does not fit; names those that do.
+    """
+    allowed = allowed_guides(model)
+    if guide not in allowed:
+        problem = "does not fit" if guide in GUIDES else "is unknown; it cannot be paired with"
+        raise ValueError(
+            f"guide '{guide}' {problem} {type(model).__name__}, which takes {', '.join(allowed)}."
+        )

@@ -1,0 +1,33 @@
+"""q(z | x) = p(z | x), where the model knows it."""
+
+import pyro
+from torch import Tensor, nn
+
+from guides.guide import Guide, single_latent
+from ppl_models.program import Batch, data_plate
+
+__all__ = ["Exact"]
+
+
+class Exact(Guide):
+    r"""The model's own posterior.
+
+    .. math::
+        q(z \mid x) = p(z \mid x)
+
+    log p(x, z) - log q(z | x) is then log p(x) for every z, so maximising the ELBO is maximum
+    likelihood. It has no parameters of its own.
+
+    Raises:
+        ValueError: If the model has no ``posterior``.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        if not hasattr(model, "posterior"):
+            raise ValueError(f"exact needs a model with a posterior; {type(model).__name__} has none.")
+        self._site, _, _ = single_latent(model, "exact")
+
+    def forward(self, batch: Batch) -> Tensor:
+        with data_plate(batch):
+            return pyro.sample(self._site, self.model.posterior(batch.x))

@@ -1,0 +1,44 @@
+"""Classical variational inference with correlations: a full Gaussian for every datum."""
+
+import pyro
+import pyro.distributions as dist
+from torch import Tensor, nn
+
+from guides.gaussian import loc_scale_tril, number_of_parameters
+from guides.guide import single_latent
+from guides.local import LocalTable, PerDatumGuide
+from ppl_models.program import Batch, data_plate
+
+__all__ = ["FullRank"]
+
+
+class FullRank(PerDatumGuide):
+    r"""A Gaussian with a Cholesky factor per datum; it starts at a standard normal.
+
+    .. math::
+        q(z_n \mid x_n) = \mathcal N(z_n; m_n, L_n L_n')
+
+    Args:
+        model: a model with one vector latent.
+        size: N, the number of rows.
+        local_lr: learning rate of the rows.
+        local_steps: steps that fit the rows of a held-out data set.
+
+    Raises:
+        ValueError: If the model has several latents.
+    """
+
+    def __init__(
+        self, model: nn.Module, size: int = 0, local_lr: float = 0.1, local_steps: int = 300
+    ) -> None:
+        super().__init__(model, size, local_lr, local_steps)
+        self._site, self._dim, _ = single_latent(model, "full_rank")
+        self.table = LocalTable(size, (number_of_parameters(self._dim, full=True),))
+        self.like_model()
+
+    def forward(self, batch: Batch) -> Tensor:
+        with data_plate(batch):
+            loc, scale_tril = loc_scale_tril(self.table(batch), self._dim)
+            return pyro.sample(
+                self._site, dist.MultivariateNormal(loc, scale_tril=scale_tril)
+            )

@@ -1,0 +1,86 @@
+"""What every guide shares: it is built from a model, and refers to it without owning it."""
+
+from typing import Any, Self
+
+import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from pyro.poutine.guide import GuideMessenger
+from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import site_is_subsample
+from torch import nn
+
+from ppl_models.program import Batch, Program, describe
+
+__all__ = ["EffectGuide", "Guide", "single_latent"]
+
+
+class Guide(Program):
+    """q(z | x), a program with the model's argument that samples the model's latents by name."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._model = (model,)  # in a tuple, so that it is not registered as a submodule
+
+    @property
+    def model(self) -> Any:
+        return self._model[0]
+
+    def like_model(self) -> None:
+        """Move to the device and dtype of the model."""
+        parameter = next(self.model.parameters(), None)
+        if parameter is not None:
+            self.to(device=parameter.device, dtype=parameter.dtype)
+
+    def for_data(self, size: int) -> Self:
+        """The guide for a data set of ``size`` rows: itself, unless it owns a row per datum."""
+        return self
+
+
+class EffectGuide(Guide, GuideMessenger):
+    """A guide that is an effect handler: it runs the model once, replacing priors by posteriors.
+
+    ``get_traces`` hands out the traces of the last run and drops them: a guide that is copied,
+    saved or at rest holds no graph.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        Guide.__init__(self, model)
+        GuideMessenger.__init__(self, model)
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        self.args_kwargs = (batch,), {}
+        try:
+            with self:
+                self.model(batch)
+        finally:
+            del self.args_kwargs
+        return {
+            name: site["value"]
+            for name, site in self.trace.iter_stochastic_nodes()
+            if not site_is_subsample(site)
+        }
+
+    def get_traces(self) -> tuple[Trace, Trace]:
+        traces = super().get_traces()
+        self.trace = Trace()
+        return traces
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "trace": Trace()}
+
+    def get_posterior(self, name: str, prior: TorchDistributionMixin) -> TorchDistributionMixin:
+        raise NotImplementedError
+
+
+def single_latent(model: nn.Module, guide: str) -> tuple[str, int, torch.Size]:
+    """The name and dimension of a model's only latent, and the shape of its observation.
+
+    Raises:
+        ValueError: If the model has several latents, or one that is not a vector.
+    """
+    latents, x = describe(model)
+    if len(latents) != 1 or len(next(iter(latents.values()))) != 1:
+        raise ValueError(f"{guide} needs one vector latent; the model has {latents}.")
+    name, shape = next(iter(latents.items()))
+    return name, shape[0], x
+

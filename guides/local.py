@@ -1,0 +1,74 @@
+"""A row of parameters for every datum: what classical, non-amortised inference fits."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from guides.guide import Guide
+from ppl_models.program import Batch
+
+__all__ = ["LocalTable", "PerDatumGuide"]
+
+
+class LocalTable(nn.Module):
+    """N rows of numbers, looked up by ``batch.index``.
+
+    Args:
+        size: N, the rows of the data set.
+        shape: the shape of one row.
+    """
+
+    def __init__(self, size: int, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        self.rows = nn.Parameter(torch.zeros(size, math.prod(shape)))
+        # A row-wise optimiser sets this; dense gradients suit every other one.
+        self.sparse = False
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The rows of this batch, ``[B, *shape]``.
+
+        Raises:
+            ValueError: If the batch belongs to a data set of another size.
+        """
+        if batch.size != len(self.rows):
+            raise ValueError(
+                f"this guide owns rows for a data set of {len(self.rows)}, the batch is from one "
+                f"of {batch.size}; guide.for_data({batch.size}) gives a sibling with fresh rows."
+            )
+        rows = F.embedding(batch.index, self.rows, sparse=self.sparse)
+        return rows.reshape(-1, *self.shape)
+
+
+class PerDatumGuide(Guide):
+    """A guide that owns one row per datum of the data set it was built on.
+
+    Args:
+        model: the model whose latents are inferred.
+        size: N, the number of rows; ``for_data(N)`` gives a sibling with that many.
+        local_lr: learning rate of the rows' own optimiser.
+        local_steps: steps that fit the rows of a held-out data set, model frozen.
+        options: whatever else the sibling needs.
+
+    Raises:
+        ValueError: If ``size`` is negative or the rate or number of steps is not positive.
+    """
+
+    def __init__(
+        self, model: nn.Module, size: int, local_lr: float, local_steps: int, **options: Any
+    ) -> None:
+        super().__init__(model)
+        if size < 0 or local_lr <= 0 or local_steps < 1:
+            raise ValueError(
+                f"size={size} must not be negative; local_lr={local_lr} and "
+                f"local_steps={local_steps} must be positive."
+            )
+        self.size, self.local_lr, self.local_steps = size, local_lr, local_steps
+        self._options = {"local_lr": local_lr, "local_steps": local_steps, **options}
+
+    def for_data(self, size: int) -> Self:
+        return type(self)(self.model, size=size, **self._options)

@@ -1,0 +1,43 @@
+"""A point estimate of every latent: maximum a posteriori."""
+
+import pyro
+import pyro.distributions as dist
+from torch import Tensor, nn
+
+from guides.local import LocalTable, PerDatumGuide
+from ppl_models.program import Batch, data_plate, describe
+
+__all__ = ["Point"]
+
+
+class Point(PerDatumGuide):
+    r"""A Dirac mass per datum.
+
+    .. math::
+        q(z_n \mid x_n) = \delta(z_n - \hat z_n)
+
+    Its objective is log p(x, z), which is no bound on log p(x): with a learned decoder it has no
+    optimum, because scaling the decoder up and the latents down raises it without limit.
+
+    Args:
+        model: any model with continuous latents.
+        size: N, the number of rows.
+        local_lr: learning rate of the rows.
+        local_steps: steps that fit the rows of a held-out data set.
+    """
+
+    def __init__(
+        self, model: nn.Module, size: int = 0, local_lr: float = 0.1, local_steps: int = 300
+    ) -> None:
+        super().__init__(model, size, local_lr, local_steps)
+        self.tables = nn.ModuleDict(
+            {name: LocalTable(size, shape) for name, shape in describe(model).latents.items()}
+        )
+        self.like_model()
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        with data_plate(batch):
+            return {
+                name: pyro.sample(name, dist.Delta(table(batch), event_dim=len(table.shape)))
+                for name, table in self.tables.items()
+            }

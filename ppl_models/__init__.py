@@ -1,0 +1,9 @@
+"""What generated the data: p(x, z), one model per file."""
+
+from ppl_models.pca import PCA
+from ppl_models.ppca import PPCA
+from ppl_models.program import Batch, Program, data_plate, describe
+
+__all__ = ["MODELS", "PCA", "PPCA", "Batch", "Program", "data_plate", "describe"]
+
+MODELS: dict[str, type[Program]] = {"ppca": PPCA}

@@ -1,0 +1,183 @@
+"""Probabilistic PCA: the model in which everything is known in closed form."""
+
+import pyro
+import pyro.distributions as dist
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ppl_models.likelihoods import IsotropicNormal
+from ppl_models.pca import covariance_spectrum
+from ppl_models.program import Batch, Program, data_plate
+
+__all__ = ["PPCA", "equal_diagonal_rotation"]
+
+
+class PPCA(Program):
+    r"""Probabilistic PCA.
+
+    .. math::
+        z_n &\sim \mathcal N(0, I_K) \\
+        x_n \mid z_n &\sim \mathcal N(W z_n + \mu, \sigma^2 I_D)
+
+    W starts at random columns of about unit length, the mean at zero, sigma at one. (From standard
+    normal entries, as in the lab, 20 epochs of gradient steps end lower: on MNIST with K = 10 by
+    3.9 nats at rate 0.01, against 0.05 from here.)
+
+    Args:
+        data_dim: D, the dimension of an observation.
+        latent_dim: K, the dimension of a latent; at most D.
+
+    Raises:
+        ValueError: If ``latent_dim`` is not between 1 and ``data_dim``.
+
+    References:
+        Tipping & Bishop (1999), the generative model of PPCA.
+    """
+
+    def __init__(self, data_dim: int, latent_dim: int = 2) -> None:
+        super().__init__()
+        if data_dim < 1:
+            raise ValueError(f"data_dim={data_dim} must be at least 1.")
+        if not 1 <= latent_dim <= data_dim:
+            raise ValueError(f"latent_dim={latent_dim} must lie between 1 and data_dim={data_dim}.")
+        self.W = nn.Parameter(torch.randn(data_dim, latent_dim) / data_dim**0.5)
+        self.mu = nn.Parameter(torch.zeros(data_dim))
+        self.log_sigma = nn.Parameter(torch.zeros(()))
+
+    @property
+    def sigma(self) -> Tensor:
+        return self.log_sigma.exp()
+
+    def prior(self) -> dist.Distribution:
+        """p(z), a standard normal with event ``[K]``."""
+        return dist.Normal(self.W.new_zeros(self.W.shape[1]), 1.0).to_event(1)
+
+    def likelihood(self, z: Tensor) -> dist.Distribution:
+        """p(x | z), a normal with event ``[D]``."""
+        return IsotropicNormal(F.linear(z, self.W, self.mu), self.sigma)  # W z + mu
+
+    def forward(self, batch: Batch) -> Tensor:
+        with data_plate(batch):
+            z = pyro.sample("z", self.prior())
+            return pyro.sample("x", self.likelihood(z), obs=batch.x)
+
+    def marginal(self) -> dist.LowRankMultivariateNormal:
+        """p(x) = N(mu, W W' + sigma^2 I), through the K x K capacitance matrix (Woodbury)."""
+        return dist.LowRankMultivariateNormal(
+            self.mu, self.W, self.sigma.square().expand(len(self.mu))
+        )
+
+    def posterior_precision(self) -> Tensor:
+        """Lambda = (W'W + sigma^2 I) / sigma^2, ``[K, K]``, the same for every datum."""
+        return self._precision(self.W)
+
+    def _precision(self, W: Tensor) -> Tensor:
+        identity = torch.eye(W.shape[1], dtype=W.dtype, device=W.device)
+        return W.mT @ W / self.sigma.square() + identity
+
+    def posterior(self, x: Tensor, observed: Tensor | None = None) -> dist.MultivariateNormal:
+        """p(z | x) = N(M^-1 W'(x - mu), sigma^2 M^-1) with M = W'W + sigma^2 I.
+
+        Args:
+            x: observations ``[B, D]``.
+            observed: optional mask ``[D]``; the posterior given these pixels alone.
+        """
+        if x.shape[-1:] != self.mu.shape:
+            raise ValueError(f"x is {list(x.shape)}, the model has data_dim={len(self.mu)}.")
+        W, mu = self.W, self.mu
+        if observed is not None:
+            W, mu, x = W[observed], mu[observed], x[..., observed]
+        precision = self._precision(W)
+        projected = (x @ W - mu @ W) / self.sigma.square()
+        loc = torch.cholesky_solve(projected.mT, torch.linalg.cholesky(precision)).mT
+        return dist.MultivariateNormal(loc, precision_matrix=precision)
+
+    @classmethod
+    def _of(cls, W: Tensor, mu: Tensor, log_sigma: Tensor) -> "PPCA":
+        with torch.random.fork_rng(devices=[]):
+            model = cls(*W.shape)
+        model.W, model.mu = nn.Parameter(W), nn.Parameter(mu)
+        model.log_sigma = nn.Parameter(log_sigma)
+        return model
+
+    @classmethod
+    def maximum_likelihood(cls, x: Tensor, latent_dim: int = 2, correction: int = 0) -> "PPCA":
+        """The global maximum of the likelihood, computed in float64, in the dtype of ``x``.
+
+        sigma^2 is the mean of the discarded eigenvalues of the covariance and
+        W = U (L - sigma^2 I)^(1/2), with columns along the leading eigenvectors.
+
+        Args:
+            x: observations ``[N, D]``.
+            latent_dim: K, below the rank of the data.
+            correction: the covariance is divided by N - ``correction`` (0 maximises the
+                likelihood; scikit-learn's ``PCA.score`` uses 1).
+
+        Raises:
+            ValueError: If ``latent_dim`` reaches the data's rank: sigma^2 would be zero.
+
+        References:
+            The ML solution of Tipping & Bishop (1999).
+        """
+        mean, eigenvalues, vectors = covariance_spectrum(x, correction)
+        tolerance = eigenvalues[0] * len(eigenvalues) * torch.finfo(torch.float64).eps
+        rank = int((eigenvalues > tolerance).sum())
+        if not 1 <= latent_dim < rank:
+            raise ValueError(
+                f"latent_dim={latent_dim} must lie between 1 and {rank - 1}: the data have rank "
+                f"{rank}, where sigma^2 would be 0 and the likelihood unbounded."
+            )
+        variance = eigenvalues[latent_dim:].mean()
+        W = vectors[:, :latent_dim] * (eigenvalues[:latent_dim] - variance).sqrt()
+        return cls._of(W.to(x.dtype), mean.to(x.dtype), variance.log().mul(0.5).to(x.dtype))
+
+    @torch.no_grad()
+    def em_step(self, x: Tensor) -> None:
+        """One step of expectation-maximisation on all of ``x`` ``[N, D]``; never lowers log p(x).
+
+        References:
+            Tipping & Bishop (1999), the EM algorithm for PPCA.
+        """
+        self.mu.copy_(x.mean(0))
+        centred = x - self.mu
+        second = torch.linalg.inv(self.posterior_precision()) * len(x)
+        expected = self.posterior(x).mean  # <z_n>, [N, K]
+        second += expected.mT @ expected  # sum of <z_n z_n'>
+        cross = centred.mT @ expected
+        W = torch.linalg.solve(second, cross, left=False)
+        residual = centred.square().sum() - (W * cross).sum()
+        self.W.copy_(W)
+        self.log_sigma.copy_(0.5 * (residual / x.numel()).log())
+
+    @torch.no_grad()
+    def rotated(self, rotation: Tensor) -> "PPCA":
+        """The same p(x) in other latent coordinates: W R for an orthogonal R ``[K, K]``."""
+        return PPCA._of(self.W @ rotation, self.mu.clone(), self.log_sigma.clone())
+
+
+def equal_diagonal_rotation(symmetric: Tensor) -> Tensor:
+    """An orthogonal R for which R' A R has equal diagonal entries (Schur-Horn), ``[K, K]``.
+
+    For a posterior precision A this is the basis in which a diagonal guide loses most. Each
+    plane rotation sets one more diagonal entry to the mean.
+    """
+    A = symmetric.clone()
+    R = torch.eye(len(A), dtype=A.dtype, device=A.device)
+    target = A.diagonal().mean()
+    remaining = list(range(len(A)))
+    while len(remaining) > 1:
+        entries = A.diagonal()[remaining]
+        low, high = remaining[int(entries.argmin())], remaining[int(entries.argmax())]
+        if low == high:
+            break
+        a, b, d = A[low, low] - target, A[low, high], A[high, high] - target
+        tangent = ((b * b - a * d).clamp(min=0).sqrt() - b) / d if d != 0 else torch.zeros_like(d)
+        cosine = (1 + tangent * tangent).rsqrt()
+        sine = tangent * cosine
+        plane = torch.eye(len(A), dtype=A.dtype, device=A.device)
+        plane[low, low], plane[high, high] = cosine, cosine
+        plane[high, low], plane[low, high] = sine, -sine
+        A, R = plane.mT @ A @ plane, R @ plane
+        remaining.remove(low)
+    return R

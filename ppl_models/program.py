@@ -1,0 +1,116 @@
+"""What every program shares: its one argument, its one plate, and its base class."""
+
+import itertools
+import weakref
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.poutine import runtime
+from pyro.poutine.trace_messenger import TraceMessenger
+from torch import Tensor, nn
+
+__all__ = ["Batch", "Program", "Sites", "data_plate", "describe", "prior_trace"]
+
+_numbers = itertools.count()
+_names: "weakref.WeakKeyDictionary[Program, str]" = weakref.WeakKeyDictionary()
+
+
+class Batch(NamedTuple):
+    """The one argument of every model and guide.
+
+    Args:
+        x: observations ``[B, *data_shape]``, or ``None`` to have the model draw them.
+        index: positions of the rows in their data set, ``[B]``.
+        size: N, the number of rows in the data set.
+    """
+
+    x: Tensor | None
+    index: Tensor
+    size: int
+
+    @classmethod
+    def of(cls, x: Tensor) -> "Batch":
+        """The whole of ``x`` as one batch."""
+        return cls(x, torch.arange(len(x), device=x.device), len(x))
+
+    @classmethod
+    def draw(cls, size: int, device: torch.device | str | None = None) -> "Batch":
+        """A request for ``size`` rows from the generative story."""
+        return cls(None, torch.arange(size, device=device), size)
+
+
+def data_plate(batch: Batch) -> pyro.plate:
+    """The plate of the data: size N, this batch's rows, so log-densities are rescaled by N / B."""
+    return pyro.plate("data", batch.size, subsample=batch.index, dim=-1)
+
+
+def _parameters_are_captured() -> bool:
+    return any(
+        isinstance(handler, TraceMessenger) and handler.param_only
+        for handler in runtime._PYRO_STACK
+    )
+
+
+class Program(nn.Module):
+    """A Pyro program whose parameters live in the module.
+
+    While ``pyro.infer.SVI`` captures parameters, a call shows them to it under a name unique
+    to the instance (a copy is another instance). At all other times the global parameter store
+    stays untouched, so pairs cannot share or overwrite each other's parameters.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if _parameters_are_captured():
+            name = _names.setdefault(self, f"{type(self).__name__}{next(_numbers)}")
+            pyro.module(name, self)
+        return super().__call__(*args, **kwargs)
+
+
+class Sites(NamedTuple):
+    """What a model samples: event shapes of the latents, in generative order, and of ``x``."""
+
+    latents: dict[str, torch.Size]
+    x: torch.Size
+
+
+def prior_trace(model: Callable, size: int = 1) -> poutine.Trace:
+    """One run of the generative story, hidden from outer handlers and from the random state."""
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    device = None if parameter is None else parameter.device
+    training = isinstance(model, nn.Module) and model.training
+    if training:
+        model.train(False)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), poutine.block():
+            return poutine.trace(model).get_trace(Batch.draw(size, device))
+    finally:
+        if training:
+            model.train(True)
+
+
+def describe(model: Callable) -> Sites:
+    """Read the sites of a model off one draw from it.
+
+    Raises:
+        ValueError: If the model has no site ``x`` or no latent, or if it has discrete latents.
+    """
+    nodes = prior_trace(model).nodes
+    sites = {
+        name: site["fn"]
+        for name, site in nodes.items()
+        if site["type"] == "sample"
+        and not poutine.util.site_is_subsample(site)
+        and not (site["is_observed"] and name != "x")
+    }
+    latents = {name: fn.event_shape for name, fn in sites.items() if name != "x"}
+    if "x" not in sites or not latents:
+        raise ValueError(
+            f"a model samples latents and an observation 'x'; this one samples {list(sites)}."
+        )
+    for name in latents:
+        if not sites[name].has_rsample:
+            raise ValueError(f"latent '{name}' is not reparametrised: {type(sites[name])}.")
+    return Sites(latents, sites["x"].event_shape)
