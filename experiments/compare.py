@@ -28,6 +28,7 @@ from experiments.runs.training import at_maximum_likelihood, make_objective
 from guides import GUIDES, check_pair
 
 SIX_GUIDES = "exact,full_rank,mean_field,amortized,prior,point"
+GAUSSIAN = ("mean_field", "full_rank", "amortized")
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,8 @@ def one(run: Run, entry: Entry, decoder: str, seed: int, train: Data) -> Row:
     check_pair(model, entry.name)
     guide = GUIDES[entry.name](model, **entry.options).for_data(len(train))
     announce_rows(guide, train, config.memory)
-    analytic = None if entry.name in ("prior", "point", "exact") else "elbo_analytic_kl"
-    svi = SVI(model, guide, adam(model, guide, config.lr), make_objective(entry.name, analytic))
+    objective = make_objective(entry.name, "stl" if entry.name in GAUSSIAN else None)
+    svi = SVI(model, guide, adam(model, guide, config.lr), objective)
     return Row.measured(entry, decoder, seed, svi, train, config)
 
 

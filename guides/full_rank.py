@@ -4,7 +4,7 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from guides.gaussian import loc_scale_tril, number_of_parameters
+from guides.gaussian import initial_row, loc_scale_tril, number_of_parameters
 from guides.guide import single_latent
 from guides.local import LocalTable, PerDatumGuide
 from ppl_models.program import Batch, data_plate
@@ -13,7 +13,7 @@ __all__ = ["FullRank"]
 
 
 class FullRank(PerDatumGuide):
-    r"""A Gaussian with a Cholesky factor per datum; it starts at a standard normal.
+    r"""A Gaussian with a Cholesky factor per datum; it starts narrow, at the origin.
 
     .. math::
         q(z_n \mid x_n) = \mathcal N(z_n; m_n, L_n L_n')
@@ -29,11 +29,12 @@ class FullRank(PerDatumGuide):
     """
 
     def __init__(
-        self, model: nn.Module, size: int = 0, local_lr: float = 0.1, local_steps: int = 300
+        self, model: nn.Module, size: int = 0, local_lr: float = 0.1, local_steps: int = 500
     ) -> None:
         super().__init__(model, size, local_lr, local_steps)
         self._site, self._dim, _ = single_latent(model, "full_rank")
-        self.table = LocalTable(size, (number_of_parameters(self._dim, full=True),))
+        numbers = number_of_parameters(self._dim, full=True)
+        self.table = LocalTable(size, (numbers,), initial_row(self._dim, numbers))
         self.like_model()
 
     def forward(self, batch: Batch) -> Tensor:

@@ -20,12 +20,14 @@ class LocalTable(nn.Module):
     Args:
         size: N, the rows of the data set.
         shape: the shape of one row.
+        start: what every row starts at, ``[*shape]``; zeros by default.
     """
 
-    def __init__(self, size: int, shape: Sequence[int]) -> None:
+    def __init__(self, size: int, shape: Sequence[int], start: Tensor | None = None) -> None:
         super().__init__()
         self.shape = tuple(shape)
-        self.rows = nn.Parameter(torch.zeros(size, math.prod(shape)))
+        row = torch.zeros(math.prod(shape)) if start is None else start.flatten()
+        self.rows = nn.Parameter(row.repeat(size, 1))
         # A row-wise optimiser sets this; dense gradients suit every other one.
         self.sparse = False
 

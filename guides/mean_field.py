@@ -4,7 +4,7 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from guides.gaussian import loc_scale
+from guides.gaussian import initial_row, loc_scale
 from guides.local import LocalTable, PerDatumGuide
 from ppl_models.program import Batch, data_plate, describe
 
@@ -12,7 +12,7 @@ __all__ = ["MeanField"]
 
 
 class MeanField(PerDatumGuide):
-    r"""A diagonal Gaussian per datum; its parameters start at a standard normal.
+    r"""A diagonal Gaussian per datum; it starts narrow, at the origin.
 
     .. math::
         q(z_n \mid x_n) = \prod_k \mathcal N(z_{nk}; m_{nk}, s_{nk}^2)
@@ -28,12 +28,16 @@ class MeanField(PerDatumGuide):
     """
 
     def __init__(
-        self, model: nn.Module, size: int = 0, local_lr: float = 0.1, local_steps: int = 300
+        self, model: nn.Module, size: int = 0, local_lr: float = 0.1, local_steps: int = 500
     ) -> None:
         super().__init__(model, size, local_lr, local_steps)
         self.tables = nn.ModuleDict(
             {
-                name: LocalTable(size, (*shape[:-1], 2 * shape[-1]))
+                name: LocalTable(
+                    size,
+                    (*shape[:-1], 2 * shape[-1]),
+                    initial_row(shape[-1], 2 * shape[-1]).repeat(*shape[:-1], 1),
+                )
                 for name, shape in describe(model).latents.items()
             }
         )

@@ -27,7 +27,7 @@ class Point(PerDatumGuide):
     """
 
     def __init__(
-        self, model: nn.Module, size: int = 0, local_lr: float = 0.1, local_steps: int = 300
+        self, model: nn.Module, size: int = 0, local_lr: float = 0.1, local_steps: int = 500
     ) -> None:
         super().__init__(model, size, local_lr, local_steps)
         self.tables = nn.ModuleDict(

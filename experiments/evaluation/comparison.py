@@ -1,6 +1,7 @@
 """Guides side by side on the same images: one row each, and their paired differences."""
 
 import ast
+import time
 from typing import Any, NamedTuple, Self
 
 from torch import Tensor
@@ -9,6 +10,7 @@ from experiments.data import Data
 from experiments.evaluation.bounds import mean_and_error
 from experiments.evaluation.oracle import diagonal_gap, rotate_to_largest_gap
 from experiments.inference.fit import fit
+from experiments.inference.frozen import fit_rows
 from experiments.inference.svi import SVI
 from experiments.runs.errors import UsageError
 from experiments.runs.metrics import measure
@@ -79,18 +81,14 @@ class Row(NamedTuple):
         cls, entry: Entry, decoder: str, seed: int, svi: SVI, data: Data, config: Any
     ) -> Self:
         """Train a pair on ``data`` and measure it there."""
-        seconds = [
-            progress.seconds
-            for progress in fit(svi, data, config.epochs, config.batch_size, seed=seed)
-        ]
-        model = svi.model
+        model, seconds = svi.model, seconds_per_epoch(svi, data, seed, config)
         values = measure(model, svi.guide, data, seed, config.particles, config.memory).values
         kind = {"point": "log_joint", "prior": f"iw_bound ({config.particles})"}.get(entry.name, "elbo")
         return cls(
             entry, decoder, seed,
             values["iw_bound" if entry.name == "prior" else "elbo"], kind,
             values.get("log_evidence"), mean_and_error(values["squared_error"])[0],
-            sum(seconds) / len(seconds) if seconds else None,
+            seconds,
             diagonal_gap(model).item() if isinstance(model, PPCA) else None,
         )  # fmt: skip
 
@@ -118,6 +116,16 @@ class Row(NamedTuple):
         figures = self.figures(None)
         gap = "" if figures["gap"] is None else f", gap {figures['gap']:.4f} ± {figures['gap_se']:.4f}"
         return f"{self.entry.label}: {self.kind} {figures['value']:.4f} nats per data point{gap}"
+
+
+def seconds_per_epoch(svi: SVI, data: Data, seed: int, config: Any) -> float | None:
+    """Train a pair; wall time of one visit to every row, ``None`` if there is nothing to train."""
+    began = time.perf_counter()
+    if svi.local_optim and not any(p.requires_grad for p in svi.model.parameters()):
+        steps = len(fit_rows(svi.model, svi.guide, data))
+        return (time.perf_counter() - began) / steps
+    epochs = sum(1 for _ in fit(svi, data, config.epochs, config.batch_size, seed=seed))
+    return (time.perf_counter() - began) / epochs if epochs else None
 
 
 def best(rows: list[Row]) -> Tensor | None:

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pyro
 import torch
 from torch import nn
 
 from experiments.data import Data
 from experiments.runs.errors import UsageError
-from experiments.inference.objectives import AnalyticKL, LogJoint
+from experiments.inference.objectives import STL, LogJoint
 from experiments.inference.optim import cosine
 from experiments.inference.svi import SVI
 from guides import Guide
@@ -33,28 +34,35 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 
 @torch.enable_grad()
-def fit_rows(model: nn.Module, guide: PerDatumGuide, data: Data, chunk: int = 2000) -> None:
+def fit_rows(
+    model: nn.Module, guide: PerDatumGuide, data: Data, chunk: int = 2000
+) -> list[float]:
     """Fit every row of a per-datum guide, the model frozen.
 
     The stopping rule is ``guide.local_steps`` steps of row-wise Adam on all rows of a chunk,
-    with a cosine from ``guide.local_lr`` to zero, on the ELBO with analytic KL (on the log joint
-    for a point guide).
+    with a cosine from ``guide.local_lr`` to zero, on the ELBO with the gradient of ``STL`` and four
+    particles (on the log joint for a point guide).
 
     Args:
         model: p, left as it is.
         guide: q, with ``len(data)`` rows.
         data: fixed pixels; dynamic ones have no fixed target.
         chunk: rows fitted at a time.
+
+    Returns:
+        The mean loss over the rows at every step [nats per data point].
     """
     factor = cosine()
-    with frozen(model):
-        svi = SVI(model, guide, loss=LogJoint() if isinstance(guide, Point) else AnalyticKL())
+    losses = torch.zeros(guide.local_steps, dtype=torch.float64)
+    with frozen(model), pyro.validation_enabled(False):
+        svi = SVI(model, guide, loss=LogJoint() if isinstance(guide, Point) else STL(particles=4))
         assert svi.local_optim is not None
-        for batch in data.batches(chunk):
+        for batch in data.fixed().like(model).batches(chunk):
             for step in range(guide.local_steps):
                 for group in svi.local_optim.param_groups:
                     group["lr"] = guide.local_lr * factor(step / guide.local_steps)
-                svi.step(batch)
+                losses[step] += svi.step(batch).cpu() * (len(batch.index) / batch.size)
+    return losses.tolist()
 
 
 def held_out(model: nn.Module, guide: Guide, data: Data) -> Guide:

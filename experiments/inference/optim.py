@@ -41,7 +41,8 @@ def local_tables(*modules: nn.Module) -> list[LocalTable]:
 class RowAdam(torch.optim.Optimizer):
     """Adam on the rows of per-datum tables, each row with moments and a step count of its own.
 
-    A minibatch touches its own rows only: the tables are switched to sparse gradients.
+    A minibatch touches its own rows only: the tables are switched to sparse gradients. The second
+    moment forgets faster than usual, because a row's first gradients are by far its largest.
 
     Args:
         tables: the tables whose rows are optimised.
@@ -57,7 +58,7 @@ class RowAdam(torch.optim.Optimizer):
         self,
         tables: Iterable[LocalTable],
         lr: float = 0.1,
-        betas: tuple[float, float] = (0.9, 0.999),
+        betas: tuple[float, float] = (0.9, 0.99),
         eps: float = 1e-8,
     ) -> None:
         tables = list(tables)

@@ -95,7 +95,8 @@ def _with_options(config_class: type, args: Sequence[str]) -> tuple[type, list[s
             continue
         chosen = _value(args, f"--{kind}", str(fields[kind].default))
         chosen_class = import_model(chosen) if kind == "model" else _guide_class(chosen)
-        options = options_of(chosen_class, kind)
+        factory: Any = fields[name].default_factory
+        options = options_of(chosen_class, kind, factory())
         hint = Annotated[options, tyro.conf.arg(name=kind)]
         extra.append((name, hint, dataclasses.field(default_factory=options)))
     if not extra:
@@ -138,7 +139,7 @@ def import_model(name: str) -> type:
         sys.path.pop(0)
 
 
-def options_of(target: type, kind: str) -> type:
+def options_of(target: type, kind: str, defaults: dict[str, Any] | None = None) -> type:
     """A frozen dataclass of the constructor's options, with their help from its docstring."""
     from docstring_parser import parse as parse_docstring
 
@@ -153,7 +154,8 @@ def options_of(target: type, kind: str) -> type:
         alias = [f"--{name.replace('_', '-')}"] if kind == "model" else []
         argument = tyro.conf.arg(help=documented.get(name), aliases=alias)
         hint = Annotated[hints.get(name, type(parameter.default)), argument]
-        fields.append((name, hint, dataclasses.field(default=parameter.default)))
+        default = (defaults or {}).get(name, parameter.default)
+        fields.append((name, hint, dataclasses.field(default=default)))
     return dataclasses.make_dataclass(f"{kind.title()}Options", fields, frozen=True)
 
 

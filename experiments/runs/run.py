@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from experiments.data import Data, load
 from experiments.inference.fit import Progress, fit
+from experiments.inference.frozen import fit_rows
 from experiments.inference.optim import SCHEDULES
 from experiments.inference.svi import SVI, Pair
 from experiments.runs.checkpoint import FORMAT, restore, save_state, save_weights
@@ -159,6 +160,10 @@ class Run:
         if not svi.trains:
             self.say("nothing to train: neither the model nor the guide has free parameters.")
             return
+        if not any(p.requires_grad for p in svi.model.parameters()) and svi.local_optim:
+            self._fit_rows(svi, data)
+            save_weights(self.path, pair)
+            return
         start = self._restore(pair, svi) if self.resumed else 0
         schedule = SCHEDULES[config.schedule](config.warmup)
         epochs = fit(
@@ -173,6 +178,17 @@ class Run:
             save_state(self.path, svi, progress.epoch, self.losses)
             yield progress
 
+    def _fit_rows(self, svi: SVI, data: Data) -> None:
+        guide = svi.guide
+        self.say(
+            f"the model is frozen: every row takes {guide.local_steps} steps of its own "
+            "(--guide.local-steps), no epochs."
+        )
+        began = time.perf_counter()
+        losses = fit_rows(svi.model, guide, data)
+        seconds = time.perf_counter() - began
+        self._record(Progress(1, len(losses), losses[-1], losses, guide.local_lr, seconds))
+
     def _restore(self, pair: Pair, svi: SVI) -> int:
         start, self.losses = restore(self.path, pair, svi)
         lines = (self.path / "metrics.jsonl").read_text().splitlines()[:start]
@@ -182,7 +198,7 @@ class Run:
         self.say(f"continuing after epoch {start} of {self.config.epochs}")
         return start
 
-    def _log(self, progress: Progress, epochs: int, bar: tqdm) -> None:
+    def _record(self, progress: Progress) -> None:
         if not np.isfinite(progress.loss):
             raise TrainingError(
                 f"training diverged: the loss is {progress.loss} in epoch {progress.epoch}; "
@@ -195,6 +211,9 @@ class Run:
         self.records.append(record)
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")
+
+    def _log(self, progress: Progress, epochs: int, bar: tqdm) -> None:
+        self._record(progress)
         line = f"loss {progress.loss:.4f} nats per data point"
         if not bar.disable:
             bar.set_postfix_str(line)
