@@ -6,7 +6,7 @@ is diagonal, and the gap closes.
 
     python -m experiments.compare --data digits
     python -m experiments.compare --data mnist --rows 2000 --decoder frozen --dtype float64
-    python -m experiments.compare --guides exact,mean_field,amortized:encoder=linear:covariance=full
+    python -m experiments.compare --guides exact,full_rank,amortized:covariance=full
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ import tyro
 from experiments.data import Data
 from experiments.evaluation.comparison import Entry, Row, parse_guides, rotate_to_largest_gap
 from experiments.inference.frozen import announce_rows
-from experiments.inference.svi import SVI, adam
+from experiments.inference.svi import SVI, adam, muon
 from experiments.runs.checkpoint import build_model
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import save_comparison
@@ -42,7 +42,7 @@ class Config(DataOptions, RunOptions):
     guides: str = SIX_GUIDES
     """Guides, separated by commas, their options after colons: amortized:covariance=full."""
     decoder: Literal["frozen", "learned", "both"] = "both"
-    """p frozen at its maximum of the likelihood, learned with each guide, or one after the other."""
+    """p frozen at its maximum of the likelihood, learned with each guide, or both in turn."""
     rotate: bool = True
     """Turn the frozen W until all posterior precisions are equal: the diagonal gap is largest."""
     seeds: int = 1
@@ -52,10 +52,12 @@ class Config(DataOptions, RunOptions):
     batch_size: int = 500
     """Rows per step."""
     lr: float = 0.01
-    """Adam's learning rate for decoder and encoder."""
+    """Learning rate of decoder and encoder (Adam's; linear encoders are trained with Muon)."""
     particles: int = 100
     """Draws of q per image in the final figures."""
-    model_options: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=lambda: {"latent_dim": 10})
+    model_options: tyro.conf.Suppress[dict[str, Any]] = field(
+        default_factory=lambda: {"latent_dim": 10}
+    )
     """Options of the model's constructor."""
 
 
@@ -93,7 +95,8 @@ def one(run: Run, entry: Entry, decoder: str, seed: int, train: Data) -> Row:
     guide = GUIDES[entry.name](model, **entry.options).for_data(len(train))
     announce_rows(guide, train, config.memory)
     objective = make_objective(entry.name, "stl" if entry.name in GAUSSIAN else None)
-    svi = SVI(model, guide, adam(model, guide, config.lr), objective)
+    optimizer = muon if entry.options.get("encoder") == "linear" else adam
+    svi = SVI(model, guide, optimizer(model, guide, config.lr), objective)
     return Row.measured(entry, decoder, seed, svi, train, config)
 
 

@@ -112,9 +112,7 @@ class Data:
         parameter = next(model.parameters(), None)
         if parameter is None:
             return replace(self, event_shape=shape)
-        return replace(
-            self.to(parameter.device), event_shape=shape, dtype=parameter.dtype
-        )
+        return replace(self.to(parameter.device), event_shape=shape, dtype=parameter.dtype)
 
     def to(self, device: torch.device | str) -> "Data":
         labels = None if self.labels is None else self.labels.to(device)
@@ -150,7 +148,11 @@ class Data:
         draws = torch.rand(self.pixels.shape, generator=torch.Generator().manual_seed(seed))
         ones = draws.to(self.pixels.device) < self.pixels / self.levels
         return replace(
-            self, pixels=ones.to(torch.uint8), levels=1, binarize="static", binarize_seed=seed,
+            self,
+            pixels=ones.to(torch.uint8),
+            levels=1,
+            binarize="static",
+            binarize_seed=seed,
             source_sha256=self.sha256,
         )
 

@@ -79,13 +79,15 @@ def _read_idx(path: Path, dimensions: int) -> np.ndarray:
     header = 4 + 4 * dimensions
     if len(content) < header or content[:4] != bytes((0, 0, 8, dimensions)):
         raise UsageError(
-            f"{path} is not an IDX file of {dimensions}-dimensional bytes; remove it, then {WAYS_OUT}."
+            f"{path} is not an IDX file of {dimensions}-dimensional bytes; remove it, then "
+            f"{WAYS_OUT}."
         )
     shape = struct.unpack(f">{dimensions}I", content[4:header])
     size = header + int(np.prod(shape, dtype=np.int64))
     if len(content) != size:
         raise UsageError(
-            f"{path} has {len(content)} bytes where its header says {size}; remove it, then {WAYS_OUT}."
+            f"{path} has {len(content)} bytes where its header says {size}; remove it, then "
+            f"{WAYS_OUT}."
         )
     known = MD5.get(path.name) if path.parent.parent.name == "MNIST" else None
     if known and hashlib.md5(content, usedforsecurity=False).hexdigest() != known:
@@ -120,7 +122,9 @@ def _fetch(dataset: str, root: Path, **options: Any) -> Any:
             return getattr(datasets, dataset)(str(root), download=True, **options)
     except Exception as error:  # torchvision lets through whatever its mirrors and unpackers raise
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"{dataset} is not in {root} and cannot be downloaded ({reason}); {WAYS_OUT}.") from error
+        raise UsageError(
+            f"{dataset} is not in {root} and cannot be downloaded ({reason}); {WAYS_OUT}."
+        ) from error
 
 
 def _stack(dataset: Any, side: int, mode: str) -> Tensor:
@@ -145,7 +149,9 @@ def _cifar10(root: Path, split: str) -> Images:
 def _celeba64(root: Path, split: str) -> Images:
     # The NVAE's crop, and like its authors' the validation split for testing.
     crop = lambda image: image.crop((15, 40, 163, 188))  # noqa: E731
-    dataset = _fetch("CelebA", root, split="train" if split == "train" else "valid", transform=crop)
+    dataset = _fetch(
+        "CelebA", root, split="train" if split == "train" else "valid", transform=crop
+    )
     return _stack(dataset, 64, "RGB"), None, 255
 
 
@@ -159,9 +165,9 @@ def _folder(root: Path, split: str) -> Images:
         try:
             with Image.open(path) as opened:
                 image = opened.convert("L" if opened.mode in ("1", "L", "I", "I;16") else "RGB")
-        except UnidentifiedImageError:
-            continue
-        except OSError as error:
+        except (UnidentifiedImageError, OSError) as error:
+            if path.suffix.lower() not in Image.registered_extensions():
+                continue
             raise UsageError(f"{path} is a damaged image ({error}); mend or remove it.") from error
         kind = (image.size, image.mode)
         first = first or (kind, path)

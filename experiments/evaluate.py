@@ -45,7 +45,9 @@ def main(config: Config) -> dict[str, Any]:
                 metrics["protocol"] = protocol(data, saved.guide, config.particles)
                 run.say(table_line(data.split, metrics[data.split]))
         rows = [{"split": name, **metrics[name]} for name in ("train", "test") if name in metrics]
-        words = f"{pair['model']} under {pair['guide']} of {config.run}, {config.particles} particles."
+        words = (
+            f"{pair['model']} under {pair['guide']} of {config.run}, {config.particles} particles."
+        )
         return run.finish(metrics, words, {"Figures [nats per data point]": rows})
 
 

@@ -74,7 +74,7 @@ def error_curve(pca: PCA, x: torch.Tensor) -> Figure:
     """The squared error of ``x`` against the number of components, up to M."""
     centred = x - pca.mean
     explained = pca.encode(x).square().mean(0).cumsum(0)
-    errors = (centred.square().sum(1).mean() - explained).cpu()
+    errors = (centred.square().sum(1).mean() - explained).tolist()
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
     axis.plot(range(1, len(errors) + 1), errors, "o-", ms=3)

@@ -4,14 +4,14 @@ The lab's task 4.2: probabilistic PCA by stochastic gradient steps. Under the gu
 ELBO is the log evidence itself; any other guide pays its gap.
 
     python -m experiments.ppca --data mnist --latent-dim 2 --guide exact
-    python -m experiments.ppca --data digits --latent-dim 10 --guide amortized --guide.encoder linear
+    python -m experiments.ppca --data digits --guide amortized --guide.encoder linear
 """
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from experiments.data import Data
-from experiments.inference.svi import SVI, adam
+from experiments.inference.svi import OPTIMIZERS, SVI
 from experiments.runs.cli import cli
 from experiments.runs.options import TrainOptions
 from experiments.runs.run import Run
@@ -39,8 +39,10 @@ def main(config: Config) -> dict[str, Any]:
         check_pair(model, config.guide)
         guide = GUIDES[config.guide](model, **config.guide_options).for_data(len(train))
         objective = make_objective(config.guide, config.objective, config.particles)
-        svi = SVI(model, guide, adam(model, guide, config.lr), objective)
-        built = recipe("ppca", {"latent_dim": config.latent_dim}, config.guide, config.guide_options)
+        svi = SVI(model, guide, OPTIMIZERS[config.optimizer](model, guide, config.lr), objective)
+        built = recipe(
+            "ppca", {"latent_dim": config.latent_dim}, config.guide, config.guide_options
+        )
         start(run, svi, train, built)
         for _ in run.fit(svi, train):
             pass

@@ -50,8 +50,10 @@ def main(config: Config) -> dict[str, Any]:
         squares = (x - shown).square()
         error, error_se = mean_and_error(squares.flatten(1).sum(1))
         hidden, hidden_se = mean_and_error((squares * ~observed).flatten(1).sum(1))
-        figures = {"squared_error": error, "squared_error_se": error_se,
-                   "hidden_squared_error": hidden, "hidden_squared_error_se": hidden_se}  # fmt: skip
+        figures = {
+            "squared_error": error, "squared_error_se": error_se,
+            "hidden_squared_error": hidden, "hidden_squared_error_se": hidden_se,
+        }  # fmt: skip
         run.say(f"squared error {error:.4f} ± {error_se:.4f}, of hidden pixels {hidden:.4f}")
         if len(test.image_shape) == 3:
             labels = None if test.labels is None else [str(int(k)) for k in test.labels[:10]]

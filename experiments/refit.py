@@ -1,6 +1,6 @@
 """What would another guide have seen? The decoder of a saved run, frozen, under a new guide.
 
-    python -m experiments.refit runs/ppca-... --guide mean_field --epochs 200
+python -m experiments.refit runs/ppca-... --guide mean_field --epochs 200
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from experiments.inference.svi import SVI, adam
+from experiments.inference.svi import OPTIMIZERS, SVI
 from experiments.runs.checkpoint import open_run
 from experiments.runs.cli import cli
 from experiments.runs.options import FitOptions, RunOptions
@@ -33,11 +33,13 @@ def main(config: Config) -> dict[str, Any]:
         check_pair(model, config.guide)
         guide = GUIDES[config.guide](model, **config.guide_options).for_data(len(saved.train))
         objective = make_objective(config.guide, config.objective, config.particles)
-        svi = SVI(model, guide, adam(model, guide, config.lr), objective)
+        svi = SVI(model, guide, OPTIMIZERS[config.optimizer](model, guide, config.lr), objective)
         of = saved.config["pair"]
         built = recipe(of["model"], of["model_options"], config.guide, config.guide_options)
         # The data options of the first run make this one readable by itself.
-        run.options = saved.config["options"] | run.options | {"dtype": saved.config["options"]["dtype"]}
+        run.options = (
+            saved.config["options"] | run.options | {"dtype": saved.config["options"]["dtype"]}
+        )
         start(run, svi, saved.train, built)
         for _ in run.fit(svi, saved.train):
             pass

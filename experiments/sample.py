@@ -41,7 +41,9 @@ def main(config: Config) -> dict[str, Any]:
         saved = open_run(config.run, config.data_root, run.device)
         run.save_config(of=saved.config)
         drawn = {
-            f"T = {t:g}": as_images(prior_means(saved.model, config.count, t, config.seed), saved.test)
+            f"T = {t:g}": as_images(
+                prior_means(saved.model, config.count, t, config.seed), saved.test
+            )
             for t in config.temperature
         }
         tensors = {name.replace(" ", ""): images.contiguous() for name, images in drawn.items()}

@@ -1,7 +1,7 @@
 """What does a guide, or an objective, change? Any model x guide x objective x data.
 
-    python -m experiments.train --model ppca --guide mean_field --data digits --latent-dim 10
-    python -m experiments.train --model mypackage.mymodule:MyModel --guide amortized --data mnist
+python -m experiments.train --model ppca --guide mean_field --data digits --latent-dim 10
+python -m experiments.train --model mypackage.mymodule:MyModel --guide amortized --data mnist
 """
 
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from experiments.inference.svi import SVI, adam
+from experiments.inference.svi import OPTIMIZERS, SVI
 from experiments.runs.checkpoint import build_model
 from experiments.runs.cli import cli
 from experiments.runs.options import TrainOptions
@@ -34,7 +34,7 @@ def main(config: Config) -> dict[str, Any]:
         check_pair(model, config.guide)
         guide = GUIDES[config.guide](model, **config.guide_options).for_data(len(train))
         objective = make_objective(config.guide, config.objective, config.particles)
-        svi = SVI(model, guide, adam(model, guide, config.lr), objective)
+        svi = SVI(model, guide, OPTIMIZERS[config.optimizer](model, guide, config.lr), objective)
         built = recipe(config.model, config.model_options, config.guide, config.guide_options)
         start(run, svi, train, built)
         for _ in run.fit(svi, train):

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import pyro
 import pyro.distributions as dist
+import torch
 from torch import Tensor, nn
 
-from guides.gaussian import loc_scale, loc_scale_tril, number_of_parameters
+from guides.gaussian import initial_row, loc_scale, loc_scale_tril, number_of_parameters
 from guides.guide import Guide, single_latent
 from ppl_models.networks import MLP
 from ppl_models.program import Batch, data_plate
@@ -27,6 +28,8 @@ class Amortized(Guide):
     .. math::
         q(z \mid x) = \mathcal N(z; m(x), \operatorname{diag} s^2(x))
         \quad\text{or}\quad \mathcal N(z; m(x), L(x) L(x)')
+
+    The last layer starts at zero: q starts narrow, at the origin, for every x.
 
     Args:
         model: a model with one vector latent.
@@ -61,6 +64,10 @@ class Amortized(Guide):
             hidden_dims,
             number_of_parameters(self._dim, self._full),
         )
+        head: Any = self.encoder.head
+        nn.init.zeros_(head.weight)
+        with torch.no_grad():
+            head.bias.copy_(initial_row(self._dim, len(head.bias)))
         self.like_model()
 
     def posterior(self, x: Tensor) -> dist.Distribution:
@@ -72,5 +79,6 @@ class Amortized(Guide):
         return dist.Normal(*loc_scale(parameters)).to_event(1)
 
     def forward(self, batch: Batch) -> Tensor:
+        assert batch.x is not None
         with data_plate(batch):
             return pyro.sample(self._site, self.posterior(batch.x))

@@ -25,7 +25,9 @@ class Exact(Guide):
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
         if not hasattr(model, "posterior"):
-            raise ValueError(f"exact needs a model with a posterior; {type(model).__name__} has none.")
+            raise ValueError(
+                f"exact needs a model with a posterior; {type(model).__name__} has none."
+            )
         self._site, _, _ = single_latent(model, "exact")
 
     def forward(self, batch: Batch) -> Tensor:

@@ -40,6 +40,4 @@ class FullRank(PerDatumGuide):
     def forward(self, batch: Batch) -> Tensor:
         with data_plate(batch):
             loc, scale_tril = loc_scale_tril(self.table(batch), self._dim)
-            return pyro.sample(
-                self._site, dist.MultivariateNormal(loc, scale_tril=scale_tril)
-            )
+            return pyro.sample(self._site, dist.MultivariateNormal(loc, scale_tril=scale_tril))

@@ -48,7 +48,7 @@ class EffectGuide(Guide, GuideMessenger):
         GuideMessenger.__init__(self, model)
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
-        self.args_kwargs = (batch,), {}
+        self.args_kwargs: tuple[tuple[Batch], dict] = (batch,), {}
         try:
             with self:
                 self.model(batch)
@@ -83,4 +83,3 @@ def single_latent(model: nn.Module, guide: str) -> tuple[str, int, torch.Size]:
         raise ValueError(f"{guide} needs one vector latent; the model has {latents}.")
     name, shape = next(iter(latents.items()))
     return name, shape[0], x
-

@@ -1,5 +1,8 @@
 """Classical mean-field variational inference: a diagonal Gaussian of its own for every datum."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
@@ -43,11 +46,14 @@ class MeanField(PerDatumGuide):
         )
         self.like_model()
 
+    def _tables(self) -> Iterable[tuple[str, Any]]:
+        return self.tables.items()
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         with data_plate(batch):
             return {
                 name: pyro.sample(
                     name, dist.Normal(*loc_scale(table(batch))).to_event(len(table.shape))
                 )
-                for name, table in self.tables.items()
+                for name, table in self._tables()
             }

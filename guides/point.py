@@ -1,5 +1,8 @@
 """A point estimate of every latent: maximum a posteriori."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
@@ -35,9 +38,12 @@ class Point(PerDatumGuide):
         )
         self.like_model()
 
+    def _tables(self) -> Iterable[tuple[str, Any]]:
+        return self.tables.items()
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         with data_plate(batch):
             return {
                 name: pyro.sample(name, dist.Delta(table(batch), event_dim=len(table.shape)))
-                for name, table in self.tables.items()
+                for name, table in self._tables()
             }

@@ -30,5 +30,10 @@ class MLP(nn.Module):
             layers += [nn.Linear(fan_in, fan_out), activation()]
         self.layers = nn.Sequential(*layers[:-1])
 
+    @property
+    def head(self) -> nn.Module:
+        """The last affine layer."""
+        return self.layers[-1]
+
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)

@@ -21,7 +21,9 @@ def covariance_spectrum(x: Tensor, correction: int = 0) -> tuple[Tensor, Tensor,
         ValueError: If ``x`` is not a matrix of finite numbers with more rows than ``correction``.
     """
     if x.ndim != 2 or len(x) <= correction:
-        raise ValueError(f"observations must be [N, D] with N > {correction}, got {list(x.shape)}.")
+        raise ValueError(
+            f"observations must be [N, D] with N > {correction}, got {list(x.shape)}."
+        )
     mean = x.mean(0, dtype=torch.float64)
     scatter = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
     for rows in x.split(8192):

@@ -40,7 +40,9 @@ class PPCA(Program):
         if data_dim < 1:
             raise ValueError(f"data_dim={data_dim} must be at least 1.")
         if not 1 <= latent_dim <= data_dim:
-            raise ValueError(f"latent_dim={latent_dim} must lie between 1 and data_dim={data_dim}.")
+            raise ValueError(
+                f"latent_dim={latent_dim} must lie between 1 and data_dim={data_dim}."
+            )
         self.W = nn.Parameter(torch.randn(data_dim, latent_dim) / data_dim**0.5)
         self.mu = nn.Parameter(torch.zeros(data_dim))
         self.log_sigma = nn.Parameter(torch.zeros(()))
@@ -85,7 +87,8 @@ class PPCA(Program):
         """
         if x.shape[-1:] != self.mu.shape:
             raise ValueError(f"x is {list(x.shape)}, the model has data_dim={len(self.mu)}.")
-        W, mu = self.W, self.mu
+        W: Tensor = self.W
+        mu: Tensor = self.mu
         if observed is not None:
             W, mu, x = W[observed], mu[observed], x[..., observed]
         precision = self._precision(W)

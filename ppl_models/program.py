@@ -28,7 +28,7 @@ class Batch(NamedTuple):
     """
 
     x: Tensor | None
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides the tuple's method of that name
     size: int
 
     @classmethod
@@ -78,17 +78,22 @@ class Sites(NamedTuple):
 
 def prior_trace(model: Callable, size: int = 1) -> poutine.Trace:
     """One run of the generative story, hidden from outer handlers and from the random state."""
-    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-    device = None if parameter is None else parameter.device
-    training = isinstance(model, nn.Module) and model.training
-    if training:
-        model.train(False)
+    if not isinstance(model, nn.Module):
+        return _hidden_trace(model, Batch.draw(size))
+    parameter = next(model.parameters(), None)
+    training = model.training
+    model.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), poutine.block():
-            return poutine.trace(model).get_trace(Batch.draw(size, device))
+        return _hidden_trace(
+            model, Batch.draw(size, parameter.device if parameter is not None else None)
+        )
     finally:
-        if training:
-            model.train(True)
+        model.train(training)
+
+
+def _hidden_trace(model: Callable, batch: Batch) -> poutine.Trace:
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), poutine.block():
+        return poutine.trace(model).get_trace(batch)
 
 
 def describe(model: Callable) -> Sites:

@@ -9,9 +9,9 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.data import Data
-from experiments.runs.errors import UsageError
 from experiments.inference.handlers import Mean
 from experiments.inference.objectives import log_weights, traces
+from experiments.runs.errors import UsageError
 from guides.prior import Prior
 from ppl_models.program import Batch
 
@@ -36,7 +36,9 @@ def guide_means(guide: nn.Module, batch: Batch) -> dict[str, Tensor]:
     }
 
 
-def _importance_means(pair: tuple[poutine.Trace, poutine.Trace], log_w: Tensor) -> dict[str, Tensor]:
+def _importance_means(
+    pair: tuple[poutine.Trace, poutine.Trace], log_w: Tensor
+) -> dict[str, Tensor]:
     """Self-normalised importance means of the latents over the particles."""
     weights = log_w.softmax(0)
     means = {}
@@ -60,7 +62,7 @@ def particles_at_a_time(batch_rows: int, numbers: int, memory: float) -> int:
 
 @torch.no_grad()
 def per_image(
-    model: nn.Module, guide: nn.Module, data: Data, particles: int = 1, memory: float = 1.0
+    model: Any, guide: nn.Module, data: Data, particles: int = 1, memory: float = 1.0
 ) -> dict[str, Tensor]:
     """What is measured on every image, ``[N]`` each.
 
@@ -87,20 +89,20 @@ def per_image(
 
 
 def _chunk(
-    model: nn.Module, guide: nn.Module, batch: Batch, particles: int, memory: float
+    model: Any, guide: nn.Module, batch: Batch, particles: int, memory: float
 ) -> dict[str, Tensor]:
     assert batch.x is not None
     at_a_time = particles_at_a_time(len(batch.x), batch.x[0].numel(), memory)
-    log_ws, means = [], {}
+    log_ws: list[Tensor] = []
+    parts: list[tuple[Tensor, dict[str, Tensor]]] = []
     for start in range(0, particles, at_a_time):
         count = min(at_a_time, particles - start)
         pair = traces(model, guide, batch, count)
         log_ws.append(log_weights(*pair, batch).reshape(count, -1))
         if isinstance(guide, Prior):
-            part = _importance_means(pair, log_ws[-1])
-            means.setdefault("parts", []).append((log_ws[-1].logsumexp(0), part))
+            parts.append((log_ws[-1].logsumexp(0), _importance_means(pair, log_ws[-1])))
     log_w = torch.cat(log_ws)
-    latents = _merge(means["parts"]) if means else guide_means(guide, batch)
+    latents = _merge(parts) if parts else guide_means(guide, batch)
     values = {
         "elbo": log_w.mean(0),
         "iw_bound": log_w.logsumexp(0) - math.log(particles),
@@ -151,4 +153,3 @@ def mean_and_error(values: Tensor) -> tuple[float, float]:
     values = values.double()
     error = values.std() / math.sqrt(len(values)) if len(values) > 1 else torch.tensor(math.nan)
     return values.mean().item(), error.item()
-

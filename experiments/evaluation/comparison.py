@@ -1,6 +1,8 @@
 """Guides side by side on the same images: one row each, and their paired differences."""
 
 import ast
+import inspect
+import re
 import time
 from typing import Any, NamedTuple, Self
 
@@ -35,7 +37,7 @@ def parse_guides(text: str) -> list[Entry]:
         UsageError: At an unknown guide, a malformed option, or a guide named twice.
     """
     entries = []
-    for label in (part.strip() for part in text.split(",")):
+    for label in (part.strip() for part in re.split(r",(?![^(]*\))", text)):
         name, *settings = label.split(":")
         if name not in GUIDES:
             raise UsageError(f"guide '{name}' is unknown; there are {', '.join(GUIDES)}.")
@@ -45,6 +47,12 @@ def parse_guides(text: str) -> list[Entry]:
             if not equals:
                 raise UsageError(f"'{setting}' in --guides must be option=value.")
             options[option.replace("-", "_")] = _literal(value)
+        known = set(inspect.signature(GUIDES[name]).parameters) - {"model", "size"}
+        if not set(options) <= known:
+            raise UsageError(
+                f"guide '{name}' has no option {', '.join(sorted(set(options) - known))}; it has "
+                f"{', '.join(sorted(known)) or 'none'}."
+            )
         entries.append(Entry(label, name, options))
     if len({entry.label for entry in entries}) < len(entries):
         raise UsageError(f"--guides {text} names a guide twice.")
@@ -83,7 +91,9 @@ class Row(NamedTuple):
         """Train a pair on ``data`` and measure it there."""
         model, seconds = svi.model, seconds_per_epoch(svi, data, seed, config)
         values = measure(model, svi.guide, data, seed, config.particles, config.memory).values
-        kind = {"point": "log_joint", "prior": f"iw_bound ({config.particles})"}.get(entry.name, "elbo")
+        kind = {"point": "log_joint", "prior": f"iw_bound ({config.particles})"}.get(
+            entry.name, "elbo"
+        )
         return cls(
             entry, decoder, seed,
             values["iw_bound" if entry.name == "prior" else "elbo"], kind,
@@ -114,7 +124,11 @@ class Row(NamedTuple):
     def line(self) -> str:
         """The row in words."""
         figures = self.figures(None)
-        gap = "" if figures["gap"] is None else f", gap {figures['gap']:.4f} ± {figures['gap_se']:.4f}"
+        gap = (
+            ""
+            if figures["gap"] is None
+            else f", gap {figures['gap']:.4f} ± {figures['gap_se']:.4f}"
+        )
         return f"{self.entry.label}: {self.kind} {figures['value']:.4f} nats per data point{gap}"
 
 

@@ -4,13 +4,13 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from experiments.inference.handlers import ObservePixels, Temperature
-from experiments.inference.frozen import fit_rows
 from experiments.data import Data
 from experiments.evaluation.bounds import encode, likelihood_at
+from experiments.inference.frozen import fit_rows
+from experiments.inference.handlers import ObservePixels, Temperature
+from guides import allowed_guides
 from guides.full_rank import FullRank
 from guides.mean_field import MeanField
-from guides import allowed_guides
 from ppl_models.program import Batch
 
 __all__ = ["complete", "prior_means"]
@@ -36,6 +36,7 @@ def complete(model: nn.Module, data: Data, mask: Tensor, seed: int = 0) -> Tenso
         model: p.
         data: the images.
         mask: true where a pixel is observed, ``[*event_shape]``.
+        seed: of the draws that fit q.
     """
     rows = data.fixed().like(model)
     guide_class = FullRank if "full_rank" in allowed_guides(model) else MeanField

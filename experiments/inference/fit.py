@@ -63,8 +63,11 @@ def fit(
         return
     rows = as_data(data).like(svi.model)
     schedule = schedule or cosine()
-    rates = [(group, group.setdefault("initial_lr", group["lr"]))
-             for optimizer in svi.optimizers for group in optimizer.param_groups]
+    rates = [
+        (group, group.setdefault("initial_lr", group["lr"]))
+        for optimizer in svi.optimizers
+        for group in optimizer.param_groups
+    ]
     per_epoch = -(-len(rows) // batch_size)
     best, best_epoch = float("inf"), start
     for epoch in range(start, epochs):
@@ -74,12 +77,18 @@ def fit(
             for group, rate in rates:
                 group["lr"] = rate * factor
             # The first step is validated; the rest run without Pyro's checks of every site.
-            with pyro.validation_enabled(pyro.infer.util.is_validation_enabled() and epoch + step == 0):
+            with pyro.validation_enabled(
+                pyro.infer.util.is_validation_enabled() and epoch + step == 0
+            ):
                 losses.append(svi.step(batch))
         values = torch.stack(losses).tolist()
         loss = sum(values) / len(values)
         yield Progress(
-            epoch + 1, (epoch + 1) * per_epoch, loss, values, rates[0][0]["lr"],
+            epoch + 1,
+            (epoch + 1) * per_epoch,
+            loss,
+            values,
+            rates[0][0]["lr"],
             time.perf_counter() - began,
         )
         if loss < best:

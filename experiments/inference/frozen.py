@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from experiments.data import Data
-from experiments.runs.errors import UsageError
 from experiments.inference.objectives import STL, LogJoint
 from experiments.inference.optim import cosine
 from experiments.inference.svi import SVI
+from experiments.runs.errors import UsageError
 from guides import Guide
 from guides.local import PerDatumGuide
 from guides.point import Point
@@ -34,14 +34,12 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 
 @torch.enable_grad()
-def fit_rows(
-    model: nn.Module, guide: PerDatumGuide, data: Data, chunk: int = 2000
-) -> list[float]:
+def fit_rows(model: nn.Module, guide: PerDatumGuide, data: Data, chunk: int = 2000) -> list[float]:
     """Fit every row of a per-datum guide, the model frozen.
 
     The stopping rule is ``guide.local_steps`` steps of row-wise Adam on all rows of a chunk,
-    with a cosine from ``guide.local_lr`` to zero, on the ELBO with the gradient of ``STL`` and four
-    particles (on the log joint for a point guide).
+    with a cosine from ``guide.local_lr`` to zero, on the ELBO with the gradient of ``STL`` and
+    four particles (on the log joint for a point guide).
 
     Args:
         model: p, left as it is.

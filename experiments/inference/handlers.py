@@ -8,7 +8,7 @@ from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-__all__ = ["Mean", "ObservePixels", "Temperature", "TemperKL", "refuse_temperature"]
+__all__ = ["Mean", "ObservePixels", "TemperKL", "Temperature", "refuse_temperature"]
 
 
 def _is_latent(msg: Message) -> bool:

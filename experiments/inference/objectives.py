@@ -6,49 +6,35 @@ nats; ``SVI`` divides by N.
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import pyro
-import pyro.distributions as dist
 import torch
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO
 from pyro.infer.enum import get_importance_trace
 from pyro.poutine.trace_struct import Trace
-from torch import Tensor, distributions
-from torch.distributions.kl import kl_divergence, register_kl
+from torch import Tensor
+from torch.distributions import kl_divergence
 
+from experiments.inference.gaussians import detached
 from experiments.inference.handlers import refuse_temperature
 from ppl_models.program import Batch
 
 __all__ = [
+    "IWAE",
     "OBJECTIVES",
+    "STL",
     "AnalyticKL",
     "Elbo",
-    "IWAE",
     "LogJoint",
     "Objective",
-    "STL",
     "check_objective",
     "default_objective",
     "log_weights",
     "site_kls",
     "traces",
 ]
-
-
-@register_kl(distributions.MultivariateNormal, distributions.Independent)
-def _kl_multivariate_independent(
-    q: distributions.MultivariateNormal, p: distributions.Independent
-) -> Tensor:
-    if not isinstance(p.base_dist, distributions.Normal) or p.reinterpreted_batch_ndims != 1:
-        raise NotImplementedError
-    scaled = q.scale_tril / p.base_dist.scale.unsqueeze(-1)
-    difference = (q.loc - p.base_dist.loc) / p.base_dist.scale
-    log_det = scaled.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    trace = scaled.square().sum((-2, -1))
-    return 0.5 * (trace + difference.square().sum(-1) - difference.shape[-1]) - log_det
 
 
 def traces(
@@ -62,11 +48,10 @@ def traces(
         ValueError: Inside ``Temperature``; at a guide site that cannot be reparametrised.
     """
     refuse_temperature()
-    outer = pyro.plate("particles", particles, dim=-2) if particles > 1 else nullcontext()
-    with outer:
-        model_trace, guide_trace = get_importance_trace(
-            "flat", math.inf, model, guide, (batch,), {}
-        )
+    if particles > 1:
+        outer = pyro.plate("particles", particles, dim=-2)
+        model, guide = outer(model), outer(guide)
+    model_trace, guide_trace = get_importance_trace("flat", math.inf, model, guide, (batch,), {})
     for name, site in guide_trace.iter_stochastic_nodes():
         if torch.is_grad_enabled() and not site["fn"].has_rsample:
             raise ValueError(
@@ -90,7 +75,9 @@ def log_weights(model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
             if site["type"] != "sample":
                 continue
             if "data" not in {frame.name for frame in site["cond_indep_stack"]}:
-                raise ValueError(f"site '{name}' is global: it has no importance weight per datum.")
+                raise ValueError(
+                    f"site '{name}' is global: it has no importance weight per datum."
+                )
             total = total + sign * site["log_prob"]
     return total * (len(batch.index) / batch.size)
 
@@ -129,20 +116,22 @@ class Objective(ELBO):
         self.sampled_sites: list[str] = []
 
     def _get_trace(self, model: Callable, guide: Callable, args: Any, kwargs: Any) -> Any:
-        return traces(model, guide, *args, particles=self.num_particles)
+        (batch,) = args
+        return traces(model, guide, batch, self.num_particles)
 
     def bound(self, model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
         """The quantity to maximise, summed over the data set [nats]."""
         raise NotImplementedError
 
-    def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:  # type: ignore[override]
-        return -self.bound(*self._get_trace(model, guide, (batch,), {}), batch)
+    def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
+        model_trace, guide_trace = traces(model, guide, batch, self.num_particles)
+        return -self.bound(model_trace, guide_trace, batch)
 
-    def loss(self, model: Callable, guide: Callable, batch: Batch) -> float:  # type: ignore[override]
+    def loss(self, model: Callable, guide: Callable, batch: Batch) -> float:
         with torch.no_grad():
             return self.differentiable_loss(model, guide, batch).item()
 
-    def loss_and_grads(self, model: Callable, guide: Callable, batch: Batch) -> float:  # type: ignore[override]
+    def loss_and_grads(self, model: Callable, guide: Callable, batch: Batch) -> float:
         loss = self.differentiable_loss(model, guide, batch)
         if loss.requires_grad:
             loss.backward()
@@ -157,9 +146,7 @@ class Elbo(Objective):
 
 
 def _sum(trace: Trace) -> Any:
-    return sum(
-        site["log_prob"].sum() for site in trace.nodes.values() if site["type"] == "sample"
-    )
+    return sum(site["log_prob"].sum() for site in trace.nodes.values() if site["type"] == "sample")
 
 
 class LogJoint(Elbo):
@@ -196,23 +183,6 @@ class STL(Objective):
             log_prob = detached(site["fn"]).log_prob(site["value"])
             log_q = log_q + scale_and_mask(log_prob, scale=site["scale"], mask=site["mask"]).sum()
         return (_sum(model_trace) - log_q) / self.num_particles
-
-
-def detached(q: Any) -> Any:
-    """The same Gaussian (or point mass), its parameters constants.
-
-    Raises:
-        ValueError: At any other distribution.
-    """
-    if isinstance(q, dist.Independent):
-        return dist.Independent(detached(q.base_dist), q.reinterpreted_batch_ndims)
-    if isinstance(q, dist.Normal):
-        return dist.Normal(q.loc.detach(), q.scale.detach())
-    if isinstance(q, dist.MultivariateNormal):
-        return dist.MultivariateNormal(q.loc.detach(), scale_tril=q.scale_tril.detach())
-    if isinstance(q, dist.Delta):
-        return dist.Delta(q.v.detach(), event_dim=q.event_dim)
-    raise ValueError(f"stl needs a Gaussian guide, not {type(q).__name__}.")
 
 
 class IWAE(Objective):

@@ -35,7 +35,9 @@ SCHEDULES: dict[str, Callable[[float], Schedule]] = {"constant": constant, "cosi
 
 def local_tables(*modules: nn.Module) -> list[LocalTable]:
     """The per-datum tables in modules."""
-    return [part for module in modules for part in module.modules() if isinstance(part, LocalTable)]
+    return [
+        part for module in modules for part in module.modules() if isinstance(part, LocalTable)
+    ]
 
 
 class RowAdam(torch.optim.Optimizer):

@@ -1,5 +1,6 @@
 """Stochastic variational inference: one step of any model, guide and objective."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyro.infer
@@ -8,9 +9,10 @@ from torch import Tensor, nn
 
 from experiments.inference.objectives import Elbo, Objective
 from experiments.inference.optim import RowAdam, local_tables
+from guides import Guide
 from ppl_models.program import Batch
 
-__all__ = ["SVI", "Pair", "adam", "global_parameters"]
+__all__ = ["OPTIMIZERS", "SVI", "Pair", "adam", "global_parameters", "muon"]
 
 
 class Pair(nn.Module):
@@ -38,6 +40,30 @@ def adam(model: nn.Module, guide: nn.Module, lr: float = 0.01) -> torch.optim.Op
     return torch.optim.Adam(parameters, lr=lr, fused=True) if parameters else None
 
 
+def muon(model: nn.Module, guide: nn.Module, lr: float = 0.01) -> list[torch.optim.Optimizer]:
+    """Muon for the guide's weight matrices at half the rate, Adam for everything else.
+
+    Muon's steps have the same size in every direction of the input, where Adam's excite the
+    directions in which pixels hardly vary: linear encoders reach their optimum in a tenth of the
+    steps.
+
+    References:
+        Jordan et al. (2024), Muon; in torch since 2.9.
+    """
+    matrices = [p for p in global_parameters(guide) if p.ndim == 2]
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in global_parameters(model, guide) if id(p) not in chosen]
+    optimizers: list[torch.optim.Optimizer] = []
+    if matrices:
+        optimizers.append(torch.optim.Muon(matrices, lr=lr / 2, weight_decay=0.0))
+    if rest:
+        optimizers.append(torch.optim.Adam(rest, lr=lr, fused=True))
+    return optimizers
+
+
+OPTIMIZERS = {"adam": adam, "muon": muon}
+
+
 class SVI(pyro.infer.SVI):
     """Pyro's SVI with parameters in modules and a ``torch.optim`` optimiser.
 
@@ -46,7 +72,7 @@ class SVI(pyro.infer.SVI):
     Args:
         model: p(x, z).
         guide: q(z | x).
-        optim: any ``torch.optim`` optimiser; Adam at rate 0.01 by default.
+        optim: a ``torch.optim`` optimiser, or several; Adam at rate 0.01 by default.
         loss: an objective with ``differentiable_loss``; the ELBO by default.
 
     Attributes:
@@ -56,27 +82,28 @@ class SVI(pyro.infer.SVI):
     def __init__(
         self,
         model: nn.Module,
-        guide: nn.Module,
-        optim: torch.optim.Optimizer | None = None,
+        guide: Guide,
+        optim: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
         loss: Objective | None = None,
     ) -> None:
         # Pyro's initialiser insists on a PyroOptim; everything else it does is here.
-        self.model, self.guide = model, guide
+        self.model: Any = model
+        self.guide: Any = guide
         self.objective = Elbo() if loss is None else loss
         self.loss = self.objective.loss
         self.loss_and_grads = self.objective.loss_and_grads
         self.optim = adam(model, guide) if optim is None else optim
         tables = [table for table in local_tables(guide) if table.rows.requires_grad]
-        self.local_optim = RowAdam(tables, lr=guide.local_lr) if tables else None
-        self.optimizers: list[torch.optim.Optimizer] = [
-            optimizer for optimizer in (self.optim, self.local_optim) if optimizer is not None
-        ]
+        self.local_optim = RowAdam(tables, getattr(guide, "local_lr", 0.1)) if tables else None
+        self.optimizers = [self.optim] if isinstance(self.optim, torch.optim.Optimizer) else []
+        self.optimizers += self.optim if isinstance(self.optim, Sequence) else []
+        self.optimizers += [self.local_optim] if self.local_optim else []
 
     @property
     def trains(self) -> bool:
         return bool(self.optimizers)
 
-    def step(self, batch: Batch) -> Tensor:  # type: ignore[override]
+    def step(self, batch: Batch) -> Tensor:
         """One gradient step; the loss before it, a detached tensor [nats per data point]."""
         loss = self.objective.differentiable_loss(self.model, self.guide, batch) / batch.size
         loss.backward()
@@ -86,7 +113,7 @@ class SVI(pyro.infer.SVI):
         return loss.detach()
 
     @torch.no_grad()
-    def evaluate_loss(self, batch: Batch) -> Tensor:  # type: ignore[override]
+    def evaluate_loss(self, batch: Batch) -> Tensor:
         """The loss on a batch, a tensor [nats per data point]."""
         return self.objective.differentiable_loss(self.model, self.guide, batch) / batch.size
 

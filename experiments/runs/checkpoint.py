@@ -14,9 +14,17 @@ from experiments.inference.svi import SVI, Pair
 from experiments.runs.cli import import_model
 from experiments.runs.errors import UsageError
 from experiments.runs.files import read_json, write
-from guides import GUIDES
+from guides import GUIDES, Guide
 
-__all__ = ["FORMAT", "SavedRun", "build_model", "open_run", "restore", "save_state", "save_weights"]
+__all__ = [
+    "FORMAT",
+    "SavedRun",
+    "build_model",
+    "open_run",
+    "restore",
+    "save_state",
+    "save_weights",
+]
 
 FORMAT = 1
 """Of run directories; one of another format is refused."""
@@ -73,7 +81,7 @@ class SavedRun(NamedTuple):
     directory: Path
     config: dict[str, Any]
     model: nn.Module
-    guide: nn.Module
+    guide: Guide
     train: Data
     test: Data
 

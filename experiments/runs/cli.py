@@ -36,7 +36,9 @@ def cli(config_class: type, main: Callable[[Any], Any], args: Sequence[str] | No
         if os.environ.get("PPL_DEBUG"):
             traceback.print_exc()
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        usage = isinstance(error, (ValueError, FileExistsError, FileNotFoundError, PermissionError))
+        usage = isinstance(
+            error, (ValueError, FileExistsError, FileNotFoundError, PermissionError)
+        )
         sys.exit(2 if usage else 1)
 
 
@@ -48,7 +50,7 @@ def parse(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -
     output = io.StringIO()
     try:
         with contextlib.redirect_stderr(output):
-            parsed = tyro.cli(
+            parsed: Any = tyro.cli(
                 extended, args=list(args), prog=f"python -m {name}", description=module.__doc__
             )
     except SystemExit as end:
@@ -96,8 +98,8 @@ def _with_options(config_class: type, args: Sequence[str]) -> tuple[type, list[s
         chosen = _value(args, f"--{kind}", str(fields[kind].default))
         chosen_class = import_model(chosen) if kind == "model" else _guide_class(chosen)
         factory: Any = fields[name].default_factory
-        options = options_of(chosen_class, kind, factory())
-        hint = Annotated[options, tyro.conf.arg(name=kind)]
+        options: Any = options_of(chosen_class, kind, factory())
+        hint: Any = Annotated[options, tyro.conf.arg(name=kind)]
         extra.append((name, hint, dataclasses.field(default_factory=options)))
     if not extra:
         return config_class, []
@@ -153,7 +155,7 @@ def options_of(target: type, kind: str, defaults: dict[str, Any] | None = None) 
             raise UsageError(f"{target.__name__} has an option without a default: {name}.")
         alias = [f"--{name.replace('_', '-')}"] if kind == "model" else []
         argument = tyro.conf.arg(help=documented.get(name), aliases=alias)
-        hint = Annotated[hints.get(name, type(parameter.default)), argument]
+        hint: Any = Annotated[hints.get(name, type(parameter.default)), argument]
         default = (defaults or {}).get(name, parameter.default)
         fields.append((name, hint, dataclasses.field(default=default)))
     return dataclasses.make_dataclass(f"{kind.title()}Options", fields, frozen=True)

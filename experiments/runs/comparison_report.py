@@ -26,8 +26,8 @@ HEADINGS = {
 
 WORDS = {
     "frozen": "p is frozen at its maximum of the likelihood: each gap is the guide's own.",
-    "learned": "p is learned together with each guide, which therefore shapes p: compare the exact "
-    "log p(x) that each pair ends at, and the gap that remains.",
+    "learned": "p is learned together with each guide, which therefore shapes p: compare the "
+    "exact log p(x) that each pair ends at, and the gap that remains.",
 }
 
 
@@ -74,12 +74,15 @@ def save_comparison(run: Run, rows: list[Row], data: Data) -> dict[str, Any]:
             )  # fmt: skip
     plain = [{name: row[name] for name in HEADINGS} for row in figures]
     _save(run.path / "table.csv", csv_table(plain))
-    _save(run.path / "table.md", markdown_table([{HEADINGS[n]: v for n, v in r.items()} for r in plain]))
+    _save(
+        run.path / "table.md",
+        markdown_table([{HEADINGS[n]: v for n, v in r.items()} for r in plain]),
+    )
     metrics = {
         "model": config.model, "guide": [row.entry.label for row in rows], "objective": None,
         "data": data.name, "seed": config.seed, "epochs": config.epochs,
         "parameters": 0, "seconds": {},
-        "protocol": protocol(data, run, config.particles) | {"rotated": config.rotate},
+        "protocol": protocol(data, None, config.particles) | {"rotated": config.rotate},
         "rows": figures,
     }  # fmt: skip
     words = f"{config.model} with {config.model_options} on {len(data)} rows of {data.name}."
@@ -96,11 +99,17 @@ def printed(table: Sequence[dict[str, Any]]) -> str:
              f"{'minus best, paired':>20} {'sq. error':>9} {'s/epoch':>8}"]  # fmt: skip
     for row in table:
         gap = "–" if row["gap"] is None else f"{row['gap']:.4f} ± {row['gap_se']:.4f}"
-        pair = "–" if row["minus_best"] is None else f"{row['minus_best']:.4f} ± {row['minus_best_se']:.4f}"
+        pair = (
+            "–"
+            if row["minus_best"] is None
+            else f"{row['minus_best']:.4f} ± {row['minus_best_se']:.4f}"
+        )
         evidence = "–" if row["evidence"] is None else f"{row['evidence']:.3f}"
         seconds = "–" if row["seconds_per_epoch"] is None else f"{row['seconds_per_epoch']:.3f}"
-        lines.append(f"{row['guide']:<34} {row['bound']:<15} {row['value']:>10.3f} {evidence:>10} "
-                     f"{gap:>16} {pair:>20} {row['squared_error']:>9.3f} {seconds:>8}")  # fmt: skip
+        first = f"{row['guide']:<34} {row['bound']:<15} {row['value']:>10.3f} {evidence:>10}"
+        lines.append(f"{first} {gap:>16} {pair:>20} {row['squared_error']:>9.3f} {seconds:>8}")
     if table[0]["oracle_gap"] is not None and table[0]["decoder"] == "frozen":
-        lines.append(f"closed-form gap of the best diagonal guide: {table[0]['oracle_gap']:.4f} nats")
+        lines.append(
+            f"closed-form gap of the best diagonal guide: {table[0]['oracle_gap']:.4f} nats"
+        )
     return "\n".join(lines)

@@ -24,7 +24,7 @@ class Measured(NamedTuple):
     guide: Guide
 
 
-def default_particles(guide: nn.Module) -> int:
+def default_particles(guide: nn.Module | None) -> int:
     """Draws per image of a final evaluation: one, and 100 where the guide ignores x."""
     return 100 if isinstance(guide, Prior) else 1
 
@@ -43,9 +43,7 @@ def measure(
         fitted = held_out(model, guide, fixed) if fixed.split != "train" else guide
         training = model.training, fitted.training
         model.eval(), fitted.eval()
-        values = per_image(
-            model, fitted, fixed, particles or default_particles(guide), memory
-        )
+        values = per_image(model, fitted, fixed, particles or default_particles(guide), memory)
         model.train(training[0]), fitted.train(training[1])
     return Measured(values, fitted)
 
@@ -73,7 +71,7 @@ def summary(values: dict[str, Tensor], guide: nn.Module, particles: int | None) 
     return figures
 
 
-def protocol(data: Data, guide: nn.Module, particles: int | None) -> dict[str, Any]:
+def protocol(data: Data, guide: nn.Module | None, particles: int | None) -> dict[str, Any]:
     """Everything two figures must share before they may stand side by side."""
     local = guide.local_steps if isinstance(guide, PerDatumGuide) else None
     return {

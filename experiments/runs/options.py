@@ -59,7 +59,9 @@ class FitOptions:
     batch_size: int = 500
     """Rows per step."""
     lr: float = 0.01
-    """Adam's learning rate."""
+    """Learning rate."""
+    optimizer: Literal["adam", "muon"] = "adam"
+    """Adam; or Muon for the guide's weight matrices (linear encoders on pixels need it)."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """What the learning rate follows after its warm-up."""
     warmup: float = 0.0

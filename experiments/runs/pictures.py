@@ -62,4 +62,6 @@ def lab_pictures(
     drawn = {f"T = {t:g}": as_images(prior_means(model, 25, t), test) for t in TEMPERATURES}
     run.figure("samples", plots.grids(drawn))
     if isinstance(model, PPCA):
-        run.figure("columns_of_W", plots.columns(model.W.detach(), model.mu.detach(), test.image_shape))
+        run.figure(
+            "columns_of_W", plots.columns(model.W.detach(), model.mu.detach(), test.image_shape)
+        )

@@ -45,14 +45,14 @@ def encodings(train: Tensor, test: Tensor, labels: Sequence[Tensor | None], titl
 
 
 def _show(axis: Axes, image: Tensor, limits: tuple[float, float] | None = (0.0, 1.0)) -> None:
-    picture = image.detach().double().cpu()
+    picture = image.detach().double().cpu().numpy()
     if limits is None:  # signed, zero in the middle
-        bound = max(float(picture.abs().max()), 1e-12)
+        bound = max(float(np.abs(picture).max()), 1e-12)
         axis.imshow(picture[0], cmap="RdBu_r", vmin=-bound, vmax=bound)
     elif len(picture) == 1:
         axis.imshow(picture[0], cmap="gray_r", vmin=limits[0], vmax=limits[1])
     else:
-        axis.imshow(picture.clamp(0, 1).permute(1, 2, 0))
+        axis.imshow(picture.clip(0, 1).transpose(1, 2, 0))
     axis.set(xticks=[], yticks=[])
 
 

@@ -2,7 +2,7 @@
 
 import base64
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,16 @@ def html_table(rows: Sequence[dict[str, Any]]) -> str:
         return ""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell(value))}</td>" for value in row.values()) + "</tr>"
+        "<tr>"
+        + "".join(f"<td>{html.escape(cell(value))}</td>" for value in row.values())
+        + "</tr>"
         for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def report(
-    title: str, command: str, words: str, tables: dict[str, Sequence[dict[str, Any]]],
+    title: str, command: str, words: str, tables: Mapping[str, Sequence[dict[str, Any]]],
     figures: Sequence[Path],
 ) -> str:  # fmt: skip
     """The page; everything that came from outside is escaped, every picture is inside."""

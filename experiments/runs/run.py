@@ -2,13 +2,11 @@
 
 import dataclasses
 import json
-import platform
 import random
 import shlex
 import sys
 import time
-from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,43 +21,14 @@ from experiments.inference.frozen import fit_rows
 from experiments.inference.optim import SCHEDULES
 from experiments.inference.svi import SVI, Pair
 from experiments.runs.checkpoint import FORMAT, restore, save_state, save_weights
+from experiments.runs.environment import pick_device, plain, versions
 from experiments.runs.errors import TrainingError, UsageError
 from experiments.runs.files import new_directory, read_json, write, write_json
 from experiments.runs.report import report
 
-__all__ = ["Run", "pick_device"]
+__all__ = ["Run"]
 
 MAY_CHANGE = {"resume", "out", "epochs", "device", "memory", "data_root"}
-
-
-def pick_device(name: str) -> torch.device:
-    """The device asked for; ``auto`` is a GPU if there is one.
-
-    Raises:
-        UsageError: If there is no such device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"--device {name} cannot be used here ({reason}).") from error
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 class Run:
@@ -77,7 +46,7 @@ class Run:
 
     def __init__(self, command: str, config: Any) -> None:
         self.command, self.config = command, config
-        self.options = _plain(dataclasses.asdict(config))
+        self.options = plain(dataclasses.asdict(config))
         self.device = pick_device(config.device)
         self.resumed = getattr(config, "resume", False)
         out = config.out
@@ -122,17 +91,15 @@ class Run:
 
     def save_config(self, **more: Any) -> None:
         """Write ``config.json``: every option, versions, device, threads."""
-        packages = ("ppl-models", "torch", "pyro-ppl", "numpy")
         content = {
             "format": FORMAT,
             "command": self.command,
             "options": self.options,
-            "versions": {"python": platform.python_version()}
-            | {name: _version(name) for name in packages},
+            "versions": versions(),
             "device": str(self.device),
             "threads": torch.get_num_threads(),
             "compiled": False,
-            **_plain(more),
+            **plain(more),
         }
         write_json(self.path / "config.json", content)
 
@@ -148,7 +115,9 @@ class Run:
             f"{list(train.image_shape)}"
         )
         dtype = getattr(torch, config.dtype)
-        return tuple(dataclasses.replace(part.to(self.device), dtype=dtype) for part in (train, test))  # type: ignore[return-value]
+        return tuple(
+            dataclasses.replace(part.to(self.device), dtype=dtype) for part in (train, test)
+        )  # type: ignore[return-value]
 
     def say(self, line: str) -> None:
         tqdm.write(line)
@@ -156,7 +125,8 @@ class Run:
     def fit(self, svi: SVI, data: Data) -> Iterator[Progress]:
         """``fit`` with this run's options: logged, checkpointed after every epoch, resumable."""
         config, pair = self.config, Pair(svi.model, svi.guide)
-        save_weights(self.path, pair)
+        if not self.resumed:
+            save_weights(self.path, pair)
         if not svi.trains:
             self.say("nothing to train: neither the model nor the guide has free parameters.")
             return
@@ -230,7 +200,7 @@ class Run:
         self.figures.append(write(path, lambda file: figure.savefig(file, dpi=110, format="png")))
 
     def finish(
-        self, metrics: dict[str, Any], words: str, tables: dict[str, list[dict[str, Any]]]
+        self, metrics: dict[str, Any], words: str, tables: Mapping[str, Sequence[dict[str, Any]]]
     ) -> dict[str, Any]:
         """Write ``metrics.json``, TensorBoard events and the report, and say where it is."""
         metrics["seconds"] = self.seconds

@@ -35,7 +35,7 @@ def make_objective(guide: str, name: str | None = None, particles: int | None = 
     return OBJECTIVES[name](particles or (5 if name == "iwae" else 1))
 
 
-def at_maximum_likelihood(model: nn.Module, data: Data) -> nn.Module:
+def at_maximum_likelihood(model: Any, data: Data) -> nn.Module:
     """A model of the same size at its closed-form maximum of the likelihood, frozen.
 
     Raises:
@@ -43,8 +43,8 @@ def at_maximum_likelihood(model: nn.Module, data: Data) -> nn.Module:
     """
     if not hasattr(model, "maximum_likelihood"):
         raise UsageError(
-            f"{type(model).__name__} has no closed-form maximum of the likelihood to be frozen at: "
-            "train it under another guide, then refit that run; or use --decoder learned."
+            f"{type(model).__name__} has no closed-form maximum of the likelihood to be "
+            "frozen at: train it under another guide and refit that run, or use --decoder learned."
         )
     (shape,) = describe(model).latents.values()
     x = data.fixed().like(model).observations().double()
@@ -82,7 +82,12 @@ def recipe(model: str, model_options: dict, guide: str, guide_options: dict) -> 
 
 
 def conclude(
-    run: Run, svi: SVI, train: Data, test: Data, built: dict[str, Any], particles: int | None = None
+    run: Run,
+    svi: SVI,
+    train: Data,
+    test: Data,
+    built: dict[str, Any],
+    particles: int | None = None,
 ) -> dict[str, Any]:
     """Evaluate both splits, draw the lab's pictures, write metrics and report."""
     config, model, guide = run.config, svi.model, svi.guide

@@ -1,0 +1,47 @@
+"""Where a run happens: device and versions."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.runs.errors import UsageError
+
+__all__ = ["pick_device", "plain", "versions"]
+
+
+def pick_device(name: str) -> torch.device:
+    """The device asked for; ``auto`` is a GPU if there is one.
+
+    Raises:
+        UsageError: If there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--device {name} cannot be used here ({reason}).") from error
+
+
+def plain(value: Any) -> Any:
+    """Options as JSON has them."""
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python and of the packages that decide a figure; ``None`` where one is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in ("ppl-models", "torch", "pyro-ppl", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found

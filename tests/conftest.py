@@ -1,0 +1,31 @@
+"""Laws are tested in float64, on one thread, from a seed; real MNIST where it lies at hand."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyro
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+HOMES = (os.environ.get("PPL_DATA"), "data", "../shared/data")
+MNIST = next((Path(h) for h in HOMES if h and (Path(h) / "MNIST/raw").is_dir()), None)
+
+
+@pytest.fixture(autouse=True)
+def _float64_and_seed() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    pyro.enable_validation(True)
+    yield
+    assert len(pyro.get_param_store()) == 0, "a test left parameters in Pyro's global store"
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def mnist_root() -> Path:
+    if MNIST is None:
+        pytest.skip("real MNIST is not here; set PPL_DATA to the folder that holds MNIST/raw")
+    return MNIST.absolute()

@@ -1,0 +1,244 @@
+"""Whatever a user gets wrong: one line that says what and what would be right, and exit code 2."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments import compare, evaluate, pca, ppca, reconstruct, refit, sample, train
+from experiments.runs.cli import cli
+from ppl_models import PPCA
+
+DIGITS = ["--data", "digits", "--epochs", "1"]
+
+
+@pytest.fixture(autouse=True)
+def _default_float32(monkeypatch, tmp_path):
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.chdir(tmp_path)
+
+
+def refused(capsys, module, args, *words, code=2):
+    capsys.readouterr()
+    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
+    with pytest.raises(SystemExit) as end:
+        cli(module.Config, module.main, list(map(str, args)))
+    assert end.value.code == code
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    for word in words:
+        assert word in lines[0], lines[0]
+    for path, time in before.items():
+        assert path.stat().st_mtime_ns == time or path.is_dir(), f"{path} was overwritten"
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--latent-dim", "0"], ["--latent-dim must be at least 1, got 0"]),
+        (["--latent-dim", "-3"], ["--latent-dim", "-3"]),
+        (["--latent-dim", "65"], ["latent_dim=65", "data_dim=64"]),
+        (["--epochs", "0"], ["--epochs must be at least 1"]),
+        (["--epochs", "many"], ["many", "epochs"]),
+        (["--batch-size", "-1"], ["--batch-size"]),
+        (["--lr", "0"], ["--lr must be above 0"]),
+        (["--lr", "nan"], ["--lr"]),
+        (["--warmup", "1"], ["--warmup", "[0, 1)"]),
+        (["--rows", "0"], ["--rows"]),
+        (["--rows", "5000"], ["rows=5000", "1437"]),
+        (["--pad", "4"], ["pad=4 is smaller", "[8, 8]"]),
+        (["--memory", "0"], ["--memory"]),
+        (["--particles", "0"], ["--particles"]),
+        (["--seed", "-1"], ["--seed"]),
+        (["--device", "quantum"], ["--device quantum"]),
+        (["--guide", "oracle"], ["guide 'oracle' is unknown", "prior, point, exact"]),
+        (["--guide", "amortized", "--guide.encoder", "conv"], ["conv"]),
+        (["--guide", "exact", "--guide.encoder", "mlp"], ["--guide.encoder"]),
+        (["--guide", "mean_field", "--guide.local-lr", "-1"], ["local_lr=-1.0"]),
+        (["--guide", "mean_field", "--memory", "1e-9"], ["more than --memory"]),
+        (["--guide", "mean_field", "--binarize", "dynamic"], ["--binarize static"]),
+        (["--guide", "point", "--objective", "elbo"], ["does not fit", "log_joint"]),
+        (["--guide", "exact", "--objective", "log_joint"], ["does not fit", "elbo, "]),
+        (["--objective", "evidence"], ["'evidence' is unknown", "iwae"]),
+        (["--method", "closed_form", "--latent-dim", "62"], ["latent_dim=62", "rank"]),
+        (["--data", "cats"], ["cats", "digits"]),
+        (["--nonsense"], ["--nonsense"]),
+        (["--resume"], ["--resume needs --out"]),
+    ],
+)
+def test_ppca(capsys, args, words):
+    refused(capsys, ppca, [*DIGITS, *args], *words)
+
+
+def test_models(capsys):
+    refused(capsys, train, [*DIGITS, "--model", "ppcaa"], "'ppcaa' is unknown", "ppca")
+    refused(capsys, train, [*DIGITS, "--model", "no.such:Model"], "cannot be imported")
+
+
+def test_data_folders(capsys, tmp_path):
+    from PIL import Image
+
+    refused(capsys, pca, ["--data", "folder"], "--data-root")
+    refused(capsys, pca, ["--data", "folder", "--data-root", "none"], "not a directory")
+    images = tmp_path / "images"
+    images.mkdir()
+    args = ["--data", "folder", "--data-root", images]
+    refused(capsys, pca, args, "0 images")
+    Image.new("L", (4, 4)).save(images / "a.png")
+    Image.new("L", (4, 5)).save(images / "b.png")
+    refused(capsys, pca, args, "one size", "a.png", "b.png")
+    whole = (images / "a.png").read_bytes()
+    (images / "b.png").write_bytes(whole[: len(whole) // 2])
+    refused(capsys, pca, args, "b.png", "damaged")
+
+
+def idx(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def test_damaged_files(capsys, tmp_path):
+    raw = tmp_path / "FashionMNIST/raw"
+    labels = bytes((0, 0, 8, 1, 0, 0, 0, 2, 7, 3))
+    images = bytes((0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 2)) + bytes(8)
+    for prefix in ("train", "t10k"):
+        idx(raw / f"{prefix}-labels-idx1-ubyte", labels)
+        idx(raw / f"{prefix}-images-idx3-ubyte", images)
+    args = ["--data", "fashion_mnist", "--data-root", tmp_path, "--latent-dim", "1"]
+    for damaged, word in (
+        (images[:-1], "23 bytes"),
+        (b"P5 2 2 255", "not an IDX"),
+        (b"", "not an IDX"),
+    ):
+        idx(raw / "train-images-idx3-ubyte", damaged)
+        refused(capsys, pca, args, word, "--data-root", "--data digits")
+    known = tmp_path / "MNIST/raw"
+    for prefix in ("train", "t10k"):
+        idx(known / f"{prefix}-labels-idx1-ubyte", labels)
+        idx(known / f"{prefix}-images-idx3-ubyte", images)
+    refused(capsys, pca, ["--data", "mnist", "--data-root", tmp_path], "checksum")
+
+
+def test_a_failed_download_names_both_ways_out(capsys, monkeypatch):
+    import torchvision.datasets
+
+    def unreachable(*args, **options):
+        raise RuntimeError("Error downloading\ntrain-images")
+
+    monkeypatch.setattr(torchvision.datasets, "MNIST", unreachable)
+    refused(capsys, pca, ["--data", "mnist", "--data-root", "nowhere"], "cannot be downloaded",
+            "--data-root", "--data digits")  # fmt: skip
+
+
+def test_a_torchvision_that_does_not_fit_torch(capsys, monkeypatch):
+    class Broken:
+        def find_spec(self, name, path=None, target=None):
+            if name.startswith("torchvision"):
+                raise RuntimeError("operator torchvision::nms does not exist")
+
+    for name in [name for name in sys.modules if name.startswith("torchvision")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    refused(capsys, pca, ["--data", "cifar10"], "torchvision::nms", "pip install")
+
+
+@pytest.fixture
+def saved() -> Path:
+    cli(ppca.Config, ppca.main, [*DIGITS, "--guide", "amortized", "--out", "run"])
+    return Path("run")
+
+
+def test_output_directories(capsys, saved):
+    refused(capsys, ppca, [*DIGITS, "--out", "run"], "holds something already")
+    Path("file").write_text("")
+    refused(capsys, ppca, [*DIGITS, "--out", "file"], "holds something already")
+    refused(capsys, ppca, [*DIGITS, "--out", "file/below"], "cannot be written")
+
+
+def test_saved_runs(capsys, saved):
+    out = ["--out", "new"]
+    refused(capsys, evaluate, ["nowhere", *out], "not a run")
+    refused(capsys, evaluate, ["run", "--particles", "-1", *out], "--particles")
+    refused(capsys, evaluate, ["run", "--memory", "1e-12", *out], "too small for one image")
+    refused(
+        capsys,
+        sample,
+        ["run", "--temperature", "0", "--out", "n1"],
+        "--temperature must be above 0",
+    )
+    refused(capsys, sample, ["run", "--count", "0", "--out", "n2"], "--count")
+    refused(capsys, refit, ["run", "--guide", "none", "--out", "n3"], "guide 'none' is unknown")
+    refused(capsys, reconstruct, ["run", "--mask", "third", "--out", "n4"], "third")
+    other = [*DIGITS, "--guide", "amortized", "--out", "run", "--resume", "--lr", "0.5"]
+    refused(capsys, ppca, other, "lr differ")
+    config = json.loads((saved / "config.json").read_text())
+    for content, word in (
+        ({**config, "format": 99}, "format 99"),
+        ([], "format None"),
+    ):
+        (saved / "config.json").write_text(json.dumps(content))
+        refused(capsys, evaluate, ["run", "--out", "n5"], word)
+    (saved / "config.json").write_text("{")
+    refused(capsys, evaluate, ["run", "--out", "n6"], "cannot be read")
+    (saved / "config.json").write_text(json.dumps(config))
+    weights = saved / "checkpoint/weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    refused(capsys, evaluate, ["run", "--out", "n7"], "weights.safetensors")
+    weights.unlink()
+    refused(capsys, evaluate, ["run", "--out", "n8"], "no checkpoint")
+
+
+def test_a_pca_run_has_no_guide(capsys):
+    cli(pca.Config, pca.main, ["--data", "digits", "--out", "run"])
+    refused(capsys, evaluate, ["run", "--out", "new"], "no model and guide")
+
+
+def test_compare(capsys):
+    refused(capsys, compare, ["--guides", "exact,cleverest"], "cleverest", "mean_field")
+    refused(capsys, compare, ["--guides", "amortized:linear"], "option=value")
+    refused(capsys, compare, ["--guides", "exact,exact"], "twice")
+    refused(capsys, compare, ["--seeds", "0"], "--seeds")
+    refused(capsys, compare, ["--guides", "exact:speed=3", "--out", "new"], "speed")
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["dance"], 2, "'dance' is unknown"),
+        (["ppca", "--data", "digits", "--guide", "none"], 2, "guide 'none'"),
+        (["--help"], 0, ""),
+    ],
+)
+def test_as_a_process(args, code, words):
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments", *args],
+        capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False,
+        env={**os.environ, "PYTHONWARNINGS": "default"},
+    )  # fmt: skip
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == (1 if code else 0)
+
+
+def test_library_refuses_arrays_it_cannot_use():
+    from experiments.data import as_data
+    from experiments.runs.errors import UsageError
+
+    for x, word in (
+        (torch.tensor([[1.0, float("nan")]]), "row 0"),
+        (torch.tensor([[0.0, 1.0], [float("inf"), 1.0]]), "row 1"),
+        (torch.zeros(0, 5), "rows"),
+        (torch.zeros(5), "N, ..."),
+        (torch.zeros(5, 2, dtype=torch.int64), "int64"),
+        ([["a", "b"]], "numeric"),
+    ):
+        with pytest.raises(UsageError, match=word):
+            as_data(x)
+    with pytest.raises(UsageError, match="observes"):
+        as_data(torch.zeros(5, 3)).like(PPCA(4, 2))

@@ -1,0 +1,173 @@
+"""Each command runs for two steps; what it leaves is valid, and the same the second time."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import torch
+
+from experiments import compare, evaluate, pca, ppca, reconstruct, refit, sample, train
+from experiments.runs.cli import cli
+
+SCHEMA = json.loads((Path(__file__).parent / "metrics.schema.json").read_text())
+SHORT = ["--data", "digits", "--epochs", "2", "--batch-size", "1000"]
+QUICK = ["--guide.local-steps", "5"]
+
+
+@pytest.fixture(autouse=True)
+def _default_float32(monkeypatch, tmp_path):
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.chdir(tmp_path)
+
+
+def run(module, *args: str) -> dict:
+    """Run a command as from a shell; its metrics, checked against the schema."""
+    out = args[args.index("--out") + 1]
+    cli(module.Config, module.main, list(args))
+    metrics = json.loads(Path(out, "metrics.json").read_text())
+    jsonschema.validate(metrics, SCHEMA)
+    config = json.loads(Path(out, "config.json").read_text())
+    assert config["format"] == 1
+    assert "torch" in config["versions"]
+    page = Path(out, "report.html").read_text()
+    assert "<img" in page or module in (evaluate,)
+    assert "http" not in page.replace("http-equiv", "")
+    return metrics
+
+
+@pytest.fixture
+def trained(tmp_path) -> str:
+    run(ppca, *SHORT, "--guide", "amortized", "--out", "trained")
+    return "trained"
+
+
+def without_times(metrics: dict) -> dict:
+    metrics = json.loads(json.dumps(metrics))
+    del metrics["seconds"]
+    for row in metrics.get("rows", []):
+        del row["seconds_per_epoch"]
+    return metrics
+
+
+@pytest.mark.parametrize(
+    "guide", ["prior", "point", "exact", "mean_field", "full_rank", "amortized"]
+)
+def test_ppca_under_every_guide_twice(guide):
+    args = [
+        *SHORT,
+        "--guide",
+        guide,
+        *(QUICK if guide in ("point", "mean_field", "full_rank") else []),
+    ]
+    first, second = (run(ppca, *args, "--out", out) for out in ("a", "b"))
+    assert without_times(first) == without_times(second)
+    assert first["guide"] == guide
+    assert ("log_joint" in first["test"]) == (guide == "point")
+    assert (first["test"]["elbo"] is None) == (guide == "point")
+    assert (first["test"]["iw_bound"] is None) == (guide != "prior")
+    assert first["protocol"]["estimator"] == ("exact" if guide == "exact" else "monte_carlo")
+    names = {path.stem for path in Path("a/figures").iterdir()}
+    assert {"encodings", "reconstructions", "samples", "columns_of_W"} <= names
+    if guide != "point":
+        assert len(Path("a/metrics.jsonl").read_text().splitlines()) == 2
+    assert list(Path("a/tensorboard").iterdir())
+
+
+def test_ppca_without_gradients():
+    closed = run(ppca, "--data", "digits", "--method", "closed_form", "--out", "a")
+    em = run(ppca, "--data", "digits", "--method", "em", "--epochs", "200", "--out", "b")
+    assert closed["test"]["elbo"] == pytest.approx(closed["test"]["log_evidence"], abs=1e-3)
+    assert em["train"]["log_evidence"] == pytest.approx(closed["train"]["log_evidence"], abs=1e-3)
+    assert closed["epochs"] == 0
+
+
+def test_pca():
+    metrics = run(pca, "--data", "digits", "--latent-dim", "5", "--out", "a")
+    assert metrics["test"]["squared_error"] == pytest.approx(1.9, rel=0.2)
+
+
+def test_train_takes_a_model_of_ones_own(tmp_path):
+    Path("ownmodel.py").write_text(
+        "import pyro, torch\n"
+        "import pyro.distributions as dist\n"
+        "from ppl_models import Program, data_plate\n"
+        "class Scaled(Program):\n"
+        "    def __init__(self, data_dim, latent_dim: int = 2, scale: float = 0.5):\n"
+        "        super().__init__()\n"
+        "        self.W = torch.nn.Parameter(torch.randn(data_dim, latent_dim))\n"
+        "        self.scale = scale\n"
+        "    def forward(self, batch):\n"
+        "        with data_plate(batch):\n"
+        "            prior = dist.Normal(self.W.new_zeros(self.W.shape[1]), 1.).to_event(1)\n"
+        "            z = pyro.sample('z', prior)\n"
+        "            x = dist.Normal(z @ self.W.mT, self.scale).to_event(1)\n"
+        "            return pyro.sample('x', x, obs=batch.x)\n"
+    )
+    args = [*SHORT, "--model", "ownmodel:Scaled", "--scale", "0.7", "--latent-dim", "3"]
+    metrics = run(train, *args, "--guide", "amortized", "--guide.hidden-dims", "8", "--out", "a")
+    assert metrics["model"] == "ownmodel:Scaled"
+    assert metrics["test"]["log_evidence"] is None
+    assert run(evaluate, "a", "--particles", "5", "--out", "b")["test"]["iw_particles"] == 5
+
+
+def test_a_saved_run_is_evaluated_refitted_sampled_and_reconstructed(trained):
+    evaluated = run(evaluate, trained, "--particles", "7", "--split", "both", "--out", "e")
+    assert evaluated["test"]["iw_bound"] >= evaluated["test"]["elbo"]
+    assert evaluated["test"]["iw_bound"] <= evaluated["test"]["log_evidence"] + 0.05
+    again = run(evaluate, trained, "--particles", "1", "--out", "e1")
+    saved = json.loads(Path(trained, "metrics.json").read_text())
+    assert again["test"]["elbo"] == saved["test"]["elbo"]
+    refitted = run(refit, trained, "--guide", "mean_field", *QUICK, "--out", "r")
+    assert refitted["decoder"] == "frozen"
+    assert refitted["test"]["log_evidence"] == saved["test"]["log_evidence"]
+    assert refitted["protocol"]["local_steps"] == 5
+    run(evaluate, "r", "--particles", "2", "--out", "e2")
+    run(sample, trained, "--temperature", "0.5", "2", "--count", "9", "--out", "s")
+    whole = run(reconstruct, trained, "--out", "c", "--images", "40")
+    assert whole["test"]["hidden_squared_error"] == 0
+    half = run(reconstruct, trained, "--mask", "half", "--images", "40", "--out", "h")
+    assert 0 < half["test"]["hidden_squared_error"] < half["test"]["squared_error"]
+
+
+def test_compare_frozen_and_learned():
+    guides = (
+        "exact,mean_field:local_steps=20,amortized:covariance=full:hidden_dims=(5,),prior,point"
+    )
+    args = ["--data", "digits", "--rows", "60", "--guides", guides, "--epochs", "2"]
+    first, second = (run(compare, *args, "--out", out) for out in ("a", "b"))
+    assert without_times(first) == without_times(second)
+    frozen = [row for row in first["rows"] if row["decoder"] == "frozen"]
+    assert [row["guide"] for row in frozen] == [
+        "exact", "mean_field:local_steps=20", "amortized:covariance=full:hidden_dims=(5,)",
+        "prior", "point",
+    ]  # fmt: skip
+    assert len({row["evidence"] for row in frozen}) == 1
+    assert len(first["rows"]) == 9
+    assert {"table.csv", "table.md", "figures"} <= {path.name for path in Path("a").iterdir()}
+
+
+def test_resumed_run_is_the_uninterrupted_one():
+    args = [*SHORT, "--guide", "amortized", "--schedule", "constant"]
+    whole = run(ppca, *args, "--epochs", "4", "--out", "whole")
+    run(ppca, *args, "--epochs", "2", "--out", "parts")
+    parts = run(ppca, *args, "--epochs", "4", "--out", "parts", "--resume")
+    assert without_times(whole) == without_times(parts)
+    texts = [Path(out, "metrics.jsonl").read_text().splitlines() for out in ("whole", "parts")]
+    records = [[json.loads(line) | {"seconds": 0} for line in text] for text in texts]
+    assert records[0] == records[1]
+    saved = [Path(out, "checkpoint/weights.safetensors") for out in ("whole", "parts")]
+    assert saved[0].read_bytes() == saved[1].read_bytes()
+
+
+def test_early_stopping_stops():
+    metrics = run(ppca, "--data", "digits", "--epochs", "60", "--lr", "1e-12", "--patience", "2",
+                  "--guide", "amortized", "--out", "a")  # fmt: skip
+    assert metrics["epochs"] < 60
+
+
+@pytest.mark.parametrize("binarize", ["static", "dynamic"])
+def test_binary_pixels_are_named_in_the_protocol(binarize):
+    metrics = run(ppca, *SHORT, "--guide", "amortized", "--binarize", binarize, "--out", "a")
+    assert metrics["protocol"]["pixels"] == "binary"
+    assert metrics["protocol"]["binarize_seed"] == 1

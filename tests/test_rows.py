@@ -1,0 +1,121 @@
+"""Guides that own a row per datum, and the optimiser of the rows."""
+
+import pytest
+import torch
+
+from experiments.data import as_data
+from experiments.inference.fit import fit
+from experiments.inference.frozen import announce_rows, fit_rows, frozen, held_out
+from experiments.inference.optim import RowAdam, constant, cosine
+from experiments.inference.svi import SVI
+from experiments.runs.errors import UsageError
+from guides import GUIDES
+from guides.local import LocalTable
+from ppl_models import PPCA, Batch
+
+PER_DATUM = ("point", "mean_field", "full_rank")
+
+
+def test_row_adam_is_adam_when_every_row_is_touched():
+    table = LocalTable(4, (3,), torch.ones(3))
+    twin = torch.nn.Parameter(table.rows.detach().clone())
+    rows, adam = RowAdam([table], 0.1, (0.9, 0.99)), torch.optim.Adam([twin], 0.1, (0.9, 0.99))
+    batch = Batch(None, torch.arange(4), 4)
+    for step in range(20):
+        table(batch).square().sum().mul(step + 1).backward()
+        twin.square().sum().mul(step + 1).backward()
+        for optimizer in (rows, adam):
+            optimizer.step()
+            optimizer.zero_grad()
+    torch.testing.assert_close(table.rows, twin)
+
+
+def test_row_adam_touches_the_rows_of_the_batch_alone():
+    table = LocalTable(6, (2,), torch.ones(2))
+    optimizer = RowAdam([table])
+    before = table.rows.detach().clone()
+    table(Batch(None, torch.tensor([4, 1]), 6)).sum().backward()
+    assert table.rows.grad.is_sparse
+    optimizer.step()
+    changed = (table.rows != before).any(1)
+    assert changed.tolist() == [False, True, False, False, True, False]
+    state = optimizer.state[table.rows]
+    assert state["step"].flatten().tolist() == [0, 1, 0, 0, 1, 0]
+    assert (state["exp_avg"][[0, 2, 3, 5]] == 0).all()
+
+
+@pytest.mark.parametrize("name", PER_DATUM)
+def test_rows_of_another_data_set_are_refused(name):
+    model = PPCA(5, 2)
+    guide = GUIDES[name](model).for_data(8)
+    with pytest.raises(ValueError, match=r"guide.for_data\(9\) gives a sibling"):
+        guide(Batch.of(torch.randn(9, 5)))
+
+
+@pytest.mark.parametrize("name", PER_DATUM)
+def test_held_out_rows_are_fresh_and_leave_the_trained_ones_alone(name):
+    x = torch.randn(20, 5)
+    model = PPCA.maximum_likelihood(x, 2)
+    guide = GUIDES[name](model, local_steps=30).for_data(20)
+    for _ in fit(SVI(model, guide), x, epochs=3):
+        pass
+    trained = {key: value.clone() for key, value in guide.state_dict().items()}
+    parameters = {key: value.clone() for key, value in model.state_dict().items()}
+    sibling = held_out(model, guide, as_data(torch.randn(7, 5)))
+    assert sibling is not guide
+    assert all((trained[key] == value).all() for key, value in guide.state_dict().items())
+    assert all((parameters[key] == value).all() for key, value in model.state_dict().items())
+    assert all(p.requires_grad for p in model.parameters())
+    sibling(Batch.of(torch.randn(7, 5)))
+
+
+def test_guides_without_rows_are_their_own_sibling():
+    model = PPCA(5, 2)
+    for name in ("prior", "exact", "amortized"):
+        guide = GUIDES[name](model)
+        assert guide.for_data(99) is guide
+
+
+def test_frozen_puts_everything_back():
+    model = PPCA(5, 2)
+    model.mu.requires_grad_(False)
+    with frozen(model):
+        assert not any(p.requires_grad for p in model.parameters())
+        assert not model.training
+    assert [p.requires_grad for p in model.parameters()] == [True, False, True]
+    assert model.training
+
+
+def test_point_guide_finds_the_posterior_mean():
+    x = torch.randn(15, 6)
+    model = PPCA.maximum_likelihood(x, 2)
+    guide = GUIDES["point"](model).for_data(15)
+    fit_rows(model, guide, as_data(x))
+    torch.testing.assert_close(guide(Batch.of(x))["z"], model.posterior(x).mean, rtol=0, atol=1e-4)
+
+
+def test_a_table_beyond_memory_or_without_fixed_pixels_is_refused():
+    model = PPCA(4, 2)
+    data = as_data(torch.rand(10, 4))
+    guide = GUIDES["full_rank"](model).for_data(10)
+    assert "10 rows, 50 numbers" in announce_rows(guide, data, 1.0)
+    with pytest.raises(UsageError, match="more than --memory"):
+        announce_rows(guide, data, 1e-9)
+    with pytest.raises(UsageError, match="--binarize static"):
+        announce_rows(guide, data.binarized("dynamic", 0), 1.0)
+
+
+@pytest.mark.parametrize("options", [{"local_lr": 0.0}, {"local_steps": 0}, {"size": -1}])
+def test_impossible_options_are_refused(options):
+    with pytest.raises(ValueError, match="must"):
+        GUIDES["mean_field"](PPCA(4, 2), **options)
+
+
+def test_schedules():
+    assert cosine()(0.0) == 1
+    assert cosine()(0.5) == pytest.approx(0.5)
+    assert cosine()(1.0) == pytest.approx(0)
+    assert cosine(0.2)(0.1) == pytest.approx(0.5)
+    assert cosine(0.2)(0.2) == 1
+    assert constant()(0.7) == 1
+    assert constant(0.2)(0.1) == pytest.approx(0.5)
