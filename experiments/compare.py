@@ -64,33 +64,43 @@ class Config(DataOptions, RunOptions):
 def main(config: Config) -> dict[str, Any]:
     entries = parse_guides(config.guides)
     with Run("compare", config) as run:
-        train, _ = run.load_data()
-        train = train.fixed()
+        everything, _ = run.load_data(every_row=True)
+        train = everything.rows(config.rows).fixed()
         run.save_config()
         decoders = ("frozen", "learned") if config.decoder == "both" else (config.decoder,)
         rows: list[Row] = []
         for decoder in decoders:
             run.say(f"decoder {decoder}:")
+            shared = frozen_decoder(run, everything) if decoder == "frozen" else None
             for seed in range(config.seed, config.seed + config.seeds):
                 for entry in entries:
                     if decoder == "learned" and entry.name == "point":
                         run.say("point is left out: with a learned decoder it has no optimum.")
                         continue
-                    rows.append(one(run, entry, decoder, seed, train))
+                    rows.append(one(run, entry, shared, seed, train))
                     run.say(f"  {rows[-1].line()}")
         return save_comparison(run, rows, train)
 
 
-def one(run: Run, entry: Entry, decoder: str, seed: int, train: Data) -> Row:
-    """Train one guide (and the decoder, unless it is frozen) and measure it on every row."""
-    config = run.config
+def fresh(run: Run, data: Data, seed: int) -> Any:
+    """A model with random parameters."""
     torch.manual_seed(seed)
-    model: Any = build_model(config.model, train, config.model_options)
-    model.to(device=run.device, dtype=getattr(torch, config.dtype))
-    if decoder == "frozen":
-        model = at_maximum_likelihood(model, train)
-        if config.rotate and hasattr(model, "rotated"):
-            model = rotate_to_largest_gap(model)
+    model = build_model(run.config.model, data, run.config.model_options)
+    return model.to(device=run.device, dtype=getattr(torch, run.config.dtype))
+
+
+def frozen_decoder(run: Run, data: Data) -> Any:
+    """The model at the maximum of the likelihood of all of ``data``, shared by every guide."""
+    model: Any = at_maximum_likelihood(fresh(run, data, run.config.seed), data)
+    turn = run.config.rotate and hasattr(model, "rotated")
+    return rotate_to_largest_gap(model) if turn else model
+
+
+def one(run: Run, entry: Entry, shared: Any, seed: int, train: Data) -> Row:
+    """Train one guide (and a decoder, unless one is shared) and measure it on every row."""
+    config, decoder = run.config, "learned" if shared is None else "frozen"
+    torch.manual_seed(seed)
+    model = fresh(run, train, seed) if shared is None else shared
     check_pair(model, entry.name)
     guide = GUIDES[entry.name](model, **entry.options).for_data(len(train))
     announce_rows(guide, train, config.memory)

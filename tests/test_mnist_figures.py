@@ -54,5 +54,5 @@ def test_scikit_learn_scores_the_same(pixels):
 
 
 def test_the_rank_of_mnist_is_refused(pixels):
-    with pytest.raises(ValueError, match="between 1 and 71[0-9]: the data have rank 71"):
+    with pytest.raises(ValueError, match=r"between 1 and 71[0-9]: the data have rank 71"):
         PPCA.maximum_likelihood(pixels[0], 720)

@@ -20,9 +20,9 @@ from experiments.inference.frozen import fit_rows
 from experiments.inference.handlers import Mean, ObservePixels, Temperature, TemperKL
 from experiments.inference.objectives import IWAE, OBJECTIVES, STL, AnalyticKL, Elbo, log_weights
 from experiments.inference.objectives import traces as run_traces
-from experiments.inference.svi import SVI, adam
+from experiments.inference.svi import SVI, muon
 from guides import GUIDES
-from ppl_models import PPCA, Batch, data_plate
+from ppl_models import PPCA, Batch, Program, data_plate
 
 
 def simulated(count=300, data_dim=12, latent_dim=4):
@@ -128,11 +128,13 @@ def test_analytic_and_sampled_kl_agree_in_expectation(covariance):
 
 
 def test_analytic_kl_lists_the_sites_it_samples():
-    def model(batch):
-        with data_plate(batch):
-            z = pyro.sample("z", dist.StudentT(5.0, torch.zeros(2), 1.0).to_event(1))
-            return pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=batch.x)
+    class HeavyTails(Program):
+        def forward(self, batch):
+            with data_plate(batch):
+                z = pyro.sample("z", dist.StudentT(5.0, torch.zeros(2), 1.0).to_event(1))
+                return pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=batch.x)
 
+    model = HeavyTails()
     guide = GUIDES["mean_field"](model).for_data(6)
     objective = AnalyticKL()
     objective.differentiable_loss(model, guide, Batch.of(torch.randn(6, 2)))
@@ -188,15 +190,15 @@ def test_stl_has_the_gradient_of_the_elbo_on_average_and_no_noise_at_the_posteri
         for _ in range(count):
             guide.zero_grad()
             objective.differentiable_loss(model, guide, batch).backward()
-            draws.append(guide.table.rows.grad.clone())
+            draws.append(guide.table.rows.grad.to_dense())
         return torch.stack(draws)
 
     elbo, stl = gradients(Elbo(), 1000), gradients(STL(), 1000)
     error = ((elbo.var(0) + stl.var(0)) / 1000).sqrt()
     assert ((elbo.mean(0) - stl.mean(0)).abs() < 4.5 * error).all()
     fit_rows(model, guide, as_data(x))
-    assert gradients(STL(), 5).abs().max() < 1e-3
-    assert gradients(Elbo(), 5).std(0).max() > 0.1
+    noise = [gradients(objective, 20).std(0).mean() for objective in (STL(), Elbo())]
+    assert noise[0] < 0.01 * noise[1]
 
 
 def test_a_guide_that_cannot_be_reparametrised_is_refused_by_name():
@@ -283,8 +285,8 @@ def test_linear_encoders_reach_the_gap_of_their_family(covariance):
     x = simulated(500)
     model = oracle(x)
     guide = GUIDES["amortized"](model, encoder="linear", covariance=covariance)
-    svi = SVI(model, guide, adam(model, guide, 0.02), STL(4))
-    for _ in fit(svi, x, epochs=1500, batch_size=250):
+    svi = SVI(model, guide, muon(model, guide), STL())
+    for _ in fit(svi, x, epochs=800, batch_size=250):
         pass
     with torch.no_grad():
         q = guide.posterior(x)
@@ -308,14 +310,21 @@ def test_one_annealed_step_after_another():
     assert second > first
 
 
-def test_training_turns_a_mean_field_posterior_onto_its_axes():
-    x = simulated(200, 12, 3)
-    model = rotate_to_largest_gap(PPCA.maximum_likelihood(x, 3))
-    before = diagonal_gap(model).item()
-    guide = GUIDES["amortized"](model, encoder="linear")
-    for _ in fit(SVI(model, guide, loss=STL()), x, epochs=600, batch_size=100):
-        pass
-    assert diagonal_gap(model).item() < 0.2 * before
+@pytest.mark.slow
+def test_a_diagonal_guide_turns_the_learned_W_onto_its_axes():
+    truth = PPCA(12, 3)
+    with torch.no_grad():
+        truth.W.mul_(torch.tensor([12.0, 6.0, 3.0]))
+        x = truth(Batch.draw(200))
+    gaps = {}
+    for name in ("exact", "amortized"):
+        torch.manual_seed(1)
+        model = PPCA(12, 3)
+        for _ in fit(SVI(model, GUIDES[name](model), loss=STL()), x, epochs=800, batch_size=100):
+            pass
+        gaps[name] = diagonal_gap(model).item()
+    assert gaps["exact"] > 0.1  # any rotation of W is as likely
+    assert gaps["amortized"] < 0.2 * gaps["exact"]
 
 
 def test_objectives_refuse_no_particles():

@@ -45,15 +45,15 @@ def fit_rows(model: nn.Module, guide: PerDatumGuide, data: Data, chunk: int = 20
         model: p, left as it is.
         guide: q, with ``len(data)`` rows.
         data: fixed pixels; dynamic ones have no fixed target.
-        chunk: rows fitted at a time.
 
     Returns:
         The mean loss over the rows at every step [nats per data point].
     """
-    factor = cosine()
+    factor, particles = cosine(), 4
+    chunk = max(1, 2**21 // (particles * data.data_dim))  # rows whose particles stay in the cache
     losses = torch.zeros(guide.local_steps, dtype=torch.float64)
     with frozen(model), pyro.validation_enabled(False):
-        svi = SVI(model, guide, loss=LogJoint() if isinstance(guide, Point) else STL(particles=4))
+        svi = SVI(model, guide, loss=LogJoint() if isinstance(guide, Point) else STL(particles))
         assert svi.local_optim is not None
         for batch in data.fixed().like(model).batches(chunk):
             for step in range(guide.local_steps):

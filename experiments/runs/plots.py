@@ -126,5 +126,6 @@ def bars(
         axis.legend()
     for position, value in enumerate(values):
         axis.annotate(f"{value:.3g}", (position, value), ha="center", va="bottom", fontsize=8)
+    axis.set_yscale("symlog", linthresh=0.01)  # gaps of guides differ by orders of magnitude
     axis.set_ylabel(ylabel)
     return figure

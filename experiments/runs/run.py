@@ -103,12 +103,13 @@ class Run:
         }
         write_json(self.path / "config.json", content)
 
-    def load_data(self) -> tuple[Data, Data]:
+    def load_data(self, every_row: bool = False) -> tuple[Data, Data]:
         """The train and test split that the options ask for, on the run's device."""
         config = self.config
+        rows = None if every_row else config.rows
         train, test = load(
             config.data, config.data_root, config.pad, config.binarize, config.binarize_seed,
-            config.rows,
+            rows,
         )  # fmt: skip
         self.say(
             f"{config.data}: {len(train)} train and {len(test)} test images of "
