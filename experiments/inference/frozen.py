@@ -34,7 +34,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 
 @torch.enable_grad()
-def fit_rows(model: nn.Module, guide: PerDatumGuide, data: Data, chunk: int = 2000) -> list[float]:
+def fit_rows(model: nn.Module, guide: PerDatumGuide, data: Data) -> list[float]:
     """Fit every row of a per-datum guide, the model frozen.
 
     The stopping rule is ``guide.local_steps`` steps of row-wise Adam on all rows of a chunk,
