@@ -19,7 +19,7 @@ __all__ = ["csv_table", "markdown_table", "save_comparison"]
 HEADINGS = {
     "guide": "guide", "decoder": "decoder", "seed": "seed", "bound": "bound", "value": "value",
     "value_se": "± over images", "evidence": "log p(x), exact", "gap": "gap", "gap_se": "± gap",
-    "oracle_gap": "diagonal gap, closed form", "minus_best": "minus best, paired",
+    "oracle_gap": "smallest diagonal gap of this W", "minus_best": "minus best, paired",
     "minus_best_se": "± paired", "squared_error": "squared error",
     "seconds_per_epoch": "s / epoch",
 }  # fmt: skip
@@ -95,21 +95,32 @@ def _save(path: Path, text: str) -> None:
 
 def printed(table: Sequence[dict[str, Any]]) -> str:
     """The table for a terminal."""
-    lines = [f"{'guide':<34} {'bound':<15} {'value':>10} {'log p(x)':>10} {'gap':>16} "
-             f"{'minus best, paired':>20} {'sq. error':>9} {'s/epoch':>8}"]  # fmt: skip
-    for row in table:
-        gap = "–" if row["gap"] is None else f"{row['gap']:.4f} ± {row['gap_se']:.4f}"
-        pair = (
-            "–"
-            if row["minus_best"] is None
-            else f"{row['minus_best']:.4f} ± {row['minus_best_se']:.4f}"
+    rows = [
+        {
+            "guide": row["guide"],
+            "bound": row["bound"],
+            "value": _number(row["value"], None),
+            "log p(x)": _number(row["evidence"], None),
+            "gap": _number(row["gap"], row["gap_se"]),
+            "W's diagonal gap": _number(row["oracle_gap"], None),
+            "minus best, paired": _number(row["minus_best"], row["minus_best_se"]),
+            "squared error": _number(row["squared_error"], None),
+            "s/epoch": _number(row["seconds_per_epoch"], None),
+        }
+        for row in table
+    ]
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    lines = [{name: name for name in rows[0]}, *rows]
+    return "\n".join(
+        "  ".join(
+            f"{text:<{widths[name]}}" if name in ("guide", "bound") else f"{text:>{widths[name]}}"
+            for name, text in line.items()
         )
-        evidence = "–" if row["evidence"] is None else f"{row['evidence']:.3f}"
-        seconds = "–" if row["seconds_per_epoch"] is None else f"{row['seconds_per_epoch']:.3f}"
-        first = f"{row['guide']:<34} {row['bound']:<15} {row['value']:>10.3f} {evidence:>10}"
-        lines.append(f"{first} {gap:>16} {pair:>20} {row['squared_error']:>9.3f} {seconds:>8}")
-    if table[0]["oracle_gap"] is not None and table[0]["decoder"] == "frozen":
-        lines.append(
-            f"closed-form gap of the best diagonal guide: {table[0]['oracle_gap']:.4f} nats"
-        )
-    return "\n".join(lines)
+        for line in lines
+    )
+
+
+def _number(value: float | None, error: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if error is None else f"{value:.4f} ± {error:.4f}"
