@@ -25,6 +25,7 @@ GUIDES: dict[str, type[Guide]] = {
 
 PAIRS: dict[str, tuple[str, ...]] = {
     "ppca": ("prior", "point", "exact", "mean_field", "full_rank", "amortized"),
+    "vae": ("prior", "point", "mean_field", "full_rank", "amortized"),
 }
 """Model name -> the guides it may be paired with (the table of ``docs/guides.md``)."""
 

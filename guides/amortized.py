@@ -1,6 +1,5 @@
 """Amortised inference: an encoder that maps a datum to its Gaussian."""
 
-import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -11,14 +10,20 @@ from torch import Tensor, nn
 
 from guides.gaussian import initial_row, loc_scale, loc_scale_tril, number_of_parameters
 from guides.guide import Guide, single_latent
-from ppl_models.networks import MLP
+from ppl_models.networks import ACTIVATIONS, MLP, ConvEncoder
 from ppl_models.program import Batch, data_plate
 
 __all__ = ["ENCODERS", "Amortized"]
 
-ENCODERS: dict[str, Callable[[int, tuple[int, ...], int], nn.Module]] = {
-    "linear": lambda data_dim, hidden_dims, outputs: MLP((data_dim, outputs)),
-    "mlp": lambda data_dim, hidden_dims, outputs: MLP((data_dim, *hidden_dims, outputs)),
+
+def _flat(shape: torch.Size, hidden_dims: tuple[int, ...], outputs: int, activation: str) -> MLP:
+    return MLP((shape.numel(), *hidden_dims, outputs), ACTIVATIONS[activation])
+
+
+ENCODERS: dict[str, Callable[[torch.Size, tuple[int, ...], int, str], Any]] = {
+    "linear": lambda shape, _, outputs, activation: _flat(shape, (), outputs, activation),
+    "mlp": _flat,
+    "conv": lambda shape, _, outputs, activation: ConvEncoder(shape, outputs),
 }
 
 
@@ -29,12 +34,14 @@ class Amortized(Guide):
         q(z \mid x) = \mathcal N(z; m(x), \operatorname{diag} s^2(x))
         \quad\text{or}\quad \mathcal N(z; m(x), L(x) L(x)')
 
-    The last layer starts at zero: q starts narrow, at the origin, for every x.
+    A linear encoder starts narrow, at the origin, for every x; the others start as torch starts
+    them (with a last layer at zero a VAE's decoder learns to ignore z before z says anything).
 
     Args:
         model: a model with one vector latent.
-        encoder: one affine map, or an MLP with ReLU.
+        encoder: one affine map, an MLP, or convolutions (images with sides divisible by 4).
         hidden_dims: widths of the MLP's hidden layers.
+        activation: of the MLP, a name in ``ACTIVATIONS``.
         covariance: of q, diagonal or full (a Cholesky factor).
 
     Raises:
@@ -47,8 +54,9 @@ class Amortized(Guide):
     def __init__(
         self,
         model: nn.Module,
-        encoder: Literal["linear", "mlp"] = "mlp",
+        encoder: Literal["linear", "mlp", "conv"] = "mlp",
         hidden_dims: tuple[int, ...] = (400,),
+        activation: Literal["relu", "tanh", "silu", "gelu"] = "relu",
         covariance: Literal["diagonal", "full"] = "diagonal",
     ) -> None:
         super().__init__(model)
@@ -59,20 +67,18 @@ class Amortized(Guide):
             )
         self._site, self._dim, self._data_shape = single_latent(model, "amortized")
         self._full = covariance == "full"
-        self.encoder = ENCODERS[encoder](
-            math.prod(self._data_shape),
-            hidden_dims,
-            number_of_parameters(self._dim, self._full),
-        )
-        head: Any = self.encoder.head
-        nn.init.zeros_(head.weight)
-        with torch.no_grad():
-            head.bias.copy_(initial_row(self._dim, len(head.bias)))
+        outputs = number_of_parameters(self._dim, self._full)
+        self.encoder = ENCODERS[encoder](self._data_shape, hidden_dims, outputs, activation)
+        if encoder == "linear":
+            nn.init.zeros_(self.encoder.head.weight)
+            with torch.no_grad():
+                self.encoder.head.bias.copy_(initial_row(self._dim, outputs))
         self.like_model()
 
     def posterior(self, x: Tensor) -> dist.Distribution:
         """q(z | x), event ``[K]``, for observations ``[B, *data_shape]``."""
-        parameters = self.encoder(x.flatten(-len(self._data_shape)))
+        images = isinstance(self.encoder, ConvEncoder)
+        parameters = self.encoder(x if images else x.flatten(-len(self._data_shape)))
         if self._full:
             loc, scale_tril = loc_scale_tril(parameters, self._dim)
             return dist.MultivariateNormal(loc, scale_tril=scale_tril)

@@ -3,7 +3,8 @@
 from ppl_models.pca import PCA
 from ppl_models.ppca import PPCA
 from ppl_models.program import Batch, Program, data_plate, describe
+from ppl_models.vae import VAE
 
-__all__ = ["MODELS", "PCA", "PPCA", "Batch", "Program", "data_plate", "describe"]
+__all__ = ["MODELS", "PCA", "PPCA", "VAE", "Batch", "Program", "data_plate", "describe"]
 
-MODELS: dict[str, type[Program]] = {"ppca": PPCA}
+MODELS: dict[str, type[Program]] = {"ppca": PPCA, "vae": VAE}

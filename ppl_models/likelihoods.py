@@ -1,38 +1,204 @@
-"""p(x | z): one small distribution per family."""
+"""p(x | z): one small class per family, from a decoder's numbers to a distribution of images.
 
-import math
+A likelihood takes ``number`` values per pixel, ``[..., number, *data_shape]``, and says which
+kinds of ``pixels`` it is a density or a probability of: ``grey`` in [0, 1], ``binary``, or
+``grey-dequantised``, (levels x + u) / (levels + 1) with u uniform.
+"""
+
+from typing import Any, ClassVar
 
 import pyro.distributions as dist
-from torch import Tensor
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-__all__ = ["IsotropicNormal"]
+from ppl_models.discretized import DiscretizedLogisticMixture
+from ppl_models.normals import IsotropicNormal, LogitNormal
+
+__all__ = ["LIKELIHOODS", "MIN_SCALE", "Likelihood"]
+
+MIN_SCALE = 1 / 255
+"""Floor of a sigma per pixel: pixels that never change would make the likelihood unbounded."""
 
 
-class IsotropicNormal(dist.Independent):
-    r"""A normal with one sigma for all D entries of an observation.
-
-    .. math::
-        x \sim \mathcal N(m, \sigma^2 I_D)
-
-    It is ``Normal(loc, scale).to_event(1)`` with a log-density that reads x once: sigma stays a
-    scalar, where broadcasting would take its logarithm and its gradient D times.
+class Likelihood(nn.Module):
+    """p(x | z) given a decoder's output.
 
     Args:
-        loc: ``[..., D]``.
-        scale: sigma, a scalar.
+        data_shape: the shape of an image, ``(C, H, W)``.
+
+    Attributes:
+        number: values per pixel that the decoder gives.
+        pixels: the kinds of pixels it is for.
     """
 
-    def __init__(self, loc: Tensor, scale: Tensor, validate_args: bool | None = None) -> None:
-        super().__init__(dist.Normal(loc, scale, validate_args=validate_args), 1)
-        self.sigma = scale
+    number: int = 1
+    pixels: ClassVar[tuple[str, ...]] = ()
 
-    def expand(self, batch_shape: tuple[int, ...], _instance: None = None) -> "IsotropicNormal":
-        loc = self.base_dist.loc.expand(*batch_shape, *self.event_shape)
-        return IsotropicNormal(loc, self.sigma, validate_args=False)
+    def __init__(self, data_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.data_shape = tuple(data_shape)
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        if self.base_dist._validate_args:
-            self.base_dist._validate_sample(value)
-        squared = (value - self.base_dist.loc).square().sum(-1)
-        entropy = self.event_shape[0] * (self.sigma.log() + 0.5 * math.log(2 * math.pi))
-        return -0.5 * squared / self.sigma.square() - entropy
+    def distribution(self, parameters: Tensor) -> Any:
+        """p(x | z) with event ``data_shape``, from ``[..., number, *data_shape]``."""
+        raise NotImplementedError
+
+    def split(self, parameters: Tensor) -> tuple[Tensor, ...]:
+        """The values of every pixel, one tensor ``[..., *data_shape]`` each."""
+        return parameters.unbind(-1 - len(self.data_shape))
+
+    def independent(self, pixel: Any) -> Any:
+        """Pixels independent given z."""
+        return pixel.to_event(len(self.data_shape))
+
+
+class Gaussian(Likelihood):
+    """One learned sigma for all pixels; the lab's."""
+
+    pixels = ("grey", "grey-dequantised")
+
+    def __init__(self, data_shape: tuple[int, ...]) -> None:
+        super().__init__(data_shape)
+        self.log_sigma = nn.Parameter(torch.zeros(()))
+
+    def distribution(self, parameters: Tensor) -> IsotropicNormal:
+        (loc,) = self.split(parameters)
+        return IsotropicNormal(loc, self.log_sigma.exp(), len(self.data_shape))
+
+
+class GaussianPerPixel(Likelihood):
+    """A learned sigma for every pixel, sigma = MIN_SCALE + exp(log_sigma)."""
+
+    pixels = ("grey", "grey-dequantised")
+
+    def __init__(self, data_shape: tuple[int, ...]) -> None:
+        super().__init__(data_shape)
+        self.log_sigma = nn.Parameter(torch.zeros(self.data_shape))
+
+    def distribution(self, parameters: Tensor) -> Any:
+        (loc,) = self.split(parameters)
+        return self.independent(dist.Normal(loc, MIN_SCALE + self.log_sigma.exp()))
+
+
+class GaussianDecoder(Likelihood):
+    """The decoder gives location and sigma of every pixel, sigma = MIN_SCALE + softplus."""
+
+    number = 2
+    pixels = ("grey", "grey-dequantised")
+
+    def distribution(self, parameters: Tensor) -> Any:
+        loc, scale = self.split(parameters)
+        return self.independent(dist.Normal(loc, MIN_SCALE + F.softplus(scale)))
+
+
+class LowRankGaussian(Likelihood):
+    """A Gaussian with covariance F F' + diag(s^2), F of rank 4; the event is flat.
+
+    s = MIN_SCALE + softplus of the decoder's last value per pixel.
+    """
+
+    rank = 4
+    number = 1 + rank + 1
+    pixels = ("grey", "grey-dequantised")
+
+    def distribution(self, parameters: Tensor) -> dist.LowRankMultivariateNormal:
+        flat = parameters.flatten(-len(self.data_shape))
+        loc, factor, scale = flat[..., 0, :], flat[..., 1:-1, :], flat[..., -1, :]
+        return dist.LowRankMultivariateNormal(
+            loc, 0.1 * factor.mT, (MIN_SCALE + F.softplus(scale)).square()
+        )
+
+
+class Bernoulli(Likelihood):
+    """The probability that a binary pixel is one."""
+
+    pixels = ("binary",)
+
+    def distribution(self, parameters: Tensor) -> Any:
+        (logits,) = self.split(parameters)
+        return self.independent(dist.Bernoulli(logits=logits))
+
+
+class ContinuousBernoulli(Likelihood):
+    """A density on [0, 1] in the form of a Bernoulli, normalised.
+
+    References:
+        Loaiza-Ganem & Cunningham (2019).
+    """
+
+    pixels = ("grey", "grey-dequantised")
+
+    def distribution(self, parameters: Tensor) -> Any:
+        (logits,) = self.split(parameters)
+        return self.independent(dist.ContinuousBernoulli(logits=logits))
+
+
+class LogitNormalPixels(Likelihood):
+    """The logit of a pixel is normal; the pixel stays inside (0, 1)."""
+
+    number = 2
+    pixels = ("grey-dequantised",)
+
+    def distribution(self, parameters: Tensor) -> Any:
+        loc, scale = self.split(parameters)
+        return self.independent(LogitNormal(loc, MIN_SCALE + F.softplus(scale)))
+
+
+class Beta(Likelihood):
+    """A Beta density with both concentrations from the decoder, inside (0, 1)."""
+
+    number = 2
+    pixels = ("grey-dequantised",)
+
+    def distribution(self, parameters: Tensor) -> Any:
+        a, b = self.split(parameters)
+        return self.independent(dist.Beta(MIN_SCALE + F.softplus(a), MIN_SCALE + F.softplus(b)))
+
+
+class DiscretizedLogistic(Likelihood):
+    """Probabilities of the 256 levels of a pixel, from the bins of a logistic density.
+
+    References:
+        Kingma et al. (2016), the discretised logistic likelihood.
+    """
+
+    number = 2
+    pixels = ("grey",)
+    components: ClassVar[int] = 1
+    levels: ClassVar[int] = 255
+
+    def distribution(self, parameters: Tensor) -> DiscretizedLogisticMixture:
+        dim = -1 - len(self.data_shape)
+        loc, log_scale = parameters.split(self.components, dim)[:2]
+        logits = (
+            parameters.narrow(dim, 2 * self.components, self.components)
+            if self.components > 1
+            else torch.zeros_like(loc)
+        )
+        event_dim = len(self.data_shape)
+        return DiscretizedLogisticMixture(logits, loc, log_scale, self.levels, event_dim)
+
+
+class DiscretizedLogisticMixtureLikelihood(DiscretizedLogistic):
+    """A mixture of ten discretised logistics for every channel of every pixel.
+
+    References:
+        Salimans, Karpathy, Chen & Kingma (2017), without the dependence between channels.
+    """
+
+    number = 30
+    components = 10
+
+
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    "gaussian": Gaussian,
+    "gaussian_per_pixel": GaussianPerPixel,
+    "gaussian_decoder": GaussianDecoder,
+    "low_rank": LowRankGaussian,
+    "bernoulli": Bernoulli,
+    "continuous_bernoulli": ContinuousBernoulli,
+    "logit_normal": LogitNormalPixels,
+    "beta": Beta,
+    "discretized_logistic": DiscretizedLogistic,
+    "discretized_logistic_mixture": DiscretizedLogisticMixtureLikelihood,
+}

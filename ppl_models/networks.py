@@ -1,11 +1,19 @@
 """Networks: tensors to tensors, no probability in them."""
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-__all__ = ["MLP"]
+__all__ = ["ACTIVATIONS", "MLP", "ConvDecoder", "ConvEncoder", "ImageMLP"]
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+}
 
 
 class MLP(nn.Module):
@@ -37,3 +45,96 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
+
+
+class ImageMLP(nn.Module):
+    """An MLP whose output is ``number`` values for every pixel, ``[..., number, *data_shape]``."""
+
+    def __init__(
+        self,
+        latent_dim: int,
+        hidden_dims: Sequence[int],
+        number: int,
+        data_shape: Sequence[int],
+        activation: Callable[[], nn.Module] = nn.ReLU,
+    ) -> None:
+        super().__init__()
+        self.shape = (number, *data_shape)
+        self.mlp = MLP((latent_dim, *hidden_dims, math.prod(self.shape)), activation)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.mlp(z).unflatten(-1, self.shape)
+
+
+def _quarter(data_shape: Sequence[int]) -> tuple[int, int, int]:
+    channels, height, width = data_shape
+    if height % 4 or width % 4:
+        raise ValueError(f"convolutions need sides divisible by 4, the images are {data_shape}.")
+    return channels, height // 4, width // 4
+
+
+class ConvEncoder(nn.Module):
+    """Two strided convolutions and two affine layers, for images ``[..., C, H, W]``.
+
+    Args:
+        data_shape: C, H and W, the sides divisible by 4 (28 or 32, say).
+        outputs: the length of the result, ``[..., outputs]``.
+        width: channels of the first convolution.
+
+    Raises:
+        ValueError: If a side is not divisible by 4.
+    """
+
+    def __init__(self, data_shape: Sequence[int], outputs: int, width: int = 32) -> None:
+        super().__init__()
+        channels, height, breadth = _quarter(data_shape)
+        self.data_shape = tuple(data_shape)
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, width, 4, 2, 1),
+            nn.SiLU(),
+            nn.Conv2d(width, 2 * width, 4, 2, 1),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Linear(2 * width * height * breadth, 256),
+            nn.SiLU(),
+        )
+        self.head = nn.Linear(256, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.layers(x.reshape(-1, *self.data_shape))
+        return self.head(features).reshape(*x.shape[: -len(self.data_shape)], -1)
+
+
+class ConvDecoder(nn.Module):
+    """Two affine layers and two transposed convolutions, to ``[..., number, C, H, W]``.
+
+    Args:
+        latent_dim: the length of z.
+        number: values per pixel.
+        data_shape: C, H and W, the sides divisible by 4.
+        width: channels of the last hidden layer.
+
+    Raises:
+        ValueError: If a side is not divisible by 4.
+    """
+
+    def __init__(
+        self, latent_dim: int, number: int, data_shape: Sequence[int], width: int = 32
+    ) -> None:
+        super().__init__()
+        channels, height, breadth = _quarter(data_shape)
+        self.shape = (number, *data_shape)
+        self.layers = nn.Sequential(
+            nn.Linear(latent_dim, 256),
+            nn.SiLU(),
+            nn.Linear(256, 2 * width * height * breadth),
+            nn.SiLU(),
+            nn.Unflatten(1, (2 * width, height, breadth)),
+            nn.ConvTranspose2d(2 * width, width, 4, 2, 1),
+            nn.SiLU(),
+            nn.ConvTranspose2d(width, number * channels, 4, 2, 1),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        pixels = self.layers(z.reshape(-1, z.shape[-1]))
+        return pixels.reshape(*z.shape[:-1], *self.shape)

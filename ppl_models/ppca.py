@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ppl_models.likelihoods import IsotropicNormal
+from ppl_models.normals import IsotropicNormal
 from ppl_models.pca import covariance_spectrum
 from ppl_models.program import Batch, Program, data_plate
 

@@ -32,7 +32,8 @@ def name_of(pair: tuple[str, str, dict]) -> str:
 
 def build(pair: tuple[str, str, dict]) -> tuple[nn.Module, Guide]:
     model_name, guide_name, options = pair
-    model = MODELS[model_name](data_dim=DATA_DIM, latent_dim=LATENT_DIM)
+    shape = {"ppca": {"data_dim": DATA_DIM}, "vae": {"data_shape": (DATA_DIM,)}}[model_name]
+    model = MODELS[model_name](**shape, latent_dim=LATENT_DIM)
     return model, GUIDES[guide_name](model, **options).for_data(SIZE)
 
 

@@ -1,0 +1,75 @@
+"""The variational autoencoder's model: a latent, a decoder network, a likelihood."""
+
+import pyro
+import pyro.distributions as dist
+from torch import Tensor, nn
+
+from ppl_models.likelihoods import LIKELIHOODS
+from ppl_models.networks import ACTIVATIONS, ConvDecoder, ImageMLP
+from ppl_models.program import Batch, Program, data_plate
+
+__all__ = ["VAE"]
+
+
+class VAE(Program):
+    r"""A nonlinear latent-variable model.
+
+    .. math::
+        z_n &\sim \mathcal N(0, I_K) \\
+        x_n \mid z_n &\sim p(x \mid \operatorname{decoder}(z_n))
+
+    There is no encoder here: an encoder belongs to a guide.
+
+    Args:
+        data_shape: the shape of an image, ``(C, H, W)``.
+        latent_dim: K, the dimension of a latent.
+        likelihood: the family of p(x | z), a name in ``LIKELIHOODS``.
+        network: of the decoder, mlp or conv (sides divisible by 4).
+        hidden_dims: widths of the MLP's hidden layers.
+        activation: of the MLP, a name in ``ACTIVATIONS``.
+
+    Raises:
+        ValueError: If a size is not positive or a name is unknown.
+
+    References:
+        Kingma & Welling (2014); Rezende, Mohamed & Wierstra (2014).
+    """
+
+    def __init__(
+        self,
+        data_shape: tuple[int, ...],
+        latent_dim: int = 2,
+        likelihood: str = "gaussian",
+        network: str = "mlp",
+        hidden_dims: tuple[int, ...] = (400,),
+        activation: str = "relu",
+    ) -> None:
+        super().__init__()
+        if latent_dim < 1:
+            raise ValueError(f"latent_dim={latent_dim} must be at least 1.")
+        for name, names in (
+            (likelihood, LIKELIHOODS),
+            (network, ("mlp", "conv")),
+            (activation, ACTIVATIONS),
+        ):
+            if name not in names:
+                raise ValueError(f"'{name}' is unknown; there are {', '.join(names)}.")
+        self.latent_dim = latent_dim
+        self.likelihood = LIKELIHOODS[likelihood](data_shape)
+        number = self.likelihood.number
+        self.decoder: nn.Module = (
+            ImageMLP(latent_dim, hidden_dims, number, data_shape, ACTIVATIONS[activation])
+            if network == "mlp"
+            else ConvDecoder(latent_dim, number, data_shape)
+        )
+
+    def prior(self) -> dist.Distribution:
+        """p(z), a standard normal with event ``[K]``."""
+        like = next(self.decoder.parameters())
+        return dist.Normal(like.new_zeros(self.latent_dim), 1.0).to_event(1)
+
+    def forward(self, batch: Batch) -> Tensor:
+        with data_plate(batch):
+            z = pyro.sample("z", self.prior())
+            x = self.likelihood.distribution(self.decoder(z))
+            return pyro.sample("x", x, obs=batch.x)
