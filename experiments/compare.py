@@ -17,21 +17,20 @@ import tyro
 
 from experiments.data import Data
 from experiments.evaluation.comparison import Entry, Row, parse_guides, rotate_to_largest_gap
-from experiments.inference.frozen import announce_rows
 from experiments.inference.svi import SVI, adam, muon
 from experiments.runs.checkpoint import build_model
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import save_comparison
-from experiments.runs.options import DataOptions, RunOptions
+from experiments.runs.errors import UsageError
+from experiments.runs.options import DataOptions, FreshRunOptions
 from experiments.runs.run import Run
-from experiments.runs.training import at_maximum_likelihood, make_objective
-from guides import GUIDES, check_pair
+from experiments.runs.training import at_maximum_likelihood, make_guide, make_objective
 
 SIX_GUIDES = "exact,full_rank,mean_field,amortized,prior,point"
 
 
 @dataclass(frozen=True)
-class Config(DataOptions, RunOptions):
+class Config(DataOptions, FreshRunOptions):
     data: Literal[
         "digits", "mnist", "fashion_mnist", "kmnist", "omniglot", "cifar10", "celeba64", "folder"
     ] = "digits"
@@ -62,9 +61,14 @@ class Config(DataOptions, RunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     entries = parse_guides(config.guides)
+    if config.decoder == "learned" and all(entry.name == "point" for entry in entries):
+        raise UsageError("point has no optimum with a learned decoder; add another guide.")
     with Run("compare", config) as run:
-        everything, _ = run.load_data(every_row=True)
-        train = everything.rows(config.rows).fixed()
+        train = run.load_data()[0].fixed()
+        everything = run.load_data(every_row=True)[0] if config.rows else train
+        for entry in entries:  # a guide that does not fit is refused before any is trained
+            trial = make_guide(run, fresh(run, train, 0), entry.name, entry.options, train)
+            make_objective(trial.model, entry.name, objective_for(entry.name, "learned"))
         run.save_config()
         decoders = ("frozen", "learned") if config.decoder == "both" else (config.decoder,)
         rows: list[Row] = []
@@ -113,10 +117,8 @@ def one(run: Run, entry: Entry, shared: Any, seed: int, train: Data) -> Row:
     config, decoder = run.config, "learned" if shared is None else "frozen"
     torch.manual_seed(seed)
     model = fresh(run, train, seed) if shared is None else shared
-    check_pair(model, entry.name)
-    guide = GUIDES[entry.name](model, **entry.options).for_data(len(train))
-    announce_rows(guide, train, config.memory)
-    objective = make_objective(entry.name, objective_for(entry.name, decoder))
+    guide = make_guide(run, model, entry.name, entry.options, train)
+    objective = make_objective(model, entry.name, objective_for(entry.name, decoder))
     optimizer = muon if entry.options.get("encoder") == "linear" else adam
     svi = SVI(model, guide, optimizer(model, guide, config.lr), objective)
     return Row.measured(entry, decoder, seed, svi, train, config)

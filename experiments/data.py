@@ -34,7 +34,7 @@ class Data:
         pad: images are zero-padded to this side; 0 leaves them.
         event_shape: the shape of an observation, ``None`` for that of the padded pixels.
         dtype: of the observations.
-        device: where the pixels live and the observations are made.
+        source_sha256: the checksum of the pixels before they were binarised.
     """
 
     pixels: Tensor
@@ -126,8 +126,8 @@ class Data:
         """
         if count is None or count == len(self):
             return self
-        if not 1 <= count <= len(self):
-            raise UsageError(f"rows={count} must lie between 1 and {len(self)} for '{self.name}'.")
+        if not 2 <= count <= len(self):
+            raise UsageError(f"rows={count} must lie between 2 and {len(self)} for '{self.name}'.")
         labels = None if self.labels is None else self.labels[:count]
         return replace(self, pixels=self.pixels[:count], labels=labels, source_sha256=None)
 
@@ -216,5 +216,6 @@ def load(
                 f"pad={pad} is smaller than the images of '{name}', {list(pixels.shape[-2:])}."
             )
         data = Data(pixels, labels, levels, name=name, split=split, pad=pad)
-        splits.append(data.binarized(binarize, seed))
-    return splits[0].rows(rows), splits[1]
+        part = data.rows(rows) if split == "train" else data
+        splits.append(part.binarized(binarize, seed))
+    return splits[0], splits[1]

@@ -155,6 +155,15 @@ def _celeba64(root: Path, split: str) -> Images:
     return _stack(dataset, 64, "RGB"), None, 255
 
 
+def _eight_bits(image: Any) -> Any:
+    """An image as 8-bit grey or RGB; 16-bit grey levels are divided by 257."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image).astype(np.int64) // 257).astype(np.uint8))
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
 def _folder(root: Path, split: str) -> Images:
     from PIL import Image, UnidentifiedImageError
 
@@ -164,8 +173,8 @@ def _folder(root: Path, split: str) -> Images:
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
         try:
             with Image.open(path) as opened:
-                image = opened.convert("L" if opened.mode in ("1", "L", "I", "I;16") else "RGB")
-        except (UnidentifiedImageError, OSError) as error:
+                image = _eight_bits(opened)
+        except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
             if path.suffix.lower() not in Image.registered_extensions():
                 continue
             raise UsageError(f"{path} is a damaged image ({error}); mend or remove it.") from error

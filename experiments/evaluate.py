@@ -36,7 +36,7 @@ def main(config: Config) -> dict[str, Any]:
             "parameters": Pair(saved.model, saved.guide).number_of_parameters, "seconds": {},
             "protocol": protocol(saved.test, saved.guide, config.particles),
         }  # fmt: skip
-        for data in (saved.train, saved.test):
+        for data in (saved.train.fixed(), saved.test.fixed()):
             if config.split in ("both", data.split):
                 measured = measure(
                     saved.model, saved.guide, data, config.seed, config.particles, config.memory

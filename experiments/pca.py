@@ -18,14 +18,14 @@ from experiments.runs import plots
 from experiments.runs.checkpoint import save_weights
 from experiments.runs.cli import cli
 from experiments.runs.metrics import protocol
-from experiments.runs.options import DataOptions, RunOptions
+from experiments.runs.options import DataOptions, FreshRunOptions
 from experiments.runs.pictures import as_images
 from experiments.runs.run import Run
 from ppl_models import PCA
 
 
 @dataclass(frozen=True)
-class Config(DataOptions, RunOptions):
+class Config(DataOptions, FreshRunOptions):
     latent_dim: int = 2
     """M, the number of components."""
 

@@ -15,8 +15,7 @@ from experiments.inference.svi import OPTIMIZERS, SVI
 from experiments.runs.cli import cli
 from experiments.runs.options import TrainOptions
 from experiments.runs.run import Run
-from experiments.runs.training import conclude, make_objective, prepare, recipe, start
-from guides import GUIDES, check_pair
+from experiments.runs.training import conclude, make_guide, make_objective, prepare, recipe, start
 from ppl_models import PPCA
 
 
@@ -36,17 +35,19 @@ def main(config: Config) -> dict[str, Any]:
         train, test = run.load_data()
         model = prepare(run, PPCA(train.data_dim, config.latent_dim), train)
         model = without_gradients(model, train, config)
-        check_pair(model, config.guide)
-        guide = GUIDES[config.guide](model, **config.guide_options).for_data(len(train))
-        objective = make_objective(config.guide, config.objective, config.particles)
+        guide = make_guide(run, model, config.guide, config.guide_options, train)
+        objective = make_objective(model, config.guide, config.objective, config.particles)
         svi = SVI(model, guide, OPTIMIZERS[config.optimizer](model, guide, config.lr), objective)
         built = recipe(
             "ppca", {"latent_dim": config.latent_dim}, config.guide, config.guide_options
         )
-        start(run, svi, train, built)
+        start(run, svi, built)
         for _ in run.fit(svi, train):
             pass
-        return conclude(run, svi, train, test, built)
+        more: dict[str, Any] = {} if config.method == "svi" else {"decoder": "learned"}
+        if config.method == "em":
+            more["epochs"] = config.epochs
+        return conclude(run, svi, train, test, built, method=config.method, **more)
 
 
 def without_gradients(model: PPCA, train: Data, config: Config) -> PPCA:

@@ -46,7 +46,7 @@ def main(config: Config) -> dict[str, Any]:
             batches = test.batches(1000)
             shown = torch.cat([reconstruct(saved.model, guide, batch) for batch in batches])
         else:
-            shown = complete(saved.model, test, observed, config.seed)
+            shown, how = complete(saved.model, test, observed, config.seed)
         squares = (x - shown).square()
         error, error_se = mean_and_error(squares.flatten(1).sum(1))
         hidden, hidden_se = mean_and_error((squares * ~observed).flatten(1).sum(1))
@@ -67,7 +67,8 @@ def main(config: Config) -> dict[str, Any]:
             "model": pair["model"], "guide": pair["guide"], "objective": None,
             "data": test.name, "seed": config.seed, "epochs": 0,
             "parameters": Pair(saved.model, saved.guide).number_of_parameters, "seconds": {},
-            "protocol": protocol(test, saved.guide, 1) | {"mask": config.mask},
+            "protocol": protocol(test, saved.guide, None)
+            | ({} if config.mask == "none" else {"estimator": how, "mask": config.mask}),
             "test": figures,
         }  # fmt: skip
         words = f"The first {len(test)} test images of {test.name} through {config.run}."

@@ -14,13 +14,12 @@ from experiments.runs.checkpoint import open_run
 from experiments.runs.cli import cli
 from experiments.runs.options import FitOptions, RunOptions
 from experiments.runs.run import Run
-from experiments.runs.training import conclude, make_objective, recipe, start
-from guides import GUIDES, check_pair
+from experiments.runs.training import conclude, make_guide, make_objective, recipe, start
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config(FitOptions, RunOptions):
-    run: tyro.conf.Positional[Path] = Path()
+    run: tyro.conf.Positional[Path]
     """Directory of a trained run."""
     data_root: Path | None = None
     """Where the data lie; by default $PPL_DATA, else ./data."""
@@ -30,17 +29,15 @@ def main(config: Config) -> dict[str, Any]:
     with Run("refit", config) as run:
         saved = open_run(config.run, config.data_root, run.device)
         model = saved.model.requires_grad_(False)
-        check_pair(model, config.guide)
-        guide = GUIDES[config.guide](model, **config.guide_options).for_data(len(saved.train))
-        objective = make_objective(config.guide, config.objective, config.particles)
+        guide = make_guide(run, model, config.guide, config.guide_options, saved.train)
+        objective = make_objective(model, config.guide, config.objective, config.particles)
         svi = SVI(model, guide, OPTIMIZERS[config.optimizer](model, guide, config.lr), objective)
         of = saved.config["pair"]
         built = recipe(of["model"], of["model_options"], config.guide, config.guide_options)
         # The data options of the first run make this one readable by itself.
-        run.options = (
-            saved.config["options"] | run.options | {"dtype": saved.config["options"]["dtype"]}
-        )
-        start(run, svi, saved.train, built)
+        own = {name: value for name, value in run.options.items() if value is not None}
+        run.options = saved.config["options"] | own
+        start(run, svi, built)
         for _ in run.fit(svi, saved.train):
             pass
         return conclude(run, svi, saved.train, saved.test, built)

@@ -6,6 +6,7 @@ mean. Low temperatures give typical images, high ones the far corners.
     python -m experiments.sample runs/ppca-... --temperature 0.5 1.0 2.0
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +50,7 @@ def main(config: Config) -> dict[str, Any]:
         tensors = {name.replace(" ", ""): images.contiguous() for name, images in drawn.items()}
         write(run.path / "samples.safetensors", lambda path: save_file(tensors, path))
         if len(saved.test.image_shape) == 3:
-            side = max(1, int(config.count**0.5))
+            side = math.ceil(config.count**0.5)
             run.figure("samples", plots.grids(drawn, side))
         pair = saved.config["pair"]
         metrics = {

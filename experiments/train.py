@@ -14,8 +14,7 @@ from experiments.runs.checkpoint import build_model
 from experiments.runs.cli import cli
 from experiments.runs.options import TrainOptions
 from experiments.runs.run import Run
-from experiments.runs.training import conclude, make_objective, prepare, recipe, start
-from guides import GUIDES, check_pair
+from experiments.runs.training import conclude, make_guide, make_objective, prepare, recipe, start
 
 
 @dataclass(frozen=True)
@@ -31,12 +30,11 @@ def main(config: Config) -> dict[str, Any]:
     with Run("train", config) as run:
         train, test = run.load_data()
         model = prepare(run, build_model(config.model, train, config.model_options), train)
-        check_pair(model, config.guide)
-        guide = GUIDES[config.guide](model, **config.guide_options).for_data(len(train))
-        objective = make_objective(config.guide, config.objective, config.particles)
+        guide = make_guide(run, model, config.guide, config.guide_options, train)
+        objective = make_objective(model, config.guide, config.objective, config.particles)
         svi = SVI(model, guide, OPTIMIZERS[config.optimizer](model, guide, config.lr), objective)
         built = recipe(config.model, config.model_options, config.guide, config.guide_options)
-        start(run, svi, train, built)
+        start(run, svi, built)
         for _ in run.fit(svi, train):
             pass
         return conclude(run, svi, train, test, built)

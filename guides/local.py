@@ -28,7 +28,7 @@ class LocalTable(nn.Module):
         self.shape = tuple(shape)
         row = torch.zeros(math.prod(shape)) if start is None else start.flatten()
         self.rows = nn.Parameter(row.repeat(size, 1))
-        # A row-wise optimiser sets this; dense gradients suit every other one.
+        # SVI sets this for its row-wise optimiser; dense gradients suit every other one.
         self.sparse = False
 
     def forward(self, batch: Batch) -> Tensor:
@@ -64,11 +64,12 @@ class PerDatumGuide(Guide):
         self, model: nn.Module, size: int, local_lr: float, local_steps: int, **options: Any
     ) -> None:
         super().__init__(model)
-        if size < 0 or local_lr <= 0 or local_steps < 1:
-            raise ValueError(
-                f"size={size} must not be negative; local_lr={local_lr} and "
-                f"local_steps={local_steps} must be positive."
-            )
+        if size < 0:
+            raise ValueError(f"size={size} must not be negative.")
+        if not 0 < local_lr < math.inf:
+            raise ValueError(f"local_lr={local_lr} must be above 0 and finite.")
+        if local_steps < 1:
+            raise ValueError(f"local_steps={local_steps} must be at least 1.")
         self.size, self.local_lr, self.local_steps = size, local_lr, local_steps
         self._options = {"local_lr": local_lr, "local_steps": local_steps, **options}
 

@@ -67,9 +67,12 @@ class ImageMLP(nn.Module):
 
 
 def _quarter(data_shape: Sequence[int]) -> tuple[int, int, int]:
+    if len(data_shape) != 3 or data_shape[1] % 4 or data_shape[2] % 4:
+        raise ValueError(
+            "convolutions need images [C, H, W] with sides divisible by 4, "
+            f"not {list(data_shape)}."
+        )
     channels, height, width = data_shape
-    if height % 4 or width % 4:
-        raise ValueError(f"convolutions need sides divisible by 4, the images are {data_shape}.")
     return channels, height // 4, width // 4
 
 

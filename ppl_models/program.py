@@ -81,14 +81,15 @@ def prior_trace(model: Callable, size: int = 1) -> poutine.Trace:
     if not isinstance(model, nn.Module):
         return _hidden_trace(model, Batch.draw(size))
     parameter = next(model.parameters(), None)
-    training = model.training
+    modes = [(part, part.training) for part in model.modules()]
     model.eval()
     try:
         return _hidden_trace(
             model, Batch.draw(size, parameter.device if parameter is not None else None)
         )
     finally:
-        model.train(training)
+        for part, training in modes:
+            part.training = training
 
 
 def _hidden_trace(model: Callable, batch: Batch) -> poutine.Trace:

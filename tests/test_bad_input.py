@@ -69,6 +69,11 @@ def refused(capsys, module, args, *words, code=2):
         (["--data", "cats"], ["cats", "digits"]),
         (["--nonsense"], ["--nonsense"]),
         (["--resume"], ["--resume needs --out"]),
+        (["--rows", "1"], ["rows=1 must lie between 2"]),
+        (["--device", "meta"], ["--device meta"]),
+        (["--pad", "100000"], ["--pad must be at most"]),
+        (["--seed", "9" * 30], ["--seed must be below"]),
+        (["--guide", "mean_field", "--guide.local-lr", "nan"], ["local_lr=nan"]),
     ],
 )
 def test_ppca(capsys, args, words):
@@ -78,6 +83,12 @@ def test_ppca(capsys, args, words):
 def test_models(capsys):
     refused(capsys, train, [*DIGITS, "--model", "ppcaa"], "'ppcaa' is unknown", "ppca")
     refused(capsys, train, [*DIGITS, "--model", "no.such:Model"], "cannot be imported")
+    refused(capsys, train, [*DIGITS, "--model", "os:getcwd"], "not a torch.nn.Module class")
+
+
+def test_a_run_that_diverges_ends_with_code_1(capsys):
+    refused(capsys, ppca, [*DIGITS, "--epochs", "3", "--lr", "1e30", "--out", "a"], "", code=1)
+    assert not Path("a/metrics.json").exists()
 
 
 def test_data_folders(capsys, tmp_path):
@@ -180,6 +191,7 @@ def test_saved_runs(capsys, saved):
     for content, word in (
         ({**config, "format": 99}, "format 99"),
         ([], "format None"),
+        ({"format": 1, "pair": {}}, "not that of a run"),
     ):
         (saved / "config.json").write_text(json.dumps(content))
         refused(capsys, evaluate, ["run", "--out", "n5"], word)
@@ -203,6 +215,11 @@ def test_compare(capsys):
     refused(capsys, compare, ["--guides", "amortized:linear"], "option=value")
     refused(capsys, compare, ["--guides", "exact,exact"], "twice")
     refused(capsys, compare, ["--seeds", "0"], "--seeds")
+    refused(capsys, compare, ["--guides", "mean_field:local_steps=abc"], "local_steps=abc", "500")
+    refused(capsys, compare, ["--guides", "point", "--decoder", "learned"], "no optimum")
+    conv = ["--guides", "exact,amortized:encoder=conv", "--out", "again"]
+    refused(capsys, compare, conv, "convolutions need images")
+    refused(capsys, compare, conv, "convolutions need images")
     refused(capsys, compare, ["--guides", "exact:speed=3", "--out", "new"], "speed")
 
 

@@ -160,6 +160,49 @@ def test_resumed_run_is_the_uninterrupted_one():
     assert saved[0].read_bytes() == saved[1].read_bytes()
 
 
+def test_a_frozen_guide_is_trained_with_the_objective_asked_for():
+    args = ["--data", "digits", "--guide", "mean_field", "--decoder", "frozen", *QUICK]
+    assert run(ppca, *args, "--out", "a")["objective"] == "stl"
+    asked = run(ppca, *args, "--objective", "elbo_analytic_kl", "--out", "b")
+    assert asked["objective"] == "elbo_analytic_kl"
+    assert (
+        run(ppca, *args, "--out", "a", "--resume")["test"]
+        == run(ppca, *args, "--out", "c")["test"]
+    )
+
+
+def test_a_model_with_another_prior_keeps_its_run():
+    Path("othermodel.py").write_text(
+        "import pyro, torch\n"
+        "import pyro.distributions as dist\n"
+        "from ppl_models import Program, data_plate\n"
+        "class Positive(Program):\n"
+        "    def __init__(self, data_dim, lr: float = 2.0):\n"
+        "        super().__init__()\n"
+        "        self.W = torch.nn.Parameter(torch.randn(data_dim, 2))\n"
+        "    def forward(self, batch):\n"
+        "        with data_plate(batch):\n"
+        "            prior = dist.MultivariateNormal(self.W.new_zeros(2), 2 * torch.eye(2))\n"
+        "            z = pyro.sample('z', prior)\n"
+        "            x = dist.Normal(z.abs() @ self.W.mT, 1.0).to_event(1)\n"
+        "            return pyro.sample('x', x, obs=batch.x)\n"
+    )
+    args = [*SHORT, "--model", "othermodel:Positive", "--model.lr", "3", "--lr", "0.02"]
+    metrics = run(train, *args, "--guide", "amortized", "--objective", "elbo_analytic_kl",
+                  "--out", "a")  # fmt: skip
+    assert metrics["sampled_sites"] in ([], ["z"])
+    assert Path("a/figures/samples.png").exists()
+
+
+def test_a_vae_under_every_guide_it_takes():
+    for guide in ("prior", "mean_field", "amortized"):
+        rows = QUICK if guide == "mean_field" else []
+        metrics = run(train, *SHORT, "--model", "vae", "--guide", guide, *rows, "--out", guide)
+        assert metrics["test"]["log_evidence"] is None
+    half = run(reconstruct, "amortized", "--mask", "half", "--images", "5", "--out", "h")
+    assert half["protocol"]["estimator"] == "FullRank"
+
+
 def test_early_stopping_stops():
     metrics = run(ppca, "--data", "digits", "--epochs", "60", "--lr", "1e-12", "--patience", "2",
                   "--guide", "amortized", "--out", "a")  # fmt: skip

@@ -1,14 +1,16 @@
 """Guides that own a row per datum, and the optimiser of the rows."""
 
+import pyro
 import pytest
 import torch
+from pyro.infer import Trace_ELBO
 
 from experiments.data import as_data
 from experiments.inference.fit import fit
 from experiments.inference.frozen import announce_rows, fit_rows, frozen, held_out
 from experiments.inference.optim import RowAdam, constant, cosine
 from experiments.inference.svi import SVI
-from experiments.runs.errors import UsageError
+from experiments.runs.errors import TrainingError, UsageError
 from guides import GUIDES
 from guides.local import LocalTable
 from ppl_models import PPCA, Batch
@@ -32,6 +34,7 @@ def test_row_adam_is_adam_when_every_row_is_touched():
 
 def test_row_adam_touches_the_rows_of_the_batch_alone():
     table = LocalTable(6, (2,), torch.ones(2))
+    table.sparse = True  # as SVI does during a step
     optimizer = RowAdam([table])
     before = table.rows.detach().clone()
     table(Batch(None, torch.tensor([4, 1]), 6)).sum().backward()
@@ -76,6 +79,38 @@ def test_guides_without_rows_are_their_own_sibling():
         assert guide.for_data(99) is guide
 
 
+@pytest.mark.parametrize("name", PER_DATUM)
+def test_rows_belong_to_their_own_optimiser(name):
+    x = torch.randn(10, 4)
+    model = PPCA(4, 2)
+    guide = GUIDES[name](model).for_data(10)
+    both = torch.optim.Adam([*model.parameters(), *guide.parameters()])
+    with pytest.raises(ValueError, match="their own optimiser"):
+        SVI(model, guide, both)
+    svi = SVI(model, guide)
+    svi.step(Batch.of(x))
+    with pyro.get_param_store().scope():  # Pyro's own SVI can go on with the same guide
+        theirs = pyro.infer.SVI(model, guide, pyro.optim.Adam({}), Trace_ELBO())
+        before = [p.detach().clone() for p in guide.parameters()]
+        theirs.step(Batch.of(x))
+        for old, new in zip(before, guide.parameters(), strict=True):
+            assert (old != new).any(1).all()
+
+
+def test_rows_that_diverge_are_reported():
+    x = torch.randn(10, 4)
+    model = PPCA(4, 2).requires_grad_(False)
+    guide = GUIDES["mean_field"](model, local_lr=1e300, local_steps=5).for_data(10)
+    with pytest.raises(TrainingError, match="diverged"):
+        fit_rows(model, guide, as_data(x))
+
+
+def test_a_step_without_anything_to_train_is_refused():
+    model = PPCA(4, 2).requires_grad_(False)
+    with pytest.raises(ValueError, match="nothing to train"):
+        SVI(model, GUIDES["exact"](model)).step(Batch.of(torch.randn(3, 4)))
+
+
 def test_frozen_puts_everything_back():
     model = PPCA(5, 2)
     model.mu.requires_grad_(False)
@@ -97,7 +132,7 @@ def test_point_guide_finds_the_posterior_mean():
 def test_a_table_beyond_memory_or_without_fixed_pixels_is_refused():
     model = PPCA(4, 2)
     data = as_data(torch.rand(10, 4))
-    guide = GUIDES["full_rank"](model).for_data(10)
+    guide = GUIDES["full_rank"](model)
     assert "10 rows, 50 numbers" in announce_rows(guide, data, 1.0)
     with pytest.raises(UsageError, match="more than --memory"):
         announce_rows(guide, data, 1e-9)

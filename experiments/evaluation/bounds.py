@@ -1,5 +1,6 @@
 """Bounds on log p(x), image by image, for any pair."""
 
+import copy
 import math
 from typing import Any
 
@@ -110,7 +111,8 @@ def _chunk(
         "squared_error": squared_error(model, latents, batch),
     }
     if hasattr(model, "marginal"):
-        values["log_evidence"] = model.marginal().log_prob(batch.x)
+        exact = copy.deepcopy(model).double()  # in float32 it would be less exact than the bound
+        values["log_evidence"] = exact.marginal().log_prob(batch.x.double())
     return values
 
 
@@ -144,8 +146,14 @@ def encode(
     """The mean of q(z | x) for every latent, ``[B, *event_shape]``."""
     if not isinstance(guide, Prior):
         return guide_means(guide, batch)
-    pair = traces(model, guide, batch, particles)
-    return _importance_means(pair, log_weights(*pair, batch).reshape(particles, -1))
+    assert batch.x is not None
+    parts: list[dict[str, Tensor]] = []
+    rows = max(1, 2**24 // (particles * batch.x[0].numel()))
+    for x, index in zip(batch.x.split(rows), batch.index.split(rows), strict=True):
+        piece = Batch(x, index, batch.size)
+        pair = traces(model, guide, piece, particles)
+        parts.append(_importance_means(pair, log_weights(*pair, piece).reshape(particles, -1)))
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def mean_and_error(values: Tensor) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from experiments.evaluation.bounds import mean_and_error
 from experiments.evaluation.oracle import diagonal_gap, rotate_to_largest_gap
 from experiments.inference.fit import fit
 from experiments.inference.frozen import fit_rows
-from experiments.inference.svi import SVI
+from experiments.inference.svi import SVI, Pair
 from experiments.runs.errors import UsageError
 from experiments.runs.metrics import measure
 from guides import GUIDES
@@ -47,16 +47,24 @@ def parse_guides(text: str) -> list[Entry]:
             if not equals:
                 raise UsageError(f"'{setting}' in --guides must be option=value.")
             options[option.replace("-", "_")] = _literal(value)
-        known = set(inspect.signature(GUIDES[name]).parameters) - {"model", "size"}
-        if not set(options) <= known:
-            raise UsageError(
-                f"guide '{name}' has no option {', '.join(sorted(set(options) - known))}; it has "
-                f"{', '.join(sorted(known)) or 'none'}."
-            )
+        _check_options(name, options)
         entries.append(Entry(label, name, options))
     if len({entry.label for entry in entries}) < len(entries):
         raise UsageError(f"--guides {text} names a guide twice.")
     return entries
+
+
+def _check_options(guide: str, options: dict[str, Any]) -> None:
+    parameters = inspect.signature(GUIDES[guide]).parameters
+    known = [name for name in parameters if name not in ("model", "size")]
+    for name, value in options.items():
+        if name not in known:
+            raise UsageError(
+                f"guide '{guide}' has no option '{name}'; it has {', '.join(known) or 'none'}."
+            )
+        default = parameters[name].default
+        if not isinstance(value, (int, float) if isinstance(default, float) else type(default)):
+            raise UsageError(f"{guide}:{name}={value} must be like its default, {default!r}.")
 
 
 def _literal(value: str) -> Any:
@@ -83,6 +91,8 @@ class Row(NamedTuple):
     squared_error: float
     seconds_per_epoch: float | None
     oracle_gap: float | None
+    parameters: int
+    local_steps: int | None
 
     @classmethod
     def measured(
@@ -100,6 +110,8 @@ class Row(NamedTuple):
             values.get("log_evidence"), mean_and_error(values["squared_error"])[0],
             seconds,
             diagonal_gap(model).item() if isinstance(model, PPCA) else None,
+            Pair(model, svi.guide).number_of_parameters,
+            getattr(svi.guide, "local_steps", None),
         )  # fmt: skip
 
     def figures(self, reference: Tensor | None) -> dict[str, Any]:
@@ -111,6 +123,7 @@ class Row(NamedTuple):
             "evidence": None, "gap": None, "gap_se": None, "oracle_gap": self.oracle_gap,
             "minus_best": None, "minus_best_se": None,
             "squared_error": self.squared_error, "seconds_per_epoch": self.seconds_per_epoch,
+            "parameters": self.parameters, "local_steps": self.local_steps,
         }  # fmt: skip
         if self.evidence is not None:
             figures["evidence"] = mean_and_error(self.evidence)[0]
@@ -136,7 +149,7 @@ def seconds_per_epoch(svi: SVI, data: Data, seed: int, config: Any) -> float | N
     """Train a pair; wall time of one visit to every row, ``None`` if there is nothing to train."""
     began = time.perf_counter()
     if svi.local_optim and not any(p.requires_grad for p in svi.model.parameters()):
-        steps = len(fit_rows(svi.model, svi.guide, data))
+        steps = len(fit_rows(svi.model, svi.guide, data, svi.objective))
         return (time.perf_counter() - began) / steps
     epochs = sum(1 for _ in fit(svi, data, config.epochs, config.batch_size, seed=seed))
     return (time.perf_counter() - began) / epochs if epochs else None

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from experiments.data import Data
-from experiments.inference.objectives import STL, LogJoint
-from experiments.inference.optim import cosine
+from experiments.inference.objectives import STL, LogJoint, Objective
+from experiments.inference.optim import cosine, local_tables
 from experiments.inference.svi import SVI
-from experiments.runs.errors import UsageError
+from experiments.runs.errors import TrainingError, UsageError
 from guides import Guide
 from guides.local import PerDatumGuide
 from guides.point import Point
@@ -23,43 +23,57 @@ __all__ = ["announce_rows", "fit_rows", "frozen", "held_out"]
 def frozen(module: nn.Module) -> Iterator[None]:
     """Inside, the module is in evaluation mode and none of its parameters is trainable."""
     trainable = [p for p in module.parameters() if p.requires_grad]
-    training = module.training
+    modes = [(part, part.training) for part in module.modules()]
     module.eval().requires_grad_(False)
     try:
         yield
     finally:
         for parameter in trainable:
             parameter.requires_grad_(True)
-        module.train(training)
+        for part, training in modes:
+            part.training = training
 
 
 @torch.enable_grad()
-def fit_rows(model: nn.Module, guide: PerDatumGuide, data: Data) -> list[float]:
+def fit_rows(
+    model: nn.Module, guide: PerDatumGuide, data: Data, objective: Objective | None = None
+) -> list[float]:
     """Fit every row of a per-datum guide, the model frozen.
 
     The stopping rule is ``guide.local_steps`` steps of row-wise Adam on all rows of a chunk,
-    with a cosine from ``guide.local_lr`` to zero, on the ELBO with the gradient of ``STL`` and
-    four particles (on the log joint for a point guide).
+    with a cosine from ``guide.local_lr`` to zero.
 
     Args:
         model: p, left as it is.
         guide: q, with ``len(data)`` rows.
         data: fixed pixels; dynamic ones have no fixed target.
+        objective: by default ``STL`` with four particles, the log joint for a point guide.
 
     Returns:
         The mean loss over the rows at every step [nats per data point].
+
+    Raises:
+        TrainingError: If the rows run off to infinity.
     """
-    factor, particles = cosine(), 4
-    chunk = max(1, 2**21 // (particles * data.data_dim))  # rows whose particles stay in the cache
+    if objective is None:
+        objective = LogJoint() if isinstance(guide, Point) else STL(particles=4)
+    factor = cosine()
+    # as many rows as leave their particles in the processor's cache
+    chunk = max(1, 2**21 // (objective.num_particles * data.data_dim))
     losses = torch.zeros(guide.local_steps, dtype=torch.float64)
     with frozen(model), pyro.validation_enabled(False):
-        svi = SVI(model, guide, loss=LogJoint() if isinstance(guide, Point) else STL(particles))
+        svi = SVI(model, guide, loss=objective)
         assert svi.local_optim is not None
         for batch in data.fixed().like(model).batches(chunk):
             for step in range(guide.local_steps):
                 for group in svi.local_optim.param_groups:
                     group["lr"] = guide.local_lr * factor(step / guide.local_steps)
                 losses[step] += svi.step(batch).cpu() * (len(batch.index) / batch.size)
+    if not all(parameter.isfinite().all() for parameter in guide.parameters()):
+        raise TrainingError(
+            f"the guide's rows diverged at local_lr={guide.local_lr}; a smaller --guide.local-lr "
+            "may help."
+        )
     return losses.tolist()
 
 
@@ -73,10 +87,10 @@ def held_out(model: nn.Module, guide: Guide, data: Data) -> Guide:
 
 
 def announce_rows(guide: Guide, data: Data, memory: float) -> str | None:
-    """Say how large a per-datum guide's table is.
+    """Say how large a per-datum guide's table will be, before it is made.
 
     Args:
-        guide: any guide.
+        guide: any guide, without rows yet.
         data: what it will be trained on.
         memory: GiB that parameters, gradients and moments may take.
 
@@ -90,8 +104,9 @@ def announce_rows(guide: Guide, data: Data, memory: float) -> str | None:
             "a guide with a row per datum has no fixed target under --binarize dynamic; "
             "use --binarize static."
         )
-    numbers = sum(p.numel() for p in guide.parameters())
-    gib = 4 * numbers * next(guide.parameters()).element_size() / 2**30
+    rows = [table.rows for table in local_tables(guide)]
+    numbers = len(data) * sum(row.shape[1] for row in rows)
+    gib = 4 * numbers * rows[0].element_size() / 2**30  # with gradients and two moments
     line = f"{len(data)} rows, {numbers} numbers, {gib:.3g} GiB with their optimiser"
     if gib > memory:
         raise UsageError(f"the guide's table needs {line}: more than --memory {memory} GiB.")

@@ -7,12 +7,17 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
+from torch.distributions import constraints
 
-__all__ = ["Mean", "ObservePixels", "TemperKL", "Temperature", "refuse_temperature"]
+__all__ = ["InsideObjective", "Mean", "ObservePixels", "TemperKL", "Temperature"]
 
 
 def _is_latent(msg: Message) -> bool:
     return not (msg["is_observed"] or site_is_subsample(msg) or msg["name"] == "x")
+
+
+class InsideObjective(Messenger):
+    """Marks that an objective is being computed, for handlers that must not take part in it."""
 
 
 class TemperKL(Messenger):
@@ -41,7 +46,8 @@ class Temperature(Messenger):
         t: the temperature, above 0.
 
     Raises:
-        ValueError: If ``t`` is not positive; at a site whose prior is not Gaussian.
+        ValueError: If ``t`` is not positive; at a prior that is not on the real line; inside an
+            objective.
     """
 
     def __init__(self, t: float) -> None:
@@ -51,21 +57,20 @@ class Temperature(Messenger):
         self.t = t
 
     def _pyro_sample(self, msg: Message) -> None:
+        if any(isinstance(handler, InsideObjective) for handler in runtime._PYRO_STACK):
+            # it would bend the draws of q, not those of p
+            raise ValueError("Temperature is for drawing from a model, not for an objective.")
         if self.t == 1 or not _is_latent(msg) or msg["value"] is not None:
             return
         prior = msg["fn"]
-        base = prior.base_dist if isinstance(prior, dist.Independent) else prior
-        if not isinstance(base, dist.Normal):
-            raise ValueError(f"temperature needs a Gaussian prior; '{msg['name']}' is {prior}.")
+        support = prior.support
+        while isinstance(support, constraints.independent):
+            support = support.base_constraint
+        if support is not constraints.real:
+            raise ValueError(f"a temperature needs a prior on the real line, not {prior}.")
         # The value, not the distribution, is replaced: an outer replay still has its way.
-        msg["value"] = base.mean + self.t * (prior.rsample() - base.mean)
+        msg["value"] = prior.mean + self.t * (prior.rsample() - prior.mean)
         msg["done"] = True
-
-
-def refuse_temperature() -> None:
-    """Raise if a temperature is active: it would bend the draws of q, not those of p."""
-    if any(isinstance(handler, Temperature) for handler in runtime._PYRO_STACK):
-        raise ValueError("Temperature is for drawing from a model, not for an objective.")
 
 
 class Mean(Messenger):

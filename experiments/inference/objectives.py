@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from experiments.inference.gaussians import detached
-from experiments.inference.handlers import refuse_temperature
+from experiments.inference.handlers import InsideObjective
 from ppl_models.program import Batch
 
 __all__ = [
@@ -47,11 +47,13 @@ def traces(
     Raises:
         ValueError: Inside ``Temperature``; at a guide site that cannot be reparametrised.
     """
-    refuse_temperature()
     if particles > 1:
         outer = pyro.plate("particles", particles, dim=-2)
         model, guide = outer(model), outer(guide)
-    model_trace, guide_trace = get_importance_trace("flat", math.inf, model, guide, (batch,), {})
+    with InsideObjective():
+        model_trace, guide_trace = get_importance_trace(
+            "flat", math.inf, model, guide, (batch,), {}
+        )
     for name, site in guide_trace.iter_stochastic_nodes():
         if torch.is_grad_enabled() and not site["fn"].has_rsample:
             raise ValueError(

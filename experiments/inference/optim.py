@@ -43,8 +43,8 @@ def local_tables(*modules: nn.Module) -> list[LocalTable]:
 class RowAdam(torch.optim.Optimizer):
     """Adam on the rows of per-datum tables, each row with moments and a step count of its own.
 
-    A minibatch touches its own rows only: the tables are switched to sparse gradients. The second
-    moment forgets faster than usual, because a row's first gradients are by far its largest.
+    A minibatch touches its own rows only: those with a gradient. The second moment forgets faster
+    than usual, because a row's first gradients are by far its largest.
 
     Args:
         tables: the tables whose rows are optimised.
@@ -63,9 +63,6 @@ class RowAdam(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         eps: float = 1e-8,
     ) -> None:
-        tables = list(tables)
-        for table in tables:
-            table.sparse = True
         rows = [table.rows for table in tables]
         super().__init__(rows, {"lr": lr, "betas": betas, "eps": eps})
         for parameter in rows:

@@ -1,6 +1,7 @@
 """Stochastic variational inference: one step of any model, guide and objective."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyro.infer
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from experiments.inference.objectives import Elbo, Objective
 from experiments.inference.optim import RowAdam, local_tables
 from guides import Guide
+from guides.local import LocalTable
 from ppl_models.program import Batch
 
 __all__ = ["OPTIMIZERS", "SVI", "Pair", "adam", "global_parameters", "muon"]
@@ -64,6 +66,18 @@ def muon(model: nn.Module, guide: nn.Module, lr: float = 0.01) -> list[torch.opt
 OPTIMIZERS = {"adam": adam, "muon": muon}
 
 
+@contextmanager
+def sparse_gradients(tables: list[LocalTable]) -> Iterator[None]:
+    """Inside, the gradient of a per-datum table holds the rows of the batch alone."""
+    for table in tables:
+        table.sparse = True
+    try:
+        yield
+    finally:
+        for table in tables:
+            table.sparse = False
+
+
 class SVI(pyro.infer.SVI):
     """Pyro's SVI with parameters in modules and a ``torch.optim`` optimiser.
 
@@ -93,10 +107,17 @@ class SVI(pyro.infer.SVI):
         self.loss = self.objective.loss
         self.loss_and_grads = self.objective.loss_and_grads
         self.optim = adam(model, guide) if optim is None else optim
-        tables = [table for table in local_tables(guide) if table.rows.requires_grad]
+        self.tables = tables = [table for table in local_tables(guide) if table.rows.requires_grad]
         self.local_optim = RowAdam(tables, getattr(guide, "local_lr", 0.1)) if tables else None
         self.optimizers = [self.optim] if isinstance(self.optim, torch.optim.Optimizer) else []
         self.optimizers += self.optim if isinstance(self.optim, Sequence) else []
+        rows = {id(table.rows) for table in tables}
+        for optimizer in self.optimizers:
+            if rows & {id(p) for group in optimizer.param_groups for p in group["params"]}:
+                raise ValueError(
+                    "rows of a per-datum guide have their own optimiser: leave them out of optim "
+                    "(global_parameters(model, guide) gives the others)."
+                )
         self.optimizers += [self.local_optim] if self.local_optim else []
 
     @property
@@ -104,9 +125,16 @@ class SVI(pyro.infer.SVI):
         return bool(self.optimizers)
 
     def step(self, batch: Batch) -> Tensor:
-        """One gradient step; the loss before it, a detached tensor [nats per data point]."""
-        loss = self.objective.differentiable_loss(self.model, self.guide, batch) / batch.size
-        loss.backward()
+        """One gradient step; the loss before it, a detached tensor [nats per data point].
+
+        Raises:
+            ValueError: If the pair has nothing to train.
+        """
+        if not self.trains:
+            raise ValueError("nothing to train: neither model nor guide has free parameters.")
+        with sparse_gradients(self.tables):
+            loss = self.objective.differentiable_loss(self.model, self.guide, batch) / batch.size
+            loss.backward()
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

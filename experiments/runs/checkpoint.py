@@ -1,5 +1,6 @@
 """A run's weights and state on disk, and a pair rebuilt from them."""
 
+import inspect
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+from tqdm import tqdm
 
 from experiments.data import Data, load
 from experiments.inference.svi import SVI, Pair
@@ -48,7 +50,12 @@ def save_state(directory: Path, svi: SVI, epoch: int, losses: list[float]) -> No
     write(directory / STATE, lambda path: torch.save(state, path))
 
 
-def _load_weights(directory: Path, module: nn.Module) -> None:
+def load_weights(directory: Path, module: nn.Module) -> None:
+    """Fill a module from a run's checkpoint.
+
+    Raises:
+        UsageError: If it is missing, damaged or of another shape.
+    """
     try:
         module.load_state_dict(load_file(directory / WEIGHTS))
     except FileNotFoundError:
@@ -63,9 +70,9 @@ def restore(directory: Path, pair: Pair, svi: SVI) -> tuple[int, list[float]]:
     Raises:
         UsageError: If the checkpoint is missing or damaged.
     """
-    _load_weights(directory, pair)
+    load_weights(directory, pair)
     try:
-        state = torch.load(directory / STATE, weights_only=True)
+        state = torch.load(directory / STATE, map_location="cpu", weights_only=True)
         svi.load_state_dict(state["svi"])
         torch.set_rng_state(state["rng"])
         return state["epoch"], state["losses"].tolist()
@@ -90,7 +97,7 @@ def build_model(name: str, data: Data, options: dict[str, Any]) -> nn.Module:
     """A model by name, its data dimensions taken from the data."""
     model_class = import_model(name)
     shape: dict[str, Any] = {}
-    accepted = model_class.__init__.__code__.co_varnames  # type: ignore[misc]
+    accepted = inspect.signature(model_class).parameters
     if "data_dim" in accepted:
         shape["data_dim"] = data.data_dim
     if "data_shape" in accepted:
@@ -110,6 +117,17 @@ def open_run(directory: Path, data_root: Path | None, device: torch.device) -> S
         raise UsageError(f"{directory} is a run of format {found}; this version reads {FORMAT}.")
     if "pair" not in config:
         raise UsageError(f"{directory} ({config.get('command')}) holds no model and guide.")
+    if not (directory / "metrics.json").exists():
+        tqdm.write(f"warning: {directory} was not finished; these are the weights it had reached.")
+    try:
+        return _rebuild(directory, config, data_root, device)
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"{directory}/config.json is not that of a run ({error!r}).") from error
+
+
+def _rebuild(
+    directory: Path, config: dict[str, Any], data_root: Path | None, device: torch.device
+) -> SavedRun:
     options, recipe = config["options"], config["pair"]
     train, test = load(
         options["data"], data_root or _path(options["data_root"]), options["pad"],
@@ -119,7 +137,7 @@ def open_run(directory: Path, data_root: Path | None, device: torch.device) -> S
         model = build_model(recipe["model"], train, recipe["model_options"])
         model.to(device=device, dtype=getattr(torch, options["dtype"]))
         guide = GUIDES[recipe["guide"]](model, **recipe["guide_options"]).for_data(len(train))
-    _load_weights(directory, Pair(model, guide))
+    load_weights(directory, Pair(model, guide))
     model.eval(), guide.eval()
     return SavedRun(directory, config, model, guide, train.like(model), test.like(model))
 

@@ -8,7 +8,7 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -19,6 +19,7 @@ from experiments.runs.options import check
 
 __all__ = ["cli", "import_model", "options_of"]
 
+BAD_INPUT = (ValueError, FileExistsError, FileNotFoundError, PermissionError)
 FILLED_IN = {"self", "model", "size", "data_dim", "data_shape"}  # by the data, not by the user
 
 
@@ -32,14 +33,19 @@ def cli(config_class: type, main: Callable[[Any], Any], args: Sequence[str] | No
         main(config)
     except KeyboardInterrupt:
         sys.exit(130)
-    except (ValueError, OSError, TrainingError) as error:
-        if os.environ.get("PPL_DEBUG"):
-            traceback.print_exc()
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        usage = isinstance(
-            error, (ValueError, FileExistsError, FileNotFoundError, PermissionError)
-        )
-        sys.exit(2 if usage else 1)
+    except Exception as error:
+        print(f"error: {in_words(error)}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, BAD_INPUT) else 1)
+
+
+def in_words(error: Exception) -> str:
+    """An error as one line; what nobody foresaw says how to see where it happened."""
+    if os.environ.get("PPL_DEBUG"):
+        traceback.print_exception(error)
+    words = " ".join(str(error).split())
+    if isinstance(error, (ValueError, OSError, TrainingError)):
+        return words
+    return f"{type(error).__name__}: {words[:300]} (PPL_DEBUG=1 shows where)"
 
 
 def parse(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -> Any:
@@ -96,9 +102,10 @@ def _with_options(config_class: type, args: Sequence[str]) -> tuple[type, list[s
         if name not in fields:
             continue
         chosen = _value(args, f"--{kind}", str(fields[kind].default))
-        chosen_class = import_model(chosen) if kind == "model" else _guide_class(chosen)
+        model = _value(args, "--model", "") if "model" in fields else config_class.__module__
+        chosen_class = import_model(chosen) if kind == "model" else _guide_class(chosen, model)
         factory: Any = fields[name].default_factory
-        options: Any = options_of(chosen_class, kind, factory())
+        options: Any = options_of(chosen_class, kind, factory(), set(fields))
         hint: Any = Annotated[options, tyro.conf.arg(name=kind)]
         extra.append((name, hint, dataclasses.field(default_factory=options)))
     if not extra:
@@ -109,11 +116,12 @@ def _with_options(config_class: type, args: Sequence[str]) -> tuple[type, list[s
     return extended, [name for name, _, _ in extra]
 
 
-def _guide_class(name: str) -> type:
-    from guides import GUIDES
+def _guide_class(name: str, model: str) -> type:
+    from guides import GUIDES, PAIRS
 
     if name not in GUIDES:
-        raise UsageError(f"guide '{name}' is unknown; there are {', '.join(GUIDES)}.")
+        allowed = PAIRS.get(model.split(".")[-1], tuple(GUIDES))
+        raise UsageError(f"guide '{name}' is unknown; there are {', '.join(allowed)}.")
     return GUIDES[name]
 
 
@@ -123,6 +131,8 @@ def import_model(name: str) -> type:
     Raises:
         UsageError: If there is no such model, or the class cannot be imported.
     """
+    from torch.nn import Module
+
     from ppl_models import MODELS
 
     if name in MODELS:
@@ -134,14 +144,19 @@ def import_model(name: str) -> type:
         )
     sys.path.insert(0, os.getcwd())
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
+        if not (isinstance(found, type) and issubclass(found, Module)):
+            raise UsageError(f"model '{name}' is not a torch.nn.Module class.")
+        return found
     except (ImportError, AttributeError) as error:
         raise UsageError(f"model '{name}' cannot be imported: {error}.") from error
     finally:
         sys.path.pop(0)
 
 
-def options_of(target: type, kind: str, defaults: dict[str, Any] | None = None) -> type:
+def options_of(
+    target: type, kind: str, defaults: dict[str, Any] | None = None, taken: Set[str] = frozenset()
+) -> type:
     """A frozen dataclass of the constructor's options, with their help from its docstring."""
     from docstring_parser import parse as parse_docstring
 
@@ -153,7 +168,8 @@ def options_of(target: type, kind: str, defaults: dict[str, Any] | None = None) 
             continue
         if parameter.default is parameter.empty:
             raise UsageError(f"{target.__name__} has an option without a default: {name}.")
-        alias = [f"--{name.replace('_', '-')}"] if kind == "model" else []
+        short = kind == "model" and name not in taken
+        alias = [f"--{name.replace('_', '-')}"] if short else []
         argument = tyro.conf.arg(help=documented.get(name), aliases=alias)
         hint: Any = Annotated[hints.get(name, type(parameter.default)), argument]
         default = (defaults or {}).get(name, parameter.default)

@@ -21,7 +21,8 @@ HEADINGS = {
     "value_se": "± over images", "evidence": "log p(x), exact", "gap": "gap", "gap_se": "± gap",
     "oracle_gap": "smallest diagonal gap of this W", "minus_best": "minus best, paired",
     "minus_best_se": "± paired", "squared_error": "squared error",
-    "seconds_per_epoch": "s / epoch",
+    "seconds_per_epoch": "s / epoch", "parameters": "parameters",
+    "local_steps": "local steps",
 }  # fmt: skip
 
 WORDS = {
@@ -81,7 +82,7 @@ def save_comparison(run: Run, rows: list[Row], data: Data) -> dict[str, Any]:
     metrics = {
         "model": config.model, "guide": [row.entry.label for row in rows], "objective": None,
         "data": data.name, "seed": config.seed, "epochs": config.epochs,
-        "parameters": 0, "seconds": {},
+        "parameters": max(row.parameters for row in rows), "seconds": {},
         "protocol": protocol(data, None, config.particles) | {"rotated": config.rotate},
         "rows": figures,
     }  # fmt: skip

@@ -21,9 +21,11 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        if torch.device(name).type not in ("cpu", "cuda", "mps", "xpu"):
+            raise RuntimeError("it holds no numbers")
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].split(". ")[0][:120]
         raise UsageError(f"--device {name} cannot be used here ({reason}).") from error
 
 

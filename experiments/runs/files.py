@@ -3,13 +3,14 @@
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from experiments.runs.errors import UsageError
 
-__all__ = ["new_directory", "read_json", "write", "write_json"]
+__all__ = ["new_directory", "read_json", "stamped_directory", "write", "write_json"]
 
 
 def write(path: Path, save: Callable[[Path], Any]) -> Path:
@@ -30,7 +31,8 @@ def write(path: Path, save: Callable[[Path], Any]) -> Path:
 
 
 def write_json(path: Path, content: Any) -> Path:
-    return write(path, lambda file: file.write_text(json.dumps(content, indent=2) + "\n"))
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    return write(path, lambda file: file.write_text(text))
 
 
 def read_json(path: Path) -> Any:
@@ -45,6 +47,23 @@ def read_json(path: Path) -> Any:
         raise UsageError(f"{path.parent} is not a run: it has no {path.name}.") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read ({error}).") from error
+
+
+def stamped_directory(command: str) -> Path:
+    """A new directory below ``runs``, named by command and time."""
+    stamp = time.strftime(f"{command}-%Y%m%d-%H%M%S")
+    for suffix in ("", *(f"-{number}" for number in range(2, 100))):
+        path = Path("runs") / f"{stamp}{suffix}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UsageError(
+                f"runs cannot be written here ({error.strerror}); use --out."
+            ) from error
+        return new_directory(path)
+    raise UsageError(f"runs/{stamp} and its ninety-nine followers exist; use --out.")
 
 
 def new_directory(path: Path) -> Path:

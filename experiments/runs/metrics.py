@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from experiments.data import Data
 from experiments.evaluation.bounds import mean_and_error, per_image
 from experiments.inference.frozen import held_out
+from experiments.runs.errors import TrainingError
 from guides import Guide
 from guides.exact import Exact
 from guides.local import PerDatumGuide
@@ -51,6 +52,10 @@ def measure(
 def summary(values: dict[str, Tensor], guide: nn.Module, particles: int | None) -> dict[str, Any]:
     """Means over images; bounds with their standard errors [nats per data point]."""
     particles = particles or default_particles(guide)
+    for name, value in values.items():
+        if not value.isfinite().all():
+            row = int((~value.isfinite()).nonzero()[0])
+            raise TrainingError(f"{name} is not finite for image {row}: the run has diverged.")
     elbo, elbo_se = mean_and_error(values["elbo"])
     evidence = values.get("log_evidence")
     squared, squared_se = mean_and_error(values["squared_error"])

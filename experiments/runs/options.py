@@ -9,7 +9,15 @@ import tyro
 
 from experiments.runs.errors import UsageError
 
-__all__ = ["DataOptions", "FitOptions", "RunOptions", "SavedRunOptions", "TrainOptions", "check"]
+__all__ = [
+    "DataOptions",
+    "FitOptions",
+    "FreshRunOptions",
+    "RunOptions",
+    "SavedRunOptions",
+    "TrainOptions",
+    "check",
+]
 
 
 @dataclass(frozen=True)
@@ -37,12 +45,16 @@ class RunOptions:
     """Fixes initial parameters, order of the data and noise."""
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
-    dtype: Literal["float32", "float64"] = "float32"
-    """Of parameters and observations."""
     memory: float = 2.0
     """GiB for per-datum tables and for intermediate values of an evaluation."""
     out: Path | None = None
     """Run directory; by default runs/<command>-<time>."""
+
+
+@dataclass(frozen=True)
+class FreshRunOptions(RunOptions):
+    dtype: Literal["float32", "float64"] = "float32"
+    """Of parameters and observations."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +63,9 @@ class FitOptions:
     """q(z | x): prior, point, exact, mean_field, full_rank or amortized. Its own options are
     --guide.OPTION."""
     objective: str | None = None
-    """elbo, elbo_analytic_kl, iwae or log_joint; by default what fits the guide."""
+    """elbo, elbo_analytic_kl, stl, iwae or log_joint; by default what fits the guide."""
     particles: int | None = None
-    """Monte-Carlo draws per datum; by default 1, and 5 for iwae."""
+    """Monte-Carlo draws per datum; by default 1, 5 for iwae, 4 for rows under a frozen model."""
     epochs: int = 20
     """Passes over the data."""
     batch_size: int = 500
@@ -75,7 +87,7 @@ class FitOptions:
 
 
 @dataclass(frozen=True)
-class TrainOptions(FitOptions, DataOptions, RunOptions):
+class TrainOptions(FitOptions, DataOptions, FreshRunOptions):
     decoder: Literal["learned", "frozen"] | None = None
     """Whether p is learned, or frozen at its closed-form maximum of the likelihood; by default
     frozen for the guide point, learned for the others."""
@@ -121,5 +133,9 @@ def check(config: Any) -> None:
             value = values.get(name)
             if value is not None and not fits(value):
                 raise UsageError(f"--{name.replace('_', '-')} must be {words}, got {value}.")
+    if values.get("pad", 0) > 4096:
+        raise UsageError(f"--pad must be at most 4096, got {values['pad']}.")
+    if values.get("seed", 0) >= 2**32:
+        raise UsageError(f"--seed must be below 2^32, got {values['seed']}.")
     if not 0 <= values.get("warmup", 0) < 1:
         raise UsageError(f"--warmup must lie in [0, 1), got {values['warmup']}.")

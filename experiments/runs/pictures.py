@@ -26,6 +26,14 @@ def _encodings(model: nn.Module, guide: Guide, data: Data, count: int) -> Tensor
     return next(iter(encode(guide, rows, model).values())).flatten(1)
 
 
+def samples(model: nn.Module, data: Data) -> dict[str, Tensor]:
+    """25 images per temperature; plain draws where the prior takes no temperature."""
+    try:
+        return {f"T = {t:g}": as_images(prior_means(model, 25, t), data) for t in TEMPERATURES}
+    except ValueError:
+        return {"T = 1": as_images(prior_means(model, 25), data)}
+
+
 def lab_pictures(
     run: Run, model: nn.Module, guides: tuple[Guide, Guide], train: Data, test: Data, loss: str
 ) -> None:
@@ -59,8 +67,7 @@ def lab_pictures(
     digits = None if test.labels is None else [str(int(label)) for label in test.labels[:10]]
     rows = {"x": as_images(first.x, test), "E[x | z]": as_images(shown, test)}
     run.figure("reconstructions", plots.images_in_rows(rows, digits))
-    drawn = {f"T = {t:g}": as_images(prior_means(model, 25, t), test) for t in TEMPERATURES}
-    run.figure("samples", plots.grids(drawn))
+    run.figure("samples", plots.grids(samples(model, test)))
     if isinstance(model, PPCA):
         run.figure(
             "columns_of_W", plots.columns(model.W.detach(), model.mu.detach(), test.image_shape)

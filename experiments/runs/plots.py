@@ -81,7 +81,9 @@ def grids(groups: dict[str, Tensor], side: int = 5) -> Figure:
     for axis, (name, images) in zip(
         figure.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True
     ):
-        tiles = images[: side * side].reshape(side, side, *images.shape[1:])
+        blank = images.new_zeros(side * side, *images.shape[1:])
+        blank[: len(images)] = images[: side * side]
+        tiles = blank.reshape(side, side, *images.shape[1:])
         tiled = tiles.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
         _show(axis, tiled)
         axis.set_title(name)
@@ -109,7 +111,7 @@ def columns(W: Tensor, mu: Tensor, image_shape: Sequence[int], most: int = 10) -
     """The mean and the columns of W as images, red above zero and blue below."""
     shown = torch.cat([mu[None], W.mT[:most]]).reshape(-1, *image_shape)
     names = [r"$\mu$"] + [f"$w_{{{k + 1}}}$" for k in range(len(shown) - 1)]
-    return images_in_rows({"": shown[:, :1]}, names, signed=True)
+    return images_in_rows({"": shown.mean(1, keepdim=True)}, names, signed=True)
 
 
 def bars(

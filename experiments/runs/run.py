@@ -20,10 +20,16 @@ from experiments.inference.fit import Progress, fit
 from experiments.inference.frozen import fit_rows
 from experiments.inference.optim import SCHEDULES
 from experiments.inference.svi import SVI, Pair
-from experiments.runs.checkpoint import FORMAT, restore, save_state, save_weights
+from experiments.runs.checkpoint import (
+    FORMAT,
+    load_weights,
+    restore,
+    save_state,
+    save_weights,
+)
 from experiments.runs.environment import pick_device, plain, versions
 from experiments.runs.errors import TrainingError, UsageError
-from experiments.runs.files import new_directory, read_json, write, write_json
+from experiments.runs.files import new_directory, read_json, stamped_directory, write, write_json
 from experiments.runs.report import report
 
 __all__ = ["Run"]
@@ -56,15 +62,16 @@ class Run:
             self._check_same(read_json(out / "config.json"))
             self.path = out
         else:
-            stamp = time.strftime("%Y%m%d-%H%M%S")
-            self.path = new_directory(out or Path("runs") / f"{command}-{stamp}")
+            self.path = new_directory(out) if out else stamped_directory(command)
         self.began = time.perf_counter()
         self.train_seconds = 0.0
         self.losses: list[float] = []
         self.records: list[dict[str, Any]] = []
         self.figures: list[Path] = []
 
-    def _check_same(self, saved: dict[str, Any]) -> None:
+    def _check_same(self, saved: Any) -> None:
+        if not isinstance(saved, dict) or not isinstance(saved.get("options"), dict):
+            raise UsageError(f"{self.config.out}/config.json is not that of a run.")
         if saved.get("format") != FORMAT or saved.get("command") != self.command:
             raise UsageError(
                 f"{self.config.out} is a run of '{saved.get('command')}', format "
@@ -126,12 +133,15 @@ class Run:
     def fit(self, svi: SVI, data: Data) -> Iterator[Progress]:
         """``fit`` with this run's options: logged, checkpointed after every epoch, resumable."""
         config, pair = self.config, Pair(svi.model, svi.guide)
-        if not self.resumed:
-            save_weights(self.path, pair)
         if not svi.trains:
+            save_weights(self.path, pair)
             self.say("nothing to train: neither the model nor the guide has free parameters.")
             return
         if not any(p.requires_grad for p in svi.model.parameters()) and svi.local_optim:
+            if self.resumed and (self.path / "metrics.json").exists():
+                load_weights(self.path, pair)
+                self.say("every row has had its steps already.")
+                return
             self._fit_rows(svi, data)
             save_weights(self.path, pair)
             return
@@ -156,7 +166,7 @@ class Run:
             "(--guide.local-steps), no epochs."
         )
         began = time.perf_counter()
-        losses = fit_rows(svi.model, guide, data)
+        losses = fit_rows(svi.model, guide, data, svi.objective)
         seconds = time.perf_counter() - began
         self._record(Progress(1, len(losses), losses[-1], losses, guide.local_lr, seconds))
 
@@ -200,12 +210,16 @@ class Run:
         path = self.path / "figures" / f"{name}.png"
         self.figures.append(write(path, lambda file: figure.savefig(file, dpi=110, format="png")))
 
+    def save_metrics(self, metrics: dict[str, Any]) -> None:
+        """Write ``metrics.json`` with the time so far."""
+        metrics["seconds"] = self.seconds
+        write_json(self.path / "metrics.json", metrics)
+
     def finish(
         self, metrics: dict[str, Any], words: str, tables: Mapping[str, Sequence[dict[str, Any]]]
     ) -> dict[str, Any]:
         """Write ``metrics.json``, TensorBoard events and the report, and say where it is."""
-        metrics["seconds"] = self.seconds
-        write_json(self.path / "metrics.json", metrics)
+        self.save_metrics(metrics)
         self._tensorboard(metrics)
         command = f"python -m experiments.{self.command.replace('-', '_')} " + shlex.join(
             sys.argv[1:] if sys.argv[1:2] != [self.command] else sys.argv[2:]

@@ -18,21 +18,45 @@ from experiments.runs.errors import UsageError
 from experiments.runs.metrics import measure, protocol, summary, table_line
 from experiments.runs.pictures import lab_pictures
 from experiments.runs.run import Run
-from guides import Guide
+from guides import GUIDES, Guide, check_pair
 from ppl_models.program import describe
 
 __all__ = ["at_maximum_likelihood", "conclude", "make_objective", "prepare", "start"]
 
 
-def make_objective(guide: str, name: str | None = None, particles: int | None = None) -> Objective:
-    """The objective asked for, or the one that fits the guide.
+def make_guide(run: Run, model: nn.Module, name: str, options: dict, data: Data) -> Guide:
+    """The guide asked for, with a row per datum where it wants them; says how large they are.
 
     Raises:
-        UsageError: If it does not fit the guide.
+        ValueError: If it does not fit the model, the data or ``--memory``.
     """
-    name = name or default_objective(guide)
+    check_pair(model, name)
+    guide = GUIDES[name](model, **options)
+    line = announce_rows(guide, data, run.config.memory)
+    if line:
+        run.say(line)
+    return guide.for_data(len(data))
+
+
+def make_objective(
+    model: nn.Module, guide: str, name: str | None = None, particles: int | None = None
+) -> Objective:
+    """The objective asked for, or the one that fits the guide.
+
+    Rows under a frozen model are fitted with ``stl`` and four particles by default.
+
+    Raises:
+        ValueError: If it does not fit the guide.
+    """
+    rows = guide in ("mean_field", "full_rank") and is_frozen(model)
+    name = name or ("stl" if rows else default_objective(guide))
     check_objective(guide, name)
-    return OBJECTIVES[name](particles or (5 if name == "iwae" else 1))
+    return OBJECTIVES[name](particles or {"iwae": 5, "stl": 4 if rows else 1}.get(name, 1))
+
+
+def is_frozen(model: nn.Module) -> bool:
+    """Whether no parameter of the model is trainable."""
+    return not any(parameter.requires_grad for parameter in model.parameters())
 
 
 def at_maximum_likelihood(model: Any, data: Data) -> nn.Module:
@@ -65,11 +89,8 @@ def prepare(run: Run, model: nn.Module, train: Data) -> Any:
     return model
 
 
-def start(run: Run, svi: SVI, train: Data, recipe: dict[str, Any]) -> None:
+def start(run: Run, svi: SVI, recipe: dict[str, Any]) -> None:
     """Write the configuration and say what is about to be trained."""
-    line = announce_rows(svi.guide, train, run.config.memory)
-    if line:
-        run.say(line)
     run.save_config(pair=recipe)
     number = Pair(svi.model, svi.guide).number_of_parameters
     run.say(f"{recipe['model']} under {recipe['guide']}: {number} parameters")
@@ -82,15 +103,14 @@ def recipe(model: str, model_options: dict, guide: str, guide_options: dict) -> 
 
 
 def conclude(
-    run: Run,
-    svi: SVI,
-    train: Data,
-    test: Data,
-    built: dict[str, Any],
-    particles: int | None = None,
+    run: Run, svi: SVI, train: Data, test: Data, built: dict[str, Any], **more: Any
 ) -> dict[str, Any]:
-    """Evaluate both splits, draw the lab's pictures, write metrics and report."""
+    """Evaluate both splits, write metrics, the lab's pictures and the report.
+
+    ``protocol`` is that of the test split; the train split has the same but for its images.
+    """
     config, model, guide = run.config, svi.model, svi.guide
+    particles = None
     objective = next(n for n, c in OBJECTIVES.items() if type(svi.objective) is c)
     train, test = train.fixed().like(model), test.fixed().like(model)
     metrics: dict[str, Any] = {
@@ -98,8 +118,9 @@ def conclude(
         "data": train.name, "seed": config.seed, "epochs": len(run.records),
         "parameters": Pair(model, guide).number_of_parameters, "seconds": {},
         "sampled_sites": svi.objective.sampled_sites,
-        "decoder": "learned" if any(p.requires_grad for p in model.parameters()) else "frozen",
+        "decoder": "frozen" if is_frozen(model) else "learned",
         "protocol": protocol(test, guide, particles),
+        **more,
     }  # fmt: skip
     fitted: list[Guide] = []
     for data in (train, test):
@@ -107,6 +128,7 @@ def conclude(
         metrics[data.split] = summary(measured.values, guide, particles)
         fitted.append(measured.guide)
         run.say(table_line(data.split, metrics[data.split]))
+    run.save_metrics(metrics)
     lab_pictures(run, model, (fitted[0], fitted[1]), train, test, objective)
     words = (
         f"{built['model']} under the guide {built['guide']}, objective {objective}, "
