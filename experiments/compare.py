@@ -24,7 +24,12 @@ from experiments.runs.comparison_report import save_comparison
 from experiments.runs.errors import UsageError
 from experiments.runs.options import DataOptions, FreshRunOptions
 from experiments.runs.run import Run
-from experiments.runs.training import at_maximum_likelihood, make_guide, make_objective
+from experiments.runs.training import (
+    at_maximum_likelihood,
+    check_pixels,
+    make_guide,
+    make_objective,
+)
 
 SIX_GUIDES = "exact,full_rank,mean_field,amortized,prior,point"
 
@@ -89,6 +94,7 @@ def fresh(run: Run, data: Data, seed: int) -> Any:
     """A model with random parameters."""
     torch.manual_seed(seed)
     model = build_model(run.config.model, data, run.config.model_options)
+    check_pixels(model, data)
     return model.to(device=run.device, dtype=getattr(torch, run.config.dtype))
 
 

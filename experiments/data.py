@@ -31,6 +31,8 @@ class Data:
         split: train or test.
         binarize: none, dynamic (fresh Bernoulli draws at every visit) or static (drawn once).
         binarize_seed: the seed of static draws.
+        dequantize: add uniform noise to the bytes, (levels x + u) / (levels + 1): none, dynamic
+            (anew at every visit) or static (added once).
         pad: images are zero-padded to this side; 0 leaves them.
         event_shape: the shape of an observation, ``None`` for that of the padded pixels.
         dtype: of the observations.
@@ -44,6 +46,7 @@ class Data:
     split: str = "train"
     binarize: str = "none"
     binarize_seed: int | None = None
+    dequantize: str = "none"
     pad: int = 0
     event_shape: torch.Size | None = None
     dtype: torch.dtype = torch.float32
@@ -79,6 +82,8 @@ class Data:
             x = F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
         if self.binarize == "dynamic":
             x = torch.bernoulli(x)
+        if self.dequantize == "dynamic":
+            x = (self.levels * x + torch.rand_like(x)) / (self.levels + 1)
         return x.reshape(-1, *(self.event_shape or self.image_shape))
 
     def batch(self, index: Tensor) -> Batch:
@@ -156,8 +161,35 @@ class Data:
             source_sha256=self.sha256,
         )
 
+    @property
+    def kind(self) -> str:
+        """What a likelihood must fit: grey, grey-dequantised or binary pixels."""
+        if self.binarize != "none":
+            return "binary"
+        return "grey" if self.dequantize == "none" else "grey-dequantised"
+
+    def dequantized(self, seed: int) -> "Data":
+        """Grey pixels strictly inside (0, 1), with fresh noise at every visit.
+
+        Raises:
+            UsageError: If the pixels are binary, padded, or no bytes.
+        """
+        if self.binarize != "none" or self.pad or self.pixels.dtype != torch.uint8:
+            raise UsageError("--dequantize is for grey pixels, not binarised, not padded.")
+        return replace(self, dequantize="dynamic", binarize_seed=seed)
+
     def fixed(self) -> "Data":
         """The same x at every visit: dynamic pixels are drawn once, from the recorded seed."""
+        if self.dequantize == "dynamic":
+            noise = torch.rand(
+                self.pixels.shape,
+                generator=torch.Generator().manual_seed(self.binarize_seed or 0),
+                dtype=self.dtype,
+            )
+            pixels = (self.pixels + noise.to(self.pixels.device)) / (self.levels + 1)
+            return replace(
+                self, pixels=pixels, levels=1, dequantize="static", source_sha256=self.sha256
+            )
         if self.binarize != "dynamic":
             return self
         return replace(self, binarize="none").binarized("static", self.binarize_seed or 0)
@@ -194,6 +226,7 @@ def load(
     binarize: str = "none",
     binarize_seed: int = 0,
     rows: int | None = None,
+    dequantize: bool = False,
 ) -> tuple[Data, Data]:
     """The train and test split of a data set.
 
@@ -204,6 +237,7 @@ def load(
         binarize: none, dynamic or static.
         binarize_seed: for static draws; the test split uses the next one.
         rows: keep the first rows of the training split only.
+        dequantize: add uniform noise to grey bytes.
 
     Raises:
         UsageError: If the data cannot be had, or an option does not fit them.
@@ -217,5 +251,6 @@ def load(
             )
         data = Data(pixels, labels, levels, name=name, split=split, pad=pad)
         part = data.rows(rows) if split == "train" else data
-        splits.append(part.binarized(binarize, seed))
+        part = part.binarized(binarize, seed)
+        splits.append(part.dequantized(seed) if dequantize else part)
     return splits[0], splits[1]

@@ -56,6 +56,10 @@ class LogitNormal(dist.TransformedDistribution):
         base = dist.Normal(loc, scale, validate_args=validate_args)
         super().__init__(base, dist.transforms.SigmoidTransform())
 
+    def expand(self, batch_shape: tuple[int, ...], _instance: None = None) -> "LogitNormal":
+        base = self.base_dist.expand(batch_shape)
+        return LogitNormal(base.loc, base.scale, validate_args=False)
+
     @property
     def mean(self) -> Tensor:
         nodes, weights = np.polynomial.hermite_e.hermegauss(32)

@@ -83,7 +83,7 @@ def protocol(data: Data, guide: nn.Module | None, particles: int | None) -> dict
         "data": data.name,
         "split": data.split,
         "n": len(data),
-        "pixels": "grey" if data.binarize == "none" else "binary",
+        "pixels": data.kind,
         "binarize": data.binarize,
         "binarize_seed": data.binarize_seed,
         "data_sha256": data.sha256,

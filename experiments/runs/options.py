@@ -37,6 +37,8 @@ class DataOptions:
     """Bernoulli pixels: drawn anew at every visit, or once."""
     binarize_seed: int = 0
     """Seed of static draws; recorded in the protocol."""
+    dequantize: bool = False
+    """Add uniform noise to grey bytes, for likelihoods inside (0, 1)."""
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ class Run:
         rows = None if every_row else config.rows
         train, test = load(
             config.data, config.data_root, config.pad, config.binarize, config.binarize_seed,
-            rows,
+            rows, config.dequantize,
         )  # fmt: skip
         self.say(
             f"{config.data}: {len(train)} train and {len(test)} test images of "

@@ -19,6 +19,7 @@ from experiments.runs.metrics import measure, protocol, summary, table_line
 from experiments.runs.pictures import lab_pictures
 from experiments.runs.run import Run
 from guides import GUIDES, Guide, check_pair
+from ppl_models.likelihoods import LIKELIHOODS, Likelihood
 from ppl_models.program import describe
 
 __all__ = ["at_maximum_likelihood", "conclude", "make_objective", "prepare", "start"]
@@ -77,9 +78,34 @@ def at_maximum_likelihood(model: Any, data: Data) -> nn.Module:
     return frozen.requires_grad_(False)
 
 
+def check_pixels(model: Any, data: Data) -> None:
+    """Refuse a likelihood that is no density (or probability) of the data's pixels.
+
+    Raises:
+        UsageError: Naming the likelihoods that fit.
+    """
+    likelihood = getattr(model, "likelihood", None)
+    if not isinstance(likelihood, Likelihood):
+        return
+    levels = getattr(likelihood, "levels", data.levels)
+    if data.kind not in likelihood.pixels or levels != data.levels:
+        fitting = [name for name, family in LIKELIHOODS.items() if data.kind in family.pixels]
+        raise UsageError(
+            f"{type(likelihood).__name__} is for {' or '.join(likelihood.pixels)} pixels"
+            f"{'' if levels == data.levels else f' of {levels + 1} levels'}, the data are "
+            f"{data.kind} of {data.levels + 1} levels; use {', '.join(fitting)} "
+            "(or --binarize, --dequantize)."
+        )
+
+
 def prepare(run: Run, model: nn.Module, train: Data) -> Any:
-    """Put a fresh model on the run's device and in its dtype; freeze it if asked to."""
+    """Put a fresh model on the run's device and in its dtype; freeze it if asked to.
+
+    Raises:
+        UsageError: If the model's likelihood is not one of such pixels.
+    """
     config = run.config
+    check_pixels(model, train)
     model.to(device=run.device, dtype=getattr(torch, config.dtype))
     decoder = config.decoder or ("frozen" if config.guide == "point" else "learned")
     if decoder == "frozen":
