@@ -8,6 +8,8 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "pca": "the lab's task 4.1: principal component analysis",
     "ppca": "the lab's task 4.2: probabilistic PCA",
+    "nonlinear": "the lab's task 4.3: a nonlinear model without an encoder",
+    "vae": "the lab's task 4.3: the variational autoencoder",
     "train": "any model x guide x objective x data",
     "compare": "one model under several guides: table, paired differences, plots",
     "evaluate": "bounds and errors of a saved run",

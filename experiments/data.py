@@ -115,9 +115,9 @@ class Data:
                 f"{list(self.image_shape)} per row."
             )
         parameter = next(model.parameters(), None)
-        if parameter is None:
-            return replace(self, event_shape=shape)
-        return replace(self.to(parameter.device), event_shape=shape, dtype=parameter.dtype)
+        moved = self if parameter is None else self.to(parameter.device)
+        dtype = self.dtype if parameter is None else parameter.dtype
+        return replace(moved, event_shape=shape, dtype=dtype)
 
     def to(self, device: torch.device | str) -> "Data":
         labels = None if self.labels is None else self.labels.to(device)
@@ -150,8 +150,7 @@ class Data:
             raise UsageError("only pixels in [0, 1] can be binarised.")
         if how == "dynamic":
             return replace(self, binarize="dynamic", binarize_seed=seed)
-        draws = torch.rand(self.pixels.shape, generator=torch.Generator().manual_seed(seed))
-        ones = draws.to(self.pixels.device) < self.pixels / self.levels
+        ones = self._uniform(seed) < self.pixels / self.levels
         return replace(
             self,
             pixels=ones.to(torch.uint8),
@@ -161,32 +160,27 @@ class Data:
             source_sha256=self.sha256,
         )
 
+    def _uniform(self, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        draws = torch.rand(self.pixels.shape, generator=generator, dtype=torch.float32)
+        return draws.to(self.pixels.device)
+
     @property
     def kind(self) -> str:
         """What a likelihood must fit: grey, grey-dequantised or binary pixels."""
-        if self.binarize != "none":
-            return "binary"
-        return "grey" if self.dequantize == "none" else "grey-dequantised"
+        grey = "grey" if self.dequantize == "none" else "grey-dequantised"
+        return grey if self.binarize == "none" else "binary"
 
     def dequantized(self, seed: int) -> "Data":
-        """Grey pixels strictly inside (0, 1), with fresh noise at every visit.
-
-        Raises:
-            UsageError: If the pixels are binary, padded, or no bytes.
-        """
-        if self.binarize != "none" or self.pad or self.pixels.dtype != torch.uint8:
+        """Grey pixels inside (0, 1), with fresh noise at every visit; refused for all others."""
+        if self.kind == "binary" or self.pad or self.pixels.dtype != torch.uint8:
             raise UsageError("--dequantize is for grey pixels, not binarised, not padded.")
         return replace(self, dequantize="dynamic", binarize_seed=seed)
 
     def fixed(self) -> "Data":
         """The same x at every visit: dynamic pixels are drawn once, from the recorded seed."""
         if self.dequantize == "dynamic":
-            noise = torch.rand(
-                self.pixels.shape,
-                generator=torch.Generator().manual_seed(self.binarize_seed or 0),
-                dtype=self.dtype,
-            )
-            pixels = (self.pixels + noise.to(self.pixels.device)) / (self.levels + 1)
+            pixels = (self.pixels + self._uniform(self.binarize_seed or 0)) / (self.levels + 1)
             return replace(
                 self, pixels=pixels, levels=1, dequantize="static", source_sha256=self.sha256
             )

@@ -7,7 +7,18 @@ import jsonschema
 import pytest
 import torch
 
-from experiments import compare, evaluate, pca, ppca, reconstruct, refit, sample, train
+from experiments import (
+    compare,
+    evaluate,
+    nonlinear,
+    pca,
+    ppca,
+    reconstruct,
+    refit,
+    sample,
+    train,
+    vae,
+)
 from experiments.runs.cli import cli
 
 SCHEMA = json.loads((Path(__file__).parent / "metrics.schema.json").read_text())
@@ -192,6 +203,18 @@ def test_a_model_with_another_prior_keeps_its_run():
                   "--out", "a")  # fmt: skip
     assert metrics["sampled_sites"] in ([], ["z"])
     assert Path("a/figures/samples.png").exists()
+
+
+def test_the_labs_nonlinear_model_and_vae():
+    monte_carlo = run(nonlinear, *SHORT, "--out", "n")
+    assert (monte_carlo["guide"], monte_carlo["objective"]) == ("prior", "iwae")
+    amortised = run(vae, *SHORT, "--out", "v")
+    assert (amortised["guide"], amortised["objective"]) == ("amortized", "elbo_analytic_kl")
+    assert Path("v/figures/latent_grid.png").exists()
+    deep = ["--hidden-dims", "9", "8", "--latent-dim", "3", "--likelihood", "beta", "--dequantize"]
+    metrics = run(vae, *SHORT, *deep, "--out", "d")
+    assert metrics["protocol"]["pixels"] == "grey-dequantised"
+    assert run(evaluate, "d", "--particles", "5", "--out", "e")["test"]["iw_particles"] == 5
 
 
 def test_a_vae_under_every_guide_it_takes():

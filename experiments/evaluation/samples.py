@@ -17,7 +17,7 @@ from guides.local import PerDatumGuide
 from guides.mean_field import MeanField
 from ppl_models.program import Batch
 
-__all__ = ["complete", "complete_by_guide", "prior_means"]
+__all__ = ["complete", "complete_by_guide", "latent_grid", "prior_means"]
 
 
 @torch.no_grad()
@@ -28,6 +28,21 @@ def prior_means(model: nn.Module, count: int, temperature: float = 1.0, seed: in
         torch.manual_seed(seed)
         trace = poutine.trace(model).get_trace(Batch.draw(count, device))
     return trace.nodes["x"]["fn"].mean
+
+
+def latent_grid(model: nn.Module, side: int = 15) -> Tensor:
+    """E[x | z] over a grid of the prior's quantiles, for a latent z of two dimensions.
+
+    Returns:
+        ``[side^2, *event_shape]``, the first row at the highest z_2.
+    """
+    like = next(model.parameters())
+    quantiles = (torch.arange(side, dtype=like.dtype, device=like.device) + 0.5) / side
+    axis = torch.special.ndtri(quantiles)
+    z2, z1 = torch.meshgrid(axis.flip(0), axis, indexing="ij")
+    z = torch.stack([z1, z2], -1).reshape(-1, 2)
+    with torch.no_grad():
+        return likelihood_at(model, {"z": z}, Batch.draw(len(z), like.device)).mean
 
 
 @torch.no_grad()

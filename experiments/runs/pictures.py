@@ -5,11 +5,12 @@ from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.evaluation.bounds import encode, reconstruct
-from experiments.evaluation.samples import prior_means
+from experiments.evaluation.samples import latent_grid, prior_means
 from experiments.runs import plots
 from experiments.runs.run import Run
 from guides import Guide
 from ppl_models.ppca import PPCA
+from ppl_models.program import describe
 
 __all__ = ["TEMPERATURES", "as_images", "lab_pictures"]
 
@@ -68,6 +69,9 @@ def lab_pictures(
     rows = {"x": as_images(first.x, test), "E[x | z]": as_images(shown, test)}
     run.figure("reconstructions", plots.images_in_rows(rows, digits))
     run.figure("samples", plots.grids(samples(model, test)))
+    if describe(model).latents == {"z": torch.Size([2])}:
+        grid = {"the latent plane, at quantiles of the prior": as_images(latent_grid(model), test)}
+        run.figure("latent_grid", plots.grids(grid, 15))
     if isinstance(model, PPCA):
         run.figure(
             "columns_of_W", plots.columns(model.W.detach(), model.mu.detach(), test.image_shape)

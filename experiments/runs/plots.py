@@ -77,7 +77,8 @@ def images_in_rows(
 
 def grids(groups: dict[str, Tensor], side: int = 5) -> Figure:
     """Named square grids of images ``[side^2, C, H, W]``, side by side."""
-    figure = Figure(figsize=(3.1 * len(groups), 3.4), layout="constrained")
+    width = max(3.1, 0.45 * side)
+    figure = Figure(figsize=(width * len(groups), width + 0.3), layout="constrained")
     for axis, (name, images) in zip(
         figure.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True
     ):

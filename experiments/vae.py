@@ -1,0 +1,50 @@
+"""What does an encoder buy? The lab's variational autoencoder.
+
+The lab's task 4.3, second half: a decoder with one hidden layer and a Gaussian likelihood, an
+encoder of the same size as guide, the evidence lower bound with its KL in closed form.
+
+    python -m experiments.vae --data mnist
+    python -m experiments.vae --data digits --latent-dim 10 --likelihood gaussian_per_pixel
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.inference.svi import OPTIMIZERS, SVI
+from experiments.runs.cli import cli
+from experiments.runs.run import Run
+from experiments.runs.training import conclude, make_guide, make_objective, prepare, recipe, start
+from experiments.runs.vae_options import VAEOptions
+from ppl_models import VAE
+
+
+@dataclass(frozen=True)
+class Config(VAEOptions):
+    guide: str = "amortized"
+    """q(z | x): amortized, prior, point, mean_field or full_rank. Its own options are
+    --guide.OPTION."""
+    objective: str | None = "elbo_analytic_kl"
+    """elbo_analytic_kl, elbo, stl, iwae or log_joint."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    return train_vae("vae", config)
+
+
+def train_vae(command: str, config: VAEOptions) -> dict[str, Any]:
+    """The VAE's model under the guide and objective that the options ask for."""
+    with Run(command, config) as run:
+        train, test = run.load_data()
+        model = prepare(run, VAE(tuple(train.image_shape), **config.model_options()), train)
+        guide = make_guide(run, model, config.guide, config.guide_options, train)
+        objective = make_objective(model, config.guide, config.objective, config.particles)
+        svi = SVI(model, guide, OPTIMIZERS[config.optimizer](model, guide, config.lr), objective)
+        built = recipe("vae", config.model_options(), config.guide, config.guide_options)
+        start(run, svi, built)
+        for _ in run.fit(svi, train):
+            pass
+        return conclude(run, svi, train, test, built)
+
+
+if __name__ == "__main__":
+    cli(Config, main)
