@@ -23,6 +23,8 @@ class Config(VAEOptions):
     guide: str = "amortized"
     """q(z | x): amortized, prior, point, mean_field or full_rank. Its own options are
     --guide.OPTION."""
+    warmup: float = 0.05
+    """Fraction of training in which the learning rate rises from zero."""
     objective: str | None = "elbo_analytic_kl"
     """elbo_analytic_kl, elbo, stl, iwae or log_joint."""
 

@@ -8,7 +8,12 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from guides.gaussian import initial_row, loc_scale, loc_scale_tril, number_of_parameters
+from guides.gaussian import (
+    initial_row,
+    loc_scale_of_encoder,
+    loc_scale_tril,
+    number_of_parameters,
+)
 from guides.guide import Guide, single_latent
 from ppl_models.networks import ACTIVATIONS, MLP, ConvEncoder
 from ppl_models.program import Batch, data_plate
@@ -82,7 +87,7 @@ class Amortized(Guide):
         if self._full:
             loc, scale_tril = loc_scale_tril(parameters, self._dim)
             return dist.MultivariateNormal(loc, scale_tril=scale_tril)
-        return dist.Normal(*loc_scale(parameters)).to_event(1)
+        return dist.Normal(*loc_scale_of_encoder(parameters)).to_event(1)
 
     def forward(self, batch: Batch) -> Tensor:
         assert batch.x is not None

@@ -3,7 +3,13 @@
 import torch
 from torch import Tensor
 
-__all__ = ["initial_row", "loc_scale", "loc_scale_tril", "number_of_parameters"]
+__all__ = [
+    "initial_row",
+    "loc_scale",
+    "loc_scale_of_encoder",
+    "loc_scale_tril",
+    "number_of_parameters",
+]
 
 
 def number_of_parameters(dim: int, full: bool) -> int:
@@ -22,6 +28,16 @@ def loc_scale(parameters: Tensor) -> tuple[Tensor, Tensor]:
     """Split ``[..., 2K]`` into a location and a positive scale, ``[..., K]`` each."""
     loc, log_scale = parameters.chunk(2, -1)
     return loc, log_scale.exp()
+
+
+def loc_scale_of_encoder(outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Split an encoder's ``[..., 2K]`` into a location and a scale; the second half is log s^2.
+
+    As in the lab. A VAE learns better than from log s, whose steps are twice as large: the lab's
+    ends 8 nats higher.
+    """
+    loc, log_square = outputs.chunk(2, -1)
+    return loc, (0.5 * log_square).exp()
 
 
 def loc_scale_tril(parameters: Tensor, dim: int) -> tuple[Tensor, Tensor]:

@@ -131,7 +131,8 @@ def _rebuild(
     options, recipe = config["options"], config["pair"]
     train, test = load(
         options["data"], data_root or _path(options["data_root"]), options["pad"],
-        options["binarize"], options["binarize_seed"], options["rows"], options["dequantize"],
+        options["binarize"], options["binarize_seed"], options["rows"],
+        options.get("dequantize", False),
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]), pyro.poutine.block():
         model = build_model(recipe["model"], train, recipe["model_options"])
