@@ -7,12 +7,12 @@ INSTALLED := $(VENV)/installed
 # Real data beside the checkout are used where they lie; PPL_DATA says otherwise.
 export PPL_DATA ?= $(abspath $(firstword $(wildcard data ../shared/data) data))
 
-.PHONY: demo test lint types fast slow clean
+.PHONY: demo test lint types fast tests clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m experiments compare --data digits
 
-test: $(INSTALLED) lint types slow
+test: $(INSTALLED) lint types tests
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -24,7 +24,7 @@ types: $(INSTALLED)
 fast: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto -m "not slow"
 
-slow: $(INSTALLED)
+tests: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto
 
 # Without ensurepip (Debian's plain python3) the environment gets its pip from the one outside.
