@@ -76,8 +76,9 @@ class Amortized(Guide):
         self.encoder = ENCODERS[encoder](self._data_shape, hidden_dims, outputs, activation)
         if encoder == "linear":
             nn.init.zeros_(self.encoder.head.weight)
-            with torch.no_grad():
-                self.encoder.head.bias.copy_(initial_row(self._dim, outputs))
+            narrow = initial_row(self._dim, outputs)
+            with torch.no_grad():  # log s where the covariance is full, log s^2 where diagonal
+                self.encoder.head.bias.copy_(narrow if self._full else 2 * narrow)
         self.like_model()
 
     def posterior(self, x: Tensor) -> dist.Distribution:
