@@ -78,8 +78,8 @@ def test_gradient_is_that_of_the_same_model_written_with_pyro_param():
         A = pyro.param("A", weight.detach().clone())
         b = pyro.param("b", bias.detach().clone())
         with pyro.plate("data", batch.size, subsample=batch.index):
-            loc, log_scale = (batch.x @ A.T + b).chunk(2, -1)
-            pyro.sample("z", dist.Normal(loc, log_scale.exp()).to_event(1))
+            loc, log_variance = (batch.x @ A.T + b).chunk(2, -1)
+            pyro.sample("z", dist.Normal(loc, (0.5 * log_variance).exp()).to_event(1))
 
     index = torch.arange(0, 300, 7)
     batch = Batch(x[index], index, len(x))
