@@ -30,8 +30,9 @@ from experiments.runs.training import (
     make_guide,
     make_objective,
 )
+from guides import allowed_guides
 
-SIX_GUIDES = "exact,full_rank,mean_field,amortized,prior,point"
+SIX_GUIDES = ("exact", "full_rank", "mean_field", "amortized", "prior", "point")
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,12 @@ class Config(DataOptions, FreshRunOptions):
     """Data set."""
     model: str = "ppca"
     """p(x, z). Its options are --model.OPTION, or --OPTION for short."""
-    guides: str = SIX_GUIDES
-    """Guides, separated by commas, their options after colons: amortized:covariance=full."""
-    decoder: Literal["frozen", "learned", "both"] = "both"
-    """p frozen at its maximum of the likelihood, learned with each guide, or both in turn."""
+    guides: str | None = None
+    """Guides, separated by commas, their options after colons (amortized:covariance=full); by
+    default all that the model takes."""
+    decoder: Literal["frozen", "learned", "both"] | None = None
+    """p frozen at its maximum of the likelihood, learned with each guide, or both in turn; by
+    default both where the maximum is known."""
     rotate: bool = True
     """Turn the frozen W until all posterior precisions are equal: the diagonal gap is largest."""
     seeds: int = 1
@@ -65,17 +68,15 @@ class Config(DataOptions, FreshRunOptions):
 
 
 def main(config: Config) -> dict[str, Any]:
-    entries = parse_guides(config.guides)
-    if config.decoder == "learned" and all(entry.name == "point" for entry in entries):
-        raise UsageError("point has no optimum with a learned decoder; add another guide.")
+    parse_guides(config.guides or "exact")
     with Run("compare", config) as run:
         train = run.load_data()[0].fixed()
+        entries, decoders = plan(config, fresh(run, train, config.seed))
         everything = run.load_data(every_row=True)[0] if config.rows else train
         for entry in entries:  # a guide that does not fit is refused before any is trained
             trial = make_guide(run, fresh(run, train, 0), entry.name, entry.options, train)
             make_objective(trial.model, entry.name, objective_for(entry.name, "learned"))
         run.save_config()
-        decoders = ("frozen", "learned") if config.decoder == "both" else (config.decoder,)
         rows: list[Row] = []
         for decoder in decoders:
             run.say(f"decoder {decoder}:")
@@ -88,6 +89,25 @@ def main(config: Config) -> dict[str, Any]:
                     rows.append(one(run, entry, shared, seed, train))
                     run.say(f"  {rows[-1].line()}")
         return save_comparison(run, rows, train)
+
+
+def plan(config: Config, model: Any) -> tuple[list[Entry], tuple[str, ...]]:
+    """The guides and decoders to compare: all that the model takes, unless told otherwise.
+
+    Raises:
+        UsageError: If a decoder cannot be frozen, or nothing is left to compare.
+    """
+    decoder = config.decoder or ("both" if hasattr(model, "maximum_likelihood") else "learned")
+    if decoder != "learned" and not hasattr(model, "maximum_likelihood"):
+        raise UsageError(
+            f"{type(model).__name__} has no closed-form maximum of the likelihood to be frozen "
+            "at: use --decoder learned, or refit the guides to a trained run."
+        )
+    allowed = allowed_guides(model)
+    entries = parse_guides(config.guides or ",".join(g for g in SIX_GUIDES if g in allowed))
+    if decoder == "learned" and all(entry.name == "point" for entry in entries):
+        raise UsageError("point has no optimum with a learned decoder; add another guide.")
+    return entries, ("frozen", "learned") if decoder == "both" else (decoder,)
 
 
 def fresh(run: Run, data: Data, seed: int) -> Any:

@@ -217,6 +217,7 @@ def test_compare(capsys):
     refused(capsys, compare, ["--seeds", "0"], "--seeds")
     refused(capsys, compare, ["--guides", "mean_field:local_steps=abc"], "local_steps=abc", "500")
     refused(capsys, compare, ["--guides", "point", "--decoder", "learned"], "no optimum")
+    refused(capsys, compare, ["--model", "vae", "--decoder", "frozen"], "no closed-form")
     conv = ["--guides", "exact,amortized:encoder=conv", "--out", "again"]
     refused(capsys, compare, conv, "convolutions need images")
     refused(capsys, compare, conv, "convolutions need images")

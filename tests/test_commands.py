@@ -158,6 +158,17 @@ def test_compare_frozen_and_learned():
     assert {"table.csv", "table.md", "figures"} <= {path.name for path in Path("a").iterdir()}
 
 
+def test_compare_a_vae_over_seeds(capsys):
+    args = ["--model", "vae", "--data", "digits", "--rows", "50", "--epochs", "2", "--seeds", "2"]
+    metrics = run(compare, *args, "--out", "a")
+    assert {row["decoder"] for row in metrics["rows"]} == {"learned"}
+    assert {row["seed"] for row in metrics["rows"]} == {0, 1}
+    assert {row["guide"] for row in metrics["rows"]} == {
+        "full_rank", "mean_field", "amortized", "prior",
+    }  # fmt: skip
+    assert "over 2 seeds" in capsys.readouterr().out
+
+
 def test_resumed_run_is_the_uninterrupted_one():
     args = [*SHORT, "--guide", "amortized", "--schedule", "constant"]
     whole = run(ppca, *args, "--epochs", "4", "--out", "whole")

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from experiments.data import Data
@@ -62,17 +63,7 @@ def save_comparison(run: Run, rows: list[Row], data: Data) -> dict[str, Any]:
             {HEADINGS[name]: value for name, value in row.items()} for row in table
         ]
         run.say(f"\n{WORDS[decoder]}\n\n{printed(table)}")
-        first = [row for row in table if row["seed"] == config.seed and row["gap"] is not None]
-        if first:
-            oracle = first[0]["oracle_gap"] if decoder == "frozen" else None
-            run.figure(
-                f"gap_{decoder}",
-                plots.bars(
-                    [row["guide"] for row in first], [row["gap"] for row in first],
-                    [row["gap_se"] for row in first], oracle,
-                    "log p(x) - bound [nats per data point]", "diagonal gap, closed form",
-                ),
-            )  # fmt: skip
+        shortfall_bars(run, decoder, [row for row in table if row["seed"] == config.seed])
     plain = [{name: row[name] for name in HEADINGS} for row in figures]
     _save(run.path / "table.csv", csv_table(plain))
     _save(
@@ -90,15 +81,31 @@ def save_comparison(run: Run, rows: list[Row], data: Data) -> dict[str, Any]:
     return run.finish(metrics, words, tables)
 
 
+def shortfall_bars(run: Run, decoder: str, table: Sequence[dict[str, Any]]) -> None:
+    """How far every bound is below the exact evidence, or below the best bound without one."""
+    shown = [row for row in table if row["minus_best"] is not None]
+    if not shown:
+        return
+    known = all(row["gap"] is not None for row in shown)
+    short = [row["gap"] if known else -row["minus_best"] for row in shown]
+    errors = [row["gap_se" if known else "minus_best_se"] for row in shown]
+    oracle = shown[0]["oracle_gap"] if decoder == "frozen" else None
+    label = f"{'log p(x)' if known else 'best bound'} - bound [nats per data point]"
+    names = [row["guide"] for row in shown]
+    figure = plots.bars(names, short, errors, oracle, label, "diagonal gap, closed form")
+    run.figure(f"gap_{decoder}", figure)
+
+
 def _save(path: Path, text: str) -> None:
     write(path, lambda file: file.write_text(text))
 
 
 def printed(table: Sequence[dict[str, Any]]) -> str:
-    """The table for a terminal."""
+    """The table for a terminal, with the mean over seeds below where there are several."""
+    several = len({row["seed"] for row in table}) > 1
     rows = [
         {
-            "guide": row["guide"],
+            "guide": row["guide"] + (f" (seed {row['seed']})" if several else ""),
             "bound": row["bound"],
             "value": _number(row["value"], None),
             "log p(x)": _number(row["evidence"], None),
@@ -111,14 +118,24 @@ def printed(table: Sequence[dict[str, Any]]) -> str:
         for row in table
     ]
     widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
-    lines = [{name: name for name in rows[0]}, *rows]
-    return "\n".join(
+    lines = [
         "  ".join(
             f"{text:<{widths[name]}}" if name in ("guide", "bound") else f"{text:>{widths[name]}}"
             for name, text in line.items()
         )
-        for line in lines
-    )
+        for line in ({name: name for name in rows[0]}, *rows)
+    ]
+    return "\n".join(lines + (over_seeds(table) if several else []))
+
+
+def over_seeds(table: Sequence[dict[str, Any]]) -> list[str]:
+    """For every guide the mean of its bound over the seeds, and their standard deviation."""
+    lines = []
+    for guide in dict.fromkeys(row["guide"] for row in table):
+        values = [row["value"] for row in table if row["guide"] == guide]
+        spread = f"{mean(values):.4f} ± {stdev(values):.4f}"
+        lines.append(f"{guide}: {spread} over {len(values)} seeds (standard deviation)")
+    return ["", *lines]
 
 
 def _number(value: float | None, error: float | None) -> str:
