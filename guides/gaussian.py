@@ -34,7 +34,7 @@ def loc_scale_of_encoder(outputs: Tensor) -> tuple[Tensor, Tensor]:
     """Split an encoder's ``[..., 2K]`` into a location and a scale; the second half is log s^2.
 
     As in the lab. A VAE learns better than from log s, whose steps are twice as large: the lab's
-    ends 8 nats higher.
+    ended 9 nats higher on MNIST (one seed).
     """
     loc, log_square = outputs.chunk(2, -1)
     return loc, (0.5 * log_square).exp()

@@ -46,8 +46,8 @@ def muon(model: nn.Module, guide: nn.Module, lr: float = 0.01) -> list[torch.opt
     """Muon for the guide's weight matrices at half the rate, Adam for everything else.
 
     Muon's steps have the same size in every direction of the input, where Adam's excite the
-    directions in which pixels hardly vary: linear encoders reach their optimum in a tenth of the
-    steps.
+    directions in which pixels hardly vary: linear encoders reach their optimum where Adam is still
+    nats away.
 
     References:
         Jordan et al. (2024), Muon; in torch since 2.9.

@@ -136,7 +136,6 @@ def conclude(
     ``protocol`` is that of the test split; the train split has the same but for its images.
     """
     config, model, guide = run.config, svi.model, svi.guide
-    particles = None
     objective = next(n for n, c in OBJECTIVES.items() if type(svi.objective) is c)
     train, test = train.fixed().like(model), test.fixed().like(model)
     metrics: dict[str, Any] = {
@@ -145,13 +144,13 @@ def conclude(
         "parameters": Pair(model, guide).number_of_parameters, "seconds": {},
         "sampled_sites": svi.objective.sampled_sites,
         "decoder": "frozen" if is_frozen(model) else "learned",
-        "protocol": protocol(test, guide, particles),
+        "protocol": protocol(test, guide, None),
         **more,
     }  # fmt: skip
     fitted: list[Guide] = []
     for data in (train, test):
-        measured = measure(model, guide, data, config.seed, particles, config.memory)
-        metrics[data.split] = summary(measured.values, guide, particles)
+        measured = measure(model, guide, data, config.seed, None, config.memory)
+        metrics[data.split] = summary(measured.values, guide, None)
         fitted.append(measured.guide)
         run.say(table_line(data.split, metrics[data.split]))
     run.save_metrics(metrics)
