@@ -11,11 +11,13 @@ COMMANDS = {
     "nonlinear": "the lab's task 4.3: a nonlinear model without an encoder",
     "vae": "the lab's task 4.3: the variational autoencoder",
     "train": "any model x guide x objective x data",
-    "compare": "one model under several guides: table, paired differences, plots",
-    "evaluate": "bounds and errors of a saved run",
+    "compare": "one model under several guides, or saved runs: table, paired differences, plots",
+    "evaluate": "bounds, latents and errors of a saved run",
     "refit": "the decoder of a saved run, frozen, under another guide",
-    "sample": "images drawn from a saved run at several temperatures",
+    "sample": "images from a saved run: at temperatures, latent by latent, between two images",
     "reconstruct": "reconstructions from a saved run, or completions of half-observed images",
+    "reproduce": "a table, the lab's or a published one, with its protocol",
+    "bench": "seconds per epoch against hand-written PyTorch",
 }
 
 USAGE = """usage: python -m experiments COMMAND [OPTIONS]     (or: ppl COMMAND [OPTIONS])

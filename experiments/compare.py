@@ -7,9 +7,11 @@ is diagonal, and the gap closes.
     python -m experiments.compare --data digits
     python -m experiments.compare --data mnist --rows 2000 --decoder frozen --dtype float64
     python -m experiments.compare --guides exact,full_rank,amortized:covariance=full
+    python -m experiments.compare --runs runs/ppca-... runs/vae-...     (saved runs, same images)
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -24,6 +26,7 @@ from experiments.runs.comparison_report import save_comparison
 from experiments.runs.errors import UsageError
 from experiments.runs.options import DataOptions, FreshRunOptions
 from experiments.runs.run import Run
+from experiments.runs.saved_comparison import check_same_images, read_runs, save_table_of_runs
 from experiments.runs.training import (
     at_maximum_likelihood,
     check_pixels,
@@ -61,6 +64,8 @@ class Config(DataOptions, FreshRunOptions):
     """Learning rate of decoder and encoder (Adam's; linear encoders are trained with Muon)."""
     particles: int = 100
     """Draws of q per image in the final figures."""
+    runs: tuple[Path, ...] | None = None
+    """Saved runs to put into one table instead; refused where they measure different things."""
     model_options: tyro.conf.Suppress[dict[str, Any]] = field(
         default_factory=lambda: {"latent_dim": 10}
     )
@@ -68,6 +73,8 @@ class Config(DataOptions, FreshRunOptions):
 
 
 def main(config: Config) -> dict[str, Any]:
+    if config.runs:
+        return compare_saved(config)
     parse_guides(config.guides or "exact")
     with Run("compare", config) as run:
         train = run.load_data()[0].fixed()
@@ -89,6 +96,15 @@ def main(config: Config) -> dict[str, Any]:
                     rows.append(one(run, entry, shared, seed, train))
                     run.say(f"  {rows[-1].line()}")
         return save_comparison(run, rows, train)
+
+
+def compare_saved(config: Config) -> dict[str, Any]:
+    """One table of runs that were measured on the same images."""
+    saved = read_runs(config.runs or ())
+    check_same_images(saved)
+    with Run("compare", config) as run:
+        run.save_config()
+        return save_table_of_runs(run, saved)
 
 
 def plan(config: Config, model: Any) -> tuple[list[Entry], tuple[str, ...]]:

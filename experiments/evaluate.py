@@ -1,9 +1,12 @@
 """How good is a saved run? Bounds on log p(x) and the squared error, on train or test images.
 
 With more particles the importance-weighted bound rises towards log p(x); its effective sample
-size says how much of it to believe.
+size says how much of it to believe. Under the guide prior all images share the draws, and the
+bound has a standard error from the draws too. Beside the bound: its rate and distortion, the
+latents that q uses, and how far the aggregate posterior is from the prior.
 
-    python -m experiments.evaluate runs/ppca-... --particles 100
+    python -m experiments.evaluate runs/vae-... --particles 100
+    python -m experiments.evaluate runs/nonlinear-... --particles 20000
 """
 
 from dataclasses import dataclass
@@ -12,7 +15,15 @@ from typing import Any, Literal
 from experiments.inference.svi import Pair
 from experiments.runs.checkpoint import open_run
 from experiments.runs.cli import cli
-from experiments.runs.metrics import measure, protocol, summary, table_line
+from experiments.runs.metrics import (
+    aggregate,
+    aggregate_line,
+    measure,
+    protocol,
+    save_values,
+    summary,
+    table_line,
+)
 from experiments.runs.options import SavedRunOptions
 from experiments.runs.run import Run
 
@@ -35,15 +46,20 @@ def main(config: Config) -> dict[str, Any]:
             "data": saved.test.name, "seed": config.seed, "epochs": 0,
             "parameters": Pair(saved.model, saved.guide).number_of_parameters, "seconds": {},
             "protocol": protocol(saved.test, saved.guide, config.particles),
+            "trained": {k: saved.metrics.get(k) for k in ("objective", "epochs", "seconds")},
         }  # fmt: skip
         for data in (saved.train.fixed(), saved.test.fixed()):
             if config.split in ("both", data.split):
                 measured = measure(
                     saved.model, saved.guide, data, config.seed, config.particles, config.memory
                 )
-                metrics[data.split] = summary(measured.values, saved.guide, config.particles)
+                figures = summary(measured.values, saved.guide, config.particles)
+                figures |= aggregate(saved.model, measured.guide, data, config.seed)
+                metrics[data.split] = figures
                 metrics["protocol"] = protocol(data, saved.guide, config.particles)
-                run.say(table_line(data.split, metrics[data.split]))
+                save_values(run.path, measured.values)
+                for line in (table_line(data.split, figures), aggregate_line(figures)):
+                    run.say(line)
         rows = [{"split": name, **metrics[name]} for name in ("train", "test") if name in metrics]
         words = (
             f"{pair['model']} under {pair['guide']} of {config.run}, {config.particles} particles."

@@ -1,67 +1,140 @@
-"""What does the model believe images look like? Draws from the prior at several temperatures.
+"""What does the model believe images look like, and what do its latents mean?
 
-Latents come from the prior with its standard deviation multiplied by T and are decoded to their
-mean. Low temperatures give typical images, high ones the far corners.
+Draws from the prior, its standard deviation multiplied by T (low temperatures give typical images,
+high ones the far corners); draws from the aggregate posterior, the latents that data have; one
+latent after another walked from -3 to 3; the way from one test image to another.
 
     python -m experiments.sample runs/ppca-... --temperature 0.5 1.0 2.0
+    python -m experiments.sample runs/vae-... --of aggregate
+    python -m experiments.sample runs/vae-... --of traversals
+    python -m experiments.sample runs/vae-... --of interpolation --between 3 7
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
-from experiments.evaluation.samples import prior_means
+from experiments.data import Data
+from experiments.evaluation.bounds import encode
+from experiments.evaluation.samples import aggregate_means, interpolations, prior_means, traversals
+from experiments.inference.frozen import held_out
 from experiments.inference.svi import Pair
 from experiments.runs import plots
-from experiments.runs.checkpoint import open_run
+from experiments.runs.checkpoint import SavedRun, open_run
 from experiments.runs.cli import cli
+from experiments.runs.environment import pick_device
 from experiments.runs.errors import UsageError
 from experiments.runs.files import write
 from experiments.runs.metrics import protocol
 from experiments.runs.options import SavedRunOptions
 from experiments.runs.pictures import TEMPERATURES, as_images
 from experiments.runs.run import Run
+from ppl_models.program import describe
 
 
 @dataclass(frozen=True)
 class Config(SavedRunOptions):
+    of: Literal["prior", "aggregate", "traversals", "interpolation"] = "prior"
+    """The prior at --temperature, the aggregate posterior, every latent in turn (around the image
+    --between starts at), or the way --between two test images."""
     temperature: tuple[float, ...] = TEMPERATURES
     """One or several temperatures, above 0."""
     count: int = 25
-    """Images per temperature."""
+    """Images per temperature, or from the aggregate posterior."""
+    between: tuple[int, int] = (0, 1)
+    """Two test images, by their position from 0."""
+    steps: int = 11
+    """Images on the way, ends included."""
 
 
 def main(config: Config) -> dict[str, Any]:
     for temperature in config.temperature:
         if not 0 < temperature < float("inf"):
             raise UsageError(f"--temperature must be above 0, got {temperature}.")
+    if config.steps < 2:
+        raise UsageError(f"--steps must be at least 2 (both ends), got {config.steps}.")
+    saved = open_run(config.run, config.data_root, pick_device(config.device))
+    ends = two_images(saved.test, config.between)
     with Run("sample", config) as run:
-        saved = open_run(config.run, config.data_root, run.device)
         run.save_config(of=saved.config)
-        drawn = {
-            f"T = {t:g}": as_images(
-                prior_means(saved.model, config.count, t, config.seed), saved.test
-            )
-            for t in config.temperature
-        }
+        drawn = DRAWN[config.of](saved, ends, config)
         tensors = {name.replace(" ", ""): images.contiguous() for name, images in drawn.items()}
         write(run.path / "samples.safetensors", lambda path: save_file(tensors, path))
         if len(saved.test.image_shape) == 3:
-            side = math.ceil(config.count**0.5)
-            run.figure("samples", plots.grids(drawn, side))
+            images = {name: as_images(part, saved.test) for name, part in drawn.items()}
+            if config.of in ("prior", "aggregate"):
+                run.figure("samples", plots.grids(images, math.ceil(config.count**0.5)))
+            else:
+                run.figure("samples", plots.images_in_rows(images))
         pair = saved.config["pair"]
         metrics = {
             "model": pair["model"], "guide": pair["guide"], "objective": None,
             "data": saved.test.name, "seed": config.seed, "epochs": 0,
             "parameters": Pair(saved.model, saved.guide).number_of_parameters, "seconds": {},
-            "protocol": protocol(saved.test, saved.guide, 1) | {"estimator": "prior"},
-            "temperature": list(config.temperature), "count": config.count,
+            "protocol": protocol(saved.test, saved.guide, 1) | {"estimator": config.of},
+            "of": config.of, "temperature": list(config.temperature), "count": config.count,
+            "between": list(config.between),
             "mean_pixel": [float(torch.mean(images.double())) for images in drawn.values()],
         }  # fmt: skip
-        return run.finish(metrics, f"Samples from {config.run}.", {})
+        return run.finish(metrics, f"Samples ({config.of}) from {config.run}.", {})
+
+
+def two_images(test: Data, between: tuple[int, int]) -> Data:
+    """The two test images as a data set of their own.
+
+    Raises:
+        UsageError: If there is no such image.
+    """
+    for row in between:
+        if not 0 <= row < len(test):
+            raise UsageError(
+                f"--between {between[0]} {between[1]}: there is no test image {row}; they are "
+                f"0 to {len(test) - 1}."
+            )
+    pixels = test.fixed().pixels[torch.tensor(between, device=test.pixels.device)]
+    return dataclasses.replace(test.fixed(), pixels=pixels, labels=None, source_sha256=None)
+
+
+def from_prior(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:
+    return {
+        f"T = {t:g}": prior_means(saved.model, config.count, t, config.seed)
+        for t in config.temperature
+    }
+
+
+def from_aggregate(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:
+    shown = aggregate_means(
+        saved.model, saved.guide, saved.train.fixed(), config.count, config.seed
+    )
+    return {"aggregate posterior": shown}
+
+
+def walked(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:
+    latents = describe(saved.model).latents
+    if len(latents) != 1:
+        raise UsageError(f"traversals need one vector latent; the model has {list(latents)}.")
+    guide = held_out(saved.model, saved.guide, ends)
+    (z,) = encode(guide, next(iter(ends.batches(2))), saved.model).values()
+    rows = traversals(saved.model, z[0], config.steps)
+    return {f"z {k + 1}": row for k, row in enumerate(rows)}
+
+
+def on_the_way(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:
+    guide = held_out(saved.model, saved.guide, ends)
+    return interpolations(saved.model, guide, ends, (0, 1), config.steps)
+
+
+DRAWN = {
+    "prior": from_prior,
+    "aggregate": from_aggregate,
+    "traversals": walked,
+    "interpolation": on_the_way,
+}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,15 @@ from experiments.runs.checkpoint import build_model
 from experiments.runs.cli import cli
 from experiments.runs.options import TrainOptions
 from experiments.runs.run import Run
-from experiments.runs.training import conclude, make_guide, make_objective, prepare, recipe, start
+from experiments.runs.training import (
+    centre,
+    conclude,
+    make_guide,
+    make_objective,
+    prepare,
+    recipe,
+    start,
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,8 @@ def main(config: Config) -> dict[str, Any]:
         train, test = run.load_data()
         model = prepare(run, build_model(config.model, train, config.model_options), train)
         guide = make_guide(run, model, config.guide, config.guide_options, train)
+        if config.centre:
+            centre(model, guide, train)
         objective = make_objective(model, config.guide, config.objective, config.particles)
         svi = SVI(model, guide, OPTIMIZERS[config.optimizer](model, guide, config.lr), objective)
         built = recipe(config.model, config.model_options, config.guide, config.guide_options)

@@ -13,7 +13,15 @@ from typing import Any
 from experiments.inference.svi import OPTIMIZERS, SVI
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
-from experiments.runs.training import conclude, make_guide, make_objective, prepare, recipe, start
+from experiments.runs.training import (
+    centre,
+    conclude,
+    make_guide,
+    make_objective,
+    prepare,
+    recipe,
+    start,
+)
 from experiments.runs.vae_options import VAEOptions
 from ppl_models import VAE
 
@@ -26,7 +34,7 @@ class Config(VAEOptions):
     warmup: float = 0.05
     """Fraction of training in which the learning rate rises from zero."""
     objective: str | None = "elbo_analytic_kl"
-    """elbo_analytic_kl, elbo, stl, iwae or log_joint."""
+    """elbo_analytic_kl, elbo, stl, iwae, dreg or log_joint."""
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -39,6 +47,8 @@ def train_vae(command: str, config: VAEOptions) -> dict[str, Any]:
         train, test = run.load_data()
         model = prepare(run, VAE(tuple(train.image_shape), **config.model_options()), train)
         guide = make_guide(run, model, config.guide, config.guide_options, train)
+        if config.centre:
+            centre(model, guide, train)
         objective = make_objective(model, config.guide, config.objective, config.particles)
         svi = SVI(model, guide, OPTIMIZERS[config.optimizer](model, guide, config.lr), objective)
         built = recipe("vae", config.model_options(), config.guide, config.guide_options)

@@ -90,6 +90,16 @@ class Amortized(Guide):
             return dist.MultivariateNormal(loc, scale_tril=scale_tril)
         return dist.Normal(*loc_scale_of_encoder(parameters)).to_event(1)
 
+    def centre(self, mean: Tensor) -> None:
+        """Have the encoder see the mean image, ``[*data_shape]``, as zero.
+
+        Raises:
+            ValueError: If it is no MLP.
+        """
+        if not isinstance(self.encoder, MLP):
+            raise ValueError("only a linear or mlp encoder can be centred at the mean image.")
+        self.encoder.centre(mean.flatten())
+
     def forward(self, batch: Batch) -> Tensor:
         assert batch.x is not None
         with data_plate(batch):

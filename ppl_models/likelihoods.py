@@ -43,6 +43,10 @@ class Likelihood(nn.Module):
         """p(x | z) with event ``data_shape``, from ``[..., number, *data_shape]``."""
         raise NotImplementedError
 
+    def parameters_of_mean(self, mean: Tensor) -> Tensor | None:
+        """What a decoder gives for an image of this mean, ``[number, *data_shape]``, if known."""
+        return None
+
     def split(self, parameters: Tensor) -> tuple[Tensor, ...]:
         """The values of every pixel, one tensor ``[..., *data_shape]`` each."""
         return parameters.unbind(-1 - len(self.data_shape))
@@ -65,6 +69,9 @@ class Gaussian(Likelihood):
         (loc,) = self.split(parameters)
         return IsotropicNormal(loc, self.log_sigma.exp(), len(self.data_shape))
 
+    def parameters_of_mean(self, mean: Tensor) -> Tensor:
+        return mean.unsqueeze(0)
+
 
 class GaussianPerPixel(Likelihood):
     """A learned sigma for every pixel, sigma = MIN_SCALE + exp(log_sigma)."""
@@ -78,6 +85,9 @@ class GaussianPerPixel(Likelihood):
     def distribution(self, parameters: Tensor) -> Any:
         (loc,) = self.split(parameters)
         return self.independent(dist.Normal(loc, MIN_SCALE + self.log_sigma.exp()))
+
+    def parameters_of_mean(self, mean: Tensor) -> Tensor:
+        return mean.unsqueeze(0)
 
 
 class GaussianDecoder(Likelihood):
@@ -117,6 +127,9 @@ class Bernoulli(Likelihood):
     def distribution(self, parameters: Tensor) -> Any:
         (logits,) = self.split(parameters)
         return self.independent(dist.Bernoulli(logits=logits))
+
+    def parameters_of_mean(self, mean: Tensor) -> Tensor:
+        return torch.logit(mean.clamp(MIN_SCALE / 2, 1 - MIN_SCALE / 2)).unsqueeze(0)
 
 
 class ContinuousBernoulli(Likelihood):

@@ -3,7 +3,9 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 __all__ = ["ACTIVATIONS", "MLP", "ConvDecoder", "ConvEncoder", "ImageMLP"]
@@ -16,8 +18,16 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+def _glorot(layer: nn.Module) -> None:
+    if isinstance(layer, nn.Linear):
+        nn.init.xavier_uniform_(layer.weight)
+        nn.init.zeros_(layer.bias)
+
+
 class MLP(nn.Module):
     """Affine layers with an activation between them; any number of leading dimensions.
+
+    Weights start as torch starts them; before tanh as Glorot & Bengio (2010) do, biases at zero.
 
     Args:
         sizes: widths from input to output; two of them make a single affine map.
@@ -37,11 +47,19 @@ class MLP(nn.Module):
         for fan_in, fan_out in itertools.pairwise(sizes):
             layers += [nn.Linear(fan_in, fan_out), activation()]
         self.layers = nn.Sequential(*layers[:-1])
+        if any(isinstance(layer, nn.Tanh) for layer in layers):
+            self.apply(_glorot)
 
     @property
-    def head(self) -> nn.Module:
+    def head(self) -> Any:
         """The last affine layer."""
         return self.layers[-1]
+
+    @torch.no_grad()
+    def centre(self, x: Tensor) -> None:
+        """Have the first layer see ``x``, the mean of the inputs ``[sizes[0]]``, as zero."""
+        first: nn.Linear = self.layers[0]  # type: ignore[assignment]
+        first.bias.copy_(-first.weight @ x)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)

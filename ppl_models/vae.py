@@ -2,6 +2,7 @@
 
 import pyro
 import pyro.distributions as dist
+import torch
 from torch import Tensor, nn
 
 from ppl_models.likelihoods import LIKELIHOODS
@@ -67,6 +68,21 @@ class VAE(Program):
         """p(z), a standard normal with event ``[K]``."""
         like = next(self.decoder.parameters())
         return dist.Normal(like.new_zeros(self.latent_dim), 1.0).to_event(1)
+
+    @torch.no_grad()
+    def centre(self, mean: Tensor) -> None:
+        """Have the decoder start at the mean image, ``[*data_shape]``, whatever z is.
+
+        Raises:
+            ValueError: If the decoder is no MLP, or the likelihood's parameters are not known.
+        """
+        parameters = self.likelihood.parameters_of_mean(mean)
+        if parameters is None or not isinstance(self.decoder, ImageMLP):
+            raise ValueError(
+                "only an mlp decoder under gaussian, gaussian_per_pixel or bernoulli can start "
+                "at the mean image."
+            )
+        self.decoder.mlp.head.bias.copy_(parameters.flatten())
 
     def forward(self, batch: Batch) -> Tensor:
         with data_plate(batch):

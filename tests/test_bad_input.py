@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import compare, evaluate, pca, ppca, reconstruct, refit, sample, train
+from experiments import (
+    compare,
+    evaluate,
+    pca,
+    ppca,
+    reconstruct,
+    refit,
+    reproduce,
+    sample,
+    train,
+    vae,
+)
 from experiments.runs.cli import cli
 from ppl_models import PPCA
 
@@ -260,3 +271,56 @@ def test_library_refuses_arrays_it_cannot_use():
             as_data(x)
     with pytest.raises(UsageError, match="observes"):
         as_data(torch.zeros(5, 3)).like(PPCA(4, 2))
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--temperature", "0"], ["--temperature must be above 0, got 0.0"]),
+        (["--temperature", "1", "-2"], ["--temperature", "-2"]),
+        (["--of", "interpolation", "--between", "0", "360"], ["no test image 360", "0 to 359"]),
+        (["--of", "interpolation", "--between", "-1", "3"], ["no test image -1"]),
+        (["--of", "interpolation", "--steps", "1"], ["--steps must be at least 2"]),
+        (["--of", "dreams"], ["dreams", "aggregate"]),
+        (["--count", "0"], ["--count must be at least 1"]),
+    ],
+)
+def test_sampling(capsys, saved, args, words):
+    refused(capsys, sample, [saved, *args], *words)
+
+
+def test_evaluate(capsys, saved):
+    refused(capsys, evaluate, [saved, "--particles", "0"], "--particles must be at least 1")
+    refused(capsys, evaluate, [saved, "--particles", "-5"], "--particles")
+    refused(capsys, evaluate, [saved, "--memory", "1e-9"], "too small for one image")
+
+
+def test_runs_that_cannot_share_a_table(capsys, saved):
+    refused(capsys, compare, ["--runs", saved, "nowhere"], "nowhere")
+    binary = [*DIGITS, "--likelihood", "bernoulli", "--binarize", "static"]
+    cli(vae.Config, vae.main, [*binary, "--out", "binary"])
+    refused(capsys, compare, ["--runs", saved, "binary"], "pixels grey against binary")
+    cli(vae.Config, vae.main, [*binary, "--binarize-seed", "7", "--out", "other"])
+    refused(capsys, compare, ["--runs", "binary", "other"], "binarize_seed 1 against 8")
+    cli(evaluate.Config, evaluate.main, [str(saved), "--split", "train", "--out", "train"])
+    refused(capsys, compare, ["--runs", saved, "train"], "split test against train")
+    rows = ["--guide", "mean_field", "--guide.local-steps"]
+    for steps in ("2", "3"):
+        cli(ppca.Config, ppca.main, [*DIGITS, *rows, steps, "--out", f"rows{steps}"])
+    refused(capsys, compare, ["--runs", "rows2", "rows3"], "local_steps 2 against 3")
+    cli(sample.Config, sample.main, [str(saved), "--out", "sampled"])
+    refused(capsys, compare, ["--runs", saved, "sampled"], "no figures of images")
+
+
+def test_reproduce(capsys, saved):
+    refused(capsys, reproduce, ["iwae", "--resume"], "--resume needs --out")
+    refused(capsys, reproduce, ["iwae", "--entries", "iwae-7"], "no row iwae-7", "vae-1")
+    refused(capsys, reproduce, ["lab", "--out", saved], "holds something already")
+    refused(capsys, reproduce, ["tables"], "tables")
+
+
+def test_what_cannot_be_centred(capsys):
+    args = [*DIGITS, "--model", "ppca", "--centre"]
+    refused(capsys, train, [*args, "--guide", "amortized"], "--centre is for a VAE")
+    beta = [*DIGITS, "--likelihood", "beta", "--dequantize", "--centre"]
+    refused(capsys, vae, beta, "only an mlp decoder under gaussian")

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from experiments import (
+    bench,
     compare,
     evaluate,
     nonlinear,
@@ -15,6 +16,7 @@ from experiments import (
     ppca,
     reconstruct,
     refit,
+    reproduce,
     sample,
     train,
     vae,
@@ -42,7 +44,7 @@ def run(module, *args: str) -> dict:
     assert config["format"] == 1
     assert "torch" in config["versions"]
     page = Path(out, "report.html").read_text()
-    assert "<img" in page or module in (evaluate,)
+    assert "<img" in page or module in (evaluate, bench, compare)
     assert "http" not in page.replace("http-equiv", "")
     return metrics
 
@@ -77,7 +79,8 @@ def test_ppca_under_every_guide_twice(guide):
     assert ("log_joint" in first["test"]) == (guide == "point")
     assert (first["test"]["elbo"] is None) == (guide == "point")
     assert (first["test"]["iw_bound"] is None) == (guide != "prior")
-    assert first["protocol"]["estimator"] == ("exact" if guide == "exact" else "monte_carlo")
+    how = {"exact": "exact", "prior": "shared_draws"}.get(guide, "monte_carlo")
+    assert first["protocol"]["estimator"] == how
     names = {path.stem for path in Path("a/figures").iterdir()}
     assert {"encodings", "reconstructions", "samples", "columns_of_W"} <= names
     if guide != "point":
@@ -248,3 +251,82 @@ def test_binary_pixels_are_named_in_the_protocol(binarize):
     metrics = run(ppca, *SHORT, "--guide", "amortized", "--binarize", binarize, "--out", "a")
     assert metrics["protocol"]["pixels"] == "binary"
     assert metrics["protocol"]["binarize_seed"] == 1
+
+
+def test_what_evaluate_says_of_the_latents():
+    run(vae, *SHORT, "--out", "v")
+    found = run(evaluate, "v", "--particles", "3", "--out", "e")["test"]
+    assert found["elbo"] == pytest.approx(-found["rate"] - found["distortion"])
+    assert {"active_units", "aggregate_kl", "effective_sample_size"} <= set(found)
+    run(nonlinear, *SHORT, "--out", "n")
+    shared = run(evaluate, "n", "--particles", "100", "--out", "en")
+    assert shared["protocol"]["estimator"] == "shared_draws"
+    assert shared["test"]["iw_bound_draws_se"] > 0
+
+
+def test_sample_in_every_way(trained):
+    for way in ("prior", "aggregate", "traversals", "interpolation"):
+        args = ["--of", way, "--between", "3", "7", "--steps", "4", "--count", "4"]
+        metrics = run(sample, trained, *args, "--out", way)
+        assert metrics["protocol"]["estimator"] == way
+    run(ppca, *SHORT, "--guide", "mean_field", *QUICK, "--out", "rows")
+    for way in ("aggregate", "traversals", "interpolation"):
+        run(sample, "rows", "--of", way, "--out", f"rows-{way}")
+
+
+def test_saved_runs_side_by_side(trained):
+    run(vae, *SHORT, "--out", "v")
+    run(pca, "--data", "digits", "--out", "p")
+    run(evaluate, trained, "--particles", "5", "--out", "e")
+    table = run(compare, "--runs", "p", trained, "v", "e", "--out", "c")["runs"]
+    assert [line["run"] for line in table] == ["p", "trained", "v", "e"]
+    assert table[1]["log p(x), exact"].count("±") == 1
+    assert table[2]["log p(x), exact"] is None
+    assert table[2]["ELBO minus the first's, paired"] is None  # PCA has no ELBO
+    assert table[2]["objective"] == "elbo_analytic_kl"
+    assert table[3]["epochs"] == 2
+    again = run(compare, "--runs", "v", "v", "--out", "d")["runs"]
+    assert again[1]["ELBO minus the first's, paired"] == "0.000 ± 0.000"
+    assert {"table.md", "table.csv"} <= {path.name for path in Path("c").iterdir()}
+
+
+def test_a_reproduced_table_goes_on_where_it_stopped():
+    common = ["--data", "digits", "--rows", "200", "--samples", "4"]
+
+    def reproduced(*args):
+        cli(reproduce.Config, reproduce.main, [*args, *common])
+        return json.loads(Path(args[args.index("--out") + 1], "table.json").read_text())
+
+    whole = reproduced("iwae", "--epochs", "2", "--out", "a")
+    assert [row["run"] for row in whole["rows"]] == ["vae-1", "iwae-5"]
+    assert {row["published"] for row in whole["rows"]} == {None}  # not MNIST
+    assert whole["protocol"]["pixels"] == "binary"
+    Path("a/vae-1-evaluated/metrics.json").unlink()
+    Path("a/iwae-5/metrics.json").unlink()
+    Path("a/iwae-5-evaluated/metrics.json").unlink()
+    again = reproduced("iwae", "--epochs", "2", "--out", "a", "--resume")
+    for row in (*whole["rows"], *again["rows"]):
+        del row["training seconds"]
+    assert again == whole
+    lab = reproduced("lab", "--epochs", "1", "--out", "b")
+    names = ["pca", "ppca", "nonlinear", "vae", "vae-10", "vae-50"]
+    assert [row["run"] for row in lab["rows"]] == names
+    assert [row["M"] for row in lab["rows"]] == [2, 2, 2, 2, 10, 50]
+
+
+def test_bench_times_three_ways():
+    metrics = run(bench, "lab-vae", "--data", "digits", "--epochs", "1", "--out", "a")
+    assert [row["of the per-item loop"] > 0 for row in metrics["bench"]] == [True] * 3
+
+
+def test_centred_networks_start_at_the_mean_image():
+    from experiments.runs.checkpoint import open_run
+
+    args = [*SHORT, "--binarize", "dynamic", "--likelihood", "bernoulli", "--lr", "1e-12"]
+    run(vae, *args, "--centre", "--out", "a")
+    saved = open_run(Path("a"), None, torch.device("cpu"))
+    grey = saved.train.pixels / saved.train.levels
+    bias = saved.model.decoder.mlp.head.bias
+    assert (torch.sigmoid(bias) - grey.mean(0).flatten()).abs().max() < 0.01
+    first = saved.guide.encoder.layers[0]
+    assert first(grey.mean(0).flatten()).abs().max() < 1e-3

@@ -18,9 +18,10 @@ from experiments.evaluation.oracle import diagonal_gap, rotate_to_largest_gap
 from experiments.inference.fit import fit
 from experiments.inference.frozen import fit_rows
 from experiments.inference.handlers import Mean, ObservePixels, Temperature, TemperKL
-from experiments.inference.objectives import IWAE, OBJECTIVES, STL, AnalyticKL, Elbo, log_weights
-from experiments.inference.objectives import traces as run_traces
+from experiments.inference.objectives import IWAE, OBJECTIVES, STL, AnalyticKL, DReG, Elbo
 from experiments.inference.svi import SVI, muon
+from experiments.inference.traces import log_weights
+from experiments.inference.traces import traces as run_traces
 from guides import GUIDES
 from ppl_models import PPCA, Batch, Program, data_plate
 
@@ -348,3 +349,32 @@ def test_pyros_svi_is_the_base_class():
     assert isinstance(loss, torch.Tensor)
     assert not loss.requires_grad
     assert svi.evaluate_loss(batch) < loss
+
+
+def test_dreg_has_the_gradient_of_iwae_on_average_and_its_value():
+    x = simulated(10)
+    model = PPCA(12, 2)
+    guide = GUIDES["amortized"](model, encoder="linear")
+    with torch.no_grad():
+        guide.encoder.head.weight.normal_(0, 0.1)
+        guide.encoder.head.bias.zero_()
+    batch = Batch.of(x)
+
+    def gradients(objective, count):
+        draws = []
+        for _ in range(count):
+            model.zero_grad(), guide.zero_grad()
+            objective.differentiable_loss(model, guide, batch).backward()
+            parts = (*model.parameters(), *guide.parameters())
+            draws.append(torch.cat([p.grad.flatten() for p in parts]))
+        return torch.stack(draws)
+
+    iwae, dreg = gradients(IWAE(3), 2000), gradients(DReG(3), 2000)
+    error = ((iwae.var(0) + dreg.var(0)) / 2000).sqrt()
+    assert ((iwae.mean(0) - dreg.mean(0)).abs() < 4.5 * error + 1e-9).all()
+    torch.manual_seed(5)
+    first = IWAE(3).loss(model, guide, batch)
+    torch.manual_seed(5)
+    assert DReG(3).loss(model, guide, batch) == pytest.approx(first, abs=1e-9)
+    values = [objective(1).loss(model, guide, batch) for objective in (DReG, STL)]
+    assert all(map(math.isfinite, values))

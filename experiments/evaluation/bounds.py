@@ -10,6 +10,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.data import Data
+from experiments.evaluation.shared_draws import SharedDraws, shared_draws
 from experiments.inference.handlers import Mean
 from experiments.inference.objectives import log_weights, traces
 from experiments.runs.errors import UsageError
@@ -17,6 +18,9 @@ from guides.prior import Prior
 from ppl_models.program import Batch
 
 __all__ = ["encode", "likelihood_at", "mean_and_error", "per_image", "reconstruct"]
+
+CACHED_NUMBERS = 2**22
+"""Numbers per tensor of a chunk: larger ones leave the cache, and are mapped in anew each time."""
 
 
 def likelihood_at(model: nn.Module, latents: dict[str, Tensor], batch: Batch) -> Any:
@@ -35,18 +39,6 @@ def guide_means(guide: nn.Module, batch: Batch) -> dict[str, Tensor]:
         for name, site in trace.iter_stochastic_nodes()
         if not poutine.util.site_is_subsample(site)
     }
-
-
-def _importance_means(
-    pair: tuple[poutine.Trace, poutine.Trace], log_w: Tensor
-) -> dict[str, Tensor]:
-    """Self-normalised importance means of the latents over the particles."""
-    weights = log_w.softmax(0)
-    means = {}
-    for name, site in pair[1].iter_stochastic_nodes():
-        z = site["value"].reshape(*log_w.shape, *site["fn"].event_shape)
-        means[name] = (weights.reshape(*log_w.shape, *(1,) * (z.ndim - 2)) * z).sum(0)
-    return means
 
 
 def particles_at_a_time(batch_rows: int, numbers: int, memory: float) -> int:
@@ -71,60 +63,82 @@ def per_image(
         model: p, in evaluation mode.
         guide: q; of a per-datum guide, the one fitted to these data.
         data: pixels that are the same at every visit.
-        particles: S, draws of q per image.
+        particles: S, draws of q per image; of the prior, draws that all images share.
         memory: GiB for intermediate values.
 
     Returns:
-        ``elbo`` (the mean log-weight) and ``iw_bound`` (the log of the mean weight) [nats],
-        ``effective_sample_size`` of the weights in [1, S], ``squared_error`` of the
-        reconstruction from the mean of q, and ``log_evidence`` [nats] if the model has a
-        ``marginal``.
+        ``elbo`` (the mean log-weight), its parts ``rate`` (log q - log p of the latents) and
+        ``distortion`` (-log p(x | z)), so that elbo = -rate - distortion, and ``iw_bound`` (the
+        log of the mean weight) [nats]; ``effective_sample_size`` of the weights in [1, S],
+        ``squared_error`` of the reconstruction from the mean of q, and ``log_evidence`` [nats] if
+        the model has a ``marginal``. Of the prior also ``log_sum`` ``[N, blocks]``.
     """
-    rows = max(1, min(2000, particles_at_a_time(1, data.data_dim, memory)))
-    chunks: dict[str, list[Tensor]] = {}
+    at_once = min(CACHED_NUMBERS // data.data_dim, particles_at_a_time(1, data.data_dim, memory))
+    rows = max(1, min(2000, at_once // min(particles, 50)))
+    exact = copy.deepcopy(model).double() if hasattr(model, "marginal") else None
     with pyro.validation_enabled(False):
+        if isinstance(guide, Prior):
+            most = particles_at_a_time(1, data.data_dim, memory)
+            drawn = shared_draws(model, data, particles, min(1000, most))
+        chunks: dict[str, list[Tensor]] = {}
         for batch in data.batches(rows):
-            for name, values in _chunk(model, guide, batch, particles, memory).items():
-                chunks.setdefault(name, []).append(values)
+            if isinstance(guide, Prior):
+                values, latents = _of_the_prior(drawn, batch.index, particles)
+            else:
+                values = _of_own_draws(model, guide, batch, particles, memory)
+                latents = guide_means(guide, batch)
+            values["squared_error"] = squared_error(model, latents, batch)
+            if exact is not None:  # float32 would be less exact than the bound
+                values["log_evidence"] = exact.marginal().log_prob(batch.x.double())  # type: ignore[union-attr]
+            for name, value in values.items():
+                chunks.setdefault(name, []).append(value)
     return {name: torch.cat(values) for name, values in chunks.items()}
 
 
-def _chunk(
+def _of_own_draws(
     model: Any, guide: nn.Module, batch: Batch, particles: int, memory: float
 ) -> dict[str, Tensor]:
+    """Bounds from ``particles`` draws of q for every row, ``[B]`` each."""
     assert batch.x is not None
     at_a_time = particles_at_a_time(len(batch.x), batch.x[0].numel(), memory)
+    at_a_time = max(1, min(at_a_time, CACHED_NUMBERS // batch.x.numel()))
     log_ws: list[Tensor] = []
-    parts: list[tuple[Tensor, dict[str, Tensor]]] = []
+    distortion = torch.zeros((), device=batch.x.device)
     for start in range(0, particles, at_a_time):
         count = min(at_a_time, particles - start)
-        pair = traces(model, guide, batch, count)
-        log_ws.append(log_weights(*pair, batch).reshape(count, -1))
-        if isinstance(guide, Prior):
-            parts.append((log_ws[-1].logsumexp(0), _importance_means(pair, log_ws[-1])))
-    log_w = torch.cat(log_ws)
-    latents = _merge(parts) if parts else guide_means(guide, batch)
-    values = {
-        "elbo": log_w.mean(0),
-        "iw_bound": log_w.logsumexp(0) - math.log(particles),
-        "effective_sample_size": (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp(),
-        "squared_error": squared_error(model, latents, batch),
-    }
-    if hasattr(model, "marginal"):
-        exact = copy.deepcopy(model).double()  # in float32 it would be less exact than the bound
-        values["log_evidence"] = exact.marginal().log_prob(batch.x.double())
-    return values
+        model_trace, guide_trace = traces(model, guide, batch, count)
+        log_ws.append(log_weights(model_trace, guide_trace, batch).reshape(count, -1))
+        site = model_trace.nodes["x"]
+        log_likelihood = (site["log_prob"] / site["scale"]).reshape(count, -1)
+        distortion = distortion - log_likelihood.sum(0) / particles
+    return _bounds(torch.cat(log_ws), distortion)
 
 
-def _merge(parts: list[tuple[Tensor, dict[str, Tensor]]]) -> dict[str, Tensor]:
-    weights = torch.stack([log_w for log_w, _ in parts]).softmax(0)
+def _bounds(log_w: Tensor, distortion: Tensor) -> dict[str, Tensor]:
+    elbo, log_sum = log_w.mean(0), log_w.logsumexp(0)
     return {
-        name: sum(
-            weight.reshape(-1, *(1,) * (part[name].ndim - 1)) * part[name]
-            for weight, (_, part) in zip(weights, parts, strict=True)
-        )
-        for name in parts[0][1]
+        "elbo": elbo,
+        "rate": -elbo - distortion,
+        "distortion": distortion,
+        "iw_bound": log_sum - math.log(len(log_w)),
+        "effective_sample_size": (2 * log_sum - (2 * log_w).logsumexp(0)).exp(),
     }
+
+
+def _of_the_prior(
+    drawn: SharedDraws, rows: Tensor, particles: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The same from shared draws, whose weight is p(x | z) itself; and the importance means."""
+    log_sum, elbo = drawn.log_sum[:, rows].logsumexp(0), drawn.sum_log[rows] / particles
+    values = {
+        "elbo": elbo,
+        "rate": torch.zeros_like(elbo),
+        "distortion": -elbo,
+        "iw_bound": log_sum - math.log(particles),
+        "effective_sample_size": (2 * log_sum - drawn.log_square_sum[rows]).exp(),
+        "log_sum": drawn.log_sum[:, rows].mT,
+    }
+    return values, {name: mean[rows] for name, mean in drawn.means.items()}
 
 
 def squared_error(model: nn.Module, latents: dict[str, Tensor], batch: Batch) -> Tensor:
@@ -134,26 +148,21 @@ def squared_error(model: nn.Module, latents: dict[str, Tensor], batch: Batch) ->
 
 
 @torch.no_grad()
-def reconstruct(model: nn.Module, guide: nn.Module, batch: Batch, particles: int = 100) -> Tensor:
+def reconstruct(model: nn.Module, guide: nn.Module, batch: Batch, particles: int = 1000) -> Tensor:
     """E[x | z*] at the mean of q (for the prior: at the importance mean), as ``batch.x``."""
     return likelihood_at(model, encode(guide, batch, model, particles), batch).mean
 
 
 @torch.no_grad()
 def encode(
-    guide: nn.Module, batch: Batch, model: nn.Module, particles: int = 100
+    guide: nn.Module, batch: Batch, model: nn.Module, particles: int = 1000
 ) -> dict[str, Tensor]:
     """The mean of q(z | x) for every latent, ``[B, *event_shape]``."""
     if not isinstance(guide, Prior):
         return guide_means(guide, batch)
     assert batch.x is not None
-    parts: list[dict[str, Tensor]] = []
-    rows = max(1, 2**24 // (particles * batch.x[0].numel()))
-    for x, index in zip(batch.x.split(rows), batch.index.split(rows), strict=True):
-        piece = Batch(x, index, batch.size)
-        pair = traces(model, guide, piece, particles)
-        parts.append(_importance_means(pair, log_weights(*pair, piece).reshape(particles, -1)))
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    array = Data(batch.x, dtype=batch.x.dtype, event_shape=batch.x.shape[1:])
+    return shared_draws(model, array, particles).means
 
 
 def mean_and_error(values: Tensor) -> tuple[float, float]:

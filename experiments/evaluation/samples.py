@@ -15,7 +15,7 @@ from guides import allowed_guides
 from guides.full_rank import FullRank
 from guides.local import PerDatumGuide
 from guides.mean_field import MeanField
-from ppl_models.program import Batch
+from ppl_models.program import Batch, describe
 
 __all__ = ["complete", "complete_by_guide", "latent_grid", "prior_means"]
 
@@ -80,3 +80,102 @@ def complete_by_guide(model: Any, data: Data, mask: Tensor, seed: int) -> PerDat
         with ObservePixels(mask):
             fit_rows(model, guide, data)
     return guide
+
+
+@torch.no_grad()
+def aggregate_means(model: Any, guide: nn.Module, data: Data, count: int, seed: int = 0) -> Tensor:
+    """E[x | z] for z from the aggregate posterior: q(z | x) of rows drawn from the data.
+
+    Returns:
+        ``[count, *event_shape]``.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        rows = torch.randint(len(data), (count,)).to(data.pixels.device)
+        batch = data.batch(rows)
+        trace = poutine.trace(guide).get_trace(batch)
+    latents = {name: trace.nodes[name]["value"] for name in describe(model).latents}
+    return likelihood_at(model, latents, batch).mean
+
+
+def straight(a: Tensor, b: Tensor, steps: int) -> Tensor:
+    """Points on the line from ``a`` to ``b``, both included, ``[steps, *shape]``."""
+    weight = torch.linspace(0, 1, steps, dtype=a.dtype, device=a.device)
+    return a + weight.reshape(-1, *(1,) * a.ndim) * (b - a)
+
+
+def spherical(a: Tensor, b: Tensor, steps: int) -> Tensor:
+    """Points on the arc from ``a`` to ``b``, both included, ``[steps, *shape]``.
+
+    The direction turns at constant speed and the length changes evenly, so the points stay as far
+    from the origin as draws of the prior are. Opposite or zero ends leave no arc: the line is
+    taken.
+
+    References:
+        Shoemake (1985), slerp; White (2016), for latent spaces.
+    """
+    lengths = a.norm(), b.norm()
+    if min(lengths) == 0:
+        return straight(a, b, steps)
+    cosine = ((a / lengths[0]) * (b / lengths[1])).sum().clamp(-1, 1)
+    angle = cosine.acos()
+    if angle < 1e-4 or angle > torch.pi - 1e-4:
+        return straight(a, b, steps)
+    weight = torch.linspace(0, 1, steps, dtype=a.dtype, device=a.device)
+    weight = weight.reshape(-1, *(1,) * a.ndim)
+    direction = (
+        ((1 - weight) * angle).sin() * a / lengths[0] + (weight * angle).sin() * b / lengths[1]
+    ) / angle.sin()
+    return direction * (lengths[0] + weight * (lengths[1] - lengths[0]))
+
+
+@torch.no_grad()
+def interpolations(
+    model: Any, guide: nn.Module, data: Data, pair: tuple[int, int], steps: int
+) -> dict[str, Tensor]:
+    """E[x | z] between the encodings of two images, on the line and on the arc.
+
+    Args:
+        model: p.
+        guide: q, for these data.
+        data: fixed pixels.
+        pair: rows of the data.
+        steps: images on the way, ends included.
+
+    Returns:
+        ``[steps, *event_shape]`` each, ``straight`` and ``spherical``.
+    """
+    ends = data.batch(torch.tensor(pair, device=data.pixels.device))
+    latents = encode(guide, ends, model)
+    batch = Batch.draw(steps, data.pixels.device)
+    return {
+        way.__name__: likelihood_at(
+            model, {name: way(z[0], z[1], steps) for name, z in latents.items()}, batch
+        ).mean
+        for way in (straight, spherical)
+    }
+
+
+@torch.no_grad()
+def traversals(model: Any, z: Tensor, steps: int, most: int = 10, reach: float = 3.0) -> Tensor:
+    """E[x | z] while one latent after another runs from -reach to reach, the others fixed.
+
+    Args:
+        model: p, with one vector latent.
+        z: where the others stay, ``[K]``.
+        steps: images per latent.
+        most: at most so many latents.
+        reach: in standard deviations of the prior.
+
+    Returns:
+        ``[min(K, most), steps, *event_shape]``.
+    """
+    (name,) = describe(model).latents
+    values = torch.linspace(-reach, reach, steps, dtype=z.dtype, device=z.device)
+    count = min(len(z), most)
+    walked = z.repeat(count, steps, 1)
+    for k in range(count):
+        walked[k, :, k] = values
+    batch = Batch.draw(count * steps, z.device)
+    shown = likelihood_at(model, {name: walked.flatten(0, 1)}, batch).mean
+    return shown.unflatten(0, (count, steps))

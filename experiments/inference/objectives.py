@@ -8,17 +8,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import pyro
 import torch
-from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO
-from pyro.infer.enum import get_importance_trace
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
-from torch.distributions import kl_divergence
 
-from experiments.inference.gaussians import detached
-from experiments.inference.handlers import InsideObjective
+from experiments.inference.traces import log_weights, seen_through_z, site_kls, traces
 from ppl_models.program import Batch
 
 __all__ = [
@@ -26,6 +21,7 @@ __all__ = [
     "OBJECTIVES",
     "STL",
     "AnalyticKL",
+    "DReG",
     "Elbo",
     "LogJoint",
     "Objective",
@@ -35,70 +31,6 @@ __all__ = [
     "site_kls",
     "traces",
 ]
-
-
-def traces(
-    model: Callable, guide: Callable, batch: Batch, particles: int = 1
-) -> tuple[Trace, Trace]:
-    """One run of the guide and the model's replay of it, log-densities computed.
-
-    With several particles everything has a leading dimension ``[S]`` outside the data plate.
-
-    Raises:
-        ValueError: Inside ``Temperature``; at a guide site that cannot be reparametrised.
-    """
-    if particles > 1:
-        outer = pyro.plate("particles", particles, dim=-2)
-        model, guide = outer(model), outer(guide)
-    with InsideObjective():
-        model_trace, guide_trace = get_importance_trace(
-            "flat", math.inf, model, guide, (batch,), {}
-        )
-    for name, site in guide_trace.iter_stochastic_nodes():
-        if torch.is_grad_enabled() and not site["fn"].has_rsample:
-            raise ValueError(
-                f"guide site '{name}' cannot be reparametrised ({type(site['fn']).__name__}): "
-                "its score-function gradient would be missing."
-            )
-    return model_trace, guide_trace
-
-
-def log_weights(model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
-    """log p(x, z) - log q(z | x) per particle and datum, ``[S, B]`` or ``[B]`` [nats].
-
-    The subsampling factor is divided out: it never enters a logarithm.
-
-    Raises:
-        ValueError: If a latent lies outside the data plate.
-    """
-    total: Any = 0.0
-    for trace, sign in ((model_trace, 1.0), (guide_trace, -1.0)):
-        for name, site in trace.nodes.items():
-            if site["type"] != "sample":
-                continue
-            if "data" not in {frame.name for frame in site["cond_indep_stack"]}:
-                raise ValueError(
-                    f"site '{name}' is global: it has no importance weight per datum."
-                )
-            total = total + sign * site["log_prob"]
-    return total * (len(batch.index) / batch.size)
-
-
-def site_kls(model_trace: Trace, guide_trace: Trace) -> tuple[dict[str, Tensor], list[str]]:
-    """KL(q || p) per latent site, scaled as the site is, and the names of the sampled ones.
-
-    Closed form where one is registered, log q - log p at the sample elsewhere.
-    """
-    kls, sampled = {}, []
-    for name, site in guide_trace.iter_stochastic_nodes():
-        prior = model_trace.nodes[name]
-        try:
-            kl = kl_divergence(site["fn"], prior["fn"])
-            kls[name] = scale_and_mask(kl, scale=site["scale"], mask=site["mask"])
-        except NotImplementedError:
-            kls[name] = site["log_prob"] - prior["log_prob"]
-            sampled.append(name)
-    return kls, sampled
 
 
 class Objective(ELBO):
@@ -180,11 +112,7 @@ class STL(Objective):
     """
 
     def bound(self, model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
-        log_q: Any = 0.0
-        for _, site in guide_trace.iter_stochastic_nodes():
-            log_prob = detached(site["fn"]).log_prob(site["value"])
-            log_q = log_q + scale_and_mask(log_prob, scale=site["scale"], mask=site["mask"]).sum()
-        return (_sum(model_trace) - log_q) / self.num_particles
+        return (_sum(model_trace) - _sum(seen_through_z(guide_trace))) / self.num_particles
 
 
 class IWAE(Objective):
@@ -201,11 +129,46 @@ class IWAE(Objective):
         return bound.sum() * (batch.size / len(batch.index))
 
 
+class DReG(Objective):
+    """The doubly reparametrised gradient of ``iwae``; its value is that bound.
+
+    The score of q is rewritten through z: q's parameters receive squared normalised weights
+    times the gradient by z, p's parameters the plain ones. Unlike those of ``iwae``, the
+    gradients of q do not drown in noise as S grows.
+
+    References:
+        Tucker, Lawson, Gu & Maddison (2019).
+    """
+
+    def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
+        model_trace, guide_trace = traces(model, guide, batch, self.num_particles)
+        log_w = log_weights(model_trace, seen_through_z(guide_trace), batch)
+        log_w = log_w.reshape(self.num_particles, -1)
+        weights = log_w.detach().softmax(0)
+        for _, site in guide_trace.iter_stochastic_nodes():
+            if site["value"].requires_grad:
+                site["value"].register_hook(_times(weights, site["fn"].event_dim))
+        bound = log_w.detach().logsumexp(0) - math.log(self.num_particles)
+        surrogate = (weights * (log_w - log_w.detach())).sum(0)  # zero, with the gradient
+        return -(bound + surrogate).sum() * (batch.size / len(batch.index))
+
+
+def _times(weights: Tensor, event_dim: int) -> Callable[[Tensor], Tensor]:
+    """What multiplies the gradient of a latent ``[S, B, *event]`` by weights ``[S, B]``."""
+
+    def hook(gradient: Tensor) -> Tensor:
+        factor = weights.reshape(gradient.shape[: gradient.ndim - event_dim])
+        return gradient * factor.reshape(*factor.shape, *(1,) * event_dim)
+
+    return hook
+
+
 OBJECTIVES: dict[str, type[Objective]] = {
     "elbo": Elbo,
     "elbo_analytic_kl": AnalyticKL,
     "stl": STL,
     "iwae": IWAE,
+    "dreg": DReG,
     "log_joint": LogJoint,
 }
 

@@ -92,6 +92,12 @@ class SavedRun(NamedTuple):
     train: Data
     test: Data
 
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Its final figures; empty while it is not finished."""
+        path = self.directory / "metrics.json"
+        return read_json(path) if path.exists() else {}
+
 
 def build_model(name: str, data: Data, options: dict[str, Any]) -> nn.Module:
     """A model by name, its data dimensions taken from the data."""

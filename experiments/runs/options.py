@@ -65,7 +65,7 @@ class FitOptions:
     """q(z | x): prior, point, exact, mean_field, full_rank or amortized. Its own options are
     --guide.OPTION."""
     objective: str | None = None
-    """elbo, elbo_analytic_kl, stl, iwae or log_joint; by default what fits the guide."""
+    """elbo, elbo_analytic_kl, stl, iwae, dreg or log_joint; by default what fits the guide."""
     particles: int | None = None
     """Monte-Carlo draws per datum; by default 1, 5 for iwae, 4 for rows under a frozen model."""
     epochs: int = 20
@@ -93,6 +93,8 @@ class TrainOptions(FitOptions, DataOptions, FreshRunOptions):
     decoder: Literal["learned", "frozen"] | None = None
     """Whether p is learned, or frozen at its closed-form maximum of the likelihood; by default
     frozen for the guide point, learned for the others."""
+    centre: bool = False
+    """Start at the mean image: the encoder sees it as zero, the decoder gives it for every z."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class SavedRunOptions:
 
 AT_LEAST_ONE = (
     "rows", "epochs", "batch_size", "particles", "patience", "latent_dim", "seeds", "count",
-    "steps", "images",
+    "steps", "images", "samples",
 )  # fmt: skip
 ABOVE_ZERO = ("lr", "memory")
 NOT_NEGATIVE = ("pad", "seed", "binarize_seed")

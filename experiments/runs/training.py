@@ -1,5 +1,6 @@
 """What every training command does before and after its ten lines of model, guide and SVI."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from experiments.inference.objectives import (
 )
 from experiments.inference.svi import SVI, Pair
 from experiments.runs.errors import UsageError
-from experiments.runs.metrics import measure, protocol, summary, table_line
+from experiments.runs.metrics import measure, protocol, save_values, summary, table_line
 from experiments.runs.pictures import lab_pictures
 from experiments.runs.run import Run
 from guides import GUIDES, Guide, check_pair
@@ -52,7 +53,9 @@ def make_objective(
     rows = guide in ("mean_field", "full_rank") and is_frozen(model)
     name = name or ("stl" if rows else default_objective(guide))
     check_objective(guide, name)
-    return OBJECTIVES[name](particles or {"iwae": 5, "stl": 4 if rows else 1}.get(name, 1))
+    return OBJECTIVES[name](
+        particles or {"iwae": 5, "dreg": 5, "stl": 4 if rows else 1}.get(name, 1)
+    )
 
 
 def is_frozen(model: nn.Module) -> bool:
@@ -122,6 +125,22 @@ def start(run: Run, svi: SVI, recipe: dict[str, Any]) -> None:
     run.say(f"{recipe['model']} under {recipe['guide']}: {number} parameters")
 
 
+def centre(model: Any, guide: Any, data: Data) -> None:
+    """Start model and guide at the mean image.
+
+    Raises:
+        UsageError: If one of them cannot.
+    """
+    for part in (model, guide):
+        if not hasattr(part, "centre"):
+            raise UsageError(f"--centre is for a VAE with an encoder, not {type(part).__name__}.")
+    rows = replace(data, binarize="none", dequantize="none").like(model)
+    total = torch.stack([batch.x.double().sum(0) for batch in rows.batches(5000)]).sum(0)  # type: ignore[union-attr]
+    mean = (total / len(data)).to(next(model.parameters()))
+    model.centre(mean)
+    guide.centre(mean)
+
+
 def recipe(model: str, model_options: dict, guide: str, guide_options: dict) -> dict[str, Any]:
     """What a saved run is rebuilt from."""
     return {"model": model, "model_options": model_options, "guide": guide,
@@ -153,6 +172,7 @@ def conclude(
         metrics[data.split] = summary(measured.values, guide, None)
         fitted.append(measured.guide)
         run.say(table_line(data.split, metrics[data.split]))
+    save_values(run.path, measured.values)
     run.save_metrics(metrics)
     lab_pictures(run, model, (fitted[0], fitted[1]), train, test, objective)
     words = (

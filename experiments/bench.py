@@ -1,0 +1,120 @@
+"""How fast is a training epoch? The same arithmetic, several ways, side by side.
+
+lab-vae: the lab's VAE (784-400-2 and back, batch 500, Adam) three ways: a loop over a DataLoader
+that fetches image by image, as the lab has it; the same loop on tensors in memory; and this
+project's model, guide and SVI. Epochs alternate, so that a busy machine disturbs all three alike.
+
+    python -m experiments.bench lab-vae
+    python -m experiments.bench lab-vae --data digits --epochs 10
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import tyro
+from torch import Tensor
+
+from experiments.data import Data
+from experiments.evaluation.handwritten import HandwrittenVAE, per_item_loader
+from experiments.inference.fit import fit
+from experiments.inference.objectives import AnalyticKL
+from experiments.inference.optim import constant
+from experiments.inference.svi import SVI, Pair, adam
+from experiments.runs.cli import cli
+from experiments.runs.comparison_report import markdown_table
+from experiments.runs.metrics import protocol
+from experiments.runs.options import DataOptions, RunOptions
+from experiments.runs.run import Run
+from guides import GUIDES
+from ppl_models import VAE
+
+
+@dataclass(frozen=True)
+class Config(DataOptions, RunOptions):
+    name: tyro.conf.Positional[Literal["lab-vae"]] = "lab-vae"
+    """What is timed."""
+    epochs: int = 3
+    """Timed epochs of each way, after one that is not timed."""
+    batch_size: int = 500
+    """Rows per step."""
+    dtype: tyro.conf.Suppress[str] = "float32"
+
+
+def main(config: Config) -> dict[str, Any]:
+    with Run("bench", config) as run:
+        train, _ = run.load_data()
+        run.save_config()
+        ways = {
+            "per-item DataLoader, hand-written": by_item(train, config),
+            "tensors in memory, hand-written": in_memory(train, config),
+            "ppl-models": by_svi(train, config),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for epoch in range(config.epochs + 1):
+            for name, way in ways.items():
+                began = time.perf_counter()
+                next(way)
+                if epoch:
+                    seconds[name].append(time.perf_counter() - began)
+        slowest = statistics.median(next(iter(seconds.values())))
+        rows = [
+            {"way": name, "seconds per epoch, median": statistics.median(times),
+             "fastest": min(times), "slowest": max(times),
+             "of the per-item loop": statistics.median(times) / slowest}
+            for name, times in seconds.items()
+        ]  # fmt: skip
+        run.say(f"\n{markdown_table(rows)}\n{torch.get_num_threads()} threads on {run.device}")
+        metrics = {
+            "model": "vae", "guide": "amortized", "objective": "elbo_analytic_kl",
+            "data": train.name, "seed": config.seed, "epochs": config.epochs,
+            "parameters": HandwrittenVAE(train.data_dim).number_of_parameters, "seconds": {},
+            "protocol": protocol(train, None, 1), "bench": rows,
+            "threads": torch.get_num_threads(),
+        }  # fmt: skip
+        return run.finish(metrics, "Wall time of an epoch, the ways alternating.", {"Speed": rows})
+
+
+def handwritten_epochs(config: Config, dim: int, batches: Callable) -> Iterator[None]:
+    """The lab's loop: loss, backward, Adam; one epoch for every value asked for."""
+    torch.manual_seed(config.seed)
+    vae = HandwrittenVAE(dim)
+    optimizer = torch.optim.Adam(vae.parameters(), lr=0.01, fused=True)
+    while True:
+        for x in batches():
+            optimizer.zero_grad(set_to_none=True)
+            vae.loss(x.flatten(1)).backward()
+            optimizer.step()
+        yield
+
+
+def by_item(train: Data, config: Config) -> Iterator[None]:
+    loader = per_item_loader(train, config.batch_size)
+    return handwritten_epochs(config, train.data_dim, lambda: iter(loader))
+
+
+def in_memory(train: Data, config: Config) -> Iterator[None]:
+    def batches() -> Iterator[Tensor]:
+        for index in torch.randperm(len(train)).split(config.batch_size):
+            yield train.pixels[index].float() / train.levels
+
+    return handwritten_epochs(config, train.data_dim, batches)
+
+
+def by_svi(train: Data, config: Config) -> Iterator[Any]:
+    torch.manual_seed(config.seed)
+    model = VAE(tuple(train.image_shape))
+    guide = GUIDES["amortized"](model)
+    svi = SVI(model, guide, adam(model, guide, 0.01), AnalyticKL())
+    assert (
+        Pair(model, guide).number_of_parameters
+        == HandwrittenVAE(train.data_dim).number_of_parameters
+    )
+    return fit(svi, train, config.epochs + 1, config.batch_size, constant(), config.seed)
+
+
+if __name__ == "__main__":
+    cli(Config, main)

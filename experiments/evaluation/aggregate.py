@@ -1,0 +1,79 @@
+"""What q does over a whole data set: active units, and the aggregate posterior against the prior.
+
+The aggregate posterior is q(z) = 1/N sum_n q(z | x_n). The mean rate splits into what z tells
+about n and what q(z) misses of the prior,
+
+    1/N sum_n KL(q(z | x_n) || p(z)) = I(z; n) + KL(q(z) || p(z)),
+
+so draws from the prior decode to likely images only where the second part is small
+(Hoffman & Johnson 2016).
+"""
+
+import math
+from typing import Any
+
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from experiments.data import Data
+from experiments.evaluation.bounds import guide_means, mean_and_error
+from guides.point import Point
+from guides.prior import Prior
+from ppl_models.program import Batch, describe
+
+__all__ = ["ACTIVE", "active_units", "aggregate_figures", "aggregate_log_prob"]
+
+ACTIVE = 0.01
+"""A latent is active where its posterior mean varies by more over the data (Burda et al. 2016)."""
+
+
+def active_units(means: Tensor) -> int:
+    """How many latents have a posterior mean whose variance over the data exceeds ``ACTIVE``.
+
+    Args:
+        means: E[z | x_n], ``[N, K]``.
+    """
+    return int((means.var(0) > ACTIVE).sum())
+
+
+def aggregate_log_prob(posteriors: list[Any], z: Tensor) -> Tensor:
+    """log q(z), the mixture of all q(z | x_n), ``[S]`` [nats].
+
+    Args:
+        posteriors: q(z | x) of all rows, in chunks with batch shape ``[B]``.
+        z: ``[S, K]``.
+    """
+    parts = []
+    for q in posteriors:
+        split = z.split(max(1, 2**22 // (q.batch_shape.numel() * z.shape[-1])))
+        parts.append(torch.cat([q.log_prob(piece.unsqueeze(1)).logsumexp(1) for piece in split]))
+    rows = sum(q.batch_shape.numel() for q in posteriors)
+    return torch.stack(parts).logsumexp(0) - math.log(rows)
+
+
+@torch.no_grad()
+def aggregate_figures(
+    model: nn.Module, guide: nn.Module, data: Data, draws: int = 1000
+) -> dict[str, Any]:
+    """Active units and the aggregate posterior's KL, of a flat model; empty where q has neither.
+
+    Args:
+        model: p.
+        guide: q, fitted to these data; the prior and point masses have no aggregate.
+        data: fixed pixels.
+        draws: from q(z), for the KL.
+    """
+    latents = describe(model).latents
+    if isinstance(guide, Prior | Point) or len(latents) != 1:
+        return {}
+    (name,) = latents
+    sites = [poutine.trace(guide).get_trace(batch).nodes[name] for batch in data.batches(1000)]
+    means = torch.cat([guide_means(guide, batch)[name] for batch in data.batches(1000)])
+    every = torch.cat([site["value"] for site in sites])
+    z = every[torch.randperm(len(every), device=every.device)[:draws]]
+    log_q = aggregate_log_prob([site["fn"] for site in sites], z)
+    given = poutine.condition(model, data={name: z})
+    prior = poutine.trace(given).get_trace(Batch.draw(len(z), z.device)).nodes[name]["fn"]
+    kl, error = mean_and_error(log_q - prior.log_prob(z))
+    return {"active_units": active_units(means), "aggregate_kl": kl, "aggregate_kl_se": error}

@@ -1,0 +1,126 @@
+"""log p(x) from draws of the prior, decoded once and shared by all images.
+
+Where q(z | x) = p(z) the draws do not depend on x, so K decoded points serve every image, and the
+table of log p(x_n | z_k) is a few matrix products. The images then share the draws' luck: the
+standard error has a part from the draws besides the one from the images.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import pyro.distributions as dist
+import torch
+import torch.nn.functional as F
+from pyro import poutine
+from torch import Tensor, nn
+
+from experiments.data import Data
+from ppl_models.program import Batch
+
+__all__ = ["SharedDraws", "between_draws_error", "log_prob_table", "shared_draws"]
+
+BLOCKS = 20
+"""Independent blocks of draws, for their part of the standard error."""
+
+
+class SharedDraws(NamedTuple):
+    """What K shared draws say of every image.
+
+    ``log_sum`` ``[blocks, N]``: log sum_k p(x | z_k) over a block; ``log_square_sum`` ``[N]``: the
+    same of the squares, over all draws; ``sum_log`` ``[N]``: sum_k log p(x | z_k) [nats];
+    ``means``: self-normalised importance means of the latents, ``[N, *event_shape]`` each.
+    """
+
+    log_sum: Tensor
+    log_square_sum: Tensor
+    sum_log: Tensor
+    means: dict[str, Tensor]
+
+
+def log_prob_table(likelihood: Any, x: Tensor) -> Tensor:
+    """log p(x_n | z_k) for every image and every draw, ``[N, K]`` [nats].
+
+    Normal and Bernoulli pixels are exponential families, log p = T(x) . eta - A(eta): matrix
+    products. Any other likelihood is evaluated pair by pair.
+
+    Args:
+        likelihood: p(x | z_k), batch shape ``[K]``.
+        x: images ``[N, *event_shape]``.
+    """
+    base = getattr(likelihood, "base_dist", None)
+    if isinstance(base, dist.Normal):
+        loc, scale = (p.expand(base.batch_shape).flatten(1) for p in (base.loc, base.scale))
+        centre = loc.mean(0)  # products of differences keep their digits
+        x, loc, precision = x.flatten(1) - centre, loc - centre, scale.square().reciprocal()
+        constant = (loc.square() * precision + (2 * math.pi / precision).log()).sum(1)
+        return x @ (loc * precision).mT - 0.5 * (x.square() @ precision.mT + constant)
+    if isinstance(base, dist.Bernoulli):
+        logits = base.logits.flatten(1)
+        return x.flatten(1) @ logits.mT - F.softplus(logits).sum(1)
+    return likelihood.log_prob(x.unsqueeze(1))
+
+
+@torch.no_grad()
+def shared_draws(model: nn.Module, data: Data, draws: int, most: int = 1000) -> SharedDraws:
+    """Weigh all images with ``draws`` points of the prior, at most ``most`` at a time."""
+    device = data.pixels.device
+    pieces = -(-draws // (BLOCKS * most)) * BLOCKS
+    ends = [draws * (piece + 1) // pieces for piece in range(pieces)]
+    sizes = [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
+    traces = (poutine.trace(model).get_trace(Batch.draw(size, device)) for size in sizes if size)
+    parts = [_weigh(trace, data) for trace in traces]
+    log_sum, log_square_sum, sum_log = (
+        torch.stack(sums) for sums in zip(*(sums for sums, _ in parts), strict=True)
+    )
+    weights = log_sum.softmax(0)
+    means = {
+        name: torch.einsum(
+            "pn,pn...->n...", weights, torch.stack([means[name] for _, means in parts])
+        )
+        for name in parts[0][1]
+    }
+    blocks = log_sum if draws < BLOCKS else log_sum.unflatten(0, (BLOCKS, -1)).logsumexp(1)
+    return SharedDraws(blocks, log_square_sum.logsumexp(0), sum_log.sum(0), means)
+
+
+def _weigh(trace: poutine.Trace, data: Data) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """One piece of the draws against all images."""
+    likelihood = trace.nodes["x"]["fn"]
+    latents = {
+        name: site["value"]
+        for name, site in trace.iter_stochastic_nodes()
+        if name != "x" and not poutine.util.site_is_subsample(site)
+    }
+    pixels = len(trace.nodes["x"]["value"]) * data.data_dim
+    by_products = isinstance(getattr(likelihood, "base_dist", None), dist.Normal | dist.Bernoulli)
+    rows = 2000 if by_products else max(1, 2**22 // pixels)
+    columns: list[tuple[Tensor, ...]] = []
+    for batch in data.batches(rows):
+        log_w = log_prob_table(likelihood, batch.x)  # type: ignore[arg-type]
+        weights = log_w.softmax(1)
+        columns.append(
+            (log_w.logsumexp(1), (2 * log_w).logsumexp(1), log_w.sum(1),
+             *(torch.tensordot(weights, z, 1) for z in latents.values()))
+        )  # fmt: skip
+    log_sum, squares, total, *means = (torch.cat(column) for column in zip(*columns, strict=True))
+    return [log_sum, squares, total], dict(zip(latents, means, strict=True))
+
+
+def between_draws_error(log_sum: Tensor) -> float | None:
+    """Standard error of the mean bound over the choice of draws, by the jackknife over blocks.
+
+    Args:
+        log_sum: of every block and image, ``[blocks, N]``; blocks of equal size.
+
+    Returns:
+        [nats per data point], or ``None`` below ten blocks.
+
+    References:
+        Efron & Stein (1981), the jackknife's estimate of a variance.
+    """
+    blocks = len(log_sum)
+    if blocks < 10:
+        return None
+    others = ~torch.eye(blocks, dtype=torch.bool, device=log_sum.device)
+    left_out = torch.stack([log_sum[keep].logsumexp(0).double().mean() for keep in others])
+    return math.sqrt((blocks - 1) * left_out.var(correction=0).item())

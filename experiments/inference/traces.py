@@ -1,0 +1,97 @@
+"""One run of guide and model, and what every objective reads off their traces."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import torch
+from pyro.distributions.util import scale_and_mask
+from pyro.infer.enum import get_importance_trace
+from pyro.poutine.trace_struct import Trace
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from experiments.inference.gaussians import detached
+from experiments.inference.handlers import InsideObjective
+from ppl_models.program import Batch
+
+__all__ = ["log_weights", "seen_through_z", "site_kls", "traces"]
+
+
+def traces(
+    model: Callable, guide: Callable, batch: Batch, particles: int = 1
+) -> tuple[Trace, Trace]:
+    """One run of the guide and the model's replay of it, log-densities computed.
+
+    With several particles everything has a leading dimension ``[S]`` outside the data plate.
+
+    Raises:
+        ValueError: Inside ``Temperature``; at a guide site that cannot be reparametrised.
+    """
+    if particles > 1:
+        outer = pyro.plate("particles", particles, dim=-2)
+        model, guide = outer(model), outer(guide)
+    with InsideObjective():
+        model_trace, guide_trace = get_importance_trace(
+            "flat", math.inf, model, guide, (batch,), {}
+        )
+    for name, site in guide_trace.iter_stochastic_nodes():
+        if torch.is_grad_enabled() and not site["fn"].has_rsample:
+            raise ValueError(
+                f"guide site '{name}' cannot be reparametrised ({type(site['fn']).__name__}): "
+                "its score-function gradient would be missing."
+            )
+    return model_trace, guide_trace
+
+
+def log_weights(model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
+    """log p(x, z) - log q(z | x) per particle and datum, ``[S, B]`` or ``[B]`` [nats].
+
+    The subsampling factor is divided out: it never enters a logarithm.
+
+    Raises:
+        ValueError: If a latent lies outside the data plate.
+    """
+    total: Any = 0.0
+    for trace, sign in ((model_trace, 1.0), (guide_trace, -1.0)):
+        for name, site in trace.nodes.items():
+            if site["type"] != "sample":
+                continue
+            if "data" not in {frame.name for frame in site["cond_indep_stack"]}:
+                raise ValueError(
+                    f"site '{name}' is global: it has no importance weight per datum."
+                )
+            total = total + sign * site["log_prob"]
+    return total * (len(batch.index) / batch.size)
+
+
+def site_kls(model_trace: Trace, guide_trace: Trace) -> tuple[dict[str, Tensor], list[str]]:
+    """KL(q || p) per latent site, scaled as the site is, and the names of the sampled ones.
+
+    Closed form where one is registered, log q - log p at the sample elsewhere.
+    """
+    kls, sampled = {}, []
+    for name, site in guide_trace.iter_stochastic_nodes():
+        prior = model_trace.nodes[name]
+        try:
+            kl = kl_divergence(site["fn"], prior["fn"])
+            kls[name] = scale_and_mask(kl, scale=site["scale"], mask=site["mask"])
+        except NotImplementedError:
+            kls[name] = site["log_prob"] - prior["log_prob"]
+            sampled.append(name)
+    return kls, sampled
+
+
+def seen_through_z(guide_trace: Trace) -> Trace:
+    """The trace of a guide with log q seen through z alone: q's parameters are constants in it.
+
+    Raises:
+        ValueError: At a guide that is not Gaussian.
+    """
+    seen = guide_trace.copy()
+    for name, site in guide_trace.iter_stochastic_nodes():
+        log_prob = detached(site["fn"]).log_prob(site["value"])
+        log_prob = scale_and_mask(log_prob, scale=site["scale"], mask=site["mask"])
+        seen.nodes[name] = {**site, "log_prob": log_prob}
+    return seen

@@ -1,0 +1,180 @@
+"""Does this code reach what was published? A table, row by row, with its protocol.
+
+lab is the lab's story in one table: PCA, PPCA, the nonlinear model, the VAE, and the VAE with
+more latents. iwae is Burda, Grosse & Salakhutdinov (2016), one stochastic layer. Each row is an
+ordinary run under --out, and its evaluation another, so it can be looked at, sampled and
+refitted; --resume goes on where it stopped, epoch by epoch and row by row.
+
+    python -m experiments.reproduce lab --out runs/lab
+    python -m experiments.reproduce iwae --out runs/iwae
+    python -m experiments.reproduce iwae --out runs/iwae --entries iwae-5 --resume
+"""
+
+import dataclasses
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import tyro
+from tqdm import tqdm
+
+from experiments import evaluate, nonlinear, pca, ppca, train, vae
+from experiments.runs.cli import cli
+from experiments.runs.comparison_report import markdown_table
+from experiments.runs.environment import pick_device
+from experiments.runs.errors import UsageError
+from experiments.runs.files import stamped_directory, write, write_json
+from experiments.runs.saved_comparison import check_same_images, read_runs, table_of_runs
+
+
+class Row(NamedTuple):
+    """A command and its options; draws per image of its evaluation, none where log p(x) is exact;
+    and the published test log p(x) [nats], if there is one."""
+
+    command: Any
+    options: dict[str, Any]
+    samples: int | None = None
+    published: float | None = None
+
+
+HIDDEN = {"hidden_dims": (200, 200), "activation": "tanh"}
+
+
+def burda(objective: str, particles: int, epochs: int, published: float) -> Row:
+    """50 latents, 2 x 200 tanh units each way, pixels binarised anew at every visit.
+
+    The schedule is ours: Adam at 0.0015 with a cosine, batches of 100, and gradients that see
+    log q through z alone.
+    """
+    options = {
+        "model": "vae", "model_options": {"latent_dim": 50, "likelihood": "bernoulli", **HIDDEN},
+        "guide": "amortized", "guide_options": HIDDEN, "binarize": "dynamic", "centre": True,
+        "objective": objective, "particles": particles, "epochs": epochs, "batch_size": 100,
+        "lr": 1.5e-3, "warmup": 0.02,
+    }  # fmt: skip
+    return Row(train, options, 5000, published)
+
+
+TABLES: dict[str, dict[str, Row]] = {
+    "lab": {
+        "pca": Row(pca, {}),
+        "ppca": Row(ppca, {}),
+        "nonlinear": Row(nonlinear, {}, 20000),
+        "vae": Row(vae, {}, 100),
+        "vae-10": Row(vae, {"latent_dim": 10}, 100),
+        "vae-50": Row(vae, {"latent_dim": 50}, 100),
+    },
+    "iwae": {
+        "vae-1": burda("stl", 1, 700, -86.76),
+        "iwae-5": burda("dreg", 5, 480, -85.54),
+        "iwae-50": burda("dreg", 50, 480, -84.78),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    name: tyro.conf.Positional[Literal["lab", "iwae"]]
+    """The table."""
+    entries: tuple[str, ...] | None = None
+    """Rows of the table; by default all, but iwae-50 only where there is a GPU."""
+    epochs: int | None = None
+    """Passes over the data; by default the row's own."""
+    samples: int | None = None
+    """Importance samples per test image; by default the row's own."""
+    data: Literal["mnist", "fashion_mnist", "kmnist", "digits"] = "mnist"
+    """Data set; the published figures are of mnist."""
+    data_root: Path | None = None
+    """Where the files lie; by default $PPL_DATA, else ./data."""
+    rows: int | None = None
+    """Train on the first so many images only."""
+    seed: int = 0
+    """Fixes initial parameters, order of the data and noise."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto takes a GPU if there is one."""
+    memory: float = 2.0
+    """GiB for intermediate values of an evaluation."""
+    resume: bool = False
+    """Go on with the table in --out."""
+    out: Path | None = None
+    """Where the rows' runs go; by default runs/reproduce-<time>."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    table = TABLES[config.name]
+    gpu = pick_device(config.device).type == "cuda"
+    names = config.entries or [name for name in table if gpu or name != "iwae-50"]
+    if unknown := set(names) - set(table):
+        raise UsageError(f"--entries: no row {', '.join(unknown)}; there are {', '.join(table)}.")
+    if config.resume and config.out is None:
+        raise UsageError("--resume needs --out with the table to continue.")
+    out = config.out or stamped_directory("reproduce")
+    if out.exists() and any(out.iterdir()) and not config.resume:
+        raise UsageError(f"--out {out} holds something already; --resume goes on with it.")
+    for name in names:
+        tqdm.write(f"\n{name}: {out / name}")
+        trained(table[name], out / name, config)
+        evaluated(table[name], out / name, config)
+    return {"table": save(out, table)}
+
+
+def finished(directory: Path) -> bool:
+    """Whether a run has left its final figures."""
+    return (directory / "metrics.json").exists()
+
+
+def trained(row: Row, out: Path, config: Config) -> None:
+    """Train a row, or go on with it, unless it is done."""
+    if finished(out):
+        return
+    begun = (out / "checkpoint/state.pt").exists()
+    if out.exists() and not begun:
+        shutil.rmtree(out)  # stopped in its first epoch: options, no weights
+    values = dataclasses.asdict(config) | row.options | {"out": out, "resume": begun}
+    values["epochs"] = config.epochs or row.options.get("epochs", 20)
+    accepted = {f.name for f in dataclasses.fields(row.command.Config)} - {"name"}
+    row.command.main(row.command.Config(**{k: v for k, v in values.items() if k in accepted}))
+
+
+def evaluation_of(run: Path) -> Path:
+    return run.with_name(f"{run.name}-evaluated")
+
+
+def evaluated(row: Row, run: Path, config: Config) -> None:
+    """Evaluate a trained row on the test images, unless that is done or its own figures do."""
+    out = evaluation_of(run)
+    if row.samples is None or finished(out):
+        return
+    if out.exists():
+        shutil.rmtree(out)  # stopped before its figures
+    evaluate.main(
+        evaluate.Config(
+            run, particles=config.samples or row.samples, data_root=config.data_root,
+            seed=config.seed, device=config.device, memory=config.memory, out=out,
+        )
+    )  # fmt: skip
+
+
+def save(out: Path, table: dict[str, Row]) -> list[dict[str, Any]]:
+    """Print and save the table of all rows that are done, published figures beside them."""
+    done = {
+        name: next(path for path in (evaluation_of(out / name), out / name) if finished(path))
+        for name, row in table.items()
+        if finished(out / name if row.samples is None else evaluation_of(out / name))
+    }
+    runs = read_runs(list(done.values()))
+    check_same_images(runs)
+    lines = table_of_runs(runs)
+    for name, line in zip(done, lines, strict=True):
+        line["run"] = name
+        line["published"] = table[name].published if runs[0].protocol["data"] == "mnist" else None
+    text = markdown_table(lines)
+    write(out / "table.md", lambda path: path.write_text(text))
+    write_json(out / "table.json", {"protocol": runs[0].protocol, "rows": lines})
+    tqdm.write(f"\n{text}\nnats per test image; saved as {out / 'table.md'}")
+    return lines
+
+
+if __name__ == "__main__":
+    cli(Config, main)
