@@ -1,4 +1,4 @@
-"""Guides that own a row per datum, and the optimiser of the rows."""
+"""Guides that own a row per datum, and the project's own optimisers."""
 
 import pyro
 import pytest
@@ -8,7 +8,7 @@ from pyro.infer import Trace_ELBO
 from experiments.data import as_data
 from experiments.inference.fit import fit
 from experiments.inference.frozen import announce_rows, fit_rows, frozen, held_out
-from experiments.inference.optim import RowAdam, constant, cosine
+from experiments.inference.optim import Muon, RowAdam, constant, cosine, orthogonal
 from experiments.inference.svi import SVI
 from experiments.runs.errors import TrainingError, UsageError
 from guides import GUIDES
@@ -154,3 +154,21 @@ def test_schedules():
     assert cosine(0.2)(0.2) == 1
     assert constant()(0.7) == 1
     assert constant(0.2)(0.1) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("shape", [(4, 9), (9, 4)])
+def test_muon_is_torchs_in_another_precision(shape):
+    ours = torch.nn.Parameter(torch.randn(*shape))
+    theirs = torch.nn.Parameter(ours.detach().clone())
+    optimizers = Muon([ours], lr=0.1), torch.optim.Muon([theirs], lr=0.1, weight_decay=0.0)
+    start = ours.detach().clone()
+    for _ in range(5):
+        gradient = torch.randn(*shape)
+        ours.grad, theirs.grad = gradient, gradient.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    moved = (theirs - start).norm()
+    assert (ours - theirs).norm() < 0.03 * moved  # bfloat16 has three digits
+    values = torch.linalg.svdvals(orthogonal(torch.randn(*shape)))
+    assert values.min() > 0.3
+    assert values.max() < 1.3

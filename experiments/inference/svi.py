@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.inference.objectives import Elbo, Objective
-from experiments.inference.optim import RowAdam, local_tables
+from experiments.inference.optim import Muon, RowAdam, local_tables
 from guides import Guide
 from guides.local import LocalTable
 from ppl_models.program import Batch
@@ -50,14 +50,14 @@ def muon(model: nn.Module, guide: nn.Module, lr: float = 0.01) -> list[torch.opt
     nats away.
 
     References:
-        Jordan et al. (2024), Muon; in torch since 2.9.
+        Jordan et al. (2024), Muon.
     """
     matrices = [p for p in global_parameters(guide) if p.ndim == 2]
     chosen = {id(p) for p in matrices}
     rest = [p for p in global_parameters(model, guide) if id(p) not in chosen]
     optimizers: list[torch.optim.Optimizer] = []
     if matrices:
-        optimizers.append(torch.optim.Muon(matrices, lr=lr / 2, weight_decay=0.0))
+        optimizers.append(Muon(matrices, lr=lr / 2))
     if rest:
         optimizers.append(torch.optim.Adam(rest, lr=lr, fused=True))
     return optimizers
