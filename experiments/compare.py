@@ -62,6 +62,9 @@ class Config(DataOptions, FreshRunOptions):
     """Rows per step."""
     lr: float = 0.01
     """Learning rate of decoder and encoder (Adam's; linear encoders are trained with Muon)."""
+    objective: str | None = None
+    """What mean_field, full_rank and amortized are trained with; by default stl where the decoder
+    is frozen (elbo_analytic_kl for an encoder whose decoder is learned)."""
     particles: int = 100
     """Draws of q per image in the final figures."""
     runs: tuple[Path, ...] | None = None
@@ -82,7 +85,7 @@ def main(config: Config) -> dict[str, Any]:
         everything = run.load_data(every_row=True)[0] if config.rows else train
         for entry in entries:  # a guide that does not fit is refused before any is trained
             trial = make_guide(run, fresh(run, train, 0), entry.name, entry.options, train)
-            make_objective(trial.model, entry.name, objective_for(entry.name, "learned"))
+            make_objective(trial.model, entry.name, objective_for(entry.name, "learned", config))
         run.save_config()
         rows: list[Row] = []
         for decoder in decoders:
@@ -141,12 +144,14 @@ def frozen_decoder(run: Run, data: Data) -> Any:
     return rotate_to_largest_gap(model) if turn else model
 
 
-def objective_for(guide: str, decoder: str) -> str | None:
+def objective_for(guide: str, decoder: str, config: Config) -> str | None:
     """What a guide is trained with here; ``None`` leaves its default.
 
     ``stl`` has no noise left where q reaches the posterior; while an encoder and a decoder still
     chase each other it can diverge, where the ELBO with analytic KL does not.
     """
+    if config.objective and guide in ("mean_field", "full_rank", "amortized"):
+        return config.objective
     if guide in ("mean_field", "full_rank"):
         return "stl"
     if guide == "amortized":
@@ -160,7 +165,8 @@ def one(run: Run, entry: Entry, shared: Any, seed: int, train: Data) -> Row:
     torch.manual_seed(seed)
     model = fresh(run, train, seed) if shared is None else shared
     guide = make_guide(run, model, entry.name, entry.options, train)
-    objective = make_objective(model, entry.name, objective_for(entry.name, decoder))
+    chosen = objective_for(entry.name, decoder, config)
+    objective = make_objective(model, entry.name, chosen)
     optimizer = muon if entry.options.get("encoder") == "linear" else adam
     svi = SVI(model, guide, optimizer(model, guide, config.lr), objective)
     return Row.measured(entry, decoder, seed, svi, train, config)

@@ -14,7 +14,11 @@ from torch.distributions import kl_divergence
 from experiments.data import as_data, load
 from experiments.evaluation.bounds import per_image
 from experiments.evaluation.comparison import paired
-from experiments.evaluation.oracle import diagonal_gap, rotate_to_largest_gap
+from experiments.evaluation.oracle import (
+    diagonal_gap,
+    gap_in_closed_form,
+    rotate_to_largest_gap,
+)
 from experiments.inference.fit import fit
 from experiments.inference.frozen import fit_rows
 from experiments.inference.handlers import Mean, ObservePixels, Temperature, TemperKL
@@ -274,10 +278,7 @@ def test_rows_reach_the_gap_of_their_family(name, tolerance):
     model = oracle(x)
     guide = GUIDES[name](model, local_steps=1500).for_data(100)
     fit_rows(model, guide, as_data(x))
-    q = poutine.trace(guide).get_trace(Batch.of(x)).nodes["z"]["fn"]
-    if name == "mean_field":
-        q = dist.MultivariateNormal(q.mean, scale_tril=torch.diag_embed(q.stddev))
-    gap = kl_divergence(q, model.posterior(x)).mean()
+    gap = gap_in_closed_form(model, guide, as_data(x)).mean()
     best = diagonal_gap(model) if name == "mean_field" else torch.zeros(())
     assert diagonal_gap(model) > 0.05
     assert best - 1e-9 <= gap <= best * (1 + tolerance) + (0.01 if name == "full_rank" else 0)
@@ -292,11 +293,7 @@ def test_linear_encoders_reach_the_gap_of_their_family(covariance):
     svi = SVI(model, guide, muon(model, guide), STL())
     for _ in fit(svi, x, epochs=800, batch_size=250):
         pass
-    with torch.no_grad():
-        q = guide.posterior(x)
-        if covariance == "diagonal":
-            q = dist.MultivariateNormal(q.mean, scale_tril=torch.diag_embed(q.stddev))
-        gap = kl_divergence(q, model.posterior(x)).mean()
+    gap = gap_in_closed_form(model, guide, as_data(x)).mean()
     best = diagonal_gap(model) if covariance == "diagonal" else torch.zeros(())
     allowed = 0.01 * best if covariance == "diagonal" else 0.01
     assert best - 1e-9 <= gap <= best + allowed
@@ -378,3 +375,15 @@ def test_dreg_has_the_gradient_of_iwae_on_average_and_its_value():
     assert DReG(3).loss(model, guide, batch) == pytest.approx(first, abs=1e-9)
     values = [objective(1).loss(model, guide, batch) for objective in (DReG, STL)]
     assert all(map(math.isfinite, values))
+
+
+def test_the_gap_in_closed_form_is_the_sampled_one():
+    x = simulated(40)
+    model = oracle(x)
+    for name in ("exact", "mean_field", "full_rank", "amortized"):
+        guide = GUIDES[name](model).for_data(40)
+        gap = gap_in_closed_form(model, guide, as_data(x))
+        values = per_image(model, guide, as_data(x), 2000)
+        difference, error = paired(values["log_evidence"] - values["elbo"], gap)
+        assert abs(difference) < 4 * error + 1e-9
+    assert gap_in_closed_form(model, GUIDES["point"](model).for_data(40), as_data(x)) is None

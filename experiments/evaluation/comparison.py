@@ -10,7 +10,11 @@ from torch import Tensor
 
 from experiments.data import Data
 from experiments.evaluation.bounds import mean_and_error
-from experiments.evaluation.oracle import diagonal_gap, rotate_to_largest_gap
+from experiments.evaluation.oracle import (
+    diagonal_gap,
+    gap_in_closed_form,
+    rotate_to_largest_gap,
+)
 from experiments.inference.fit import fit
 from experiments.inference.frozen import fit_rows
 from experiments.inference.svi import SVI, Pair
@@ -91,6 +95,7 @@ class Row(NamedTuple):
     squared_error: float
     seconds_per_epoch: float | None
     oracle_gap: float | None
+    exact_gap: float | None
     parameters: int
     local_steps: int | None
 
@@ -104,12 +109,14 @@ class Row(NamedTuple):
         kind = {"point": "log_joint", "prior": f"iw_bound ({config.particles})"}.get(
             entry.name, "elbo"
         )
+        exact = gap_in_closed_form(model, svi.guide, data)
         return cls(
             entry, decoder, seed,
             values["iw_bound" if entry.name == "prior" else "elbo"], kind,
             values.get("log_evidence"), mean_and_error(values["squared_error"])[0],
             seconds,
             diagonal_gap(model).item() if isinstance(model, PPCA) else None,
+            None if exact is None else exact.mean().item(),
             Pair(model, svi.guide).number_of_parameters,
             getattr(svi.guide, "local_steps", None),
         )  # fmt: skip
@@ -120,7 +127,8 @@ class Row(NamedTuple):
         figures: dict[str, Any] = {
             "guide": self.entry.label, "decoder": self.decoder, "seed": self.seed,
             "bound": self.kind, "value": bound, "value_se": bound_se,
-            "evidence": None, "gap": None, "gap_se": None, "oracle_gap": self.oracle_gap,
+            "evidence": None, "gap": None, "gap_se": None, "exact_gap": self.exact_gap,
+            "oracle_gap": self.oracle_gap,
             "minus_best": None, "minus_best_se": None,
             "squared_error": self.squared_error, "seconds_per_epoch": self.seconds_per_epoch,
             "parameters": self.parameters, "local_steps": self.local_steps,
@@ -142,6 +150,8 @@ class Row(NamedTuple):
             if figures["gap"] is None
             else f", gap {figures['gap']:.4f} ± {figures['gap_se']:.4f}"
         )
+        if self.exact_gap is not None:
+            gap += f", in closed form {self.exact_gap:.5f}"
         return f"{self.entry.label}: {self.kind} {figures['value']:.4f} nats per data point{gap}"
 
 

@@ -20,6 +20,7 @@ __all__ = ["csv_table", "markdown_table", "save_comparison"]
 HEADINGS = {
     "guide": "guide", "decoder": "decoder", "seed": "seed", "bound": "bound", "value": "value",
     "value_se": "± over images", "evidence": "log p(x), exact", "gap": "gap", "gap_se": "± gap",
+    "exact_gap": "gap, closed form",
     "oracle_gap": "smallest diagonal gap of this W", "minus_best": "minus best, paired",
     "minus_best_se": "± paired", "squared_error": "squared error",
     "seconds_per_epoch": "s / epoch", "parameters": "parameters",
@@ -110,6 +111,7 @@ def printed(table: Sequence[dict[str, Any]]) -> str:
             "value": _number(row["value"], None),
             "log p(x)": _number(row["evidence"], None),
             "gap": _number(row["gap"], row["gap_se"]),
+            "gap, closed form": _number(row["exact_gap"], None),
             "W's diagonal gap": _number(row["oracle_gap"], None),
             "minus best, paired": _number(row["minus_best"], row["minus_best_se"]),
             "squared error": _number(row["squared_error"], None),
