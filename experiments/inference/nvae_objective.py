@@ -1,0 +1,72 @@
+"""NVAE's training objective, in two parts that other models may use too."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from pyro.poutine.trace_struct import Trace
+from torch import Tensor
+
+from experiments.inference.balance import balancing_weights, group_sizes
+from experiments.inference.objectives import AnalyticKL, Objective
+from experiments.inference.traces import site_kls
+from ppl_models.program import Batch
+
+__all__ = ["BalancedKL", "Regularised"]
+
+
+class BalancedKL(AnalyticKL):
+    """``elbo_analytic_kl`` with KLs balanced over groups while a ``TemperKL`` below one is active.
+
+    At beta one it is the plain bound; below, a loss and no bound.
+
+    Args:
+        groups_per_scale: of the model, coarse to fine.
+        variant: how much larger a finer scale's share is, a name in ``balance.VARIANTS``.
+
+    References:
+        Vahdat & Kautz (2020).
+    """
+
+    def __init__(
+        self, groups_per_scale: tuple[int, ...], variant: str = "square", particles: int = 1
+    ) -> None:
+        super().__init__(particles)
+        self.sizes = group_sizes(groups_per_scale, variant)
+
+    def bound(self, model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
+        kls, self.sampled_sites = site_kls(model_trace, guide_trace)
+        data_scale = model_trace.nodes["x"]["scale"]
+        beta = guide_trace.nodes[next(iter(kls))]["scale"] / data_scale
+        plain = [kl / guide_trace.nodes[name]["scale"] for name, kl in kls.items()]
+        weights = balancing_weights(_by_group(plain), self.sizes)
+        factors = weights * (beta < 1) + 1.0 * (beta >= 1)
+        divergence: Any = sum(
+            factor * kl.sum() for factor, kl in zip(factors, kls.values(), strict=True)
+        )
+        return (model_trace.nodes["x"]["log_prob"].sum() - divergence) / self.num_particles
+
+
+def _by_group(kls: Sequence[Tensor]) -> Tensor:
+    return torch.stack([kl.flatten() for kl in kls], -1)
+
+
+class Regularised(Objective):
+    """Another objective with penalties on the parameters added to its loss.
+
+    Args:
+        objective: what is maximised.
+        penalties: called at every step, each a scalar with its gradient.
+        weight: of their sum, per data point; may be set anew between steps.
+    """
+
+    def __init__(
+        self, objective: Objective, penalties: Sequence[Callable[[], Tensor]], weight: float
+    ) -> None:
+        super().__init__(objective.num_particles)
+        self.objective, self.penalties, self.weight = objective, penalties, weight
+
+    def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
+        loss = self.objective.differentiable_loss(model, guide, batch)
+        penalty: Any = sum(part() for part in self.penalties)
+        return loss + self.weight * batch.size * penalty

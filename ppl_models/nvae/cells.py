@@ -1,0 +1,102 @@
+"""NVAE's residual cells: x + 0.1 attention(body(x)), at one size, going down or going up."""
+
+import torch
+from torch import Tensor, nn
+
+from ppl_models.nvae.layers import (
+    BatchNorm,
+    BatchNormSwish,
+    Conv,
+    PlainConv,
+    SkipDown,
+    SkipUp,
+    SqueezeExcite,
+)
+
+__all__ = ["Combine", "EncoderCell", "MBConvCell", "cells"]
+
+
+class ResidualCell(nn.Module):
+    """skip(x) + 0.1 attention(body(x))."""
+
+    def __init__(self, body: nn.Module, skip: nn.Module, attention: nn.Module) -> None:
+        super().__init__()
+        self.skip, self.body, self.attention = skip, body, attention
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.skip(x) + 0.1 * self.attention(self.body(x))
+
+
+class EncoderCell(ResidualCell):
+    """Twice batch norm, swish and a 3x3 convolution.
+
+    Args:
+        channels: into it.
+        down: halve the image and double the channels.
+        attention: squeeze and excite.
+    """
+
+    def __init__(self, channels: int, down: bool = False, attention: bool = True) -> None:
+        out = 2 * channels if down else channels
+        body = nn.Sequential(
+            BatchNormSwish(channels),
+            Conv(channels, out, 3, stride=2 if down else 1),
+            BatchNormSwish(out),
+            Conv(out, out, 3),
+        )
+        super().__init__(
+            body,
+            SkipDown(channels) if down else nn.Identity(),
+            SqueezeExcite(out) if attention else nn.Identity(),
+        )
+
+
+class MBConvCell(ResidualCell):
+    """An inverted bottleneck: expand, a 5x5 convolution per channel, project.
+
+    Args:
+        channels: into it.
+        expansion: hidden channels per channel.
+        up: double the image and halve the channels.
+        attention: squeeze and excite.
+
+    References:
+        Sandler et al. (2018), MobileNetV2.
+    """
+
+    def __init__(
+        self, channels: int, expansion: int = 6, up: bool = False, attention: bool = True
+    ) -> None:
+        out = channels // 2 if up else channels
+        hidden = expansion * channels
+        body = nn.Sequential(
+            nn.UpsamplingNearest2d(scale_factor=2) if up else nn.Identity(),
+            BatchNorm(channels),
+            PlainConv(channels, hidden, 1),
+            BatchNormSwish(hidden),
+            PlainConv(hidden, hidden, 5, groups=hidden),
+            BatchNormSwish(hidden),
+            PlainConv(hidden, out, 1),
+            BatchNorm(out),
+        )
+        super().__init__(
+            body,
+            SkipUp(channels) if up else nn.Identity(),
+            SqueezeExcite(out) if attention else nn.Identity(),
+        )
+
+
+class Combine(nn.Module):
+    """A 1x1 convolution of a state and something beside it, back to the state's width."""
+
+    def __init__(self, channels: int, beside: int) -> None:
+        super().__init__()
+        self.conv = Conv(channels + beside, channels, 1)
+
+    def forward(self, state: Tensor, beside: Tensor) -> Tensor:
+        return self.conv(torch.cat([state, beside], 1))
+
+
+def cells(kind: type[nn.Module], number: int, channels: int, **options: bool) -> nn.Sequential:
+    """So many cells, one after the other."""
+    return nn.Sequential(*(kind(channels, **options) for _ in range(number)))

@@ -1,0 +1,137 @@
+"""The layers NVAE is made of: weight-normalised convolutions, batch norm with swish, attention."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["BatchNorm", "BatchNormSwish", "Conv", "SkipDown", "SkipUp", "SqueezeExcite"]
+
+BatchNormOptions: dict[str, Any] = {"eps": 1e-5, "momentum": 0.05}
+
+
+class Conv(nn.Conv2d):
+    r"""A convolution whose weights have their norm apart, per output channel.
+
+    .. math::
+        W = e^{g}\, w / (\lVert w \rVert + 10^{-5})
+
+    Args:
+        channels: into it.
+        out_channels: out of it.
+        kernel_size: odd; the padding keeps the size of the image.
+        stride: of the kernel.
+        groups: of channels.
+        bias: whether it has one.
+        mask: multiplies w before its norm is taken; what the kernel must not see is zero.
+        gain: added to the initial g.
+
+    References:
+        Salimans & Kingma (2016), weight normalisation; Vahdat & Kautz (2020), its use here.
+    """
+
+    def __init__(
+        self, channels: int, out_channels: int, kernel_size: int, stride: int = 1,
+        groups: int = 1, bias: bool = True, mask: Tensor | None = None, gain: float = 0.0,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=bias
+        )
+        self.mask: Tensor | None
+        self.register_buffer("mask", mask, persistent=False)
+        norm = self._norm(self.masked_weight())
+        self.log_weight_norm = nn.Parameter((norm + 0.01).log().detach() + gain)
+
+    def masked_weight(self) -> Tensor:
+        return self.weight if self.mask is None else self.weight * self.mask
+
+    @staticmethod
+    def _norm(weight: Tensor) -> Tensor:
+        return weight.square().sum((1, 2, 3), keepdim=True).sqrt()
+
+    def effective_weight(self) -> Tensor:
+        """What the image is convolved with, ``[out, in / groups, k, k]``."""
+        weight = self.masked_weight()
+        return self.log_weight_norm.exp() * weight / (self._norm(weight) + 1e-5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.effective_weight(), self.bias)
+
+
+class PlainConv(nn.Conv2d):
+    """A convolution without bias and without weight normalisation, between batch norms."""
+
+    def __init__(
+        self, channels: int, out_channels: int, kernel_size: int, groups: int = 1
+    ) -> None:
+        super().__init__(
+            channels, out_channels, kernel_size, padding=kernel_size // 2, groups=groups,
+            bias=False,
+        )  # fmt: skip
+
+    def effective_weight(self) -> Tensor:
+        return self.weight
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation with NVAE's momentum."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, **BatchNormOptions)
+
+
+class BatchNormSwish(BatchNorm):
+    """Batch normalisation, then t sigmoid(t)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(super().forward(x))
+
+
+class SqueezeExcite(nn.Module):
+    """Multiply every channel by a number in (0, 1) computed from all channels' means.
+
+    References:
+        Hu, Shen & Sun (2018).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = max(channels // 16, 4)
+        self.layers = nn.Sequential(
+            nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels), nn.Sigmoid()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.layers(x.mean((2, 3)))[..., None, None]
+
+
+class SkipDown(nn.Module):
+    """Halve the image and double the channels: four shifted 1x1 convolutions of stride 2."""
+
+    SHIFTS = ((0, 0), (1, 1), (0, 1), (1, 0))
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        quarter = 2 * channels // 4
+        outputs = (quarter, quarter, quarter, 2 * channels - 3 * quarter)
+        self.convs = nn.ModuleList(Conv(channels, out, 1, stride=2) for out in outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.silu(x)
+        parts = [
+            conv(x[:, :, row:, column:])
+            for conv, (row, column) in zip(self.convs, self.SHIFTS, strict=True)
+        ]
+        return torch.cat(parts, 1)
+
+
+class SkipUp(nn.Module):
+    """Double the image and halve the channels: bilinear, corners kept, then 1x1."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = Conv(channels, channels // 2, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True))

@@ -1,0 +1,164 @@
+"""The generative story of NVAE: a state flows down, every group of latents adds to it."""
+
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ppl_models.nvae.cells import Combine, MBConvCell, cells
+from ppl_models.nvae.distributions import (
+    CroppedBernoulli,
+    LogisticMixture,
+    PixelNormal,
+    SoftNormal,
+)
+from ppl_models.nvae.layers import Conv
+from ppl_models.program import Batch, Program, data_plate
+
+__all__ = ["NVAE", "Group", "adaptive_groups"]
+
+
+def adaptive_groups(scales: int, finest: int, minimum: int = 1) -> tuple[int, ...]:
+    """Groups per scale, coarse to fine, each coarser scale with half of the next finer one's."""
+    groups = [finest]
+    for _ in range(scales - 1):
+        groups.append(max(minimum, groups[-1] // 2))
+    return tuple(reversed(groups))
+
+
+class Group(nn.Module):
+    """One group of latents below the top: cells, the prior, and what z adds to the state.
+
+    Args:
+        channels: of the state.
+        latents: channels of z.
+        number: of cells.
+        attention: squeeze and excite in the cells.
+    """
+
+    def __init__(self, channels: int, latents: int, number: int, attention: bool) -> None:
+        super().__init__()
+        self.cells = cells(MBConvCell, number, channels, attention=attention)
+        self.sampler = Conv(channels, 2 * latents, 1)
+        self.combine = Combine(channels, latents)
+
+    def prior(self, state: Tensor) -> dist.Distribution:
+        """p(z | coarser groups), event ``[L, h, w]``."""
+        return SoftNormal(*self.sampler(F.elu(state)).chunk(2, 1)).to_event(3)
+
+
+class NVAE(Program):
+    r"""Nested latents, from a 4x4 map to the image.
+
+    .. math::
+        z_0 &\sim \mathcal N(0, 1.01^2) \\
+        z_l \mid z_{<l} &\sim \mathcal N(\mu_l(s_l), \sigma_l^2(s_l)), \quad
+            s_{l+1} = \operatorname{cells}(\operatorname{combine}(s_l, z_l)) \\
+        x \mid z &\sim p(x \mid \operatorname{post}(s))
+
+    Args:
+        data_shape: C, H and W; the sides divisible by 2^(blocks + scales - 1).
+        groups: of latents per scale, coarse to fine.
+        latents: channels of every group.
+        channels: of the state at the size of the image; doubled at every halving.
+        cells_per_group: before every prior but the top one.
+        blocks: up-scalings between the finest latents and the image.
+        cells_per_block: the first of them goes up.
+        attention: squeeze and excite in every cell.
+        mixture: M, logistics per pixel of RGB images; 1 gives a normal.
+        bits: per channel of RGB images.
+        crop: border of grey images that does not count.
+
+    Raises:
+        ValueError: If the image cannot be halved so often, or a number is not positive.
+
+    References:
+        Vahdat & Kautz (2020). With a single group there are no towers ("vanilla").
+    """
+
+    def __init__(
+        self, data_shape: tuple[int, ...] = (1, 32, 32), groups: tuple[int, ...] = (5, 10),
+        latents: int = 20, channels: int = 32, cells_per_group: int = 1, blocks: int = 2,
+        cells_per_block: int = 3, attention: bool = True, mixture: int = 10, bits: int = 8,
+        crop: int = 2,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        colours, *sides = data_shape
+        halvings = blocks + len(groups) - 1
+        if len(data_shape) != 3 or any(side % 2**halvings for side in sides):
+            raise ValueError(
+                f"an image {list(data_shape)} cannot be halved {halvings} times "
+                f"({blocks} blocks and {len(groups)} scales); pad it."
+            )
+        if min(*groups, latents, channels, cells_per_group, cells_per_block, mixture, bits) < 1:
+            raise ValueError("every number of groups, latents, channels and cells must be >= 1.")
+        self.data_shape, self.groups_per_scale = tuple(data_shape), tuple(groups)
+        self.latents, self.channels = latents, channels
+        self.blocks, self.mixture, self.bits, self.crop = blocks, mixture, bits, crop
+        width = channels * 2**halvings
+        top = [side // 2**halvings for side in sides]
+        self.top = nn.Parameter(torch.rand(width, *top))  # unused in the vanilla layout
+        self.vanilla = sum(groups) == 1
+        self.combine_top: nn.Module = (
+            Conv(latents, width, 1) if self.vanilla else Combine(width, latents)
+        )
+        self.groups: Any = nn.ModuleList()
+        self.ups = nn.ModuleDict()
+        for scale, number in enumerate(groups):
+            if scale:
+                width //= 2
+            for _ in range(number - (scale == 0)):
+                self.groups.append(Group(width, latents, cells_per_group, attention))
+            if scale < len(groups) - 1:
+                self.ups[str(len(self.groups))] = MBConvCell(width, up=True, attention=attention)
+        post: list[nn.Module] = []
+        for _ in range(blocks):
+            post.append(MBConvCell(width, 3, up=True, attention=attention))
+            width //= 2
+            post += [MBConvCell(width, 3, attention=attention) for _ in range(cells_per_block - 1)]
+        outputs = 1 if colours == 1 else 6 if mixture == 1 else 10 * mixture
+        self.post = nn.Sequential(*post)
+        self.image = Conv(width, outputs, 3)
+
+    @property
+    def latent_shapes(self) -> list[tuple[int, int, int]]:
+        """The event of every group, coarse to fine."""
+        halvings = self.blocks + len(self.groups_per_scale) - 1
+        return [
+            (self.latents, *(side // 2 ** (halvings - scale) for side in self.data_shape[1:]))
+            for scale, number in enumerate(self.groups_per_scale)
+            for _ in range(number)
+        ]
+
+    def prior(self) -> dist.Distribution:
+        """p(z0): no state has been seen, so mu and log sigma are zero (sigma is 1.01)."""
+        zero = self.top.new_zeros(self.latent_shapes[0])
+        return SoftNormal(zero, zero).to_event(3)
+
+    def likelihood(self, state: Tensor) -> Any:
+        """p(x | z), event ``data_shape``."""
+        parameters = self.image(F.elu(self.post(state)))
+        if self.data_shape[0] == 1:
+            return CroppedBernoulli(parameters, self.crop)
+        if self.mixture > 1:
+            return LogisticMixture(parameters, self.bits)
+        return PixelNormal(*parameters.chunk(2, 1))
+
+    def forward(self, batch: Batch) -> Tensor:
+        with data_plate(batch):
+            z = pyro.sample("z0", self.prior())
+            if self.vanilla:
+                state = self.combine_top(z)
+            else:
+                top = self.top.expand(len(batch.index), *self.top.shape)
+                state = self.combine_top(top, z)
+            for i, group in enumerate(self.groups, 1):
+                if str(i - 1) in self.ups:
+                    state = self.ups[str(i - 1)](state)
+                state = pyro.deterministic(f"h{i}", group.cells(state), event_dim=3)
+                z = pyro.sample(f"z{i}", group.prior(state))
+                state = group.combine(state, z)
+            return pyro.sample("x", self.likelihood(state), obs=batch.x)
