@@ -1,5 +1,6 @@
 """What every guide shares: it is built from a model, and refers to it without owning it."""
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -42,6 +43,8 @@ class EffectGuide(Guide, GuideMessenger):
     ``get_traces`` hands out the traces of the last run and drops them: a guide that is copied,
     saved or at rest holds no graph.
     """
+
+    upstream_value: Callable[[str], torch.Tensor]
 
     def __init__(self, model: nn.Module) -> None:
         Guide.__init__(self, model)
