@@ -15,7 +15,7 @@ from torch import Tensor
 
 from experiments.runs.errors import UsageError
 
-__all__ = ["READERS", "import_torchvision", "read_images"]
+__all__ = ["READERS", "import_torchvision", "read_images", "reduce_bits"]
 
 Images = tuple[Tensor, Tensor | None, int]
 """Bytes ``[N, C, H, W]``, labels ``[N]``, and the largest byte."""
@@ -27,6 +27,11 @@ MD5 = {  # of MNIST's four files, unpacked
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
 WAYS_OUT = "give --data-root with the files in torchvision's layout, or use --data digits"
+
+
+def reduce_bits(pixels: Tensor, bits: int) -> Tensor:
+    """Bytes as levels 0 to 2^bits - 1: the lower bits are dropped."""
+    return pixels >> (8 - bits)
 
 
 def read_images(name: str, split: str, root: Path | None = None) -> Images:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["VARIANTS", "balancing_weights", "group_sizes", "kl_coefficient"]
+__all__ = ["VARIANTS", "balancing_weights", "group_sizes"]
 
 VARIANTS = {
     "equal": lambda j: 1.0,
@@ -42,17 +42,3 @@ def balancing_weights(kls: Tensor, sizes: Tensor) -> Tensor:
     """
     weight = (kls.abs().mean(0) + 0.01) / sizes.to(kls)
     return (weight / weight.mean()).detach()
-
-
-def kl_coefficient(
-    progress: float, constant: float = 0.0001, anneal: float = 0.3, least: float = 0.0001
-) -> float:
-    """The factor on the KL when a fraction ``progress`` of training is done.
-
-    Args:
-        progress: in [0, 1].
-        constant: fraction of training before the warm-up.
-        anneal: fraction of training that it takes.
-        least: its smallest value.
-    """
-    return max(min((progress - constant) / anneal, 1.0), least)

@@ -137,7 +137,8 @@ class LogisticMixture(TorchDistribution):
         x = (2 * value - 1).unsqueeze(-3)  # [..., 3, 1, H, W] against [..., 3, M, H, W]
         red, green, _ = x.unbind(-4)
         c = self.coefficients.unbind(-4)
-        shift = torch.stack([torch.zeros_like(c[0]), c[0] * red, c[1] * red + c[2] * green], -4)
+        shifts = torch.zeros_like(c[0]), c[0] * red, c[1] * red + c[2] * green
+        shift = torch.stack(torch.broadcast_tensors(*shifts), -4)
         log_prob = self._channel(x, self.loc + shift).sum(-4)
         return (log_prob + self.logits.log_softmax(-3)).logsumexp(-3)
 

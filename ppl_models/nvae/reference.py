@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from ppl_models.nvae.cells import EncoderCell, MBConvCell
 from ppl_models.nvae.program import adaptive_groups
 
-__all__ = ["from_reference", "options_of_args", "reference_names", "to_reference"]
+__all__ = [
+    "SIZES",
+    "from_reference",
+    "number_of_outputs",
+    "options_of_args",
+    "reference_names",
+    "to_reference",
+]
 
 SIZES = {
     "mnist": 32,
@@ -61,6 +68,11 @@ def options_of_args(args: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
         "residual": args["res_dist"], "flows": args["num_nf"],
     }  # fmt: skip
     return model, guide
+
+
+def number_of_outputs(data: str) -> int:
+    """Numbers per image that bits per dimension are counted over."""
+    return 784 if data in ("mnist", "omniglot") else 3 * SIZES[data] ** 2
 
 
 def _encoder_cell(ours: str, theirs: str) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,49 @@
+"""The schedules NVAE was published with."""
+
+import math
+
+__all__ = ["kl_coefficient", "learning_rate", "regularisation_weight"]
+
+
+def kl_coefficient(
+    progress: float, constant: float = 0.0001, anneal: float = 0.3, least: float = 0.0001
+) -> float:
+    """The factor on the KL when a fraction ``progress`` of training is done.
+
+    Args:
+        progress: in [0, 1].
+        constant: fraction of training before the warm-up.
+        anneal: fraction of training that it takes.
+        least: its smallest value.
+    """
+    return max(min((progress - constant) / anneal, 1.0), least)
+
+
+def regularisation_weight(coefficient: float, initial: float, final: float) -> float:
+    """The weight of the penalties, annealed with the KL coefficient, on a logarithmic scale."""
+    return math.exp((1 - coefficient) * math.log(initial) + coefficient * math.log(final))
+
+
+def learning_rate(
+    epoch: int, step: int, steps: int, epochs: int, warmup: int = 5,
+    lr: float = 0.01, least: float = 1e-4,
+) -> float:  # fmt: skip
+    """The rate of a step: linear warm-up from zero, then a cosine that moves once per epoch.
+
+    The warm-up ends one step short of ``lr``, and the cosine starts from where it ends, as in the
+    published implementation.
+
+    Args:
+        epoch: from 0.
+        step: within the epoch, from 0.
+        steps: per epoch.
+        epochs: in all.
+        warmup: epochs of the warm-up.
+        lr: the rate that the warm-up approaches.
+        least: the rate of the last epoch.
+    """
+    if epoch < warmup:
+        return lr * (epoch * steps + step) / (warmup * steps)
+    peak = lr * (warmup * steps - 1) / (warmup * steps) if warmup else lr
+    angle = math.pi * (epoch - warmup) / max(1, epochs - warmup - 1)
+    return least + (peak - least) * (1 + math.cos(angle)) / 2
