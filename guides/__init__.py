@@ -3,12 +3,14 @@
 from torch import nn
 
 from guides.amortized import Amortized
+from guides.bottom_up import BottomUp
 from guides.exact import Exact
 from guides.full_rank import FullRank
 from guides.guide import Guide
 from guides.mean_field import MeanField
 from guides.point import Point
 from guides.prior import Prior
+from guides.top_down import TopDown
 from ppl_models import MODELS
 from ppl_models.program import describe
 
@@ -21,11 +23,14 @@ GUIDES: dict[str, type[Guide]] = {
     "mean_field": MeanField,
     "full_rank": FullRank,
     "amortized": Amortized,
+    "bottom_up": BottomUp,
+    "top_down": TopDown,
 }
 
 PAIRS: dict[str, tuple[str, ...]] = {
     "ppca": ("prior", "point", "exact", "mean_field", "full_rank", "amortized"),
     "vae": ("prior", "point", "mean_field", "full_rank", "amortized"),
+    "nvae": ("prior", "point", "mean_field", "bottom_up", "top_down"),
 }
 """Model name -> the guides it may be paired with (the table of ``docs/guides.md``)."""
 

@@ -1,10 +1,11 @@
 """What generated the data: p(x, z), one model per file."""
 
+from ppl_models.nvae import NVAE
 from ppl_models.pca import PCA
 from ppl_models.ppca import PPCA
 from ppl_models.program import Batch, Program, data_plate, describe
 from ppl_models.vae import VAE
 
-__all__ = ["MODELS", "PCA", "PPCA", "VAE", "Batch", "Program", "data_plate", "describe"]
+__all__ = ["MODELS", "NVAE", "PCA", "PPCA", "VAE", "Batch", "Program", "data_plate", "describe"]
 
-MODELS: dict[str, type[Program]] = {"ppca": PPCA, "vae": VAE}
+MODELS: dict[str, type[Program]] = {"ppca": PPCA, "vae": VAE, "nvae": NVAE}

@@ -36,6 +36,11 @@ class Batch(NamedTuple):
         """The whole of ``x`` as one batch."""
         return cls(x, torch.arange(len(x), device=x.device), len(x))
 
+    def repeated(self, times: int) -> "Batch":
+        """The batch so many times over, ``[times * B]``."""
+        x = None if self.x is None else self.x.repeat(times, *(1,) * (self.x.ndim - 1))
+        return Batch(x, self.index.repeat(times), self.size)
+
     @classmethod
     def draw(cls, size: int, device: torch.device | str | None = None) -> "Batch":
         """A request for ``size`` rows from the generative story."""
@@ -60,7 +65,12 @@ class Program(nn.Module):
     While ``pyro.infer.SVI`` captures parameters, a call shows them to it under a name unique
     to the instance (a copy is another instance). At all other times the global parameter store
     stays untouched, so pairs cannot share or overwrite each other's parameters.
+
+    Attributes:
+        vectorises: whether it takes particles as a dimension of their own, before the batch.
     """
+
+    vectorises: bool = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if _parameters_are_captured():

@@ -15,7 +15,12 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"encoder": encoder, "covariance": covariance, "hidden_dims": (5,)}
         for encoder in ("linear", "mlp")
         for covariance in ("diagonal", "full")
-    ]
+    ],
+    "top_down": [
+        {"cells_per_block": 1, **options}
+        for options in ({}, {"residual": False, "channels": 6}, {"flows": 1})
+    ],
+    "bottom_up": [{"cells_per_block": 1}],
 }
 
 ALLOWED = [
@@ -32,16 +37,23 @@ def name_of(pair: tuple[str, str, dict]) -> str:
 
 def build(pair: tuple[str, str, dict]) -> tuple[nn.Module, Guide]:
     model_name, guide_name, options = pair
-    shape = {"ppca": {"data_dim": DATA_DIM}, "vae": {"data_shape": (DATA_DIM,)}}[model_name]
-    model = MODELS[model_name](**shape, latent_dim=LATENT_DIM)
+    sizes = {
+        "ppca": {"data_dim": DATA_DIM, "latent_dim": LATENT_DIM},
+        "vae": {"data_shape": (DATA_DIM,), "latent_dim": LATENT_DIM},
+        "nvae": {"data_shape": (1, 8, 8), "groups": (1, 2), "latents": 2, "channels": 4,
+                 "blocks": 1, "cells_per_block": 1},
+    }[model_name]  # fmt: skip
+    model = MODELS[model_name](**sizes)
     return model, GUIDES[guide_name](model, **options).for_data(SIZE)
 
 
-def observations(count: int = SIZE) -> Tensor:
+def observations(pair: tuple[str, str, dict], count: int = SIZE) -> Tensor:
+    if pair[0] == "nvae":
+        return torch.rand(count, 1, 8, 8).round()
     return torch.randn(count, DATA_DIM)
 
 
-def minibatch() -> Batch:
+def minibatch(pair: tuple[str, str, dict]) -> Batch:
     """Five of twelve rows, so that the plate rescales by 12 / 5."""
     index = torch.tensor([1, 4, 5, 8, 11])
-    return Batch(observations()[index], index, SIZE)
+    return Batch(observations(pair)[index], index, SIZE)

@@ -15,7 +15,7 @@ from experiments.inference.objectives import OBJECTIVES, AnalyticKL, Elbo, LogJo
 from experiments.inference.svi import SVI, Pair
 from guides.guide import EffectGuide
 from ppl_models import Batch, describe
-from tests.pairs import ALLOWED, DATA_DIM, SIZE, build, minibatch, name_of, observations
+from tests.pairs import ALLOWED, SIZE, build, minibatch, name_of, observations
 
 every_pair = pytest.mark.parametrize("pair", ALLOWED, ids=name_of)
 
@@ -31,7 +31,7 @@ def latents_of(trace: poutine.Trace) -> dict:
 @every_pair
 def test_guide_samples_exactly_the_latents(pair):
     model, guide = build(pair)
-    _, guide_trace = traces(model, guide, minibatch())
+    _, guide_trace = traces(model, guide, minibatch(pair))
     shapes = {name: site["fn"].event_shape for name, site in latents_of(guide_trace).items()}
     assert shapes == describe(model).latents
 
@@ -40,18 +40,19 @@ def test_guide_samples_exactly_the_latents(pair):
 @pytest.mark.parametrize("particles", [1, 3])
 def test_sites_in_the_plate_are_rescaled(pair, particles):
     model, guide = build(pair)
-    for trace in traces(model, guide, minibatch(), particles):
+    for trace in traces(model, guide, minibatch(pair), particles):
         for name, site in trace.nodes.items():
             if site["type"] == "sample":
-                assert site["scale"] == SIZE / 5, name
-                leading = (particles, 5) if particles > 1 else (5,)
+                assert site["scale"] == pytest.approx(SIZE / 5), name
+                leading = (particles, 5) if model.vectorises else (particles * 5,)
+                leading = leading if particles > 1 else (5,)
                 assert site["log_prob"].shape == leading
 
 
 @every_pair
 def test_every_parameter_in_use_gets_a_finite_gradient(pair):
     model, guide = build(pair)
-    batch = minibatch()
+    batch = minibatch(pair)
     loss = OBJECTIVES["log_joint" if pair[1] == "point" else "elbo"]()
     loss.differentiable_loss(model, guide, batch).backward()
     for name, parameter in Pair(model, guide).named_parameters():
@@ -69,7 +70,7 @@ def test_every_parameter_in_use_gets_a_finite_gradient(pair):
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
 def test_tempered_objective(pair, objective, beta):
     model, guide = build(pair)
-    batch = minibatch()
+    batch = minibatch(pair)
 
     def loss(handler):
         torch.manual_seed(3)
@@ -92,16 +93,16 @@ def test_objectives_are_pyros_own(pair):
         if pyros is TraceMeanField_ELBO and isinstance(guide, EffectGuide):
             continue  # Pyro's analytic ELBO does not take effect-handler guides
         torch.manual_seed(1)
-        value = ours().loss(model, guide, minibatch())
+        value = ours().loss(model, guide, minibatch(pair))
         torch.manual_seed(1)
-        assert value == pytest.approx(pyros().loss(model, guide, minibatch()), rel=1e-12)
+        assert value == pytest.approx(pyros().loss(model, guide, minibatch(pair)), rel=1e-12)
 
 
 @every_pair
 def test_pyros_own_svi_trains_it_with_our_gradient(pair):
     model, guide = build(pair)
     trained = copy.deepcopy(Pair(model, guide))
-    batch = minibatch()
+    batch = minibatch(pair)
     with pyro.get_param_store().scope():
         svi = pyro.infer.SVI(
             trained.model, trained.guide, pyro.optim.SGD({"lr": 1.0}), Trace_ELBO()
@@ -121,7 +122,7 @@ def test_pyros_own_svi_trains_it_with_our_gradient(pair):
 
 @every_pair
 def test_second_pair_in_a_process_learns_as_well_as_the_first(pair):
-    batch = Batch.of(observations())
+    batch = Batch.of(observations(pair))
     finals = []
     for _ in range(2):
         torch.manual_seed(2)
@@ -148,7 +149,7 @@ def test_parameters_can_be_handed_in(pair):
         def forward(self, batch):
             return AnalyticKL().differentiable_loss(self.pair.model, self.pair.guide, batch)
 
-    loss, batch = Loss(), minibatch()
+    loss, batch = Loss(), minibatch(pair)
     torch.manual_seed(7)
     expected = loss(batch)
     parameters = {name: p.detach().clone() for name, p in loss.named_parameters()}
@@ -159,7 +160,7 @@ def test_parameters_can_be_handed_in(pair):
 @every_pair
 def test_copies_and_pickles_are_pairs_of_their_own(pair):
     model, guide = build(pair)
-    guide(minibatch())
+    guide(minibatch(pair))
     for twin in (
         copy.deepcopy(Pair(model, guide)),
         pickle.loads(pickle.dumps(Pair(model, guide))),
@@ -167,9 +168,9 @@ def test_copies_and_pickles_are_pairs_of_their_own(pair):
         assert twin.guide.model is twin.model
         assert twin.model is not model
         torch.manual_seed(4)
-        expected = Elbo().loss(model, guide, minibatch())
+        expected = Elbo().loss(model, guide, minibatch(pair))
         torch.manual_seed(4)
-        assert Elbo().loss(twin.model, twin.guide, minibatch()) == expected
+        assert Elbo().loss(twin.model, twin.guide, minibatch(pair)) == expected
 
 
 @every_pair
@@ -183,8 +184,8 @@ def test_model_is_no_part_of_its_guide(pair):
 def test_pyros_tools_take_the_programs(pair):
     model, guide = build(pair)
     draws = Predictive(model, num_samples=4)(Batch.draw(SIZE))
-    assert draws["x"].shape == (4, SIZE, DATA_DIM)
-    batch = Batch.of(observations())
+    assert draws["x"].shape == (4, *observations(pair).shape)
+    batch = Batch.of(observations(pair))
     guide_trace = poutine.trace(guide).get_trace(batch)
     posterior = {name: site["value"] for name, site in latents_of(guide_trace).items()}
     replayed = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(batch)
@@ -198,7 +199,7 @@ def test_pyros_tools_take_the_programs(pair):
 @every_pair
 def test_posterior_predictive(pair):
     model, guide = build(pair)
-    batch = minibatch()
+    batch = minibatch(pair)
     guide_trace = poutine.trace(guide).get_trace(batch)
     latents = {name: site["value"] for name, site in latents_of(guide_trace).items()}
     replayed = poutine.trace(poutine.condition(model, data=latents))

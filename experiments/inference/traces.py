@@ -6,6 +6,7 @@ from typing import Any
 
 import pyro
 import torch
+from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.infer.enum import get_importance_trace
 from pyro.poutine.trace_struct import Trace
@@ -24,12 +25,16 @@ def traces(
 ) -> tuple[Trace, Trace]:
     """One run of the guide and the model's replay of it, log-densities computed.
 
-    With several particles everything has a leading dimension ``[S]`` outside the data plate.
+    With several particles everything has a leading dimension ``[S]`` outside the data plate; of a
+    model that takes none, particles follow each other in one long batch, ``[S * B]``.
 
     Raises:
         ValueError: Inside ``Temperature``; at a guide site that cannot be reparametrised.
     """
-    if particles > 1:
+    if particles > 1 and not getattr(model, "vectorises", True):
+        batch = batch.repeated(particles)
+        model, guide = (poutine.scale(part, particles) for part in (model, guide))
+    elif particles > 1:
         outer = pyro.plate("particles", particles, dim=-2)
         model, guide = outer(model), outer(guide)
     with InsideObjective():

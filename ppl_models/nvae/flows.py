@@ -1,6 +1,7 @@
 """Volume-preserving autoregressive flows over a map of latents: z - mu(z), in raster order."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -77,6 +78,10 @@ class FlowPair(TransformModule):
     def __init__(self, channels: int) -> None:
         super().__init__(cache_size=1)
         self.shifts = nn.ModuleList([Shift(channels, False), Shift(channels, True)])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the last draw, which has a graph: a copy is another flow."""
+        return {**self.__dict__, "_cached_x_y": (None, None), "_inv": None}
 
     def _call(self, z: Tensor) -> Tensor:
         for shift in self.shifts:

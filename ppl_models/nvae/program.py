@@ -79,6 +79,8 @@ class NVAE(Program):
         Vahdat & Kautz (2020). With a single group there are no towers ("vanilla").
     """
 
+    vectorises = False  # convolutions and batch norms take one leading dimension
+
     def __init__(
         self, data_shape: tuple[int, ...] = (1, 32, 32), groups: tuple[int, ...] = (5, 10),
         latents: int = 20, channels: int = 32, cells_per_group: int = 1, blocks: int = 2,

@@ -1,0 +1,63 @@
+"""A hierarchy's latents inferred from the image alone, each group by itself."""
+
+import pyro
+from torch import Tensor, nn
+
+from guides.guide import Guide
+from guides.tower import Tower
+from ppl_models.nvae import NVAE
+from ppl_models.nvae.distributions import SoftNormal
+from ppl_models.nvae.layers import Conv
+from ppl_models.program import Batch, data_plate
+
+__all__ = ["BottomUp"]
+
+
+class BottomUp(Guide):
+    r"""Mean field across groups: no group sees what was drawn for another.
+
+    .. math::
+        q(z \mid x) = \prod_l \mathcal N(z_l; \mu_l(x), \sigma_l^2(x))
+
+    What it lacks against ``top_down`` is the model's own way down.
+
+    Args:
+        model: an NVAE.
+        channels: of the encoder at the size of the image; 0 takes the decoder's.
+        cells_per_group: on the way up.
+        cells_per_block: between the image and the finest group.
+        attention: squeeze and excite in every cell.
+
+    Raises:
+        ValueError: If the model is not an NVAE, or ``channels`` is negative.
+
+    References:
+        Vahdat & Kautz (2020) call it bottom-up inference.
+    """
+
+    def __init__(
+        self, model: nn.Module, channels: int = 0, cells_per_group: int = 1,
+        cells_per_block: int = 3, attention: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__(model)
+        if not isinstance(model, NVAE):
+            raise ValueError(f"bottom_up needs an NVAE, not {type(model).__name__}.")
+        if channels < 0:
+            raise ValueError(f"channels={channels} must be 0 or more.")
+        channels = channels or model.channels
+        self.tower = Tower(model, channels, cells_per_group, cells_per_block, attention)
+        self.samplers = nn.ModuleList(
+            Conv(width, 2 * model.latents, 3) for width in self.tower.widths
+        )
+        self.like_model()
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        assert batch.x is not None
+        features = self.tower(batch.x)
+        with data_plate(batch):
+            return {
+                f"z{i}": pyro.sample(
+                    f"z{i}", SoftNormal(*sampler(feature).chunk(2, 1)).to_event(3)
+                )
+                for i, (sampler, feature) in enumerate(zip(self.samplers, features, strict=True))
+            }

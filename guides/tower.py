@@ -1,0 +1,52 @@
+"""The way up from an image to features for every group of latents, shared by NVAE's guides."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ppl_models.nvae import NVAE
+from ppl_models.nvae.cells import EncoderCell, cells
+from ppl_models.nvae.layers import Conv
+
+__all__ = ["Tower"]
+
+
+class Tower(nn.Module):
+    """The way up: one feature map per group of latents, coarse to fine."""
+
+    def __init__(
+        self, model: NVAE, channels: int, cells_per_group: int, cells_per_block: int,
+        attention: bool,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.vanilla = model.vanilla
+        self.stem = Conv(model.data_shape[0], channels, 3)
+        pre: list[nn.Module] = []
+        width = channels
+        for _ in range(model.blocks):
+            pre += [EncoderCell(width, attention=attention) for _ in range(cells_per_block - 1)]
+            pre.append(EncoderCell(width, down=True, attention=attention))
+            width *= 2
+        self.pre = nn.Sequential(*pre)
+        self.groups, self.downs, self.widths = nn.ModuleList(), nn.ModuleDict(), []
+        number = 0 if self.vanilla else cells_per_group
+        for scale, groups in enumerate(reversed(model.groups_per_scale)):
+            if scale:
+                self.downs[str(len(self.groups))] = EncoderCell(width, True, attention)
+                width *= 2
+            for _ in range(groups):
+                self.groups.append(cells(EncoderCell, number, width, attention=attention))
+                self.widths.append(width)
+        self.widths.reverse()
+        self.last = Conv(width, width, 1)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Features ``[B, channels, h, w]`` of all groups, the top one's first."""
+        h = self.pre(self.stem(2 * x - 1))
+        features = []
+        for i, group in enumerate(self.groups):
+            if str(i) in self.downs:
+                h = self.downs[str(i)](h)
+            h = group(h)
+            features.append(h)
+        features[-1] = F.elu(self.last(F.elu(h)))
+        return features[::-1]
