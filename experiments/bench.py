@@ -12,13 +12,14 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import tyro
 from torch import Tensor
 
-from experiments.data import Data
+from experiments.data import Data, load
 from experiments.evaluation.handwritten import HandwrittenVAE, per_item_loader
 from experiments.inference.fit import fit
 from experiments.inference.objectives import AnalyticKL
@@ -27,26 +28,32 @@ from experiments.inference.svi import SVI, Pair, adam
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import markdown_table
 from experiments.runs.metrics import protocol
-from experiments.runs.options import DataOptions, RunOptions
+from experiments.runs.options import RunOptions
 from experiments.runs.run import Run
 from guides import GUIDES
 from ppl_models import VAE
 
 
 @dataclass(frozen=True)
-class Config(DataOptions, RunOptions):
+class Config(RunOptions):
     name: tyro.conf.Positional[Literal["lab-vae"]] = "lab-vae"
     """What is timed."""
+    data: Literal["mnist", "fashion_mnist", "kmnist", "digits"] = "mnist"
+    """Data set of grey images."""
+    data_root: Path | None = None
+    """Where the files lie; by default $PPL_DATA, else ./data."""
+    rows: int | None = None
+    """The first so many images only."""
     epochs: int = 3
     """Timed epochs of each way, after one that is not timed."""
     batch_size: int = 500
     """Rows per step."""
-    dtype: tyro.conf.Suppress[str] = "float32"
 
 
 def main(config: Config) -> dict[str, Any]:
     with Run("bench", config) as run:
-        train, _ = run.load_data()
+        train, _ = load(config.data, config.data_root, rows=config.rows)
+        train = train.to(run.device)
         run.save_config()
         ways = {
             "per-item DataLoader, hand-written": by_item(train, config),
@@ -78,22 +85,23 @@ def main(config: Config) -> dict[str, Any]:
         return run.finish(metrics, "Wall time of an epoch, the ways alternating.", {"Speed": rows})
 
 
-def handwritten_epochs(config: Config, dim: int, batches: Callable) -> Iterator[None]:
+def handwritten_epochs(config: Config, train: Data, batches: Callable) -> Iterator[None]:
     """The lab's loop: loss, backward, Adam; one epoch for every value asked for."""
     torch.manual_seed(config.seed)
-    vae = HandwrittenVAE(dim)
+    dim, device = train.data_dim, train.pixels.device
+    vae = HandwrittenVAE(dim).to(device)
     optimizer = torch.optim.Adam(vae.parameters(), lr=0.01, fused=True)
     while True:
         for x in batches():
             optimizer.zero_grad(set_to_none=True)
-            vae.loss(x.flatten(1)).backward()
+            vae.loss(x.to(device).flatten(1)).backward()
             optimizer.step()
         yield
 
 
 def by_item(train: Data, config: Config) -> Iterator[None]:
     loader = per_item_loader(train, config.batch_size)
-    return handwritten_epochs(config, train.data_dim, lambda: iter(loader))
+    return handwritten_epochs(config, train, lambda: iter(loader))
 
 
 def in_memory(train: Data, config: Config) -> Iterator[None]:
@@ -101,12 +109,12 @@ def in_memory(train: Data, config: Config) -> Iterator[None]:
         for index in torch.randperm(len(train)).split(config.batch_size):
             yield train.pixels[index].float() / train.levels
 
-    return handwritten_epochs(config, train.data_dim, batches)
+    return handwritten_epochs(config, train, batches)
 
 
 def by_svi(train: Data, config: Config) -> Iterator[Any]:
     torch.manual_seed(config.seed)
-    model = VAE(tuple(train.image_shape))
+    model = VAE(tuple(train.image_shape)).to(train.pixels.device)
     guide = GUIDES["amortized"](model)
     svi = SVI(model, guide, adam(model, guide, 0.01), AnalyticKL())
     assert (

@@ -76,7 +76,7 @@ class Config(DataOptions, FreshRunOptions):
 
 
 def main(config: Config) -> dict[str, Any]:
-    if config.runs:
+    if config.runs is not None:
         return compare_saved(config)
     parse_guides(config.guides or "exact")
     with Run("compare", config) as run:
@@ -103,6 +103,8 @@ def main(config: Config) -> dict[str, Any]:
 
 def compare_saved(config: Config) -> dict[str, Any]:
     """One table of runs that were measured on the same images."""
+    if len(config.runs or ()) < 2:
+        raise UsageError("--runs needs at least two runs.")
     saved = read_runs(config.runs or ())
     check_same_images(saved)
     with Run("compare", config) as run:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.data_files import read_images
+from experiments.data_files import inside, read_images
 from experiments.runs.errors import UsageError
 from ppl_models.program import Batch, describe
 
@@ -83,7 +83,7 @@ class Data:
         if self.binarize == "dynamic":
             x = torch.bernoulli(x)
         if self.dequantize == "dynamic":
-            x = (self.levels * x + torch.rand_like(x)) / (self.levels + 1)
+            x = inside((self.levels * x + torch.rand_like(x)) / (self.levels + 1))
         return x.reshape(-1, *(self.event_shape or self.image_shape))
 
     def batch(self, index: Tensor) -> Batch:
@@ -180,10 +180,10 @@ class Data:
     def fixed(self) -> "Data":
         """The same x at every visit: dynamic pixels are drawn once, from the recorded seed."""
         if self.dequantize == "dynamic":
-            pixels = (self.pixels + self._uniform(self.binarize_seed or 0)) / (self.levels + 1)
-            return replace(
-                self, pixels=pixels, levels=1, dequantize="static", source_sha256=self.sha256
-            )
+            noise = self._uniform(self.binarize_seed or 0)
+            pixels = inside((self.pixels + noise) / (self.levels + 1))
+            fixed = replace(self, pixels=pixels, source_sha256=self.sha256)
+            return replace(fixed, levels=1, dequantize="static")
         if self.binarize != "dynamic":
             return self
         return replace(self, binarize="none").binarized("static", self.binarize_seed or 0)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from experiments.runs.errors import UsageError
 
-__all__ = ["READERS", "import_torchvision", "read_images", "reduce_bits"]
+__all__ = ["READERS", "import_torchvision", "inside", "read_images", "reduce_bits"]
 
 Images = tuple[Tensor, Tensor | None, int]
 """Bytes ``[N, C, H, W]``, labels ``[N]``, and the largest byte."""
@@ -32,6 +32,11 @@ WAYS_OUT = "give --data-root with the files in torchvision's layout, or use --da
 def reduce_bits(pixels: Tensor, bits: int) -> Tensor:
     """Bytes as levels 0 to 2^bits - 1: the lower bits are dropped."""
     return pixels >> (8 - bits)
+
+
+def inside(x: Tensor) -> Tensor:
+    """Dequantised pixels, strictly between 0 and 1: in float32 the noise may round to an end."""
+    return x.clamp(2**-17, 1 - 2**-16)
 
 
 def read_images(name: str, split: str, root: Path | None = None) -> Images:

@@ -20,6 +20,7 @@ from experiments.runs.metrics import (
     aggregate_line,
     measure,
     protocol,
+    protocol_rows,
     save_values,
     summary,
     table_line,
@@ -64,7 +65,8 @@ def main(config: Config) -> dict[str, Any]:
         words = (
             f"{pair['model']} under {pair['guide']} of {config.run}, {config.particles} particles."
         )
-        return run.finish(metrics, words, {"Figures [nats per data point]": rows})
+        tables = {"Figures [nats per data point]": rows, "Protocol": protocol_rows(metrics)}
+        return run.finish(metrics, words, tables)
 
 
 if __name__ == "__main__":

@@ -22,10 +22,21 @@ from tqdm import tqdm
 from experiments import evaluate, nonlinear, pca, ppca, train, vae
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import markdown_table
-from experiments.runs.environment import pick_device
+from experiments.runs.environment import pick_device, plain
 from experiments.runs.errors import UsageError
-from experiments.runs.files import stamped_directory, write, write_json
-from experiments.runs.saved_comparison import check_same_images, read_runs, table_of_runs
+from experiments.runs.files import (
+    new_directory,
+    read_json,
+    stamped_directory,
+    write,
+    write_json,
+)
+from experiments.runs.saved_comparison import (
+    SAME_IMAGES,
+    check_same_images,
+    read_runs,
+    table_of_runs,
+)
 
 
 class Row(NamedTuple):
@@ -73,6 +84,10 @@ TABLES: dict[str, dict[str, Row]] = {
 }
 
 
+DECIDES = ("name", "epochs", "samples", "data", "rows", "seed")
+"""Options that a table is made with, the same when it is gone on with."""
+
+
 @dataclass(frozen=True)
 class Config:
     name: tyro.conf.Positional[Literal["lab", "iwae"]]
@@ -109,14 +124,34 @@ def main(config: Config) -> dict[str, Any]:
         raise UsageError(f"--entries: no row {', '.join(unknown)}; there are {', '.join(table)}.")
     if config.resume and config.out is None:
         raise UsageError("--resume needs --out with the table to continue.")
-    out = config.out or stamped_directory("reproduce")
-    if out.exists() and any(out.iterdir()) and not config.resume:
-        raise UsageError(f"--out {out} holds something already; --resume goes on with it.")
+    out = directory(config)
     for name in names:
         tqdm.write(f"\n{name}: {out / name}")
         trained(table[name], out / name, config)
         evaluated(table[name], out / name, config)
     return {"table": save(out, table)}
+
+
+def directory(config: Config) -> Path:
+    """The directory of the table: a new one, or that of the same table to go on with.
+
+    Raises:
+        UsageError: If it holds anything else, or a table with other options.
+    """
+    options = plain(dataclasses.asdict(config))
+    asked = {name: options[name] for name in DECIDES}
+    if not config.resume:
+        out = new_directory(config.out) if config.out else stamped_directory("reproduce")
+        write_json(out / "config.json", {"command": "reproduce", "options": asked})
+        return out
+    assert config.out is not None
+    saved = read_json(config.out / "config.json")
+    if not isinstance(saved, dict) or saved.get("command") != "reproduce":
+        raise UsageError(f"{config.out} holds no table to go on with.")
+    differing = [name for name in DECIDES if saved["options"].get(name) != asked[name]]
+    if differing:
+        raise UsageError(f"--resume with other options: {', '.join(differing)} differ.")
+    return config.out
 
 
 def finished(directory: Path) -> bool:
@@ -169,10 +204,12 @@ def save(out: Path, table: dict[str, Row]) -> list[dict[str, Any]]:
     for name, line in zip(done, lines, strict=True):
         line["run"] = name
         line["published"] = table[name].published if runs[0].protocol["data"] == "mnist" else None
-    text = markdown_table(lines)
+    facts = ", ".join(f"{name} {value}" for name, value in runs[0].protocol.items()
+                      if name in SAME_IMAGES and value is not None)  # fmt: skip
+    text = f"{markdown_table(lines)}\nNats per test image; {facts}.\n"
     write(out / "table.md", lambda path: path.write_text(text))
     write_json(out / "table.json", {"protocol": runs[0].protocol, "rows": lines})
-    tqdm.write(f"\n{text}\nnats per test image; saved as {out / 'table.md'}")
+    tqdm.write(f"\n{text}saved as {out / 'table.md'}")
     return lines
 
 

@@ -53,6 +53,8 @@ class Config(SavedRunOptions):
 
 
 def main(config: Config) -> dict[str, Any]:
+    if not config.temperature:
+        raise UsageError("--temperature needs at least one value above 0.")
     for temperature in config.temperature:
         if not 0 < temperature < float("inf"):
             raise UsageError(f"--temperature must be above 0, got {temperature}.")

@@ -30,10 +30,12 @@ class Likelihood(nn.Module):
     Attributes:
         number: values per pixel that the decoder gives.
         pixels: the kinds of pixels it is for.
+        measure: density or probability.
     """
 
     number: int = 1
     pixels: ClassVar[tuple[str, ...]] = ()
+    measure: ClassVar[str] = "density"
 
     def __init__(self, data_shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -123,6 +125,7 @@ class Bernoulli(Likelihood):
     """The probability that a binary pixel is one."""
 
     pixels = ("binary",)
+    measure = "probability"
 
     def distribution(self, parameters: Tensor) -> Any:
         (logits,) = self.split(parameters)
@@ -177,6 +180,7 @@ class DiscretizedLogistic(Likelihood):
 
     number = 2
     pixels = ("grey",)
+    measure = "probability"
     components: ClassVar[int] = 1
     levels: ClassVar[int] = 255
 

@@ -71,7 +71,7 @@ def refused(capsys, module, args, *words, code=2):
         (["--guide", "amortized", "--guide.encoder", "conv"], ["conv"]),
         (["--guide", "exact", "--guide.encoder", "mlp"], ["--guide.encoder"]),
         (["--guide", "mean_field", "--guide.local-lr", "-1"], ["local_lr=-1.0"]),
-        (["--guide", "mean_field", "--memory", "1e-9"], ["more than --memory"]),
+        (["--guide", "mean_field", "--memory", "5e-6"], ["more than --memory"]),
         (["--guide", "mean_field", "--binarize", "dynamic"], ["--binarize static"]),
         (["--guide", "point", "--objective", "elbo"], ["does not fit", "log_joint"]),
         (["--guide", "exact", "--objective", "log_joint"], ["does not fit", "elbo, "]),
@@ -283,6 +283,7 @@ def test_library_refuses_arrays_it_cannot_use():
         (["--of", "interpolation", "--steps", "1"], ["--steps must be at least 2"]),
         (["--of", "dreams"], ["dreams", "aggregate"]),
         (["--count", "0"], ["--count must be at least 1"]),
+        (["--temperature"], ["--temperature needs at least one value"]),
     ],
 )
 def test_sampling(capsys, saved, args, words):
@@ -308,6 +309,9 @@ def test_runs_that_cannot_share_a_table(capsys, saved):
     for steps in ("2", "3"):
         cli(ppca.Config, ppca.main, [*DIGITS, *rows, steps, "--out", f"rows{steps}"])
     refused(capsys, compare, ["--runs", "rows2", "rows3"], "local_steps 2 against 3")
+    cli(ppca.Config, ppca.main, [*DIGITS, "--pad", "12", "--out", "padded"])
+    refused(capsys, compare, ["--runs", saved, "padded"], "shape [1, 8, 8] against [1, 12, 12]")
+    refused(capsys, compare, ["--runs"], "at least two runs")
     cli(sample.Config, sample.main, [str(saved), "--out", "sampled"])
     refused(capsys, compare, ["--runs", saved, "sampled"], "no figures of images")
 
@@ -316,6 +320,7 @@ def test_reproduce(capsys, saved):
     refused(capsys, reproduce, ["iwae", "--resume"], "--resume needs --out")
     refused(capsys, reproduce, ["iwae", "--entries", "iwae-7"], "no row iwae-7", "vae-1")
     refused(capsys, reproduce, ["lab", "--out", saved], "holds something already")
+    refused(capsys, reproduce, ["lab", "--out", saved, "--resume"], "holds no table")
     refused(capsys, reproduce, ["tables"], "tables")
 
 

@@ -23,6 +23,7 @@ from experiments.inference.objectives import STL, AnalyticKL
 from experiments.inference.svi import SVI, adam
 from experiments.inference.traces import site_kls, traces
 from experiments.runs.errors import UsageError
+from experiments.runs.metrics import draws_errors
 from guides import GUIDES
 from ppl_models import PPCA, VAE, Batch
 from ppl_models.likelihoods import LIKELIHOODS
@@ -108,7 +109,8 @@ def test_the_table_of_shared_draws_is_the_log_density(name):
     torch.testing.assert_close(log_prob_table(likelihood, x), expected)
 
 
-def test_shared_draws_find_the_evidence_and_their_own_error():
+@pytest.mark.parametrize("draws", [390, 400])
+def test_shared_draws_find_the_evidence_and_their_own_error(draws):
     torch.manual_seed(0)
     model = PPCA(5, 1)
     with torch.no_grad():
@@ -116,17 +118,39 @@ def test_shared_draws_find_the_evidence_and_their_own_error():
     data, exact = as_data(x), model.marginal().log_prob(x).mean()
     estimates, errors = [], []
     for _ in range(40):
-        drawn = shared_draws(model, data, 400, most=7)
+        drawn = shared_draws(model, data, draws, most=7)
         assert drawn.log_sum.shape == (20, 200)
-        estimates.append(drawn.log_sum.logsumexp(0).mean() - math.log(400))
-        errors.append(between_draws_error(drawn.log_sum))
+        assert sum(drawn.sizes) == draws
+        estimates.append(drawn.log_sum.logsumexp(0).mean() - math.log(draws))
+        errors.append(between_draws_error(drawn.log_sum, drawn.sizes))
     estimates = torch.stack(estimates)
     assert (estimates.mean() - exact).abs() < 0.02
     assert torch.tensor(errors).mean() == pytest.approx(estimates.std().item(), rel=0.4)
     posterior = model.posterior(x).mean
     many = shared_draws(model, data, 20000)
     assert (many.means["z"] - posterior).abs().mean() < 0.02
-    assert between_draws_error(drawn.log_sum[:9]) is None
+    assert between_draws_error(drawn.log_sum[:9], drawn.sizes[:9]) is None
+
+
+def test_the_elbo_of_the_prior_has_an_error_from_its_draws():
+    torch.manual_seed(0)
+    model = PPCA(5, 1)
+    with torch.no_grad():
+        data = as_data(model(Batch.draw(100)))
+    values = [per_image(model, GUIDES["prior"](model), data, 300) for _ in range(40)]
+    spread = torch.stack([value["elbo"].mean() for value in values]).std().item()
+    errors = [draws_errors(value, 300)["elbo_draws_se"] for value in values]
+    assert np.mean(errors) == pytest.approx(spread, rel=0.4)
+
+
+def test_a_narrow_likelihood_keeps_its_digits_in_float32():
+    torch.manual_seed(0)
+    loc = torch.rand(4, 1, 28, 28).float()
+    likelihood = dist.Normal(loc, torch.full_like(loc, 1 / 255)).to_event(3)
+    x = loc + torch.randn_like(loc) / 255
+    exact = dist.Normal(loc.double(), likelihood.base_dist.scale.double()).to_event(3)
+    found = log_prob_table(likelihood, x).diagonal()
+    assert (found - exact.log_prob(x.double())).abs().max() < 1e-6
 
 
 def test_the_prior_is_measured_from_shared_draws(trained):

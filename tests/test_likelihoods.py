@@ -1,6 +1,7 @@
 """Every likelihood integrates, or sums, to one over its pixels, and says its own mean."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from scipy.integrate import quad
 
 from experiments import train
-from experiments.data import load
+from experiments.data import Data, load
 from experiments.runs.cli import cli
 from ppl_models import VAE, Batch
 from ppl_models.discretized import DiscretizedLogisticMixture
@@ -150,3 +151,13 @@ def test_a_likelihood_that_does_not_fit_the_pixels_is_refused(
     assert "\n" not in line
     for word in words:
         assert word in line
+
+
+def test_dequantised_pixels_never_reach_an_end():
+    white = Data(torch.full((400, 1, 64, 64), 255, dtype=torch.uint8), levels=255)
+    black = replace(white, pixels=torch.zeros_like(white.pixels))
+    for data in (white.dequantized(0), black.dequantized(0)):
+        for pixels in (data, data.fixed()):
+            x = pixels.observations().float()
+            assert x.min() > 0
+            assert x.max() < 1

@@ -10,7 +10,11 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.data import Data
-from experiments.evaluation.shared_draws import SharedDraws, shared_draws
+from experiments.evaluation.shared_draws import (
+    SharedDraws,
+    numbers_per_image,
+    shared_draws,
+)
 from experiments.inference.handlers import Mean
 from experiments.inference.objectives import log_weights, traces
 from experiments.runs.errors import UsageError
@@ -71,21 +75,23 @@ def per_image(
         ``distortion`` (-log p(x | z)), so that elbo = -rate - distortion, and ``iw_bound`` (the
         log of the mean weight) [nats]; ``effective_sample_size`` of the weights in [1, S],
         ``squared_error`` of the reconstruction from the mean of q, and ``log_evidence`` [nats] if
-        the model has a ``marginal``. Of the prior also ``log_sum`` ``[N, blocks]``.
+        the model has a ``marginal``. Of the prior also ``log_sum`` and ``sum_log``
+        ``[N, blocks]``, see ``SharedDraws``.
     """
-    at_once = min(CACHED_NUMBERS // data.data_dim, particles_at_a_time(1, data.data_dim, memory))
+    numbers = numbers_per_image(model, data)
+    at_once = min(CACHED_NUMBERS // numbers, particles_at_a_time(1, numbers, memory))
     rows = max(1, min(2000, at_once // min(particles, 50)))
     exact = copy.deepcopy(model).double() if hasattr(model, "marginal") else None
     with pyro.validation_enabled(False):
         if isinstance(guide, Prior):
-            most = particles_at_a_time(1, data.data_dim, memory)
+            most = particles_at_a_time(1, numbers, memory)
             drawn = shared_draws(model, data, particles, min(1000, most))
         chunks: dict[str, list[Tensor]] = {}
         for batch in data.batches(rows):
             if isinstance(guide, Prior):
                 values, latents = _of_the_prior(drawn, batch.index, particles)
             else:
-                values = _of_own_draws(model, guide, batch, particles, memory)
+                values = _of_own_draws(model, guide, batch, particles, numbers, memory)
                 latents = guide_means(guide, batch)
             values["squared_error"] = squared_error(model, latents, batch)
             if exact is not None:  # float32 would be less exact than the bound
@@ -96,12 +102,12 @@ def per_image(
 
 
 def _of_own_draws(
-    model: Any, guide: nn.Module, batch: Batch, particles: int, memory: float
+    model: Any, guide: nn.Module, batch: Batch, particles: int, numbers: int, memory: float
 ) -> dict[str, Tensor]:
     """Bounds from ``particles`` draws of q for every row, ``[B]`` each."""
     assert batch.x is not None
-    at_a_time = particles_at_a_time(len(batch.x), batch.x[0].numel(), memory)
-    at_a_time = max(1, min(at_a_time, CACHED_NUMBERS // batch.x.numel()))
+    at_a_time = particles_at_a_time(len(batch.x), numbers, memory)
+    at_a_time = max(1, min(at_a_time, CACHED_NUMBERS // (numbers * len(batch.x))))
     log_ws: list[Tensor] = []
     distortion = torch.zeros((), device=batch.x.device)
     for start in range(0, particles, at_a_time):
@@ -129,14 +135,16 @@ def _of_the_prior(
     drawn: SharedDraws, rows: Tensor, particles: int
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The same from shared draws, whose weight is p(x | z) itself; and the importance means."""
-    log_sum, elbo = drawn.log_sum[:, rows].logsumexp(0), drawn.sum_log[rows] / particles
+    log_sum, sum_log = drawn.log_sum[:, rows], drawn.sum_log[:, rows]
+    total, elbo = log_sum.logsumexp(0), sum_log.sum(0) / particles
     values = {
         "elbo": elbo,
         "rate": torch.zeros_like(elbo),
         "distortion": -elbo,
-        "iw_bound": log_sum - math.log(particles),
-        "effective_sample_size": (2 * log_sum - drawn.log_square_sum[rows]).exp(),
-        "log_sum": drawn.log_sum[:, rows].mT,
+        "iw_bound": total - math.log(particles),
+        "effective_sample_size": (2 * total - drawn.log_square_sum[rows]).exp(),
+        "log_sum": log_sum.mT,
+        "sum_log": sum_log.mT,
     }
     return values, {name: mean[rows] for name, mean in drawn.means.items()}
 

@@ -165,7 +165,7 @@ def seconds_per_epoch(svi: SVI, data: Data, seed: int, config: Any) -> float | N
     return (time.perf_counter() - began) / epochs if epochs else None
 
 
-def best(rows: list[Row]) -> Tensor | None:
-    """The values of the guide with the highest bound, the one that others are paired with."""
-    bounds = [row.bound for row in rows if row.kind != "log_joint"]
+def best(rows: list[Row], kind: str) -> Tensor | None:
+    """The values of the guide with the highest bound of a kind, which its like are paired with."""
+    bounds = [row.bound for row in rows if row.kind == kind != "log_joint"]
     return max(bounds, key=lambda bound: bound.mean().item()) if bounds else None

@@ -5,6 +5,7 @@ table of log p(x_n | z_k) is a few matrix products. The images then share the dr
 standard error has a part from the draws besides the one from the images.
 """
 
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -17,7 +18,14 @@ from torch import Tensor, nn
 from experiments.data import Data
 from ppl_models.program import Batch
 
-__all__ = ["SharedDraws", "between_draws_error", "log_prob_table", "shared_draws"]
+__all__ = [
+    "SharedDraws",
+    "between_draws_error",
+    "block_sizes",
+    "log_prob_table",
+    "numbers_per_image",
+    "shared_draws",
+]
 
 BLOCKS = 20
 """Independent blocks of draws, for their part of the standard error."""
@@ -26,11 +34,13 @@ BLOCKS = 20
 class SharedDraws(NamedTuple):
     """What K shared draws say of every image.
 
-    ``log_sum`` ``[blocks, N]``: log sum_k p(x | z_k) over a block; ``log_square_sum`` ``[N]``: the
-    same of the squares, over all draws; ``sum_log`` ``[N]``: sum_k log p(x | z_k) [nats];
-    ``means``: self-normalised importance means of the latents, ``[N, *event_shape]`` each.
+    ``sizes``: draws in every block; ``log_sum`` ``[blocks, N]``: log sum_k p(x | z_k) over a
+    block; ``log_square_sum`` ``[N]``: the same of the squares, over all draws; ``sum_log``
+    ``[blocks, N]``: sum_k log p(x | z_k) over a block [nats]; ``means``: self-normalised
+    importance means of the latents, ``[N, *event_shape]`` each.
     """
 
+    sizes: list[int]
     log_sum: Tensor
     log_square_sum: Tensor
     sum_log: Tensor
@@ -48,10 +58,10 @@ def log_prob_table(likelihood: Any, x: Tensor) -> Tensor:
         x: images ``[N, *event_shape]``.
     """
     base = getattr(likelihood, "base_dist", None)
-    if isinstance(base, dist.Normal):
-        loc, scale = (p.expand(base.batch_shape).flatten(1) for p in (base.loc, base.scale))
-        centre = loc.mean(0)  # products of differences keep their digits
-        x, loc, precision = x.flatten(1) - centre, loc - centre, scale.square().reciprocal()
+    if isinstance(base, dist.Normal):  # in float64: squares would cancel where sigma is small
+        parts = (base.loc, base.scale)
+        loc, scale = (p.expand(base.batch_shape).flatten(1).double() for p in parts)
+        x, precision = x.flatten(1).double(), scale.square().reciprocal()
         constant = (loc.square() * precision + (2 * math.pi / precision).log()).sum(1)
         return x @ (loc * precision).mT - 0.5 * (x.square() @ precision.mT + constant)
     if isinstance(base, dist.Bernoulli):
@@ -60,30 +70,47 @@ def log_prob_table(likelihood: Any, x: Tensor) -> Tensor:
     return likelihood.log_prob(x.unsqueeze(1))
 
 
+def numbers_per_image(model: Any, data: Data) -> int:
+    """The numbers that a decoder gives for an image: what memory goes with."""
+    return data.data_dim * getattr(getattr(model, "likelihood", None), "number", 1)
+
+
 @torch.no_grad()
 def shared_draws(model: nn.Module, data: Data, draws: int, most: int = 1000) -> SharedDraws:
     """Weigh all images with ``draws`` points of the prior, at most ``most`` at a time."""
     device = data.pixels.device
     pieces = -(-draws // (BLOCKS * most)) * BLOCKS
-    ends = [draws * (piece + 1) // pieces for piece in range(pieces)]
-    sizes = [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
+    ends = [draws * piece // pieces for piece in range(pieces + 1)]
+    sizes = [end - begin for begin, end in itertools.pairwise(ends)]
     traces = (poutine.trace(model).get_trace(Batch.draw(size, device)) for size in sizes if size)
-    parts = [_weigh(trace, data) for trace in traces]
+    numbers = numbers_per_image(model, data)
+    parts = [_weigh(trace, data, numbers) for trace in traces]
     log_sum, log_square_sum, sum_log = (
         torch.stack(sums) for sums in zip(*(sums for sums, _ in parts), strict=True)
     )
     weights = log_sum.softmax(0)
     means = {
         name: torch.einsum(
-            "pn,pn...->n...", weights, torch.stack([means[name] for _, means in parts])
+            "pn,pn...->n...", weights.to(like), torch.stack([means[name] for _, means in parts])
         )
-        for name in parts[0][1]
+        for name, like in parts[0][1].items()
     }
-    blocks = log_sum if draws < BLOCKS else log_sum.unflatten(0, (BLOCKS, -1)).logsumexp(1)
-    return SharedDraws(blocks, log_square_sum.logsumexp(0), sum_log.sum(0), means)
+    blocks = (min(draws, BLOCKS), -1)
+    return SharedDraws(
+        block_sizes(draws), log_sum.unflatten(0, blocks).logsumexp(1), log_square_sum.logsumexp(0),
+        sum_log.unflatten(0, blocks).sum(1), means,
+    )  # fmt: skip
 
 
-def _weigh(trace: poutine.Trace, data: Data) -> tuple[list[Tensor], dict[str, Tensor]]:
+def block_sizes(draws: int) -> list[int]:
+    """How many draws each block has: as equal as can be, none of them empty."""
+    ends = [draws * block // BLOCKS for block in range(BLOCKS + 1)]
+    return [end - begin for begin, end in itertools.pairwise(ends) if end > begin]
+
+
+def _weigh(
+    trace: poutine.Trace, data: Data, numbers: int
+) -> tuple[list[Tensor], dict[str, Tensor]]:
     """One piece of the draws against all images."""
     likelihood = trace.nodes["x"]["fn"]
     latents = {
@@ -91,26 +118,26 @@ def _weigh(trace: poutine.Trace, data: Data) -> tuple[list[Tensor], dict[str, Te
         for name, site in trace.iter_stochastic_nodes()
         if name != "x" and not poutine.util.site_is_subsample(site)
     }
-    pixels = len(trace.nodes["x"]["value"]) * data.data_dim
     by_products = isinstance(getattr(likelihood, "base_dist", None), dist.Normal | dist.Bernoulli)
-    rows = 2000 if by_products else max(1, 2**22 // pixels)
+    rows = 2000 if by_products else max(1, 2**22 // (len(trace.nodes["x"]["value"]) * numbers))
     columns: list[tuple[Tensor, ...]] = []
     for batch in data.batches(rows):
         log_w = log_prob_table(likelihood, batch.x)  # type: ignore[arg-type]
         weights = log_w.softmax(1)
         columns.append(
             (log_w.logsumexp(1), (2 * log_w).logsumexp(1), log_w.sum(1),
-             *(torch.tensordot(weights, z, 1) for z in latents.values()))
+             *(torch.tensordot(weights.to(z), z, 1) for z in latents.values()))
         )  # fmt: skip
     log_sum, squares, total, *means = (torch.cat(column) for column in zip(*columns, strict=True))
     return [log_sum, squares, total], dict(zip(latents, means, strict=True))
 
 
-def between_draws_error(log_sum: Tensor) -> float | None:
+def between_draws_error(log_sum: Tensor, sizes: list[int]) -> float | None:
     """Standard error of the mean bound over the choice of draws, by the jackknife over blocks.
 
     Args:
-        log_sum: of every block and image, ``[blocks, N]``; blocks of equal size.
+        log_sum: of every block and image, ``[blocks, N]``.
+        sizes: draws in every block.
 
     Returns:
         [nats per data point], or ``None`` below ten blocks.
@@ -122,5 +149,8 @@ def between_draws_error(log_sum: Tensor) -> float | None:
     if blocks < 10:
         return None
     others = ~torch.eye(blocks, dtype=torch.bool, device=log_sum.device)
-    left_out = torch.stack([log_sum[keep].logsumexp(0).double().mean() for keep in others])
+    left_out = torch.stack([
+        log_sum[keep].logsumexp(0).double().mean() - math.log(sum(sizes) - size)
+        for keep, size in zip(others, sizes, strict=True)
+    ])  # fmt: skip
     return math.sqrt((blocks - 1) * left_out.var(correction=0).item())

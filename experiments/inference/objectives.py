@@ -111,8 +111,10 @@ class STL(Objective):
         Roeder, Wu & Duvenaud (2017).
     """
 
-    def bound(self, model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
-        return (_sum(model_trace) - _sum(seen_through_z(guide_trace))) / self.num_particles
+    def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
+        model_trace, guide_trace = traces(model, guide, batch, self.num_particles)
+        log_q = _sum(seen_through_z(guide, guide_trace))
+        return (log_q - _sum(model_trace)) / self.num_particles
 
 
 class IWAE(Objective):
@@ -142,7 +144,7 @@ class DReG(Objective):
 
     def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
         model_trace, guide_trace = traces(model, guide, batch, self.num_particles)
-        log_w = log_weights(model_trace, seen_through_z(guide_trace), batch)
+        log_w = log_weights(model_trace, seen_through_z(guide, guide_trace), batch)
         log_w = log_w.reshape(self.num_particles, -1)
         weights = log_w.detach().softmax(0)
         for _, site in guide_trace.iter_stochastic_nodes():

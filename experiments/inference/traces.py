@@ -15,6 +15,7 @@ from torch.distributions import kl_divergence
 
 from experiments.inference.gaussians import detached
 from experiments.inference.handlers import InsideObjective
+from guides.guide import EffectGuide
 from ppl_models.program import Batch
 
 __all__ = ["log_weights", "seen_through_z", "site_kls", "traces"]
@@ -88,12 +89,19 @@ def site_kls(model_trace: Trace, guide_trace: Trace) -> tuple[dict[str, Tensor],
     return kls, sampled
 
 
-def seen_through_z(guide_trace: Trace) -> Trace:
+def seen_through_z(guide: Callable, guide_trace: Trace) -> Trace:
     """The trace of a guide with log q seen through z alone: q's parameters are constants in it.
 
     Raises:
-        ValueError: At a guide that is not Gaussian.
+        ValueError: At a guide that is not Gaussian; of several latents, where the parameters of
+            one are functions of another and may not be constants.
     """
+    latents = [name for name, _ in guide_trace.iter_stochastic_nodes()]
+    if isinstance(poutine.unwrap(guide), EffectGuide) and len(latents) > 1:
+        raise ValueError(
+            "stl and dreg are for models with one latent: in a hierarchy they would cut the paths "
+            f"between {', '.join(latents[:3])}; use elbo_analytic_kl or elbo."
+        )
     seen = guide_trace.copy()
     for name, site in guide_trace.iter_stochastic_nodes():
         log_prob = detached(site["fn"]).log_prob(site["value"])

@@ -58,7 +58,7 @@ def save_comparison(run: Run, rows: list[Row], data: Data) -> dict[str, Any]:
         table = []
         for seed in dict.fromkeys(row.seed for row in part):
             same = [row for row in part if row.seed == seed]
-            table += [row.figures(best(same)) for row in same]
+            table += [row.figures(best(same, row.kind)) for row in same]
         figures += table
         tables[f"Decoder {decoder}: {WORDS[decoder]}"] = [
             {HEADINGS[name]: value for name, value in row.items()} for row in table
@@ -85,9 +85,11 @@ def save_comparison(run: Run, rows: list[Row], data: Data) -> dict[str, Any]:
 def shortfall_bars(run: Run, decoder: str, table: Sequence[dict[str, Any]]) -> None:
     """How far every bound is below the exact evidence, or below the best bound without one."""
     shown = [row for row in table if row["minus_best"] is not None]
+    known = all(row["gap"] is not None for row in shown)
+    if not known:  # bounds of two kinds have no common best
+        shown = [row for row in shown if row["bound"] == "elbo"]
     if not shown:
         return
-    known = all(row["gap"] is not None for row in shown)
     short = [row["gap"] if known else -row["minus_best"] for row in shown]
     errors = [row["gap_se" if known else "minus_best_se"] for row in shown]
     oracle = shown[0]["oracle_gap"] if decoder == "frozen" else None

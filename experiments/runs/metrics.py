@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from experiments.data import Data
 from experiments.evaluation.aggregate import aggregate_figures
 from experiments.evaluation.bounds import mean_and_error, per_image
-from experiments.evaluation.shared_draws import between_draws_error
+from experiments.evaluation.shared_draws import between_draws_error, block_sizes
 from experiments.inference.frozen import held_out
 from experiments.runs.errors import TrainingError
 from experiments.runs.files import write
@@ -19,6 +19,7 @@ from guides.exact import Exact
 from guides.local import PerDatumGuide
 from guides.point import Point
 from guides.prior import Prior
+from ppl_models.program import prior_trace
 
 __all__ = [
     "Measured",
@@ -26,6 +27,7 @@ __all__ = [
     "aggregate_line",
     "measure",
     "protocol",
+    "protocol_rows",
     "save_values",
     "summary",
     "table_line",
@@ -93,9 +95,20 @@ def summary(values: dict[str, Tensor], guide: nn.Module, particles: int | None) 
         size, _ = mean_and_error(values["effective_sample_size"])
         figures |= {"iw_bound": bound, "iw_bound_se": bound_se, "iw_particles": particles,
                     "effective_sample_size": size}  # fmt: skip
-        if "log_sum" in values:
-            figures["iw_bound_draws_se"] = between_draws_error(values["log_sum"].mT)
+        worst = values["effective_sample_size"].double().quantile(0.05).item()
+        figures["effective_sample_size_q05"] = worst
+    if "log_sum" in values:
+        figures |= draws_errors(values, particles)
     return figures
+
+
+def draws_errors(values: dict[str, Tensor], particles: int) -> dict[str, float | None]:
+    """The part of the standard errors that comes from draws shared by all images."""
+    sizes = torch.tensor(block_sizes(particles), dtype=torch.float64)
+    elbos = values["sum_log"].double().mean(0).cpu() / sizes
+    elbo_error = (elbos.std() / len(sizes) ** 0.5).item() if len(sizes) >= 10 else None
+    bound_error = between_draws_error(values["log_sum"].mT, block_sizes(particles))
+    return {"elbo_draws_se": elbo_error, "iw_bound_draws_se": bound_error}
 
 
 def aggregate(model: nn.Module, guide: Guide, data: Data, seed: int) -> dict[str, Any]:
@@ -118,7 +131,9 @@ def protocol(data: Data, guide: nn.Module | None, particles: int | None) -> dict
         "data": data.name,
         "split": data.split,
         "n": len(data),
+        "shape": list(data.image_shape),
         "pixels": data.kind,
+        "measure": measure_of(guide.model) if isinstance(guide, Guide) else None,
         "binarize": data.binarize,
         "binarize_seed": data.binarize_seed,
         "data_sha256": data.sha256,
@@ -128,6 +143,21 @@ def protocol(data: Data, guide: nn.Module | None, particles: int | None) -> dict
     }
 
 
+def protocol_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """The protocol as a table."""
+    return [{"field": name, "value": value} for name, value in metrics["protocol"].items()]
+
+
+def measure_of(model: nn.Module) -> str:
+    """Whether p(x | z) is a density or a probability: the two never share a column."""
+    for part in (getattr(model, "likelihood", None), model):
+        measure = getattr(part, "measure", None)
+        if isinstance(measure, str):
+            return measure
+    support = prior_trace(model).nodes["x"]["fn"].support
+    return "probability" if support.is_discrete else "density"
+
+
 def table_line(split: str, figures: dict[str, Any]) -> str:
     """One split's figures, with their units, for the terminal."""
     parts = []
@@ -135,8 +165,10 @@ def table_line(split: str, figures: dict[str, Any]) -> str:
         value, error = figures.get(name), figures.get(f"{name}_se")
         if value is not None:
             parts.append(f"{name} {value:.4f}" + (f" ± {error:.4f}" if error is not None else ""))
-        if value is not None and figures.get(f"{name}_draws_se") is not None:
-            parts[-1] += f" (images) ± {figures[f'{name}_draws_se']:.4f} (draws)"
+        if value is not None and f"{name}_draws_se" in figures:
+            draws = figures[f"{name}_draws_se"]
+            words = "unknown below ten draws" if draws is None else f"± {draws:.4f}"
+            parts[-1] += f" (images) {words} (draws)"
     parts.append(f"squared error {figures['squared_error']:.4f}")
     return f"{split:<5} " + ", ".join(parts) + "  [nats per data point]"
 
@@ -152,5 +184,8 @@ def aggregate_line(figures: dict[str, Any]) -> str:
                   f"KL(q(z) || p(z)) {kl:.4f} ± {error:.4f}"]  # fmt: skip
     if "effective_sample_size" in figures:
         size, particles = figures["effective_sample_size"], figures["iw_particles"]
-        parts.append(f"effective sample size {size:.1f} of {particles}")
+        worst = figures["effective_sample_size_q05"]
+        parts.append(
+            f"effective sample size {size:.1f} of {particles} (5% of images below {worst:.1f})"
+        )
     return "      " + ", ".join(parts)

@@ -12,12 +12,18 @@ from experiments.evaluation.bounds import mean_and_error
 from experiments.runs.comparison_report import csv_table, markdown_table
 from experiments.runs.errors import UsageError
 from experiments.runs.files import read_json, write
+from experiments.runs.metrics import protocol_rows
 from experiments.runs.run import Run
 
 __all__ = ["Saved", "check_same_images", "read_runs", "save_table_of_runs", "table_of_runs"]
 
-SAME_IMAGES = ("pixels", "binarize", "binarize_seed", "data", "split", "n", "data_sha256")
-"""What decides x, and whether log p(x) is a density or a probability."""
+SAME_IMAGES = (
+    "pixels", "binarize", "binarize_seed", "data", "split", "n", "shape", "mask", "data_sha256",
+)  # fmt: skip
+"""What decides x."""
+
+IF_KNOWN = ("measure", "local_steps")
+"""What must be the same where both runs have it: density or probability, steps of rows."""
 
 WORDS = {"data_sha256": "checksum of the images", "n": "number of images"}
 
@@ -79,9 +85,10 @@ def check_same_images(runs: Sequence[Saved]) -> None:
     first = runs[0]
     for run in runs[1:]:
         differing = [f for f in SAME_IMAGES if run.protocol.get(f) != first.protocol.get(f)]
-        a, b = first.protocol.get("local_steps"), run.protocol.get("local_steps")
-        if a and b and a != b:
-            differing.append("local_steps")
+        for field in IF_KNOWN:
+            a, b = first.protocol.get(field), run.protocol.get(field)
+            if a and b and a != b:
+                differing.append(field)
         if differing:
             words = "; ".join(
                 f"{WORDS.get(f, f)} {str(first.protocol.get(f))[:12]} against "
@@ -143,7 +150,8 @@ def save_table_of_runs(run: Run, saved: Sequence[Saved]) -> dict[str, Any]:
         "protocol": first.protocol, "runs": table,
     }  # fmt: skip
     words = f"{len(saved)} runs, each measured on the same {first.protocol['n']} images."
-    return run.finish(metrics, words, {"Nats per data point": table})
+    tables = {"Nats per data point": table, "Protocol of the first": protocol_rows(metrics)}
+    return run.finish(metrics, words, tables)
 
 
 def _option(run: Saved, name: str) -> Any:
@@ -174,7 +182,9 @@ def _with_error(run: Saved, name: str) -> str:
 def _difference(first: Saved, other: Saved) -> str | None:
     """Image by image, where both runs have an ELBO of their own and kept every image's value."""
     shared = "shared_draws" in (first.protocol["estimator"], other.protocol["estimator"])
-    if first is other or shared or "elbo" not in first.values or "elbo" not in other.values:
+    have = all(run.figures.get("elbo") is not None and "elbo" in run.values
+               for run in (first, other))  # fmt: skip
+    if first is other or shared or not have:
         return None
     mean, error = mean_and_error(other.values["elbo"] - first.values["elbo"])
     return f"{mean:.3f} ± {error:.3f}"

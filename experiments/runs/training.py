@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from experiments.data import Data
+from experiments.evaluation.bounds import particles_at_a_time
+from experiments.evaluation.shared_draws import numbers_per_image
 from experiments.inference.frozen import announce_rows
 from experiments.inference.objectives import (
     OBJECTIVES,
@@ -16,7 +18,14 @@ from experiments.inference.objectives import (
 )
 from experiments.inference.svi import SVI, Pair
 from experiments.runs.errors import UsageError
-from experiments.runs.metrics import measure, protocol, save_values, summary, table_line
+from experiments.runs.metrics import (
+    measure,
+    protocol,
+    protocol_rows,
+    save_values,
+    summary,
+    table_line,
+)
 from experiments.runs.pictures import lab_pictures
 from experiments.runs.run import Run
 from guides import GUIDES, Guide, check_pair
@@ -92,7 +101,10 @@ def check_pixels(model: Any, data: Data) -> None:
         return
     levels = getattr(likelihood, "levels", data.levels)
     if data.kind not in likelihood.pixels or levels != data.levels:
-        fitting = [name for name, family in LIKELIHOODS.items() if data.kind in family.pixels]
+        fitting = [
+            name for name, family in LIKELIHOODS.items()
+            if data.kind in family.pixels and getattr(family, "levels", data.levels) == data.levels
+        ]  # fmt: skip
         raise UsageError(
             f"{type(likelihood).__name__} is for {' or '.join(likelihood.pixels)} pixels"
             f"{'' if levels == data.levels else f' of {levels + 1} levels'}, the data are "
@@ -109,6 +121,7 @@ def prepare(run: Run, model: nn.Module, train: Data) -> Any:
     """
     config = run.config
     check_pixels(model, train)
+    particles_at_a_time(1, numbers_per_image(model, train), config.memory)
     model.to(device=run.device, dtype=getattr(torch, config.dtype))
     decoder = config.decoder or ("frozen" if config.guide == "point" else "learned")
     if decoder == "frozen":
@@ -174,6 +187,7 @@ def conclude(
         run.say(table_line(data.split, metrics[data.split]))
     save_values(run.path, measured.values)
     run.save_metrics(metrics)
+    svi.model.eval(), svi.guide.eval()
     lab_pictures(run, model, (fitted[0], fitted[1]), train, test, objective)
     words = (
         f"{built['model']} under the guide {built['guide']}, objective {objective}, "
@@ -181,7 +195,5 @@ def conclude(
     )
     rows = [{"split": name, **metrics[name]} for name in ("train", "test")]
     shown = [{key: value for key, value in row.items() if value is not None} for row in rows]
-    protocol_rows = [{"field": k, "value": v} for k, v in metrics["protocol"].items()]
-    return run.finish(
-        metrics, words, {"Figures [nats per data point]": shown, "Protocol": protocol_rows}
-    )
+    tables = {"Figures [nats per data point]": shown, "Protocol": protocol_rows(metrics)}
+    return run.finish(metrics, words, tables)

@@ -126,6 +126,11 @@ class NVAE(Program):
         self.image = Conv(width, outputs, 3)
 
     @property
+    def measure(self) -> str:
+        """Whether p(x | z) is a density or a probability."""
+        return "density" if self.data_shape[0] == 3 and self.mixture == 1 else "probability"
+
+    @property
     def latent_shapes(self) -> list[tuple[int, int, int]]:
         """The event of every group, coarse to fine."""
         halvings = self.blocks + len(self.groups_per_scale) - 1
