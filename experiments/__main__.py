@@ -17,6 +17,8 @@ COMMANDS = {
     "sample": "images from a saved run: at temperatures, latent by latent, between two images",
     "reconstruct": "reconstructions from a saved run, or completions of half-observed images",
     "reproduce": "a table, the lab's or a published one, with its protocol",
+    "import-nvae": "a checkpoint of the published NVAE as a run",
+    "export-nvae": "such a run as a checkpoint of the published NVAE",
     "bench": "seconds per epoch against hand-written PyTorch",
 }
 

@@ -68,7 +68,7 @@ def read_runs(paths: Sequence[Path]) -> list[Saved]:
         metrics, config = read_json(path / "metrics.json"), read_json(path / "config.json")
         if not (isinstance(metrics, dict) and isinstance(config, dict)):
             raise UsageError(f"{path} is not a run.")
-        split = metrics.get("protocol", {}).get("split")
+        split = (metrics.get("protocol") or {}).get("split")
         if not isinstance(metrics.get(split), dict):
             raise UsageError(f"{path} has no figures of images to compare.")
         options = config.get("options", {}) | config.get("of", {}).get("options", {})

@@ -76,20 +76,20 @@ def number_of_outputs(data: str) -> int:
 
 
 def _encoder_cell(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
+    for k in range(4):
+        yield f"{ours}.skip.convs.{k}", f"{theirs}.skip.conv_{k + 1}"
     for i in range(2):
         yield f"{ours}.body.{2 * i}", f"{theirs}._ops.{i}.bn_act"
         yield f"{ours}.body.{2 * i + 1}", f"{theirs}._ops.{i}.conv_0"
-    for k in range(4):
-        yield f"{ours}.skip.convs.{k}", f"{theirs}.skip.conv_{k + 1}"
 
 
 def _decoder_cell(ours: str, theirs: str, up: bool) -> Iterator[tuple[str, str]]:
+    yield f"{ours}.skip.conv", f"{theirs}.skip.1"
     first = 1 if up else 0  # the upsampling comes before
     names = ("{}.bn", "{}.conv.0", "{}.conv.1", "{}.conv.0", "{}.conv.1", "{}", "{}.bn")
     numbers = (0, 1, 1, 2, 2, 3, 4)
     for i, (name, number) in enumerate(zip(names, numbers, strict=True), 1):
         yield f"{ours}.body.{i}", f"{theirs}._ops.0.conv.{name.format(first + number)}"
-    yield f"{ours}.skip.conv", f"{theirs}.skip.1"
 
 
 def _cell(cell: nn.Module, ours: str, theirs: str) -> Iterator[tuple[str, str]]:
@@ -128,7 +128,6 @@ def _way_down(model: Any) -> Iterator[tuple[str, str]]:
             yield from _cell(cell, f"model.groups.{i}.cells.{k}", f"dec_tower.{at}")
             at += 1
         yield f"model.groups.{i}.combine.conv", f"dec_tower.{at}.conv"
-        yield f"model.groups.{i}.sampler", f"dec_sampler.{i}.1"
         at += 1
 
 
@@ -138,8 +137,11 @@ def _prefixes(model: Any, guide: Any) -> Iterator[tuple[str, str]]:
         yield from _cell(cell, f"guide.tower.pre.{i}", f"pre_process.{i}")
     yield from _way_up(guide)
     yield "guide.tower.last", "enc0.1"
-    for i, flows in enumerate(guide.flows):
+    for i in range(len(guide.samplers)):
         yield f"guide.samplers.{i}", f"enc_sampler.{i}"
+    for i in range(len(model.groups)):
+        yield f"model.groups.{i}.sampler", f"dec_sampler.{i}.1"
+    for i, flows in enumerate(guide.flows):
         for n in range(len(flows)):
             for k in range(2):
                 ours = f"guide.flows.{i}.{n}.shifts.{k}"
