@@ -330,3 +330,13 @@ def test_centred_networks_start_at_the_mean_image():
     assert (torch.sigmoid(bias) - grey.mean(0).flatten()).abs().max() < 0.01
     first = saved.guide.encoder.layers[0]
     assert first(grey.mean(0).flatten()).abs().max() < 1e-3
+
+
+def test_a_run_of_so_many_minutes_ends_with_its_schedule():
+    args = ["--data", "digits", "--guide", "amortized", "--minutes", "0.02", "--out", "a"]
+    metrics = run(ppca, *args, "--epochs", "1")
+    records = [json.loads(line) for line in Path("a/metrics.jsonl").read_text().splitlines()]
+    assert metrics["epochs"] == len(records) > 1
+    assert records[-1]["lr"] < 0.1 * records[0]["lr"]
+    again = run(ppca, *args, "--epochs", "1", "--resume")
+    assert again["seconds"]["train"] >= metrics["seconds"]["train"]

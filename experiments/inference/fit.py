@@ -1,11 +1,13 @@
 """The training loop, written once."""
 
+import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pyro
 import torch
+from torch import Tensor
 
 from experiments.data import Data, as_data
 from experiments.inference.optim import Schedule, cosine
@@ -38,6 +40,9 @@ def fit(
     seed: int = 0,
     patience: int | None = None,
     start: int = 0,
+    anneal: Callable[[float], None] | None = None,
+    minutes: float | None = None,
+    spent: float = 0.0,
 ) -> Iterator[Progress]:
     """Train a pair, an epoch at a time.
 
@@ -50,6 +55,10 @@ def fit(
         seed: fixes the order of the data, together with the epoch.
         patience: stop when the epoch's loss has not improved for so many epochs.
         start: epochs already done, when a run is resumed.
+        anneal: called with the progress before every step, to set a handler's beta, say.
+        minutes: train for so long instead: progress is the share of that time, and ``epochs`` is
+            no limit. The last epoch is cut short.
+        spent: minutes already used, when a run is resumed.
 
     Yields:
         ``Progress`` after each epoch. Nothing is yielded if the pair has nothing to train.
@@ -59,7 +68,7 @@ def fit(
     """
     if epochs < 1 or batch_size < 1:
         raise ValueError(f"epochs={epochs} and batch_size={batch_size} must be at least 1.")
-    if not svi.trains:
+    if not svi.trains or (minutes is not None and spent >= minutes):
         return
     rows = as_data(data).like(svi.model)
     schedule = schedule or cosine()
@@ -70,12 +79,20 @@ def fit(
     ]
     per_epoch = -(-len(rows) // batch_size)
     best, best_epoch = float("inf"), start
-    for epoch in range(start, epochs):
-        began, losses = time.perf_counter(), []
+    opened = time.perf_counter() - 60 * spent
+    for epoch in range(start, epochs) if minutes is None else itertools.count(start):
+        began = time.perf_counter()
+        losses: list[Tensor] = []
         for step, batch in enumerate(rows.minibatches(batch_size, seed, epoch)):
-            factor = schedule((epoch + step / per_epoch) / epochs)
+            progress = (epoch + step / per_epoch) / epochs
+            if minutes is not None:
+                progress = (time.perf_counter() - opened) / (60 * minutes)
+                if progress >= 1 and losses:
+                    break
             for group, rate in rates:
-                group["lr"] = rate * factor
+                group["lr"] = rate * schedule(min(progress, 1.0))
+            if anneal is not None:
+                anneal(min(progress, 1.0))
             # The first step is validated; the rest run without Pyro's checks of every site.
             with pyro.validation_enabled(
                 pyro.infer.util.is_validation_enabled() and epoch + step == 0
@@ -85,12 +102,14 @@ def fit(
         loss = sum(values) / len(values)
         yield Progress(
             epoch + 1,
-            (epoch + 1) * per_epoch,
+            epoch * per_epoch + len(losses),
             loss,
             values,
             rates[0][0]["lr"],
             time.perf_counter() - began,
         )
+        if minutes is not None and time.perf_counter() - opened >= 60 * minutes:
+            return
         if loss < best:
             best, best_epoch = loss, epoch
         elif patience is not None and epoch - best_epoch >= patience:

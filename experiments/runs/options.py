@@ -80,6 +80,8 @@ class FitOptions:
     """What the learning rate follows after its warm-up."""
     warmup: float = 0.0
     """Fraction of training in which the learning rate rises from zero."""
+    minutes: float | None = None
+    """Train for so many minutes instead of --epochs: the schedule runs over that time."""
     patience: int | None = None
     """Stop when the loss has not improved for so many epochs; off by default."""
     resume: bool = False
@@ -117,7 +119,7 @@ AT_LEAST_ONE = (
     "rows", "epochs", "batch_size", "particles", "patience", "latent_dim", "seeds", "count",
     "steps", "images", "samples",
 )  # fmt: skip
-ABOVE_ZERO = ("lr", "memory")
+ABOVE_ZERO = ("lr", "memory", "minutes")
 NOT_NEGATIVE = ("pad", "seed", "binarize_seed")
 
 

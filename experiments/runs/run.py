@@ -6,7 +6,7 @@ import random
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -130,7 +130,9 @@ class Run:
     def say(self, line: str) -> None:
         tqdm.write(line)
 
-    def fit(self, svi: SVI, data: Data) -> Iterator[Progress]:
+    def fit(
+        self, svi: SVI, data: Data, anneal: Callable[[float], None] | None = None
+    ) -> Iterator[Progress]:
         """``fit`` with this run's options: logged, checkpointed after every epoch, resumable."""
         config, pair = self.config, Pair(svi.model, svi.guide)
         if not svi.trains:
@@ -149,12 +151,13 @@ class Run:
         schedule = SCHEDULES[config.schedule](config.warmup)
         epochs = fit(
             svi, data, config.epochs, config.batch_size, schedule, config.seed, config.patience,
-            start,
+            start, anneal, config.minutes, self.train_seconds / 60,
         )  # fmt: skip
-        bar = tqdm(epochs, total=config.epochs, initial=start, unit="epoch",
+        total = config.epochs if config.minutes is None else None
+        bar = tqdm(epochs, total=total, initial=start, unit="epoch",
                    disable=not sys.stderr.isatty())  # fmt: skip
         for progress in bar:
-            self._log(progress, config.epochs, bar)
+            self._log(progress, total, bar)
             save_weights(self.path, pair)
             save_state(self.path, svi, progress.epoch, self.losses)
             yield progress
@@ -193,11 +196,13 @@ class Run:
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")
 
-    def _log(self, progress: Progress, epochs: int, bar: tqdm) -> None:
+    def _log(self, progress: Progress, epochs: int | None, bar: tqdm) -> None:
         self._record(progress)
         line = f"loss {progress.loss:.4f} nats per data point"
         if not bar.disable:
             bar.set_postfix_str(line)
+        elif epochs is None:
+            self.say(f"epoch {progress.epoch}: {line}, {self.train_seconds / 60:.1f} minutes")
         elif progress.epoch % max(1, epochs // 20) == 0 or progress.epoch == epochs:
             self.say(f"epoch {progress.epoch}/{epochs}: {line}, {progress.seconds:.2f} s")
 
