@@ -6,7 +6,8 @@ about n and what q(z) misses of the prior,
     1/N sum_n KL(q(z | x_n) || p(z)) = I(z; n) + KL(q(z) || p(z)),
 
 so draws from the prior decode to likely images only where the second part is small
-(Hoffman & Johnson 2016).
+(Hoffman & Johnson 2016). I(z; n) is at most log N: where the posteriors of N images do not
+overlap at all, the second part is the rate less log N.
 """
 
 import math
