@@ -78,39 +78,56 @@ def fit(
         for group in optimizer.param_groups
     ]
     per_epoch = -(-len(rows) // batch_size)
+    clock = Clock(epochs, per_epoch, minutes, spent)
     best, best_epoch = float("inf"), start
-    opened = time.perf_counter() - 60 * spent
-    for epoch in range(start, epochs) if minutes is None else itertools.count(start):
+    for epoch in clock.epochs(start):
         began = time.perf_counter()
         losses: list[Tensor] = []
         for step, batch in enumerate(rows.minibatches(batch_size, seed, epoch)):
-            progress = (epoch + step / per_epoch) / epochs
-            if minutes is not None:
-                progress = (time.perf_counter() - opened) / (60 * minutes)
-                if progress >= 1 and losses:
-                    break
+            progress = clock.progress(epoch, step)
+            if progress >= 1 and losses:
+                break
             for group, rate in rates:
                 group["lr"] = rate * schedule(min(progress, 1.0))
             if anneal is not None:
                 anneal(min(progress, 1.0))
             # The first step is validated; the rest run without Pyro's checks of every site.
-            with pyro.validation_enabled(
-                pyro.infer.util.is_validation_enabled() and epoch + step == 0
-            ):
+            validate = pyro.infer.util.is_validation_enabled() and epoch + step == 0
+            with pyro.validation_enabled(validate):
                 losses.append(svi.step(batch))
         values = torch.stack(losses).tolist()
-        loss = sum(values) / len(values)
-        yield Progress(
-            epoch + 1,
-            epoch * per_epoch + len(losses),
-            loss,
-            values,
-            rates[0][0]["lr"],
-            time.perf_counter() - began,
-        )
-        if minutes is not None and time.perf_counter() - opened >= 60 * minutes:
-            return
+        loss, seconds = sum(values) / len(values), time.perf_counter() - began
+        steps = epoch * per_epoch + len(losses)
+        yield Progress(epoch + 1, steps, loss, values, rates[0][0]["lr"], seconds)
         if loss < best:
             best, best_epoch = loss, epoch
         elif patience is not None and epoch - best_epoch >= patience:
             return
+
+
+class Clock:
+    """How far training has come: by epochs, or by the time it has taken.
+
+    Args:
+        epochs: passes over the data.
+        per_epoch: steps of one.
+        minutes: train for so long instead.
+        spent: minutes used before.
+    """
+
+    def __init__(self, epochs: int, per_epoch: int, minutes: float | None, spent: float) -> None:
+        self.number, self.per_epoch, self.minutes = epochs, per_epoch, minutes
+        self.opened = time.perf_counter() - 60 * spent
+
+    def progress(self, epoch: int, step: int) -> float:
+        """The share of training that is done; by time it may pass one."""
+        if self.minutes is None:
+            return (epoch + step / self.per_epoch) / self.number
+        return (time.perf_counter() - self.opened) / (60 * self.minutes)
+
+    def epochs(self, start: int) -> Iterator[int]:
+        """Epochs to come, until their number or the time is up."""
+        for epoch in itertools.count(start):
+            if self.progress(epoch, 0) >= 1:
+                return
+            yield epoch
