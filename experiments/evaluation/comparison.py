@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import math
 import re
 import time
 from typing import Any, NamedTuple, Self
@@ -19,7 +20,7 @@ from experiments.inference.fit import fit
 from experiments.inference.frozen import fit_rows
 from experiments.inference.svi import SVI, Pair
 from experiments.runs.errors import UsageError
-from experiments.runs.metrics import measure
+from experiments.runs.metrics import draws_errors, measure
 from guides import GUIDES
 from ppl_models.ppca import PPCA
 
@@ -96,6 +97,7 @@ class Row(NamedTuple):
     seconds_per_epoch: float | None
     oracle_gap: float | None
     exact_gap: float | None
+    draws_error: float
     parameters: int
     local_steps: int | None
 
@@ -109,7 +111,8 @@ class Row(NamedTuple):
         kind = {"point": "log_joint", "prior": f"iw_bound ({config.particles})"}.get(
             entry.name, "elbo"
         )
-        exact = gap_in_closed_form(model, svi.guide, data)
+        exact = gap_in_closed_form(model, svi.guide, data) if kind == "elbo" else None
+        shared = draws_errors(values, config.particles) if "log_sum" in values else {}
         return cls(
             entry, decoder, seed,
             values["iw_bound" if entry.name == "prior" else "elbo"], kind,
@@ -117,13 +120,18 @@ class Row(NamedTuple):
             seconds,
             diagonal_gap(model).item() if isinstance(model, PPCA) else None,
             None if exact is None else exact.mean().item(),
+            shared.get("iw_bound_draws_se") or 0.0,
             Pair(model, svi.guide).number_of_parameters,
             getattr(svi.guide, "local_steps", None),
         )  # fmt: skip
 
     def figures(self, reference: Tensor | None) -> dict[str, Any]:
-        """The row of the table; differences are paired with ``reference``, image by image."""
+        """The row of the table; differences are paired with ``reference``, image by image.
+
+        Where the images share draws, errors have the draws' part besides the one over images.
+        """
         bound, bound_se = mean_and_error(self.bound)
+        bound_se = math.hypot(bound_se, self.draws_error)
         figures: dict[str, Any] = {
             "guide": self.entry.label, "decoder": self.decoder, "seed": self.seed,
             "bound": self.kind, "value": bound, "value_se": bound_se,
@@ -137,7 +145,8 @@ class Row(NamedTuple):
             figures["evidence"] = mean_and_error(self.evidence)[0]
         if self.kind != "log_joint":
             if self.evidence is not None:
-                figures["gap"], figures["gap_se"] = paired(self.evidence, self.bound)
+                figures["gap"], gap_se = paired(self.evidence, self.bound)
+                figures["gap_se"] = math.hypot(gap_se, self.draws_error)
             if reference is not None:
                 figures["minus_best"], figures["minus_best_se"] = paired(self.bound, reference)
         return figures
@@ -166,6 +175,6 @@ def seconds_per_epoch(svi: SVI, data: Data, seed: int, config: Any) -> float | N
 
 
 def best(rows: list[Row], kind: str) -> Tensor | None:
-    """The values of the guide with the highest bound of a kind, which its like are paired with."""
+    """The values of the guide with the highest bound of a kind, if others are to be paired."""
     bounds = [row.bound for row in rows if row.kind == kind != "log_joint"]
-    return max(bounds, key=lambda bound: bound.mean().item()) if bounds else None
+    return max(bounds, key=lambda bound: bound.mean().item()) if len(bounds) > 1 else None

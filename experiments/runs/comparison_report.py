@@ -84,10 +84,8 @@ def save_comparison(run: Run, rows: list[Row], data: Data) -> dict[str, Any]:
 
 def shortfall_bars(run: Run, decoder: str, table: Sequence[dict[str, Any]]) -> None:
     """How far every bound is below the exact evidence, or below the best bound without one."""
-    shown = [row for row in table if row["minus_best"] is not None]
-    known = all(row["gap"] is not None for row in shown)
-    if not known:  # bounds of two kinds have no common best
-        shown = [row for row in shown if row["bound"] == "elbo"]
+    known = all(row["gap"] is not None for row in table if row["bound"] != "log_joint")
+    shown = [row for row in table if row["gap" if known else "minus_best"] is not None]
     if not shown:
         return
     short = [row["gap"] if known else -row["minus_best"] for row in shown]
