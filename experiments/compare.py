@@ -7,9 +7,11 @@ is diagonal, and the gap closes.
     python -m experiments.compare --data digits
     python -m experiments.compare --data mnist --rows 2000 --decoder frozen --dtype float64
     python -m experiments.compare --guides exact,full_rank,amortized:covariance=full
+    python -m experiments.compare --of runs/vae-... --rows 500          (the decoder of a saved run)
     python -m experiments.compare --runs runs/ppca-... runs/vae-...     (saved runs, same images)
 """
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,9 +22,10 @@ import tyro
 from experiments.data import Data
 from experiments.evaluation.comparison import Entry, Row, parse_guides, rotate_to_largest_gap
 from experiments.inference.svi import SVI, adam, muon
-from experiments.runs.checkpoint import build_model
+from experiments.runs.checkpoint import SavedRun, build_model, open_run
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import save_comparison
+from experiments.runs.environment import pick_device
 from experiments.runs.errors import UsageError
 from experiments.runs.options import DataOptions, FreshRunOptions
 from experiments.runs.run import Run
@@ -52,6 +55,8 @@ class Config(DataOptions, FreshRunOptions):
     decoder: Literal["frozen", "learned", "both"] | None = None
     """p frozen at its maximum of the likelihood, learned with each guide, or both in turn; by
     default both where the maximum is known."""
+    of: Path | None = None
+    """A saved run whose decoder, frozen, all guides share; its data and model are taken too."""
     rotate: bool = True
     """Turn the frozen W until all posterior precisions are equal: the diagonal gap is largest."""
     seeds: int = 1
@@ -79,10 +84,13 @@ def main(config: Config) -> dict[str, Any]:
     if config.runs is not None:
         return compare_saved(config)
     parse_guides(config.guides or "exact")
+    saved = (
+        open_run(config.of, config.data_root, pick_device(config.device)) if config.of else None
+    )
+    config = like_saved(config, saved) if saved else config
     with Run("compare", config) as run:
-        train = run.load_data()[0].fixed()
-        entries, decoders = plan(config, fresh(run, train, config.seed))
-        everything = run.load_data(every_row=True)[0] if config.rows else train
+        train = (saved.train.rows(config.rows) if saved else run.load_data()[0]).fixed()
+        entries, decoders = plan(config, saved.model if saved else fresh(run, train, config.seed))
         for entry in entries:  # a guide that does not fit is refused before any is trained
             trial = make_guide(run, fresh(run, train, 0), entry.name, entry.options, train)
             make_objective(trial.model, entry.name, objective_for(entry.name, "learned", config))
@@ -90,7 +98,7 @@ def main(config: Config) -> dict[str, Any]:
         rows: list[Row] = []
         for decoder in decoders:
             run.say(f"decoder {decoder}:")
-            shared = frozen_decoder(run, everything) if decoder == "frozen" else None
+            shared = frozen_decoder(run, train, saved) if decoder == "frozen" else None
             for seed in range(config.seed, config.seed + config.seeds):
                 for entry in entries:
                     if decoder == "learned" and entry.name == "point":
@@ -118,11 +126,12 @@ def plan(config: Config, model: Any) -> tuple[list[Entry], tuple[str, ...]]:
     Raises:
         UsageError: If a decoder cannot be frozen, or nothing is left to compare.
     """
-    decoder = config.decoder or ("both" if hasattr(model, "maximum_likelihood") else "learned")
-    if decoder != "learned" and not hasattr(model, "maximum_likelihood"):
+    known = hasattr(model, "maximum_likelihood") or config.of is not None
+    decoder = config.decoder or ("both" if known else "learned")
+    if decoder != "learned" and not known:
         raise UsageError(
             f"{type(model).__name__} has no closed-form maximum of the likelihood to be frozen "
-            "at: use --decoder learned, or refit the guides to a trained run."
+            "at: use --decoder learned, or --of with a trained run."
         )
     allowed = allowed_guides(model)
     entries = parse_guides(config.guides or ",".join(g for g in SIX_GUIDES if g in allowed))
@@ -139,8 +148,24 @@ def fresh(run: Run, data: Data, seed: int) -> Any:
     return model.to(device=run.device, dtype=getattr(torch, run.config.dtype))
 
 
-def frozen_decoder(run: Run, data: Data) -> Any:
-    """The model at the maximum of the likelihood of all of ``data``, shared by every guide."""
+def like_saved(config: Config, saved: SavedRun) -> Config:
+    """The options with the model and the data of a saved run, its decoder frozen."""
+    pair = saved.config["pair"]
+    names = ("data", "pad", "binarize", "binarize_seed", "dequantize", "dtype")
+    taken = {name: saved.config["options"].get(name, getattr(config, name)) for name in names}
+    return dataclasses.replace(
+        config, model=pair["model"], model_options=pair["model_options"], decoder="frozen", **taken
+    )
+
+
+def frozen_decoder(run: Run, train: Data, saved: SavedRun | None) -> Any:
+    """What every guide shares: a saved run's model, or that of the maximum of the likelihood.
+
+    The maximum is that of all rows of the data, also where guides are fitted to some of them.
+    """
+    if saved:
+        return saved.model.requires_grad_(False)
+    data = run.load_data(every_row=True)[0] if run.config.rows else train
     model: Any = at_maximum_likelihood(fresh(run, data, run.config.seed), data)
     turn = run.config.rotate and hasattr(model, "rotated")
     return rotate_to_largest_gap(model) if turn else model

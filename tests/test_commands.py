@@ -340,3 +340,16 @@ def test_a_run_of_so_many_minutes_ends_with_its_schedule():
     assert records[-1]["lr"] < 0.1 * records[0]["lr"]
     again = run(ppca, *args, "--epochs", "1", "--resume")
     assert again["seconds"]["train"] >= metrics["seconds"]["train"]
+
+
+def test_every_guide_on_the_decoder_of_a_saved_vae():
+    run(vae, *SHORT, "--out", "v")
+    args = ["--rows", "40", "--epochs", "2", "--particles", "10"]
+    metrics = run(compare, "--of", "v", *args, "--out", "c")
+    assert metrics["model"] == "vae"
+    found = {row["guide"]: row for row in metrics["rows"]}
+    assert set(found) == {"full_rank", "mean_field", "amortized", "prior", "point"}
+    assert {row["decoder"] for row in found.values()} == {"frozen"}
+    assert found["point"]["bound"] == "log_joint"
+    assert found["prior"]["minus_best"] is None  # a bound of another kind than the others'
+    assert max(row["minus_best"] for row in found.values() if row["bound"] == "elbo") == 0
