@@ -7,8 +7,8 @@ is diagonal, and the gap closes.
     python -m experiments.compare --data digits
     python -m experiments.compare --data mnist --rows 2000 --decoder frozen --dtype float64
     python -m experiments.compare --guides exact,full_rank,amortized:covariance=full
-    python -m experiments.compare --of runs/vae-... --rows 500          (the decoder of a saved run)
-    python -m experiments.compare --runs runs/ppca-... runs/vae-...     (saved runs, same images)
+    python -m experiments.compare --of runs/vae-... --rows 500        (the decoder of a saved run)
+    python -m experiments.compare --runs runs/ppca-... runs/vae-...   (saved runs, same images)
 """
 
 import dataclasses
@@ -84,10 +84,10 @@ def main(config: Config) -> dict[str, Any]:
     if config.runs is not None:
         return compare_saved(config)
     parse_guides(config.guides or "exact")
-    saved = (
-        open_run(config.of, config.data_root, pick_device(config.device)) if config.of else None
-    )
-    config = like_saved(config, saved) if saved else config
+    saved = None
+    if config.of:
+        saved = open_run(config.of, config.data_root, pick_device(config.device))
+        config = like_saved(config, saved)
     with Run("compare", config) as run:
         train = (saved.train.rows(config.rows) if saved else run.load_data()[0]).fixed()
         entries, decoders = plan(config, saved.model if saved else fresh(run, train, config.seed))
