@@ -181,10 +181,15 @@ def _with_error(run: Saved, name: str) -> str:
 
 def _difference(first: Saved, other: Saved) -> str | None:
     """Image by image, where both runs have an ELBO of their own and kept every image's value."""
-    shared = "shared_draws" in (first.protocol["estimator"], other.protocol["estimator"])
-    have = all(run.figures.get("elbo") is not None and "elbo" in run.values
-               for run in (first, other))  # fmt: skip
-    if first is other or shared or not have:
+    runs = (first, other)
+    comparable = all(
+        run.figures.get("elbo") is not None and run.protocol["estimator"] != "shared_draws"
+        for run in runs
+    )
+    if first is other or not comparable:
         return None
-    mean, error = mean_and_error(other.values["elbo"] - first.values["elbo"])
+    values = [run.values.get("elbo") for run in runs]
+    if values[0] is None or values[1] is None:
+        return None
+    mean, error = mean_and_error(values[1] - values[0])
     return f"{mean:.3f} ± {error:.3f}"
