@@ -52,8 +52,7 @@ class BottomUp(Guide):
         self.like_model()
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        assert batch.x is not None
-        features = self.tower(batch.x)
+        features = self.tower.features(batch)
         with data_plate(batch):
             return {
                 f"z{i}": pyro.sample(

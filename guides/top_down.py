@@ -64,8 +64,7 @@ class TopDown(EffectGuide):
         self.like_model()
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        assert batch.x is not None
-        self._features = self.tower(batch.x)
+        self._features = self.tower.features(batch)
         try:
             return super().forward(batch)
         finally:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.cells import EncoderCell, cells
 from ppl_models.nvae.layers import Conv
+from ppl_models.program import Batch
 
 __all__ = ["Tower"]
 
@@ -38,6 +39,14 @@ class Tower(nn.Module):
                 self.widths.append(width)
         self.widths.reverse()
         self.last = Conv(width, width, 1)
+
+    def features(self, batch: Batch) -> list[Tensor]:
+        """Features of a batch; rows that follow each other several times climb once."""
+        assert batch.x is not None
+        features = self(batch.x[: len(batch.x) // batch.repeats])
+        if batch.repeats == 1:
+            return features
+        return [feature.repeat(batch.repeats, 1, 1, 1) for feature in features]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Features ``[B, channels, h, w]`` of all groups, the top one's first."""

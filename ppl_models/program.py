@@ -25,11 +25,13 @@ class Batch(NamedTuple):
         x: observations ``[B, *data_shape]``, or ``None`` to have the model draw them.
         index: positions of the rows in their data set, ``[B]``.
         size: N, the number of rows in the data set.
+        repeats: how often the rows follow each other, where particles share a dimension with them.
     """
 
     x: Tensor | None
     index: Tensor  # type: ignore[assignment]  # hides the tuple's method of that name
     size: int
+    repeats: int = 1
 
     @classmethod
     def of(cls, x: Tensor) -> "Batch":
@@ -39,7 +41,7 @@ class Batch(NamedTuple):
     def repeated(self, times: int) -> "Batch":
         """The batch so many times over, ``[times * B]``."""
         x = None if self.x is None else self.x.repeat(times, *(1,) * (self.x.ndim - 1))
-        return Batch(x, self.index.repeat(times), self.size)
+        return Batch(x, self.index.repeat(times), self.size, times * self.repeats)
 
     @classmethod
     def draw(cls, size: int, device: torch.device | str | None = None) -> "Batch":

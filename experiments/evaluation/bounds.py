@@ -21,7 +21,7 @@ from experiments.runs.errors import UsageError
 from guides.prior import Prior
 from ppl_models.program import Batch
 
-__all__ = ["encode", "likelihood_at", "mean_and_error", "per_image", "reconstruct"]
+__all__ = ["encode", "expected", "likelihood_at", "mean_and_error", "per_image", "reconstruct"]
 
 CACHED_NUMBERS = 2**22
 """Numbers per tensor of a chunk: larger ones leave the cache, and are mapped in anew each time."""
@@ -32,6 +32,11 @@ def likelihood_at(model: nn.Module, latents: dict[str, Tensor], batch: Batch) ->
     conditioned = poutine.condition(model, data=latents)
     unobserved = batch._replace(x=None)
     return poutine.trace(conditioned).get_trace(unobserved).nodes["x"]["fn"]
+
+
+def expected(likelihood: Any) -> Tensor:
+    """E[x | z] as it is shown and compared: zero where a likelihood does not count pixels."""
+    return likelihood.expected if hasattr(likelihood, "expected") else likelihood.mean
 
 
 def guide_means(guide: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -155,13 +160,14 @@ def _of_the_prior(
 def squared_error(model: nn.Module, latents: dict[str, Tensor], batch: Batch) -> Tensor:
     """Sum over pixels of (x - E[x | z])^2, ``[B]``."""
     assert batch.x is not None
-    return (batch.x - likelihood_at(model, latents, batch).mean).square().flatten(1).sum(1)
+    shown = expected(likelihood_at(model, latents, batch))
+    return (batch.x - shown).square().flatten(1).sum(1)
 
 
 @torch.no_grad()
 def reconstruct(model: nn.Module, guide: nn.Module, batch: Batch, particles: int = 1000) -> Tensor:
     """E[x | z*] at the mean of q (for the prior: at the importance mean), as ``batch.x``."""
-    return likelihood_at(model, encode(guide, batch, model, particles), batch).mean
+    return expected(likelihood_at(model, encode(guide, batch, model, particles), batch))
 
 
 @torch.no_grad()

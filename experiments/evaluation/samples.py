@@ -8,7 +8,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.data import Data
-from experiments.evaluation.bounds import encode, likelihood_at
+from experiments.evaluation.bounds import encode, expected, likelihood_at
 from experiments.inference.frozen import fit_rows
 from experiments.inference.handlers import ObservePixels, Temperature
 from guides import allowed_guides
@@ -27,7 +27,7 @@ def prior_means(model: nn.Module, count: int, temperature: float = 1.0, seed: in
     with torch.random.fork_rng(devices=[]), Temperature(temperature):
         torch.manual_seed(seed)
         trace = poutine.trace(model).get_trace(Batch.draw(count, device))
-    return trace.nodes["x"]["fn"].mean
+    return expected(trace.nodes["x"]["fn"])
 
 
 def latent_grid(model: nn.Module, side: int = 15) -> Tensor:
@@ -42,7 +42,7 @@ def latent_grid(model: nn.Module, side: int = 15) -> Tensor:
     z2, z1 = torch.meshgrid(axis.flip(0), axis, indexing="ij")
     z = torch.stack([z1, z2], -1).reshape(-1, 2)
     with torch.no_grad():
-        return likelihood_at(model, {"z": z}, Batch.draw(len(z), like.device)).mean
+        return expected(likelihood_at(model, {"z": z}, Batch.draw(len(z), like.device)))
 
 
 @torch.no_grad()
@@ -66,9 +66,10 @@ def complete(model: Any, data: Data, mask: Tensor, seed: int = 0) -> tuple[Tenso
     assert batch.x is not None
     if hasattr(model, "posterior") and "observed" in inspect.signature(model.posterior).parameters:
         latents = {"z": model.posterior(batch.x, observed=mask).mean}
-        return likelihood_at(model, latents, batch).mean, "exact"
+        return expected(likelihood_at(model, latents, batch)), "exact"
     guide = complete_by_guide(model, rows, mask, seed)
-    return likelihood_at(model, encode(guide, batch, model), batch).mean, type(guide).__name__
+    shown = expected(likelihood_at(model, encode(guide, batch, model), batch))
+    return shown, type(guide).__name__
 
 
 def complete_by_guide(model: Any, data: Data, mask: Tensor, seed: int) -> PerDatumGuide:
@@ -95,7 +96,7 @@ def aggregate_means(model: Any, guide: nn.Module, data: Data, count: int, seed: 
         batch = data.batch(rows)
         trace = poutine.trace(guide).get_trace(batch)
     latents = {name: trace.nodes[name]["value"] for name in describe(model).latents}
-    return likelihood_at(model, latents, batch).mean
+    return expected(likelihood_at(model, latents, batch))
 
 
 def straight(a: Tensor, b: Tensor, steps: int) -> Tensor:
@@ -149,9 +150,11 @@ def interpolations(
     latents = encode(guide, ends, model)
     batch = Batch.draw(steps, data.pixels.device)
     return {
-        way.__name__: likelihood_at(
-            model, {name: way(z[0], z[1], steps) for name, z in latents.items()}, batch
-        ).mean
+        way.__name__: expected(
+            likelihood_at(
+                model, {name: way(z[0], z[1], steps) for name, z in latents.items()}, batch
+            )
+        )
         for way in (straight, spherical)
     }
 
@@ -177,5 +180,5 @@ def traversals(model: Any, z: Tensor, steps: int, most: int = 10, reach: float =
     for k in range(count):
         walked[k, :, k] = values
     batch = Batch.draw(count * steps, z.device)
-    shown = likelihood_at(model, {name: walked.flatten(0, 1)}, batch).mean
+    shown = expected(likelihood_at(model, {name: walked.flatten(0, 1)}, batch))
     return shown.unflatten(0, (count, steps))

@@ -71,8 +71,9 @@ def log_prob_table(likelihood: Any, x: Tensor) -> Tensor:
 
 
 def numbers_per_image(model: Any, data: Data) -> int:
-    """The numbers that a decoder gives for an image: what memory goes with."""
-    return data.data_dim * getattr(getattr(model, "likelihood", None), "number", 1)
+    """The numbers of the largest map on an image's way: what memory goes with."""
+    given = data.data_dim * getattr(getattr(model, "likelihood", None), "number", 1)
+    return max(given, getattr(model, "largest_map", 0))
 
 
 @torch.no_grad()

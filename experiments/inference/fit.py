@@ -20,7 +20,8 @@ class Progress(NamedTuple):
     """Where training stands after an epoch.
 
     ``loss`` is the mean over the epoch [nats per data point], ``losses`` every step's,
-    ``seconds`` this epoch's wall time.
+    ``seconds`` this epoch's wall time, ``skipped`` the steps that a guard did not let pass; these
+    are not in the mean.
     """
 
     epoch: int
@@ -29,6 +30,7 @@ class Progress(NamedTuple):
     losses: list[float]
     lr: float
     seconds: float
+    skipped: int = 0
 
 
 def fit(
@@ -83,6 +85,7 @@ def fit(
     for epoch in clock.epochs(start):
         began = time.perf_counter()
         losses: list[Tensor] = []
+        skipped = svi.guard.skipped if svi.guard else 0
         for step, batch in enumerate(rows.minibatches(batch_size, seed, epoch)):
             progress = clock.progress(epoch, step)
             if progress >= 1 and losses:
@@ -95,10 +98,12 @@ def fit(
             validate = pyro.infer.util.is_validation_enabled() and epoch + step == 0
             with pyro.validation_enabled(validate):
                 losses.append(svi.step(batch))
-        values = torch.stack(losses).tolist()
-        loss, seconds = sum(values) / len(values), time.perf_counter() - began
-        steps = epoch * per_epoch + len(losses)
-        yield Progress(epoch + 1, steps, loss, values, rates[0][0]["lr"], seconds)
+        values = torch.stack(losses)
+        passed = values[values.isfinite()] if svi.guard else values
+        loss, seconds = passed.double().mean().item(), time.perf_counter() - began
+        steps, rate = epoch * per_epoch + len(losses), rates[0][0]["lr"]
+        skipped = svi.guard.skipped - skipped if svi.guard else 0
+        yield Progress(epoch + 1, steps, loss, values.tolist(), rate, seconds, skipped)
         if loss < best:
             best, best_epoch = loss, epoch
         elif patience is not None and epoch - best_epoch >= patience:

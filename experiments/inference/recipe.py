@@ -1,8 +1,9 @@
 """The schedules NVAE was published with."""
 
 import math
+from collections.abc import Callable
 
-__all__ = ["kl_coefficient", "learning_rate", "regularisation_weight"]
+__all__ = ["kl_coefficient", "learning_rate", "published_rate", "regularisation_weight"]
 
 
 def kl_coefficient(
@@ -13,9 +14,11 @@ def kl_coefficient(
     Args:
         progress: in [0, 1].
         constant: fraction of training before the warm-up.
-        anneal: fraction of training that it takes.
+        anneal: fraction of training that it takes; 0 for none.
         least: its smallest value.
     """
+    if anneal == 0:
+        return 1.0
     return max(min((progress - constant) / anneal, 1.0), least)
 
 
@@ -47,3 +50,15 @@ def learning_rate(
     peak = lr * (warmup * steps - 1) / (warmup * steps) if warmup else lr
     angle = math.pi * (epoch - warmup) / max(1, epochs - warmup - 1)
     return least + (peak - least) * (1 + math.cos(angle)) / 2
+
+
+def published_rate(
+    steps: int, epochs: int, warmup: int, lr: float, least: float
+) -> Callable[[float], float]:
+    """``learning_rate`` as a schedule: progress in [0, 1] to a factor on ``lr``."""
+
+    def factor(progress: float) -> float:
+        epoch, step = divmod(round(progress * epochs * steps), steps)
+        return learning_rate(epoch, step, steps, epochs, warmup, lr, least) / lr
+
+    return factor

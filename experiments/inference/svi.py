@@ -8,13 +8,15 @@ import pyro.infer
 import torch
 from torch import Tensor, nn
 
+from experiments.inference.average import WeightAverage
+from experiments.inference.guard import Guard
 from experiments.inference.objectives import Elbo, Objective
 from experiments.inference.optim import Muon, RowAdam, local_tables
 from guides import Guide
 from guides.local import LocalTable
 from ppl_models.program import Batch
 
-__all__ = ["OPTIMIZERS", "SVI", "Pair", "adam", "global_parameters", "muon"]
+__all__ = ["OPTIMIZERS", "SVI", "Pair", "adam", "adamax", "global_parameters", "muon"]
 
 
 class Pair(nn.Module):
@@ -40,6 +42,19 @@ def adam(model: nn.Module, guide: nn.Module, lr: float = 0.01) -> torch.optim.Op
     """Adam over the global parameters of a pair, or ``None`` where there are none."""
     parameters = global_parameters(model, guide)
     return torch.optim.Adam(parameters, lr=lr, fused=True) if parameters else None
+
+
+def adamax(
+    model: nn.Module, guide: nn.Module, lr: float = 0.01, weight_decay: float = 3e-4,
+    eps: float = 1e-3,
+) -> torch.optim.Optimizer:  # fmt: skip
+    """Adamax as NVAE was published with it: the weight decay is added to the gradient.
+
+    References:
+        Kingma & Ba (2015); Vahdat & Kautz (2020).
+    """
+    parameters = global_parameters(model, guide)
+    return torch.optim.Adamax(parameters, lr=lr, eps=eps, weight_decay=weight_decay, foreach=True)
 
 
 def muon(model: nn.Module, guide: nn.Module, lr: float = 0.01) -> list[torch.optim.Optimizer]:
@@ -88,6 +103,8 @@ class SVI(pyro.infer.SVI):
         guide: q(z | x).
         optim: a ``torch.optim`` optimiser, or several; Adam at rate 0.01 by default.
         loss: an objective with ``differentiable_loss``; the ELBO by default.
+        guard: refuses steps that are not finite, and bounds gradients; none by default.
+        average: moves after every step; none by default.
 
     Attributes:
         trains: whether the pair has anything to train.
@@ -99,10 +116,13 @@ class SVI(pyro.infer.SVI):
         guide: Guide,
         optim: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
         loss: Objective | None = None,
+        guard: Guard | None = None,
+        average: WeightAverage | None = None,
     ) -> None:
         # Pyro's initialiser insists on a PyroOptim; everything else it does is here.
         self.model: Any = model
         self.guide: Any = guide
+        self.guard, self.average = guard, average
         self.objective = Elbo() if loss is None else loss
         self.loss = self.objective.loss
         self.loss_and_grads = self.objective.loss_and_grads
@@ -132,12 +152,17 @@ class SVI(pyro.infer.SVI):
         """
         if not self.trains:
             raise ValueError("nothing to train: neither model nor guide has free parameters.")
+        if self.guard:
+            self.guard.remember()
         with sparse_gradients(self.tables):
             loss = self.objective.differentiable_loss(self.model, self.guide, batch) / batch.size
             loss.backward()
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        if self.guard is None or self.guard.passes(loss):
+            for optimizer in self.optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            if self.average:
+                self.average.update()
         return loss.detach()
 
     @torch.no_grad()
@@ -146,8 +171,13 @@ class SVI(pyro.infer.SVI):
         return self.objective.differentiable_loss(self.model, self.guide, batch) / batch.size
 
     def state_dict(self) -> dict[str, Any]:
-        return {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
+        state: dict[str, Any] = {
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers]
+        }
+        return state | ({"average": self.average.state_dict()} if self.average else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+        if self.average:
+            self.average.load_state_dict(state["average"])

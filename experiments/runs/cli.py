@@ -20,7 +20,14 @@ from experiments.runs.options import check
 __all__ = ["cli", "import_model", "options_of"]
 
 BAD_INPUT = (ValueError, FileExistsError, FileNotFoundError, PermissionError)
-FILLED_IN = {"self", "model", "size", "data_dim", "data_shape"}  # by the data, not by the user
+FILLED_IN = {
+    "self",
+    "model",
+    "size",
+    "data_dim",
+    "data_shape",
+    "bits",
+}  # by the data, not by the user
 
 
 def cli(config_class: type, main: Callable[[Any], Any], args: Sequence[str] | None = None) -> None:
@@ -50,7 +57,7 @@ def in_words(error: Exception) -> str:
 
 def parse(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -> Any:
     """Read the command line; ``--guide`` and ``--model`` first, since they bring their options."""
-    extended, names = _with_options(config_class, args)
+    extended, names = _with_options(_with_preset(config_class, args), args)
     module = sys.modules[main.__module__]
     name = main.__module__ if main.__module__ != "__main__" else _module_name(module)
     output = io.StringIO()
@@ -93,6 +100,28 @@ def _value(args: Sequence[str], option: str, default: str) -> str:
     return value
 
 
+def _with_preset(config_class: type, args: Sequence[str]) -> type:
+    """The dataclass with the defaults of the chosen ``--preset``, where there are presets."""
+    presets = getattr(config_class, "PRESETS", None)
+    if presets is None:
+        return config_class
+    name = _value(args, "--preset", config_class.preset)  # type: ignore[attr-defined]
+    if name not in presets:
+        raise UsageError(f"preset '{name}' is unknown; there are {', '.join(presets)}.")
+    hints = get_type_hints(config_class, include_extras=True)
+    fields: list[Any] = [("preset", str, dataclasses.field(default=name))]
+    for key, value in presets[name].items():
+        default: Any = {"default_factory": value.copy} if isinstance(value, dict) else {
+            "default": value
+        }  # fmt: skip
+        fields.append((key, hints[key], dataclasses.field(**default)))
+    chosen = dataclasses.make_dataclass(
+        config_class.__name__, fields, bases=(config_class,), frozen=True
+    )
+    chosen.__module__ = config_class.__module__
+    return chosen
+
+
 def _with_options(config_class: type, args: Sequence[str]) -> tuple[type, list[str]]:
     """The dataclass with the chosen guide's and model's own options among its fields."""
     fields = {f.name: f for f in dataclasses.fields(config_class)}
@@ -102,7 +131,9 @@ def _with_options(config_class: type, args: Sequence[str]) -> tuple[type, list[s
         if name not in fields:
             continue
         chosen = _value(args, f"--{kind}", str(fields[kind].default))
-        model = _value(args, "--model", "") if "model" in fields else config_class.__module__
+        model = config_class.__module__
+        if "model" in fields:
+            model = _value(args, "--model", str(fields["model"].default))
         chosen_class = import_model(chosen) if kind == "model" else _guide_class(chosen, model)
         factory: Any = fields[name].default_factory
         options: Any = options_of(chosen_class, kind, factory(), set(fields))

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from experiments.data import Data, load
 from experiments.inference.fit import Progress, fit
 from experiments.inference.frozen import fit_rows
-from experiments.inference.optim import SCHEDULES
+from experiments.inference.optim import SCHEDULES, Schedule
 from experiments.inference.svi import SVI, Pair
 from experiments.runs.checkpoint import (
     FORMAT,
@@ -131,7 +131,11 @@ class Run:
         tqdm.write(line)
 
     def fit(
-        self, svi: SVI, data: Data, anneal: Callable[[float], None] | None = None
+        self,
+        svi: SVI,
+        data: Data,
+        anneal: Callable[[float], None] | None = None,
+        schedule: Schedule | None = None,
     ) -> Iterator[Progress]:
         """``fit`` with this run's options: logged, checkpointed after every epoch, resumable."""
         config, pair = self.config, Pair(svi.model, svi.guide)
@@ -148,7 +152,7 @@ class Run:
             save_weights(self.path, pair)
             return
         start = self._restore(pair, svi) if self.resumed else 0
-        schedule = SCHEDULES[config.schedule](config.warmup)
+        schedule = schedule or SCHEDULES[config.schedule](config.warmup)
         epochs = fit(
             svi, data, config.epochs, config.batch_size, schedule, config.seed, config.patience,
             start, anneal, config.minutes, self.train_seconds / 60,
@@ -158,7 +162,7 @@ class Run:
                    disable=not sys.stderr.isatty())  # fmt: skip
         for progress in bar:
             self._log(progress, total, bar)
-            save_weights(self.path, pair)
+            save_weights(self.path, svi.average.weights if svi.average else pair)
             save_state(self.path, svi, progress.epoch, self.losses)
             yield progress
 
@@ -191,7 +195,8 @@ class Run:
         self.losses += progress.losses
         self.train_seconds += progress.seconds
         record = {"epoch": progress.epoch, "steps": progress.steps, "loss": progress.loss,
-                  "lr": progress.lr, "seconds": progress.seconds}  # fmt: skip
+                  "lr": progress.lr, "seconds": progress.seconds,
+                  "skipped": progress.skipped}  # fmt: skip
         self.records.append(record)
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")

@@ -65,6 +65,13 @@ class CroppedBernoulli(dist.Independent):
             log_prob = log_prob[..., inside, inside]
         return log_prob.sum((-3, -2, -1))
 
+    @property
+    def expected(self) -> Tensor:
+        """The mean, and zero on the border, of which the network was taught nothing."""
+        width = (self.crop,) * 4
+        inside = slice(self.crop, -self.crop or None)
+        return F.pad(self.mean[..., inside, inside], width)
+
 
 class PixelNormal(dist.Independent):
     """RGB pixels: a density of 2x - 1, as in the reference (that of x is log 2 more per number).

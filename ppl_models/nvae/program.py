@@ -1,5 +1,6 @@
 """The generative story of NVAE: a state flows down, every group of latents adds to it."""
 
+from functools import partial
 from typing import Any
 
 import pyro
@@ -8,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ppl_models.nvae.cells import Combine, MBConvCell, cells
+from ppl_models.nvae.cells import Combine, ConvCell, MBConvCell, cells
 from ppl_models.nvae.distributions import (
     CroppedBernoulli,
     LogisticMixture,
@@ -37,11 +38,15 @@ class Group(nn.Module):
         latents: channels of z.
         number: of cells.
         attention: squeeze and excite in the cells.
+        depthwise: whether the cells are inverted bottlenecks.
     """
 
-    def __init__(self, channels: int, latents: int, number: int, attention: bool) -> None:
+    def __init__(
+        self, channels: int, latents: int, number: int, attention: bool, depthwise: bool
+    ) -> None:
         super().__init__()
-        self.cells = cells(MBConvCell, number, channels, attention=attention)
+        kind = MBConvCell if depthwise else ConvCell
+        self.cells = cells(kind, number, channels, attention=attention)
         self.sampler = Conv(channels, 2 * latents, 1)
         self.combine = Combine(channels, latents)
 
@@ -68,6 +73,7 @@ class NVAE(Program):
         blocks: up-scalings between the finest latents and the image.
         cells_per_block: the first of them goes up.
         attention: squeeze and excite in every cell.
+        depthwise: cells are inverted bottlenecks, as published; off: two 3x3 convolutions.
         mixture: M, logistics per pixel of RGB images; 1 gives a normal.
         bits: per channel of RGB images.
         crop: border of grey images that does not count.
@@ -84,8 +90,8 @@ class NVAE(Program):
     def __init__(
         self, data_shape: tuple[int, ...] = (1, 32, 32), groups: tuple[int, ...] = (5, 10),
         latents: int = 20, channels: int = 32, cells_per_group: int = 1, blocks: int = 2,
-        cells_per_block: int = 3, attention: bool = True, mixture: int = 10, bits: int = 8,
-        crop: int = 2,
+        cells_per_block: int = 3, attention: bool = True, depthwise: bool = True,
+        mixture: int = 10, bits: int = 8, crop: int = 2,
     ) -> None:  # fmt: skip
         super().__init__()
         colours, *sides = data_shape
@@ -104,23 +110,26 @@ class NVAE(Program):
         top = [side // 2**halvings for side in sides]
         self.top = nn.Parameter(torch.rand(width, *top))  # unused in the vanilla layout
         self.vanilla = sum(groups) == 1
+        self.largest_map = (3 if depthwise else 1) * channels * sides[0] * sides[1]
         self.combine_top: nn.Module = (
             Conv(latents, width, 1) if self.vanilla else Combine(width, latents)
         )
         self.groups: Any = nn.ModuleList()
         self.ups = nn.ModuleDict()
+        cell: Any = MBConvCell if depthwise else ConvCell
+        post_cell = partial(MBConvCell, expansion=3) if depthwise else cell
         for scale, number in enumerate(groups):
             if scale:
                 width //= 2
             for _ in range(number - (scale == 0)):
-                self.groups.append(Group(width, latents, cells_per_group, attention))
+                self.groups.append(Group(width, latents, cells_per_group, attention, depthwise))
             if scale < len(groups) - 1:
-                self.ups[str(len(self.groups))] = MBConvCell(width, up=True, attention=attention)
+                self.ups[str(len(self.groups))] = cell(width, up=True, attention=attention)
         post: list[nn.Module] = []
         for _ in range(blocks):
-            post.append(MBConvCell(width, 3, up=True, attention=attention))
+            post.append(post_cell(width, up=True, attention=attention))
             width //= 2
-            post += [MBConvCell(width, 3, attention=attention) for _ in range(cells_per_block - 1)]
+            post += [post_cell(width, attention=attention) for _ in range(cells_per_block - 1)]
         outputs = 1 if colours == 1 else 6 if mixture == 1 else 10 * mixture
         self.post = nn.Sequential(*post)
         self.image = Conv(width, outputs, 3)

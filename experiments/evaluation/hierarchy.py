@@ -1,0 +1,91 @@
+"""What the groups of a hierarchy hold: their KL, channel by channel, and what each one changes."""
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+from torch.distributions import kl_divergence
+
+from experiments.data import Data
+from experiments.evaluation.bounds import encode, expected
+from experiments.inference.traces import traces
+from ppl_models.program import Batch
+
+__all__ = ["ACTIVE_CHANNEL", "channel_kls", "group_rows", "resampled_groups"]
+
+ACTIVE_CHANNEL = 0.1
+"""A channel is active where its KL, summed over its map, exceeds so many nats on average."""
+
+
+def _channel_kl(q: torch.distributions.Distribution, p: torch.distributions.Distribution,
+                z: Tensor) -> Tensor:  # fmt: skip
+    """KL(q || p) of one group summed over its map, ``[B, L]``; with flows at the sample."""
+    prior = getattr(p, "base_dist", p)
+    if not hasattr(q, "transforms"):
+        return kl_divergence(getattr(q, "base_dist", q), prior).sum((-2, -1))
+    before = z
+    for flow in reversed(q.transforms):
+        before = flow.inv(before)
+    log_q = q.base_dist.base_dist.log_prob(before)  # the flows shift: no volume changes
+    return (log_q - prior.log_prob(z)).sum((-2, -1))
+
+
+@torch.no_grad()
+def channel_kls(model: nn.Module, guide: nn.Module, data: Data, rows: int = 100) -> list[Tensor]:
+    """Mean KL of every group's channels, ``[L]`` each, coarse to fine [nats].
+
+    Args:
+        model: p, in evaluation mode.
+        guide: q, for these data, Gaussian or with NVAE's flows.
+        data: fixed pixels.
+        rows: images at a time.
+    """
+    totals: dict[str, Tensor] = {}
+    for batch in data.batches(rows):
+        with pyro.validation_enabled(False):
+            p, q = traces(model, guide, batch)
+        for name, site in q.iter_stochastic_nodes():
+            kl = _channel_kl(site["fn"], p.nodes[name]["fn"], site["value"]).double().sum(0)
+            totals[name] = totals.get(name, torch.zeros_like(kl)) + kl
+    return [total / len(data) for total in totals.values()]
+
+
+def group_rows(kls: list[Tensor], shapes: list[tuple[int, int, int]]) -> list[dict[str, object]]:
+    """The table of groups: shape, KL, active channels."""
+    return [
+        {"group": i, "shape": list(shape), "kl": kl.sum().item(),
+         "active channels": int((kl > ACTIVE_CHANNEL).sum())}
+        for i, (kl, shape) in enumerate(zip(kls, shapes, strict=True))
+    ]  # fmt: skip
+
+
+@torch.no_grad()
+def resampled_groups(
+    model: nn.Module, guide: nn.Module, batch: Batch, draws: int = 8, seed: int = 0
+) -> dict[str, Tensor]:
+    """E[x | z] while one group at a time is drawn from its prior, the others at q's means.
+
+    The group's prior is the one that the coarser groups leave it; finer groups keep their values.
+
+    Args:
+        model: p.
+        guide: q.
+        batch: one image.
+        draws: per group.
+        seed: of the draws.
+
+    Returns:
+        ``[draws, *event_shape]`` for every latent, coarse to fine.
+    """
+    latents = encode(guide, batch, model)
+    repeated = {name: z.expand(draws, *z.shape[1:]) for name, z in latents.items()}
+    unobserved = Batch.draw(draws, batch.index.device)
+    shown = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for name in latents:
+            kept = {other: z for other, z in repeated.items() if other != name}
+            conditioned = poutine.condition(model, data=kept)
+            trace = poutine.trace(conditioned).get_trace(unobserved)
+            shown[name] = expected(trace.nodes["x"]["fn"])
+    return shown

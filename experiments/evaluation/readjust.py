@@ -1,0 +1,51 @@
+"""Batch norms before sampling: their statistics at the temperature that will be drawn at."""
+
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from experiments.inference.handlers import Temperature
+from ppl_models.program import Batch
+
+__all__ = ["batch_norm_statistics", "has_batch_norm", "readjust"]
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    """Whether there is anything to readjust."""
+    return any(isinstance(part, nn.BatchNorm2d) for part in model.modules())
+
+
+def batch_norm_statistics(model: nn.Module) -> dict[str, Tensor]:
+    """The running means and variances of all batch norms, by name."""
+    return {
+        f"{name}.{buffer}": value
+        for name, part in model.named_modules() if isinstance(part, nn.BatchNorm2d)
+        for buffer, value in part.named_buffers()
+    }  # fmt: skip
+
+
+@torch.no_grad()
+def readjust(
+    model: nn.Module, temperature: float, passes: int = 500, images: int = 16, seed: int = 0
+) -> None:
+    """Move the batch norms' running statistics to those of draws from the prior.
+
+    A colder prior feeds the networks other activations than the posterior did in training.
+
+    Args:
+        model: p; left in evaluation mode.
+        temperature: of the draws.
+        passes: of the model, each moving the statistics by their momentum.
+        images: per pass.
+        seed: of the draws.
+
+    References:
+        Vahdat & Kautz (2020), section 4 and their published code.
+    """
+    device = next(model.parameters()).device
+    model.train()
+    with torch.random.fork_rng(devices=[]), Temperature(temperature):
+        torch.manual_seed(seed)
+        for _ in range(passes):
+            poutine.trace(model).get_trace(Batch.draw(images, device))
+    model.eval()

@@ -1,0 +1,54 @@
+"""An exponential moving average of weights: what is evaluated, while the weights go on."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+__all__ = ["WeightAverage"]
+
+
+class WeightAverage:
+    """The average of a pair's weights and buffers over the steps, the last ones counting most.
+
+    Args:
+        module: whose weights are averaged.
+        decay: share of the average that a step leaves, in (0, 1).
+
+    Raises:
+        ValueError: If ``decay`` is not inside (0, 1).
+
+    References:
+        Polyak & Juditsky (1992), averaging; Kingma & Ba (2015), the exponential form.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        if not 0 < decay < 1:
+            raise ValueError(f"decay={decay} must lie inside (0, 1).")
+        self.module = module
+        self.averaged = AveragedModel(
+            module, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
+        )
+
+    def update(self) -> None:
+        """After a step: move the average towards the weights."""
+        self.averaged.update_parameters(self.module)
+
+    @property
+    def weights(self) -> nn.Module:
+        """A copy of the module that holds the average."""
+        return self.averaged.module
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Put the average in place of the weights."""
+        self.module.load_state_dict(self.weights.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The weights themselves, and the average."""
+        return {"weights": self.module.state_dict(), "average": self.averaged.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.module.load_state_dict(state["weights"])
+        self.averaged.load_state_dict(state["average"])

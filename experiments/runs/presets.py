@@ -1,0 +1,79 @@
+"""NVAE's sizes and recipes by name: the published ones, and two that a CPU can train.
+
+A preset is a set of defaults of the command ``nvae``; every one of them is an option.
+"""
+
+from typing import Any
+
+from ppl_models.nvae.program import adaptive_groups
+
+__all__ = ["PRESETS", "PUBLISHED"]
+
+
+def _published(
+    data: str, channels: int, groups: tuple[int, ...], blocks: int = 1, cells: int = 2,
+    per_block: int = 2, flows: int = 0, **recipe: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """A published command: both ways have the same cells; 20 latents per group, attention."""
+    grey = data == "mnist"
+    return {
+        "data": data, "pad": 32 if grey else 0, "binarize": "dynamic" if grey else "none",
+        "model_options": {
+            "groups": groups, "channels": channels, "cells_per_group": cells, "blocks": blocks,
+            "cells_per_block": per_block, "crop": 2 if grey else 0,
+        },
+        "guide_options": {
+            "cells_per_group": cells, "cells_per_block": per_block, "flows": flows,
+        },
+        "epochs": 400, "warmup": 5 / recipe.get("epochs", 400), **recipe,
+    }  # fmt: skip
+
+
+MNIST = {"channels": 32, "groups": adaptive_groups(2, 10), "blocks": 2, "per_block": 3}
+FACES = {"channels": 30, "groups": adaptive_groups(5, 16, 4), "flows": 2}
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "mnist": _published("mnist", **MNIST, cells=1),
+    "mnist-large": _published("mnist", **MNIST),
+    "cifar10": _published("cifar10", 128, (30,), flows=1, batch_size=256),
+    "celeba64": _published(
+        "celeba64", 64, adaptive_groups(3, 20), flows=1, batch_size=128, epochs=90,
+        regularise=0.1,
+    ),
+    "celeba-hq256": _published(
+        "folder", **FACES, batch_size=96, epochs=300, regularise_start=1.0
+    ),
+    "ffhq256": _published(
+        "folder", **FACES, batch_size=96, epochs=200, regularise=0.1, regularise_start=1.0,
+        lr=0.008,
+    ),
+}  # fmt: skip
+"""As published (Vahdat & Kautz 2020); the batch is that of all its GPUs together. ``mnist`` is very
+probably the released model, ``mnist-large`` what the published command builds."""
+
+SMALL = {
+    "regularise": 0.0, "weight_decay": 0.0, "eps": 1e-8, "ema": 0.999, "clip": 200.0,
+    "batch_size": 100,
+}  # fmt: skip
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "digits-tiny": {
+        **SMALL, "data": "digits", "pad": 0, "binarize": "dynamic", "epochs": 20, "warmup": 0.1,
+        "ema": 0.98,
+        "model_options": {
+            "groups": (1, 2), "latents": 4, "channels": 8, "blocks": 1, "cells_per_block": 1,
+            "depthwise": False, "crop": 0,
+        },
+        "guide_options": {"cells_per_block": 1},
+    },
+    "mnist-small": {
+        **SMALL, "data": "mnist", "pad": 32, "binarize": "dynamic",
+        "epochs": 30, "warmup": 1 / 30,
+        "model_options": {
+            "groups": (2, 5), "latents": 12, "channels": 12, "cells_per_block": 1,
+            "depthwise": False,
+        },
+        "guide_options": {"channels": 8, "cells_per_block": 1},
+    },
+    **PUBLISHED,
+}  # fmt: skip
