@@ -4,8 +4,12 @@ lab-vae: the lab's VAE (784-400-2 and back, batch 500, Adam) three ways: a loop 
 that fetches image by image, as the lab has it; the same loop on tensors in memory; and this
 project's model, guide and SVI. Epochs alternate, so that a busy machine disturbs all three alike.
 
+nvae-step: training steps of a preset of NVAE with its whole recipe, and beside them its own
+convolutions one by one, forward and backward: what share of that rate does a step keep?
+
     python -m experiments.bench lab-vae
     python -m experiments.bench lab-vae --data digits --epochs 10
+    python -m experiments.bench nvae-step --preset mnist-large --batch-size 32
 """
 
 import statistics
@@ -19,16 +23,21 @@ import torch
 import tyro
 from torch import Tensor
 
-from experiments.data import Data, load
+from experiments.data import Data
+from experiments.data_sets import load
 from experiments.evaluation.handwritten import HandwrittenVAE, per_item_loader
+from experiments.evaluation.nvae_speed import step_speed
 from experiments.inference.fit import fit
 from experiments.inference.objectives import AnalyticKL
 from experiments.inference.optim import constant
 from experiments.inference.svi import SVI, Pair, adam
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import markdown_table
+from experiments.runs.errors import UsageError
 from experiments.runs.metrics import protocol
 from experiments.runs.options import RunOptions
+from experiments.runs.preset_table import preset_pair
+from experiments.runs.presets import PRESETS
 from experiments.runs.run import Run
 from guides import GUIDES
 from ppl_models import VAE
@@ -36,8 +45,12 @@ from ppl_models import VAE
 
 @dataclass(frozen=True)
 class Config(RunOptions):
-    name: tyro.conf.Positional[Literal["lab-vae"]] = "lab-vae"
+    name: tyro.conf.Positional[Literal["lab-vae", "nvae-step"]] = "lab-vae"
     """What is timed."""
+    preset: str = "mnist-large"
+    """Of nvae-step."""
+    steps: int = 5
+    """Timed steps of nvae-step, after one that is not timed."""
     data: Literal["mnist", "fashion_mnist", "kmnist", "digits"] = "mnist"
     """Data set of grey images."""
     data_root: Path | None = None
@@ -46,11 +59,15 @@ class Config(RunOptions):
     """The first so many images only."""
     epochs: int = 3
     """Timed epochs of each way, after one that is not timed."""
-    batch_size: int = 500
-    """Rows per step."""
+    batch_size: int | None = None
+    """Rows per step; 500 for lab-vae, 32 for nvae-step by default."""
 
 
 def main(config: Config) -> dict[str, Any]:
+    return {"lab-vae": lab_vae, "nvae-step": nvae_step}[config.name](config)
+
+
+def lab_vae(config: Config) -> dict[str, Any]:
     with Run("bench", config) as run:
         train, _ = load(config.data, config.data_root, rows=config.rows)
         train = train.to(run.device)
@@ -85,6 +102,24 @@ def main(config: Config) -> dict[str, Any]:
         return run.finish(metrics, "Wall time of an epoch, the ways alternating.", {"Speed": rows})
 
 
+def nvae_step(config: Config) -> dict[str, Any]:
+    if config.preset not in PRESETS:
+        raise UsageError(f"preset '{config.preset}' is unknown; there are {', '.join(PRESETS)}.")
+    with Run("bench", config) as run:
+        run.save_config()
+        pair = preset_pair(config.preset).to(run.device)
+        pair.to(memory_format=torch.channels_last)
+        row = {"preset": config.preset, **step_speed(pair, config.batch_size or 32, config.steps)}
+        run.say(f"\n{markdown_table([row])}\n{torch.get_num_threads()} threads on {run.device}")
+        metrics = {
+            "model": "nvae", "guide": "top_down", "objective": "elbo_analytic_kl",
+            "data": "noise", "seed": config.seed, "epochs": 0,
+            "parameters": pair.number_of_parameters, "seconds": {}, "protocol": None,
+            "bench": [row], "threads": torch.get_num_threads(),
+        }  # fmt: skip
+        return run.finish(metrics, "Wall time of a training step.", {"Speed": [row]})
+
+
 def handwritten_epochs(config: Config, train: Data, batches: Callable) -> Iterator[None]:
     """The lab's loop: loss, backward, Adam; one epoch for every value asked for."""
     torch.manual_seed(config.seed)
@@ -100,13 +135,13 @@ def handwritten_epochs(config: Config, train: Data, batches: Callable) -> Iterat
 
 
 def by_item(train: Data, config: Config) -> Iterator[None]:
-    loader = per_item_loader(train, config.batch_size)
+    loader = per_item_loader(train, config.batch_size or 500)
     return handwritten_epochs(config, train, lambda: iter(loader))
 
 
 def in_memory(train: Data, config: Config) -> Iterator[None]:
     def batches() -> Iterator[Tensor]:
-        for index in torch.randperm(len(train)).split(config.batch_size):
+        for index in torch.randperm(len(train)).split(config.batch_size or 500):
             yield train.pixels[index].float() / train.levels
 
     return handwritten_epochs(config, train, batches)
@@ -121,7 +156,7 @@ def by_svi(train: Data, config: Config) -> Iterator[Any]:
         Pair(model, guide).number_of_parameters
         == HandwrittenVAE(train.data_dim).number_of_parameters
     )
-    return fit(svi, train, config.epochs + 1, config.batch_size, constant(), config.seed)
+    return fit(svi, train, config.epochs + 1, config.batch_size or 500, constant(), config.seed)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.data_files import inside, read_images
+from experiments.data_files import inside
 from experiments.runs.errors import UsageError
 from ppl_models.program import Batch, describe
 
-__all__ = ["Data", "as_data", "load"]
+__all__ = ["Data", "as_data"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Data:
         dequantize: add uniform noise to the bytes, (levels x + u) / (levels + 1): none, dynamic
             (anew at every visit) or static (added once).
         pad: images are zero-padded to this side; 0 leaves them.
+        flip: minibatches show half of the images mirrored, drawn anew at every visit.
         event_shape: the shape of an observation, ``None`` for that of the padded pixels.
         dtype: of the observations.
         source_sha256: the checksum of the pixels before they were binarised.
@@ -48,6 +48,7 @@ class Data:
     binarize_seed: int | None = None
     dequantize: str = "none"
     pad: int = 0
+    flip: bool = False
     event_shape: torch.Size | None = None
     dtype: torch.dtype = torch.float32
     source_sha256: str | None = None
@@ -100,7 +101,8 @@ class Data:
         state = int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(state))
         for index in order.to(self.pixels.device).split(size):
-            yield self.batch(index)
+            batch = self.batch(index)
+            yield batch._replace(x=mirrored(batch.x)) if self.flip else batch
 
     def like(self, model: nn.Module) -> "Data":
         """The data in the dtype, on the device and in the shape that a model observes.
@@ -189,6 +191,12 @@ class Data:
         return replace(self, binarize="none").binarized("static", self.binarize_seed or 0)
 
 
+def mirrored(x: Any) -> Tensor:
+    """Images ``[B, C, H, W]``, every other one on average with left and right exchanged."""
+    coins = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
+    return torch.where(coins, x.flip(-1), x)
+
+
 def as_data(x: Any) -> Data:
     """A data set of an array of one's own, ``[N, ...]``; floats as they are, bytes over 255.
 
@@ -211,40 +219,3 @@ def as_data(x: Any) -> Data:
         row = int((~pixels.flatten(1).isfinite()).any(1).nonzero()[0])
         raise UsageError(f"data hold NaN or infinite values, the first of them in row {row}.")
     return Data(pixels, dtype=pixels.dtype)
-
-
-def load(
-    name: str,
-    root: Path | None = None,
-    pad: int = 0,
-    binarize: str = "none",
-    binarize_seed: int = 0,
-    rows: int | None = None,
-    dequantize: bool = False,
-) -> tuple[Data, Data]:
-    """The train and test split of a data set.
-
-    Args:
-        name: see ``experiments.data_files.READERS``.
-        root: where the files lie; the environment variable ``PPL_DATA``, else ``data``.
-        pad: zero-pad images to this side.
-        binarize: none, dynamic or static.
-        binarize_seed: for static draws; the test split uses the next one.
-        rows: keep the first rows of the training split only.
-        dequantize: add uniform noise to grey bytes.
-
-    Raises:
-        UsageError: If the data cannot be had, or an option does not fit them.
-    """
-    splits = []
-    for split, seed in (("train", binarize_seed), ("test", binarize_seed + 1)):
-        pixels, labels, levels = read_images(name, split, root)
-        if pad and pad < max(pixels.shape[-2:]):
-            raise UsageError(
-                f"pad={pad} is smaller than the images of '{name}', {list(pixels.shape[-2:])}."
-            )
-        data = Data(pixels, labels, levels, name=name, split=split, pad=pad)
-        part = data.rows(rows) if split == "train" else data
-        part = part.binarized(binarize, seed)
-        splits.append(part.dequantized(seed) if dequantize else part)
-    return splits[0], splits[1]

@@ -1,6 +1,11 @@
-"""Can the published code use these weights? A run of the NVAE as a checkpoint of its format.
+"""Can others use these weights? A run of the NVAE as a checkpoint of the published code.
 
-python -m experiments.export_nvae runs/nvae-mnist --file checkpoint.pt
+A run that was imported keeps its arguments; of a run of our own they are derived from its options.
+A FILE that ends in .safetensors gets the weights in half precision instead, with the options they
+were trained with: what `nvae --pretrained` reads.
+
+    python -m experiments.export_nvae runs/nvae-mnist --file checkpoint.pt
+    python -m experiments.export_nvae runs/nvae-... --file mnist-small.safetensors
 """
 
 from dataclasses import dataclass
@@ -11,41 +16,71 @@ import torch
 import tyro
 
 from experiments.inference.svi import Pair
-from experiments.runs.checkpoint import load_weights
+from experiments.runs.checkpoint import load_weights, shapes_of
 from experiments.runs.cli import cli
 from experiments.runs.errors import UsageError
 from experiments.runs.files import read_json
-from experiments.runs.reference_checkpoint import write_checkpoint
+from experiments.runs.pretrained import pack
+from experiments.runs.reference_checkpoint import CELLS, published_name, write_checkpoint
 from guides import GUIDES
 from ppl_models.nvae import NVAE
-from ppl_models.nvae.reference import options_of_args
+from ppl_models.nvae.reference import args_of_options
 
 
 @dataclass(frozen=True)
 class Config:
     run: tyro.conf.Positional[Path]
-    """Directory of an imported run."""
+    """Directory of a run of the NVAE under top_down."""
     file: Path = Path("checkpoint.pt")
     """The file to write."""
 
 
 def main(config: Config) -> dict[str, Any]:
     saved = read_json(config.run / "config.json")
-    if not isinstance(saved, dict) or saved.get("pair", {}).get("guide") != "top_down":
+    pair = saved.get("pair", {}) if isinstance(saved, dict) else {}
+    if (pair.get("model"), pair.get("guide")) != ("nvae", "top_down"):
         raise UsageError(f"{config.run} is no NVAE under top_down.")
     if config.file.exists():
         raise UsageError(f"--file {config.file} exists already.")
-    source = config.run / "checkpoint/reference.pt"
-    if not source.exists():
-        raise UsageError(f"{config.run} was not imported: its published arguments are not known.")
-    rest = torch.load(source, weights_only=True)
-    model_options, guide_options = options_of_args(rest["args"])
+    model_options, guide_options = options_of_run(config.run, saved)
     model = NVAE(**model_options)
-    pair = Pair(model, GUIDES["top_down"](model, **guide_options))
-    load_weights(config.run, pair.to(dtype=getattr(torch, saved["options"]["dtype"])))
-    write_checkpoint(config.file, pair, rest)
+    built = Pair(model, GUIDES["top_down"](model, **guide_options))
+    load_weights(config.run, built.to(dtype=getattr(torch, saved["options"]["dtype"])))
+    if config.file.suffix == ".safetensors":
+        pack(config.run, built, config.file)
+    else:
+        write_checkpoint(config.file, built, published_facts(config.run, saved))
     print(f"written: {config.file}")
     return {"file": str(config.file)}
+
+
+def options_of_run(run: Path, saved: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of ``NVAE`` and of ``TopDown``; the image's shape is read off the weights."""
+    model, guide = saved["pair"]["model_options"], saved["pair"]["guide_options"]
+    top, stem = shapes_of(run, "model.top", "guide.tower.stem.weight")
+    halvings = model["blocks"] + len(model["groups"]) - 1
+    shape = (stem[1], top[1] << halvings, top[2] << halvings)
+    return {**model, "data_shape": shape, "bits": saved["options"].get("bits", 8)}, guide
+
+
+def published_facts(run: Path, saved: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint holds besides the weights.
+
+    Raises:
+        UsageError: If the published code has no such model.
+    """
+    source = run / "checkpoint/reference.pt"
+    if source.exists():
+        return torch.load(source, weights_only=True)
+    model, guide = options_of_run(run, saved)
+    options = saved["options"]
+    try:
+        args = args_of_options(published_name(options["data"], model["data_shape"]), model, guide)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    args |= {"epochs": options["epochs"], "batch_size": options["batch_size"],
+             "learning_rate": options["lr"], "seed": options["seed"]}  # fmt: skip
+    return {"epoch": options["epochs"], "args": args, "arch_instance": CELLS}
 
 
 if __name__ == "__main__":

@@ -44,9 +44,10 @@ def main(config: Config) -> dict[str, Any]:
         run.options |= {
             "data": data, "pad": pad, "binarize": "dynamic" if grey else "none",
             "binarize_seed": 0, "rows": None, "dtype": "float32", "dequantize": False,
+            "bits": args["num_x_bits"], "flip": False,
         }  # fmt: skip
         model_options, guide_options = options_of_args(args)
-        del model_options["data_shape"]
+        del model_options["data_shape"], model_options["bits"]
         run.save_config(
             pair={"model": "nvae", "model_options": model_options, "guide": "top_down",
                   "guide_options": guide_options}

@@ -16,11 +16,13 @@ from typing import Any
 import torch
 
 from experiments.inference.svi import SVI, Pair, adamax
-from experiments.runs.checkpoint import build_model
+from experiments.runs.checkpoint import build_model, save_weights
 from experiments.runs.cli import cli
 from experiments.runs.nvae_options import NVAEOptions
 from experiments.runs.nvae_report import conclude_nvae
 from experiments.runs.nvae_training import average_of, check_data, guard_of, recipe_of
+from experiments.runs.preset_table import preset_table
+from experiments.runs.pretrained import load_pretrained
 from experiments.runs.run import Run
 from experiments.runs.training import make_guide, prepare, recipe, start
 
@@ -31,18 +33,25 @@ class Config(NVAEOptions):
 
 
 def main(config: Config) -> dict[str, Any]:
+    if config.list:
+        print(preset_table())
+        return {}
     with Run("nvae", config) as run:
         train, test = run.load_data()
         check_data(config, train)
         model = prepare(run, build_model("nvae", train, config.model_options), train)
         guide = make_guide(run, model, config.guide, config.guide_options, train)
         pair = Pair(model, guide).to(memory_format=torch.channels_last)  # a third faster on a CPU
+        built = recipe("nvae", config.model_options, config.guide, config.guide_options)
+        start(run, pair, built)
+        if config.pretrained:
+            load_pretrained(config.pretrained, pair, built)
+            save_weights(run.path, pair)
+            return conclude_nvae(run, pair, train, test, built)
         chosen = recipe_of(config, pair, len(train))
         optimizer = adamax(model, guide, config.lr, config.weight_decay, config.eps)
         svi = SVI(model, guide, optimizer, chosen.objective, guard_of(config, pair),
                   average_of(config, pair))  # fmt: skip
-        built = recipe("nvae", config.model_options, config.guide, config.guide_options)
-        start(run, svi, built)
         with chosen.temper:
             for _ in run.fit(svi, train, chosen.anneal, chosen.schedule):
                 pass

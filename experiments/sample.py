@@ -8,6 +8,7 @@ latent after another walked from -3 to 3; the way from one test image to another
     python -m experiments.sample runs/vae-... --of aggregate
     python -m experiments.sample runs/vae-... --of traversals
     python -m experiments.sample runs/vae-... --of interpolation --between 3 7
+    python -m experiments.sample runs/nvae-... --of groups --between 3 3
 """
 
 import dataclasses
@@ -21,10 +22,12 @@ from torch import Tensor
 
 from experiments.data import Data
 from experiments.evaluation.bounds import encode
+from experiments.evaluation.hierarchy import resampled_groups
 from experiments.evaluation.samples import aggregate_means, interpolations, prior_means, traversals
 from experiments.inference.frozen import held_out
 from experiments.inference.svi import Pair
 from experiments.runs import plots
+from experiments.runs.batch_norms import readjusted
 from experiments.runs.checkpoint import SavedRun, open_run
 from experiments.runs.cli import cli
 from experiments.runs.environment import pick_device
@@ -39,9 +42,10 @@ from ppl_models.program import describe
 
 @dataclass(frozen=True)
 class Config(SavedRunOptions):
-    of: Literal["prior", "aggregate", "traversals", "interpolation"] = "prior"
+    of: Literal["prior", "aggregate", "traversals", "interpolation", "groups"] = "prior"
     """The prior at --temperature, the aggregate posterior, every latent in turn (around the image
-    --between starts at), or the way --between two test images."""
+    --between starts at), the way --between two test images, or every group of a hierarchy drawn
+    anew (around the image --between starts at)."""
     temperature: tuple[float, ...] = TEMPERATURES
     """One or several temperatures, above 0."""
     count: int = 25
@@ -49,7 +53,9 @@ class Config(SavedRunOptions):
     between: tuple[int, int] = (0, 1)
     """Two test images, by their position from 0."""
     steps: int = 11
-    """Images on the way, ends included."""
+    """Images on the way, ends included; draws of every group."""
+    readjust: int = 500
+    """Passes that move batch norms to the temperature; 0 leaves them as they were trained."""
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -103,10 +109,11 @@ def two_images(test: Data, between: tuple[int, int]) -> Data:
 
 
 def from_prior(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:
-    return {
-        f"T = {t:g}": prior_means(saved.model, config.count, t, config.seed)
-        for t in config.temperature
-    }
+    drawn = {}
+    for t in config.temperature:
+        with readjusted(saved.directory, saved.model, t, config.readjust):
+            drawn[f"T = {t:g}"] = prior_means(saved.model, config.count, t, config.seed)
+    return drawn
 
 
 def from_aggregate(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:
@@ -119,7 +126,10 @@ def from_aggregate(saved: SavedRun, ends: Data, config: Config) -> dict[str, Ten
 def walked(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:
     latents = describe(saved.model).latents
     if len(latents) != 1:
-        raise UsageError(f"traversals need one vector latent; the model has {list(latents)}.")
+        raise UsageError(
+            f"traversals need one vector latent; the model has {', '.join(latents)}: "
+            "use --of groups."
+        )
     guide = held_out(saved.model, saved.guide, ends)
     (z,) = encode(guide, next(iter(ends.batches(2))), saved.model).values()
     rows = traversals(saved.model, z[0], config.steps)
@@ -131,11 +141,18 @@ def on_the_way(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]
     return interpolations(saved.model, guide, ends, (0, 1), config.steps)
 
 
+def group_by_group(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:
+    guide = held_out(saved.model, saved.guide, ends)
+    first = ends.batch(torch.zeros(1, dtype=torch.long, device=ends.pixels.device))
+    return resampled_groups(saved.model, guide, first, config.steps, config.seed)
+
+
 DRAWN = {
     "prior": from_prior,
     "aggregate": from_aggregate,
     "traversals": walked,
     "interpolation": on_the_way,
+    "groups": group_by_group,
 }
 
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments import data_files
-from experiments.data import Data, as_data, load
+from experiments.data import Data, as_data
+from experiments.data_sets import load
 from experiments.runs.errors import UsageError
 from ppl_models import PPCA
 

@@ -9,7 +9,8 @@ import torch
 from scipy.integrate import quad
 
 from experiments import train
-from experiments.data import Data, load
+from experiments.data import Data
+from experiments.data_sets import load
 from experiments.runs.cli import cli
 from ppl_models import VAE, Batch
 from ppl_models.discretized import DiscretizedLogisticMixture

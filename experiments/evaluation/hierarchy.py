@@ -1,5 +1,7 @@
 """What the groups of a hierarchy hold: their KL, channel by channel, and what each one changes."""
 
+from typing import Any
+
 import pyro
 import torch
 from pyro import poutine
@@ -17,8 +19,7 @@ ACTIVE_CHANNEL = 0.1
 """A channel is active where its KL, summed over its map, exceeds so many nats on average."""
 
 
-def _channel_kl(q: torch.distributions.Distribution, p: torch.distributions.Distribution,
-                z: Tensor) -> Tensor:  # fmt: skip
+def _channel_kl(q: Any, p: Any, z: Tensor) -> Tensor:
     """KL(q || p) of one group summed over its map, ``[B, L]``; with flows at the sample."""
     prior = getattr(p, "base_dist", p)
     if not hasattr(q, "transforms"):

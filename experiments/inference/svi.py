@@ -22,6 +22,9 @@ __all__ = ["OPTIMIZERS", "SVI", "Pair", "adam", "adamax", "global_parameters", "
 class Pair(nn.Module):
     """A model and a guide, held once: what is moved, copied, saved and switched to evaluation."""
 
+    model: Any
+    guide: Any
+
     def __init__(self, model: nn.Module, guide: nn.Module) -> None:
         super().__init__()
         self.model, self.guide = model, guide

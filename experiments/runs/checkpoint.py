@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 import pyro
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
-from experiments.data import Data, load
+from experiments.data import Data
+from experiments.data_sets import load_as
 from experiments.inference.svi import SVI, Pair
 from experiments.runs.cli import import_model
 from experiments.runs.errors import UsageError
@@ -26,6 +27,7 @@ __all__ = [
     "restore",
     "save_state",
     "save_weights",
+    "shapes_of",
 ]
 
 FORMAT = 1
@@ -48,6 +50,19 @@ def save_state(directory: Path, svi: SVI, epoch: int, losses: list[float]) -> No
         "losses": torch.tensor(losses, dtype=torch.float64),
     }
     write(directory / STATE, lambda path: torch.save(state, path))
+
+
+def shapes_of(directory: Path, *names: str) -> list[list[int]]:
+    """Shapes of some of a run's weights, without reading the rest.
+
+    Raises:
+        UsageError: If the file is missing or damaged, or lacks them.
+    """
+    try:
+        with safe_open(directory / WEIGHTS, "pt") as file:
+            return [file.get_slice(name).get_shape() for name in names]
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{directory / WEIGHTS} cannot be read: {error}") from error
 
 
 def load_weights(directory: Path, module: nn.Module) -> None:
@@ -108,6 +123,8 @@ def build_model(name: str, data: Data, options: dict[str, Any]) -> nn.Module:
         shape["data_dim"] = data.data_dim
     if "data_shape" in accepted:
         shape["data_shape"] = tuple(data.image_shape)
+    if "bits" in accepted:
+        shape["bits"] = (data.levels + 1).bit_length() - 1
     return model_class(**shape, **options)
 
 
@@ -135,16 +152,13 @@ def _rebuild(
     directory: Path, config: dict[str, Any], data_root: Path | None, device: torch.device
 ) -> SavedRun:
     options, recipe = config["options"], config["pair"]
-    train, test = load(
-        options["data"], data_root or _path(options["data_root"]), options["pad"],
-        options["binarize"], options["binarize_seed"], options["rows"],
-        options.get("dequantize", False),
-    )  # fmt: skip
+    train, test = load_as(options, data_root or _path(options["data_root"]), options["rows"])
     with torch.random.fork_rng(devices=[]), pyro.poutine.block():
         model = build_model(recipe["model"], train, recipe["model_options"])
         model.to(device=device, dtype=getattr(torch, options["dtype"]))
         guide = GUIDES[recipe["guide"]](model, **recipe["guide_options"]).for_data(len(train))
-    load_weights(directory, Pair(model, guide))
+    pair = Pair(model, guide).to(memory_format=torch.channels_last)  # for convolutions
+    load_weights(directory, pair)
     model.eval(), guide.eval()
     return SavedRun(directory, config, model, guide, train.like(model), test.like(model))
 

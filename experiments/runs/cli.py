@@ -106,6 +106,8 @@ def _with_preset(config_class: type, args: Sequence[str]) -> type:
     if presets is None:
         return config_class
     name = _value(args, "--preset", config_class.preset)  # type: ignore[attr-defined]
+    trained = _value(args, "--pretrained", name)
+    name = trained if trained in presets else name
     if name not in presets:
         raise UsageError(f"preset '{name}' is unknown; there are {', '.join(presets)}.")
     hints = get_type_hints(config_class, include_extras=True)

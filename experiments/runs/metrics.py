@@ -1,5 +1,6 @@
 """Final figures of a run, each split with the protocol it was measured under."""
 
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,7 +100,17 @@ def summary(values: dict[str, Tensor], guide: nn.Module, particles: int | None) 
         figures["effective_sample_size_q05"] = worst
     if "log_sum" in values:
         figures |= draws_errors(values, particles)
-    return figures
+    return figures | bits_per_dimension(figures, getattr(guide, "model", None))
+
+
+def bits_per_dimension(figures: dict[str, Any], model: Any) -> dict[str, float]:
+    """The bounds on probabilities of RGB images as bits per number; empty for other images."""
+    shape = getattr(model, "data_shape", (1,))
+    if shape[0] != 3 or measure_of(model) != "probability":
+        return {}
+    numbers = math.prod(shape) * math.log(2)
+    names = [name for name in ("elbo", "iw_bound") if figures.get(name) is not None]
+    return {f"{name}_bits_per_dimension": -figures[name] / numbers for name in names}
 
 
 def draws_errors(values: dict[str, Tensor], particles: int) -> dict[str, float | None]:
@@ -169,6 +180,8 @@ def table_line(split: str, figures: dict[str, Any]) -> str:
             draws = figures[f"{name}_draws_se"]
             words = "unknown below ten draws" if draws is None else f"± {draws:.4f}"
             parts[-1] += f" (images) {words} (draws)"
+        if f"{name}_bits_per_dimension" in figures:
+            parts[-1] += f" ({figures[f'{name}_bits_per_dimension']:.3f} bits per dimension)"
     parts.append(f"squared error {figures['squared_error']:.4f}")
     return f"{split:<5} " + ", ".join(parts) + "  [nats per data point]"
 

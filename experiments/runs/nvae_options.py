@@ -29,8 +29,8 @@ class NVAEOptions(FitOptions, DataOptions, FreshRunOptions):
     """With the KL of every group in closed form (and balanced), or sampled (and not)."""
     batch_size: int = 400
     """Rows per step."""
-    optimizer: tyro.conf.Suppress[str] = "adamax"
-    schedule: tyro.conf.Suppress[str] = "published"
+    optimizer: tyro.conf.Suppress[str] = "adamax"  # type: ignore[assignment]
+    schedule: tyro.conf.Suppress[str] = "published"  # type: ignore[assignment]
     decoder: tyro.conf.Suppress[str | None] = None
     warmup: float = 0.0125
     """Fraction of training in which the learning rate rises from zero."""

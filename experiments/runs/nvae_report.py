@@ -1,6 +1,5 @@
 """What is measured and shown of a trained NVAE."""
 
-import math
 from typing import Any
 
 import torch
@@ -26,22 +25,13 @@ from experiments.runs.run import Run
 from guides import Guide
 from guides.local import PerDatumGuide
 
-__all__ = ["TEMPERATURES", "bits_per_dimension", "conclude_nvae", "groups_figure", "visible"]
+__all__ = ["TEMPERATURES", "conclude_nvae", "groups_figure", "visible"]
 
 TEMPERATURES = (0.6, 0.7, 0.8, 0.9, 1.0)
 TRAIN_ROWS = 5000
 """Of the training images so many are evaluated: all of them would take as long as an epoch."""
 GROUP_ROWS = 1000
 """Test images that the KL of every group is averaged over."""
-
-
-def bits_per_dimension(figures: dict[str, Any], model: Any) -> dict[str, float]:
-    """Figures in nats as bits per number of an RGB image; empty for grey ones."""
-    if model.data_shape[0] != 3:
-        return {}
-    numbers = math.prod(model.data_shape) * math.log(2)
-    names = [name for name in ("elbo", "iw_bound") if figures.get(name) is not None]
-    return {f"{name}_bits_per_dimension": -figures[name] / numbers for name in names}
 
 
 def conclude_nvae(
@@ -67,7 +57,6 @@ def conclude_nvae(
     for data, particles in ((few[0], 1), (test, config.evaluate)):
         measured = measure(model, pair.guide, data, config.seed, particles, config.memory)
         figures = summary(measured.values, pair.guide, particles)
-        figures |= bits_per_dimension(figures, model)
         metrics[data.split] = {"n": len(data), **figures}
         run.say(table_line(data.split, figures))
     save_values(run.path, measured.values)

@@ -39,6 +39,10 @@ class DataOptions:
     """Seed of static draws; recorded in the protocol."""
     dequantize: bool = False
     """Add uniform noise to grey bytes, for likelihoods inside (0, 1)."""
+    bits: int = 8
+    """Of every channel: the lower ones of a byte are dropped."""
+    flip: bool = False
+    """Mirror training images at every other visit."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +121,12 @@ class SavedRunOptions:
 
 AT_LEAST_ONE = (
     "rows", "epochs", "batch_size", "particles", "patience", "latent_dim", "seeds", "count",
-    "steps", "images", "samples",
+    "steps", "images", "samples", "evaluate",
 )  # fmt: skip
-ABOVE_ZERO = ("lr", "memory", "minutes")
-NOT_NEGATIVE = ("pad", "seed", "binarize_seed")
+ABOVE_ZERO = ("lr", "memory", "minutes", "eps", "clip", "regularise_start")
+NOT_NEGATIVE = (
+    "pad", "seed", "binarize_seed", "regularise", "weight_decay", "least_lr", "readjust",
+)  # fmt: skip
 
 
 def check(config: Any) -> None:
@@ -143,5 +149,6 @@ def check(config: Any) -> None:
         raise UsageError(f"--pad must be at most 4096, got {values['pad']}.")
     if values.get("seed", 0) >= 2**32:
         raise UsageError(f"--seed must be below 2^32, got {values['seed']}.")
-    if not 0 <= values.get("warmup", 0) < 1:
-        raise UsageError(f"--warmup must lie in [0, 1), got {values['warmup']}.")
+    for name in ("warmup", "kl_anneal", "ema"):
+        if not 0 <= values.get(name, 0) < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must lie in [0, 1), got {values[name]}.")

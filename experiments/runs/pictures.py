@@ -9,6 +9,7 @@ from experiments.evaluation.samples import latent_grid, prior_means
 from experiments.runs import plots
 from experiments.runs.run import Run
 from guides import Guide
+from guides.local import PerDatumGuide
 from ppl_models.ppca import PPCA
 from ppl_models.program import describe
 
@@ -23,8 +24,9 @@ def as_images(x: Tensor, data: Data) -> Tensor:
 
 
 def _encodings(model: nn.Module, guide: Guide, data: Data, count: int) -> Tensor:
-    rows = next(iter(data.batches(count)))
-    return next(iter(encode(guide, rows, model).values())).flatten(1)
+    few = data if isinstance(guide, PerDatumGuide) else data.rows(min(count, len(data)))
+    parts = [encode(guide, batch, model) for batch in few.batches(1000)]
+    return torch.cat([next(iter(part.values())).flatten(1) for part in parts])[:count]
 
 
 def samples(model: nn.Module, data: Data) -> dict[str, Tensor]:

@@ -62,7 +62,7 @@ def preset_rows() -> list[dict[str, Any]]:
 def preset_table() -> str:
     """The rows as text; GFLOP for guide and model, forward, one image."""
     rows = preset_rows()
-    shown = [list(rows[0])] + [
+    shown: list[list[str]] = [list(rows[0])] + [
         [f"{value:,}" if type(value) is int else f"{value:.3f}" if isinstance(value, float)
          else str(value) for value in row.values()] for row in rows
     ]  # fmt: skip

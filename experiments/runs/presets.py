@@ -17,7 +17,8 @@ def _published(
     """A published command: both ways have the same cells; 20 latents per group, attention."""
     grey = data == "mnist"
     return {
-        "data": data, "pad": 32 if grey else 0, "binarize": "dynamic" if grey else "none",
+        "data": data, "flip": not grey, "pad": 32 if grey else 0,
+        "binarize": "dynamic" if grey else "none",
         "model_options": {
             "groups": groups, "channels": channels, "cells_per_group": cells, "blocks": blocks,
             "cells_per_block": per_block, "crop": 2 if grey else 0,
@@ -29,8 +30,8 @@ def _published(
     }  # fmt: skip
 
 
-MNIST = {"channels": 32, "groups": adaptive_groups(2, 10), "blocks": 2, "per_block": 3}
-FACES = {"channels": 30, "groups": adaptive_groups(5, 16, 4), "flows": 2}
+MNIST: Any = {"channels": 32, "groups": adaptive_groups(2, 10), "blocks": 2, "per_block": 3}
+FACES: Any = {"channels": 30, "groups": adaptive_groups(5, 16, 4), "flows": 2}
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     "mnist": _published("mnist", **MNIST, cells=1),
@@ -41,14 +42,14 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         regularise=0.1,
     ),
     "celeba-hq256": _published(
-        "folder", **FACES, batch_size=96, epochs=300, regularise_start=1.0
+        "folder", **FACES, batch_size=96, epochs=300, regularise_start=1.0, bits=5,
     ),
     "ffhq256": _published(
         "folder", **FACES, batch_size=96, epochs=200, regularise=0.1, regularise_start=1.0,
-        lr=0.008,
+        lr=0.008, bits=5,
     ),
 }  # fmt: skip
-"""As published (Vahdat & Kautz 2020); the batch is that of all its GPUs together. ``mnist`` is very
+"""As published (Vahdat & Kautz 2020), the batch being that of all GPUs together. ``mnist`` is very
 probably the released model, ``mnist-large`` what the published command builds."""
 
 SMALL = {

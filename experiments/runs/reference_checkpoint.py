@@ -14,13 +14,37 @@ from experiments.runs.errors import UsageError
 from experiments.runs.files import write
 from guides import GUIDES
 from ppl_models.nvae import NVAE
-from ppl_models.nvae.reference import from_reference, options_of_args, to_reference
+from ppl_models.nvae.reference import SIZES, from_reference, options_of_args, to_reference
 
-__all__ = ["DATA", "pair_of", "read_checkpoint", "write_checkpoint"]
+__all__ = ["CELLS", "DATA", "pair_of", "published_name", "read_checkpoint", "write_checkpoint"]
 
 DATA = {"mnist": ("mnist", 32), "omniglot": ("omniglot", 32), "cifar10": ("cifar10", 0),
         "celeba_64": ("celeba64", 0)}  # fmt: skip
 """The published name of a data set -> ours, and the side it is padded to; others are folders."""
+
+CELLS = {
+    **{name: ["res_bnswish", "res_bnswish"]
+       for name in ("normal_enc", "down_enc", "normal_pre", "down_pre")},
+    **{name: ["mconv_e6k5g0"] for name in ("normal_dec", "up_dec")},
+    **{name: ["mconv_e3k5g0"] for name in ("normal_post", "up_post")},
+    "ar_nn": [""],
+}  # fmt: skip
+"""The published names of the operations in every kind of cell: a checkpoint holds them."""
+
+
+def published_name(data: str, data_shape: tuple[int, ...]) -> str:
+    """The published name of a data set; others go by the size of their images.
+
+    Raises:
+        ValueError: If it has none of that size.
+    """
+    named = {ours: theirs for theirs, (ours, _) in DATA.items()}
+    by_size = {256: "celeba_256", 128: "lsun_bedroom_128", 64: "celeba_64", 32: "cifar10"}
+    grey = data_shape[0] == 1
+    name = "mnist" if grey else named.get(data, by_size.get(data_shape[1]))
+    if name is None or SIZES[name] != data_shape[1] or data_shape[1] != data_shape[2]:
+        raise ValueError(f"the published code has no data set of images {list(data_shape)}.")
+    return name
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

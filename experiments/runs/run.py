@@ -15,7 +15,8 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments.data import Data, load
+from experiments.data import Data
+from experiments.data_sets import load_as
 from experiments.inference.fit import Progress, fit
 from experiments.inference.frozen import fit_rows
 from experiments.inference.optim import SCHEDULES, Schedule
@@ -77,9 +78,10 @@ class Run:
                 f"{self.config.out} is a run of '{saved.get('command')}', format "
                 f"{saved.get('format')}; this is '{self.command}', format {FORMAT}."
             )
+        then = {f.name: f.default for f in dataclasses.fields(self.config)} | saved["options"]
         differing = [
             name for name, value in self.options.items()
-            if name not in MAY_CHANGE and saved["options"].get(name) != value
+            if name not in MAY_CHANGE and then[name] != value
         ]  # fmt: skip
         if differing:
             raise UsageError(
@@ -113,19 +115,15 @@ class Run:
     def load_data(self, every_row: bool = False) -> tuple[Data, Data]:
         """The train and test split that the options ask for, on the run's device."""
         config = self.config
-        rows = None if every_row else config.rows
-        train, test = load(
-            config.data, config.data_root, config.pad, config.binarize, config.binarize_seed,
-            rows, config.dequantize,
-        )  # fmt: skip
+        chosen = None if every_row else config.rows
+        train, test = load_as(dataclasses.asdict(config), config.data_root, chosen)
         self.say(
             f"{config.data}: {len(train)} train and {len(test)} test images of "
             f"{list(train.image_shape)}"
         )
         dtype = getattr(torch, config.dtype)
-        return tuple(
-            dataclasses.replace(part.to(self.device), dtype=dtype) for part in (train, test)
-        )  # type: ignore[return-value]
+        parts = (part.to(self.device) for part in (train, test))
+        return tuple(dataclasses.replace(part, dtype=dtype) for part in parts)  # type: ignore
 
     def say(self, line: str) -> None:
         tqdm.write(line)

@@ -131,10 +131,10 @@ def prepare(run: Run, model: nn.Module, train: Data) -> Any:
     return model
 
 
-def start(run: Run, svi: SVI, recipe: dict[str, Any]) -> None:
+def start(run: Run, pair: SVI | Pair, recipe: dict[str, Any]) -> None:
     """Write the configuration and say what is about to be trained."""
     run.save_config(pair=recipe)
-    number = Pair(svi.model, svi.guide).number_of_parameters
+    number = Pair(pair.model, pair.guide).number_of_parameters
     run.say(f"{recipe['model']} under {recipe['guide']}: {number} parameters")
 
 

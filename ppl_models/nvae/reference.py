@@ -15,6 +15,7 @@ from ppl_models.nvae.program import adaptive_groups
 
 __all__ = [
     "SIZES",
+    "args_of_options",
     "from_reference",
     "number_of_outputs",
     "options_of_args",
@@ -68,6 +69,40 @@ def options_of_args(args: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
         "residual": args["res_dist"], "flows": args["num_nf"],
     }  # fmt: skip
     return model, guide
+
+
+def args_of_options(data: str, model: dict[str, Any], guide: dict[str, Any]) -> dict[str, Any]:
+    """The published implementation's arguments for a model and guide: ``options_of_args`` back.
+
+    Args:
+        data: the published name of the data set.
+        model: options of ``NVAE``, all of them.
+        guide: options of ``TopDown``, all of them.
+
+    Raises:
+        ValueError: If the published implementation has no such model.
+    """
+    groups = tuple(model["groups"])
+    scales, finest = len(groups), groups[-1]
+    adaptive = [m for m in range(1, finest + 1) if adaptive_groups(scales, finest, m) == groups]
+    if not model["depthwise"] or not (adaptive or groups == (finest,) * scales):
+        raise ValueError(
+            f"the published code has no model with groups {groups} and depthwise="
+            f"{model['depthwise']}: its cells are depthwise, and its groups halve."
+        )
+    return {
+        "dataset": data, "num_latent_scales": scales, "num_groups_per_scale": finest,
+        "ada_groups": bool(adaptive), "min_groups_per_scale": min(adaptive, default=1),
+        "num_latent_per_group": model["latents"], "num_channels_dec": model["channels"],
+        "num_cell_per_cond_dec": model["cells_per_group"],
+        "num_postprocess_blocks": model["blocks"], "num_preprocess_blocks": model["blocks"],
+        "num_postprocess_cells": model["cells_per_block"], "use_se": model["attention"],
+        "num_mixture_dec": model["mixture"], "num_x_bits": model["bits"],
+        "num_channels_enc": guide["channels"] or model["channels"],
+        "num_cell_per_cond_enc": guide["cells_per_group"],
+        "num_preprocess_cells": guide["cells_per_block"], "res_dist": guide["residual"],
+        "num_nf": guide["flows"], "arch_instance": "res_mbconv",
+    }  # fmt: skip
 
 
 def number_of_outputs(data: str) -> int:

@@ -1,0 +1,76 @@
+"""Weights that come with the package: one file each, in half precision, saying what they are."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from experiments.runs.errors import UsageError
+from experiments.runs.files import read_json, write
+
+__all__ = ["available", "load_pretrained", "pack"]
+
+HOME = Path(__file__).parent.parent / "pretrained"
+
+
+def available() -> list[str]:
+    """The presets that have weights."""
+    return sorted(path.stem for path in HOME.glob("*.safetensors"))
+
+
+def pack(run: Path, module: nn.Module, file: Path) -> None:
+    """Write a run's weights in half precision, with the options it was trained with.
+
+    Args:
+        run: the run's directory.
+        module: its pair.
+        file: a ``.safetensors`` file.
+    """
+    config = read_json(run / "config.json")
+    tensors = {
+        name: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
+        for name, tensor in module.state_dict().items()
+    }
+    metrics = run / "metrics.json"
+    epochs = read_json(metrics)["epochs"] if metrics.exists() else None
+    about = {"pair": config["pair"], "options": config["options"], "versions": config["versions"],
+             "epochs": epochs}  # fmt: skip
+    metadata = {name: json.dumps(value) for name, value in about.items()}
+    write(file, lambda path: save_file(tensors, path, metadata=metadata))
+
+
+def load_pretrained(name: str, module: nn.Module, recipe: dict[str, Any]) -> dict[str, Any]:
+    """Fill a pair with the weights of that name; what they were trained with.
+
+    Args:
+        name: of a preset.
+        module: the pair that the preset describes.
+        recipe: what that pair was built from.
+
+    Raises:
+        UsageError: If there are none (lists those that exist), or options were changed.
+    """
+    if name not in available():
+        raise UsageError(
+            f"there are no weights for '{name}'; there are some for {', '.join(available())}."
+        )
+    with safe_open(HOME / f"{name}.safetensors", "pt") as file:
+        about = {key: json.loads(value) for key, value in file.metadata().items()}
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    if json.loads(json.dumps(recipe)) != about["pair"]:
+        raise UsageError(
+            f"--pretrained {name} takes the model and guide as they were trained: leave their "
+            "options at the preset's."
+        )
+    like = next(module.parameters())
+    state = {
+        key: tensor.to(like.dtype) if tensor.is_floating_point() else tensor
+        for key, tensor in tensors.items()
+    }
+    with torch.no_grad():
+        module.load_state_dict(state)
+    return about
