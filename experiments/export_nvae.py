@@ -75,7 +75,8 @@ def published_facts(run: Path, saved: dict[str, Any]) -> dict[str, Any]:
     model, guide = options_of_run(run, saved)
     options = saved["options"]
     try:
-        args = args_of_options(published_name(options["data"], model["data_shape"]), model, guide)
+        args = args_of_options(model, guide)
+        args["dataset"] = published_name(options["data"], model["data_shape"])
     except ValueError as error:
         raise UsageError(str(error)) from error
     args |= {"epochs": options["epochs"], "batch_size": options["batch_size"],

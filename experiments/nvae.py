@@ -22,7 +22,7 @@ from experiments.runs.nvae_options import NVAEOptions
 from experiments.runs.nvae_report import conclude_nvae
 from experiments.runs.nvae_training import average_of, check_data, guard_of, recipe_of
 from experiments.runs.preset_table import preset_table
-from experiments.runs.pretrained import load_pretrained
+from experiments.runs.pretrained import check_available, load_pretrained
 from experiments.runs.run import Run
 from experiments.runs.training import make_guide, prepare, recipe, start
 
@@ -36,6 +36,8 @@ def main(config: Config) -> dict[str, Any]:
     if config.list:
         print(preset_table())
         return {}
+    if config.pretrained:
+        check_available(config.pretrained)
     with Run("nvae", config) as run:
         train, test = run.load_data()
         check_data(config, train)

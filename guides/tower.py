@@ -19,6 +19,8 @@ class Tower(nn.Module):
         attention: bool,
     ) -> None:  # fmt: skip
         super().__init__()
+        if channels < 2:
+            raise ValueError(f"channels={channels} must be at least 2, to be split on the way up.")
         self.vanilla = model.vanilla
         self.stem = Conv(model.data_shape[0], channels, 3)
         pre: list[nn.Module] = []

@@ -19,8 +19,10 @@ FIXTURES = sorted(
 
 
 class Fixture:
-    """A fixture's inputs, and its outputs to compare with: in float64 to 1e-9 of the largest entry,
-    in float32 to ten times what the published code itself loses there."""
+    """A fixture's inputs, and its outputs to compare with.
+
+    In float64 to 1e-9 of the largest entry, in float32 to ten times what the published code loses.
+    """
 
     def __init__(self, name: str, dtype: torch.dtype = torch.float64) -> None:
         assert GOLDEN is not None

@@ -47,7 +47,7 @@ def step_speed(pair: Pair, rows: int, steps: int = 5) -> dict[str, Any]:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     with torch.no_grad(), pyro.validation_enabled(False):
         calls = calls_of(pair, lambda: pair.guide(batch))
-    flops = sum(call.flops * number for call, number in calls.items())
+    flops = 3 * sum(call.flops * number for call, number in calls.items())
     alone = sum(seconds_of(call, x) * number for call, number in calls.items())
     seconds = statistics.median(times[1:])
     return {

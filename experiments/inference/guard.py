@@ -17,7 +17,8 @@ class Guard:
 
     Args:
         module: what is trained.
-        clip: gradients are scaled down to this norm; infinite leaves them.
+        clip: gradients are scaled down to this norm; infinite leaves them. Rows of per-datum
+            guides are no part of it.
 
     Attributes:
         skipped: how many steps did not pass.
@@ -35,9 +36,11 @@ class Guard:
     @torch.no_grad()
     def passes(self, loss: Tensor) -> bool:
         """Whether to take the step; if not, buffers are as they were and gradients gone."""
-        parameters = [p for p in self.module.parameters() if p.grad is not None]
-        norm = nn.utils.clip_grad_norm_(parameters, self.clip)
-        if bool(norm.isfinite() & loss.isfinite()):
+        trained = [p for p in self.module.parameters() if p.grad is not None]
+        dense = [p for p in trained if not p.grad.is_sparse]  # type: ignore[union-attr]
+        norm = nn.utils.clip_grad_norm_(dense, self.clip)
+        rows = [p.grad._values().isfinite().all() for p in trained if p.grad.is_sparse]  # type: ignore[union-attr]
+        if all(map(bool, (norm.isfinite(), loss.isfinite(), *rows))):
             return True
         for buffer, value in zip(self.module.buffers(), self._before, strict=True):
             buffer.copy_(value)

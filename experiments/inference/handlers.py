@@ -1,5 +1,7 @@
 """Effect handlers that change what a program means without changing the program."""
 
+from typing import Any
+
 import pyro.distributions as dist
 import torch
 from pyro.poutine import runtime
@@ -73,12 +75,22 @@ class Temperature(Messenger):
         msg["done"] = True
 
 
+def centre_of(distribution: Any) -> Tensor:
+    """The mean; of a flow, which has none in closed form, where it carries its base's mean."""
+    if not isinstance(distribution, dist.TransformedDistribution):
+        return distribution.mean
+    z = centre_of(distribution.base_dist)
+    for transform in distribution.transforms:
+        z = transform(z)
+    return z
+
+
 class Mean(Messenger):
     """Give every latent the mean of its distribution instead of a draw."""
 
     def _pyro_sample(self, msg: Message) -> None:
         if _is_latent(msg) and msg["value"] is None:
-            msg["value"], msg["done"] = msg["fn"].mean, True
+            msg["value"], msg["done"] = centre_of(msg["fn"]), True
 
 
 class ObservePixels(Messenger):

@@ -38,13 +38,19 @@ class BalancedKL(AnalyticKL):
         kls, self.sampled_sites = site_kls(model_trace, guide_trace)
         data_scale = model_trace.nodes["x"]["scale"]
         beta = guide_trace.nodes[next(iter(kls))]["scale"] / data_scale
-        plain = [kl / guide_trace.nodes[name]["scale"] for name, kl in kls.items()]
+        # at beta zero all KLs are scaled to zero, and any weights are right
+        plain = [kl / _or_one(guide_trace.nodes[name]["scale"]) for name, kl in kls.items()]
         weights = balancing_weights(_by_group(plain), self.sizes)
         factors = weights * (beta < 1) + 1.0 * (beta >= 1)
         divergence: Any = sum(
             factor * kl.sum() for factor, kl in zip(factors, kls.values(), strict=True)
         )
         return (model_trace.nodes["x"]["log_prob"].sum() - divergence) / self.num_particles
+
+
+def _or_one(scale: float | Tensor) -> Tensor:
+    scale = torch.as_tensor(scale)
+    return torch.where(scale > 0, scale, 1.0)
 
 
 def _by_group(kls: Sequence[Tensor]) -> Tensor:

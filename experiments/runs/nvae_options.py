@@ -54,5 +54,7 @@ class NVAEOptions(FitOptions, DataOptions, FreshRunOptions):
     """Gradients are scaled down to this norm; by default they are left."""
     evaluate: int = 10
     """Importance samples per test image at the end."""
+    readjust: int = 500
+    """Passes that move batch norms to the temperature of samples; 0 leaves them as trained."""
     model_options: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
     """Options of the model's constructor."""

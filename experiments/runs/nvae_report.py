@@ -113,7 +113,7 @@ def pictures(run: Run, model: Any, guide: Guide, test: Data, kls: list[Tensor]) 
     run.figure("reconstructions", plots.images_in_rows(rows, digits))
     drawn = {}
     for t in TEMPERATURES:
-        with readjusted(run.path, model, t):
+        with readjusted(run.path, model, t, run.config.readjust):
             drawn[f"T = {t:g}"] = visible(prior_means(model, 25, t), model)
     run.figure("samples", plots.grids(drawn))
     ways = interpolations(model, guide, test, (0, 1), 10)

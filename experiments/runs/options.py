@@ -10,6 +10,7 @@ import tyro
 from experiments.runs.errors import UsageError
 
 __all__ = [
+    "MAY_CHANGE",
     "DataOptions",
     "FitOptions",
     "FreshRunOptions",
@@ -18,6 +19,11 @@ __all__ = [
     "TrainOptions",
     "check",
 ]
+
+MAY_CHANGE = {
+    "resume", "out", "epochs", "device", "memory", "data_root", "evaluate", "readjust",
+}  # fmt: skip
+"""Options that a resumed run may give another value."""
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pyro
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
+from experiments.evaluation.convolution_speed import calls_of
 from experiments.inference.svi import Pair
 from experiments.runs.presets import PRESETS
 from guides import GUIDES
@@ -31,15 +33,17 @@ def preset_pair(name: str) -> Pair:
 def _flops(pair: Pair) -> int:
     """Of guide and model for one image, two per multiply-add; convolutions and linear layers."""
     batch = Batch.of(torch.zeros(1, *pair.model.data_shape, device="meta"))
-    with FlopCounterMode(display=False) as counter, pyro.validation_enabled(False):
-        pair.guide(batch)
-    return counter.get_total_flops()
+    with torch.no_grad(), pyro.validation_enabled(False):
+        calls = calls_of(pair, lambda: pair.guide(batch))
+    linear = [part.weight.numel() for part in pair.modules() if isinstance(part, nn.Linear)]
+    return sum(call.flops * number for call, number in calls.items()) + 2 * sum(linear)
 
 
-def preset_rows() -> list[dict[str, Any]]:
-    """Parameters, groups, latents and arithmetic of every preset."""
+def preset_rows(names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Parameters, groups, latents and arithmetic of presets, of all by default."""
     rows = []
-    for name, preset in PRESETS.items():
+    for name in names or PRESETS:
+        preset = PRESETS[name]
         with torch.device("meta"):
             pair = preset_pair(name)
             flops = _flops(pair)

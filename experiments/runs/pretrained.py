@@ -12,7 +12,7 @@ from torch import nn
 from experiments.runs.errors import UsageError
 from experiments.runs.files import read_json, write
 
-__all__ = ["available", "load_pretrained", "pack"]
+__all__ = ["available", "check_available", "load_pretrained", "pack"]
 
 HOME = Path(__file__).parent.parent / "pretrained"
 
@@ -20,6 +20,18 @@ HOME = Path(__file__).parent.parent / "pretrained"
 def available() -> list[str]:
     """The presets that have weights."""
     return sorted(path.stem for path in HOME.glob("*.safetensors"))
+
+
+def check_available(name: str) -> None:
+    """Refuse a name that no weights go by.
+
+    Raises:
+        UsageError: Naming those that exist.
+    """
+    if name not in available():
+        raise UsageError(
+            f"there are no weights for '{name}'; there are some for {', '.join(available())}."
+        )
 
 
 def pack(run: Path, module: nn.Module, file: Path) -> None:
@@ -54,10 +66,7 @@ def load_pretrained(name: str, module: nn.Module, recipe: dict[str, Any]) -> dic
     Raises:
         UsageError: If there are none (lists those that exist), or options were changed.
     """
-    if name not in available():
-        raise UsageError(
-            f"there are no weights for '{name}'; there are some for {', '.join(available())}."
-        )
+    check_available(name)
     with safe_open(HOME / f"{name}.safetensors", "pt") as file:
         about = {key: json.loads(value) for key, value in file.metadata().items()}
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

@@ -31,11 +31,10 @@ from experiments.runs.checkpoint import (
 from experiments.runs.environment import pick_device, plain, versions
 from experiments.runs.errors import TrainingError, UsageError
 from experiments.runs.files import new_directory, read_json, stamped_directory, write, write_json
+from experiments.runs.options import MAY_CHANGE
 from experiments.runs.report import report
 
 __all__ = ["Run"]
-
-MAY_CHANGE = {"resume", "out", "epochs", "device", "memory", "data_root"}
 
 
 class Run:

@@ -71,11 +71,10 @@ def options_of_args(args: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     return model, guide
 
 
-def args_of_options(data: str, model: dict[str, Any], guide: dict[str, Any]) -> dict[str, Any]:
-    """The published implementation's arguments for a model and guide: ``options_of_args`` back.
+def args_of_options(model: dict[str, Any], guide: dict[str, Any]) -> dict[str, Any]:
+    """The published arguments for a model and guide, but for the data set's name.
 
     Args:
-        data: the published name of the data set.
         model: options of ``NVAE``, all of them.
         guide: options of ``TopDown``, all of them.
 
@@ -91,7 +90,7 @@ def args_of_options(data: str, model: dict[str, Any], guide: dict[str, Any]) -> 
             f"{model['depthwise']}: its cells are depthwise, and its groups halve."
         )
     return {
-        "dataset": data, "num_latent_scales": scales, "num_groups_per_scale": finest,
+        "num_latent_scales": scales, "num_groups_per_scale": finest,
         "ada_groups": bool(adaptive), "min_groups_per_scale": min(adaptive, default=1),
         "num_latent_per_group": model["latents"], "num_channels_dec": model["channels"],
         "num_cell_per_cond_dec": model["cells_per_group"],
