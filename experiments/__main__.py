@@ -10,6 +10,7 @@ COMMANDS = {
     "ppca": "the lab's task 4.2: probabilistic PCA",
     "nonlinear": "the lab's task 4.3: a nonlinear model without an encoder",
     "vae": "the lab's task 4.3: the variational autoencoder",
+    "nvae": "the lab's task 4.4: a deep hierarchy of latents, trained or with shipped weights",
     "train": "any model x guide x objective x data",
     "compare": "one model under several guides, or saved runs: table, paired differences, plots",
     "evaluate": "bounds, latents and errors of a saved run",
@@ -18,8 +19,8 @@ COMMANDS = {
     "reconstruct": "reconstructions from a saved run, or completions of half-observed images",
     "reproduce": "a table, the lab's or a published one, with its protocol",
     "import-nvae": "a checkpoint of the published NVAE as a run",
-    "export-nvae": "such a run as a checkpoint of the published NVAE",
-    "bench": "seconds per epoch against hand-written PyTorch",
+    "export-nvae": "a run as a checkpoint of the published NVAE, or as weights to ship",
+    "bench": "seconds per epoch against hand-written PyTorch, or per step of NVAE",
 }
 
 USAGE = """usage: python -m experiments COMMAND [OPTIONS]     (or: ppl COMMAND [OPTIONS])
@@ -31,6 +32,7 @@ One model, many guides. Commands:
 Start with
   python -m experiments compare --data digits        PPCA under every guide (no download)
   python -m experiments ppca --help                  what an experiment offers
+  python -m experiments nvae --preset digits-tiny    a hierarchy of latents in seconds
 """
 
 

@@ -132,6 +132,7 @@ def test_presets_have_the_published_sizes():
     assert rows["mnist-large"]["GFLOP"] == pytest.approx(2.534, abs=1e-3)
     assert rows["mnist-large"]["latents"] == 14_400
     assert rows["mnist-small"]["parameters"] <= 1_500_000
+    assert (rows["mnist"]["convolutions"], rows["mnist-large"]["convolutions"]) == (183, 255)
     assert rows["mnist"]["groups"] == "5 of 4x4 + 10 of 8x8"
 
 

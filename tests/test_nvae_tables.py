@@ -12,8 +12,8 @@ from experiments.inference.balance import group_sizes
 from experiments.inference.recipe import kl_coefficient, learning_rate, regularisation_weight
 from ppl_models.nvae.distributions import (
     CroppedBernoulli,
-    LogisticMixture,
     PixelNormal,
+    ReferenceLogisticMixture,
     SoftNormal,
     soft_clamp,
 )
@@ -59,7 +59,7 @@ MIXTURES = [("m10_b8", 8), ("m10_b5", 5), ("m3_b8", 8)]
 @pytest.mark.parametrize(("tag", "bits"), MIXTURES)
 def test_the_mixture_of_logistics(arrays, tag, bits):
     parameters, x = (given(arrays, f"mix/{tag}/{name}") for name in ("params", "x"))
-    mixture = LogisticMixture(parameters.requires_grad_(), bits)
+    mixture = ReferenceLogisticMixture(parameters.requires_grad_(), bits)
     check(arrays, f"mix/{tag}/log_prob", mixture.log_prob_map(x).detach())
     check(arrays, f"mix/{tag}/recon_loss", -mixture.log_prob(x).detach())
     (gradient,) = torch.autograd.grad(mixture.log_prob(x).sum(), parameters)
@@ -73,7 +73,7 @@ def test_the_mixture_of_logistics(arrays, tag, bits):
     red = (torch.arange(levels).float() / (levels - 1)).double()  # inputs there are float32
     others = given(arrays, f"mix/{tag}/sweep_gb").expand(levels, 2)
     pixels = torch.cat([red[:, None], others], 1)[..., None, None]
-    sweep = LogisticMixture(given(arrays, f"mix/{tag}/sweep_params"), bits)
+    sweep = ReferenceLogisticMixture(given(arrays, f"mix/{tag}/sweep_params"), bits)
     check(arrays, f"mix/{tag}/sweep_log_prob", sweep.log_prob_map(pixels).flatten())
 
 
@@ -85,7 +85,7 @@ def test_probabilities_of_the_mixture_sum_to_one_at_five_bits_only():
     for bits in (5, 8):
         levels = 2**bits
         red = torch.arange(levels) / (levels - 1)
-        channel = LogisticMixture(narrow, bits)
+        channel = ReferenceLogisticMixture(narrow, bits)
         x = (2 * red - 1).reshape(-1, 1, 1, 1, 1)
         mean = torch.full((1, 1, 1, 1, 1), 0.6)
         channel.log_scale = torch.full((1, 1, 1, 1, 1), -1.5)

@@ -10,6 +10,7 @@ from experiments.data import Data
 from experiments.evaluation.bounds import reconstruct
 from experiments.evaluation.hierarchy import channel_kls, group_rows, resampled_groups
 from experiments.evaluation.samples import interpolations, prior_means
+from experiments.inference.regularisers import convolutions
 from experiments.inference.svi import Pair
 from experiments.runs import plots
 from experiments.runs.batch_norms import readjusted
@@ -51,6 +52,7 @@ def conclude_nvae(
         "model": "nvae", "guide": built["guide"], "objective": config.objective,
         "data": test.name, "seed": config.seed, "epochs": len(run.records),
         "parameters": pair.number_of_parameters, "seconds": {}, "preset": config.preset,
+        "convolutions": len(list(convolutions(pair))),
         "skipped_steps": [record.get("skipped", 0) for record in run.records],
         "protocol": protocol(test, pair.guide, config.evaluate),
     }  # fmt: skip

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from experiments.evaluation.convolution_speed import calls_of
+from experiments.inference.regularisers import convolutions
 from experiments.inference.svi import Pair
 from experiments.runs.presets import PRESETS
 from guides import GUIDES
@@ -52,6 +53,7 @@ def preset_rows(names: Sequence[str] | None = None) -> list[dict[str, Any]]:
         rows.append({
             "preset": name, "data": preset["data"], "image": "x".join(map(str, model.data_shape)),
             "parameters": pair.number_of_parameters,
+            "convolutions": len(list(convolutions(pair))),
             "groups": " + ".join(
                 f"{len(list(same))} of {h}x{h}"
                 for h, same in itertools.groupby(shape[1] for shape in shapes)

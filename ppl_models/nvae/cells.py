@@ -26,7 +26,7 @@ class ResidualCell(nn.Module):
         self.skip, self.body, self.attention = skip, body, attention
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.skip(x) + 0.1 * self.attention(self.body(x))
+        return torch.add(self.skip(x), self.attention(self.body(x)), alpha=0.1)
 
 
 class EncoderCell(ResidualCell):

@@ -10,7 +10,13 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-__all__ = ["CroppedBernoulli", "LogisticMixture", "PixelNormal", "SoftNormal", "soft_clamp"]
+__all__ = [
+    "CroppedBernoulli",
+    "PixelNormal",
+    "ReferenceLogisticMixture",
+    "SoftNormal",
+    "soft_clamp",
+]
 
 
 def soft_clamp(a: Tensor) -> Tensor:
@@ -99,7 +105,7 @@ class PixelNormal(dist.Independent):
         return (super().rsample(sample_shape) + 1) / 2
 
 
-class LogisticMixture(TorchDistribution):
+class ReferenceLogisticMixture(TorchDistribution):
     r"""RGB pixels as a mixture of discretised logistics whose colours depend on each other.
 
     As in the reference: a level above 0.99 on [-1, 1] gets the whole upper tail. At 8 bits levels
@@ -133,9 +139,11 @@ class LogisticMixture(TorchDistribution):
         event = torch.Size((3, *shape[-2:]))
         super().__init__(shape[:-3], event, validate_args=validate_args)
 
-    def expand(self, batch_shape: tuple[int, ...], _instance: None = None) -> "LogisticMixture":
+    def expand(
+        self, batch_shape: tuple[int, ...], _instance: None = None
+    ) -> "ReferenceLogisticMixture":
         shape = self.parameters.shape[-3:]
-        return LogisticMixture(
+        return ReferenceLogisticMixture(
             self.parameters.expand(*batch_shape, *shape), self.bits, validate_args=False
         )
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ppl_models.nvae.cells import Combine, ConvCell, MBConvCell, cells
 from ppl_models.nvae.distributions import (
     CroppedBernoulli,
-    LogisticMixture,
     PixelNormal,
+    ReferenceLogisticMixture,
     SoftNormal,
 )
 from ppl_models.nvae.layers import Conv
@@ -160,7 +160,7 @@ class NVAE(Program):
         if self.data_shape[0] == 1:
             return CroppedBernoulli(parameters, self.crop)
         if self.mixture > 1:
-            return LogisticMixture(parameters, self.bits)
+            return ReferenceLogisticMixture(parameters, self.bits)
         return PixelNormal(*parameters.chunk(2, 1))
 
     def forward(self, batch: Batch) -> Tensor:
