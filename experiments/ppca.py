@@ -36,7 +36,7 @@ def main(config: Config) -> dict[str, Any]:
         model = prepare(run, PPCA(train.data_dim, config.latent_dim), train)
         model = without_gradients(model, train, config)
         guide = make_guide(run, model, config.guide, config.guide_options, train)
-        objective = make_objective(model, config.guide, config.objective, config.particles)
+        objective = make_objective(model, config.guide, config.objective, config.particles, config)
         svi = SVI(model, guide, OPTIMIZERS[config.optimizer](model, guide, config.lr), objective)
         built = recipe(
             "ppca", {"latent_dim": config.latent_dim}, config.guide, config.guide_options

@@ -30,7 +30,7 @@ def main(config: Config) -> dict[str, Any]:
         saved = open_run(config.run, config.data_root, run.device)
         model = saved.model.requires_grad_(False)
         guide = make_guide(run, model, config.guide, config.guide_options, saved.train)
-        objective = make_objective(model, config.guide, config.objective, config.particles)
+        objective = make_objective(model, config.guide, config.objective, config.particles, config)
         svi = SVI(model, guide, OPTIMIZERS[config.optimizer](model, guide, config.lr), objective)
         of = saved.config["pair"]
         built = recipe(of["model"], of["model_options"], config.guide, config.guide_options)

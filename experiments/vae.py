@@ -49,7 +49,7 @@ def train_vae(command: str, config: VAEOptions) -> dict[str, Any]:
         guide = make_guide(run, model, config.guide, config.guide_options, train)
         if config.centre:
             centre(model, guide, train)
-        objective = make_objective(model, config.guide, config.objective, config.particles)
+        objective = make_objective(model, config.guide, config.objective, config.particles, config)
         svi = SVI(model, guide, OPTIMIZERS[config.optimizer](model, guide, config.lr), objective)
         built = recipe("vae", config.model_options(), config.guide, config.guide_options)
         start(run, svi, built)

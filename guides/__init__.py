@@ -5,9 +5,11 @@ from torch import nn
 from guides.amortized import Amortized
 from guides.bottom_up import BottomUp
 from guides.exact import Exact
+from guides.flow import Flow
 from guides.full_rank import FullRank
 from guides.guide import Guide
 from guides.mean_field import MeanField
+from guides.mixture import Mixture
 from guides.point import Point
 from guides.prior import Prior
 from guides.top_down import TopDown
@@ -23,13 +25,15 @@ GUIDES: dict[str, type[Guide]] = {
     "mean_field": MeanField,
     "full_rank": FullRank,
     "amortized": Amortized,
+    "flow": Flow,
+    "mixture": Mixture,
     "bottom_up": BottomUp,
     "top_down": TopDown,
 }
 
 PAIRS: dict[str, tuple[str, ...]] = {
-    "ppca": ("prior", "point", "exact", "mean_field", "full_rank", "amortized"),
-    "vae": ("prior", "point", "mean_field", "full_rank", "amortized"),
+    "ppca": ("prior", "point", "exact", "mean_field", "full_rank", "amortized", "flow", "mixture"),
+    "vae": ("prior", "point", "mean_field", "full_rank", "amortized", "flow", "mixture"),
     "nvae": ("prior", "point", "mean_field", "bottom_up", "top_down"),
 }
 """Model name -> the guides it may be paired with (the table of ``docs/guides.md``)."""
@@ -43,7 +47,8 @@ def allowed_guides(model: nn.Module) -> tuple[str, ...]:
     latents = describe(model).latents
     flat = len(latents) == 1 and len(next(iter(latents.values()))) == 1
     exact = ("exact",) if flat and hasattr(model, "posterior") else ()
-    return ("prior", "point", *exact, "mean_field", *(("full_rank", "amortized") if flat else ()))
+    gaussian = ("full_rank", "amortized", "flow", "mixture") if flat else ()
+    return ("prior", "point", *exact, "mean_field", *gaussian)
 
 
 def check_pair(model: nn.Module, guide: str) -> None:

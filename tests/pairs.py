@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from experiments.inference.objectives import OBJECTIVES, ONLY, Objective
 from guides import GUIDES, PAIRS, Guide
 from ppl_models import MODELS, Batch
 
@@ -16,6 +17,11 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         for encoder in ("linear", "mlp")
         for covariance in ("diagonal", "full")
     ],
+    "flow": [
+        {"transform": transform, "hidden_dims": (5,), "context": 3, "width": 6}
+        for transform in ("autoregressive", "coupling")
+    ],
+    "mixture": [{"components": 3, "hidden_dims": (5,)}],
     "top_down": [
         {"cells_per_block": 1, **options}
         for options in ({}, {"residual": False, "channels": 6}, {"flows": 1})
@@ -45,6 +51,11 @@ def build(pair: tuple[str, str, dict]) -> tuple[nn.Module, Guide]:
     }[model_name]  # fmt: skip
     model = MODELS[model_name](**sizes)
     return model, GUIDES[guide_name](model, **options).for_data(SIZE)
+
+
+def objective_of(pair: tuple[str, str, dict]) -> Objective:
+    """What a pair may be trained with: the ELBO, unless its guide has an objective of its own."""
+    return OBJECTIVES[ONLY.get(pair[1], "elbo")]()
 
 
 def observations(pair: tuple[str, str, dict], count: int = SIZE) -> Tensor:

@@ -8,68 +8,35 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from pyro.infer import ELBO
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
+from experiments.inference.free_bits import FreeBits
+from experiments.inference.miselbo import Miselbo
+from experiments.inference.objective import Objective
+from experiments.inference.renyi import Renyi
 from experiments.inference.traces import log_weights, seen_through_z, site_kls, traces
 from ppl_models.program import Batch
 
 __all__ = [
     "IWAE",
     "OBJECTIVES",
+    "ONLY",
     "STL",
     "AnalyticKL",
     "DReG",
     "Elbo",
+    "FreeBits",
     "LogJoint",
+    "Miselbo",
     "Objective",
+    "Renyi",
     "check_objective",
     "default_objective",
     "log_weights",
     "site_kls",
     "traces",
 ]
-
-
-class Objective(ELBO):
-    """A bound with a ``differentiable_loss``: its negative, summed over the data set [nats].
-
-    Args:
-        particles: S, Monte-Carlo draws per datum.
-
-    Raises:
-        ValueError: If ``particles`` is below 1.
-    """
-
-    def __init__(self, particles: int = 1) -> None:
-        if particles < 1:
-            raise ValueError(f"particles={particles} must be at least 1.")
-        super().__init__(num_particles=particles, vectorize_particles=True)
-        self.sampled_sites: list[str] = []
-
-    def _get_trace(self, model: Callable, guide: Callable, args: Any, kwargs: Any) -> Any:
-        (batch,) = args
-        return traces(model, guide, batch, self.num_particles)
-
-    def bound(self, model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
-        """The quantity to maximise, summed over the data set [nats]."""
-        raise NotImplementedError
-
-    def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
-        model_trace, guide_trace = traces(model, guide, batch, self.num_particles)
-        return -self.bound(model_trace, guide_trace, batch)
-
-    def loss(self, model: Callable, guide: Callable, batch: Batch) -> float:
-        with torch.no_grad():
-            return self.differentiable_loss(model, guide, batch).item()
-
-    def loss_and_grads(self, model: Callable, guide: Callable, batch: Batch) -> float:
-        loss = self.differentiable_loss(model, guide, batch)
-        if loss.requires_grad:
-            loss.backward()
-        return loss.item()
 
 
 class Elbo(Objective):
@@ -168,16 +135,22 @@ def _times(weights: Tensor, event_dim: int) -> Callable[[Tensor], Tensor]:
 OBJECTIVES: dict[str, type[Objective]] = {
     "elbo": Elbo,
     "elbo_analytic_kl": AnalyticKL,
+    "elbo_free_bits": FreeBits,
     "stl": STL,
     "iwae": IWAE,
     "dreg": DReG,
+    "renyi": Renyi,
+    "miselbo": Miselbo,
     "log_joint": LogJoint,
 }
+
+ONLY = {"point": "log_joint", "mixture": "miselbo"}
+"""Guides that take one objective, and that no other guide takes."""
 
 
 def default_objective(guide: str) -> str:
     """The objective a guide is trained with unless another is asked for."""
-    return {"prior": "iwae", "point": "log_joint"}.get(guide, "elbo")
+    return {"prior": "iwae", **ONLY}.get(guide, "elbo")
 
 
 def check_objective(guide: str, objective: str) -> None:
@@ -186,10 +159,8 @@ def check_objective(guide: str, objective: str) -> None:
     Raises:
         ValueError: If it is unknown, or does not fit; names those that do.
     """
-    if guide == "point":
-        allowed = ["log_joint"]
-    else:
-        allowed = [name for name in OBJECTIVES if name != "log_joint"]
+    others = [name for name in OBJECTIVES if name not in ONLY.values()]
+    allowed = [ONLY[guide]] if guide in ONLY else others
     if objective not in allowed:
         problem = "does not fit" if objective in OBJECTIVES else "is unknown; it cannot train"
         raise ValueError(

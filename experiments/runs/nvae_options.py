@@ -32,6 +32,11 @@ class NVAEOptions(FitOptions, DataOptions, FreshRunOptions):
     optimizer: tyro.conf.Suppress[str] = "adamax"  # type: ignore[assignment]
     schedule: tyro.conf.Suppress[str] = "published"  # type: ignore[assignment]
     decoder: tyro.conf.Suppress[str | None] = None
+    particles: tyro.conf.Suppress[int | None] = None
+    alpha: tyro.conf.Suppress[float] = 0.5
+    free_bits: tyro.conf.Suppress[float] = 0.5
+    strata: tyro.conf.Suppress[int] = 0
+    patience: tyro.conf.Suppress[int | None] = None
     warmup: float = 0.0125
     """Fraction of training in which the learning rate rises from zero."""
     least_lr: float = 1e-4

@@ -72,12 +72,20 @@ class FreshRunOptions(RunOptions):
 @dataclass(frozen=True)
 class FitOptions:
     guide: str = "amortized"
-    """q(z | x): prior, point, exact, mean_field, full_rank or amortized. Its own options are
-    --guide.OPTION."""
+    """q(z | x): prior, point, exact, mean_field, full_rank, amortized, flow or mixture. Its own
+    options are --guide.OPTION."""
     objective: str | None = None
-    """elbo, elbo_analytic_kl, stl, iwae, dreg or log_joint; by default what fits the guide."""
+    """elbo, elbo_analytic_kl, elbo_free_bits, stl, iwae, dreg, renyi, miselbo or log_joint; by
+    default what fits the guide."""
     particles: int | None = None
-    """Monte-Carlo draws per datum; by default 1, 5 for iwae, 4 for rows under a frozen model."""
+    """Monte-Carlo draws per datum; by default 1, 5 for iwae, dreg and renyi, 4 for rows under a
+    frozen model."""
+    alpha: float = 0.5
+    """Of renyi: 0 is iwae, 1 is elbo."""
+    free_bits: float = 0.5
+    """Of elbo_free_bits: a smaller KL of a latent costs nothing less [nats]."""
+    strata: int = 0
+    """Of miselbo: components drawn from per step; 0 for all."""
     epochs: int = 20
     """Passes over the data."""
     batch_size: int = 500
@@ -131,7 +139,8 @@ AT_LEAST_ONE = (
 )  # fmt: skip
 ABOVE_ZERO = ("lr", "memory", "minutes", "eps", "clip", "regularise_start")
 NOT_NEGATIVE = (
-    "pad", "seed", "binarize_seed", "regularise", "weight_decay", "least_lr", "readjust",
+    "pad", "seed", "binarize_seed", "alpha", "free_bits", "strata", "regularise", "weight_decay",
+    "least_lr", "readjust",
 )  # fmt: skip
 
 

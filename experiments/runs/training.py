@@ -1,5 +1,6 @@
 """What every training command does before and after its ten lines of model, guide and SVI."""
 
+import inspect
 from dataclasses import replace
 from typing import Any
 
@@ -50,9 +51,10 @@ def make_guide(run: Run, model: nn.Module, name: str, options: dict, data: Data)
 
 
 def make_objective(
-    model: nn.Module, guide: str, name: str | None = None, particles: int | None = None
-) -> Objective:
-    """The objective asked for, or the one that fits the guide.
+    model: nn.Module, guide: str, name: str | None = None, particles: int | None = None,
+    config: Any = None,
+) -> Objective:  # fmt: skip
+    """The objective asked for, or the one that fits the guide; its own options from ``config``.
 
     Rows under a frozen model are fitted with ``stl`` and four particles by default.
 
@@ -62,9 +64,10 @@ def make_objective(
     rows = guide in ("mean_field", "full_rank") and is_frozen(model)
     name = name or ("stl" if rows else default_objective(guide))
     check_objective(guide, name)
-    return OBJECTIVES[name](
-        particles or {"iwae": 5, "dreg": 5, "stl": 4 if rows else 1}.get(name, 1)
-    )
+    draws = {"iwae": 5, "dreg": 5, "renyi": 5, "stl": 4 if rows else 1}.get(name, 1)
+    accepted = set(inspect.signature(OBJECTIVES[name]).parameters) - {"particles"}
+    options = {key: getattr(config, key) for key in accepted if hasattr(config, key)}
+    return OBJECTIVES[name](particles or draws, **options)
 
 
 def is_frozen(model: nn.Module) -> bool:

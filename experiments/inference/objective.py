@@ -1,0 +1,57 @@
+"""What every objective is: a Pyro ELBO that never synchronises inside a step.
+
+A plate rescales a minibatch by N / B, so every objective estimates a sum over the data set, in
+nats; ``SVI`` divides by N.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pyro.infer import ELBO
+from pyro.poutine.trace_struct import Trace
+from torch import Tensor
+
+from experiments.inference.traces import traces
+from ppl_models.program import Batch
+
+__all__ = ["Objective"]
+
+
+class Objective(ELBO):
+    """A bound with a ``differentiable_loss``: its negative, summed over the data set [nats].
+
+    Args:
+        particles: S, Monte-Carlo draws per datum.
+
+    Raises:
+        ValueError: If ``particles`` is below 1.
+    """
+
+    def __init__(self, particles: int = 1) -> None:
+        if particles < 1:
+            raise ValueError(f"particles={particles} must be at least 1.")
+        super().__init__(num_particles=particles, vectorize_particles=True)
+        self.sampled_sites: list[str] = []
+
+    def _get_trace(self, model: Callable, guide: Callable, args: Any, kwargs: Any) -> Any:
+        (batch,) = args
+        return traces(model, guide, batch, self.num_particles)
+
+    def bound(self, model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
+        """The quantity to maximise, summed over the data set [nats]."""
+        raise NotImplementedError
+
+    def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
+        model_trace, guide_trace = traces(model, guide, batch, self.num_particles)
+        return -self.bound(model_trace, guide_trace, batch)
+
+    def loss(self, model: Callable, guide: Callable, batch: Batch) -> float:
+        with torch.no_grad():
+            return self.differentiable_loss(model, guide, batch).item()
+
+    def loss_and_grads(self, model: Callable, guide: Callable, batch: Batch) -> float:
+        loss = self.differentiable_loss(model, guide, batch)
+        if loss.requires_grad:
+            loss.backward()
+        return loss.item()

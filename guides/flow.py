@@ -1,0 +1,115 @@
+"""Amortised inference beyond the Gaussian: its draws are bent by transforms that see x."""
+
+from typing import Any, Literal
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.distributions import transforms
+from pyro.nn import ConditionalAutoRegressiveNN, DenseNN
+from torch import Tensor, nn
+
+from guides.gaussian import loc_scale_of_encoder
+from guides.guide import Guide, single_latent
+from ppl_models.networks import ACTIVATIONS, MLP
+from ppl_models.program import Batch, data_plate
+
+__all__ = ["TRANSFORMS", "Flow"]
+
+
+def _autoregressive(dim: int, context: int, width: int) -> nn.Module:
+    network = ConditionalAutoRegressiveNN(dim, context, [width])
+    return transforms.ConditionalAffineAutoregressive(network)
+
+
+def _coupling(dim: int, context: int, width: int) -> nn.Module:
+    split = dim // 2
+    network = DenseNN(split + context, [width], [dim - split, dim - split])
+    return transforms.ConditionalAffineCoupling(split, _BesideContext(network))
+
+
+class _BesideContext(nn.Module):
+    """A network of z and the context, one after the other."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, z: Tensor, context: Tensor) -> Any:
+        context = context.expand(*z.shape[:-1], context.shape[-1])
+        return self.network(torch.cat([z, context], -1))
+
+
+TRANSFORMS = {"autoregressive": _autoregressive, "coupling": _coupling}
+
+
+class Flow(Guide):
+    r"""A Gaussian from an encoder, carried on by n transforms that depend on x.
+
+    .. math::
+        e \sim \mathcal N(m(x), \operatorname{diag} s^2(x)), \quad
+        z = T_n(\dots T_1(e; c(x)) \dots; c(x))
+
+    Between two transforms the order of the latents is reversed.
+
+    Args:
+        model: a model with one vector latent of at least two dimensions.
+        transform: of all latents by those before them, or of one half by the other.
+        length: n, the number of transforms.
+        context: numbers that the encoder hands to every transform.
+        width: of the hidden layer of each transform.
+        hidden_dims: widths of the encoder's hidden layers.
+        activation: of the encoder, a name in ``ACTIVATIONS``.
+
+    Raises:
+        ValueError: If the model has several latents or a single number, or an option is unknown.
+
+    References:
+        Rezende & Mohamed (2015); Kingma et al. (2016), inverse autoregressive flow; Dinh et al.
+        (2017), affine coupling.
+    """
+
+    def __init__(
+        self, model: nn.Module,
+        transform: Literal["autoregressive", "coupling"] = "autoregressive",
+        length: int = 2, context: int = 32, width: int = 128,
+        hidden_dims: tuple[int, ...] = (400,),
+        activation: Literal["relu", "tanh", "silu", "gelu"] = "relu",
+    ) -> None:  # fmt: skip
+        super().__init__(model)
+        self._site, dim, self._data_shape = single_latent(model, "flow")
+        if transform not in TRANSFORMS or dim < 2 or min(length, context, width) < 1:
+            raise ValueError(
+                f"transform={transform!r} must be one of {', '.join(TRANSFORMS)}, the latent of "
+                f"dimension {dim} have at least 2, and length={length}, context={context}, "
+                f"width={width} be at least 1."
+            )
+        self._split = [2 * dim, context]
+        outputs = (*hidden_dims, sum(self._split))
+        self.encoder = MLP((self._data_shape.numel(), *outputs), ACTIVATIONS[activation])
+        self.transforms: Any = nn.ModuleList(
+            TRANSFORMS[transform](dim, context, width) for _ in range(length)
+        )
+        self.like_model()
+
+    def posterior(self, x: Tensor) -> dist.Distribution:
+        """q(z | x), event ``[K]``, for observations ``[B, *data_shape]``."""
+        outputs = self.encoder(x.flatten(-len(self._data_shape)))
+        base, context = outputs.split(self._split, -1)
+        loc, scale = loc_scale_of_encoder(base)
+        parts: list[Any] = []
+        for transform in self.transforms:
+            if parts:
+                reverse = torch.arange(loc.shape[-1] - 1, -1, -1, device=loc.device)
+                parts.append(transforms.Permute(reverse))
+            parts.append(transform.condition(context))
+        return dist.TransformedDistribution(dist.Normal(loc, scale).to_event(1), parts)
+
+    def centre(self, mean: Tensor) -> None:
+        """Have the encoder see the mean image, ``[*data_shape]``, as zero."""
+        self.encoder.centre(mean.flatten())
+
+    def forward(self, batch: Batch) -> Tensor:
+        assert batch.x is not None
+        with data_plate(batch):
+            return pyro.sample(self._site, self.posterior(batch.x))

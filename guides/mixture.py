@@ -1,0 +1,66 @@
+"""Amortised inference with several Gaussians per datum."""
+
+from typing import Any, Literal
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from guides.gaussian import loc_scale_of_encoder
+from guides.guide import Guide, single_latent
+from ppl_models.networks import ACTIVATIONS, MLP
+from ppl_models.program import Batch, data_plate
+
+__all__ = ["Mixture"]
+
+
+class Mixture(Guide):
+    r"""An even mixture of Gaussians from one encoder that is told which component it is.
+
+    .. math::
+        q(z \mid x) = \frac1S \sum_{s=1}^S \mathcal N(z; m(x, s), \operatorname{diag} s^2(x, s))
+
+    The component enters the encoder's first layer as a one-hot vector beside x. A mixture's draw
+    cannot be reparametrised: it is trained with ``miselbo``, which draws from every component.
+
+    Args:
+        model: a model with one vector latent.
+        components: S.
+        hidden_dims: widths of the encoder's hidden layers, at least one.
+        activation: of the encoder, a name in ``ACTIVATIONS``.
+
+    Raises:
+        ValueError: If the model has several latents, or an option makes no mixture.
+
+    References:
+        Kviman, Molén, Hotti, Kurt, Elvira & Lagergren (2023), mixture VAEs.
+    """
+
+    def __init__(
+        self, model: nn.Module, components: int = 8, hidden_dims: tuple[int, ...] = (400,),
+        activation: Literal["relu", "tanh", "silu", "gelu"] = "relu",
+    ) -> None:  # fmt: skip
+        super().__init__(model)
+        if components < 1 or not hidden_dims:
+            raise ValueError(
+                f"components={components} must be at least 1, hidden_dims={hidden_dims} not empty."
+            )
+        self._site, dim, self._data_shape = single_latent(model, "mixture")
+        self.image = nn.Linear(self._data_shape.numel(), hidden_dims[0])
+        self.component = nn.Linear(components, hidden_dims[0], bias=False)  # of a one-hot vector
+        self.activation = ACTIVATIONS[activation]()
+        self.rest = MLP((*hidden_dims, 2 * dim), ACTIVATIONS[activation])
+        self.like_model()
+
+    def posterior(self, x: Tensor) -> Any:
+        """q(z | x), event ``[K]``, for observations ``[B, *data_shape]``."""
+        h = self.image(x.flatten(-len(self._data_shape))).unsqueeze(-2) + self.component.weight.mT
+        loc, scale = loc_scale_of_encoder(self.rest(self.activation(h)))  # [B, S, K]
+        even = dist.Categorical(logits=torch.zeros_like(loc[..., 0]))
+        return dist.MixtureSameFamily(even, dist.Normal(loc, scale).to_event(1))
+
+    def forward(self, batch: Batch) -> Tensor:
+        assert batch.x is not None
+        with data_plate(batch):
+            return pyro.sample(self._site, self.posterior(batch.x))
