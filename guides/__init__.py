@@ -12,6 +12,7 @@ from guides.mean_field import MeanField
 from guides.mixture import Mixture
 from guides.point import Point
 from guides.prior import Prior
+from guides.semi_amortized import SemiAmortized
 from guides.top_down import TopDown
 from ppl_models import MODELS
 from ppl_models.program import describe
@@ -27,13 +28,17 @@ GUIDES: dict[str, type[Guide]] = {
     "amortized": Amortized,
     "flow": Flow,
     "mixture": Mixture,
+    "semi_amortized": SemiAmortized,
     "bottom_up": BottomUp,
     "top_down": TopDown,
 }
 
+VECTOR = ("full_rank", "amortized", "flow", "mixture", "semi_amortized")
+"""Guides of any model with one vector latent."""
+
 PAIRS: dict[str, tuple[str, ...]] = {
-    "ppca": ("prior", "point", "exact", "mean_field", "full_rank", "amortized", "flow", "mixture"),
-    "vae": ("prior", "point", "mean_field", "full_rank", "amortized", "flow", "mixture"),
+    "ppca": ("prior", "point", "exact", "mean_field", *VECTOR),
+    "vae": ("prior", "point", "mean_field", *VECTOR),
     "nvae": ("prior", "point", "mean_field", "bottom_up", "top_down"),
 }
 """Model name -> the guides it may be paired with (the table of ``docs/guides.md``)."""
@@ -47,8 +52,7 @@ def allowed_guides(model: nn.Module) -> tuple[str, ...]:
     latents = describe(model).latents
     flat = len(latents) == 1 and len(next(iter(latents.values()))) == 1
     exact = ("exact",) if flat and hasattr(model, "posterior") else ()
-    gaussian = ("full_rank", "amortized", "flow", "mixture") if flat else ()
-    return ("prior", "point", *exact, "mean_field", *gaussian)
+    return ("prior", "point", *exact, "mean_field", *(VECTOR if flat else ()))
 
 
 def check_pair(model: nn.Module, guide: str) -> None:

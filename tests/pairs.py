@@ -21,6 +21,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"transform": transform, "hidden_dims": (5,), "context": 3, "width": 6}
         for transform in ("autoregressive", "coupling")
     ],
+    "semi_amortized": [{"hidden_dims": (5,), "steps": 2, "through": t} for t in (False, True)],
     "mixture": [{"components": 3, "hidden_dims": (5,)}],
     "top_down": [
         {"cells_per_block": 1, **options}

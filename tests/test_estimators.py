@@ -214,3 +214,43 @@ def test_bad_options(guide, options, words):
         GUIDES[guide](PPCA(5, 2), **options)
     with pytest.raises(ValueError, match="dimension 1"):
         GUIDES["flow"](PPCA(5, 1))
+
+
+def test_steps_of_its_own_bring_a_poor_encoder_closer():
+    truth = PPCA(8, 2)
+    with torch.no_grad():
+        x = truth(Batch.draw(100))
+    model = PPCA.maximum_likelihood(x, 2).requires_grad_(False)
+    elbos = {}
+    for steps in (1, 20, 200):
+        torch.manual_seed(0)
+        guide = GUIDES["semi_amortized"](model, steps=steps, hidden_dims=(4,))
+        torch.manual_seed(1)
+        elbos[steps] = per_image(model, guide, as_data(x), particles=20)["elbo"].mean().item()
+    assert elbos[1] < elbos[20] < elbos[200]
+    evidence = model.marginal().log_prob(x).mean().item()
+    assert evidence - elbos[200] < 0.2 * (evidence - elbos[1])
+    assert model.training
+
+
+@pytest.mark.parametrize("through", [False, True])
+def test_gradients_through_the_steps_or_straight_through(through):
+    torch.manual_seed(0)
+    model = PPCA(4, 2).requires_grad_(False)
+    guide = GUIDES["semi_amortized"](model, steps=2, hidden_dims=(3,), through=through)
+    batch = Batch.of(torch.randn(5, 4))
+    parameters = guide.encoder(batch.x).detach().requires_grad_()
+    torch.manual_seed(2)
+    refined = guide.refined(parameters, batch)
+    (gradient,) = torch.autograd.grad(refined.sum(), parameters)
+    assert torch.equal(gradient, torch.ones_like(gradient)) != through
+    if through:  # by finite differences
+
+        def total(values):
+            torch.manual_seed(2)
+            return guide.refined(values, batch).sum().item()
+
+        step = torch.zeros_like(parameters)
+        step[1, 2] = 1e-5
+        slope = (total(parameters + step) - total(parameters - step)) / 2e-5
+        assert gradient[1, 2].item() == pytest.approx(slope, rel=1e-4)

@@ -17,7 +17,6 @@ from experiments.runs.errors import TrainingError
 from experiments.runs.files import write
 from guides import Guide
 from guides.exact import Exact
-from guides.local import PerDatumGuide
 from guides.point import Point
 from guides.prior import Prior
 from ppl_models.program import prior_trace
@@ -137,7 +136,6 @@ def save_values(directory: Path, values: dict[str, Tensor]) -> None:
 
 def protocol(data: Data, guide: nn.Module | None, particles: int | None) -> dict[str, Any]:
     """Everything two figures must share before they may stand side by side."""
-    local = guide.local_steps if isinstance(guide, PerDatumGuide) else None
     return {
         "data": data.name,
         "split": data.split,
@@ -150,7 +148,7 @@ def protocol(data: Data, guide: nn.Module | None, particles: int | None) -> dict
         "data_sha256": data.sha256,
         "estimator": ESTIMATORS.get(type(guide), "monte_carlo"),
         "particles": particles or default_particles(guide),
-        "local_steps": local,
+        "local_steps": getattr(guide, "local_steps", None),
     }
 
 

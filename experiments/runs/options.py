@@ -72,8 +72,8 @@ class FreshRunOptions(RunOptions):
 @dataclass(frozen=True)
 class FitOptions:
     guide: str = "amortized"
-    """q(z | x): prior, point, exact, mean_field, full_rank, amortized, flow or mixture. Its own
-    options are --guide.OPTION."""
+    """q(z | x): prior, point, exact, mean_field, full_rank, amortized, flow, mixture or
+    semi_amortized. Its own options are --guide.OPTION."""
     objective: str | None = None
     """elbo, elbo_analytic_kl, elbo_free_bits, stl, iwae, dreg, renyi, miselbo or log_joint; by
     default what fits the guide."""

@@ -1,0 +1,106 @@
+"""Amortised inference, and a few steps of classical inference after it."""
+
+from typing import Any, Literal
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from guides.gaussian import loc_scale_of_encoder
+from guides.guide import Guide, single_latent
+from ppl_models.networks import ACTIVATIONS, MLP
+from ppl_models.program import Batch, data_plate
+
+__all__ = ["SemiAmortized"]
+
+BETA1, BETA2, EPS = 0.9, 0.99, 1e-8
+
+
+class SemiAmortized(Guide):
+    r"""A Gaussian that starts where an encoder puts it, and takes k steps of its own per datum.
+
+    .. math::
+        \lambda_0 = \operatorname{encoder}(x), \quad
+        \lambda_{i+1} = \lambda_i + \eta\, \operatorname{Adam}(\nabla_\lambda L(x; \lambda_i)),
+        \quad q(z \mid x) = \mathcal N(z; \lambda_k)
+
+    L is the plain ELBO, one draw per step, the model in evaluation mode; no handler around the
+    guide takes part in it. The encoder learns as if the steps were a constant shift
+    (straight-through), or through them.
+
+    Args:
+        model: a model with one vector latent.
+        steps: k.
+        step_size: eta.
+        through: differentiate through the steps.
+        hidden_dims: widths of the encoder's hidden layers.
+        activation: of the encoder, a name in ``ACTIVATIONS``.
+
+    Raises:
+        ValueError: If the model has several latents, or an option makes no step.
+
+    References:
+        Kim, Wiseman, Miller, Sontag & Rush (2018); Marino, Yue & Mandt (2018), with other updates.
+    """
+
+    def __init__(
+        self, model: nn.Module, steps: int = 5, step_size: float = 0.05, through: bool = False,
+        hidden_dims: tuple[int, ...] = (400,),
+        activation: Literal["relu", "tanh", "silu", "gelu"] = "relu",
+    ) -> None:  # fmt: skip
+        super().__init__(model)
+        if steps < 1 or not step_size > 0:
+            raise ValueError(f"steps={steps} must be at least 1, step_size={step_size} above 0.")
+        self._site, dim, self._data_shape = single_latent(model, "semi_amortized")
+        self.local_steps, self.step_size, self.through = steps, step_size, through
+        layers = (self._data_shape.numel(), *hidden_dims, 2 * dim)
+        self.encoder = MLP(layers, ACTIVATIONS[activation])
+        self.like_model()
+
+    def centre(self, mean: Tensor) -> None:
+        """Have the encoder see the mean image, ``[*data_shape]``, as zero."""
+        self.encoder.centre(mean.flatten())
+
+    def bound(self, parameters: Tensor, batch: Batch) -> Any:
+        """The plain ELBO of every datum, summed, from one draw [nats]."""
+        q = dist.Normal(*loc_scale_of_encoder(parameters)).to_event(1)
+        with poutine.block():
+            conditioned = poutine.condition(self.model, data={self._site: q.rsample()})
+            trace = poutine.trace(conditioned).get_trace(batch)
+        log_joint = trace.log_prob_sum() * (len(batch.index) / batch.size)
+        return log_joint + q.entropy().sum()
+
+    @torch.enable_grad()
+    def refined(self, parameters: Tensor, batch: Batch) -> Tensor:
+        """The encoder's output ``[B, 2K]`` after the steps."""
+        through = self.through and parameters.requires_grad
+        start = parameters if through else parameters.detach().requires_grad_()
+        at, m, v = start, torch.zeros_like(start), torch.zeros_like(start)
+        for t in range(1, self.local_steps + 1):
+            (g,) = torch.autograd.grad(self.bound(at, batch), at, create_graph=through)
+            m, v = m.lerp(g, 1 - BETA1), v.lerp(g * g, 1 - BETA2)
+            step = (m / (1 - BETA1**t)) / ((v / (1 - BETA2**t) + EPS**2).sqrt() + EPS)
+            at = at + self.step_size * step
+            if not through:
+                at = at.detach().requires_grad_()
+        return at if through else parameters + (at - start).detach()
+
+    def posterior(self, batch: Batch) -> dist.Distribution:
+        """q(z | x), event ``[K]``."""
+        assert batch.x is not None
+        parameters = self.encoder(batch.x.flatten(-len(self._data_shape)))
+        modes = [(part, part.training) for part in self.model.modules()]
+        self.model.eval()
+        try:
+            parameters = self.refined(parameters, batch)
+        finally:
+            for part, training in modes:
+                part.training = training
+        return dist.Normal(*loc_scale_of_encoder(parameters)).to_event(1)
+
+    def forward(self, batch: Batch) -> Tensor:
+        q = self.posterior(batch)
+        with data_plate(batch):
+            return pyro.sample(self._site, q)
