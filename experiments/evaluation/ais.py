@@ -1,0 +1,207 @@
+"""Annealed importance sampling: log p(x) from the guide, or the prior, by way of HMC."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from experiments.inference.frozen import frozen
+from guides import GUIDES
+from ppl_models.program import Batch, describe
+
+__all__ = ["Chains", "annealed_bound", "sandwich"]
+
+Latents = dict[str, Tensor]
+TARGET = 0.65
+"""Of the acceptance: what the step sizes are tuned for (Neal 2011)."""
+
+
+class Chains(NamedTuple):
+    """log weights of the chains ``[S, B]`` [nats], and the share of accepted moves ``[B]``."""
+
+    log_weights: Tensor
+    acceptance: Tensor
+
+    @property
+    def bound(self) -> Tensor:
+        """The log of the mean weight, below log p(x) on average, ``[B]`` [nats]."""
+        return self.log_weights.logsumexp(0) - math.log(len(self.log_weights))
+
+
+def _density(program: nn.Module, batch: Batch, sites: list[str]) -> Callable[[Latents], Tensor]:
+    """The log-density of some sites at given latents, of every row [nats]."""
+
+    def log_density(z: Latents) -> Tensor:
+        with poutine.block(), pyro.validation_enabled(False):
+            trace = poutine.trace(poutine.condition(program, data=z)).get_trace(batch)
+        trace.compute_log_prob(lambda name, _: name in sites)
+        total: Any = sum(
+            trace.nodes[name]["log_prob"] / trace.nodes[name]["scale"] for name in sites
+        )
+        return total
+
+    return log_density
+
+
+class _Annealing:
+    """The path from q to p(x, z) for every row of a batch, and the moves along it.
+
+    Args:
+        model: p.
+        start: q, where the path begins: a guide, the prior among them.
+        batch: rows, as many times over as there are chains.
+        steps: T, temperatures between.
+        leapfrog: steps of a proposal.
+    """
+
+    def __init__(
+        self, model: nn.Module, start: nn.Module, batch: Batch, steps: int, leapfrog: int
+    ) -> None:
+        names = list(describe(model).latents)
+        self.log_p = _density(model, batch, [*names, "x"])
+        self.log_q = _density(start, batch, names)
+        self.batch, self.start, self.names = batch, start, names
+        # denser at both ends, where the path bends (Wu et al. 2017)
+        grid = torch.linspace(-4, 4, steps + 1, dtype=torch.float64).sigmoid()
+        self.betas = ((grid - grid[0]) / (grid[-1] - grid[0])).tolist()
+        self.leapfrog = leapfrog
+
+    def first(self) -> Latents:
+        """Draws from q."""
+        with torch.no_grad(), pyro.validation_enabled(False):
+            trace = poutine.trace(self.start).get_trace(self.batch)
+        return {name: trace.nodes[name]["value"].detach() for name in self.names}
+
+    def ratio(self, z: Latents) -> Tensor:
+        """log p(x, z) - log q(z | x), of every row."""
+        with torch.no_grad():
+            return self.log_p(z) - self.log_q(z)
+
+    @torch.enable_grad()
+    def _energy(self, z: Latents, beta: float) -> tuple[Tensor, Latents]:
+        """The annealed log-density and its gradient."""
+        leaves = {name: value.detach().requires_grad_() for name, value in z.items()}
+        value = (1 - beta) * self.log_q(leaves) + beta * self.log_p(leaves)
+        gradients = torch.autograd.grad(value.sum(), list(leaves.values()))
+        return value.detach(), dict(zip(leaves, gradients, strict=True))
+
+    def move(self, z: Latents, beta: float, size: Tensor) -> tuple[Latents, Tensor]:
+        """One Hamiltonian proposal at a temperature; where it was accepted, ``[S * B]``."""
+        momentum = {name: torch.randn_like(value) for name, value in z.items()}
+        before, gradient = self._energy(z, beta)
+        kinetic = _squares(momentum)
+        at, p = z, {n: m + _by_row(size / 2, m) * gradient[n] for n, m in momentum.items()}
+        for step in range(self.leapfrog):
+            at = {name: value + _by_row(size, value) * p[name] for name, value in at.items()}
+            after, gradient = self._energy(at, beta)
+            factor = size if step < self.leapfrog - 1 else size / 2
+            p = {name: m + _by_row(factor, m) * gradient[name] for name, m in p.items()}
+        log_accept = (after - before - (_squares(p) - kinetic) / 2).nan_to_num(-math.inf)
+        accepted = torch.rand_like(log_accept).log() < log_accept
+        moved = {n: torch.where(_by_row(accepted, v), at[n], v) for n, v in z.items()}
+        return moved, accepted
+
+
+def _by_row(values: Tensor, like: Tensor) -> Tensor:
+    return values.reshape(-1, *(1,) * (like.ndim - 1))
+
+
+def _squares(values: Latents) -> Tensor:
+    total: Any = sum(value.square().flatten(1).sum(1) for value in values.values())
+    return total
+
+
+def _run(
+    path: _Annealing, chains: int, sizes: list[Tensor] | None, exact: Latents | None = None
+) -> tuple[Chains, list[Tensor]]:
+    """All chains along the path, backwards from an exact draw of p(z | x) where one is given.
+
+    Without ``sizes`` the step sizes are tuned on the way: such weights are thrown away.
+    """
+    z = path.first() if exact is None else exact
+    rows = len(path.batch.index) // chains
+    tune = sizes is None
+    size = torch.full_like(path.ratio(z)[:rows], 0.1)
+    used, log_w, shares = [], torch.zeros_like(path.ratio(z)), []
+    pairs = list(zip(path.betas, path.betas[1:], strict=False))
+    for t in range(len(pairs)) if exact is None else reversed(range(len(pairs))):
+        before, beta = pairs[t]
+        if exact is None:
+            log_w += (beta - before) * path.ratio(z)
+        size = size if sizes is None else sizes[t]
+        z, accepted = path.move(z, beta, size.repeat(chains))
+        if exact is not None:
+            log_w += (beta - before) * path.ratio(z)
+        used.append(size)
+        share = accepted.double().reshape(chains, rows).mean(0)
+        shares.append(share)
+        if tune:
+            size = size * torch.where(share > TARGET, 1.1, 1 / 1.1).to(size)
+    return Chains(log_w.reshape(chains, rows), torch.stack(shares).mean(0)), used
+
+
+def annealed_bound(
+    model: nn.Module, guide: nn.Module, batch: Batch, chains: int = 16, steps: int = 200,
+    leapfrog: int = 8, start: Literal["guide", "prior"] = "guide",
+) -> Chains:  # fmt: skip
+    """log p(x) of every row from below, by annealed importance sampling.
+
+    One run tunes a step size per row and temperature; a second one, with these, gives the weights.
+
+    Args:
+        model: p; in evaluation mode inside.
+        guide: q, whose density must be known everywhere (under NVAE's flows start at the prior).
+        batch: fixed pixels.
+        chains: S, per row.
+        steps: T, temperatures.
+        leapfrog: steps of a proposal.
+        start: where the path begins.
+
+    References:
+        Neal (2001), annealed importance sampling; Wu, Burda, Salakhutdinov & Grosse (2017).
+    """
+    with frozen(model), frozen(guide):
+        path = _path(model, guide, batch.repeated(chains), steps, leapfrog, start)
+        _, sizes = _run(path, chains, None)
+        return _run(path, chains, sizes)[0]
+
+
+def sandwich(
+    model: nn.Module, guide: nn.Module, rows: int = 50, chains: int = 16, steps: int = 200,
+    leapfrog: int = 8, start: Literal["guide", "prior"] = "guide",
+) -> Tensor:  # fmt: skip
+    """Upper minus lower bound of log p(x) on data drawn from the model, ``[rows]`` [nats].
+
+    Where x was drawn with its z, z is an exact draw of p(z | x): chains run backwards from it
+    bound log p(x) from above. A narrow sandwich vouches for the lower bound on such data.
+
+    References:
+        Grosse, Ghahramani & Adams (2015), bidirectional Monte Carlo.
+    """
+    device = next(model.parameters()).device
+    with frozen(model), frozen(guide), torch.no_grad():
+        drawn = poutine.trace(model).get_trace(Batch.draw(rows, device))
+        batch = Batch.of(drawn.nodes["x"]["value"]).repeated(chains)
+        exact = {
+            name: drawn.nodes[name]["value"].repeat(chains, *(1,) * len(shape))
+            for name, shape in describe(model).latents.items()
+        }
+        path = _path(model, guide, batch, steps, leapfrog, start)
+        _, sizes = _run(path, chains, None)
+        lower = _run(path, chains, sizes)[0].bound
+        backwards = _run(path, chains, sizes, exact)[0].log_weights
+        upper = math.log(chains) - (-backwards).logsumexp(0)
+    return upper - lower
+
+
+def _path(
+    model: nn.Module, guide: nn.Module, batch: Batch, steps: int, leapfrog: int, start: str
+) -> _Annealing:
+    if steps < 1 or leapfrog < 1:
+        raise ValueError(f"steps={steps} and leapfrog={leapfrog} must be at least 1.")
+    begin = GUIDES["prior"](model) if start == "prior" else guide
+    return _Annealing(model, begin, batch, steps, leapfrog)

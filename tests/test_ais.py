@@ -1,0 +1,86 @@
+"""Annealed importance sampling, on the oracle."""
+
+import pytest
+import torch
+
+from experiments.data import as_data
+from experiments.evaluation.ais import annealed_bound, sandwich
+from experiments.evaluation.bounds import per_image
+from experiments.evaluation.oracle import rotate_to_largest_gap
+from guides import GUIDES
+from ppl_models import NVAE, PPCA, Batch
+
+SHORT = {"chains": 4, "steps": 30, "leapfrog": 5}
+
+
+def oracle(rows=40):
+    truth = PPCA(8, 2)
+    with torch.no_grad():
+        truth.W.mul_(torch.tensor([6.0, 2.0]))
+        x = truth(Batch.draw(rows))
+    model = rotate_to_largest_gap(PPCA.maximum_likelihood(x, 2))
+    return model.requires_grad_(False), x
+
+
+def test_from_the_posterior_every_chain_has_the_evidence():
+    model, x = oracle()
+    chains = annealed_bound(model, GUIDES["exact"](model), Batch.of(x), **SHORT)
+    evidence = model.marginal().log_prob(x)
+    torch.testing.assert_close(chains.log_weights, evidence.expand(4, -1))
+    assert (chains.acceptance > 0.3).all()
+
+
+@pytest.mark.parametrize("start", ["guide", "prior"])
+def test_more_temperatures_come_closer_from_below(start):
+    model, x = oracle()
+    guide = GUIDES["amortized"](model, encoder="linear")  # untrained: far from the posterior
+    evidence = model.marginal().log_prob(x)
+    gaps = []
+    for steps in (5, 100):
+        torch.manual_seed(0)
+        chains = annealed_bound(
+            model, guide, Batch.of(x), chains=8, steps=steps, leapfrog=6, start=start
+        )
+        gaps.append((evidence - chains.bound).mean().item())
+    weights = per_image(model, guide, as_data(x), particles=8 * 100)["iw_bound"]
+    assert gaps[1] < 0.5 * gaps[0]
+    assert -0.2 < gaps[1] < (evidence - weights).mean()
+    assert model.training
+
+
+def test_the_subsampling_factor_plays_no_part():
+    model, x = oracle(rows=6)
+    guide = GUIDES["prior"](model)
+    torch.manual_seed(1)
+    whole = annealed_bound(model, guide, Batch.of(x), **SHORT)
+    torch.manual_seed(1)
+    part = annealed_bound(model, guide, Batch(x, torch.arange(6), 600), **SHORT)
+    torch.testing.assert_close(whole.log_weights, part.log_weights)
+
+
+def test_a_sandwich_on_simulated_data_closes():
+    model, _ = oracle()
+    widths = {}
+    for steps in (10, 150):
+        torch.manual_seed(2)
+        found = sandwich(model, GUIDES["prior"](model), 30, chains=6, steps=steps, leapfrog=6)
+        widths[steps] = found.mean().item()
+    assert -0.1 < widths[150] < 0.3 * widths[10]
+
+
+@pytest.mark.parametrize("name", ["top_down", "bottom_up", "prior"])
+def test_a_hierarchy(name):
+    model = NVAE((1, 8, 8), groups=(1, 1), latents=1, channels=4, blocks=1, cells_per_block=1)
+    options = {} if name == "prior" else {"cells_per_block": 1}
+    guide = GUIDES[name](model, **options)
+    x = torch.rand(3, 1, 8, 8).round()
+    chains = annealed_bound(model, guide, Batch.of(x), chains=3, steps=20, leapfrog=3)
+    assert chains.log_weights.shape == (3, 3)
+    elbo = per_image(model.eval(), guide.eval(), as_data(x), particles=20)["elbo"]
+    assert (chains.bound > elbo).all()
+
+
+def test_bad_numbers():
+    model, x = oracle()
+    with pytest.raises(ValueError, match="steps=0"):
+        annealed_bound(model, GUIDES["prior"](model), Batch.of(x), steps=0)
