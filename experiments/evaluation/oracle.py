@@ -9,9 +9,16 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from experiments.data import Data
+from guides.amortized import Amortized
 from ppl_models.ppca import PPCA, equal_diagonal_rotation
 
-__all__ = ["diagonal_gap", "gap_in_closed_form", "rotate_to_largest_gap"]
+__all__ = [
+    "best_diagonal",
+    "diagonal_gap",
+    "gap_in_closed_form",
+    "rotate_to_largest_gap",
+    "tail_index",
+]
 
 
 def diagonal_gap(model: PPCA) -> Tensor:
@@ -23,6 +30,31 @@ def diagonal_gap(model: PPCA) -> Tensor:
     with torch.no_grad():
         precision = model.posterior_precision()
         return 0.5 * (precision.diagonal().log().sum() - torch.logdet(precision))
+
+
+@torch.no_grad()
+def tail_index(model: PPCA) -> float:
+    """The tail index of the best diagonal guide's importance weights, the same for every datum.
+
+    1 - lambda_min(D^-1/2 Lambda D^-1/2), Lambda the precision of the posterior, D its diagonal.
+    """
+    precision = model.posterior_precision()
+    scale = precision.diagonal().rsqrt()
+    return 1 - torch.linalg.eigvalsh(scale[:, None] * precision * scale).min().item()
+
+
+@torch.no_grad()
+def best_diagonal(model: PPCA) -> Amortized:
+    """The best guide with a diagonal covariance: a linear encoder, set to the posterior's mean."""
+    guide = Amortized(model, encoder="linear")
+    axes = torch.eye(len(model.mu)).to(model.mu)
+    constant, *rest = model.posterior(torch.cat([0 * axes[:1], axes])).mean
+    slopes = torch.stack(rest) - constant  # [D, K]
+    head = guide.encoder.head
+    head.weight[: len(constant)] = slopes.mT
+    head.bias[: len(constant)] = constant
+    head.bias[len(constant) :] = -model.posterior_precision().diagonal().log()
+    return guide
 
 
 def rotate_to_largest_gap(model: PPCA) -> PPCA:

@@ -1,0 +1,72 @@
+"""Is this guide any good, datum by datum? The tail index of its importance weights."""
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from experiments.data import Data
+from experiments.evaluation.arviz_adapter import pareto_k
+from experiments.evaluation.bounds import CACHED_NUMBERS
+from experiments.evaluation.shared_draws import numbers_per_image
+from experiments.inference.objectives import log_weights, traces
+from experiments.runs.errors import UsageError
+from ppl_models.program import Batch
+
+__all__ = ["LEAST_DRAWS", "UNRELIABLE", "khat", "weights_of_draws"]
+
+UNRELIABLE = 0.7
+"""Above it the mean of the weights is not to be believed, however many are drawn."""
+
+LEAST_DRAWS = 25
+"""The tail that is fitted has a fifth of them, and wants five."""
+
+
+@torch.no_grad()
+def weights_of_draws(model: nn.Module, guide: nn.Module, data: Data, draws: int) -> Tensor:
+    """log p(x, z) - log q(z | x) of draws of q, ``[N, draws]`` [nats].
+
+    Args:
+        model: p, in evaluation mode.
+        guide: q, for these data.
+        data: fixed pixels.
+        draws: per image.
+
+    Raises:
+        UsageError: If a weight is not finite; names the datum.
+    """
+    at_once = max(1, CACHED_NUMBERS // numbers_per_image(model, data))
+    rows = max(1, min(len(data), at_once // min(draws, 50)))
+    chunks = []
+    with pyro.validation_enabled(False):
+        for batch in data.batches(rows):
+            parts = []
+            at_a_time = max(1, at_once // len(batch.index))
+            for start in range(0, draws, at_a_time):
+                parts.append(_weights(model, guide, batch, min(at_a_time, draws - start)))
+            chunks.append(torch.cat(parts).mT)
+    found = torch.cat(chunks)
+    if not found.isfinite().all():
+        row = int((~found.isfinite()).any(1).nonzero()[0])
+        raise UsageError(f"datum {row} has an importance weight that is not finite.")
+    return found
+
+
+def _weights(model: nn.Module, guide: nn.Module, batch: Batch, count: int) -> Tensor:
+    p, q = traces(model, guide, batch, count)
+    return log_weights(p, q, batch).reshape(count, -1)
+
+
+def khat(log_w: Tensor) -> Tensor:
+    """The tail index of every datum's weights, ``[N]``.
+
+    Args:
+        log_w: ``[N, draws]`` [nats].
+
+    Raises:
+        UsageError: If there are too few draws for a tail.
+    """
+    if log_w.shape[1] < LEAST_DRAWS:
+        raise UsageError(
+            f"{log_w.shape[1]} draws are too few for a tail index: at least {LEAST_DRAWS}."
+        )
+    return torch.from_numpy(pareto_k(log_w.double().cpu().numpy()))
