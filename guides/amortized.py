@@ -81,10 +81,21 @@ class Amortized(Guide):
                 self.encoder.head.bias.copy_(narrow if self._full else 2 * narrow)
         self.like_model()
 
+    def encode(self, x: Tensor) -> Tensor:
+        """The numbers that describe q, for observations ``[B, *data_shape]``."""
+        images = isinstance(self.encoder, ConvEncoder)
+        return self.encoder(x if images else x.flatten(-len(self._data_shape)))
+
+    def features(self, batch: Batch) -> tuple[Tensor, ...]:
+        assert batch.x is not None
+        return (self.encode(batch.x),)
+
     def posterior(self, x: Tensor) -> dist.Distribution:
         """q(z | x), event ``[K]``, for observations ``[B, *data_shape]``."""
-        images = isinstance(self.encoder, ConvEncoder)
-        parameters = self.encoder(x if images else x.flatten(-len(self._data_shape)))
+        return self.of(self.encode(x))
+
+    def of(self, parameters: Tensor) -> dist.Distribution:
+        """The Gaussian that these numbers describe."""
         if self._full:
             loc, scale_tril = loc_scale_tril(parameters, self._dim)
             return dist.MultivariateNormal(loc, scale_tril=scale_tril)
@@ -101,6 +112,6 @@ class Amortized(Guide):
         self.encoder.centre(mean.flatten())
 
     def forward(self, batch: Batch) -> Tensor:
-        assert batch.x is not None
+        q = self.of(*self.seen(batch))
         with data_plate(batch):
-            return pyro.sample(self._site, self.posterior(batch.x))
+            return pyro.sample(self._site, q)

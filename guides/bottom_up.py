@@ -51,8 +51,12 @@ class BottomUp(Guide):
         )
         self.like_model()
 
+    def features(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What the way up leaves of x for every group, coarse to fine."""
+        return tuple(self.tower.features(batch))
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        features = self.tower.features(batch)
+        features = self.seen(batch)
         with data_plate(batch):
             return {
                 f"z{i}": pyro.sample(

@@ -92,9 +92,16 @@ class Flow(Guide):
         )
         self.like_model()
 
+    def features(self, batch: Batch) -> tuple[Tensor, ...]:
+        assert batch.x is not None
+        return (self.encoder(batch.x.flatten(-len(self._data_shape))),)
+
     def posterior(self, x: Tensor) -> dist.Distribution:
         """q(z | x), event ``[K]``, for observations ``[B, *data_shape]``."""
-        outputs = self.encoder(x.flatten(-len(self._data_shape)))
+        return self.of(*self.features(Batch.of(x)))
+
+    def of(self, outputs: Tensor) -> dist.Distribution:
+        """The density that the base's parameters and the context make."""
         base, context = outputs.split(self._split, -1)
         loc, scale = loc_scale_of_encoder(base)
         parts: list[Any] = []
@@ -110,6 +117,6 @@ class Flow(Guide):
         self.encoder.centre(mean.flatten())
 
     def forward(self, batch: Batch) -> Tensor:
-        assert batch.x is not None
+        q = self.of(*self.seen(batch))
         with data_plate(batch):
-            return pyro.sample(self._site, self.posterior(batch.x))
+            return pyro.sample(self._site, q)

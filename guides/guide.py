@@ -1,6 +1,7 @@
 """What every guide shares: it is built from a model, and refers to it without owning it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
@@ -25,6 +26,29 @@ class Guide(Program):
     @property
     def model(self) -> Any:
         return self._model[0]
+
+    def features(self, batch: Batch) -> tuple[torch.Tensor, ...]:
+        """Everything through which x enters q, ``[B, ...]`` each.
+
+        Raises:
+            NotImplementedError: If q has no encoder.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no encoder.")
+
+    @contextmanager
+    def given(self, features: Sequence[torch.Tensor]) -> Iterator[None]:
+        """Inside, q is that of these features instead of x's own."""
+        self._given = tuple(features)
+        try:
+            yield
+        finally:
+            del self._given
+
+    def seen(self, batch: Batch) -> tuple[torch.Tensor, ...]:
+        """The features that q is made of: those given, or x's own."""
+        if not hasattr(self, "_given"):
+            return self.features(batch)
+        return tuple(f.repeat(batch.repeats, *(1,) * (f.ndim - 1)) for f in self._given)
 
     def like_model(self) -> None:
         """Move to the device and dtype of the model."""

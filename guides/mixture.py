@@ -53,14 +53,23 @@ class Mixture(Guide):
         self.rest = MLP((*hidden_dims, 2 * dim), ACTIVATIONS[activation])
         self.like_model()
 
+    def features(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Every component's parameters, ``[B, S, 2K]``."""
+        assert batch.x is not None
+        h = self.image(batch.x.flatten(-len(self._data_shape))).unsqueeze(-2)
+        return (self.rest(self.activation(h + self.component.weight.mT)),)
+
     def posterior(self, x: Tensor) -> Any:
         """q(z | x), event ``[K]``, for observations ``[B, *data_shape]``."""
-        h = self.image(x.flatten(-len(self._data_shape))).unsqueeze(-2) + self.component.weight.mT
-        loc, scale = loc_scale_of_encoder(self.rest(self.activation(h)))  # [B, S, K]
+        return self.of(*self.features(Batch.of(x)))
+
+    def of(self, parameters: Tensor) -> Any:
+        """The mixture that these numbers describe."""
+        loc, scale = loc_scale_of_encoder(parameters)
         even = dist.Categorical(logits=torch.zeros_like(loc[..., 0]))
         return dist.MixtureSameFamily(even, dist.Normal(loc, scale).to_event(1))
 
     def forward(self, batch: Batch) -> Tensor:
-        assert batch.x is not None
+        q = self.of(*self.seen(batch))
         with data_plate(batch):
-            return pyro.sample(self._site, self.posterior(batch.x))
+            return pyro.sample(self._site, q)

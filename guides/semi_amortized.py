@@ -87,20 +87,20 @@ class SemiAmortized(Guide):
                 at = at.detach().requires_grad_()
         return at if through else parameters + (at - start).detach()
 
-    def posterior(self, batch: Batch) -> dist.Distribution:
-        """q(z | x), event ``[K]``."""
+    def features(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Mean and log square scale after the steps, ``[B, 2K]``."""
         assert batch.x is not None
         parameters = self.encoder(batch.x.flatten(-len(self._data_shape)))
         modes = [(part, part.training) for part in self.model.modules()]
         self.model.eval()
         try:
-            parameters = self.refined(parameters, batch)
+            return (self.refined(parameters, batch),)
         finally:
             for part, training in modes:
                 part.training = training
-        return dist.Normal(*loc_scale_of_encoder(parameters)).to_event(1)
 
     def forward(self, batch: Batch) -> Tensor:
-        q = self.posterior(batch)
+        (parameters,) = self.seen(batch)
+        q = dist.Normal(*loc_scale_of_encoder(parameters)).to_event(1)
         with data_plate(batch):
             return pyro.sample(self._site, q)

@@ -60,15 +60,19 @@ class TopDown(EffectGuide):
         self.flows: Any = nn.ModuleList(
             nn.ModuleList(FlowPair(model.latents) for _ in range(flows)) for _ in widths
         )
-        self._features: list[Tensor] = []
+        self._features: tuple[Tensor, ...] = ()
         self.like_model()
 
+    def features(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What the way up leaves of x for every group, coarse to fine."""
+        return tuple(self.tower.features(batch))
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        self._features = self.tower.features(batch)
+        self._features = self.seen(batch)
         try:
             return super().forward(batch)
         finally:
-            self._features = []
+            self._features = ()
 
     def get_posterior(self, name: str, prior: Any) -> Any:
         i = int(name.removeprefix("z"))
