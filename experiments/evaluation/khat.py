@@ -22,7 +22,9 @@ LEAST_DRAWS = 25
 
 
 @torch.no_grad()
-def weights_of_draws(model: nn.Module, guide: nn.Module, data: Data, draws: int) -> Tensor:
+def weights_of_draws(
+    model: nn.Module, guide: nn.Module, data: Data, draws: int, rows: int | None = None
+) -> Tensor:
     """log p(x, z) - log q(z | x) of draws of q, ``[N, draws]`` [nats].
 
     Args:
@@ -30,12 +32,13 @@ def weights_of_draws(model: nn.Module, guide: nn.Module, data: Data, draws: int)
         guide: q, for these data.
         data: fixed pixels.
         draws: per image.
+        rows: images at a time; by default what the processor's cache holds.
 
     Raises:
         UsageError: If a weight is not finite; names the datum.
     """
     at_once = max(1, CACHED_NUMBERS // numbers_per_image(model, data))
-    rows = max(1, min(len(data), at_once // min(draws, 50)))
+    rows = rows or max(1, min(len(data), at_once // min(draws, 50)))
     chunks = []
     with pyro.validation_enabled(False):
         for batch in data.batches(rows):

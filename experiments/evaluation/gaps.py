@@ -1,0 +1,135 @@
+"""Where an amortised guide loses: its family, or its encoder.
+
+log p(x) - ELBO splits at the best ELBO that the guide's family reaches on x by itself:
+
+    log p(x) - L[q*]     the approximation gap, what the family lacks
+    L[q*] - L[q]         the amortisation gap, what the encoder leaves
+
+q* has everything through which x enters q free per datum, and shares all other weights with q.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyro
+import torch
+from scipy.stats import bootstrap
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from experiments.data import Data
+from experiments.evaluation.bounds import CACHED_NUMBERS
+from experiments.evaluation.khat import weights_of_draws
+from experiments.evaluation.shared_draws import numbers_per_image
+from experiments.inference.frozen import frozen
+from experiments.inference.objectives import STL, AnalyticKL, Elbo, Miselbo, Objective
+from guides import Guide
+from guides.guide import EffectGuide
+from guides.mixture import Mixture
+from ppl_models.program import Batch, describe
+
+__all__ = ["Local", "interval", "local_elbo", "stopping_rule"]
+
+WINDOW = 50
+"""Steps over which the loss is averaged before it is looked at."""
+
+TOLERANCE = 0.002
+"""Nats per datum that a window must gain on the best one before."""
+
+RATES = 3
+"""So often the rate is divided by three when a window gains nothing; then the steps end."""
+
+
+class Local(NamedTuple):
+    """The best ELBO of the family on every datum, ``[N]`` [nats], and the steps that took."""
+
+    elbo: Tensor
+    steps: int
+
+
+def stopping_rule(most: int) -> str:
+    """In words, for the protocol."""
+    return (
+        f"Adam per datum until a window of {WINDOW} steps gains less than {TOLERANCE} nats, at "
+        f"{RATES + 1} rates, each a third of the one before; at most {most} steps"
+    )
+
+
+def objective_for(guide: Guide) -> Objective:
+    """The estimator of the guide's ELBO with the least noise."""
+    if isinstance(guide, Mixture):
+        return Miselbo(2)
+    nested = isinstance(guide, EffectGuide) or len(describe(guide.model).latents) > 1
+    if nested:
+        return Elbo() if getattr(guide, "flows", None) else AnalyticKL()
+    return Elbo(4) if type(guide).__name__ == "Flow" else STL(4)
+
+
+def local_elbo(
+    model: nn.Module, guide: Guide, data: Data, draws: int = 100, lr: float = 0.02,
+    most: int = 2000,
+) -> Local:  # fmt: skip
+    """Fit q's features to every datum by itself, from where the encoder puts them.
+
+    Args:
+        model: p, left as it is.
+        guide: q with an encoder, left as it is.
+        data: fixed pixels.
+        draws: per datum, that its ELBO is measured with afterwards.
+        lr: the first rate.
+        most: steps, at most.
+
+    Raises:
+        NotImplementedError: If the guide has no encoder.
+    """
+    at_once = max(1, CACHED_NUMBERS // (4 * numbers_per_image(model, data)))
+    elbos, steps = [], 0
+    with frozen(model), frozen(guide), pyro.validation_enabled(False):
+        for batch in data.batches(at_once):
+            assert batch.x is not None
+            rows = Batch.of(batch.x)
+            features, taken = _fitted(model, guide, rows, lr, most)
+            steps = max(steps, taken)
+            part = Data(batch.x, dtype=data.dtype, event_shape=batch.x.shape[1:])
+            with guide.given(features):
+                # one chunk, so that rows and features stay side by side
+                log_w = weights_of_draws(model, guide, part, draws, len(part))
+            elbos.append(log_w.mean(1))
+    return Local(torch.cat(elbos), steps)
+
+
+@torch.enable_grad()
+def _fitted(
+    model: nn.Module, guide: Guide, rows: Batch, lr: float, most: int
+) -> tuple[list[Tensor], int]:
+    """The features of a chunk after their steps, and how many these were."""
+    leaves = [feature.detach().clone().requires_grad_() for feature in guide.features(rows)]
+    optimizer = torch.optim.Adam(leaves, lr=lr)
+    rates = ReduceLROnPlateau(
+        optimizer, factor=1 / 3, patience=0, threshold=TOLERANCE, threshold_mode="abs"
+    )
+    objective = objective_for(guide)
+    floor = lr / 3**RATES * 0.99
+    steps = 0
+    while steps < most and optimizer.param_groups[0]["lr"] > floor:
+        total = torch.zeros(())
+        for _ in range(WINDOW):
+            optimizer.zero_grad(set_to_none=True)
+            with guide.given(leaves):
+                loss = objective.differentiable_loss(model, guide, rows)
+            loss.backward()
+            optimizer.step()
+            total = total + loss.detach().cpu() / rows.size
+        rates.step(total / WINDOW)
+        steps += WINDOW
+    return [leaf.detach() for leaf in leaves], steps
+
+
+def interval(values: Tensor, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
+    """A bootstrap interval of the mean over images."""
+    sample: Any = (values.double().cpu().numpy(),)
+    found = bootstrap(
+        sample, np.mean, confidence_level=level, method="percentile", n_resamples=5000,
+        rng=np.random.default_rng(seed), vectorized=True,
+    ).confidence_interval  # fmt: skip
+    return float(found.low), float(found.high)

@@ -1,0 +1,84 @@
+"""The two gaps of an amortised guide, on the oracle."""
+
+import pytest
+import torch
+
+from experiments.data import as_data
+from experiments.evaluation.gaps import interval, local_elbo, stopping_rule
+from experiments.evaluation.oracle import best_diagonal, diagonal_gap, rotate_to_largest_gap
+from guides import GUIDES
+from ppl_models import NVAE, PPCA, Batch
+
+
+def oracle():
+    truth = PPCA(8, 2)
+    with torch.no_grad():
+        truth.W.mul_(torch.tensor([8.0, 2.0]))
+        x = truth(Batch.draw(60))
+    model = rotate_to_largest_gap(PPCA.maximum_likelihood(x, 2))
+    return model.requires_grad_(False), x
+
+
+def test_at_its_best_a_diagonal_guide_gains_nothing():
+    model, x = oracle()
+    local = local_elbo(model, best_diagonal(model), as_data(x), draws=2000)
+    gap = model.marginal().log_prob(x) - local.elbo
+    assert gap.mean().item() == pytest.approx(diagonal_gap(model).item(), rel=0.02)
+
+
+def test_a_poor_encoder_reaches_its_family_by_itself():
+    model, x = oracle()
+    guide = best_diagonal(model)
+    with torch.no_grad():
+        guide.encoder.head.weight.mul_(0.5)
+        guide.encoder.head.bias.add_(0.3)
+    before = {name: value.clone() for name, value in guide.state_dict().items()}
+    local = local_elbo(model, guide, as_data(x), draws=2000)
+    gap = model.marginal().log_prob(x) - local.elbo
+    assert gap.mean().item() == pytest.approx(diagonal_gap(model).item(), rel=0.05)
+    assert all(torch.equal(value, before[name]) for name, value in guide.state_dict().items())
+    assert 50 < local.steps <= 2000
+    assert "2000 steps" in stopping_rule(2000)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("amortized", {"covariance": "full", "hidden_dims": (4,)}),
+        ("flow", {"hidden_dims": (4,), "context": 3, "width": 8}),
+        ("mixture", {"hidden_dims": (4,), "components": 3}),
+        ("semi_amortized", {"hidden_dims": (4,), "steps": 1}),
+    ],
+)
+def test_every_family_gains_by_itself(name, options):
+    model, x = oracle()
+    guide = GUIDES[name](model, **options)
+    local = local_elbo(model, guide, as_data(x), draws=200, lr=0.1, most=2000)
+    start = local_elbo(model, guide, as_data(x), draws=200, most=0)
+    gaps = [(model.marginal().log_prob(x) - part.elbo).mean() for part in (start, local)]
+    assert -0.05 < gaps[1] < 0.2 * gaps[0]
+    # a flow's untrained transforms may be worse than none; the others contain the diagonal family
+    assert gaps[1] < (2 if name == "flow" else 1.1) * diagonal_gap(model)
+
+
+@pytest.mark.parametrize("name", ["top_down", "bottom_up"])
+def test_a_hierarchy(name):
+    model = NVAE((1, 8, 8), groups=(1, 1), latents=1, channels=4, blocks=1, cells_per_block=1)
+    guide = GUIDES[name](model, cells_per_block=1)
+    data = as_data(torch.rand(4, 1, 8, 8).round())
+    start = local_elbo(model, guide, data, draws=200, most=0).elbo
+    end = local_elbo(model, guide, data, draws=200, most=150).elbo
+    assert (end > start).all()
+
+
+def test_guides_without_an_encoder_have_no_amortisation():
+    model, x = oracle()
+    with pytest.raises(NotImplementedError, match="Exact has no encoder"):
+        local_elbo(model, GUIDES["exact"](model), as_data(x))
+
+
+def test_the_interval_covers_the_mean():
+    values = torch.randn(200) + 3
+    low, high = interval(values)
+    assert low < values.mean() < high
+    assert high - low == pytest.approx(4 * values.std().item() / 200**0.5, rel=0.15)
