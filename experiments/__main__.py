@@ -15,6 +15,7 @@ COMMANDS = {
     "compare": "one model under several guides, or saved runs: table, paired differences, plots",
     "evaluate": "bounds, latents and errors of a saved run",
     "refit": "the decoder of a saved run, frozen, under another guide",
+    "gaps": "what a guide loses to its family and to its encoder, and on which images",
     "sample": "images from a saved run: at temperatures, latent by latent, between two images",
     "reconstruct": "reconstructions from a saved run, or completions of half-observed images",
     "reproduce": "a table, the lab's or a published one, with its protocol",

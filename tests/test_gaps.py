@@ -1,13 +1,19 @@
 """The two gaps of an amortised guide, on the oracle."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
+from experiments import gaps, ppca
 from experiments.data import as_data
 from experiments.evaluation.gaps import interval, local_elbo, stopping_rule
 from experiments.evaluation.oracle import best_diagonal, diagonal_gap, rotate_to_largest_gap
 from guides import GUIDES
 from ppl_models import NVAE, PPCA, Batch
+from tests.test_bad_input import refused
+from tests.test_commands import run
 
 
 def oracle():
@@ -82,3 +88,28 @@ def test_the_interval_covers_the_mean():
     low, high = interval(values)
     assert low < values.mean() < high
     assert high - low == pytest.approx(4 * values.std().item() / 200**0.5, rel=0.15)
+
+
+SHORT = ["--images", "40", "--particles", "50", "--chains", "3", "--ais-steps", "5",
+         "--leapfrog", "2", "--local-steps", "50"]  # fmt: skip
+
+
+@pytest.mark.parametrize("guide", ["amortized", "exact", "mean_field"])
+def test_the_command(guide, tmp_path, monkeypatch, capsys):
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.chdir(tmp_path)
+    fit = ["--data", "digits", "--epochs", "1", "--guide", guide, "--out", "fitted"]
+    options = ["--guide.local-steps", "5"] if guide == "mean_field" else []
+    run(ppca, *fit, *options)
+    metrics = run(gaps, "fitted", *SHORT, "--out", "gaps")
+    parts = {row["gap"]: row["nats"] for row in metrics["gaps"]}
+    assert parts["total"] == pytest.approx(parts["approximation"] + parts["amortisation"])
+    assert metrics["evidence"] == "exact"
+    if guide != "amortized":
+        assert parts["amortisation"] == 0
+    names = {path.stem for path in Path("gaps/figures").glob("*.png")}
+    assert names == {"gaps", "khat", "worst"}
+    stored = json.loads(Path("gaps/metrics.json").read_text())
+    assert "at most 50 steps" in stored["protocol"]["local"]
+    refused(capsys, gaps, ["fitted", "--particles", "10", "--out", "few"], "at least 25")
+    refused(capsys, gaps, ["nowhere", "--out", "no"], "nowhere")

@@ -47,6 +47,7 @@ def test_the_exact_posterior_has_no_tail():
     model, x = oracle([6.0, 2.0])
     log_w = weights_of_draws(model, GUIDES["exact"](model), as_data(x[:3]), 200)
     assert (log_w - log_w.mean(1, keepdim=True)).abs().max() < 1e-9
+    assert (khat(log_w) == 0).all()
 
 
 def test_weights_are_chunked_and_per_datum():

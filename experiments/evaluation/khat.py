@@ -60,7 +60,7 @@ def _weights(model: nn.Module, guide: nn.Module, batch: Batch, count: int) -> Te
 
 
 def khat(log_w: Tensor) -> Tensor:
-    """The tail index of every datum's weights, ``[N]``.
+    """The tail index of every datum's weights, ``[N]``; 0 where all are equal to rounding.
 
     Args:
         log_w: ``[N, draws]`` [nats].
@@ -72,4 +72,7 @@ def khat(log_w: Tensor) -> Tensor:
         raise UsageError(
             f"{log_w.shape[1]} draws are too few for a tail index: at least {LEAST_DRAWS}."
         )
-    return torch.from_numpy(pareto_k(log_w.double().cpu().numpy()))
+    found = torch.from_numpy(pareto_k(log_w.double().cpu().numpy())).to(log_w.device)
+    low, high = log_w.aminmax(dim=1)
+    rounding = 100 * torch.finfo(log_w.dtype).eps * torch.maximum(low.abs(), high.abs())
+    return torch.where(high - low <= rounding, torch.zeros_like(found), found)

@@ -104,7 +104,7 @@ def pictures(run: Run, model: Any, guide: Guide, test: Data, kls: list[Tensor]) 
         run.figure("loss", plots.loss_curve(run.losses, per_epoch, run.config.objective))
     names = [f"z{i}" for i in range(len(kls))]
     run.figure("groups_kl", plots.bars(names, [float(kl.sum()) for kl in kls], [0.0] * len(kls),
-                                       None, "KL [nats]"))  # fmt: skip
+                                       None, "KL [nats]", linear=True))  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         first = next(iter(test.batches(10)))

@@ -117,7 +117,7 @@ def columns(W: Tensor, mu: Tensor, image_shape: Sequence[int], most: int = 10) -
 
 def bars(
     names: Sequence[str], values: Sequence[float], errors: Sequence[float], line: float | None,
-    ylabel: str, line_name: str = "",
+    ylabel: str, line_name: str = "", linear: bool = False,
 ) -> Figure:  # fmt: skip
     """One bar per name with its error, and a line to compare them with."""
     figure = Figure(figsize=(1.3 * len(names) + 2, 4), layout="constrained")
@@ -129,6 +129,24 @@ def bars(
         axis.legend()
     for position, value in enumerate(values):
         axis.annotate(f"{value:.3g}", (position, value), ha="center", va="bottom", fontsize=8)
-    axis.set_yscale("symlog", linthresh=0.01)  # gaps of guides differ by orders of magnitude
+    if not linear:  # gaps of guides differ by orders of magnitude
+        axis.set_yscale("symlog", linthresh=0.01)
     axis.set_ylabel(ylabel)
+    return figure
+
+
+def by_class(values: Tensor, labels: Tensor | None, name: str, line: float) -> Figure:
+    """A histogram of values ``[N]``, and a box per class where there are classes."""
+    figure = Figure(figsize=(10 if labels is not None else 5, 4), layout="constrained")
+    axes = figure.subplots(1, 1 if labels is None else 2, squeeze=False)[0]
+    numbers = values.double().cpu().clamp(-1, 2).numpy()  # what lies beyond is as bad
+    axes[0].hist(numbers, 40)
+    axes[0].axvline(line, color="black", lw=1, ls="--")
+    axes[0].set(xlabel=name, ylabel="images")
+    if labels is not None:
+        classes = np.unique(labels.cpu().numpy())
+        parts = [numbers[labels.cpu().numpy() == kind] for kind in classes]
+        axes[1].boxplot(parts, tick_labels=[str(kind) for kind in classes])
+        axes[1].axhline(line, color="black", lw=1, ls="--")
+        axes[1].set(xlabel="class", ylabel=name)
     return figure

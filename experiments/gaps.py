@@ -1,0 +1,178 @@
+"""Where does a guide lose: in its family, in its encoder, and on which images?
+
+log p(x) - ELBO of a saved run's guide, split at the best ELBO that its family reaches on every
+image by itself (Cremer, Li & Duvenaud 2018): what is missing above is the family's, below the
+encoder's. log p(x) is exact where the model knows it; elsewhere importance weighting or annealed
+importance sampling, whichever is higher on average. Beside it the tail index of every image's
+importance weights: above 0.7 they are not to be believed.
+
+    python -m experiments.gaps runs/vae-...
+    python -m experiments.gaps runs/nvae-... --images 100 --ais-from prior
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from experiments.data import Data
+from experiments.evaluation.ais import annealed_bound
+from experiments.evaluation.gaps import interval, local_elbo, stopping_rule
+from experiments.evaluation.khat import UNRELIABLE, khat, weights_of_draws
+from experiments.inference.frozen import held_out
+from experiments.inference.svi import Pair
+from experiments.runs import plots
+from experiments.runs.checkpoint import SavedRun, open_run
+from experiments.runs.cli import cli
+from experiments.runs.comparison_report import markdown_table
+from experiments.runs.errors import UsageError
+from experiments.runs.metrics import protocol, protocol_rows, save_values
+from experiments.runs.options import SavedRunOptions
+from experiments.runs.pictures import as_images
+from experiments.runs.run import Run
+from guides import Guide
+
+
+@dataclass(frozen=True)
+class Config(SavedRunOptions):
+    images: int = 500
+    """The first so many test images, at most; all estimates are of the same."""
+    particles: int = 1000
+    """Importance samples per image, for the bound and for the tail index."""
+    local_steps: int = 2000
+    """At most so many steps of every image by itself."""
+    local_lr: float = 0.02
+    """Their first rate."""
+    ais_from: Literal["guide", "prior", "none"] = "guide"
+    """Where annealed importance sampling starts; none leaves it out."""
+    chains: int = 16
+    """Of annealed importance sampling, per image."""
+    ais_steps: int = 200
+    """Temperatures."""
+    leapfrog: int = 8
+    """Steps of a Hamiltonian proposal."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    with Run("gaps", config) as run:
+        saved = open_run(config.run, config.data_root, run.device)
+        run.save_config(of=saved.config)
+        data = saved.test.rows(min(config.images, len(saved.test))).fixed()
+        guide = held_out(saved.model, saved.guide, data)
+        guide.eval()
+        values = measured(run, saved, guide, data, config)
+        run.say(f"tail index above {UNRELIABLE}: {share(values):.1%} of the images")
+        estimator, evidence = best_evidence(values)
+        rows = gap_rows(values, evidence, config.seed)
+        run.say(f"\n{markdown_table(rows)}\nlog p(x): {estimator}, "
+                f"{evidence.double().mean():.4f} nats per image")  # fmt: skip
+        save_values(run.path, values)
+        pictures(run, values, rows, data)
+        pair = saved.config["pair"]
+        how = protocol(data, guide, config.particles) | {
+            "local": stopping_rule(config.local_steps)
+        }
+        means = {name: value.double().mean().item() for name, value in values.items()}
+        metrics = {
+            "model": pair["model"], "guide": pair["guide"], "objective": None,
+            "data": data.name, "seed": config.seed, "epochs": 0,
+            "parameters": Pair(saved.model, guide).number_of_parameters, "seconds": {},
+            "protocol": how, "gaps": rows, "evidence": estimator, "means": means,
+            "share_unreliable": share(values),
+        }  # fmt: skip
+        words = f"Where {pair['guide']} loses on {len(data)} test images of {config.run}."
+        tables = {"Gaps [nats per image]": rows, "Protocol": protocol_rows(metrics)}
+        return run.finish(metrics, words, tables)
+
+
+def measured(
+    run: Run, saved: SavedRun, guide: Guide, data: Data, config: Config
+) -> dict[str, Tensor]:
+    """Every estimate of every image, ``[N]`` each [nats]."""
+    model: Any = saved.model
+    log_w = weights_of_draws(model, guide, data, config.particles)
+    values = {
+        "elbo": log_w.mean(1),
+        "iw_bound": log_w.logsumexp(1) - torch.tensor(float(log_w.shape[1])).log(),
+        "khat": khat(log_w),
+    }
+    run.say(f"ELBO {values['elbo'].mean():.4f}, IW-{config.particles} bound "
+            f"{values['iw_bound'].mean():.4f} nats per image")  # fmt: skip
+    try:
+        local = local_elbo(model, guide, data, config.particles, config.local_lr,
+                           config.local_steps)  # fmt: skip
+    except NotImplementedError:
+        run.say("the guide has no encoder: nothing is lost to amortisation.")
+    else:
+        values["local_elbo"] = local.elbo
+        run.say(f"best ELBO of the family {local.elbo.mean():.4f}, after {local.steps} steps")
+    if hasattr(model, "marginal"):
+        values["log_evidence"] = torch.cat(
+            [model.marginal().log_prob(batch.x) for batch in data.batches(1000)]
+        ).detach()
+    if config.ais_from != "none":
+        values["ais_bound"] = annealed(model, guide, data, config)
+        run.say(f"AIS bound {values['ais_bound'].mean():.4f}")
+    return values
+
+
+def annealed(model: Any, guide: Guide, data: Data, config: Config) -> Tensor:
+    """The annealed bound of every image, a hundred images at a time."""
+    assert config.ais_from != "none"
+    bounds = [
+        annealed_bound(model, guide, batch, config.chains, config.ais_steps, config.leapfrog,
+                       config.ais_from).bound
+        for batch in data.batches(100)
+    ]  # fmt: skip
+    found = torch.cat(bounds)
+    if not found.isfinite().all():
+        row = int((~found.isfinite()).nonzero()[0])
+        raise UsageError(f"datum {row} has an annealed weight that is not finite.")
+    return found
+
+
+def best_evidence(values: dict[str, Tensor]) -> tuple[str, Tensor]:
+    """The best estimate of log p(x) on average over the images, never image by image."""
+    if "log_evidence" in values:
+        return "exact", values["log_evidence"]
+    names = [name for name in ("iw_bound", "ais_bound") if name in values]
+    best = max(names, key=lambda name: values[name].double().mean().item())
+    return best, values[best]
+
+
+def gap_rows(values: dict[str, Tensor], evidence: Tensor, seed: int) -> list[dict[str, Any]]:
+    """The gaps with bootstrap intervals over images."""
+    local = values.get("local_elbo", values["elbo"])
+    parts = {
+        "approximation": evidence - local,
+        "amortisation": local - values["elbo"],
+        "total": evidence - values["elbo"],
+    }
+    rows = []
+    for name, part in parts.items():
+        low, high = interval(part, seed)
+        rows.append({"gap": name, "nats": part.double().mean().item(), "from": low, "to": high})
+    return rows
+
+
+def share(values: dict[str, Tensor]) -> float:
+    """Of images whose weights are not to be believed."""
+    return (values["khat"] > UNRELIABLE).double().mean().item()
+
+
+def pictures(run: Run, values: dict[str, Tensor], rows: list[dict[str, Any]], data: Data) -> None:
+    """The gaps as bars, the tail indices by class, and the ten images with the worst."""
+    errors = [(row["to"] - row["from"]) / 2 for row in rows]
+    names = [row["gap"] for row in rows]
+    run.figure("gaps", plots.bars(names, [row["nats"] for row in rows], errors, None, "nats"))
+    run.figure("khat", plots.by_class(values["khat"], data.labels, "k-hat", UNRELIABLE))
+    if len(data.image_shape) == 3:
+        worst = values["khat"].argsort(descending=True)[:10]
+        shown = as_images(data.observations(worst.to(data.pixels.device)), data)
+        titles = [f"{float(k):.2f}" for k in values["khat"][worst]]
+        run.figure("worst", plots.images_in_rows({"worst k-hat": shown}, titles))
+
+
+if __name__ == "__main__":
+    cli(Config, main)
