@@ -1,0 +1,103 @@
+"""Simulation-based calibration: is q(z | x) right on data that the model itself makes?
+
+Where x is drawn with its z, z is a draw of p(z | x): its rank among S draws of the right q is
+uniform. A q that is too narrow sends ranks to both ends, one that is too wide to the middle.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyro
+import torch
+from pyro import poutine
+from scipy import stats
+from torch import Tensor, nn
+
+from ppl_models.program import Batch, describe
+
+__all__ = ["Calibration", "band", "calibrate"]
+
+
+class Calibration(NamedTuple):
+    """Ranks ``[simulations, M]`` of every latent, from 0 to ``draws``.
+
+    ``outside`` is by how much the ranks' ECDF leaves its band, per latent, 0 inside; ``ends`` the
+    share of ranks in the outer tenths minus a fifth: above 0 q is too narrow, below too wide.
+    """
+
+    ranks: Tensor
+    draws: int
+    outside: Tensor
+    ends: Tensor
+
+    @property
+    def passed(self) -> bool:
+        return bool((self.outside == 0).all())
+
+
+@torch.no_grad()
+def calibrate(
+    model: nn.Module, guide: nn.Module, simulations: int = 10_000, draws: int = 99,
+    level: float = 0.95, rows: int = 500,
+) -> Calibration:  # fmt: skip
+    """Rank the latents that made each simulated datum among draws of q.
+
+    Args:
+        model: p, in evaluation mode; with one vector latent.
+        guide: q, without rows of its own.
+        simulations: data drawn from the model.
+        draws: S, of q per datum.
+        level: of all latents' bands together (Bonferroni).
+        rows: data at a time.
+
+    Raises:
+        ValueError: If the model has several latents.
+
+    References:
+        Talts, Betancourt, Simpson, Vehtari & Gelman (2018); Säilynoja, Bürkner & Vehtari (2022),
+        the band of an ECDF.
+    """
+    latents = describe(model).latents
+    if len(latents) != 1:
+        raise ValueError(f"calibration is for one vector latent; the model has {list(latents)}.")
+    (name,) = latents
+    device = next(model.parameters()).device
+    ranks = []
+    with pyro.validation_enabled(False):
+        for start in range(0, simulations, rows):
+            made = Batch.draw(min(rows, simulations - start), device)
+            truth = poutine.trace(model).get_trace(made).nodes
+            x, z = truth["x"]["value"], truth[name]["value"]
+            several = pyro.plate("particles", draws, dim=-2)
+            trace = poutine.trace(several(guide)).get_trace(Batch.of(x))
+            ranks.append((trace.nodes[name]["value"] < z).sum(0))
+    found = torch.cat(ranks).cpu()
+    dims = found.shape[1]
+    lower, upper = band(simulations, draws, 1 - (1 - level) / dims)
+    counts = torch.stack([torch.bincount(column, minlength=draws + 1) for column in found.T])
+    ecdf = counts.cumsum(1)[:, :-1].double() / simulations
+    above, below = ecdf - torch.from_numpy(upper), torch.from_numpy(lower) - ecdf
+    outside = torch.maximum(above, below).clamp(min=0).amax(1)
+    tenth = (draws + 1) // 10
+    ends = (counts[:, :tenth].sum(1) + counts[:, -tenth:].sum(1)).double() / simulations
+    return Calibration(found, draws, outside, ends - 2 * tenth / (draws + 1))
+
+
+def band(simulations: int, draws: int, level: float) -> tuple[Any, Any]:
+    """Where the ECDF of uniform ranks lies, at all ranks at once, ``[draws]`` each.
+
+    Pointwise binomial intervals, widened until they hold together with probability ``level``: the
+    level of a point is found by simulation.
+    """
+    rng = np.random.default_rng(0)
+    points = np.arange(1, draws + 1) / (draws + 1)
+    paths = rng.multinomial(simulations, np.full(draws + 1, 1 / (draws + 1)), 4000)
+    reached = paths.cumsum(1)[:, :-1]
+    tail = np.minimum(
+        stats.binom.cdf(reached, simulations, points),
+        stats.binom.sf(reached - 1, simulations, points),
+    ).min(1)
+    pointwise = np.quantile(tail, 1 - level)
+    lower = stats.binom.ppf(pointwise, simulations, points) / simulations
+    upper = stats.binom.isf(pointwise, simulations, points) / simulations
+    return lower, upper

@@ -1,0 +1,73 @@
+"""How noisy the gradient of an objective is, and where its mean lies."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from experiments.inference.objectives import Objective
+from ppl_models.program import Batch
+
+__all__ = ["Moments", "distance", "moments"]
+
+
+class Moments(NamedTuple):
+    """Mean and standard deviation of a gradient over draws, all parameters in one row."""
+
+    mean: Tensor
+    deviation: Tensor
+    draws: int
+
+    @property
+    def noise(self) -> float:
+        """Root of the summed variances [nats per data point]."""
+        return self.deviation.norm().item()
+
+    @property
+    def signal_to_noise(self) -> float:
+        """Norm of the mean over the noise."""
+        return self.mean.norm().item() / max(self.noise, 1e-300)
+
+
+def moments(
+    model: nn.Module, guide: nn.Module, objective: Objective, batch: Batch,
+    parameters: Sequence[nn.Parameter], draws: int = 200,
+) -> Moments:  # fmt: skip
+    """Moments of the gradient of the loss per data point, over draws of q on one batch.
+
+    Args:
+        model: p.
+        guide: q.
+        objective: whose ``differentiable_loss`` is meant.
+        batch: fixed pixels.
+        parameters: of p, or of q.
+        draws: how many gradients.
+    """
+    total: Any = 0.0
+    square: Any = 0.0
+    with pyro.validation_enabled(False):
+        for _ in range(draws):
+            loss = objective.differentiable_loss(model, guide, batch) / batch.size
+            gradients = torch.autograd.grad(loss, list(parameters), allow_unused=True)
+            row = torch.cat([
+                torch.zeros_like(p).flatten() if g is None else g.flatten()
+                for p, g in zip(parameters, gradients, strict=True)
+            ]).double()  # fmt: skip
+            total, square = total + row, square + row.square()
+    mean = total / draws
+    variance = (square / draws - mean.square()).clamp(min=0) * draws / (draws - 1)
+    return Moments(mean, variance.sqrt(), draws)
+
+
+def distance(one: Moments, other: Moments) -> tuple[float, float]:
+    """How far two mean gradients lie apart, and what their noise alone would give.
+
+    Both relative to the norm of the other's mean.
+    """
+    scale = max(other.mean.norm().item(), 1e-300)
+    apart = (one.mean - other.mean).norm().item() / scale
+    noise = math.hypot(one.noise / one.draws**0.5, other.noise / other.draws**0.5) / scale
+    return apart, noise

@@ -1,0 +1,54 @@
+"""The noise of gradients, on the oracle."""
+
+import torch
+
+from experiments import gradients, ppca
+from experiments.evaluation.gradient_noise import distance, moments
+from experiments.evaluation.oracle import best_diagonal
+from experiments.inference.objectives import IWAE, STL, DReG, Elbo
+from guides import GUIDES
+from ppl_models import PPCA, Batch
+from tests.test_bad_input import refused
+from tests.test_commands import run
+
+
+def setting():
+    truth = PPCA(6, 2)
+    with torch.no_grad():
+        truth.W.mul_(torch.tensor([4.0, 2.0]))
+        x = truth(Batch.draw(40))
+    return PPCA.maximum_likelihood(x, 2), Batch.of(x)
+
+
+def test_sticking_the_landing_has_no_noise_at_the_posterior():
+    model, batch = setting()
+    guide = best_diagonal(model)  # the posterior: W's columns are orthogonal
+    q = list(guide.parameters())
+    noisy, quiet = (moments(model, guide, o, batch, q, 50) for o in (Elbo(), STL()))
+    assert quiet.noise < 1e-6 * noisy.noise
+
+
+def test_estimators_of_one_gradient_agree_and_dreg_keeps_the_signal():
+    model, batch = setting()
+    guide = GUIDES["amortized"](model, hidden_dims=(8,))
+    q = list(guide.parameters())
+    found = {
+        (cls.__name__, k): moments(model, guide, cls(k), batch, q, 300)
+        for cls in (IWAE, DReG) for k in (2, 50)
+    }  # fmt: skip
+    for k in (2, 50):
+        apart, noise = distance(found["DReG", k], found["IWAE", k])
+        assert apart < 3 * noise
+    assert found["DReG", 50].signal_to_noise > found["IWAE", 50].signal_to_noise
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.chdir(tmp_path)
+    run(ppca, "--data", "digits", "--epochs", "1", "--guide", "amortized", "--out", "fitted")
+    short = ["--images", "20", "--steps", "4", "--draws", "1", "3"]
+    metrics = run(gradients, "fitted", *short, "--out", "gradients")
+    assert len(metrics["gradients"]) == 10
+    refused(capsys, gradients, ["fitted", "--objectives", "miselbo", "--out", "no"],
+            "does not fit guide 'amortized'")  # fmt: skip
+    refused(capsys, gradients, ["fitted", "--steps", "1", "--out", "no"], "--steps")
