@@ -47,8 +47,7 @@ def pack(run: Path, module: nn.Module, file: Path) -> None:
         name: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
         for name, tensor in module.state_dict().items()
     }
-    metrics = run / "metrics.json"
-    epochs = read_json(metrics)["epochs"] if metrics.exists() else None
+    epochs = len((run / "metrics.jsonl").read_text().splitlines())
     about = {"pair": config["pair"], "options": config["options"], "versions": config["versions"],
              "epochs": epochs}  # fmt: skip
     metadata = {name: json.dumps(value) for name, value in about.items()}
