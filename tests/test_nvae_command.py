@@ -1,5 +1,6 @@
 """The command nvae: presets, its runs and what other commands make of them, and bad input."""
 
+import inspect
 import itertools
 import json
 from pathlib import Path
@@ -18,10 +19,17 @@ from experiments import (
     sample,
     train,
 )
+from experiments.data_sets import load
+from experiments.evaluation.bounds import per_image
+from experiments.inference.svi import Pair
 from experiments.runs import pretrained
-from experiments.runs.cli import cli
+from experiments.runs.checkpoint import build_model
+from experiments.runs.cli import FILLED_IN, cli
 from experiments.runs.preset_table import preset_rows, preset_table
 from experiments.runs.presets import PRESETS
+from experiments.runs.training import recipe
+from guides.top_down import TopDown
+from ppl_models import NVAE
 from tests.test_bad_input import refused
 from tests.test_commands import run, without_times
 
@@ -231,3 +239,29 @@ def test_rgb_for_a_grey_preset(capsys, monkeypatch):
             "preset 'mnist' is for grey images", "3 channels", "cifar10")  # fmt: skip
     refused(capsys, train, ["--model", "nvae", "--data", "cifar10", "--guide", "top_down",
                             "--pad", "33", "--out", "r"], "cannot be halved")  # fmt: skip
+
+
+def test_the_shipped_weights_know_digits(mnist_root):
+    assert pretrained.available() == ["mnist-small"]
+    file = pretrained.HOME / "mnist-small.safetensors"
+    assert file.stat().st_size <= 4 * 2**20
+    preset = PRESETS["mnist-small"]
+    _, test = load("mnist", mnist_root, preset["pad"], preset["binarize"])
+    few = test.rows(200).fixed()
+    model = build_model("nvae", few, {**defaults_of(NVAE), **preset["model_options"]})
+    guide_options = {**defaults_of(TopDown), **preset["guide_options"]}
+    pair = Pair(model, TopDown(model, **guide_options))
+    built = recipe("nvae", {**defaults_of(NVAE), **preset["model_options"]}, "top_down",
+                   guide_options)  # fmt: skip
+    about = pretrained.load_pretrained("mnist-small", pair, built)
+    assert about["epochs"] == preset["epochs"]
+    pair.eval()
+    found = per_image(pair.model, pair.guide, few.like(pair.model), particles=5)
+    assert found["elbo"].mean() > -90
+    assert found["squared_error"].mean() < 20
+
+
+def defaults_of(kind: type) -> dict:
+    """The options of a constructor that a run records, at their defaults."""
+    parameters = inspect.signature(kind).parameters.values()
+    return {p.name: p.default for p in parameters if p.name not in FILLED_IN}
