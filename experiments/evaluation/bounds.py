@@ -2,11 +2,13 @@
 
 import copy
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pyro
 import torch
 from pyro import poutine
+from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 
 from experiments.data import Data
@@ -21,7 +23,15 @@ from experiments.runs.errors import UsageError
 from guides.prior import Prior
 from ppl_models.program import Batch
 
-__all__ = ["encode", "expected", "likelihood_at", "mean_and_error", "per_image", "reconstruct"]
+__all__ = [
+    "encode",
+    "expected",
+    "likelihood_at",
+    "mean_and_error",
+    "per_image",
+    "reconstruct",
+    "runs_of",
+]
 
 CACHED_NUMBERS = 2**22
 """Numbers per tensor of a chunk: larger ones leave the cache, and are mapped in anew each time."""
@@ -118,14 +128,21 @@ def _of_own_draws(
     at_a_time = max(1, min(at_a_time, CACHED_NUMBERS // (numbers * len(batch.x))))
     log_ws: list[Tensor] = []
     distortion = torch.zeros((), device=batch.x.device)
-    for start in range(0, particles, at_a_time):
-        count = min(at_a_time, particles - start)
-        model_trace, guide_trace = traces(model, guide, batch, count)
+    for count, model_trace, guide_trace in runs_of(model, guide, batch, particles, at_a_time):
         log_ws.append(log_weights(model_trace, guide_trace, batch).reshape(count, -1))
         site = model_trace.nodes["x"]
         log_likelihood = (site["log_prob"] / site["scale"]).reshape(count, -1)
         distortion = distortion - log_likelihood.sum(0) / particles
     return _bounds(torch.cat(log_ws), distortion)
+
+
+def runs_of(
+    model: Any, guide: nn.Module, batch: Batch, particles: int, at_a_time: int
+) -> Iterator[tuple[int, Trace, Trace]]:
+    """So many particles as several runs: how many each has, and its traces of model and guide."""
+    for start in range(0, particles, at_a_time):
+        count = min(at_a_time, particles - start)
+        yield count, *traces(model, guide, batch, count)
 
 
 def _bounds(log_w: Tensor, distortion: Tensor) -> dict[str, Tensor]:

@@ -6,11 +6,10 @@ from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.evaluation.arviz_adapter import pareto_k
-from experiments.evaluation.bounds import CACHED_NUMBERS
+from experiments.evaluation.bounds import CACHED_NUMBERS, runs_of
 from experiments.evaluation.shared_draws import numbers_per_image
-from experiments.inference.objectives import log_weights, traces
+from experiments.inference.objectives import log_weights
 from experiments.runs.errors import UsageError
-from ppl_models.program import Batch
 
 __all__ = ["LEAST_DRAWS", "UNRELIABLE", "khat", "weights_of_draws"]
 
@@ -42,21 +41,17 @@ def weights_of_draws(
     chunks = []
     with pyro.validation_enabled(False):
         for batch in data.batches(rows):
-            parts = []
             at_a_time = max(1, at_once // len(batch.index))
-            for start in range(0, draws, at_a_time):
-                parts.append(_weights(model, guide, batch, min(at_a_time, draws - start)))
+            parts = [
+                log_weights(p, q, batch).reshape(count, -1)
+                for count, p, q in runs_of(model, guide, batch, draws, at_a_time)
+            ]
             chunks.append(torch.cat(parts).mT)
     found = torch.cat(chunks)
     if not found.isfinite().all():
         row = int((~found.isfinite()).any(1).nonzero()[0])
         raise UsageError(f"datum {row} has an importance weight that is not finite.")
     return found
-
-
-def _weights(model: nn.Module, guide: nn.Module, batch: Batch, count: int) -> Tensor:
-    p, q = traces(model, guide, batch, count)
-    return log_weights(p, q, batch).reshape(count, -1)
 
 
 def khat(log_w: Tensor) -> Tensor:

@@ -20,8 +20,8 @@ class Progress(NamedTuple):
     """Where training stands after an epoch.
 
     ``loss`` is the mean over the epoch [nats per data point], ``losses`` every step's,
-    ``seconds`` this epoch's wall time, ``skipped`` the steps that a guard did not let pass; these
-    are not in the mean.
+    ``seconds`` this epoch's wall time, ``skipped`` the steps that a guard did not let pass; where
+    there is one, losses that are not finite are not in the mean.
     """
 
     epoch: int
