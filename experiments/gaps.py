@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from experiments.data import Data
-from experiments.evaluation.ais import annealed_bound
-from experiments.evaluation.gaps import interval, local_elbo, stopping_rule
+from experiments.evaluation.ais import annealed_bound, sandwich
+from experiments.evaluation.bounds import mean_and_error
+from experiments.evaluation.gaps import best_evidence, interval, local_elbo, stopping_rule
 from experiments.evaluation.khat import UNRELIABLE, khat, weights_of_draws
 from experiments.inference.frozen import held_out
 from experiments.inference.svi import Pair
@@ -31,11 +32,17 @@ from experiments.runs.metrics import protocol, protocol_rows, save_values
 from experiments.runs.options import SavedRunOptions
 from experiments.runs.pictures import as_images
 from experiments.runs.run import Run
-from guides import Guide
+from guides import GUIDES, Guide, check_pair
+from guides.local import PerDatumGuide
+
+ESTIMATES = ("log_evidence", "iw_bound", "ais_bound")
+"""Of log p(x)."""
 
 
 @dataclass(frozen=True)
 class Config(SavedRunOptions):
+    guide: Literal["mean_field", "full_rank"] | None = None
+    """Instead of the run's own guide: one with a row per image, fitted to these images."""
     images: int = 500
     """The first so many test images, at most; all estimates are of the same."""
     particles: int = 1000
@@ -52,6 +59,9 @@ class Config(SavedRunOptions):
     """Temperatures."""
     leapfrog: int = 8
     """Steps of a Hamiltonian proposal."""
+    simulated: int = 50
+    """Data drawn from the model, on which annealed importance sampling is checked from both
+    sides."""
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -59,31 +69,46 @@ def main(config: Config) -> dict[str, Any]:
         saved = open_run(config.run, config.data_root, run.device)
         run.save_config(of=saved.config)
         data = saved.test.rows(min(config.images, len(saved.test))).fixed()
-        guide = held_out(saved.model, saved.guide, data)
+        name = config.guide or saved.config["pair"]["guide"]
+        check_pair(saved.model, name)
+        own = GUIDES[config.guide](saved.model) if config.guide else saved.guide
+        guide = held_out(saved.model, own, data)
         guide.eval()
         values = measured(run, saved, guide, data, config)
         run.say(f"tail index above {UNRELIABLE}: {share(values):.1%} of the images")
-        estimator, evidence = best_evidence(values)
+        found = {name: values[name] for name in ESTIMATES if name in values}
+        estimator, evidence = best_evidence(found)
         rows = gap_rows(values, evidence, config.seed)
         run.say(f"\n{markdown_table(rows)}\nlog p(x): {estimator}, "
                 f"{evidence.double().mean():.4f} nats per image")  # fmt: skip
         save_values(run.path, values)
         pictures(run, values, rows, data)
-        pair = saved.config["pair"]
         how = protocol(data, guide, config.particles) | {
             "local": stopping_rule(config.local_steps)
         }
-        means = {name: value.double().mean().item() for name, value in values.items()}
         metrics = {
-            "model": pair["model"], "guide": pair["guide"], "objective": None,
+            "model": saved.config["pair"]["model"], "guide": name, "objective": None,
             "data": data.name, "seed": config.seed, "epochs": 0,
             "parameters": Pair(saved.model, guide).number_of_parameters, "seconds": {},
-            "protocol": how, "gaps": rows, "evidence": estimator, "means": means,
-            "share_unreliable": share(values),
+            "protocol": how, "gaps": rows, "evidence": estimator,
+            "means": {key: value.double().mean().item() for key, value in values.items()},
+            "share_unreliable": share(values), "sandwich": checked(run, saved, guide, config),
         }  # fmt: skip
-        words = f"Where {pair['guide']} loses on {len(data)} test images of {config.run}."
+        words = f"Where {name} loses on {len(data)} test images of {config.run}."
         tables = {"Gaps [nats per image]": rows, "Protocol": protocol_rows(metrics)}
         return run.finish(metrics, words, tables)
+
+
+def checked(run: Run, saved: SavedRun, guide: Guide, config: Config) -> dict[str, float] | None:
+    """Annealed importance sampling between its two bounds, on data drawn from the model."""
+    if config.ais_from == "none" or isinstance(guide, PerDatumGuide):
+        return None  # a guide with rows has none for such data
+    width = sandwich(saved.model, guide, config.simulated, config.chains, config.ais_steps,
+                     config.leapfrog, config.ais_from)  # fmt: skip
+    mean, error = mean_and_error(width)
+    run.say(f"AIS on {config.simulated} simulated data: upper minus lower bound of log p(x) "
+            f"{mean:.4f} ± {error:.4f} nats")  # fmt: skip
+    return {"simulated": config.simulated, "width": mean, "width_se": error}
 
 
 def measured(
@@ -130,15 +155,6 @@ def annealed(model: Any, guide: Guide, data: Data, config: Config) -> Tensor:
         row = int((~found.isfinite()).nonzero()[0])
         raise UsageError(f"datum {row} has an annealed weight that is not finite.")
     return found
-
-
-def best_evidence(values: dict[str, Tensor]) -> tuple[str, Tensor]:
-    """The best estimate of log p(x) on average over the images, never image by image."""
-    if "log_evidence" in values:
-        return "exact", values["log_evidence"]
-    names = [name for name in ("iw_bound", "ais_bound") if name in values]
-    best = max(names, key=lambda name: values[name].double().mean().item())
-    return best, values[best]
 
 
 def gap_rows(values: dict[str, Tensor], evidence: Tensor, seed: int) -> list[dict[str, Any]]:

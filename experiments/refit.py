@@ -14,7 +14,14 @@ from experiments.runs.checkpoint import open_run
 from experiments.runs.cli import cli
 from experiments.runs.options import FitOptions, RunOptions
 from experiments.runs.run import Run
-from experiments.runs.training import conclude, make_guide, make_objective, recipe, start
+from experiments.runs.training import (
+    centre,
+    conclude,
+    make_guide,
+    make_objective,
+    recipe,
+    start,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +30,8 @@ class Config(FitOptions, RunOptions):
     """Directory of a trained run."""
     data_root: Path | None = None
     """Where the data lie; by default $PPL_DATA, else ./data."""
+    centre: bool = False
+    """The encoder sees the mean image as zero."""
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -30,6 +39,8 @@ def main(config: Config) -> dict[str, Any]:
         saved = open_run(config.run, config.data_root, run.device)
         model = saved.model.requires_grad_(False)
         guide = make_guide(run, model, config.guide, config.guide_options, saved.train)
+        if config.centre:
+            centre(saved.train, guide)
         objective = make_objective(model, config.guide, config.objective, config.particles, config)
         svi = SVI(model, guide, OPTIMIZERS[config.optimizer](model, guide, config.lr), objective)
         of = saved.config["pair"]

@@ -1,25 +1,27 @@
 """Does this code reach what was published? A table, row by row, with its protocol.
 
 lab is the lab's story in one table: PCA, PPCA, the nonlinear model, the VAE, and the VAE with
-more latents. iwae is Burda, Grosse & Salakhutdinov (2016), one stochastic layer. Each row is an
+more latents. iwae is Burda, Grosse & Salakhutdinov (2016), one stochastic layer. guides
+holds their decoder fixed and changes the guide: what each loses, and where. Each row is an
 ordinary run under --out, and its evaluation another, so it can be looked at, sampled and
 refitted; --resume goes on where it stopped, epoch by epoch and row by row.
 
     python -m experiments.reproduce lab --out runs/lab
     python -m experiments.reproduce iwae --out runs/iwae
     python -m experiments.reproduce iwae --out runs/iwae --entries iwae-5 --resume
+    python -m experiments.reproduce guides --out runs/guides
 """
 
 import dataclasses
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import tyro
 from tqdm import tqdm
 
-from experiments import evaluate, nonlinear, pca, ppca, train, vae
+from experiments import evaluate, gaps
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import markdown_table
 from experiments.runs.environment import pick_device, plain
@@ -31,66 +33,22 @@ from experiments.runs.files import (
     write,
     write_json,
 )
+from experiments.runs.gap_table import table_of_gaps
 from experiments.runs.saved_comparison import (
     SAME_IMAGES,
     check_same_images,
     read_runs,
     table_of_runs,
 )
+from experiments.tables import TABLES, Row
 
-
-class Row(NamedTuple):
-    """A command and its options; draws per image of its evaluation, none where log p(x) is exact;
-    and the published test log p(x) [nats], if there is one."""
-
-    command: Any
-    options: dict[str, Any]
-    samples: int | None = None
-    published: float | None = None
-
-
-HIDDEN = {"hidden_dims": (200, 200), "activation": "tanh"}
-
-
-def burda(objective: str, particles: int, epochs: int, published: float) -> Row:
-    """50 latents, 2 x 200 tanh units each way, pixels binarised anew at every visit.
-
-    The schedule is ours: Adam at 0.0015 with a cosine, batches of 100, and gradients that see
-    log q through z alone.
-    """
-    options = {
-        "model": "vae", "model_options": {"latent_dim": 50, "likelihood": "bernoulli", **HIDDEN},
-        "guide": "amortized", "guide_options": HIDDEN, "binarize": "dynamic", "centre": True,
-        "objective": objective, "particles": particles, "epochs": epochs, "batch_size": 100,
-        "lr": 1.5e-3, "warmup": 0.02,
-    }  # fmt: skip
-    return Row(train, options, 5000, published)
-
-
-TABLES: dict[str, dict[str, Row]] = {
-    "lab": {
-        "pca": Row(pca, {}),
-        "ppca": Row(ppca, {}),
-        "nonlinear": Row(nonlinear, {}, 20000),
-        "vae": Row(vae, {}, 100),
-        "vae-10": Row(vae, {"latent_dim": 10}, 100),
-        "vae-50": Row(vae, {"latent_dim": 50}, 100),
-    },
-    "iwae": {
-        "vae-1": burda("stl", 1, 700, -86.76),
-        "iwae-5": burda("dreg", 5, 480, -85.54),
-        "iwae-50": burda("dreg", 50, 480, -84.78),
-    },
-}
-
-
-DECIDES = ("name", "epochs", "samples", "data", "rows", "seed")
+DECIDES = ("name", "epochs", "samples", "images", "data", "rows", "seed")
 """Options that a table is made with, the same when it is gone on with."""
 
 
 @dataclass(frozen=True)
 class Config:
-    name: tyro.conf.Positional[Literal["lab", "iwae"]]
+    name: tyro.conf.Positional[Literal["lab", "iwae", "guides"]]
     """The table."""
     entries: tuple[str, ...] | None = None
     """Rows of the table; by default all, but iwae-50 only where there is a GPU."""
@@ -98,6 +56,8 @@ class Config:
     """Passes over the data; by default the row's own."""
     samples: int | None = None
     """Importance samples per test image; by default the row's own."""
+    images: int = 500
+    """Test images whose inference gaps are measured."""
     data: Literal["mnist", "fashion_mnist", "kmnist", "digits"] = "mnist"
     """Data set; the published figures are of mnist."""
     data_root: Path | None = None
@@ -127,8 +87,13 @@ def main(config: Config) -> dict[str, Any]:
     out = directory(config)
     for name in names:
         tqdm.write(f"\n{name}: {out / name}")
-        trained(table[name], out / name, config)
-        evaluated(table[name], out / name, config)
+        row = table[name]
+        if row.of and not finished(out / row.of):
+            raise UsageError(f"--entries: {name} needs {row.of}, which comes first.")
+        trained(row, out / name, config)
+        evaluated(row, out / name, config)
+        gaps_measured(row, out / name, config)
+    save_gaps(out, [name for name, row in table.items() if row.gaps])
     return {"table": save(out, table)}
 
 
@@ -161,12 +126,14 @@ def finished(directory: Path) -> bool:
 
 def trained(row: Row, out: Path, config: Config) -> None:
     """Train a row, or go on with it, unless it is done."""
-    if finished(out):
+    if finished(out) or row.command is None:
         return
     begun = (out / "checkpoint/state.pt").exists()
     if out.exists() and not begun:
         shutil.rmtree(out)  # stopped in its first epoch: options, no weights
     values = dataclasses.asdict(config) | row.options | {"out": out, "resume": begun}
+    if row.of:
+        values["run"] = out.with_name(row.of)
     values["epochs"] = config.epochs or row.options.get("epochs", 20)
     accepted = {f.name for f in dataclasses.fields(row.command.Config)} - {"name"}
     row.command.main(row.command.Config(**{k: v for k, v in values.items() if k in accepted}))
@@ -174,6 +141,10 @@ def trained(row: Row, out: Path, config: Config) -> None:
 
 def evaluation_of(run: Path) -> Path:
     return run.with_name(f"{run.name}-evaluated")
+
+
+def gaps_of(run: Path) -> Path:
+    return run.with_name(f"{run.name}-gaps")
 
 
 def evaluated(row: Row, run: Path, config: Config) -> None:
@@ -189,6 +160,35 @@ def evaluated(row: Row, run: Path, config: Config) -> None:
             seed=config.seed, device=config.device, memory=config.memory, out=out,
         )
     )  # fmt: skip
+
+
+def gaps_measured(row: Row, run: Path, config: Config) -> None:
+    """Measure what a row's guide loses, and where, unless that is done."""
+    out = gaps_of(run)
+    if row.gaps is None or finished(out):
+        return
+    if out.exists():
+        shutil.rmtree(out)  # stopped before its figures
+    source = run if row.command else run.with_name(str(row.of))
+    particles = config.samples or gaps.Config.particles
+    gaps.main(
+        gaps.Config(
+            source, images=config.images, particles=particles, data_root=config.data_root,
+            seed=config.seed, device=config.device, memory=config.memory, out=out, **row.gaps,
+        )
+    )  # fmt: skip
+
+
+def save_gaps(out: Path, names: list[str]) -> None:
+    """Print and save what the rows' guides lose, side by side, as far as it is measured."""
+    done = {name: gaps_of(out / name) for name in names if finished(gaps_of(out / name))}
+    if not done:
+        return
+    found = table_of_gaps(done)
+    text = f"{markdown_table(found.rows)}\n{found.words}\n"
+    write(out / "gaps.md", lambda path: path.write_text(text))
+    write_json(out / "gaps.json", {"protocol": found.protocol, "rows": found.rows})
+    tqdm.write(f"\n{text}saved as {out / 'gaps.md'}")
 
 
 def save(out: Path, table: dict[str, Row]) -> list[dict[str, Any]]:

@@ -40,7 +40,7 @@ def main(config: Config) -> dict[str, Any]:
         model = prepare(run, build_model(config.model, train, config.model_options), train)
         guide = make_guide(run, model, config.guide, config.guide_options, train)
         if config.centre:
-            centre(model, guide, train)
+            centre(train.like(model), model, guide)
         objective = make_objective(model, config.guide, config.objective, config.particles, config)
         svi = SVI(model, guide, OPTIMIZERS[config.optimizer](model, guide, config.lr), objective)
         built = recipe(config.model, config.model_options, config.guide, config.guide_options)

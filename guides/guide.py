@@ -44,6 +44,20 @@ class Guide(Program):
         finally:
             del self._given
 
+    @contextmanager
+    def pinned(self, batch: Batch) -> Iterator[None]:
+        """Inside, q is the same at every call: that of this batch's features, as they are now.
+
+        Where q has no encoder it is that anyway.
+        """
+        try:
+            features = [feature.detach() for feature in self.features(batch)]
+        except NotImplementedError:
+            yield
+        else:
+            with self.given(features):
+                yield
+
     def seen(self, batch: Batch) -> tuple[torch.Tensor, ...]:
         """The features that q is made of: those given, or x's own."""
         if not hasattr(self, "_given"):

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import pyro
 import pyro.distributions as dist
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guides.gaussian import loc_scale_of_encoder
@@ -47,17 +48,26 @@ class Mixture(Guide):
                 f"components={components} must be at least 1, hidden_dims={hidden_dims} not empty."
             )
         self._site, dim, self._data_shape = single_latent(model, "mixture")
-        self.image = nn.Linear(self._data_shape.numel(), hidden_dims[0])
-        self.component = nn.Linear(components, hidden_dims[0], bias=False)  # of a one-hot vector
-        self.activation = ACTIVATIONS[activation]()
-        self.rest = MLP((*hidden_dims, 2 * dim), ACTIVATIONS[activation])
+        self.components = components
+        inputs = self._data_shape.numel() + components
+        self.encoder = MLP((inputs, *hidden_dims, 2 * dim), ACTIVATIONS[activation])
         self.like_model()
+
+    def centre(self, mean: Tensor) -> None:
+        """Have the encoder see the mean image, ``[*data_shape]``, as zero."""
+        self.encoder.centre(F.pad(mean.flatten(), (0, self.components)))
 
     def features(self, batch: Batch) -> tuple[Tensor, ...]:
         """Every component's parameters, ``[B, S, 2K]``."""
         assert batch.x is not None
-        h = self.image(batch.x.flatten(-len(self._data_shape))).unsqueeze(-2)
-        return (self.rest(self.activation(h + self.component.weight.mT)),)
+        layers: Any = self.encoder.layers
+        first, *rest = layers  # the first of [x, one-hot s] is a sum of two parts
+        of_x, of_s = first.weight.tensor_split([-self.components], 1)
+        h = F.linear(batch.x.flatten(-len(self._data_shape)), of_x, first.bias).unsqueeze(-2)
+        h = h + of_s.mT
+        for layer in rest:
+            h = layer(h)
+        return (h,)
 
     def posterior(self, x: Tensor) -> Any:
         """q(z | x), event ``[K]``, for observations ``[B, *data_shape]``."""

@@ -10,7 +10,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.inference.frozen import frozen
-from guides import GUIDES
+from guides import GUIDES, Guide
 from ppl_models.program import Batch, describe
 
 __all__ = ["Chains", "annealed_bound", "sandwich"]
@@ -145,7 +145,7 @@ def _run(
 
 
 def annealed_bound(
-    model: nn.Module, guide: nn.Module, batch: Batch, chains: int = 16, steps: int = 200,
+    model: nn.Module, guide: Guide, batch: Batch, chains: int = 16, steps: int = 200,
     leapfrog: int = 8, start: Literal["guide", "prior"] = "guide",
 ) -> Chains:  # fmt: skip
     """log p(x) of every row from below, by annealed importance sampling.
@@ -164,14 +164,14 @@ def annealed_bound(
     References:
         Neal (2001), annealed importance sampling; Wu, Burda, Salakhutdinov & Grosse (2017).
     """
-    with frozen(model), frozen(guide):
+    with frozen(model), frozen(guide), guide.pinned(batch):
         path = _path(model, guide, batch.repeated(chains), steps, leapfrog, start)
         _, sizes = _run(path, chains, None)
         return _run(path, chains, sizes)[0]
 
 
 def sandwich(
-    model: nn.Module, guide: nn.Module, rows: int = 50, chains: int = 16, steps: int = 200,
+    model: nn.Module, guide: Guide, rows: int = 50, chains: int = 16, steps: int = 200,
     leapfrog: int = 8, start: Literal["guide", "prior"] = "guide",
 ) -> Tensor:  # fmt: skip
     """Upper minus lower bound of log p(x) on data drawn from the model, ``[rows]`` [nats].
@@ -185,21 +185,22 @@ def sandwich(
     device = next(model.parameters()).device
     with frozen(model), frozen(guide), torch.no_grad():
         drawn = poutine.trace(model).get_trace(Batch.draw(rows, device))
-        batch = Batch.of(drawn.nodes["x"]["value"]).repeated(chains)
+        batch = Batch.of(drawn.nodes["x"]["value"])
         exact = {
             name: drawn.nodes[name]["value"].repeat(chains, *(1,) * len(shape))
             for name, shape in describe(model).latents.items()
         }
-        path = _path(model, guide, batch, steps, leapfrog, start)
-        _, sizes = _run(path, chains, None)
-        lower = _run(path, chains, sizes)[0].bound
-        backwards = _run(path, chains, sizes, exact)[0].log_weights
+        with guide.pinned(batch):
+            path = _path(model, guide, batch.repeated(chains), steps, leapfrog, start)
+            _, sizes = _run(path, chains, None)
+            lower = _run(path, chains, sizes)[0].bound
+            backwards = _run(path, chains, sizes, exact)[0].log_weights
         upper = math.log(chains) - (-backwards).logsumexp(0)
     return upper - lower
 
 
 def _path(
-    model: nn.Module, guide: nn.Module, batch: Batch, steps: int, leapfrog: int, start: str
+    model: nn.Module, guide: Guide, batch: Batch, steps: int, leapfrog: int, start: str
 ) -> _Annealing:
     if steps < 1 or leapfrog < 1:
         raise ValueError(f"steps={steps} and leapfrog={leapfrog} must be at least 1.")

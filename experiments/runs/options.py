@@ -136,7 +136,7 @@ class SavedRunOptions:
 AT_LEAST_ONE = (
     "rows", "epochs", "batch_size", "particles", "patience", "latent_dim", "seeds", "count",
     "steps", "images", "samples", "evaluate",
-    "chains", "ais_steps", "simulations", "leapfrog",
+    "chains", "ais_steps", "simulations", "simulated", "leapfrog",
 )  # fmt: skip
 ABOVE_ZERO = ("lr", "memory", "minutes", "eps", "clip", "regularise_start")
 NOT_NEGATIVE = (

@@ -57,8 +57,12 @@ class Saved(NamedTuple):
             return {}
 
 
-def read_runs(paths: Sequence[Path]) -> list[Saved]:
+def read_runs(paths: Sequence[Path], figures: bool = True) -> list[Saved]:
     """Read finished runs.
+
+    Args:
+        paths: their directories.
+        figures: whether each must have final figures of a split (gaps have values of images only).
 
     Raises:
         UsageError: If one is not finished, or has no figures of images (a sample, a comparison).
@@ -69,7 +73,7 @@ def read_runs(paths: Sequence[Path]) -> list[Saved]:
         if not (isinstance(metrics, dict) and isinstance(config, dict)):
             raise UsageError(f"{path} is not a run.")
         split = (metrics.get("protocol") or {}).get("split")
-        if not isinstance(metrics.get(split), dict):
+        if figures and not isinstance(metrics.get(split), dict):
             raise UsageError(f"{path} has no figures of images to compare.")
         options = config.get("options", {}) | config.get("of", {}).get("options", {})
         runs.append(Saved(path, metrics, options))

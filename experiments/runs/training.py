@@ -141,20 +141,20 @@ def start(run: Run, pair: SVI | Pair, recipe: dict[str, Any]) -> None:
     run.say(f"{recipe['model']} under {recipe['guide']}: {number} parameters")
 
 
-def centre(model: Any, guide: Any, data: Data) -> None:
-    """Start model and guide at the mean image.
+def centre(data: Data, *parts: Any) -> None:
+    """Start models and guides at the mean image of data in their own form (``Data.like``).
 
     Raises:
         UsageError: If one of them cannot.
     """
-    for part in (model, guide):
+    for part in parts:
         if not hasattr(part, "centre"):
             raise UsageError(f"--centre is for a VAE with an encoder, not {type(part).__name__}.")
-    rows = replace(data, binarize="none", dequantize="none").like(model)
+    parameter = next(parts[0].parameters())
+    rows = replace(data, binarize="none", dequantize="none")
     total = torch.stack([batch.x.double().sum(0) for batch in rows.batches(5000)]).sum(0)  # type: ignore[union-attr]
-    mean = (total / len(data)).to(next(model.parameters()))
-    model.centre(mean)
-    guide.centre(mean)
+    for part in parts:
+        part.centre((total / len(data)).to(parameter))
 
 
 def recipe(model: str, model_options: dict, guide: str, guide_options: dict) -> dict[str, Any]:
