@@ -68,6 +68,28 @@ def test_a_sandwich_on_simulated_data_closes():
     assert -0.1 < widths[150] < 0.3 * widths[10]
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("flow", {"transform": "autoregressive"}),
+        ("flow", {"transform": "coupling"}),
+        ("mixture", {"components": 3}),
+        ("semi_amortized", {"steps": 2}),
+    ],
+    ids=str,
+)
+def test_from_every_family(name, options):
+    model, x = oracle()
+    guide = GUIDES[name](model, hidden_dims=(4,), **options)
+    chains = annealed_bound(model, guide, Batch.of(x), chains=8, steps=300, leapfrog=6)
+    gap = model.marginal().log_prob(x) - chains.bound
+    assert -0.1 < gap.mean() < 0.2
+    # weights of an unchanging q: their mean is p(x), however often they are drawn
+    assert (gap.abs() < 4).all()
+    width = sandwich(model, guide, 20, chains=8, steps=300, leapfrog=6)
+    assert -0.2 < width.mean() < 0.3
+
+
 @pytest.mark.parametrize("name", ["top_down", "bottom_up", "prior"])
 def test_a_hierarchy(name):
     model = NVAE((1, 8, 8), groups=(1, 1), latents=1, channels=4, blocks=1, cells_per_block=1)

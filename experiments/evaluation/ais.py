@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from experiments.inference.frozen import frozen
 from guides import GUIDES, Guide
+from guides.flow import Flow
 from ppl_models.program import Batch, describe
 
 __all__ = ["Chains", "annealed_bound", "sandwich"]
@@ -76,6 +77,10 @@ class _Annealing:
             trace = poutine.trace(self.start).get_trace(self.batch)
         return {name: trace.nodes[name]["value"].detach() for name in self.names}
 
+    def inverted(self, z: Latents) -> Latents:
+        """Latents in the coordinates of the path."""
+        return z
+
     def ratio(self, z: Latents) -> Tensor:
         """log p(x, z) - log q(z | x), of every row."""
         with torch.no_grad():
@@ -106,6 +111,39 @@ class _Annealing:
         return moved, accepted
 
 
+class _InBase(_Annealing):
+    """The same path in the coordinates of a flow's base.
+
+    There q is a Gaussian and no transform is ever inverted (an autoregressive one takes a pass
+    per latent); p(x, z) is multiplied by the volume that the transforms take up.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        (self.name,) = self.names
+        with torch.no_grad(), pyro.validation_enabled(False):
+            flow = poutine.trace(self.start).get_trace(self.batch).nodes[self.name]["fn"]
+        self.base, self.transforms = flow.base_dist, flow.transforms
+        self.log_p_of_latents = self.log_p
+        self.log_p, self.log_q = self._log_p, lambda u: self.base.log_prob(u[self.name])
+
+    def _log_p(self, u: Latents) -> Tensor:
+        z, volume = u[self.name], torch.zeros(())
+        for transform in self.transforms:
+            bent = transform(z)
+            volume, z = volume + transform.log_abs_det_jacobian(z, bent), bent
+        return self.log_p_of_latents({self.name: z}) + volume
+
+    def first(self) -> Latents:
+        return {self.name: self.base.sample()}
+
+    def inverted(self, z: Latents) -> Latents:
+        u = z[self.name]
+        for transform in reversed(self.transforms):
+            u = transform.inv(u)
+        return {self.name: u}
+
+
 def _by_row(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(-1, *(1,) * (like.ndim - 1))
 
@@ -122,7 +160,7 @@ def _run(
 
     Without ``sizes`` the step sizes are tuned on the way: such weights are thrown away.
     """
-    z = path.first() if exact is None else exact
+    z = path.first() if exact is None else path.inverted(exact)
     rows = len(path.batch.index) // chains
     tune = sizes is None
     size = torch.full_like(path.ratio(z)[:rows], 0.1)
@@ -205,4 +243,5 @@ def _path(
     if steps < 1 or leapfrog < 1:
         raise ValueError(f"steps={steps} and leapfrog={leapfrog} must be at least 1.")
     begin = GUIDES["prior"](model) if start == "prior" else guide
-    return _Annealing(model, begin, batch, steps, leapfrog)
+    path = _InBase if isinstance(begin, Flow) else _Annealing
+    return path(model, begin, batch, steps, leapfrog)
