@@ -8,6 +8,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "pca": "the lab's task 4.1: principal component analysis",
     "ppca": "the lab's task 4.2: probabilistic PCA",
+    "bayesian-ppca": "PPCA with priors on its parameters, under Pyro's guides or NUTS",
     "nonlinear": "the lab's task 4.3: a nonlinear model without an encoder",
     "vae": "the lab's task 4.3: the variational autoencoder",
     "nvae": "the lab's task 4.4: a deep hierarchy of latents, trained or with shipped weights",
@@ -41,7 +42,7 @@ Start with
 
 def main() -> None:
     arguments = sys.argv[1:]
-    lines = "\n".join(f"  {name:<12} {words}" for name, words in COMMANDS.items())
+    lines = "\n".join(f"  {name:<13} {words}" for name, words in COMMANDS.items())
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE.format(commands=lines))
         return

@@ -1,10 +1,24 @@
 """ArviZ, in the two forms it comes in: 0.23 (Python 3.11) and 1.x."""
 
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-__all__ = ["pareto_k"]
+__all__ = ["compare_loo", "inference_data", "pareto_k", "rhat", "save_netcdf"]
+
+Groups = Mapping[str, Mapping[str, np.ndarray]]
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without 0.23's daily notice about the coming version; large k-hats are values, not news."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def pareto_k(log_weights: np.ndarray) -> np.ndarray:
@@ -22,10 +36,65 @@ def pareto_k(log_weights: np.ndarray) -> np.ndarray:
     try:
         from arviz_stats.base import array_stats
     except ImportError:
-        with warnings.catch_warnings():  # a daily notice about the coming version
-            warnings.simplefilter("ignore")
+        with _quietly():
             import arviz
 
             return np.atleast_1d(np.asarray(arviz.psislw(log_weights, reff=1.0)[1]))
     # 1.x takes the negated weights, as leave-one-out cross-validation needs them
     return np.atleast_1d(np.asarray(array_stats.psislw(-log_weights, r_eff=1.0)[1]))
+
+
+def inference_data(groups: Groups) -> Any:
+    """ArviZ's container of named groups of arrays (posterior, log_likelihood, ...).
+
+    Args:
+        groups: group -> variable -> array ``[chains, draws, ...]``; ``observed_data`` without
+            chains and draws.
+    """
+    with _quietly():
+        import arviz
+
+        make: Any = arviz.from_dict
+        plain = {name: dict(group) for name, group in groups.items()}
+        return make(**plain) if hasattr(arviz, "InferenceData") else make(plain)
+
+
+def rhat(values: np.ndarray) -> np.ndarray:
+    """Rank-normalised split R-hat of every entry, ``[...]``, of ``[chains, draws, ...]``.
+
+    References:
+        Vehtari, Gelman, Simpson, Carpenter & Bürkner (2021).
+    """
+    with _quietly():
+        import arviz
+
+        found = arviz.rhat(inference_data({"posterior": {"v": values}}))
+        return np.asarray((found if "v" in found else found["posterior"])["v"])
+
+
+def compare_loo(runs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Expected log predictive density of left-out data, the best first [nats].
+
+    Args:
+        runs: name -> inference data with a ``log_likelihood``.
+
+    References:
+        Vehtari, Gelman & Gabry (2017), PSIS-LOO.
+    """
+    with _quietly():
+        import arviz
+
+        table = arviz.compare(dict(runs))
+    elpd = next(name for name in ("elpd_loo", "elpd") if name in table)
+    p = next(name for name in ("p_loo", "p") if name in table)
+    return [
+        {"name": str(name), "elpd": float(row[elpd]), "se": float(row["se"]),
+         "effective parameters": float(row[p]), "difference": float(row["elpd_diff"]),
+         "difference_se": float(row["dse"])}
+        for name, row in table.iterrows()
+    ]  # fmt: skip
+
+
+def save_netcdf(data: Any, path: Path) -> None:
+    with _quietly():
+        data.to_netcdf(str(path))

@@ -163,3 +163,19 @@ def rank_histograms(ranks: Tensor, draws: int, most: int = 10) -> Figure:
         axis.set_title(f"z {k + 1}", fontsize=8)
     axes[0].set_ylabel("simulations")
     return figure
+
+
+def column_norms(norms: dict[str, Tensor]) -> Figure:
+    """Column norms ``[S, K]`` of several guides, sorted: their medians and middle 95%."""
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axis = figure.subplots()
+    width = 0.8 / len(norms)
+    for place, (name, values) in enumerate(norms.items()):
+        low, middle, high = values.double().quantile(torch.tensor([0.025, 0.5, 0.975]).to(
+            torch.float64), dim=0)  # fmt: skip
+        at = torch.arange(1, len(middle) + 1) + width * (place - (len(norms) - 1) / 2)
+        axis.errorbar(at, middle, torch.stack([middle - low, high - middle]), fmt="o", ms=3,
+                      capsize=2, label=name)  # fmt: skip
+    axis.set(xlabel="column, the largest first", ylabel="norm", ylim=(0, None))
+    axis.legend()
+    return figure

@@ -1,0 +1,126 @@
+"""How many dimensions do the data have? Bayesian PPCA under Pyro's own guides, or NUTS.
+
+W, mu and sigma have priors, z is integrated out, and a column that the data do not need shrinks
+to nothing. Each guide approximates the same posterior; with nuts among them the others are held
+against it, in quantities that no rotation of W changes: W W', sigma and log p. LOO is the expected
+log density of a datum left out. Everything goes to ArviZ as NetCDF.
+
+    python -m experiments.bayesian_ppca --guide auto_multivariate_normal nuts
+    python -m experiments.bayesian_ppca --data digits --latent-dim 20 --guide auto_normal
+    python -m experiments.bayesian_ppca --identified --guide auto_laplace auto_iaf nuts
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from experiments.data import Data, as_data
+from experiments.data_sets import load
+from experiments.evaluation.bayesian import draws_of_guide, posterior
+from experiments.inference.fit import fit
+from experiments.inference.mcmc import check_cost, nuts
+from experiments.inference.objectives import Elbo
+from experiments.inference.svi import SVI
+from experiments.runs.bayesian_report import Fitted, report_guides
+from experiments.runs.cli import cli
+from experiments.runs.errors import UsageError
+from experiments.runs.options import RunOptions
+from experiments.runs.run import Run
+from guides.auto import AUTOGUIDES, Auto
+from ppl_models.bayesian_ppca import BayesianPPCA
+from ppl_models.ppca import PPCA
+from ppl_models.program import Batch
+
+
+@dataclass(frozen=True)
+class Config(RunOptions):
+    guide: tuple[str, ...] = ("auto_multivariate_normal",)
+    """One or more of auto_delta, auto_normal, auto_multivariate_normal, auto_low_rank,
+    auto_laplace, auto_iaf and nuts."""
+    data: Literal["simulated", "digits", "mnist", "fashion_mnist", "kmnist"] = "simulated"
+    """simulated: 500 data of 20 numbers, from 3 columns."""
+    data_root: Path | None = None
+    """Where the files lie; by default $PPL_DATA, else ./data."""
+    rows: int | None = None
+    """The first so many rows only."""
+    latent_dim: int = 8
+    """K, the most columns."""
+    prior_scale: float = 1.0
+    """Of sigma, mu and the columns' scales, in the units of x."""
+    identified: bool = False
+    """W lower triangular with a positive diagonal: no rotation is left (auto_laplace needs it)."""
+    steps: int = 10_000
+    """Gradient steps of a guide, on all data."""
+    lr: float = 0.02
+    """Their rate, with a cosine to zero."""
+    particles: int = 1
+    """Draws of the guide per step."""
+    draws: int = 1000
+    """Kept of every guide, and of every chain."""
+    tune: int = 1000
+    """Draws before them, for the chains' step sizes."""
+    chains: int = 4
+    """Of nuts, one after the other."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    unknown = set(config.guide) - {*AUTOGUIDES, "nuts"}
+    if unknown or not config.guide:
+        raise UsageError(
+            f"--guide {' '.join(unknown)} is unknown; there are {', '.join(AUTOGUIDES)}, nuts."
+        )
+    with Run("bayesian_ppca", config) as run:
+        data = observed(config)
+        x = data.observations().flatten(1).double()
+        run.save_config()
+        run.say(f"{data.name}: {len(x)} data of {x.shape[1]} numbers, at most "
+                f"{config.latent_dim} columns")  # fmt: skip
+        model = BayesianPPCA(x.shape[1], config.latent_dim, config.prior_scale,
+                             identified=config.identified).double()  # fmt: skip
+        if "nuts" in config.guide:
+            check_cost(model, Batch.of(x), config.chains * (config.draws + config.tune))
+        found = {}
+        for name in dict.fromkeys(config.guide):
+            found[name] = fitted(run, model, name, x)
+            run.say(f"{name}: {found[name].seconds:.0f} s")
+        return report_guides(run, found, model, data, x)
+
+
+def observed(config: Config) -> Data:
+    """The data set asked for; simulated, from columns of norms 6, 4 and 2.5 and sigma = 0.5."""
+    if config.data != "simulated":
+        train, _ = load(config.data, config.data_root)
+        return train.rows(min(config.rows or len(train), len(train))).fixed()
+    truth = PPCA(20, 3)
+    with torch.no_grad():
+        directions = torch.linalg.qr(torch.randn(20, 3)).Q
+        truth.W.copy_(directions * torch.tensor([6.0, 4.0, 2.5]))
+        truth.mu.normal_()
+        truth.log_sigma.fill_(0.5).log_()
+        return as_data(truth(Batch.draw(config.rows or 500)).double())
+
+
+def fitted(run: Run, model: BayesianPPCA, name: str, x: Tensor) -> Fitted:
+    """The posterior under one guide."""
+    config, batch = run.config, Batch.of(x)
+    began = time.perf_counter()
+    if name == "nuts":
+        chains = nuts(model, batch, config.draws, config.tune, config.chains, compiled=True)
+        seconds = time.perf_counter() - began
+        return Fitted(posterior(model, chains.draws, x), seconds, chains.divergences)
+    guide = Auto(model, name).double()
+    adam = torch.optim.Adam(guide.parameters(), lr=config.lr)
+    svi = SVI(model, guide, adam, Elbo(config.particles))
+    for progress in fit(svi, x, config.steps, len(x), seed=config.seed):
+        if progress.epoch % max(1, config.steps // 5) == 0:
+            run.say(f"{name}, step {progress.epoch}: loss {progress.loss:.4f} nats per datum")
+    latents = draws_of_guide(guide.curved(batch), batch, config.draws)
+    return Fitted(posterior(model, latents, x), time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    cli(Config, main)

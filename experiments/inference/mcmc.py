@@ -1,0 +1,130 @@
+"""The No-U-Turn sampler on a model with global latents: the reference for every guide."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from pyro.infer import MCMC, NUTS
+from pyro.infer.mcmc.util import initialize_model
+from torch import Tensor, nn
+
+from experiments.runs.errors import UsageError
+from ppl_models.program import Batch
+
+__all__ = ["Chains", "nuts"]
+
+MOST_NUMBERS = 1_000_000
+"""Of the data: beyond it a gradient takes so long that chains would take days."""
+
+USUAL_GRADIENTS = 127
+"""Of a draw: seven doublings of the trajectory."""
+
+
+Latents = dict[str, Tensor]
+Graph = Callable[..., Any]
+
+
+class Chains(NamedTuple):
+    """Draws of every latent ``[chains, draws, *event]``, and how many of them diverged."""
+
+    draws: Latents
+    divergences: int
+
+
+def nuts(
+    model: nn.Module, batch: Batch, draws: int = 1000, tune: int = 1000, chains: int = 4,
+    target: float = 0.8, compiled: bool = False, progress: bool = True,
+) -> Chains:  # fmt: skip
+    """Run the chains, one after the other, each from a start of its own.
+
+    Args:
+        model: p, all of whose latents are sampled.
+        batch: all data.
+        draws: kept, per chain.
+        tune: before them, for step sizes and masses.
+        chains: how many.
+        target: of the acceptance.
+        compiled: take the potential and its gradient as one compiled graph: worth its ten seconds
+            on chains of minutes.
+        progress: show bars.
+
+    Raises:
+        UsageError: If the data are so many that it would take days; says how long.
+
+    References:
+        Hoffman & Gelman (2014).
+    """
+    check_cost(model, batch, chains * (draws + tune))
+    found, divergences, graph = [], 0, None
+    for _ in range(chains):
+        with pyro.validation_enabled(False):
+            start, potential, transforms, _ = initialize_model(model, (batch,))
+            if compiled:
+                graph = graph or compile_gradient(potential, start)
+                potential = partial(_Graphed.of, graph)
+            kernel = NUTS(potential_fn=potential, target_accept_prob=target, transforms=transforms)
+            mcmc = MCMC(kernel, draws, tune, initial_params=start, disable_progbar=not progress)
+            mcmc.run()
+        divergences += sum(len(rows) for rows in mcmc.diagnostics()["divergences"].values())
+        found.append(mcmc.get_samples())
+    together = {name: torch.stack([chain[name] for chain in found]) for name in found[0]}
+    return Chains(together, divergences)
+
+
+def compile_gradient(potential: Callable[[Latents], Tensor], start: Latents) -> Graph:
+    """The potential and its gradient as one graph, without Pyro's or autograd's part in it."""
+    import torch._inductor  # slow to import, and for compiled chains alone
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    def with_gradient(*values: Tensor) -> tuple[Tensor, ...]:
+        leaves = [value.detach().requires_grad_() for value in values]
+        energy = potential(dict(zip(start, leaves, strict=True)))
+        return energy.detach(), *torch.autograd.grad(energy, leaves)
+
+    values: list[Any] = [value.detach() for value in start.values()]
+    graph: Any = torch._inductor.compile(make_fx(with_gradient)(*values), values)
+    return graph
+
+
+class _Graphed(torch.autograd.Function):
+    """A potential whose gradient comes with it."""
+
+    @staticmethod
+    def of(graph: Graph, z: Latents) -> Tensor:
+        energy: Any = _Graphed.apply(graph, *z.values())
+        return energy
+
+    @staticmethod
+    def forward(ctx: Any, graph: Graph, *values: Tensor) -> Tensor:
+        energy, *ctx.gradients = graph(*(value.detach() for value in values))
+        return energy
+
+    @staticmethod
+    def backward(ctx: Any, scale: Tensor) -> Any:
+        return None, *(scale * gradient for gradient in ctx.gradients)
+
+
+def check_cost(model: nn.Module, batch: Batch, draws: int) -> None:
+    """Refuse what would take days, after one gradient has been timed."""
+    assert batch.x is not None
+    if batch.x.numel() <= MOST_NUMBERS:
+        return
+    seconds = seconds_of_gradient(model, batch)
+    days = draws * USUAL_GRADIENTS * seconds / 86400
+    raise UsageError(
+        f"NUTS on {len(batch.x)} data of {batch.x[0].numel()} numbers: one gradient takes "
+        f"{seconds:.2f} s, {draws} draws of some {USUAL_GRADIENTS} gradients {days:.1f} days. "
+        f"Take fewer with --rows, or a guide."
+    )
+
+
+def seconds_of_gradient(model: nn.Module, batch: Batch) -> float:
+    """Of the log joint at a draw from the prior."""
+    start, potential, *_ = initialize_model(model, (batch,))
+    leaves: dict[str, Any] = {name: z.detach().requires_grad_() for name, z in start.items()}
+    began = time.perf_counter()
+    torch.autograd.grad(potential(leaves), list(leaves.values()))
+    return time.perf_counter() - began
