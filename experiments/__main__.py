@@ -18,6 +18,7 @@ COMMANDS = {
     "refit": "the decoder of a saved run, frozen, under another guide",
     "gaps": "what a guide loses to its family and to its encoder, and on which images",
     "calibrate": "whether a guide's uncertainty is right, on data that the model makes",
+    "predictive": "whether data that a run makes look like the data: posterior predictive checks",
     "gradients": "the noise of every objective's gradient, for the decoder and the encoder",
     "sample": "images from a saved run: at temperatures, latent by latent, between two images",
     "reconstruct": "reconstructions from a saved run, or completions of half-observed images",

@@ -11,7 +11,7 @@ log density of a datum left out. Everything goes to ArviZ as NetCDF.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from experiments.data import Data, as_data
 from experiments.data_sets import load
 from experiments.evaluation.bayesian import draws_of_guide, posterior
 from experiments.inference.fit import fit
+from experiments.inference.laplace import curvature_at_mode
 from experiments.inference.mcmc import check_cost, nuts
 from experiments.inference.objectives import Elbo
 from experiments.inference.svi import SVI
@@ -101,7 +102,7 @@ def observed(config: Config) -> Data:
         truth.W.copy_(directions * torch.tensor([6.0, 4.0, 2.5]))
         truth.mu.normal_()
         truth.log_sigma.fill_(0.5).log_()
-        return as_data(truth(Batch.draw(config.rows or 500)).double())
+        return replace(as_data(truth(Batch.draw(config.rows or 500)).double()), name="simulated")
 
 
 def fitted(run: Run, model: BayesianPPCA, name: str, x: Tensor) -> Fitted:
@@ -118,7 +119,9 @@ def fitted(run: Run, model: BayesianPPCA, name: str, x: Tensor) -> Fitted:
     for progress in fit(svi, x, config.steps, len(x), seed=config.seed):
         if progress.epoch % max(1, config.steps // 5) == 0:
             run.say(f"{name}, step {progress.epoch}: loss {progress.loss:.4f} nats per datum")
-    latents = draws_of_guide(guide.curved(batch), batch, config.draws)
+    if name == "auto_laplace":
+        curvature_at_mode(guide, batch)
+    latents = draws_of_guide(guide, batch, config.draws)
     return Fitted(posterior(model, latents, x), time.perf_counter() - began)
 
 

@@ -58,10 +58,3 @@ class Auto(Guide):
     def forward(self, batch: Batch) -> Any:
         with pyro.get_param_store().scope():
             return self.auto(batch)
-
-    def curved(self, batch: Batch) -> "Auto":
-        """``auto_laplace`` at its mode as the Gaussian with the curvature there; others as is."""
-        if self.name == "auto_laplace":
-            with pyro.get_param_store().scope():
-                self.auto = self.auto.laplace_approximation(batch)
-        return self

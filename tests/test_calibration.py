@@ -7,7 +7,7 @@ import torch
 from experiments import calibrate as command
 from experiments import ppca
 from experiments.evaluation.calibration import band, calibrate
-from experiments.evaluation.oracle import best_diagonal, rotate_to_largest_gap
+from experiments.evaluation.oracle import best_linear, rotate_to_largest_gap
 from guides import GUIDES
 from ppl_models import NVAE, PPCA, Batch
 from tests.test_bad_input import refused
@@ -22,15 +22,15 @@ def oracle():
     return rotate_to_largest_gap(PPCA.maximum_likelihood(x, 3)).requires_grad_(False)
 
 
-def test_the_posterior_is_calibrated_and_its_best_diagonal_guide_is_too_narrow():
+def test_the_posterior_is_calibrated_and_its_best_linear_guide_is_too_narrow():
     model = oracle()
     exact = calibrate(model, GUIDES["exact"](model), 4000)
     assert exact.ranks.shape == (4000, 3)
     assert exact.passed
-    narrow = calibrate(model, best_diagonal(model), 4000)
+    narrow = calibrate(model, best_linear(model), 4000)
     assert not narrow.passed
     assert (narrow.ends > 0.02).all()
-    wide = best_diagonal(model)
+    wide = best_linear(model)
     with torch.no_grad():
         wide.encoder.head.bias[3:] += 3.0
     assert (calibrate(model, wide, 2000).ends < -0.05).all()

@@ -170,7 +170,7 @@ def test_free_bits_at_zero_is_the_analytic_bound_and_groups_are_floored_in_a_hie
         FreeBits(1, -1)
 
 
-def test_a_flow_comes_closer_than_the_best_diagonal_gaussian():
+def test_a_flow_comes_closer_than_the_best_linear_gaussian():
     truth = PPCA(8, 2)
     with torch.no_grad():
         truth.W.mul_(torch.tensor([8.0, 2.0]))

@@ -9,7 +9,7 @@ import torch
 from experiments import gaps, ppca
 from experiments.data import as_data
 from experiments.evaluation.gaps import interval, local_elbo, stopping_rule
-from experiments.evaluation.oracle import best_diagonal, diagonal_gap, rotate_to_largest_gap
+from experiments.evaluation.oracle import best_linear, diagonal_gap, rotate_to_largest_gap
 from guides import GUIDES
 from ppl_models import NVAE, PPCA, Batch
 from tests.test_bad_input import refused
@@ -27,14 +27,14 @@ def oracle():
 
 def test_at_its_best_a_diagonal_guide_gains_nothing():
     model, x = oracle()
-    local = local_elbo(model, best_diagonal(model), as_data(x), draws=2000)
+    local = local_elbo(model, best_linear(model), as_data(x), draws=2000)
     gap = model.marginal().log_prob(x) - local.elbo
     assert gap.mean().item() == pytest.approx(diagonal_gap(model).item(), rel=0.02)
 
 
 def test_a_poor_encoder_reaches_its_family_by_itself():
     model, x = oracle()
-    guide = best_diagonal(model)
+    guide = best_linear(model)
     with torch.no_grad():
         guide.encoder.head.weight.mul_(0.5)
         guide.encoder.head.bias.add_(0.3)

@@ -4,7 +4,7 @@ import torch
 
 from experiments import gradients, ppca
 from experiments.evaluation.gradient_noise import distance, moments
-from experiments.evaluation.oracle import best_diagonal
+from experiments.evaluation.oracle import best_linear
 from experiments.inference.objectives import IWAE, STL, DReG, Elbo
 from guides import GUIDES
 from ppl_models import PPCA, Batch
@@ -22,7 +22,7 @@ def setting():
 
 def test_sticking_the_landing_has_no_noise_at_the_posterior():
     model, batch = setting()
-    guide = best_diagonal(model)  # the posterior: W's columns are orthogonal
+    guide = best_linear(model)  # the posterior: W's columns are orthogonal
     q = list(guide.parameters())
     noisy, quiet = (moments(model, guide, o, batch, q, 50) for o in (Elbo(), STL()))
     assert quiet.noise < 1e-6 * noisy.noise

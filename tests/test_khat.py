@@ -6,7 +6,7 @@ import torch
 from experiments.data import as_data
 from experiments.evaluation.khat import khat, weights_of_draws
 from experiments.evaluation.oracle import (
-    best_diagonal,
+    best_linear,
     diagonal_gap,
     gap_in_closed_form,
     rotate_to_largest_gap,
@@ -25,16 +25,16 @@ def oracle(scales):
     return model.requires_grad_(False), x
 
 
-def test_the_best_diagonal_guide_has_the_gap_in_closed_form():
+def test_the_best_linear_guide_has_the_gap_in_closed_form():
     model, x = oracle([6.0, 3.0, 2.0])
-    gaps = gap_in_closed_form(model, best_diagonal(model), as_data(x))
+    gaps = gap_in_closed_form(model, best_linear(model), as_data(x))
     torch.testing.assert_close(gaps, diagonal_gap(model).expand(len(x)))
 
 
 @pytest.mark.parametrize("scales", [[3.0, 2.0], [6.0, 3.0, 2.0], [6.0, 2.0]])
 def test_it_recovers_the_tail_index(scales):
     model, x = oracle(scales)
-    log_w = weights_of_draws(model, best_diagonal(model), as_data(x[:4]), 100_000)
+    log_w = weights_of_draws(model, best_linear(model), as_data(x[:4]), 100_000)
     assert log_w.shape == (4, 100_000)
     found = khat(log_w)
     assert 0.2 < tail_index(model) < 0.85
@@ -52,7 +52,7 @@ def test_the_exact_posterior_has_no_tail():
 
 def test_weights_are_chunked_and_per_datum():
     model, x = oracle([6.0, 2.0])
-    guide = best_diagonal(model)
+    guide = best_linear(model)
     log_w = weights_of_draws(model, guide, as_data(x), 300)
     evidence = model.marginal().log_prob(x)
     bound = log_w.logsumexp(1) - torch.tensor(300.0).log()

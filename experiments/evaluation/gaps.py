@@ -37,8 +37,11 @@ WINDOW = 50
 TOLERANCE = 0.002
 """Nats per datum that a window must gain on the best one before."""
 
-RATES = 3
-"""So often the rate is divided by three when a window gains nothing; then the steps end."""
+RATES = 2
+"""So often the rate is divided by three when a window gains nothing."""
+
+AVERAGED = 500
+"""Steps at the last rate whose mean is taken: it has less noise than any of them."""
 
 
 class Local(NamedTuple):
@@ -52,8 +55,8 @@ def stopping_rule(most: int) -> str:
     """In words, for the protocol."""
     return (
         f"Adam per datum until a window of {WINDOW} steps gains less than {TOLERANCE} nats, at "
-        f"{RATES + 1} rates, each a third of the one before; at most {most} steps; "
-        "the mean of the last window"
+        f"{RATES + 1} rates, each a third of the one before, at most {most} steps; "
+        f"then the mean of {AVERAGED} more"
     )
 
 
@@ -104,28 +107,35 @@ def local_elbo(
 def _fitted(
     model: nn.Module, guide: Guide, rows: Batch, lr: float, most: int
 ) -> tuple[list[Tensor], int]:
-    """The features of a chunk, averaged over the last window, and how many steps these took."""
+    """The features of a chunk after their steps, and how many these were."""
     leaves = [feature.detach().clone().requires_grad_() for feature in guide.features(rows)]
     optimizer = torch.optim.Adam(leaves, lr=lr)
     rates = ReduceLROnPlateau(
         optimizer, factor=1 / 3, patience=0, threshold=TOLERANCE, threshold_mode="abs"
     )
     objective = objective_for(guide)
-    floor = lr / 3**RATES * 0.99
-    steps, mean = 0, [leaf.detach() for leaf in leaves]
-    while steps < most and optimizer.param_groups[0]["lr"] > floor:
+
+    def several(number: int) -> tuple[float, list[Tensor]]:
+        """Some steps: the mean loss per datum, and the mean of the leaves."""
         total, mean = torch.zeros(()), [torch.zeros_like(leaf) for leaf in leaves]
-        for _ in range(WINDOW):
+        for _ in range(number):
             optimizer.zero_grad(set_to_none=True)
             with guide.given(leaves):
                 loss = objective.differentiable_loss(model, guide, rows)
             loss.backward()
             optimizer.step()
-            total = total + loss.detach().cpu() / rows.size
-            mean = [m + leaf.detach() / WINDOW for m, leaf in zip(mean, leaves, strict=True)]
-        rates.step(total / WINDOW)
+            total = total + loss.detach().cpu() / (rows.size * number)
+            mean = [m + leaf.detach() / number for m, leaf in zip(mean, leaves, strict=True)]
+        return total.item(), mean
+
+    steps, floor = 0, lr / 3**RATES * 0.99
+    while steps < most and optimizer.param_groups[0]["lr"] > floor:
+        rates.step(several(WINDOW)[0])
         steps += WINDOW
-    return mean, steps
+    if not steps:
+        return [leaf.detach() for leaf in leaves], 0
+    optimizer.param_groups[0]["lr"] = lr / 3**RATES
+    return several(min(AVERAGED, most))[1], steps + min(AVERAGED, most)
 
 
 def best_evidence(values: Mapping[str, Tensor]) -> tuple[str, Tensor]:

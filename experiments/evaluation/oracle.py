@@ -1,6 +1,6 @@
 """What is known exactly about PPCA: the truth that estimators are tried on."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pyro.distributions as dist
 import torch
@@ -13,7 +13,7 @@ from guides.amortized import Amortized
 from ppl_models.ppca import PPCA, equal_diagonal_rotation
 
 __all__ = [
-    "best_diagonal",
+    "best_linear",
     "diagonal_gap",
     "gap_in_closed_form",
     "rotate_to_largest_gap",
@@ -44,16 +44,26 @@ def tail_index(model: PPCA) -> float:
 
 
 @torch.no_grad()
-def best_diagonal(model: PPCA) -> Amortized:
-    """The best guide with a diagonal covariance: a linear encoder, set to the posterior's mean."""
-    guide = Amortized(model, encoder="linear")
+def best_linear(model: PPCA, covariance: Literal["diagonal", "full"] = "diagonal") -> Amortized:
+    """The best guide of a family: a linear encoder, set to the posterior's mean.
+
+    The best diagonal covariance has the precision's diagonal; the best full one is the posterior.
+    """
+    guide = Amortized(model, encoder="linear", covariance=covariance)
     axes = torch.eye(len(model.mu)).to(model.mu)
-    constant, *rest = model.posterior(torch.cat([0 * axes[:1], axes])).mean
-    slopes = torch.stack(rest) - constant  # [D, K]
+    exact = model.posterior(torch.cat([0 * axes[:1], axes]))
+    constant, slopes = exact.mean[0], exact.mean[1:] - exact.mean[0]  # [K], [D, K]
+    if covariance == "full":
+        L = exact.scale_tril[0]
+        scale = L.diagonal()
+        row, column = torch.tril_indices(len(L), len(L), -1)
+        below = (L / scale[:, None])[row, column] * len(L) ** 0.5
+        spread = torch.cat([scale.log(), below])
+    else:
+        spread = -model.posterior_precision().diagonal().log()
     head = guide.encoder.head
     head.weight[: len(constant)] = slopes.mT
-    head.bias[: len(constant)] = constant
-    head.bias[len(constant) :] = -model.posterior_precision().diagonal().log()
+    head.bias.copy_(torch.cat([constant, spread]))
     return guide
 
 

@@ -4,9 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from pyro import poutine
+from torch import Tensor, nn
 
-__all__ = ["STATISTICS", "tail_areas"]
+from experiments.data import Data
+from ppl_models.program import Batch, describe
+
+__all__ = ["STATISTICS", "replicated", "tail_areas"]
 
 
 def _largest_eigenvalue(x: Tensor) -> Tensor:
@@ -23,6 +27,23 @@ STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
 """Of a data set ``[N, D]``."""
 
 
+@torch.no_grad()
+def replicated(model: nn.Module, guide: nn.Module | None, data: Data) -> Tensor:
+    """A data set like ``data``, ``[N, *data_shape]``: from z of q(z | x), or of p(z) without q.
+
+    Only the latents are replayed into the model; x is drawn.
+    """
+    parts, latents = [], describe(model).latents
+    for batch in data.batches(500):
+        story: Any = model
+        if guide is not None:
+            drawn = poutine.trace(guide).get_trace(batch).nodes
+            story = poutine.condition(model, {name: drawn[name]["value"] for name in latents})
+        unseen = Batch(None, batch.index, batch.size)
+        parts.append(poutine.trace(story).get_trace(unseen).nodes["x"]["value"])
+    return torch.cat(parts)
+
+
 def tail_areas(x: Tensor, replicated: Tensor) -> list[dict[str, Any]]:
     """Where each statistic of the data lies among those of data sets that the model made.
 
@@ -31,8 +52,8 @@ def tail_areas(x: Tensor, replicated: Tensor) -> list[dict[str, Any]]:
         replicated: ``[S, N, D]``.
 
     Returns:
-        One row per statistic; its tail area is the share of replicated sets at or above the data:
-        near 0 or 1 the model does not make such data.
+        One row per statistic; its tail area is the share of replicated sets above the data, equal
+        ones counting half: near 0 or 1 the model does not make such data.
 
     References:
         Gelman, Meng & Stern (1996).
@@ -43,6 +64,7 @@ def tail_areas(x: Tensor, replicated: Tensor) -> list[dict[str, Any]]:
         others = torch.stack([statistic(one) for one in replicated])
         rows.append({
             "statistic": name, "observed": observed.item(), "replicated": others.mean().item(),
-            "sd": others.std().item(), "tail area": (others >= observed).double().mean().item(),
+            "sd": others.std().item(),
+            "tail area": ((others > observed) + 0.5 * (others == observed)).double().mean().item(),
         })  # fmt: skip
     return rows

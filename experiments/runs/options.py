@@ -136,9 +136,9 @@ class SavedRunOptions:
 AT_LEAST_ONE = (
     "rows", "epochs", "batch_size", "particles", "patience", "latent_dim", "seeds", "count",
     "steps", "images", "samples", "evaluate",
-    "chains", "ais_steps", "simulations", "simulated", "leapfrog",
+    "chains", "ais_steps", "simulations", "simulated", "leapfrog", "sets", "draws", "tune",
 )  # fmt: skip
-ABOVE_ZERO = ("lr", "memory", "minutes", "eps", "clip", "regularise_start")
+ABOVE_ZERO = ("lr", "prior_scale", "memory", "minutes", "eps", "clip", "regularise_start")
 NOT_NEGATIVE = (
     "pad", "seed", "binarize_seed", "alpha", "free_bits", "strata", "regularise", "weight_decay",
     "least_lr", "readjust",

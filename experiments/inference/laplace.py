@@ -1,0 +1,48 @@
+"""Pyro's Laplace approximation, from a mode that has really been reached."""
+
+import pyro
+import torch
+from torch import Tensor
+
+from experiments.inference.objectives import Elbo
+from experiments.runs.errors import TrainingError
+from guides.auto import Auto
+from ppl_models.program import Batch
+
+__all__ = ["curvature_at_mode"]
+
+
+def curvature_at_mode(guide: Auto, batch: Batch, steps: int = 2000) -> Auto:
+    """Climb to the mode by L-BFGS, and turn the guide into the Gaussian with the curvature there.
+
+    Args:
+        guide: ``auto_laplace``, near the mode; changed in place.
+        batch: all data.
+        steps: of L-BFGS, at most.
+
+    Raises:
+        TrainingError: If the curvature is not positive all around: it is no mode, or a flat one.
+    """
+    loss = Elbo()
+    optimizer = torch.optim.LBFGS(
+        guide.parameters(), max_iter=steps, tolerance_grad=1e-9, tolerance_change=1e-14,
+        history_size=50, line_search_fn="strong_wolfe",
+    )  # fmt: skip
+
+    def energy() -> Tensor:
+        optimizer.zero_grad()
+        value = loss.differentiable_loss(guide.model, guide, batch)
+        value.backward()
+        return value
+
+    with pyro.validation_enabled(False):
+        optimizer.step(energy)
+    try:
+        with pyro.get_param_store().scope():
+            guide.auto = guide.auto.laplace_approximation(batch)
+    except torch.linalg.LinAlgError:
+        raise TrainingError(
+            "auto_laplace: the log density has no mode with curvature all around here; fewer "
+            "columns (--latent-dim) or another guide may do."
+        ) from None
+    return guide

@@ -1,0 +1,102 @@
+"""Every instrument of ``gaps`` and ``calibrate`` on real MNIST, where PPCA knows the truth."""
+
+import pytest
+import torch
+
+from experiments.data import as_data
+from experiments.data_sets import load
+from experiments.evaluation.ais import annealed_bound
+from experiments.evaluation.bounds import mean_and_error
+from experiments.evaluation.calibration import calibrate
+from experiments.evaluation.gaps import interval, local_elbo
+from experiments.evaluation.khat import UNRELIABLE, khat, weights_of_draws
+from experiments.evaluation.oracle import (
+    best_linear,
+    diagonal_gap,
+    gap_in_closed_form,
+    rotate_to_largest_gap,
+    tail_index,
+)
+from guides import GUIDES
+from ppl_models import PPCA, Batch
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    from tests.conftest import MNIST
+
+    if MNIST is None:
+        pytest.skip("real MNIST is not here; set PPL_DATA to the folder that holds MNIST/raw")
+    return [part.observations().flatten(1).double() for part in load("mnist", MNIST)]
+
+
+@pytest.fixture(params=[10, 50], ids=lambda M: f"M={M}", scope="module")
+def oracle(request, pixels):
+    """The model in its worst basis, the best diagonal guide, and 500 test images."""
+    train, test = pixels
+    model = rotate_to_largest_gap(PPCA.maximum_likelihood(train, request.param))
+    model = model.requires_grad_(False)
+    return model, best_linear(model).requires_grad_(False), test[:500]
+
+
+TRUTH = {10: (0.478, 0.517), 50: (11.465, 0.805)}
+
+
+def test_the_gap_and_its_parts(oracle):
+    model, guide, x = oracle
+    gap, index = TRUTH[model.W.shape[1]]
+    assert diagonal_gap(model).item() == pytest.approx(gap, abs=5e-4)
+    assert tail_index(model) == pytest.approx(index, abs=5e-4)
+    exact = model.marginal().log_prob(x)
+    data = as_data(x)
+    elbo = weights_of_draws(model, guide, data, 1000).mean(1)
+    local = local_elbo(model, guide, data, draws=1000).elbo
+    print(f"approximation {(exact - local).mean():.4f}, amortisation {interval(local - elbo)}")
+    assert (exact - local).mean().item() == pytest.approx(gap, rel=0.02)
+    low, high = interval(local - elbo)
+    assert low < 0 < high
+
+
+def test_bounds_stay_below_and_come_close(oracle):
+    model, guide, x = oracle
+    small = model.W.shape[1] == 10
+    exact = model.marginal().log_prob(x)
+    if small:
+        log_w = weights_of_draws(model, guide, as_data(x), 1000)
+        importance = exact - log_w.logsumexp(1) + torch.tensor(1000.0).log()
+        mean, error = mean_and_error(importance)
+        print(f"exact - IW-1000: {mean:.4f} ± {error:.4f}")
+        assert -2 * error <= mean <= 0.01
+    few = x[:60]
+    steps = 100 if small else 400
+    annealed = annealed_bound(model, guide, Batch.of(few), chains=16, steps=steps)
+    mean, error = mean_and_error(exact[:60] - annealed.bound)
+    print(f"exact - AIS: {mean:.4f} ± {error:.4f}")
+    assert -2 * error <= mean <= 0.05
+
+
+def test_the_tail_index(oracle):
+    model, guide, x = oracle
+    found = khat(weights_of_draws(model, guide, as_data(x[:20]), 100_000)).mean().item()
+    print(f"k-hat of 1e5 draws: {found:.3f}")
+    if model.W.shape[1] == 10:
+        assert found == pytest.approx(tail_index(model), abs=0.1)
+    else:  # 35 directions with nearly the same tail: draws that a machine can make see no limit
+        assert found > tail_index(model) > UNRELIABLE
+
+
+@pytest.mark.parametrize("name", ["exact", "full", "diagonal"])
+def test_calibration(pixels, name):
+    model = rotate_to_largest_gap(PPCA.maximum_likelihood(pixels[0], 10)).requires_grad_(False)
+    guide = GUIDES["exact"](model) if name == "exact" else best_linear(model, name)
+    if name == "full":
+        x = as_data(pixels[1][:50])
+        assert gap_in_closed_form(model, guide, x).abs().max() < 1e-8
+    found = calibrate(model, guide, 10_000)
+    print(f"{name}: passed {found.passed}, ends {found.ends.min():.3f} to {found.ends.max():.3f}")
+    assert found.passed == (name != "diagonal")
+    if name == "diagonal":  # too many ranks at both ends: U-shaped
+        assert found.ends.max() > 0.05
+        assert (found.ends > 0).all()
