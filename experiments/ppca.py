@@ -15,7 +15,15 @@ from experiments.inference.svi import OPTIMIZERS, SVI
 from experiments.runs.cli import cli
 from experiments.runs.options import TrainOptions
 from experiments.runs.run import Run
-from experiments.runs.training import conclude, make_guide, make_objective, prepare, recipe, start
+from experiments.runs.training import (
+    conclude,
+    fit_run,
+    make_guide,
+    make_objective,
+    prepare,
+    recipe,
+    start,
+)
 from ppl_models import PPCA
 
 
@@ -42,8 +50,7 @@ def main(config: Config) -> dict[str, Any]:
             "ppca", {"latent_dim": config.latent_dim}, config.guide, config.guide_options
         )
         start(run, svi, built)
-        for _ in run.fit(svi, train):
-            pass
+        fit_run(run, svi, train)
         more: dict[str, Any] = {} if config.method == "svi" else {"decoder": "learned"}
         if config.method == "em":
             more["epochs"] = config.epochs

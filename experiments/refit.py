@@ -12,11 +12,12 @@ import tyro
 from experiments.inference.svi import OPTIMIZERS, SVI
 from experiments.runs.checkpoint import open_run
 from experiments.runs.cli import cli
-from experiments.runs.options import FitOptions, RunOptions
+from experiments.runs.options import AnnealOptions, FitOptions, RunOptions
 from experiments.runs.run import Run
 from experiments.runs.training import (
     centre,
     conclude,
+    fit_run,
     make_guide,
     make_objective,
     recipe,
@@ -25,7 +26,7 @@ from experiments.runs.training import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(FitOptions, RunOptions):
+class Config(AnnealOptions, FitOptions, RunOptions):
     run: tyro.conf.Positional[Path]
     """Directory of a trained run."""
     data_root: Path | None = None
@@ -49,8 +50,7 @@ def main(config: Config) -> dict[str, Any]:
         own = {name: value for name, value in run.options.items() if value is not None}
         run.options = saved.config["options"] | own
         start(run, svi, built)
-        for _ in run.fit(svi, saved.train):
-            pass
+        fit_run(run, svi, saved.train)
         return conclude(run, svi, saved.train, saved.test, built)
 
 

@@ -17,6 +17,7 @@ from experiments.runs.run import Run
 from experiments.runs.training import (
     centre,
     conclude,
+    fit_run,
     make_guide,
     make_objective,
     prepare,
@@ -45,8 +46,7 @@ def main(config: Config) -> dict[str, Any]:
         svi = SVI(model, guide, OPTIMIZERS[config.optimizer](model, guide, config.lr), objective)
         built = recipe(config.model, config.model_options, config.guide, config.guide_options)
         start(run, svi, built)
-        for _ in run.fit(svi, train):
-            pass
+        fit_run(run, svi, train)
         return conclude(run, svi, train, test, built)
 
 

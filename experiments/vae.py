@@ -16,6 +16,7 @@ from experiments.runs.run import Run
 from experiments.runs.training import (
     centre,
     conclude,
+    fit_run,
     make_guide,
     make_objective,
     prepare,
@@ -53,8 +54,7 @@ def train_vae(command: str, config: VAEOptions) -> dict[str, Any]:
         svi = SVI(model, guide, OPTIMIZERS[config.optimizer](model, guide, config.lr), objective)
         built = recipe("vae", config.model_options(), config.guide, config.guide_options)
         start(run, svi, built)
-        for _ in run.fit(svi, train):
-            pass
+        fit_run(run, svi, train)
         return conclude(run, svi, train, test, built)
 
 

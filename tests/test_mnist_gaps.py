@@ -97,6 +97,6 @@ def test_calibration(pixels, name):
     found = calibrate(model, guide, 10_000)
     print(f"{name}: passed {found.passed}, ends {found.ends.min():.3f} to {found.ends.max():.3f}")
     assert found.passed == (name != "diagonal")
-    if name == "diagonal":  # too many ranks at both ends: U-shaped
-        assert found.ends.max() > 0.05
-        assert (found.ends > 0).all()
+    if name == "diagonal":  # too many ranks at both ends, but for a latent without correlations
+        assert found.ends.mean() > 0.02
+        assert (found.ends > -0.005).all()

@@ -1,9 +1,32 @@
-"""The schedules NVAE was published with."""
+"""Schedules of the KL's factor, and those that NVAE was published with."""
 
 import math
 from collections.abc import Callable
 
-__all__ = ["kl_coefficient", "learning_rate", "published_rate", "regularisation_weight"]
+__all__ = [
+    "cyclical",
+    "kl_coefficient",
+    "learning_rate",
+    "published_rate",
+    "regularisation_weight",
+]
+
+
+def cyclical(progress: float, beta: float = 1.0, rise: float = 0.5, cycles: int = 1) -> float:
+    """The factor on the KL when a fraction ``progress`` of training is done.
+
+    Args:
+        progress: in [0, 1].
+        beta: its largest value.
+        rise: fraction of each cycle in which it rises from zero, linearly.
+        cycles: how often it does.
+
+    References:
+        Higgins et al. (2017), beta; Bowman et al. (2016), a rising factor; Fu et al. (2019),
+        cycles of it.
+    """
+    within = min(progress, 1 - 1e-9) * cycles % 1
+    return beta * min(1.0, within / rise) if rise else beta
 
 
 def kl_coefficient(

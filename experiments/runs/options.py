@@ -11,6 +11,7 @@ from experiments.runs.errors import UsageError
 
 __all__ = [
     "MAY_CHANGE",
+    "AnnealOptions",
     "DataOptions",
     "FitOptions",
     "FreshRunOptions",
@@ -109,7 +110,17 @@ class FitOptions:
 
 
 @dataclass(frozen=True)
-class TrainOptions(FitOptions, DataOptions, FreshRunOptions):
+class AnnealOptions:
+    beta: float = 1.0
+    """Factor on log q - log p in the loss; 1 is the bound itself, others are beta-VAEs."""
+    kl_anneal: float = 0.0
+    """Fraction of each cycle in which the factor rises from 0 to --beta."""
+    cycles: int = 1
+    """So often it does (cyclical annealing)."""
+
+
+@dataclass(frozen=True)
+class TrainOptions(AnnealOptions, FitOptions, DataOptions, FreshRunOptions):
     decoder: Literal["learned", "frozen"] | None = None
     """Whether p is learned, or frozen at its closed-form maximum of the likelihood; by default
     frozen for the guide point, learned for the others."""
@@ -136,12 +147,13 @@ class SavedRunOptions:
 AT_LEAST_ONE = (
     "rows", "epochs", "batch_size", "particles", "patience", "latent_dim", "seeds", "count",
     "steps", "images", "samples", "evaluate",
-    "chains", "ais_steps", "simulations", "simulated", "leapfrog", "sets", "draws", "tune",
+    "chains", "ais_steps", "simulations", "simulated", "leapfrog", "cycles", "sets", "draws",
+    "tune",
 )  # fmt: skip
 ABOVE_ZERO = ("lr", "prior_scale", "memory", "minutes", "eps", "clip", "regularise_start")
 NOT_NEGATIVE = (
     "pad", "seed", "binarize_seed", "alpha", "free_bits", "strata", "regularise", "weight_decay",
-    "least_lr", "readjust",
+    "least_lr", "readjust", "beta",
 )  # fmt: skip
 
 

@@ -11,12 +11,18 @@ from experiments.data import Data
 from experiments.evaluation.bounds import particles_at_a_time
 from experiments.evaluation.shared_draws import numbers_per_image
 from experiments.inference.frozen import announce_rows
+from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives import (
+    IWAE,
     OBJECTIVES,
+    DReG,
+    LogJoint,
     Objective,
+    Renyi,
     check_objective,
     default_objective,
 )
+from experiments.inference.recipe import cyclical
 from experiments.inference.svi import SVI, Pair
 from experiments.runs.errors import UsageError
 from experiments.runs.metrics import (
@@ -33,7 +39,7 @@ from guides import GUIDES, Guide, check_pair
 from ppl_models.likelihoods import LIKELIHOODS, Likelihood
 from ppl_models.program import describe
 
-__all__ = ["at_maximum_likelihood", "conclude", "make_objective", "prepare", "start"]
+__all__ = ["at_maximum_likelihood", "conclude", "fit_run", "make_objective", "prepare", "start"]
 
 
 def make_guide(run: Run, model: nn.Module, name: str, options: dict, data: Data) -> Guide:
@@ -139,6 +145,28 @@ def start(run: Run, pair: SVI | Pair, recipe: dict[str, Any]) -> None:
     run.save_config(pair=recipe)
     number = Pair(pair.model, pair.guide).number_of_parameters
     run.say(f"{recipe['model']} under {recipe['guide']}: {number} parameters")
+
+
+def fit_run(run: Run, svi: SVI, data: Data) -> None:
+    """Train with the run's options, the KL's factor among them.
+
+    Raises:
+        UsageError: If the objective has no KL of its own to be weighed.
+    """
+    beta, rise, cycles = run.config.beta, run.config.kl_anneal, run.config.cycles
+    if (beta != 1 or rise) and isinstance(svi.objective, (IWAE, DReG, Renyi, LogJoint)):
+        raise UsageError(
+            "--beta and --kl-anneal weigh the KL of an ELBO: use --objective elbo, "
+            "elbo_analytic_kl, elbo_free_bits, stl or miselbo."
+        )
+    temper = TemperKL(beta)
+
+    def anneal(progress: float) -> None:
+        temper.beta = cyclical(progress, beta, rise, cycles)
+
+    with temper:
+        for _ in run.fit(svi, data, anneal):
+            pass
 
 
 def centre(data: Data, *parts: Any) -> None:
