@@ -28,7 +28,7 @@ from experiments.inference.objectives import Elbo
 from experiments.inference.svi import SVI
 from experiments.runs.bayesian_report import Fitted, report_guides
 from experiments.runs.cli import cli
-from experiments.runs.errors import UsageError
+from experiments.runs.errors import TrainingError, UsageError
 from experiments.runs.options import RunOptions
 from experiments.runs.run import Run
 from guides.auto import AUTOGUIDES, Auto
@@ -56,8 +56,8 @@ class Config(RunOptions):
     """W lower triangular with a positive diagonal: no rotation is left (auto_laplace needs it)."""
     steps: int = 10_000
     """Gradient steps of a guide, on all data."""
-    lr: float = 0.02
-    """Their rate, with a cosine to zero."""
+    lr: float | None = None
+    """Their rate, with a cosine to zero; by default 0.02, for auto_iaf 0.005."""
     particles: int = 1
     """Draws of the guide per step."""
     draws: int = 1000
@@ -86,8 +86,14 @@ def main(config: Config) -> dict[str, Any]:
             check_cost(model, Batch.of(x), config.chains * (config.draws + config.tune))
         found = {}
         for name in dict.fromkeys(config.guide):
-            found[name] = fitted(run, model, name, x)
-            run.say(f"{name}: {found[name].seconds:.0f} s")
+            try:
+                found[name] = fitted(run, model, name, x)
+            except TrainingError as error:  # the others may still be worth their time
+                run.say(f"{name} failed: {error}")
+            else:
+                run.say(f"{name}: {found[name].seconds:.0f} s")
+        if not found:
+            raise TrainingError("no guide reached an end.")
         return report_guides(run, found, model, data, x)
 
 
@@ -114,11 +120,14 @@ def fitted(run: Run, model: BayesianPPCA, name: str, x: Tensor) -> Fitted:
         seconds = time.perf_counter() - began
         return Fitted(posterior(model, chains.draws, x), seconds, chains.divergences)
     guide = Auto(model, name).double()
-    adam = torch.optim.Adam(guide.parameters(), lr=config.lr)
-    svi = SVI(model, guide, adam, Elbo(config.particles))
-    for progress in fit(svi, x, config.steps, len(x), seed=config.seed):
-        if progress.epoch % max(1, config.steps // 5) == 0:
-            run.say(f"{name}, step {progress.epoch}: loss {progress.loss:.4f} nats per datum")
+    rate = config.lr or (0.005 if name == "auto_iaf" else 0.02)
+    svi = SVI(model, guide, torch.optim.Adam(guide.parameters(), rate), Elbo(config.particles))
+    try:
+        for progress in fit(svi, x, config.steps, len(x), seed=config.seed):
+            if progress.epoch % max(1, config.steps // 5) == 0:
+                run.say(f"{name}, step {progress.epoch}: loss {progress.loss:.4f} nats per datum")
+    except torch.linalg.LinAlgError:
+        raise TrainingError(f"it diverged at --lr {rate}; a lower one may help.") from None
     if name == "auto_laplace":
         curvature_at_mode(guide, batch)
     latents = draws_of_guide(guide, batch, config.draws)

@@ -22,6 +22,7 @@ import tyro
 from tqdm import tqdm
 
 from experiments import evaluate, gaps
+from experiments.runs import plots
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import markdown_table
 from experiments.runs.environment import pick_device, plain
@@ -188,6 +189,8 @@ def save_gaps(out: Path, names: list[str]) -> None:
     text = f"{markdown_table(found.rows)}\n{found.words}\n"
     write(out / "gaps.md", lambda path: path.write_text(text))
     write_json(out / "gaps.json", {"protocol": found.protocol, "rows": found.rows})
+    figure = plots.stacked(list(done), found.parts, "log p(x) - ELBO [nats per image]")
+    write(out / "gaps.png", lambda path: figure.savefig(path, dpi=110, format="png"))
     tqdm.write(f"\n{text}saved as {out / 'gaps.md'}")
 
 

@@ -16,11 +16,15 @@ __all__ = ["GapTable", "table_of_gaps"]
 
 
 class GapTable(NamedTuple):
-    """One line per guide [nats per image], what log p(x) was, and the protocol they share."""
+    """One line per guide [nats per image], what log p(x) was, and the protocol they share.
+
+    ``parts`` are the mean approximation and amortisation gap of every guide.
+    """
 
     rows: list[dict[str, Any]]
     words: str
     protocol: dict[str, Any]
+    parts: dict[str, list[float]]
 
 
 def table_of_gaps(paths: Mapping[str, Path]) -> GapTable:
@@ -43,12 +47,19 @@ def table_of_gaps(paths: Mapping[str, Path]) -> GapTable:
     best, evidence = best_evidence(estimates)
     first = next(iter(saved.values()))
     rows = [{"guide": row, **_line(gaps, evidence, first)} for row, gaps in saved.items()]
+    reached = {row: _reached(gaps.values) for row, gaps in saved.items()}
+    parts = {
+        "approximation gap": [mean_and_error(evidence - best)[0] for best in reached.values()],
+        "amortisation gap": [
+            mean_and_error(reached[row] - gaps.values["elbo"])[0] for row, gaps in saved.items()
+        ],
+    }
     mean, error = mean_and_error(evidence)
     words = (
         f"Nats per image; {first.protocol['n']} {first.protocol['split']} images, errors over "
         f"images. log p(x): {mean:.3f} ± {error:.3f}, {best}."
     )
-    return GapTable(rows, words, first.protocol)
+    return GapTable(rows, words, first.protocol, parts)
 
 
 def read_gaps(paths: list[Path]) -> list[Saved]:
@@ -66,19 +77,22 @@ def read_gaps(paths: list[Path]) -> list[Saved]:
 
 def _line(gaps: Saved, evidence: Tensor, first: Saved) -> dict[str, Any]:
     values = gaps.values
-    elbo, local = values["elbo"], values.get("local_elbo")
-    reached = elbo if local is None else local
-    theirs = first.values.get("local_elbo", first.values["elbo"])
-    paired = None if gaps is first else _with_error(reached - theirs)
+    elbo, reached = values["elbo"], _reached(values)
+    paired = None if gaps is first else _with_error(reached - _reached(first.values))
     bounds = {"ELBO": elbo, "IW bound": values["iw_bound"], "AIS": values.get("ais_bound")}
     return {
         **{name: None if value is None else f"{value.mean():.3f}"
            for name, value in bounds.items()},
         "approximation gap": _with_error(evidence - reached),
-        "amortisation gap": None if local is None else _with_error(local - elbo),
+        "amortisation gap": _with_error(reached - elbo) if "local_elbo" in values else None,
         "first's approximation gap minus this": paired,
         f"share of k-hat > {UNRELIABLE}": f"{(values['khat'] > UNRELIABLE).double().mean():.3f}",
     }  # fmt: skip
+
+
+def _reached(values: dict[str, Tensor]) -> Tensor:
+    """The best ELBO of a guide's family on every image; its own where it has no encoder."""
+    return values.get("local_elbo", values["elbo"])
 
 
 def _with_error(values: Tensor) -> str:

@@ -135,6 +135,21 @@ def bars(
     return figure
 
 
+def stacked(names: Sequence[str], parts: dict[str, list[float]], ylabel: str) -> Figure:
+    """Bars of several parts, one on the other; a part below zero counts as none."""
+    figure = Figure(figsize=(1.1 * len(names) + 2, 4), layout="constrained")
+    axis = figure.subplots()
+    bottom = np.zeros(len(names))
+    for name, values in parts.items():
+        height = np.maximum(values, 0)
+        axis.bar(range(len(names)), height, bottom=bottom, label=name, alpha=0.8)
+        bottom += height
+    axis.set_xticks(range(len(names)), names, rotation=20, ha="right")
+    axis.set_ylabel(ylabel)
+    axis.legend()
+    return figure
+
+
 def by_class(values: Tensor, labels: Tensor | None, name: str, line: float) -> Figure:
     """A histogram of values ``[N]``, and a box per class where there are classes."""
     figure = Figure(figsize=(10 if labels is not None else 5, 4), layout="constrained")
