@@ -10,6 +10,7 @@ log density of a datum left out. Everything goes to ArviZ as NetCDF.
     python -m experiments.bayesian_ppca --identified --guide auto_laplace auto_iaf nuts
 """
 
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from experiments.evaluation.bayesian import draws_of_guide, posterior
 from experiments.inference.fit import fit
 from experiments.inference.guard import Guard
 from experiments.inference.laplace import curvature_at_mode
-from experiments.inference.mcmc import check_cost, nuts
+from experiments.inference.mcmc import can_compile, check_cost, nuts
 from experiments.inference.objectives import Elbo
 from experiments.inference.svi import SVI, Pair
 from experiments.runs.bayesian_report import Fitted, report_guides
@@ -117,7 +118,8 @@ def fitted(run: Run, model: BayesianPPCA, name: str, x: Tensor) -> Fitted:
     config, batch = run.config, Batch.of(x)
     began = time.perf_counter()
     if name == "nuts":
-        chains = nuts(model, batch, config.draws, config.tune, config.chains, compiled=True)
+        chains = nuts(model, batch, config.draws, config.tune, config.chains,
+                      compiled=can_compile(), progress=sys.stderr.isatty())  # fmt: skip
         seconds = time.perf_counter() - began
         return Fitted(posterior(model, chains.draws, x), seconds, chains.divergences)
     guide = Auto(model, name).double()

@@ -1,5 +1,7 @@
 """The No-U-Turn sampler on a model with global latents: the reference for every guide."""
 
+import os
+import shutil
 import time
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 from experiments.runs.errors import UsageError
 from ppl_models.program import Batch
 
-__all__ = ["Chains", "nuts"]
+__all__ = ["Chains", "can_compile", "check_cost", "nuts"]
 
 MOST_NUMBERS = 1_000_000
 """Of the data: beyond it a gradient takes so long that chains would take days."""
@@ -72,6 +74,11 @@ def nuts(
         found.append(mcmc.get_samples())
     together = {name: torch.stack([chain[name] for chain in found]) for name in found[0]}
     return Chains(together, divergences)
+
+
+def can_compile() -> bool:
+    """Whether there is a compiler for the graph."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++"))
 
 
 def compile_gradient(potential: Callable[[Latents], Tensor], start: Latents) -> Graph:
