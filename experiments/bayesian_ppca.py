@@ -21,7 +21,7 @@ from torch import Tensor
 
 from experiments.data import Data, as_data
 from experiments.data_sets import load
-from experiments.evaluation.bayesian import draws_of_guide, posterior
+from experiments.evaluation.bayesian import REPLICATED, draws_of_guide, posterior
 from experiments.inference.fit import fit
 from experiments.inference.guard import Guard
 from experiments.inference.laplace import curvature_at_mode
@@ -41,6 +41,8 @@ from ppl_models.program import Batch
 
 @dataclass(frozen=True)
 class Config(RunOptions):
+    device: Literal["cpu"] = "cpu"
+    """Chains and guides of so few numbers run on the processor."""
     guide: tuple[str, ...] = ("auto_multivariate_normal",)
     """One or more of auto_delta, auto_normal, auto_multivariate_normal, auto_low_rank,
     auto_laplace, auto_iaf and nuts."""
@@ -71,11 +73,7 @@ class Config(RunOptions):
 
 
 def main(config: Config) -> dict[str, Any]:
-    unknown = set(config.guide) - {*AUTOGUIDES, "nuts"}
-    if unknown or not config.guide:
-        raise UsageError(
-            f"--guide {' '.join(unknown)} is unknown; there are {', '.join(AUTOGUIDES)}, nuts."
-        )
+    check(config)
     with Run("bayesian_ppca", config) as run:
         data = observed(config)
         x = data.observations().flatten(1).double()
@@ -84,6 +82,7 @@ def main(config: Config) -> dict[str, Any]:
                 f"{config.latent_dim} columns")  # fmt: skip
         model = BayesianPPCA(x.shape[1], config.latent_dim, config.prior_scale,
                              identified=config.identified).double()  # fmt: skip
+        check_memory(config, x)
         if "nuts" in config.guide:
             check_cost(model, Batch.of(x), config.chains * (config.draws + config.tune))
         found = {}
@@ -97,6 +96,38 @@ def main(config: Config) -> dict[str, Any]:
         if not found:
             raise TrainingError("no guide reached an end.")
         return report_guides(run, found, model, data, x)
+
+
+def check(config: Config) -> None:
+    """Refuse what would fail after the work is done.
+
+    Raises:
+        UsageError: Naming the option.
+    """
+    unknown = set(config.guide) - {*AUTOGUIDES, "nuts"}
+    if unknown or not config.guide:
+        raise UsageError(
+            f"--guide {' '.join(unknown)} is unknown; there are {', '.join(AUTOGUIDES)}, nuts."
+        )
+    if "auto_laplace" in config.guide and not config.identified:
+        raise UsageError("auto_laplace needs --identified: where W turns there is no curvature.")
+    if config.draws < 4:
+        raise UsageError(f"--draws must be at least 4, got {config.draws}.")
+
+
+def check_memory(config: Config, x: Tensor) -> None:
+    """Refuse data whose draws do not fit.
+
+    Raises:
+        UsageError: If W W' of every draw, or the replicated data, need more than ``--memory``.
+    """
+    draws = config.draws * (config.chains if "nuts" in config.guide else 1)
+    gib = 8 * max(draws * x.shape[1] ** 2, 2 * REPLICATED * x.numel()) / 2**30
+    if gib > config.memory:
+        raise UsageError(
+            f"{len(x)} data of {x.shape[1]} numbers need {gib:.1f} GiB for {draws} draws of W W' "
+            f"and data made anew: more than --memory {config.memory}; take fewer --draws."
+        )
 
 
 def observed(config: Config) -> Data:
@@ -130,13 +161,14 @@ def fitted(run: Run, model: BayesianPPCA, name: str, x: Tensor) -> Fitted:
     try:
         for progress in fit(svi, x, config.steps, len(x), seed=config.seed):
             if progress.epoch % max(1, config.steps // 5) == 0:
-                run.say(f"{name}, step {progress.epoch}: loss {progress.loss:.4f} nats per datum")
-    except torch.linalg.LinAlgError:
+                run.say(f"{name}, step {progress.epoch}: loss {progress.loss:.4f} nats per datum, "
+                        f"{bounded.skipped} steps skipped")  # fmt: skip
+        if name == "auto_laplace":
+            curvature_at_mode(guide, batch)
+        latents = draws_of_guide(guide, batch, config.draws)
+        return Fitted(posterior(model, latents, x), time.perf_counter() - began)
+    except (torch.linalg.LinAlgError, ValueError):  # what broken parameters end in
         raise TrainingError(f"it diverged at --lr {rate}; a lower one may help.") from None
-    if name == "auto_laplace":
-        curvature_at_mode(guide, batch)
-    latents = draws_of_guide(guide, batch, config.draws)
-    return Fitted(posterior(model, latents, x), time.perf_counter() - began)
 
 
 if __name__ == "__main__":

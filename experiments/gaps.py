@@ -48,7 +48,7 @@ class Config(SavedRunOptions):
     particles: int = 1000
     """Importance samples per image, for the bound and for the tail index."""
     local_steps: int = 2000
-    """At most so many steps of every image by itself."""
+    """At most so many steps of every image by itself, before those that are averaged."""
     local_lr: float = 0.02
     """Their first rate."""
     ais_from: Literal["guide", "prior", "none"] = "guide"
@@ -83,9 +83,7 @@ def main(config: Config) -> dict[str, Any]:
                 f"{evidence.double().mean():.4f} nats per image")  # fmt: skip
         save_values(run.path, values)
         pictures(run, values, rows, data)
-        how = protocol(data, guide, config.particles) | {
-            "local": stopping_rule(config.local_steps)
-        }
+        how = protocol(data, guide, config.particles) | how_measured(values, config)
         metrics = {
             "model": saved.config["pair"]["model"], "guide": name, "objective": None,
             "data": data.name, "seed": config.seed, "epochs": 0,
@@ -97,6 +95,17 @@ def main(config: Config) -> dict[str, Any]:
         words = f"Where {name} loses on {len(data)} test images of {config.run}."
         tables = {"Gaps [nats per image]": rows, "Protocol": protocol_rows(metrics)}
         return run.finish(metrics, words, tables)
+
+
+def how_measured(values: dict[str, Tensor], config: Config) -> dict[str, Any]:
+    """The protocol's part on what was done beyond drawing from q."""
+    how: dict[str, Any] = {}
+    if "local_elbo" in values:
+        how["local"] = f"{stopping_rule(config.local_steps)}; first rate {config.local_lr}"
+    if "ais_bound" in values:
+        how["ais"] = (f"{config.chains} chains from the {config.ais_from}, {config.ais_steps} "
+                      f"temperatures, {config.leapfrog} leapfrog steps")  # fmt: skip
+    return how
 
 
 def checked(run: Run, saved: SavedRun, guide: Guide, config: Config) -> dict[str, float] | None:

@@ -21,6 +21,7 @@ from experiments.runs import plots
 from experiments.runs.checkpoint import open_run
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import markdown_table
+from experiments.runs.errors import UsageError
 from experiments.runs.metrics import protocol, protocol_rows
 from experiments.runs.options import SavedRunOptions
 from experiments.runs.pictures import as_images
@@ -38,6 +39,8 @@ class Config(SavedRunOptions):
 
 
 def main(config: Config) -> dict[str, Any]:
+    if config.sets < 2:
+        raise UsageError(f"--sets must be at least 2, got {config.sets}.")
     with Run("predictive", config) as run:
         saved = open_run(config.run, config.data_root, run.device)
         run.save_config(of=saved.config)

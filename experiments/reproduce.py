@@ -114,7 +114,9 @@ def directory(config: Config) -> Path:
     saved = read_json(config.out / "config.json")
     if not isinstance(saved, dict) or saved.get("command") != "reproduce":
         raise UsageError(f"{config.out} holds no table to go on with.")
-    differing = [name for name in DECIDES if saved["options"].get(name) != asked[name]]
+    differing = [
+        name for name in DECIDES if saved["options"].get(name, asked[name]) != asked[name]
+    ]
     if differing:
         raise UsageError(f"--resume with other options: {', '.join(differing)} differ.")
     return config.out

@@ -5,10 +5,11 @@ from typing import Any
 import pyro
 import torch
 from pyro.infer import autoguide
+from pyro.poutine.util import site_is_subsample
 from torch import nn
 
 from guides.guide import Guide
-from ppl_models.program import Batch, data_plate, describe
+from ppl_models.program import Batch, data_plate, describe, prior_trace
 
 __all__ = ["AUTOGUIDES", "Auto"]
 
@@ -24,17 +25,31 @@ AUTOGUIDES: dict[str, Any] = {
 flow; each over all latents at once, in unconstrained coordinates."""
 
 
+BY_SITE = ("auto_delta", "auto_normal")
+"""Site by site; the others put all latents into one vector."""
+
+
+def local(model: nn.Module) -> list[str]:
+    """The latents of every datum."""
+    return [
+        name for name, site in prior_trace(model).iter_stochastic_nodes()
+        if name != "x" and any(frame.name == "data" for frame in site["cond_indep_stack"])
+        and not site_is_subsample(site)
+    ]  # fmt: skip
+
+
 class Auto(Guide):
     """A guide of ``pyro.infer.autoguide``; its parameters stay in the module, not in the store.
 
     Args:
         model: any model.
         name: a key of ``AUTOGUIDES``.
-        size: N; it matters where every datum has latents.
+        size: N, where every datum has latents.
         options: of Pyro's constructor.
 
     Raises:
-        ValueError: If the name is unknown; for ``auto_laplace``, if the model is not identified.
+        ValueError: If the name is unknown, or does not take latents of every datum; for
+            ``auto_laplace``, if the model is not identified.
     """
 
     vectorises = False
@@ -48,8 +63,13 @@ class Auto(Guide):
                 "auto_laplace needs a mode with curvature all around: where W may turn there is "
                 "none. Build the model with identified=True (--identified)."
             )
+        if name not in BY_SITE and any(local(model)):
+            raise ValueError(
+                f"{name} puts all latents into one vector, for which a batch's rows are not told "
+                f"apart; {', '.join(BY_SITE)} take latents of every datum."
+            )
         self.name = name
-        if name in ("auto_delta", "auto_normal"):  # the others put all latents in one vector
+        if name in BY_SITE:
             options["create_plates"] = data_plate
         self.auto = AUTOGUIDES[name](model, **options)
         seen = Batch.of(torch.zeros(size, *describe(model).x))

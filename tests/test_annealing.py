@@ -50,5 +50,11 @@ def test_annealed_runs_end_at_the_bound(tmp_path, monkeypatch, capsys):
     assert rates["5"] < rates["0.1"]  # a dear KL is spent sparingly
     options = [*common, "--kl-anneal", "0.5", "--objective", "iwae", "--out", "c"]
     refused(capsys, vae, options, "--kl-anneal weigh the KL of an ELBO")
+    options = [*common, "--kl-anneal", "0.5", "--patience", "2", "--out", "e"]
+    refused(capsys, vae, options, "use one of them")
+    rows = ["--data", "digits", "--guide", "mean_field", "--decoder", "frozen", "--beta", "2"]
+    refused(capsys, train, [*rows, "--out", "f"], "not for rows under a frozen decoder")
+    flow = ["--guide", "flow", "--objective", "elbo_free_bits", "--kl-anneal", "0.5"]
+    assert run(vae, *common, *flow, "--out", "g")["test"]["elbo"] > -1000  # no NaN at beta = 0
     refused(capsys, train, ["--beta", "-1", "--out", "d"], "--beta must be 0 or more")
     refused(capsys, train, ["--cycles", "0", "--out", "d"], "--cycles must be at least 1")

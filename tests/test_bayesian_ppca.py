@@ -25,7 +25,7 @@ from experiments.inference.laplace import curvature_at_mode
 from experiments.inference.mcmc import check_cost, compile_gradient, nuts
 from experiments.inference.objectives import Elbo
 from experiments.inference.svi import SVI
-from experiments.runs.errors import UsageError
+from experiments.runs.errors import TrainingError, UsageError
 from guides.auto import AUTOGUIDES, Auto
 from ppl_models import PPCA, Batch
 from ppl_models.bayesian_ppca import BayesianPPCA
@@ -124,6 +124,17 @@ def test_a_draw_is_what_the_model_says():
     torch.testing.assert_close(found.log_p[0, 0], found.log_likelihood.sum())
 
 
+def test_a_mode_that_is_not_reached_is_said_to_be_none():
+    model, x = BayesianPPCA(D, K, identified=True), data()
+    with pytest.raises(TrainingError, match=r"mode"):
+        curvature_at_mode(Auto(model, "auto_laplace"), Batch.of(x), steps=2)
+
+
+def test_vector_guides_do_not_take_latents_of_every_datum():
+    with pytest.raises(ValueError, match="auto_normal take latents of every datum"):
+        Auto(BayesianPPCA(D, K, marginal=False), "auto_iaf", size=N)
+
+
 def test_laplace_wants_curvature():
     with pytest.raises(ValueError, match="identified"):
         Auto(BayesianPPCA(D, K), "auto_laplace")
@@ -167,7 +178,9 @@ def test_the_compiled_potential_is_the_same():
 
 
 def test_a_large_data_set_is_refused_with_its_cost(monkeypatch):
-    monkeypatch.setattr(mcmc, "MOST_NUMBERS", 100)
+    monkeypatch.setattr(mcmc, "TIMED_FROM", 100)
+    check_cost(BayesianPPCA(D, K), Batch.of(data()), 10)  # timed, and found to be quick
+    monkeypatch.setattr(mcmc, "MOST_DAYS", 0)
     with pytest.raises(UsageError, match=r"NUTS on 30 data of 4 numbers: one gradient .* days"):
         check_cost(BayesianPPCA(D, K), Batch.of(data()), 8000)
 
@@ -194,7 +207,9 @@ def test_arviz_compares_and_saves(tmp_path):
     better, worse = about(-1), about(-2)
     rows = compare_loo({"worse": worse, "better": better})
     assert [row["name"] for row in rows] == ["better", "worse"]
-    assert rows[1]["difference"] == pytest.approx(N, rel=0.05)
+    assert rows[0]["below the best"] == 0
+    assert rows[1]["below the best"] == pytest.approx(N, rel=0.05)
+    assert rows[0]["unreliable"] == 0
     save_netcdf(better, tmp_path / "a.nc")
     assert (tmp_path / "a.nc").stat().st_size > 1000
 
@@ -206,16 +221,20 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     guides = ["--guide", "auto_delta", "auto_normal", "auto_low_rank"]
     metrics = run(bayesian_ppca, *guides, *short, "--out", "a")
     assert [row["guide"] for row in metrics["tables"]["Guides"]] == guides[1:]
-    assert {row["name"] for row in metrics["tables"]["LOO [nats]"]} == set(guides[2:])
+    (loo,) = (table for title, table in metrics["tables"].items() if title.startswith("LOO"))
+    assert {row["name"] for row in loo} == set(guides[2:])
     assert {path.name for path in Path("a").glob("*.nc")} == {f"{name}.nc" for name in guides[1:]}
     assert Path("a/figures/columns.png").exists()
-    monkeypatch.setattr(mcmc, "MOST_NUMBERS", 700)
+    monkeypatch.setattr(mcmc, "TIMED_FROM", 700)
+    monkeypatch.setattr(mcmc, "MOST_DAYS", 0)
     for words, message in {
         ("--guide", "auto_everything"): "auto_everything is unknown",
         ("--guide", "auto_laplace"): "--identified",
         ("--guide", "nuts"): "NUTS on 40 data of 20 numbers",
         ("--latent-dim", "30"): "latent_dim=30",
-        ("--draws", "0"): "--draws must be at least 1",
+        ("--draws", "3"): "--draws must be at least 4",
+        ("--memory", "1e-6"): "more than --memory",
+        ("--device", "cuda"): "--device",
     }.items():
         options = [*short, "--out", "b", *words]
         refused(capsys, bayesian_ppca, options, message)

@@ -137,7 +137,9 @@ def test_the_command(guide, tmp_path, monkeypatch, capsys):
     names = {path.stem for path in Path("gaps/figures").glob("*.png")}
     assert names == {"gaps", "khat", "worst"}
     stored = json.loads(Path("gaps/metrics.json").read_text())
-    assert "at most 50 steps" in stored["protocol"]["local"]
+    assert ("local" in stored["protocol"]) == (guide == "amortized")
+    assert "at most 50 steps" in stored["protocol"].get("local", "at most 50 steps")
+    assert stored["protocol"]["ais"].startswith("3 chains from the guide, 5 temperatures")
     refused(capsys, gaps, ["fitted", "--particles", "10", "--out", "few"], "at least 25")
     refused(capsys, gaps, ["nowhere", "--out", "no"], "nowhere")
 

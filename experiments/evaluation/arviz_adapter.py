@@ -44,6 +44,10 @@ def pareto_k(log_weights: np.ndarray) -> np.ndarray:
     return np.atleast_1d(np.asarray(array_stats.psislw(-log_weights, r_eff=1.0)[1]))
 
 
+def _is_old(arviz: Any) -> bool:
+    return int(arviz.__version__.split(".")[0]) < 1
+
+
 def inference_data(groups: Groups) -> Any:
     """ArviZ's container of named groups of arrays (posterior, log_likelihood, ...).
 
@@ -56,7 +60,7 @@ def inference_data(groups: Groups) -> Any:
 
         make: Any = arviz.from_dict
         plain = {name: dict(group) for name, group in groups.items()}
-        return make(**plain) if hasattr(arviz, "InferenceData") else make(plain)
+        return make(**plain) if _is_old(arviz) else make(plain)
 
 
 def rhat(values: np.ndarray) -> np.ndarray:
@@ -75,6 +79,9 @@ def rhat(values: np.ndarray) -> np.ndarray:
 def compare_loo(runs: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Expected log predictive density of left-out data, the best first [nats].
 
+    ``unreliable`` is the share of data whose weights have k-hat above 0.7. Draws of a guide are
+    taken for draws of the posterior.
+
     Args:
         runs: name -> inference data with a ``log_likelihood``.
 
@@ -84,13 +91,18 @@ def compare_loo(runs: Mapping[str, Any]) -> list[dict[str, Any]]:
     with _quietly():
         import arviz
 
-        table = arviz.compare(dict(runs))
+        compare: Any = arviz.compare
+        loo: Any = arviz.loo
+        table = compare(dict(runs), **({} if _is_old(arviz) else {"round_to": "none"}))
+        indices = {name: loo(data, pointwise=True).pareto_k for name, data in runs.items()}
     elpd = next(name for name in ("elpd_loo", "elpd") if name in table)
     p = next(name for name in ("p_loo", "p") if name in table)
+    best = float(table[elpd].iloc[0])
     return [
         {"name": str(name), "elpd": float(row[elpd]), "se": float(row["se"]),
-         "effective parameters": float(row[p]), "difference": float(row["elpd_diff"]),
-         "difference_se": float(row["dse"])}
+         "effective parameters": float(row[p]), "below the best": best - float(row[elpd]),
+         "± below": float(row["dse"]),
+         "unreliable": float((np.asarray(indices[str(name)]) > 0.7).mean())}
         for name, row in table.iterrows()
     ]  # fmt: skip
 

@@ -11,7 +11,18 @@ from experiments.evaluation.arviz_adapter import rhat
 from ppl_models.bayesian_ppca import BayesianPPCA
 from ppl_models.program import Batch
 
-__all__ = ["Posterior", "distance", "draws_of_guide", "posterior", "predictive", "worst_rhat"]
+__all__ = [
+    "REPLICATED",
+    "Posterior",
+    "distance",
+    "draws_of_guide",
+    "posterior",
+    "predictive",
+    "worst_rhat",
+]
+
+REPLICATED = 25
+"""Data sets made anew per chain."""
 
 AT_ONCE = 2**22
 """Numbers that a chunk of draws may take."""
@@ -82,7 +93,9 @@ def _loadings(model: BayesianPPCA, latents: dict[str, Tensor], x: Tensor) -> Ten
 
 
 @torch.no_grad()
-def predictive(model: BayesianPPCA, found: Posterior, size: int, draws: int = 25) -> Tensor:
+def predictive(
+    model: BayesianPPCA, found: Posterior, size: int, draws: int = REPLICATED
+) -> Tensor:
     """Data sets ``[chains, draws, size, D]`` from draws of the posterior, evenly spaced."""
     kept = torch.linspace(0, found.sigma.shape[1] - 1, draws).long()
     evidence = model.evidence(found.W[:, kept], found.mu[:, kept], found.sigma[:, kept])

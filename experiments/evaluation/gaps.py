@@ -56,7 +56,7 @@ def stopping_rule(most: int) -> str:
     return (
         f"Adam per datum until a window of {WINDOW} steps gains less than {TOLERANCE} nats, at "
         f"{RATES + 1} rates, each a third of the one before, at most {most} steps; "
-        f"then the mean of {AVERAGED} more"
+        f"then the mean of {min(AVERAGED, most)} more"
     )
 
 
@@ -82,7 +82,7 @@ def local_elbo(
         data: fixed pixels.
         draws: per datum, that its ELBO is measured with afterwards.
         lr: the first rate.
-        most: steps, at most.
+        most: steps, at most, before those that are averaged.
 
     Raises:
         NotImplementedError: If the guide has no encoder.

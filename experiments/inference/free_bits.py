@@ -61,8 +61,8 @@ class FreeBits(Objective):
             return kl_divergence(q, p).unsqueeze(-1)
         except NotImplementedError:
             self.sampled_sites.append(name)
-            log_ratio = (site["log_prob"] - prior["log_prob"]) / site["scale"]
-            return log_ratio.unsqueeze(-1)
+            z = site["value"]  # the sites' own log_prob are scaled, by zero where beta is
+            return (q.log_prob(z) - p.log_prob(z)).unsqueeze(-1)
 
 
 def _vector_of_normals(d: Any) -> bool:

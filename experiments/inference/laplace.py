@@ -1,5 +1,7 @@
 """Pyro's Laplace approximation, from a mode that has really been reached."""
 
+from typing import Any
+
 import pyro
 import torch
 from torch import Tensor
@@ -11,6 +13,9 @@ from ppl_models.program import Batch
 
 __all__ = ["curvature_at_mode"]
 
+NEAR = 1e-3
+"""Nats that a Newton step may still gain."""
+
 
 def curvature_at_mode(guide: Auto, batch: Batch, steps: int = 2000) -> Auto:
     """Climb to the mode by L-BFGS, and turn the guide into the Gaussian with the curvature there.
@@ -21,7 +26,8 @@ def curvature_at_mode(guide: Auto, batch: Batch, steps: int = 2000) -> Auto:
         steps: of L-BFGS, at most.
 
     Raises:
-        TrainingError: If the curvature is not positive all around: it is no mode, or a flat one.
+        TrainingError: If the curvature is not positive all around, or a Newton step would still
+            gain more than a thousandth of a nat.
     """
     loss = Elbo()
     optimizer = torch.optim.LBFGS(
@@ -37,6 +43,8 @@ def curvature_at_mode(guide: Auto, batch: Batch, steps: int = 2000) -> Auto:
 
     with pyro.validation_enabled(False):
         optimizer.step(energy)
+        energy()
+    gradient: Any = next(guide.parameters()).grad
     try:
         with pyro.get_param_store().scope():
             guide.auto = guide.auto.laplace_approximation(batch)
@@ -45,4 +53,11 @@ def curvature_at_mode(guide: Auto, batch: Batch, steps: int = 2000) -> Auto:
             "auto_laplace: the log density has no mode with curvature all around here; fewer "
             "columns (--latent-dim) or another guide may do."
         ) from None
+    L = guide.auto.scale[:, None] * guide.auto.scale_tril
+    gain = 0.5 * (L.mT @ gradient).square().sum().item()  # of a Newton step
+    if gain > NEAR:
+        raise TrainingError(
+            f"auto_laplace: the mode is not reached, a Newton step would gain {gain:.3g} nats; "
+            "more --steps may help."
+        )
     return guide

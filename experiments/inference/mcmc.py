@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -18,8 +19,11 @@ from ppl_models.program import Batch
 
 __all__ = ["Chains", "can_compile", "check_cost", "nuts"]
 
-MOST_NUMBERS = 1_000_000
-"""Of the data: beyond it a gradient takes so long that chains would take days."""
+TIMED_FROM = 1_000_000
+"""Numbers of the data: fewer are not timed."""
+
+MOST_DAYS = 0.5
+"""That chains may take."""
 
 USUAL_GRADIENTS = 127
 """Of a draw: seven doublings of the trajectory."""
@@ -78,7 +82,8 @@ def nuts(
 
 def can_compile() -> bool:
     """Whether there is a compiler for the graph."""
-    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++"))
+    usual = "clang++" if sys.platform == "darwin" else "g++"
+    return shutil.which(os.environ.get("CXX", usual)) is not None
 
 
 def compile_gradient(potential: Callable[[Latents], Tensor], start: Latents) -> Graph:
@@ -117,10 +122,12 @@ class _Graphed(torch.autograd.Function):
 def check_cost(model: nn.Module, batch: Batch, draws: int) -> None:
     """Refuse what would take days, after a gradient has been timed."""
     assert batch.x is not None
-    if batch.x.numel() <= MOST_NUMBERS:
+    if batch.x.numel() <= TIMED_FROM:
         return
     seconds = seconds_of_gradient(model, batch)
     days = draws * USUAL_GRADIENTS * seconds / 86400
+    if days <= MOST_DAYS:
+        return
     raise UsageError(
         f"NUTS on {len(batch.x)} data of {batch.x[0].numel()} numbers: one gradient takes "
         f"{seconds:.2f} s, {draws} draws of some {USUAL_GRADIENTS} gradients {days:.1f} days. "

@@ -42,7 +42,7 @@ def report_guides(
         kept[name] = saved(run, name, one.posterior, replicated, x)
     kept.pop("auto_delta", None)  # a point has no density to leave a datum out of
     if len(kept) > 1:
-        tables["LOO [nats]"] = compare_loo(kept)
+        tables["LOO, as if draws of q were of the posterior [nats]"] = compare_loo(kept)
     for title, rows in tables.items():
         run.say(f"\n{title}\n\n{markdown_table(rows)}")
     norms = {name: one.posterior.norms.flatten(0, 1) for name, one in found.items()}
@@ -71,7 +71,8 @@ def line(name: str, one: Fitted, found: dict[str, Fitted]) -> dict[str, Any]:
         gap = None if name == "nuts" else distance(one.posterior, found["nuts"].posterior)
         row["E[W W'] from nuts, sds"] = gap
     if "nuts" in found:
-        values = worst_rhat(one.posterior) if name == "nuts" else {}
+        several = name == "nuts" and len(one.posterior.sigma) > 1
+        values = worst_rhat(one.posterior) if several else {}
         for quantity in ("W W'", "sigma", "log p"):
             row[f"R-hat {quantity}"] = f"{values[quantity]:.4f}" if values else None
         row["divergences"] = one.divergences
@@ -83,7 +84,7 @@ def saved(run: Run, name: str, found: Posterior, replicated: Tensor, x: Tensor) 
     groups = {
         "posterior": {
             "W": found.W, "mu": found.mu, "sigma": found.sigma, "s": found.s,
-            "low_rank": found.low_rank, "log_p": found.log_p,
+            "log_p": found.log_p,
         },
         "log_likelihood": {"x": found.log_likelihood},
         "posterior_predictive": {"x": replicated},

@@ -159,6 +159,10 @@ def fit_run(run: Run, svi: SVI, data: Data) -> None:
             "--beta and --kl-anneal weigh the KL of an ELBO: use --objective elbo, "
             "elbo_analytic_kl, elbo_free_bits, stl or miselbo."
         )
+    if (beta != 1 or rise) and is_frozen(svi.model) and svi.local_optim:
+        raise UsageError("--beta and --kl-anneal are not for rows under a frozen decoder.")
+    if rise and run.config.patience:
+        raise UsageError("--patience compares losses that --kl-anneal changes: use one of them.")
     temper = TemperKL(beta)
 
     def anneal(progress: float) -> None:
