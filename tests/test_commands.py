@@ -287,6 +287,9 @@ def test_saved_runs_side_by_side(trained):
     assert table[3]["epochs"] == 2
     again = run(compare, "--runs", "v", "v", "--out", "d")["runs"]
     assert again[1]["ELBO minus the first's, paired"] == "0.000 ± 0.000"
+    assert again[1]["IW bound minus the first's, paired"] is None
+    twice = run(compare, "--runs", "e", "e", "--out", "f")["runs"]
+    assert twice[1]["IW bound minus the first's, paired"] == "0.000 ± 0.000"
     assert {"table.md", "table.csv"} <= {path.name for path in Path("c").iterdir()}
 
 

@@ -57,9 +57,10 @@ def table_of_gaps(paths: Mapping[str, Path]) -> GapTable:
     mean, error = mean_and_error(evidence)
     words = (
         f"Nats per image; {first.protocol['n']} {first.protocol['split']} images, errors over "
-        f"images. log p(x): {mean:.3f} ± {error:.3f}, {best}. "
-        f"AIS: {first.protocol.get('ais', 'not measured')}."
+        f"images. log p(x): {mean:.3f} ± {error:.3f}, {best}."
     )
+    if "ais" in first.protocol:
+        words += f" AIS: {first.protocol['ais']}."
     return GapTable(rows, words, first.protocol, parts)
 
 

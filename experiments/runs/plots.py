@@ -146,7 +146,7 @@ def stacked(names: Sequence[str], parts: dict[str, list[float]], ylabel: str) ->
         bottom += height
     axis.set_xticks(range(len(names)), names, rotation=20, ha="right")
     axis.set_ylabel(ylabel)
-    axis.legend()
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(parts), frameon=False)
     return figure
 
 

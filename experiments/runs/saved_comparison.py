@@ -131,7 +131,8 @@ def table_of_runs(runs: Sequence[Saved]) -> list[dict[str, Any]]:
         for column in columns:
             line[column] = _with_error(run, shown[column]) if column in shown else None
         line |= {
-            "ELBO minus the first's, paired": _difference(runs[0], run),
+            "ELBO minus the first's, paired": _difference(runs[0], run, "elbo"),
+            "IW bound minus the first's, paired": _difference(runs[0], run, "iw_bound"),
             "squared error": run.figures["squared_error"], "parameters": metrics["parameters"],
             "objective": run.trained["objective"], "epochs": run.trained["epochs"],
             "training seconds": (run.trained["seconds"] or {}).get("train"),
@@ -183,16 +184,17 @@ def _with_error(run: Saved, name: str) -> str:
     return text
 
 
-def _difference(first: Saved, other: Saved) -> str | None:
-    """Image by image, where both runs have an ELBO of their own and kept every image's value."""
+def _difference(first: Saved, other: Saved, name: str) -> str | None:
+    """Image by image, where both runs have such a bound of their own and kept every image's."""
     runs = (first, other)
     comparable = all(
-        run.figures.get("elbo") is not None and run.protocol["estimator"] != "shared_draws"
+        run.figures.get(name) is not None and run.protocol["estimator"] != "shared_draws"
         for run in runs
     )
-    if first is other or not comparable:
+    same = name == "elbo" or first.figures.get("iw_particles") == other.figures.get("iw_particles")
+    if first is other or not comparable or not same:
         return None
-    values = [run.values.get("elbo") for run in runs]
+    values = [run.values.get(name) for run in runs]
     if values[0] is None or values[1] is None:
         return None
     mean, error = mean_and_error(values[1] - values[0])
