@@ -27,6 +27,7 @@ from experiments.inference.guard import Guard
 from experiments.inference.laplace import curvature_at_mode
 from experiments.inference.mcmc import can_compile, check_cost, nuts
 from experiments.inference.objectives import Elbo
+from experiments.inference.start import at_maximum_likelihood
 from experiments.inference.svi import SVI, Pair
 from experiments.runs.bayesian_report import Fitted, report_guides
 from experiments.runs.cli import cli
@@ -150,10 +151,11 @@ def fitted(run: Run, model: BayesianPPCA, name: str, x: Tensor) -> Fitted:
     began = time.perf_counter()
     if name == "nuts":
         chains = nuts(model, batch, config.draws, config.tune, config.chains,
-                      compiled=can_compile(), progress=sys.stderr.isatty())  # fmt: skip
+                      compiled=can_compile(), progress=sys.stderr.isatty(),
+                      start=at_maximum_likelihood(model, x))  # fmt: skip
         seconds = time.perf_counter() - began
         return Fitted(posterior(model, chains.draws, x), seconds, chains.divergences)
-    guide = Auto(model, name).double()
+    guide = Auto(model, name, start=at_maximum_likelihood(model, x)).double()
     rate = config.lr or (0.002 if name == "auto_iaf" else 0.02)
     adam = torch.optim.Adam(guide.parameters(), rate)
     bounded = Guard(Pair(model, guide), clip=1.0)  # single draws may lie far out

@@ -45,6 +45,7 @@ class Auto(Guide):
         model: any model.
         name: a key of ``AUTOGUIDES``.
         size: N, where every datum has latents.
+        start: values of the latents that it begins at.
         options: of Pyro's constructor.
 
     Raises:
@@ -54,7 +55,10 @@ class Auto(Guide):
 
     vectorises = False
 
-    def __init__(self, model: nn.Module, name: str, size: int = 1, **options: Any) -> None:
+    def __init__(
+        self, model: nn.Module, name: str, size: int = 1,
+        start: dict[str, torch.Tensor] | None = None, **options: Any,
+    ) -> None:  # fmt: skip
         super().__init__(model)
         if name not in AUTOGUIDES:
             raise ValueError(f"guide '{name}' is unknown; there are {', '.join(AUTOGUIDES)}.")
@@ -69,6 +73,8 @@ class Auto(Guide):
                 f"apart; {', '.join(BY_SITE)} take latents of every datum."
             )
         self.name = name
+        if start is not None:
+            options["init_loc_fn"] = autoguide.init_to_value(values=start)
         if name in BY_SITE:
             options["create_plates"] = data_plate
         self.auto = AUTOGUIDES[name](model, **options)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pyro
 import torch
 from pyro.infer import MCMC, NUTS
+from pyro.infer.autoguide.initialization import init_to_uniform, init_to_value
 from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor, nn
 
@@ -32,6 +33,9 @@ USUAL_GRADIENTS = 127
 Latents = dict[str, Tensor]
 Graph = Callable[..., Any]
 
+JITTER = 0.2
+"""Around a start, in unconstrained coordinates: chains must not all begin at one point."""
+
 
 class Chains(NamedTuple):
     """Draws of every latent ``[chains, draws, *event]``, and how many of them diverged."""
@@ -43,6 +47,7 @@ class Chains(NamedTuple):
 def nuts(
     model: nn.Module, batch: Batch, draws: int = 1000, tune: int = 1000, chains: int = 4,
     target: float = 0.8, compiled: bool = False, progress: bool = True,
+    start: Latents | None = None,
 ) -> Chains:  # fmt: skip
     """Run the chains, one after the other, each from a start of its own.
 
@@ -56,6 +61,7 @@ def nuts(
         compiled: take the potential and its gradient as one compiled graph: worth its ten seconds
             on chains of minutes.
         progress: show bars.
+        start: values near which every chain begins; by default each begins anywhere.
 
     Raises:
         UsageError: If the data are so many that it would take days; says how long.
@@ -67,12 +73,17 @@ def nuts(
     found, divergences, graph = [], 0, None
     for _ in range(chains):
         with pyro.validation_enabled(False):
-            start, potential, transforms, _ = initialize_model(model, (batch,))
+            strategy = init_to_value(values=start) if start else init_to_uniform
+            at, potential, transforms, _ = initialize_model(
+                model, (batch,), init_strategy=strategy
+            )
+            if start:
+                at = {name: z + JITTER * torch.randn_like(z) for name, z in at.items()}
             if compiled:
-                graph = graph or compile_gradient(potential, start)
+                graph = graph or compile_gradient(potential, at)
                 potential = partial(_Graphed.of, graph)
             kernel = NUTS(potential_fn=potential, target_accept_prob=target, transforms=transforms)
-            mcmc = MCMC(kernel, draws, tune, initial_params=start, disable_progbar=not progress)
+            mcmc = MCMC(kernel, draws, tune, initial_params=at, disable_progbar=not progress)
             mcmc.run()
         divergences += sum(len(rows) for rows in mcmc.diagnostics()["divergences"].values())
         found.append(mcmc.get_samples())

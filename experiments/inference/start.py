@@ -1,0 +1,37 @@
+"""Where chains and guides of Bayesian PPCA begin: at the maximum of the likelihood."""
+
+import torch
+from torch import Tensor
+
+from ppl_models.bayesian_ppca import BayesianPPCA
+from ppl_models.ppca import PPCA
+
+__all__ = ["at_maximum_likelihood"]
+
+LEAST = 1e-2
+"""Of scales and of the triangle's diagonal."""
+
+
+@torch.no_grad()
+def at_maximum_likelihood(model: BayesianPPCA, x: Tensor) -> dict[str, Tensor]:
+    """Values of the model's sites at PPCA's closed form, turned into the model's own coordinates.
+
+    From elsewhere the triangle can trap a chain or a guide: its diagonal is positive, so a column
+    that begins with the wrong sign has to pass through nothing to change it.
+
+    Args:
+        model: p.
+        x: the data ``[N, D]``.
+    """
+    ppca = PPCA.maximum_likelihood(x, model.latent_dim)
+    W = ppca.W
+    if model.identified:
+        L = torch.linalg.qr(W.mT).R.mT  # W = L Q'
+        W = L * L.diagonal().sign()
+    s = (W.norm(dim=0) / len(W) ** 0.5).clamp(min=LEAST)
+    V = W / s
+    sites = {"sigma": ppca.sigma, "mu": ppca.mu, "s": s}
+    if not model.identified:
+        return sites | {"V": V}
+    row, column = torch.tril_indices(V.shape[0], V.shape[1], -1)
+    return sites | {"V_diagonal": V.diagonal().clamp(min=LEAST), "V_below": V[row, column]}
