@@ -24,6 +24,7 @@ from experiments.inference.fit import fit
 from experiments.inference.laplace import curvature_at_mode
 from experiments.inference.mcmc import check_cost, compile_gradient, nuts
 from experiments.inference.objectives import Elbo
+from experiments.inference.start import at_maximum_likelihood
 from experiments.inference.svi import SVI
 from experiments.runs.errors import TrainingError, UsageError
 from guides.auto import AUTOGUIDES, Auto
@@ -133,6 +134,20 @@ def test_a_mode_that_is_not_reached_is_said_to_be_none():
 def test_vector_guides_do_not_take_latents_of_every_datum():
     with pytest.raises(ValueError, match="auto_normal take latents of every datum"):
         Auto(BayesianPPCA(D, K, marginal=False), "auto_iaf", size=N)
+
+
+@pytest.mark.parametrize("identified", [False, True])
+def test_the_start_is_the_maximum_of_the_likelihood(identified):
+    model, x = BayesianPPCA(D, K, identified=identified), data()
+    start = at_maximum_likelihood(model, x)
+    trace = poutine.trace(poutine.condition(model, start)).get_trace(Batch.of(x))
+    found, best = trace.nodes["x"]["fn"], PPCA.maximum_likelihood(x, K).marginal()
+    torch.testing.assert_close(found.covariance_matrix[0], best.covariance_matrix)
+    torch.testing.assert_close(found.mean[0], best.mean)
+    guide = Auto(model, "auto_delta", start=start)
+    torch.testing.assert_close(guide(Batch.of(x))["s"], start["s"])
+    chains = nuts(model, Batch.of(x), 4, 2, 1, progress=False, start=start)
+    assert chains.draws["sigma"].shape == (1, 4)
 
 
 def test_laplace_wants_curvature():
