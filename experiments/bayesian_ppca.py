@@ -153,7 +153,7 @@ def fitted(run: Run, model: BayesianPPCA, name: str, x: Tensor) -> Fitted:
         chains = nuts(model, batch, config.draws, config.tune, config.chains,
                       compiled=can_compile(), progress=sys.stderr.isatty(),
                       start=at_maximum_likelihood(model, x))  # fmt: skip
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - began  # of sampling, compiling included
         return Fitted(posterior(model, chains.draws, x), seconds, chains.divergences)
     guide = Auto(model, name, start=at_maximum_likelihood(model, x)).double()
     rate = config.lr or (0.002 if name == "auto_iaf" else 0.02)

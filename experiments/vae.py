@@ -10,6 +10,7 @@ encoder of the same size as guide, the evidence lower bound with its KL in close
 from dataclasses import dataclass
 from typing import Any
 
+from experiments.inference.objectives import ONLY
 from experiments.inference.svi import OPTIMIZERS, SVI
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
@@ -30,12 +31,13 @@ from ppl_models import VAE
 @dataclass(frozen=True)
 class Config(VAEOptions):
     guide: str = "amortized"
-    """q(z | x): amortized, prior, point, mean_field or full_rank. Its own options are
-    --guide.OPTION."""
+    """q(z | x): amortized, flow, mixture, semi_amortized, prior, point, mean_field or full_rank.
+    Its own options are --guide.OPTION."""
     warmup: float = 0.05
     """Fraction of training in which the learning rate rises from zero."""
-    objective: str | None = "elbo_analytic_kl"
-    """elbo_analytic_kl, elbo, stl, iwae, dreg or log_joint."""
+    objective: str | None = None
+    """elbo_analytic_kl, or what the guide must have (miselbo for mixture, log_joint for point);
+    or elbo, elbo_free_bits, stl, iwae, dreg, renyi."""
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -50,7 +52,8 @@ def train_vae(command: str, config: VAEOptions) -> dict[str, Any]:
         guide = make_guide(run, model, config.guide, config.guide_options, train)
         if config.centre:
             centre(train.like(model), model, guide)
-        objective = make_objective(model, config.guide, config.objective, config.particles, config)
+        name = config.objective or ONLY.get(config.guide, "elbo_analytic_kl")
+        objective = make_objective(model, config.guide, name, config.particles, config)
         svi = SVI(model, guide, OPTIMIZERS[config.optimizer](model, guide, config.lr), objective)
         built = recipe("vae", config.model_options(), config.guide, config.guide_options)
         start(run, svi, built)

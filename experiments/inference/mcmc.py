@@ -14,6 +14,7 @@ from pyro.infer import MCMC, NUTS
 from pyro.infer.autoguide.initialization import init_to_uniform, init_to_value
 from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from experiments.runs.errors import UsageError
 from ppl_models.program import Batch
@@ -70,7 +71,8 @@ def nuts(
         Hoffman & Gelman (2014).
     """
     check_cost(model, batch, chains * (draws + tune))
-    found, divergences, graph = [], 0, None
+    found: list[Latents] = []
+    divergences, graph = 0, None
     for _ in range(chains):
         with pyro.validation_enabled(False):
             strategy = init_to_value(values=start) if start else init_to_uniform
@@ -85,6 +87,7 @@ def nuts(
             kernel = NUTS(potential_fn=potential, target_accept_prob=target, transforms=transforms)
             mcmc = MCMC(kernel, draws, tune, initial_params=at, disable_progbar=not progress)
             mcmc.run()
+        tqdm.write(f"chain {len(found) + 1} of {chains} done", file=sys.stderr)
         divergences += sum(len(rows) for rows in mcmc.diagnostics()["divergences"].values())
         found.append(mcmc.get_samples())
     together = {name: torch.stack([chain[name] for chain in found]) for name in found[0]}
