@@ -40,7 +40,7 @@ TOLERANCE = 0.002
 RATES = 2
 """So often the rate is divided by three when a window gains nothing."""
 
-AVERAGED = 500
+AVERAGED = 1000
 """Steps at the last rate whose mean is taken: it has less noise than any of them."""
 
 
@@ -67,7 +67,7 @@ def objective_for(guide: Guide) -> Objective:
     nested = isinstance(guide, EffectGuide) or len(describe(guide.model).latents) > 1
     if nested:
         return Elbo() if getattr(guide, "flows", None) else AnalyticKL()
-    return Elbo(4) if type(guide).__name__ == "Flow" else STL(4)
+    return Elbo(8) if type(guide).__name__ == "Flow" else STL(8)
 
 
 def local_elbo(
