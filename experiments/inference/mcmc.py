@@ -34,8 +34,9 @@ USUAL_GRADIENTS = 127
 Latents = dict[str, Tensor]
 Graph = Callable[..., Any]
 
-JITTER = 0.2
-"""Around a start, in unconstrained coordinates: chains must not all begin at one point."""
+JITTER = 0.02
+"""Around a start, in unconstrained coordinates: chains must not all begin at one point, nor so far
+from the posterior's bulk that their energy carries them past its barriers."""
 
 
 class Chains(NamedTuple):
