@@ -74,7 +74,7 @@ def test_bounds_stay_below_and_come_close(oracle):
     annealed = annealed_bound(model, guide, Batch.of(few), chains=16, steps=steps)
     mean, error = mean_and_error(exact[:40] - annealed.bound)
     print(f"exact - AIS: {mean:.4f} ± {error:.4f}")
-    assert -2 * error <= mean <= 0.05
+    assert -2 * error <= mean <= 0.05 + 2 * error  # 40 images leave an error of 0.05 at M = 50
 
 
 def test_the_tail_index(oracle):

@@ -147,8 +147,7 @@ class SavedRunOptions:
 AT_LEAST_ONE = (
     "rows", "epochs", "batch_size", "particles", "patience", "latent_dim", "seeds", "count",
     "steps", "images", "samples", "evaluate",
-    "chains", "ais_steps", "simulations", "simulated", "leapfrog", "cycles", "sets", "draws",
-    "tune",
+    "chains", "ais_steps", "simulations", "simulated", "leapfrog", "cycles", "sets", "tune",
 )  # fmt: skip
 ABOVE_ZERO = ("lr", "prior_scale", "memory", "minutes", "eps", "clip", "regularise_start")
 NOT_NEGATIVE = (
