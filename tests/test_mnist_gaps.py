@@ -70,7 +70,7 @@ def test_bounds_stay_below_and_come_close(oracle):
         print(f"exact - IW-1000: {mean:.4f} ± {error:.4f}")
         assert -2 * error <= mean <= 0.01
     few = x[:40]
-    steps = 100 if small else 400
+    steps = 100 if small else 1000
     annealed = annealed_bound(model, guide, Batch.of(few), chains=16, steps=steps)
     mean, error = mean_and_error(exact[:40] - annealed.bound)
     print(f"exact - AIS: {mean:.4f} ± {error:.4f}")
