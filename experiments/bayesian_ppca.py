@@ -149,13 +149,13 @@ def fitted(run: Run, model: BayesianPPCA, name: str, x: Tensor) -> Fitted:
     """The posterior under one guide."""
     config, batch = run.config, Batch.of(x)
     began = time.perf_counter()
+    start = at_maximum_likelihood(model, x)
     if name == "nuts":
-        chains = nuts(model, batch, config.draws, config.tune, config.chains,
-                      compiled=can_compile(), progress=sys.stderr.isatty(),
-                      start=at_maximum_likelihood(model, x))  # fmt: skip
+        chains = nuts(model, batch, config.draws, config.tune, config.chains, start=start,
+                      compiled=can_compile(), progress=sys.stderr.isatty())  # fmt: skip
         seconds = time.perf_counter() - began  # of sampling, compiling included
         return Fitted(posterior(model, chains.draws, x), seconds, chains.divergences)
-    guide = Auto(model, name, start=at_maximum_likelihood(model, x)).double()
+    guide = Auto(model, name, start=start).double()
     rate = config.lr or (0.002 if name == "auto_iaf" else 0.02)
     adam = torch.optim.Adam(guide.parameters(), rate)
     bounded = Guard(Pair(model, guide), clip=1.0)  # single draws may lie far out

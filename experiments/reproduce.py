@@ -151,33 +151,33 @@ def gaps_of(run: Path) -> Path:
 
 
 def evaluated(row: Row, run: Path, config: Config) -> None:
-    """Evaluate a trained row on the test images, unless that is done or its own figures do."""
-    out = evaluation_of(run)
-    if row.samples is None or finished(out):
-        return
-    if out.exists():
-        shutil.rmtree(out)  # stopped before its figures
-    evaluate.main(
-        evaluate.Config(
-            run, particles=config.samples or row.samples, data_root=config.data_root,
-            seed=config.seed, device=config.device, memory=config.memory, out=out,
-        )
-    )  # fmt: skip
+    """Evaluate a trained row on the test images, unless its own figures do."""
+    if row.samples is not None:
+        particles = config.samples or row.samples
+        measured(evaluate, run, evaluation_of(run), config, particles=particles)
 
 
 def gaps_measured(row: Row, run: Path, config: Config) -> None:
-    """Measure what a row's guide loses, and where, unless that is done."""
-    out = gaps_of(run)
-    if row.gaps is None or finished(out):
+    """Measure what a row's guide loses, and where, if the table asks for it."""
+    if row.gaps is not None:
+        source = run if row.command else run.with_name(str(row.of))
+        particles = config.samples or gaps.Config.particles
+        measured(
+            gaps, source, gaps_of(run), config, particles=particles, images=config.images,
+            **row.gaps,
+        )  # fmt: skip
+
+
+def measured(command: Any, run: Path, out: Path, config: Config, **options: Any) -> None:
+    """Run a command on a trained row, unless that is done."""
+    if finished(out):
         return
     if out.exists():
         shutil.rmtree(out)  # stopped before its figures
-    source = run if row.command else run.with_name(str(row.of))
-    particles = config.samples or gaps.Config.particles
-    gaps.main(
-        gaps.Config(
-            source, images=config.images, particles=particles, data_root=config.data_root,
-            seed=config.seed, device=config.device, memory=config.memory, out=out, **row.gaps,
+    command.main(
+        command.Config(
+            run, data_root=config.data_root, seed=config.seed, device=config.device,
+            memory=config.memory, out=out, **options,
         )
     )  # fmt: skip
 

@@ -185,9 +185,9 @@ def column_norms(norms: dict[str, Tensor]) -> Figure:
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axis = figure.subplots()
     width = 0.8 / len(norms)
+    levels = torch.tensor([0.025, 0.5, 0.975], dtype=torch.float64)
     for place, (name, values) in enumerate(norms.items()):
-        low, middle, high = values.double().quantile(torch.tensor([0.025, 0.5, 0.975]).to(
-            torch.float64), dim=0)  # fmt: skip
+        low, middle, high = values.double().quantile(levels, dim=0)
         at = torch.arange(1, len(middle) + 1) + width * (place - (len(norms) - 1) / 2)
         axis.errorbar(at, middle, torch.stack([middle - low, high - middle]), fmt="o", ms=3,
                       capsize=2, label=name)  # fmt: skip
