@@ -157,15 +157,20 @@ class SVI(pyro.infer.SVI):
             raise ValueError("nothing to train: neither model nor guide has free parameters.")
         if self.guard:
             self.guard.remember()
-        with sparse_gradients(self.tables):
-            loss = self.objective.differentiable_loss(self.model, self.guide, batch) / batch.size
-            loss.backward()
+        loss = self.gradients(batch)
         if self.guard is None or self.guard.passes(loss):
             for optimizer in self.optimizers:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
             if self.average:
                 self.average.update()
+        return loss
+
+    def gradients(self, batch: Batch) -> Tensor:
+        """Add the loss's gradient to the parameters'; the loss, detached [nats per data point]."""
+        with sparse_gradients(self.tables):
+            loss = self.objective.differentiable_loss(self.model, self.guide, batch) / batch.size
+            loss.backward()
         return loss.detach()
 
     @torch.no_grad()
