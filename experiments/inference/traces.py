@@ -28,8 +28,9 @@ def traces(
 ) -> tuple[Trace, Trace]:
     """One run of the guide and the model's replay of it, log-densities computed.
 
-    Those of latents can be left out: a KL in closed form has no use for them. With several particles everything has a leading dimension ``[S]`` outside the data plate; of a
-    model that takes none, particles follow each other in one long batch, ``[S * B]``.
+    Those of latents can be left out: a KL in closed form has no use for them. With several
+    particles everything has a leading dimension ``[S]`` outside the data plate; of a model that
+    takes none, particles follow each other in one long batch, ``[S * B]``.
 
     Raises:
         ValueError: Inside ``Temperature``; at a guide site that cannot be reparametrised.
