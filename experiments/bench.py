@@ -1,162 +1,163 @@
-"""How fast is a training epoch? The same arithmetic, several ways, side by side.
+"""How fast is it? The same arithmetic, several ways, side by side, taken in turns.
 
-lab-vae: the lab's VAE (784-400-2 and back, batch 500, Adam) three ways: a loop over a DataLoader
-that fetches image by image, as the lab has it; the same loop on tensors in memory; and this
-project's model, guide and SVI. Epochs alternate, so that a busy machine disturbs all three alike.
+steps: a training step of the lab's VAE, a 2 x 200 IWAE, a convolutional VAE and a small NVAE: ours
+eager and compiled, hand-written PyTorch eager and compiled, pyro.infer.SVI, NumPyro where it is
+installed (the extra "peers"). Ratios are to hand-written eager PyTorch.
+lab-vae: epochs of the lab's VAE: a loop over a DataLoader that fetches image by image, as the lab
+has it; the same on tensors in memory; this project's fit, eager and compiled.
+profile: where the time of such an epoch goes, and how much of it is matrix products.
+closed-form: PPCA beside scikit-learn. scaling: a step's time by batch, particles and groups.
+nvae-step: steps of a preset of NVAE with its whole recipe, beside its own convolutions.
 
-nvae-step: training steps of a preset of NVAE with its whole recipe, and beside them its own
-convolutions one by one, forward and backward: what share of that rate does a step keep?
-
-    python -m experiments.bench lab-vae
+    python -m experiments.bench
     python -m experiments.bench lab-vae --data digits --epochs 10
     python -m experiments.bench nvae-step --preset mnist-large --batch-size 32
 """
 
-import statistics
-import time
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import tyro
-from torch import Tensor
 
 from experiments.data import Data
 from experiments.data_sets import load
-from experiments.evaluation.handwritten import HandwrittenVAE, per_item_loader
-from experiments.evaluation.nvae_speed import step_speed
-from experiments.inference.fit import fit
-from experiments.inference.objectives import AnalyticKL
-from experiments.inference.optim import constant
-from experiments.inference.svi import SVI, Pair, adam
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import markdown_table
 from experiments.runs.errors import UsageError
+from experiments.runs.files import write
 from experiments.runs.metrics import protocol
 from experiments.runs.options import RunOptions
 from experiments.runs.preset_table import preset_pair
 from experiments.runs.presets import PRESETS
 from experiments.runs.run import Run
-from guides import GUIDES
-from ppl_models import VAE
+from experiments.speed.closed_form import measure_closed_form
+from experiments.speed.epochs import measure_epochs
+from experiments.speed.machine import matrix_peak
+from experiments.speed.nvae_step import step_speed
+from experiments.speed.profile import profile_epoch
+from experiments.speed.scaling import measure_scaling
+from experiments.speed.steps import SUBJECTS, measure_steps
 
 
 @dataclass(frozen=True)
 class Config(RunOptions):
-    name: tyro.conf.Positional[Literal["lab-vae", "nvae-step"]] = "lab-vae"
-    """What is timed."""
+    name: tyro.conf.Positional[
+        Literal["all", "steps", "lab-vae", "profile", "closed-form", "scaling", "nvae-step"]
+    ] = "all"
+    """What is timed; all is everything but nvae-step."""
+    only: str = ""
+    """Of steps: those whose name holds this, NVAE or B = 500, say."""
+    rounds: int = 30
+    """How often every way is visited."""
     preset: str = "mnist-large"
     """Of nvae-step."""
     steps: int = 5
     """Timed steps of nvae-step, after one that is not timed."""
     data: Literal["mnist", "fashion_mnist", "kmnist", "digits"] = "mnist"
-    """Data set of grey images."""
+    """Data set of grey images; steps and scaling need 28 x 28."""
     data_root: Path | None = None
     """Where the files lie; by default $PPL_DATA, else ./data."""
     rows: int | None = None
     """The first so many images only."""
     epochs: int = 3
-    """Timed epochs of each way, after one that is not timed."""
+    """Timed epochs of each way of lab-vae, after one that is not timed."""
     batch_size: int | None = None
     """Rows per step; 500 for lab-vae, 32 for nvae-step by default."""
 
 
 def main(config: Config) -> dict[str, Any]:
-    return {"lab-vae": lab_vae, "nvae-step": nvae_step}[config.name](config)
-
-
-def lab_vae(config: Config) -> dict[str, Any]:
-    with Run("bench", config) as run:
-        train, _ = load(config.data, config.data_root, rows=config.rows)
-        train = train.to(run.device)
-        run.save_config()
-        ways = {
-            "per-item DataLoader, hand-written": by_item(train, config),
-            "tensors in memory, hand-written": in_memory(train, config),
-            "ppl-models": by_svi(train, config),
-        }
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for epoch in range(config.epochs + 1):
-            for name, way in ways.items():
-                began = time.perf_counter()
-                next(way)
-                if epoch:
-                    seconds[name].append(time.perf_counter() - began)
-        slowest = statistics.median(next(iter(seconds.values())))
-        rows = [
-            {"way": name, "seconds per epoch, median": statistics.median(times),
-             "fastest": min(times), "slowest": max(times),
-             "of the per-item loop": statistics.median(times) / slowest}
-            for name, times in seconds.items()
-        ]  # fmt: skip
-        run.say(f"\n{markdown_table(rows)}\n{torch.get_num_threads()} threads on {run.device}")
-        metrics = {
-            "model": "vae", "guide": "amortized", "objective": "elbo_analytic_kl",
-            "data": train.name, "seed": config.seed, "epochs": config.epochs,
-            "parameters": HandwrittenVAE(train.data_dim).number_of_parameters, "seconds": {},
-            "protocol": protocol(train, None, 1), "bench": rows,
-            "threads": torch.get_num_threads(),
-        }  # fmt: skip
-        return run.finish(metrics, "Wall time of an epoch, the ways alternating.", {"Speed": rows})
-
-
-def nvae_step(config: Config) -> dict[str, Any]:
     if config.preset not in PRESETS:
         raise UsageError(f"preset '{config.preset}' is unknown; there are {', '.join(PRESETS)}.")
+    if not any(config.only in name for name in SUBJECTS):
+        raise UsageError(f"--only '{config.only}' is in none of: {'; '.join(SUBJECTS)}.")
+    names = [*SUITES] if config.name == "all" else [config.name]
     with Run("bench", config) as run:
+        train = load(config.data, config.data_root, rows=config.rows)[0].to(run.device)
+        if {"steps", "scaling"} & set(names) and train.image_shape[1:] != (28, 28):
+            raise UsageError(
+                f"steps and scaling are for 28 x 28 images, not --data {config.data}."
+            )
         run.save_config()
-        pair = preset_pair(config.preset).to(run.device)
-        pair.to(memory_format=torch.channels_last)
-        row = {"preset": config.preset, **step_speed(pair, config.batch_size or 32, config.steps)}
-        run.say(f"\n{markdown_table([row])}\n{torch.get_num_threads()} threads on {run.device}")
-        metrics = {
-            "model": "nvae", "guide": "top_down", "objective": "elbo_analytic_kl",
-            "data": "noise", "seed": config.seed, "epochs": 0,
-            "parameters": pair.number_of_parameters, "seconds": {}, "protocol": None,
-            "bench": [row], "threads": torch.get_num_threads(),
-        }  # fmt: skip
-        return run.finish(metrics, "Wall time of a training step.", {"Speed": [row]})
+        peak = matrix_peak(run.device)
+        run.say(f"{torch.get_num_threads()} threads on {run.device}, {peak / 1e9:.0f} GFLOP/s in "
+                "a product of 2048 x 2048 matrices")  # fmt: skip
+        tables: dict[str, list[dict[str, Any]]] = {}
+        for name in names:
+            tables[name] = {**SUITES, "nvae-step": nvae_step}[name](run, config, train, peak)
+        return save(run, train, tables, peak)
 
 
-def handwritten_epochs(config: Config, train: Data, batches: Callable) -> Iterator[None]:
-    """The lab's loop: loss, backward, Adam; one epoch for every value asked for."""
-    torch.manual_seed(config.seed)
-    dim, device = train.data_dim, train.pixels.device
-    vae = HandwrittenVAE(dim).to(device)
-    optimizer = torch.optim.Adam(vae.parameters(), lr=0.01, fused=True)
-    while True:
-        for x in batches():
-            optimizer.zero_grad(set_to_none=True)
-            vae.loss(x.to(device).flatten(1)).backward()
-            optimizer.step()
-        yield
+def steps(run: Run, config: Config, train: Data, peak: float) -> list[dict[str, Any]]:
+    grey = train.observations(slice(0, 2048))
+    rows: list[dict[str, Any]] = []
+    for name in SUBJECTS:
+        if config.only in name:
+            images = grey if name.startswith("lab") else torch.bernoulli(grey)
+            table = measure_steps(name, images, config.rounds, peak)
+            run.say(f"\n{markdown_table(table)}")
+            rows += table
+    return rows
 
 
-def by_item(train: Data, config: Config) -> Iterator[None]:
-    loader = per_item_loader(train, config.batch_size or 500)
-    return handwritten_epochs(config, train, lambda: iter(loader))
+def lab_vae(run: Run, config: Config, train: Data, peak: float) -> list[dict[str, Any]]:
+    rows = measure_epochs(train, config.batch_size or 500, config.epochs, config.seed)
+    run.say(f"\n{markdown_table(rows)}")
+    return rows
 
 
-def in_memory(train: Data, config: Config) -> Iterator[None]:
-    def batches() -> Iterator[Tensor]:
-        for index in torch.randperm(len(train)).split(config.batch_size or 500):
-            yield train.pixels[index].float() / train.levels
-
-    return handwritten_epochs(config, train, batches)
+def profiled(run: Run, config: Config, train: Data, peak: float) -> list[dict[str, Any]]:
+    rows = profile_epoch(train, config.batch_size or 500)
+    run.say(f"\n{markdown_table(rows)}")
+    return rows
 
 
-def by_svi(train: Data, config: Config) -> Iterator[Any]:
-    torch.manual_seed(config.seed)
-    model = VAE(tuple(train.image_shape)).to(train.pixels.device)
-    guide = GUIDES["amortized"](model)
-    svi = SVI(model, guide, adam(model, guide, 0.01), AnalyticKL())
-    assert (
-        Pair(model, guide).number_of_parameters
-        == HandwrittenVAE(train.data_dim).number_of_parameters
-    )
-    return fit(svi, train, config.epochs + 1, config.batch_size or 500, constant(), config.seed)
+def closed_form(run: Run, config: Config, train: Data, peak: float) -> list[dict[str, Any]]:
+    x = train.observations().flatten(1)
+    rows = measure_closed_form(x, min(50, x.shape[1] // 4), max(1, config.rounds // 6))
+    run.say(f"\n{markdown_table(rows)}")
+    return rows
+
+
+def scaling(run: Run, config: Config, train: Data, peak: float) -> list[dict[str, Any]]:
+    images = torch.bernoulli(train.observations(slice(0, 2048)))
+    rows = measure_scaling(images, max(1, config.rounds // 3))
+    run.say(f"\n{markdown_table(rows)}")
+    return rows
+
+
+def nvae_step(run: Run, config: Config, train: Data, peak: float) -> list[dict[str, Any]]:
+    pair = preset_pair(config.preset).to(run.device)
+    pair.to(memory_format=torch.channels_last)
+    row = {"preset": config.preset, **step_speed(pair, config.batch_size or 32, config.steps)}
+    run.say(f"\n{markdown_table([row])}")
+    return [row]
+
+
+Suite = Callable[[Run, Config, Data, float], list[dict[str, Any]]]
+SUITES: dict[str, Suite] = {
+    "steps": steps, "lab-vae": lab_vae, "profile": profiled, "closed-form": closed_form,
+    "scaling": scaling,
+}  # fmt: skip
+
+
+def save(
+    run: Run, train: Data, tables: dict[str, list[dict[str, Any]]], peak: float
+) -> dict[str, Any]:
+    """The tables as JSON and as Markdown, and the run's usual files."""
+    write(run.path / "bench.json", lambda path: path.write_text(json.dumps(tables, indent=1)))
+    text = "\n".join(f"## {name}\n\n{markdown_table(rows)}" for name, rows in tables.items())
+    write(run.path / "bench.md", lambda path: path.write_text(text))
+    metrics = {
+        "model": run.config.name, "guide": "", "objective": "", "data": train.name,
+        "seed": run.config.seed, "epochs": 0, "parameters": 0, "seconds": {},
+        "protocol": protocol(train, None, 1), "bench": tables,
+        "threads": torch.get_num_threads(), "matrix_peak_gflops": peak / 1e9,
+    }  # fmt: skip
+    return run.finish(metrics, "Wall times, the ways taking turns.", tables)
 
 
 if __name__ == "__main__":

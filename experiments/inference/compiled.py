@@ -5,6 +5,7 @@ from step to step are its arguments: parameters, buffers, data, and the numbers 
 objectives name as live (``LIVE``).
 """
 
+import itertools
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -40,12 +41,17 @@ class CompileWarning(UserWarning):
     """A step that was to be compiled runs eagerly."""
 
 
+MOST_GRAPHS = 16
+"""Of one pair: more would mean that something else changes at every step."""
+
+
 class Compiled(NamedTuple):
     """A graph and what its arguments are, besides the batch and the live numbers."""
 
     graph: Graph
     trained: list[nn.Parameter]
     rest: list[Tensor]
+    live: list[Tensor]
 
 
 class Whole(nn.Module):
@@ -56,6 +62,11 @@ class Whole(nn.Module):
         self.model, self.guide, self.objective = model, guide, objective
         penalties = getattr(objective, "penalties", ())
         self.penalties = nn.ModuleList(part for part in penalties if isinstance(part, nn.Module))
+
+    @property
+    def objectives(self) -> list[Any]:
+        """The objective, and the one inside it."""
+        return [self.objective, *filter(None, [getattr(self.objective, "objective", None)])]
 
     def forward(self, batch: Batch) -> Tensor:
         """The loss [nats per data point]."""
@@ -94,27 +105,42 @@ class CompiledGradients:
         self, model: Any, guide: Any, objective: Objective, eager: Callable[[Batch], Tensor]
     ) -> None:
         self.whole, self.eager = Whole(model, guide, objective), eager
-        self.parts: list[nn.Module] = []
+        self.holders: list[Any] = []
         self.tensors: list[Tensor] = []
         self.graphs: dict[Hashable, Compiled | None] = {}
+        self.key: Hashable = None
         self.seconds = 0.0
         self.reasons: list[str] = []
 
     def __call__(self, batch: Batch) -> Tensor:
         """Add the loss's gradient to the parameters'; the loss, detached [nats per data point]."""
-        if not self.parts:
+        self.prepare(batch)
+        return self.add(batch)
+
+    def prepare(self, batch: Batch) -> Hashable:
+        """Make the graph for such a batch if there is none, fill in the live numbers; its key."""
+        if not self.holders:
             self.whole.rehearse(batch)
-            self.parts = list(self.whole.modules())
+            self.holders = [*self.whole.modules(), *self.whole.objectives]
             self.tensors = [*self.whole.parameters(), *self.whole.buffers()]
-        key = self._key(batch)
-        if key not in self.graphs:
-            self.graphs[key] = self._make(batch)
-        made = self.graphs[key]
+        self.key = self._key(batch)
+        if self.key not in self.graphs and len(self.graphs) <= MOST_GRAPHS:
+            self.graphs[self.key] = self._make(batch)
+        made = self.graphs.get(self.key)
+        if made:
+            for number, (holder, name) in zip(made.live, self._live(), strict=True):
+                number.fill_(getattr(holder, name))
+        return self.key
+
+    def add(self, batch: Batch) -> Tensor:
+        """Add the gradient for a batch that was prepared for."""
+        made = self.graphs.get(self.key)
         if made is None:
             return self.eager(batch)
-        live = self._live_values(made.trained[0])
         with torch.no_grad():
-            loss, *gradients = made.graph(*made.trained, *made.rest, batch.x, batch.index, *live)
+            loss, *gradients = made.graph(
+                *made.trained, *made.rest, batch.x, batch.index, *made.live
+            )
         for parameter, gradient in zip(made.trained, gradients, strict=True):
             if gradient is not None:
                 total = gradient if parameter.grad is None else parameter.grad + gradient
@@ -126,7 +152,7 @@ class CompiledGradients:
         tensors = [t for t in (batch.x, batch.index, *self.tensors) if t is not None]
         return (
             batch.size, batch.repeats, *(type(handler) for handler in runtime._PYRO_STACK),
-            *(part.training for part in self.parts),
+            *itertools.chain.from_iterable(map(settings, self.holders)),
             *((t.shape, t.stride(), t.dtype, t.requires_grad) for t in tensors),
         )  # fmt: skip
 
@@ -148,9 +174,11 @@ class CompiledGradients:
             self.seconds += time.perf_counter() - began
 
     def _check_possible(self, batch: Batch) -> None:
+        if len(self.graphs) == MOST_GRAPHS:
+            raise NotTraceable(f"shapes or settings have changed {MOST_GRAPHS} times")
         if not batch.index.is_cuda and not can_compile():
             raise NotTraceable("no C++ compiler is installed (g++, or what $CXX names)")
-        if any(isinstance(part, LocalTable) and part.sparse for part in self.parts):
+        if any(isinstance(part, LocalTable) and part.rows.requires_grad for part in self.holders):
             raise NotTraceable("rows of a per-datum guide are updated sparsely")
         for handler in runtime._PYRO_STACK:
             if type(handler) not in LIVE:
@@ -178,9 +206,10 @@ class CompiledGradients:
         parameters = list(trained.values())
         assert batch.x is not None
         values = [*parameters, *rest.values(), batch.x, batch.index]
-        values += self._live_values(parameters[0])
+        numbers = [parameters[0].new_tensor(float(getattr(*pair))) for pair in live]
+        values += numbers
         graph = compiled(traced(loss_and_gradients, values), values)
-        return Compiled(graph, parameters, list(rest.values()))
+        return Compiled(graph, parameters, list(rest.values()), numbers)
 
     def _live(self) -> Iterator[tuple[Any, str]]:
         """Who holds a number that may change between steps, and its name there."""
@@ -188,9 +217,12 @@ class CompiledGradients:
             for name in LIVE.get(type(holder), ()):
                 yield holder, name
 
-    def _live_values(self, like: Tensor) -> list[Tensor]:
-        return [torch.as_tensor(getattr(*pair), dtype=like.dtype, device=like.device)
-                for pair in self._live()]  # fmt: skip
+
+def settings(holder: Any) -> list[Any]:
+    """Plain numbers, words and switches of a module or objective, but for its live numbers."""
+    live = LIVE.get(type(holder), ())
+    return [value for name, value in vars(holder).items()
+            if type(value) in (bool, int, float, str) and name not in live]  # fmt: skip
 
 
 @contextmanager

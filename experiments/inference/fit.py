@@ -101,7 +101,7 @@ def fit(
         values = torch.stack(losses)
         passed = values[values.isfinite()] if svi.guard else values
         loss, seconds = passed.double().mean().item(), time.perf_counter() - began
-        steps, rate = epoch * per_epoch + len(losses), rates[0][0]["lr"]
+        steps, rate = epoch * per_epoch + len(losses), float(rates[0][0]["lr"])
         skipped = svi.guard.skipped - skipped if svi.guard else 0
         yield Progress(epoch + 1, steps, loss, values.tolist(), rate, seconds, skipped)
         if loss < best:

@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -104,7 +105,8 @@ def compiled(graph: GraphModule, values: Sequence[Tensor]) -> Graph:
 
     copies: list[Any] = [value.detach().clone() for value in values]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's compiler calls torch's deprecated functions
             function: Any = torch._inductor.compile(graph, copies)
     except Exception as error:
         raise NotTraceable(_reason(error)) from error

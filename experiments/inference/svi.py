@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.inference.average import WeightAverage
+from experiments.inference.captured import CapturedStep
 from experiments.inference.compiled import CompiledGradients
 from experiments.inference.guard import Guard
 from experiments.inference.objectives import Elbo, Objective
@@ -152,6 +153,9 @@ class SVI(pyro.infer.SVI):
             compile = os.environ.get("PPL_COMPILE") == "1"
         graphs = CompiledGradients(model, guide, self.objective, self.gradients)
         self.compiled = graphs if compile and self.trains else None
+        on_gpu = next((p.is_cuda for p in Pair(model, guide).parameters()), False)
+        captures = self.compiled and on_gpu and not self.guard and not tables
+        self.captured = CapturedStep(graphs, self.optimizers) if captures else None
 
     @property
     def trains(self) -> bool:
@@ -165,6 +169,11 @@ class SVI(pyro.infer.SVI):
         """
         if not self.trains:
             raise ValueError("nothing to train: neither model nor guide has free parameters.")
+        if self.captured:
+            loss = self.captured(batch)
+            if self.average:
+                self.average.update()
+            return loss
         if self.guard:
             self.guard.remember()
         loss = (self.compiled or self.gradients)(batch)

@@ -9,10 +9,10 @@ import pyro
 import torch
 from torch import nn
 
-from experiments.evaluation.convolution_speed import calls_of
 from experiments.inference.regularisers import convolutions
 from experiments.inference.svi import Pair
 from experiments.runs.presets import PRESETS
+from experiments.speed.convolutions import calls_of
 from guides import GUIDES
 from ppl_models.nvae import NVAE
 from ppl_models.program import Batch

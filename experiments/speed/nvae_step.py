@@ -8,11 +8,11 @@ from typing import Any
 import pyro
 import torch
 
-from experiments.evaluation.convolution_speed import calls_of, seconds_of
 from experiments.inference.handlers import TemperKL
 from experiments.inference.nvae_objective import BalancedKL, Regularised
 from experiments.inference.regularisers import SpectralNorm, batch_norm_gains
 from experiments.inference.svi import SVI, Pair, adamax
+from experiments.speed.convolutions import calls_of, seconds_of
 from ppl_models.program import Batch
 
 __all__ = ["step_speed"]

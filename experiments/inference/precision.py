@@ -1,0 +1,35 @@
+"""Matrix products and convolutions in bfloat16; everything else, log-densities too, as it was."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["BFloat16Products"]
+
+PRODUCTS = {F.linear, F.conv2d, F.conv_transpose2d, torch.conv2d, torch.conv_transpose2d}
+
+
+class BFloat16Products(TorchFunctionMode):
+    """Inside, affine maps and convolutions of float32 tensors multiply in bfloat16.
+
+    Unlike ``torch.autocast`` it never lets a rounded number into a distribution: parameters,
+    activations, batch norms and log-densities keep their dtype, and so do gradients.
+    """
+
+    def __torch_function__(
+        self, function: Callable, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function not in PRODUCTS or args[0].dtype != torch.float32:
+            return function(*args, **kwargs)
+        rounded = [_rounded(value) for value in args]
+        named = {name: _rounded(value) for name, value in kwargs.items()}
+        return function(*rounded, **named).float()
+
+
+def _rounded(value: Any) -> Any:
+    return value.bfloat16() if isinstance(value, Tensor) else value

@@ -1,0 +1,139 @@
+"""What the project's speed is measured against: the same arithmetic in plain PyTorch."""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from experiments.data import Data
+from ppl_models.networks import ConvDecoder, ConvEncoder
+
+__all__ = ["HandwrittenConvVAE", "HandwrittenIWAE", "HandwrittenVAE", "per_item_loader", "stepper"]
+
+
+class HandwrittenVAE(nn.Module):
+    """The lab's: one hidden layer each way, one learned sigma, one draw, the KL in closed form.
+
+    Args:
+        data_dim: D.
+        latent_dim: K.
+        hidden_dim: width of both hidden layers.
+    """
+
+    def __init__(self, data_dim: int, latent_dim: int = 2, hidden_dim: int = 400) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Linear(data_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, 2 * latent_dim)
+        )
+        self.decoder = nn.Sequential(
+            nn.Linear(latent_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, data_dim)
+        )
+        self.log_sigma = nn.Parameter(torch.zeros(()))
+
+    @property
+    def number_of_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def loss(self, x: Tensor) -> Tensor:
+        """The negative ELBO of a batch ``[B, D]`` [nats per data point]."""
+        loc, log_square = self.encoder(x).chunk(2, -1)
+        z = loc + (0.5 * log_square).exp() * torch.randn_like(loc)
+        squared = (x - self.decoder(z)).square().sum(-1)
+        normaliser = x.shape[-1] * (self.log_sigma + 0.5 * math.log(2 * math.pi))
+        distortion = 0.5 * squared * (-2 * self.log_sigma).exp() + normaliser
+        return (distortion + rate(loc, log_square)).mean()
+
+
+def rate(loc: Tensor, log_square: Tensor) -> Tensor:
+    """KL(N(loc, s^2) || N(0, 1)) per datum [nats]."""
+    return 0.5 * (log_square.exp() + loc.square() - 1 - log_square).sum(-1)
+
+
+class HandwrittenIWAE(nn.Module):
+    """Two layers of 200 tanh units each way, 50 latents, Bernoulli pixels, K draws.
+
+    Args:
+        data_dim: D.
+        particles: K.
+    """
+
+    def __init__(self, data_dim: int, particles: int, latent_dim: int = 50) -> None:
+        super().__init__()
+        self.particles = particles
+        self.encoder = nn.Sequential(nn.Linear(data_dim, 200), nn.Tanh(), nn.Linear(200, 200),
+                                     nn.Tanh(), nn.Linear(200, 2 * latent_dim))  # fmt: skip
+        self.decoder = nn.Sequential(nn.Linear(latent_dim, 200), nn.Tanh(), nn.Linear(200, 200),
+                                     nn.Tanh(), nn.Linear(200, data_dim))  # fmt: skip
+
+    def loss(self, x: Tensor) -> Tensor:
+        """The negative importance-weighted bound of ``[B, D]`` [nats per data point]."""
+        loc, log_square = self.encoder(x).chunk(2, -1)
+        noise = torch.randn(self.particles, *loc.shape, dtype=loc.dtype, device=loc.device)
+        z = loc + (0.5 * log_square).exp() * noise
+        logits = self.decoder(z)
+        log_p = -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none")
+        log_w = log_p.sum(-1) - 0.5 * (z.square() - noise.square() - log_square).sum(-1)
+        return math.log(self.particles) - log_w.logsumexp(0).mean()
+
+
+class HandwrittenConvVAE(nn.Module):
+    """Two convolutions and two affine layers each way, Bernoulli pixels.
+
+    Args:
+        data_shape: C, H and W.
+    """
+
+    def __init__(self, data_shape: tuple[int, ...], latent_dim: int = 20) -> None:
+        super().__init__()
+        self.encoder = ConvEncoder(data_shape, 2 * latent_dim)
+        self.decoder = ConvDecoder(latent_dim, 1, data_shape)
+
+    def loss(self, x: Tensor) -> Tensor:
+        """The negative ELBO of images ``[B, C, H, W]`` [nats per data point]."""
+        loc, log_square = self.encoder(x).chunk(2, -1)
+        z = loc + (0.5 * log_square).exp() * torch.randn_like(loc)
+        logits = self.decoder(z).squeeze(1)
+        distortion = F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
+        return distortion + rate(loc, log_square).mean()
+
+
+def stepper(module: nn.Module, x: Tensor, compile: bool = False) -> Callable[[], Tensor]:
+    """A step of fused Adam on one batch, eager or through ``torch.compile``."""
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3, fused=True)
+    chosen = torch.compile(module.loss) if compile else module.loss  # type: ignore[arg-type]
+
+    def step() -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        loss: Tensor = chosen(x)  # type: ignore[operator]
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+class PerItem(Dataset):
+    """One image at a time as torchvision gives it: bytes to PIL to a float tensor."""
+
+    def __init__(self, data: Data) -> None:
+        from torchvision.transforms import ToTensor
+
+        self.images, self.levels = data.pixels.cpu().numpy(), data.levels
+        self.transform = ToTensor()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, row: int) -> Tensor:
+        from PIL import Image
+
+        image = self.transform(Image.fromarray(self.images[row, 0]))
+        return image if self.levels == 255 else image * (255 / self.levels)
+
+
+def per_item_loader(data: Data, batch_size: int) -> DataLoader:
+    """The lab's loader: shuffled, in the process itself, image by image."""
+    return DataLoader(PerItem(data), batch_size, shuffle=True)

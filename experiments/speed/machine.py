@@ -1,0 +1,27 @@
+"""What a machine can do at best: the rate of one large matrix product."""
+
+import time
+
+import torch
+
+__all__ = ["matrix_peak"]
+
+
+def matrix_peak(
+    device: torch.device | str = "cpu", size: int = 2048, seconds: float = 2.0
+) -> float:
+    """The fastest of many products of square float32 matrices [FLOP/s]."""
+    a, b = torch.randn(2, size, size, device=device)
+    fastest, until = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        _wait(a)
+        began = time.perf_counter()
+        torch.mm(a, b)
+        _wait(a)
+        fastest = min(fastest, time.perf_counter() - began)
+    return 2 * size**3 / fastest
+
+
+def _wait(like: torch.Tensor) -> None:
+    if like.is_cuda:
+        torch.cuda.synchronize(like.device)

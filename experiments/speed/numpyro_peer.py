@@ -1,0 +1,69 @@
+"""The lab's VAE in NumPyro, compiled by JAX: a peer, where the extra ``peers`` is installed."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+from torch import Tensor
+
+__all__ = ["lab_vae_step"]
+
+
+def lab_vae_step(x: Tensor) -> Callable[[], float] | None:
+    """A jitted SVI step on one batch ``[B, D]``, waiting for it; None without NumPyro.
+
+    The bound's KL is sampled, as NumPyro's ``Trace_ELBO`` has it.
+    """
+    if find_spec("numpyro") is None:
+        return None
+    import jax
+    import numpyro
+
+    batch = jax.numpy.asarray(x.cpu().numpy())
+    adam, elbo = numpyro.optim.Adam(1e-3), numpyro.infer.Trace_ELBO()
+    svi = numpyro.infer.SVI(_model, _guide, adam, elbo)
+    state = svi.init(jax.random.PRNGKey(0), batch)
+    update = jax.jit(svi.update)
+
+    def step() -> float:
+        nonlocal state
+        state, loss = update(state, batch)
+        return float(loss)
+
+    return step
+
+
+def _model(x: Any) -> None:
+    import numpyro.distributions as dist
+    from jax import numpy as jnp
+    from numpyro import param, plate, sample
+
+    log_sigma = param("log_sigma", jnp.zeros(()))
+    with plate("data", len(x)):
+        z = sample("z", dist.Normal(jnp.zeros(2), 1.0).to_event(1))
+        mean = _network("decoder", z, x.shape[1])
+        sample("x", dist.Normal(mean, jnp.exp(log_sigma)).to_event(1), obs=x)
+
+
+def _guide(x: Any) -> None:
+    import numpyro.distributions as dist
+    from jax import numpy as jnp
+    from numpyro import plate, sample
+
+    loc, log_square = jnp.split(_network("encoder", x, 4), 2, -1)
+    with plate("data", len(x)):
+        sample("z", dist.Normal(loc, jnp.exp(0.5 * log_square)).to_event(1))
+
+
+def _network(name: str, inputs: Any, outputs: int, hidden_dim: int = 400) -> Any:
+    import jax
+    from numpyro import param, prng_key
+
+    for layer, width in enumerate((hidden_dim, outputs)):
+        shape, scale = (inputs.shape[-1], width), inputs.shape[-1] ** -0.5
+        key = prng_key()
+        start = None if key is None else scale * jax.random.normal(key, shape)
+        weight = param(f"{name}{layer}.weight", start)
+        inputs = inputs @ weight + param(f"{name}{layer}.bias", jax.numpy.zeros(width))
+        inputs = inputs if layer else jax.nn.relu(inputs)
+    return inputs

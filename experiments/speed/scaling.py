@@ -1,0 +1,70 @@
+"""How a compiled step grows: with the batch, the particles, and the groups of latents."""
+
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from experiments.inference.nvae_objective import BalancedKL
+from experiments.inference.objectives import IWAE, AnalyticKL, Objective
+from experiments.inference.svi import SVI, adam
+from experiments.speed.steps import TANH
+from experiments.speed.timing import Timing, in_turns
+from guides import GUIDES
+from ppl_models import NVAE, VAE, Batch
+
+__all__ = ["measure_scaling"]
+
+BATCHES, PARTICLES, GROUPS = (32, 128, 512, 2048), (1, 5, 50), ((1, 2), (2, 4), (4, 8))
+
+
+def measure_scaling(images: Tensor, rounds: int) -> list[dict[str, Any]]:
+    """Milliseconds of a compiled step, and what one row, particle or group of it costs.
+
+    Args:
+        images: ``[N, 1, 28, 28]``.
+        rounds: visits of every size.
+    """
+    rows = []
+    for size in BATCHES:
+        rows.append(("lab VAE", "B", size, timed(*vae(AnalyticKL()), images[:size], rounds)))
+    for number in PARTICLES:
+        pair = vae(IWAE(number), TANH, latent_dim=50, likelihood="bernoulli", **TANH)
+        rows.append(("IWAE 2 x 200, B = 100", "K", number, timed(*pair, images[:100], rounds)))
+    for groups in GROUPS:
+        timing = timed(*nvae(groups), images[:50], rounds)
+        rows.append(("small NVAE, B = 50", "groups", sum(groups), timing))
+    return [
+        {
+            "step": step,
+            "size": name,
+            "value": value,
+            "median ms": 1e3 * timing.median,
+            "ms per one": 1e3 * timing.median / value,
+        }
+        for step, name, value, timing in rows
+    ]
+
+
+def vae(objective: Objective, guide: Any = None, **options: Any) -> tuple[Any, Any, Objective]:
+    model = VAE((1, 28, 28), **options)
+    return model, GUIDES["amortized"](model, **(guide or {})), objective
+
+
+def nvae(groups: tuple[int, ...]) -> tuple[Any, Any, Objective]:
+    model = NVAE((1, 28, 28), groups, latents=4, channels=8, blocks=1, cells_per_block=1,
+                 depthwise=False, crop=0)  # fmt: skip
+    return (
+        model,
+        GUIDES["top_down"](model, **{"cells_per_block": 1}),
+        BalancedKL(model.groups_per_scale),
+    )
+
+
+def timed(model: Any, guide: Any, objective: Objective, x: Tensor, rounds: int) -> Timing:
+    """A compiled step on these images."""
+    batch = Batch(x, torch.arange(len(x)), 60000)
+    svi = SVI(model, guide, adam(model, guide, 1e-3), objective, compile=True)
+    with pyro.validation_enabled(False):
+        return in_turns({"step": lambda: svi.step(batch)}, rounds)["step"]

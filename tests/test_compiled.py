@@ -1,0 +1,305 @@
+"""A compiled step draws, learns and remembers what the eager one does, or says why it does not."""
+
+import random
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+import torch._inductor.config
+from pairs import build, observations
+from pyro import poutine
+from torch import nn
+
+from experiments.inference import compiled, graph
+from experiments.inference.average import WeightAverage
+from experiments.inference.compiled import CompileWarning
+from experiments.inference.fit import fit
+from experiments.inference.guard import Guard
+from experiments.inference.handlers import InsideObjective, TemperKL
+from experiments.inference.nvae_objective import BalancedKL, Regularised
+from experiments.inference.objectives import OBJECTIVES
+from experiments.inference.optim import cosine
+from experiments.inference.precision import BFloat16Products
+from experiments.inference.regularisers import SpectralNorm, batch_norm_gains
+from experiments.inference.svi import SVI, Pair, adam, adamax
+from guides import GUIDES
+from ppl_models import PPCA, VAE, Batch
+from ppl_models.program import Program, data_plate
+
+needs_compiler = pytest.mark.skipif(not graph.can_compile(), reason="Inductor needs a compiler")
+
+VAE_AMORTIZED = ("vae", "amortized", {"hidden_dims": (5,)})
+CASES = [
+    (("ppca", "exact", {}), "elbo"),
+    (("ppca", "amortized", {"encoder": "linear", "covariance": "full"}), "stl"),
+    (("vae", "prior", {}), "iwae"),
+    (VAE_AMORTIZED, "elbo_analytic_kl"),
+    (VAE_AMORTIZED, "elbo_free_bits"),
+    (VAE_AMORTIZED, "dreg"),
+    (VAE_AMORTIZED, "renyi"),
+    (("vae", "flow", {"hidden_dims": (5,), "context": 3, "width": 6}), "elbo"),
+    (("vae", "flow", {"transform": "coupling", "hidden_dims": (5,), "context": 3}), "iwae"),
+    (("vae", "mixture", {"components": 3, "hidden_dims": (5,)}), "miselbo"),
+    (("vae", "semi_amortized", {"hidden_dims": (5,), "steps": 2, "through": True}), "elbo"),
+    (("nvae", "bottom_up", {"cells_per_block": 1}), "iwae"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers():
+    """Inductor draws its own otherwise."""
+    with torch._inductor.config.patch(fallback_random=True):
+        yield
+
+
+def trained(svi: SVI, x: torch.Tensor, batch_size: int = 4) -> dict[str, torch.Tensor]:
+    """Everything a pair holds after two epochs, the KL's factor rising, the rate falling."""
+    temper = TemperKL(0.0)
+
+    def anneal(progress: float) -> None:
+        temper.beta = progress
+
+    torch.manual_seed(1)
+    with temper:
+        for _ in fit(svi, x, 2, batch_size, cosine(0.2), 0, anneal=anneal):
+            pass
+    return Pair(svi.model, svi.guide).state_dict()
+
+
+@pytest.mark.compiled
+@needs_compiler
+@pytest.mark.parametrize(("pair", "objective"), CASES, ids=lambda case: str(case)[:40])
+def test_training_is_that_of_eager_steps(pair, objective):
+    partial = pair is VAE_AMORTIZED and objective == "elbo_analytic_kl"
+    results = []
+    for compile in (False, True):
+        torch.manual_seed(0)
+        model, guide = build(pair)
+        particles = 3 if objective in ("iwae", "dreg", "renyi") else 1
+        loss = OBJECTIVES[objective](particles)
+        svi = SVI(model, guide, adam(model, guide, 0.01), loss, compile=compile)
+        results.append(trained(svi, observations(pair), 5 if partial else 4))
+    assert svi.compiled.reasons == []
+    assert len(svi.compiled.graphs) == 1 + partial  # for five rows, and for the last two
+    assert svi.compiled.seconds > 0
+    torch.testing.assert_close(results[1], results[0], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.compiled
+@needs_compiler
+def test_the_recipe_of_nvae_is_that_of_eager_steps():
+    results = []
+    for compile in (False, True):
+        torch.manual_seed(0)
+        pair = Pair(*build(("nvae", "top_down", {"cells_per_block": 1, "flows": 1})))
+        norm = SpectralNorm(pair)
+        penalties = [norm, lambda pair=pair: batch_norm_gains(pair)]
+        objective = Regularised(BalancedKL(pair.model.groups_per_scale), penalties, 1e-2)
+        svi = SVI(pair.model, pair.guide, adamax(pair.model, pair.guide), objective,
+                  Guard(pair, 100.0), WeightAverage(pair, 0.9), compile)  # fmt: skip
+        state = trained(svi, observations(("nvae", "top_down", {})))
+        vectors = {name: buffer.clone() for name, buffer in norm.named_buffers()}
+        results.append((state, vectors, svi.average.weights.state_dict()))
+    assert svi.compiled.reasons == []
+    torch.testing.assert_close(results[1], results[0], rtol=1e-9, atol=1e-11)
+
+
+class Noisy(Program):
+    """Dropout and batch norm in a decoder: both know whether they are being trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder = nn.Sequential(nn.Linear(3, 6), nn.BatchNorm1d(6), nn.Dropout(0.5),
+                                     nn.Linear(6, 7))  # fmt: skip
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        with data_plate(batch):
+            z = pyro.sample("z", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+            return pyro.sample("x", dist.Normal(self.decoder(z), 1.0).to_event(1), obs=batch.x)
+
+
+@pytest.mark.compiled
+@needs_compiler
+def test_modes_and_frozen_parameters_are_followed():
+    results = []
+    for compile in (False, True):
+        torch.manual_seed(0)
+        model = Noisy()
+        guide = GUIDES["amortized"](model, hidden_dims=(5,))
+        svi = SVI(model, guide, compile=compile)
+        batch = Batch.of(observations(VAE_AMORTIZED))
+        svi.step(batch)
+        model.eval()
+        svi.step(batch)
+        model.train().requires_grad_(False)
+        svi.step(batch)
+        results.append(Pair(model, guide).state_dict())
+    assert svi.compiled.reasons == []
+    assert len(svi.compiled.graphs) == 3
+    torch.testing.assert_close(results[1], results[0], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.compiled
+@needs_compiler
+def test_noise_is_fresh_and_follows_the_seed():
+    with torch._inductor.config.patch(fallback_random=False):
+        model, guide = build(VAE_AMORTIZED)
+        svi = SVI(model, guide, torch.optim.SGD(guide.parameters(), lr=0.0), compile=True)
+        batch = Batch.of(observations(VAE_AMORTIZED))
+        runs = []
+        for _ in range(2):
+            torch.manual_seed(3)
+            runs.append([svi.step(batch).item() for _ in range(3)])
+        eager = torch.stack([svi.evaluate_loss(batch) for _ in range(2000)])
+        drawn = torch.stack([svi.step(batch) for _ in range(2000)])
+    assert runs[0] == runs[1]
+    assert len(set(runs[0])) == 3
+    error = (eager.var() / 2000 + drawn.var() / 2000).sqrt()
+    assert (eager.mean() - drawn.mean()).abs() < 4 * error
+    torch.testing.assert_close(drawn.std(), eager.std(), rtol=0.1, atol=0)
+
+
+class Awkward(PPCA):
+    """Programs that no graph can stand for, each in its own way."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(7, 3)
+        self.how, self.calls = how, 0
+        self.register_buffer("seen", torch.zeros(()))
+        self.outside = [nn.Parameter(torch.zeros(7))]
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        self.calls += 1
+        weight = 1.0
+        if self.how == "branch" and self.W.sum() > 0:
+            weight = 2.0
+        if self.how == "python random":
+            weight = random.random()
+        if self.how == "counter":
+            weight = float(self.calls)
+        if self.how == "buffer":
+            self.seen = self.seen + 1
+        if self.how == "outside" and batch.x is not None:
+            batch = batch._replace(x=batch.x - self.outside[0])
+        with poutine.scale(scale=weight):
+            return super().forward(batch)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("how", "words"), [
+    ("branch", "a tensor's value decides"),
+    ("python random", "random numbers from Python or NumPy"),
+    ("counter", "something else at its second call"),
+    ("buffer", "the buffer model.seen is replaced"),
+    ("outside", r"a parameter \[7\] outside of the modules"),
+])  # fmt: skip
+def test_what_is_no_graph_runs_eagerly_and_says_why(how, words):
+    x = torch.randn(12, 7)
+    finals = []
+    for compile in (False, True):
+        torch.manual_seed(0)
+        random.seed(0)
+        model = Awkward(how)
+        guide = GUIDES["amortized"](model, hidden_dims=(5,))
+        svi = SVI(model, guide, compile=compile)
+        torch.manual_seed(1)
+        if compile:
+            with pytest.warns(CompileWarning, match=f"cannot be compiled .*: .*{words}"):
+                svi.step(Batch.of(x))
+        svi.step(Batch.of(x))  # no second warning: it would be an error here
+        finals.append(model.W.detach().clone())
+    assert finals[1].isfinite().all()
+    assert not finals[0].equal(finals[1])  # one step more
+
+
+@needs_compiler
+def test_an_unknown_handler_means_an_eager_step():
+    model, guide = build(VAE_AMORTIZED)
+    svi = SVI(model, guide, compile=True)
+    with pytest.warns(CompileWarning, match="no handler ScaleMessenger"), poutine.scale(scale=2.0):
+        svi.step(Batch.of(observations(VAE_AMORTIZED)))
+
+
+def test_rows_of_a_per_datum_guide_mean_eager_steps():
+    pair = ("vae", "mean_field", {})
+    model, guide = build(pair)
+    svi = SVI(model, guide, compile=True)
+    with pytest.warns(CompileWarning, match="per-datum"):
+        svi.step(Batch.of(observations(pair)))
+
+
+def test_no_compiler_means_eager_steps(monkeypatch):
+    monkeypatch.setattr(compiled, "can_compile", lambda: False)
+    model, guide = build(VAE_AMORTIZED)
+    svi = SVI(model, guide, compile=True)
+    with pytest.warns(CompileWarning, match=r"no C\+\+ compiler is installed"):
+        svi.step(Batch.of(observations(VAE_AMORTIZED)))
+
+
+@pytest.mark.compiled
+@needs_compiler
+def test_gradients_add_up_as_those_of_backward_do():
+    torch.manual_seed(0)
+    model = VAE((7,), latent_dim=3)
+    guide = GUIDES["amortized"](model, hidden_dims=(5,))
+    svi = SVI(model, guide, compile=True)
+    batch = Batch.of(observations(VAE_AMORTIZED))
+    found = []
+    for gradients in (svi.gradients, svi.compiled):
+        Pair(model, guide).zero_grad()
+        for seed in (0, 1):
+            torch.manual_seed(seed)
+            gradients(batch)
+        found.append([p.grad.clone() for p in Pair(model, guide).parameters()])
+    torch.testing.assert_close(found[1], found[0])
+
+
+@needs_compiler
+def test_a_step_whose_settings_change_for_ever_is_given_up(monkeypatch):
+    monkeypatch.setattr(compiled, "MOST_GRAPHS", 0)
+    model, guide = build(VAE_AMORTIZED)
+    svi = SVI(model, guide, compile=True)
+    with pytest.warns(CompileWarning, match="have changed 0 times"):
+        svi.step(Batch.of(observations(VAE_AMORTIZED)))
+    svi.step(Batch.of(observations(VAE_AMORTIZED)))
+
+
+def test_products_in_bfloat16_leave_densities_in_float32():
+    model = VAE((1, 28, 28), likelihood="bernoulli", network="conv").float()
+    guide = GUIDES["amortized"](model, encoder="conv")
+    batch = Batch.of(torch.rand(8, 1, 28, 28, dtype=torch.float32).round())
+    svi = SVI(model, guide, loss=OBJECTIVES["elbo"]())
+    torch.manual_seed(0)
+    exact = svi.evaluate_loss(batch)
+    with BFloat16Products(), InsideObjective():
+        trace = poutine.trace(guide).get_trace(batch)
+        torch.manual_seed(0)
+        rounded = svi.evaluate_loss(batch)
+        svi.step(batch)
+    assert {site["value"].dtype for _, site in trace.iter_stochastic_nodes()} <= {
+        torch.float32, torch.int64}  # fmt: skip
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - exact).abs() < 0.01 * exact.abs()
+    assert all(p.dtype == torch.float32 for p in Pair(model, guide).parameters())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_captured_step_is_that_of_eager_steps():
+    """PPCA under its exact guide: the gradient has no noise."""
+    results = []
+    for compile in (False, True):
+        torch.manual_seed(0)
+        model = PPCA(7, 3).cuda()
+        guide = GUIDES["exact"](model)
+        x = observations(VAE_AMORTIZED).cuda()
+        svi = SVI(model, guide, adam(model, guide, 0.01), compile=compile)
+        for step in range(20):
+            for group in svi.optim.param_groups:
+                group["lr"] = 0.01 / (1 + step)
+            svi.step(Batch.of(x + step))
+        assert (svi.captured is not None) == compile
+        results.append(model.state_dict())
+    assert len(svi.captured.recorded) == 1
+    torch.testing.assert_close(results[1], results[0], rtol=1e-9, atol=1e-11)
