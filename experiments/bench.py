@@ -27,6 +27,7 @@ from experiments.data import Data
 from experiments.data_sets import load
 from experiments.evaluation.handwritten import HandwrittenVAE, per_item_loader
 from experiments.evaluation.nvae_speed import step_speed
+from experiments.inference.checkpointing import checkpoint_levels
 from experiments.inference.fit import fit
 from experiments.inference.objectives import AnalyticKL
 from experiments.inference.optim import constant
@@ -51,6 +52,8 @@ class Config(RunOptions):
     """Of nvae-step."""
     steps: int = 5
     """Timed steps of nvae-step, after one that is not timed."""
+    checkpoint_levels: bool = False
+    """Of nvae-step: compute the cells a second time instead of keeping what they computed."""
     data: Literal["mnist", "fashion_mnist", "kmnist", "digits"] = "mnist"
     """Data set of grey images."""
     data_root: Path | None = None
@@ -109,7 +112,10 @@ def nvae_step(config: Config) -> dict[str, Any]:
         run.save_config()
         pair = preset_pair(config.preset).to(run.device)
         pair.to(memory_format=torch.channels_last)
-        row = {"preset": config.preset, **step_speed(pair, config.batch_size or 32, config.steps)}
+        if config.checkpoint_levels:
+            checkpoint_levels(pair)
+        row = {"preset": config.preset, "checkpointed": config.checkpoint_levels,
+               **step_speed(pair, config.batch_size or 32, config.steps)}  # fmt: skip
         run.say(f"\n{markdown_table([row])}\n{torch.get_num_threads()} threads on {run.device}")
         metrics = {
             "model": "nvae", "guide": "top_down", "objective": "elbo_analytic_kl",

@@ -90,6 +90,13 @@ def test_resumed_with_an_average_it_is_the_same_run(monkeypatch):
     assert without_times(whole)["test"] == without_times(resumed)["test"]
 
 
+def test_checkpointed_levels_train_the_same_run(trained):
+    run(nvae, *TINY, "--checkpoint-levels", "--out", "again")
+    paths = (trained, Path("again"))
+    weights = [load_file(path / "checkpoint/weights.safetensors") for path in paths]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
 @pytest.mark.parametrize(
     "options",
     [

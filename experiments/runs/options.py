@@ -23,6 +23,7 @@ __all__ = [
 
 MAY_CHANGE = {
     "resume", "out", "epochs", "device", "memory", "data_root", "evaluate", "readjust",
+    "checkpoint_levels",
 }  # fmt: skip
 """Options that a resumed run may give another value."""
 
