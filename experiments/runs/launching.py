@@ -17,6 +17,9 @@ __all__ = ["BACKENDS", "Outcome", "check_backend", "launch"]
 
 ROOT = Path(experiments.__path__[0]).parent.absolute()
 
+RUNNING: set[subprocess.Popen] = set()
+"""Processes of this one that have not ended."""
+
 
 class Outcome(NamedTuple):
     """How a run ended: its wall time [seconds], and its error in one line if it has failed."""
@@ -41,11 +44,15 @@ def launch(run: Planned, threads: int, folder: str) -> Outcome:
         shutil.rmtree(run.path)  # it stopped before its first checkpoint
     began = time.perf_counter()
     with run.log.open("a" if run.state == "to continue" else "w") as log:
-        done = subprocess.run(
+        process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=folder,
-            env=_environment(threads), check=False,
+            env=_environment(threads),
         )  # fmt: skip
-    error = _error(done.returncode, run)
+    RUNNING.add(process)
+    try:
+        error = _error(process.wait(), run)
+    finally:
+        RUNNING.discard(process)
     return Outcome(run.name, time.perf_counter() - began, error)
 
 
@@ -88,13 +95,20 @@ def check_backend(name: str) -> None:
 
 
 def with_joblib(runs: Sequence[Planned], jobs: int, gpus: float) -> Iterator[Outcome]:
-    """So many runs at a time on this machine, as they finish; they share its threads."""
+    """So many runs at a time on this machine, as they finish; they share its threads.
+
+    When the sweep is interrupted, so are they: each goes on from its checkpoint later.
+    """
     import torch
     from joblib import Parallel, delayed
 
     threads = max(1, torch.get_num_threads() // jobs)
     waiting = Parallel(jobs, backend="threading", return_as="generator_unordered")
-    return waiting(delayed(launch)(run, threads, os.getcwd()) for run in runs)
+    try:
+        yield from waiting(delayed(launch)(run, threads, os.getcwd()) for run in runs)
+    finally:
+        for process in tuple(RUNNING):
+            process.terminate()
 
 
 def with_ray(runs: Sequence[Planned], jobs: int, gpus: float) -> Iterator[Outcome]:

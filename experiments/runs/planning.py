@@ -105,8 +105,9 @@ def _saved_options(command: str, out: Path) -> dict[str, Any]:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return {}
     saved = read_json(out / PLAN) if (out / PLAN).exists() else {}
-    if not isinstance(saved, dict) or saved.get("command") != command:
-        what = f"a sweep of {saved['command']}" if saved else "something that is no sweep"
+    made = saved.get("command") if isinstance(saved, dict) else None
+    if made != command:
+        what = f"a sweep of {made}" if made else "something that is no sweep"
         raise UsageError(f"--out {out} holds {what}; name another directory.")
     return saved["options"]
 
@@ -134,6 +135,10 @@ def _checked(
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
+    kind, dot, _ = name.rpartition(".")
+    if dot:
+        own = [option for option in known if option.startswith(f"{kind}.")]
+        return f"with this {kind} it has {', '.join(own) or 'none'}."
     last = {option.rpartition(".")[2]: option for option in known}
     close = difflib.get_close_matches(name, known, 1)
     if close or name in last:

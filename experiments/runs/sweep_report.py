@@ -122,13 +122,16 @@ def save_sweep(
     differing = what_differs(runs)
     table = over_seeds(rows, list(grid.axes))
     several = len(grid.axes.get("seed", ())) > 1
+    shown = [(name, UNITS.get(name.rpartition(".")[2])) for name in rows[0]]
     text = markdown_table(rows)
     if several:
         text += f"\nMean over seeds ± standard error:\n\n{markdown_table(_with_errors(table))}"
+    text += f"\n{', '.join(f'{name} in {unit}' for name, unit in shown if unit)}.\n"
     if differing:
         text += f"\nNot all rows are comparable: the runs differ in {', '.join(differing)}.\n"
     write(out / "table.md", lambda path: path.write_text(text))
     drawn = None if differing else picture(table, grid.axes)
+    (out / "figure.png").unlink(missing_ok=True)  # of a smaller grid, perhaps
     if drawn is not None:
         write(out / "figure.png", lambda path: drawn.savefig(path, dpi=110, format="png"))
     metrics = {"command": command, "grid": grid.axes, "with": grid.shared, "differ": differing,
