@@ -62,7 +62,7 @@ def test_points_are_all_combinations_by_names_that_do_not_depend_on_their_order(
         assert len(found) == 8
         names.add(frozenset(map(name_of, found)))
     (one,) = names
-    assert "guide=amortized-covariance-full,hidden_dims=200x200,seed=0" in one
+    assert "guide=amortized-covariance-full+hidden_dims=200x200+seed=0" in one
     assert grid.shared == {"data": "digits"}
     long = name_of({"guide": "a" * 300, "seed": "0"})
     assert len(long) <= 150
@@ -111,7 +111,7 @@ def test_runs_of_a_grid_and_their_table(capsys, monkeypatch):
     assert mean["test.elbo"] == pytest.approx(statistics.mean(found))
     assert mean["test.elbo_se"] == pytest.approx(abs(found[0] - found[1]) / 2)
     assert " ± " in Path("s/table.md").read_text()
-    log = Path("s/logs/guide=amortized-hidden_dims-8,seed=0.log")
+    log = Path("s/logs/guide=amortized-hidden_dims-8+seed=0.log")
     assert "report:" in log.read_text()
     asked = pretend(monkeypatch)
     assert swept("ppca", *grid, *DIGITS, "--out", "s")["rows"] == metrics["rows"]
@@ -165,7 +165,7 @@ def test_a_dry_run_lists_and_writes_nothing(capsys):
     args = ["vae", "--grid", "seed=0,1", "latent_dim=2,10", "--dry-run", "--out", "s"]
     cli(sweep.Config, sweep.main, args)
     printed = capsys.readouterr().out
-    assert "to run: latent_dim=10,seed=1\n    python -m experiments.vae --seed=1" in printed
+    assert "to run: latent_dim=10+seed=1\n    python -m experiments.vae --seed=1" in printed
     assert "4 runs: 4 to run; none was started." in printed
     assert not list(Path().iterdir())
 

@@ -106,7 +106,7 @@ def points(grid: Grid) -> list[dict[str, str]]:
 def name_of(point: Mapping[str, str]) -> str:
     """A point's directory, whatever the order of the axes: by name, the seed last."""
     order = sorted(point, key=lambda name: (name == "seed", name))
-    name = ",".join(f"{axis}={_in_a_path(point[axis])}" for axis in order)
+    name = "+".join(f"{axis}={_in_a_path(point[axis])}" for axis in order)
     if len(name) <= 150:
         return name
     return f"{name[:140]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

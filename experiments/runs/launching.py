@@ -1,6 +1,7 @@
 """Runs as processes of their own, several at a time: on this machine, or where Ray puts them."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,9 @@ from experiments.runs.planning import Planned
 __all__ = ["BACKENDS", "Outcome", "check_backend", "launch"]
 
 ROOT = Path(experiments.__path__[0]).parent.absolute()
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+"""What terminals read as colour."""
 
 RUNNING: set[subprocess.Popen] = set()
 """Processes of this one that have not ended."""
@@ -58,11 +62,15 @@ def launch(run: Planned, threads: int, folder: str) -> Outcome:
 
 def _environment(threads: int) -> dict[str, str]:
     """This process's, its packages first, so many threads for every library that counts them."""
+    counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    return {**os.environ, **counts, **_packages(), "PYTHONUNBUFFERED": "1"}
+
+
+def _packages() -> dict[str, str]:
+    """Where another process finds the packages that this one uses, if they are not installed."""
     paths = [str(ROOT)] if ROOT.name != "site-packages" else []
     paths += filter(None, [os.environ.get("PYTHONPATH")])
-    counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-    more = {"PYTHONPATH": os.pathsep.join(paths)} if paths else {}
-    return {**os.environ, **counts, **more, "PYTHONUNBUFFERED": "1"}
+    return {"PYTHONPATH": os.pathsep.join(paths)} if paths else {}
 
 
 def _error(code: int, run: Planned) -> str | None:
@@ -115,7 +123,7 @@ def with_ray(runs: Sequence[Planned], jobs: int, gpus: float) -> Iterator[Outcom
     """Runs on the cluster that ``RAY_ADDRESS`` names, or on one of this machine alone."""
     import ray
 
-    ray.init(log_to_driver=False)
+    ray.init(log_to_driver=False, runtime_env={"env_vars": _packages()})
     try:
         processors = int(ray.cluster_resources().get("CPU", 1))
         threads = max(1, processors // jobs)
@@ -127,7 +135,7 @@ def with_ray(runs: Sequence[Planned], jobs: int, gpus: float) -> Iterator[Outcom
             try:
                 yield ray.get(ready)
             except ray.exceptions.RayError as error:  # a machine that is lost, say
-                yield Outcome(run.name, 0.0, " ".join(str(error).split())[:300])
+                yield Outcome(run.name, 0.0, " ".join(COLOUR.sub("", str(error)).split())[:300])
     finally:
         ray.shutdown()
 

@@ -1,7 +1,7 @@
 """The table of a sweep, its means over seeds, and a picture."""
 
 from collections.abc import Mapping, Sequence
-from math import sqrt
+from math import nan, sqrt
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -98,7 +98,7 @@ def picture(table: Sequence[dict[str, Any]], axes: Mapping[str, Sequence[str]]) 
     for row in table:
         if row[figure] is not None:
             label = ", ".join(f"{name}={row[name]}" for name in several if name != along)
-            point = (row[along], row[figure], row[f"{figure}_se"] or 0.0)
+            point = (row[along], row[figure], row[f"{figure}_se"] or nan)  # of one run, no bar
             lines.setdefault(label, []).append(point)
     if not lines or len(lines) > 10:
         return None
@@ -126,7 +126,7 @@ def save_sweep(
     text = markdown_table(rows)
     if several:
         text += f"\nMean over seeds ± standard error:\n\n{markdown_table(_with_errors(table))}"
-    text += f"\n{', '.join(f'{name} in {unit}' for name, unit in shown if unit)}.\n"
+    text += f"\n{', '.join(f'{name} in {unit}' for name, unit in shown if unit)}\n"
     if differing:
         text += f"\nNot all rows are comparable: the runs differ in {', '.join(differing)}.\n"
     write(out / "table.md", lambda path: path.write_text(text))
