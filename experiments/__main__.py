@@ -22,6 +22,7 @@ COMMANDS = {
     "gradients": "the noise of every objective's gradient, for the decoder and the encoder",
     "sample": "images from a saved run: at temperatures, latent by latent, between two images",
     "reconstruct": "reconstructions from a saved run, or completions of half-observed images",
+    "sweep": "a grid of runs over guides, seeds and sizes, in parallel, and its table",
     "reproduce": "a table, the lab's or a published one, with its protocol",
     "import-nvae": "a checkpoint of the published NVAE as a run",
     "export-nvae": "a run as a checkpoint of the published NVAE, or as weights to ship",

@@ -25,6 +25,7 @@ import tyro
 
 from experiments.data import Data
 from experiments.data_sets import load
+from experiments.inference.checkpointing import checkpoint_levels
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import markdown_table
 from experiments.runs.errors import UsageError
@@ -57,6 +58,8 @@ class Config(RunOptions):
     """Of nvae-step."""
     steps: int = 5
     """Timed steps of nvae-step, after one that is not timed."""
+    checkpoint_levels: bool = False
+    """Of nvae-step: compute the cells a second time instead of keeping what they computed."""
     data: Literal["mnist", "fashion_mnist", "kmnist", "digits"] = "mnist"
     """Data set of grey images; steps and scaling need 28 x 28."""
     data_root: Path | None = None
@@ -132,7 +135,10 @@ def scaling(run: Run, config: Config, train: Data, peak: float) -> list[dict[str
 def nvae_step(run: Run, config: Config, train: Data, peak: float) -> list[dict[str, Any]]:
     pair = preset_pair(config.preset).to(run.device)
     pair.to(memory_format=torch.channels_last)
-    row = {"preset": config.preset, **step_speed(pair, config.batch_size or 32, config.steps)}
+    if config.checkpoint_levels:
+        checkpoint_levels(pair)
+    row = {"preset": config.preset, "checkpointed": config.checkpoint_levels,
+           **step_speed(pair, config.batch_size or 32, config.steps)}  # fmt: skip
     run.say(f"\n{markdown_table([row])}")
     return [row]
 

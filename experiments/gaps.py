@@ -18,7 +18,7 @@ from torch import Tensor
 
 from experiments.data import Data
 from experiments.evaluation.ais import annealed_bound, sandwich
-from experiments.evaluation.bounds import mean_and_error
+from experiments.evaluation.bounds import mean_and_error, rows_at_a_time
 from experiments.evaluation.gaps import best_evidence, interval, local_elbo, stopping_rule
 from experiments.evaluation.khat import UNRELIABLE, khat, weights_of_draws
 from experiments.inference.frozen import held_out
@@ -152,12 +152,14 @@ def measured(
 
 
 def annealed(model: Any, guide: Guide, data: Data, config: Config) -> Tensor:
-    """The annealed bound of every image, a hundred images at a time."""
+    """The annealed bound of every image, at most a hundred images at a time."""
     assert config.ais_from != "none"
+    most = 100 * config.chains
+    rows = max(1, rows_at_a_time(model, data, config.memory, most) // config.chains)
     bounds = [
         annealed_bound(model, guide, batch, config.chains, config.ais_steps, config.leapfrog,
                        config.ais_from).bound
-        for batch in data.batches(100)
+        for batch in data.batches(rows)
     ]  # fmt: skip
     found = torch.cat(bounds)
     if not found.isfinite().all():

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from experiments.inference.checkpointing import checkpoint_levels
 from experiments.inference.svi import SVI, Pair, adamax
 from experiments.runs.checkpoint import build_model, save_weights
 from experiments.runs.cli import cli
@@ -45,6 +46,8 @@ def main(config: Config) -> dict[str, Any]:
         model = prepare(run, build_model("nvae", train, config.model_options), train)
         guide = make_guide(run, model, config.guide, config.guide_options, train)
         pair = Pair(model, guide).to(memory_format=torch.channels_last)  # a third faster on a CPU
+        if config.checkpoint_levels:
+            checkpoint_levels(pair)
         compile = compiles(run, guide, train)
         built = recipe("nvae", config.model_options, config.guide, config.guide_options)
         start(run, pair, built)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import pyro
 import torch
 
+from experiments.evaluation.bounds import rows_at_a_time
 from experiments.evaluation.predictive import replicated, tail_areas
 from experiments.inference.frozen import held_out
 from experiments.inference.svi import Pair
@@ -45,11 +46,20 @@ def main(config: Config) -> dict[str, Any]:
         saved = open_run(config.run, config.data_root, run.device)
         run.save_config(of=saved.config)
         data = saved.test.rows(min(config.images, len(saved.test))).fixed()
+        gib = config.sets * len(data) * data.data_dim * data.dtype.itemsize / 2**30
+        if gib > config.memory:
+            raise UsageError(
+                f"{config.sets} sets of {len(data)} images are {gib:.2f} GiB, more than --memory "
+                f"{config.memory}; take fewer --sets or --images."
+            )
         guide = held_out(saved.model, saved.guide, data)
         guide.eval()
         q = guide if config.latents == "guide" else None
+        rows_at_once = rows_at_a_time(saved.model, data, config.memory, 500)
         with pyro.validation_enabled(False):
-            made = torch.stack([replicated(saved.model, q, data) for _ in range(config.sets)])
+            made = torch.stack(
+                [replicated(saved.model, q, data, rows_at_once) for _ in range(config.sets)]
+            )
         x = data.observations()
         rows = tail_areas(x.flatten(1), made.flatten(2))
         run.say(f"\n{markdown_table(rows)}")

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from experiments.evaluation.bounds import mean_and_error, reconstruct
+from experiments.evaluation.bounds import mean_and_error, reconstruct, rows_at_a_time
 from experiments.evaluation.samples import complete
 from experiments.inference.frozen import held_out
 from experiments.inference.svi import Pair
@@ -43,7 +43,7 @@ def main(config: Config) -> dict[str, Any]:
         x = test.observations()
         if config.mask == "none":
             guide = held_out(saved.model, saved.guide, test)
-            batches = test.batches(1000)
+            batches = test.batches(rows_at_a_time(saved.model, test, config.memory, 1000))
             shown = torch.cat([reconstruct(saved.model, guide, batch) for batch in batches])
         else:
             shown, how = complete(saved.model, test, observed, config.seed)

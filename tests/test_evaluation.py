@@ -11,7 +11,7 @@ from torch.distributions import kl_divergence
 from experiments.data import as_data
 from experiments.data_sets import load
 from experiments.evaluation.aggregate import active_units, aggregate_figures, aggregate_log_prob
-from experiments.evaluation.bounds import mean_and_error, per_image
+from experiments.evaluation.bounds import mean_and_error, per_image, rows_at_a_time
 from experiments.evaluation.samples import interpolations, spherical, straight, traversals
 from experiments.evaluation.shared_draws import (
     between_draws_error,
@@ -169,6 +169,13 @@ def test_a_memory_too_small_for_one_image_is_refused(trained):
     for q in (guide, GUIDES["prior"](model)):
         with pytest.raises(UsageError, match="too small for one image"):
             per_image(model, q, test, 10, memory=1e-9)
+
+
+def test_rows_at_a_time_go_with_memory(trained):
+    model, _, _, test = trained
+    numbers = 64  # of a digit, eight copies of eight bytes
+    assert rows_at_a_time(model, test, 1.0, 500) == 500
+    assert rows_at_a_time(model, test, 10.5 * 64 * numbers / 2**30, 500) == 10
 
 
 def test_the_memory_limit_does_not_change_what_is_measured(trained):

@@ -90,6 +90,13 @@ def test_resumed_with_an_average_it_is_the_same_run(monkeypatch):
     assert without_times(whole)["test"] == without_times(resumed)["test"]
 
 
+def test_checkpointed_levels_train_the_same_run(trained):
+    run(nvae, *TINY, "--checkpoint-levels", "--out", "again")
+    paths = (trained, Path("again"))
+    weights = [load_file(path / "checkpoint/weights.safetensors") for path in paths]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -201,7 +208,7 @@ def test_packed_weights_come_back(trained, monkeypatch, capsys):
 def test_the_speed_of_a_step():
     out = ["--preset", "digits-tiny", "--steps", "1", "--batch-size", "4", "--out", "bench"]
     cli(bench.Config, bench.main, ["nvae-step", *out])
-    (row,) = json.loads(Path("bench/metrics.json").read_text())["bench"]
+    (row,) = json.loads(Path("bench/metrics.json").read_text())["bench"]["nvae-step"]
     assert row["share"] > 0
     assert row["GFLOP/s of its convolutions"] > row["GFLOP/s of a step"] * 0.01
 

@@ -8,6 +8,7 @@ from experiments.data import as_data
 from experiments.evaluation.predictive import STATISTICS, replicated, tail_areas
 from guides import GUIDES
 from ppl_models import PPCA, Batch
+from tests.test_bad_input import refused
 from tests.test_commands import run
 
 
@@ -52,7 +53,7 @@ def test_equal_sets_count_half():
     assert {row["tail area"] for row in tail_areas(x, x.expand(4, 5, 3))} == {0.5}
 
 
-def test_the_command(tmp_path, monkeypatch):
+def test_the_command(capsys, tmp_path, monkeypatch):
     torch.set_default_dtype(torch.float32)
     monkeypatch.chdir(tmp_path)
     run(vae, "--data", "digits", "--epochs", "1", "--rows", "100", "--out", "v")
@@ -60,3 +61,6 @@ def test_the_command(tmp_path, monkeypatch):
     assert [row["statistic"] for row in metrics["checks"]] == list(STATISTICS)
     assert (tmp_path / "p/figures/replicated.png").exists()
     assert run(predictive, "v", "--sets", "2", "--latents", "prior", "--out", "q")["sets"] == 2
+    few = ["v", "--sets", "40", "--images", "300", "--memory", "1e-3", "--out", "r"]
+    refused(capsys, predictive, few, "more than --memory 0.001", "--sets or --images")
+    assert not (tmp_path / "r/metrics.json").exists()

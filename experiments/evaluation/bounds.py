@@ -28,8 +28,10 @@ __all__ = [
     "expected",
     "likelihood_at",
     "mean_and_error",
+    "particles_at_a_time",
     "per_image",
     "reconstruct",
+    "rows_at_a_time",
     "runs_of",
 ]
 
@@ -70,6 +72,15 @@ def particles_at_a_time(batch_rows: int, numbers: int, memory: float) -> int:
     if fits < 1:
         raise UsageError(f"--memory {memory} GiB is too small for one image of {numbers} numbers.")
     return fits
+
+
+def rows_at_a_time(model: Any, data: Data, memory: float, most: int) -> int:
+    """How many images fit into ``memory`` GiB, but not more than ``most``.
+
+    Raises:
+        UsageError: If not even one does.
+    """
+    return min(most, particles_at_a_time(1, numbers_per_image(model, data), memory))
 
 
 @torch.no_grad()

@@ -28,13 +28,13 @@ STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @torch.no_grad()
-def replicated(model: nn.Module, guide: nn.Module | None, data: Data) -> Tensor:
+def replicated(model: nn.Module, guide: nn.Module | None, data: Data, rows: int = 500) -> Tensor:
     """A data set like ``data``, ``[N, *data_shape]``: from z of q(z | x), or of p(z) without q.
 
-    Only the latents are replayed into the model; x is drawn.
+    Only the latents are replayed into the model; x is drawn, so many ``rows`` at a time.
     """
     parts, latents = [], describe(model).latents
-    for batch in data.batches(500):
+    for batch in data.batches(rows):
         story: Any = model
         if guide is not None:
             drawn = poutine.trace(guide).get_trace(batch).nodes

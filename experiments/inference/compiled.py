@@ -17,6 +17,7 @@ from pyro.poutine import runtime
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from experiments.inference.checkpointing import is_checkpointed
 from experiments.inference.graph import (
     Graph,
     NotTraceable,
@@ -180,6 +181,8 @@ class CompiledGradients:
             raise NotTraceable("no C++ compiler is installed (g++, or what $CXX names)")
         if any(isinstance(part, LocalTable) and part.rows.requires_grad for part in self.holders):
             raise NotTraceable("rows of a per-datum guide are updated sparsely")
+        if is_checkpointed(self.whole):
+            raise NotTraceable("a graph keeps what --checkpoint-levels computes a second time")
         for handler in runtime._PYRO_STACK:
             if type(handler) not in LIVE:
                 raise NotTraceable(f"it knows no handler {type(handler).__name__}")

@@ -18,7 +18,7 @@ import tyro
 from experiments.runs.errors import TrainingError, UsageError
 from experiments.runs.options import check
 
-__all__ = ["cli", "import_model", "options_of"]
+__all__ = ["cli", "extended", "import_model", "options_of", "parse"]
 
 BAD_INPUT = (ValueError, FileExistsError, FileNotFoundError, PermissionError)
 FILLED_IN = {
@@ -59,14 +59,14 @@ def in_words(error: Exception) -> str:
 
 def parse(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -> Any:
     """Read the command line; ``--guide`` and ``--model`` first, since they bring their options."""
-    extended, names = _with_options(_with_preset(config_class, args), args)
+    whole, names = extended(config_class, args)
     module = sys.modules[main.__module__]
     name = main.__module__ if main.__module__ != "__main__" else _module_name(module)
     output = io.StringIO()
     try:
         with contextlib.redirect_stderr(output):
             parsed: Any = tyro.cli(
-                extended, args=list(args), prog=f"python -m {name}", description=module.__doc__
+                whole, args=list(args), prog=f"python -m {name}", description=module.__doc__
             )
     except SystemExit as end:
         if end.code in (0, None):
@@ -102,6 +102,11 @@ def _value(args: Sequence[str], option: str, default: str) -> str:
         elif word == option and position + 1 < len(args):
             value = args[position + 1]
     return value
+
+
+def extended(config_class: type, args: Sequence[str]) -> tuple[type, list[str]]:
+    """The dataclass with all that ``args`` choose, and its fields that hold chosen options."""
+    return _with_options(_with_preset(config_class, args), args)
 
 
 def _with_preset(config_class: type, args: Sequence[str]) -> type:
@@ -150,10 +155,10 @@ def _with_options(config_class: type, args: Sequence[str]) -> tuple[type, list[s
         extra.append((name, hint, dataclasses.field(default_factory=options)))
     if not extra:
         return config_class, []
-    extended = dataclasses.make_dataclass(
+    whole = dataclasses.make_dataclass(
         config_class.__name__, extra, bases=(config_class,), frozen=True
     )
-    return extended, [name for name, _, _ in extra if name != "compile"]
+    return whole, [name for name, _, _ in extra if name != "compile"]
 
 
 def _guide_class(name: str, model: str) -> type:

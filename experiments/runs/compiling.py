@@ -39,6 +39,8 @@ def _rule(run: Run, guide: Guide, data: Data) -> tuple[bool, str]:
     config = run.config
     if isinstance(guide, PerDatumGuide):
         return False, "eager steps: rows of a per-datum guide are updated sparsely"
+    if getattr(config, "checkpoint_levels", False):
+        return False, "eager steps: a graph would keep what --checkpoint-levels does not"
     if config.minutes is not None:
         long = config.minutes >= LEAST_MINUTES
         size = f"{config.minutes:g} minutes, {'' if long else 'not '}the {LEAST_MINUTES:g}"

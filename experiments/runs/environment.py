@@ -1,6 +1,8 @@
 """Where a run happens: device and versions."""
 
 import platform
+import resource
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import torch
 
 from experiments.runs.errors import UsageError
 
-__all__ = ["pick_device", "plain", "versions"]
+__all__ = ["peak_memory", "pick_device", "plain", "versions"]
 
 
 def pick_device(name: str) -> torch.device:
@@ -27,6 +29,15 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].split(". ")[0][:120]
         raise UsageError(f"--device {name} cannot be used here ({reason}).") from error
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """The most memory that the process has held, and its tensors on a GPU if it has one [GiB]."""
+    unit = 1 if sys.platform == "darwin" else 1024  # Linux counts in KiB, macOS in bytes
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+    if device.type != "cuda":
+        return {"peak_gib": peak}
+    return {"peak_gib": peak, "peak_gpu_gib": torch.cuda.max_memory_allocated(device) / 2**30}
 
 
 def plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments.runs.errors import UsageError
 
-__all__ = ["new_directory", "read_json", "stamped_directory", "write", "write_json"]
+__all__ = ["new_directory", "read_json", "stamped_directory", "writable", "write", "write_json"]
 
 
 def write(path: Path, save: Callable[[Path], Any]) -> Path:
@@ -77,6 +77,18 @@ def new_directory(path: Path) -> Path:
             raise UsageError(
                 f"--out {path} holds something already; name a new directory (or --resume a run)."
             )
+    except OSError as error:
+        raise UsageError(f"--out {path} cannot be written ({error.strerror}).") from error
+    return writable(path)
+
+
+def writable(path: Path) -> Path:
+    """Make a directory if there is none, and try to write there.
+
+    Raises:
+        UsageError: If that fails.
+    """
+    try:
         path.mkdir(parents=True, exist_ok=True)
         write(path / ".writable", lambda file: file.write_text(""))
         (path / ".writable").unlink()

@@ -57,6 +57,9 @@ class NVAEOptions(FitOptions, DataOptions, FreshRunOptions):
     """Decay of an average of the weights that is evaluated and kept; 0 takes the last ones."""
     clip: float | None = None
     """Gradients are scaled down to this norm; by default they are left."""
+    checkpoint_levels: bool = False
+    """Compute the cells a second time on the way back instead of keeping what they computed: the
+    same steps with less memory and more time."""
     evaluate: int = 10
     """Importance samples per test image at the end."""
     readjust: int = 500

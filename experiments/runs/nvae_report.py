@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from experiments.data import Data
-from experiments.evaluation.bounds import reconstruct
+from experiments.evaluation.bounds import reconstruct, rows_at_a_time
 from experiments.evaluation.hierarchy import channel_kls, group_rows, resampled_groups
 from experiments.evaluation.samples import interpolations, prior_means
 from experiments.inference.regularisers import convolutions
@@ -63,7 +63,8 @@ def conclude_nvae(
         run.say(table_line(data.split, figures))
     save_values(run.path, measured.values)
     pair.eval()
-    kls = channel_kls(model, measured.guide, few[1])
+    rows = rows_at_a_time(model, few[1], config.memory, 100)
+    kls = channel_kls(model, measured.guide, few[1], rows)
     metrics["groups"] = group_rows(kls, model.latent_shapes)
     run.save_metrics(metrics)
     pictures(run, model, measured.guide, test, kls)

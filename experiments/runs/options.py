@@ -23,6 +23,7 @@ __all__ = [
 
 MAY_CHANGE = {
     "resume", "out", "epochs", "device", "memory", "data_root", "evaluate", "readjust",
+    "checkpoint_levels",
 }  # fmt: skip
 """Options that a resumed run may give another value."""
 
@@ -149,13 +150,13 @@ class SavedRunOptions:
 
 AT_LEAST_ONE = (
     "rows", "epochs", "batch_size", "particles", "patience", "latent_dim", "seeds", "count",
-    "steps", "images", "samples", "evaluate",
+    "steps", "images", "samples", "evaluate", "jobs",
     "chains", "ais_steps", "simulations", "simulated", "leapfrog", "cycles", "sets", "tune",
 )  # fmt: skip
 ABOVE_ZERO = ("lr", "prior_scale", "memory", "minutes", "eps", "clip", "regularise_start")
 NOT_NEGATIVE = (
     "pad", "seed", "binarize_seed", "alpha", "free_bits", "strata", "regularise", "weight_decay",
-    "least_lr", "readjust", "beta",
+    "least_lr", "readjust", "beta", "gpus",
 )  # fmt: skip
 
 

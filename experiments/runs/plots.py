@@ -8,7 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-__all__ = ["bars", "columns", "encodings", "images_in_rows", "loss_curve", "two_directions"]
+__all__ = [
+    "bars",
+    "columns",
+    "encodings",
+    "images_in_rows",
+    "lines_with_errors",
+    "loss_curve",
+    "two_directions",
+]
 
 
 def two_directions(z: Tensor, directions: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -132,6 +140,29 @@ def bars(
     if not linear:  # gaps of guides differ by orders of magnitude
         axis.set_yscale("symlog", linthresh=0.01)
     axis.set_ylabel(ylabel)
+    return figure
+
+
+def lines_with_errors(
+    lines: dict[str, list[tuple[str, float, float]]], xlabel: str, ylabel: str, numeric: bool
+) -> Figure:
+    """A line per name through points (x, y, error of y); x numbers, or words side by side."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axis = figure.subplots()
+    words = list(dict.fromkeys(x for points in lines.values() for x, _, _ in points))
+    places = {x: float(x) if numeric else float(words.index(x)) for x in words}
+    for place, (name, points) in enumerate(lines.items()):
+        shift = 0.0 if numeric else 0.08 * (place - (len(lines) - 1) / 2)
+        x, y, errors = zip(*sorted((places[x] + shift, y, e) for x, y, e in points), strict=True)
+        axis.errorbar(x, y, errors, fmt="o-" if numeric else "o", ms=4, capsize=3, label=name)
+    low, high = min(places.values()), max(places.values())
+    if numeric and low > 0 and high / low >= 8:
+        axis.set_xscale("log")
+    axis.set_xticks(list(places.values()), words)
+    axis.minorticks_off()
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    if len(lines) > 1:
+        axis.legend()
     return figure
 
 

@@ -28,7 +28,7 @@ from experiments.runs.checkpoint import (
     save_state,
     save_weights,
 )
-from experiments.runs.environment import pick_device, plain, versions
+from experiments.runs.environment import peak_memory, pick_device, plain, versions
 from experiments.runs.errors import TrainingError, UsageError
 from experiments.runs.files import new_directory, read_json, stamped_directory, write, write_json
 from experiments.runs.options import MAY_CHANGE
@@ -228,8 +228,8 @@ class Run:
         self.figures.append(write(path, lambda file: figure.savefig(file, dpi=110, format="png")))
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
-        """Write ``metrics.json`` with the time so far."""
-        metrics["seconds"] = self.seconds
+        """Write ``metrics.json`` with the time so far and the most memory."""
+        metrics["seconds"], metrics["memory"] = self.seconds, peak_memory(self.device)
         write_json(self.path / "metrics.json", metrics)
 
     def finish(

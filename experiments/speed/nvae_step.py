@@ -1,6 +1,5 @@
 """Training steps of NVAE, timed beside its own convolutions."""
 
-import resource
 import statistics
 import time
 from typing import Any
@@ -12,6 +11,7 @@ from experiments.inference.handlers import TemperKL
 from experiments.inference.nvae_objective import BalancedKL, Regularised
 from experiments.inference.regularisers import SpectralNorm, batch_norm_gains
 from experiments.inference.svi import SVI, Pair, adamax
+from experiments.runs.environment import peak_memory
 from experiments.speed.convolutions import calls_of, seconds_of
 from ppl_models.program import Batch
 
@@ -27,8 +27,9 @@ def step_speed(pair: Pair, rows: int, steps: int = 5) -> dict[str, Any]:
         steps: timed, after one that is not.
 
     Returns:
-        Median seconds per step; peak resident memory of the process [GiB]; GFLOP/s of a step,
-        counting its convolutions alone, and of these convolutions one by one; and the share.
+        Median seconds per step; peak memory [GiB], the process's resident one or on a GPU that of
+        its tensors; GFLOP/s of a step, counting its convolutions alone, and of these convolutions
+        one by one; and the share.
     """
     like = next(pair.parameters())
     x = torch.rand(rows, *pair.model.data_shape, dtype=like.dtype, device=like.device).round()
@@ -44,7 +45,8 @@ def step_speed(pair: Pair, rows: int, steps: int = 5) -> dict[str, Any]:
             began = time.perf_counter()
             svi.step(batch).item()
             times.append(time.perf_counter() - began)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = peak_memory(x.device)
+    memory = peak.get("peak_gpu_gib", peak["peak_gib"])
     with torch.no_grad(), pyro.validation_enabled(False):
         calls = calls_of(pair, lambda: pair.guide(batch))
     flops = 3 * sum(call.flops * number for call, number in calls.items())

@@ -1,0 +1,78 @@
+"""Gradient checkpointing of NVAE: the cells' activations are computed again instead of kept."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ppl_models.nvae.cells import ResidualCell
+
+__all__ = ["checkpoint_levels", "is_checkpointed"]
+
+
+def checkpoint_levels(module: nn.Module) -> None:
+    """From now on, keep of every residual cell of a pair its input alone in a training step.
+
+    The cells are deterministic: no site is sampled inside, so nothing is drawn a second time, and
+    the second pass moves no running statistics. Loss, gradients and state are what they were;
+    an evaluation is not touched. A copy of the module is checkpointed as well.
+
+    Args:
+        module: NVAE, its guide, or both in a ``Pair``.
+
+    Raises:
+        ValueError: If it has no residual cells.
+
+    References:
+        Chen et al. (2016), sublinear memory cost.
+    """
+    found = list(_cells(module))
+    if not found:
+        raise ValueError(f"{type(module).__name__} has no residual cells to checkpoint.")
+    for cell in found:
+        cell.forward = MethodType(forward, cell)  # a bound method, which a copy takes along
+
+
+def is_checkpointed(module: nn.Module) -> bool:
+    """Whether a training step of the module computes cells a second time."""
+    return any(getattr(cell.forward, "__func__", None) is forward for cell in _cells(module))
+
+
+def _cells(module: nn.Module) -> Iterator[Any]:
+    return (part for part in module.modules() if isinstance(part, ResidualCell))
+
+
+def forward(cell: ResidualCell, x: Tensor) -> Tensor:
+    """A cell's forward pass, done again on the way back if this is a training step."""
+    plain = MethodType(type(cell).forward, cell)
+    if not (cell.training and torch.is_grad_enabled()):
+        return plain(x)
+    norms = [part for part in cell.modules() if isinstance(part, nn.BatchNorm2d)]
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _statistics_kept(norms)
+
+    return checkpoint(plain, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+
+
+@contextmanager
+def _statistics_kept(norms: Sequence[nn.Module]) -> Iterator[None]:
+    """Inside, batch norms move copies of their running statistics.
+
+    Switching ``track_running_stats`` off would save fewer tensors than the first pass did, which
+    ``checkpoint`` refuses.
+    """
+    own = [dict(norm.named_buffers()) for norm in norms]
+    for norm, buffers in zip(norms, own, strict=True):
+        for name, buffer in buffers.items():
+            setattr(norm, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for norm, buffers in zip(norms, own, strict=True):
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer)

@@ -1,0 +1,146 @@
+"""Runs as processes of their own, several at a time: on this machine, or where Ray puts them."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import experiments
+from experiments.runs.errors import UsageError
+from experiments.runs.planning import Planned
+
+__all__ = ["BACKENDS", "Outcome", "check_backend", "launch"]
+
+ROOT = Path(experiments.__path__[0]).parent.absolute()
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+"""What terminals read as colour."""
+
+RUNNING: set[subprocess.Popen] = set()
+"""Processes of this one that have not ended."""
+
+
+class Outcome(NamedTuple):
+    """How a run ended: its wall time [seconds], and its error in one line if it has failed."""
+
+    name: str
+    seconds: float
+    error: str | None
+
+
+def launch(run: Planned, threads: int, folder: str) -> Outcome:
+    """Run a point to its end, or from its checkpoint on, and wait for it.
+
+    Args:
+        run: the point.
+        threads: of the processor that it may use.
+        folder: where relative paths start.
+    """
+    words = [sys.executable, "-m", run.module, *run.arguments, "--out", str(run.path)]
+    if run.state == "to continue":
+        words.append("--resume")
+    elif run.path.exists():
+        shutil.rmtree(run.path)  # it stopped before its first checkpoint
+    began = time.perf_counter()
+    with run.log.open("a" if run.state == "to continue" else "w") as log:
+        process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=folder,
+            env=_environment(threads),
+        )  # fmt: skip
+    RUNNING.add(process)
+    try:
+        error = _error(process.wait(), run)
+    finally:
+        RUNNING.discard(process)
+    return Outcome(run.name, time.perf_counter() - began, error)
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """This process's, its packages first, so many threads for every library that counts them."""
+    counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    return {**os.environ, **counts, **_packages(), "PYTHONUNBUFFERED": "1"}
+
+
+def _packages() -> dict[str, str]:
+    """Where another process finds the packages that this one uses, if they are not installed."""
+    paths = [str(ROOT)] if ROOT.name != "site-packages" else []
+    paths += filter(None, [os.environ.get("PYTHONPATH")])
+    return {"PYTHONPATH": os.pathsep.join(paths)} if paths else {}
+
+
+def _error(code: int, run: Planned) -> str | None:
+    """What went wrong, in the run's own last words."""
+    if code == 0 and (run.path / "metrics.json").exists():
+        return None
+    if code < 0:
+        return f"ended by signal {-code}" + (", perhaps for lack of memory" if code == -9 else "")
+    lines = [line for line in run.log.read_text(errors="replace").splitlines() if line.strip()]
+    words = [line for line in lines if line.startswith("error: ")] or lines[-1:]
+    if code == 0 or not words:
+        return f"ended with code {code} and left no metrics.json"
+    return words[-1].removeprefix("error: ")
+
+
+def check_backend(name: str) -> None:
+    """Refuse Ray where it is not installed.
+
+    Raises:
+        UsageError: Naming the extra that brings it.
+    """
+    if name == "ray":
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        try:
+            import ray  # noqa: F401
+        except ImportError:
+            raise UsageError(
+                'Ray is not installed: pip install "ppl-models[ray]", or --backend joblib.'
+            ) from None
+
+
+def with_joblib(runs: Sequence[Planned], jobs: int, gpus: float) -> Iterator[Outcome]:
+    """So many runs at a time on this machine, as they finish; they share its threads.
+
+    When the sweep is interrupted, so are they: each goes on from its checkpoint later.
+    """
+    import torch
+    from joblib import Parallel, delayed
+
+    threads = max(1, torch.get_num_threads() // jobs)
+    waiting = Parallel(jobs, backend="threading", return_as="generator_unordered")
+    try:
+        yield from waiting(delayed(launch)(run, threads, os.getcwd()) for run in runs)
+    finally:
+        for process in tuple(RUNNING):
+            process.terminate()
+
+
+def with_ray(runs: Sequence[Planned], jobs: int, gpus: float) -> Iterator[Outcome]:
+    """Runs on the cluster that ``RAY_ADDRESS`` names, or on one of this machine alone."""
+    import ray
+
+    ray.init(log_to_driver=False, runtime_env={"env_vars": _packages()})
+    try:
+        processors = int(ray.cluster_resources().get("CPU", 1))
+        threads = max(1, processors // jobs)
+        remote: Any = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(launch)
+        waiting = {remote.remote(run, threads, os.getcwd()): run for run in runs}
+        while waiting:
+            (ready, *_), _ = ray.wait(list(waiting))
+            run = waiting.pop(ready)
+            try:
+                yield ray.get(ready)
+            except ray.exceptions.RayError as error:  # a machine that is lost, say
+                yield Outcome(run.name, 0.0, " ".join(COLOUR.sub("", str(error)).split())[:300])
+    finally:
+        ray.shutdown()
+
+
+BACKENDS: dict[str, Callable[[Sequence[Planned], int, float], Iterator[Outcome]]] = {
+    "joblib": with_joblib,
+    "ray": with_ray,
+}
