@@ -77,13 +77,9 @@ def main(config: Config) -> dict[str, Any]:
         raise UsageError(f"preset '{config.preset}' is unknown; there are {', '.join(PRESETS)}.")
     if not any(config.only in name for name in SUBJECTS):
         raise UsageError(f"--only '{config.only}' is in none of: {'; '.join(SUBJECTS)}.")
-    names = [*SUITES] if config.name == "all" else [config.name]
+    names: list[str] = [*SUITES] if config.name == "all" else [config.name]
     with Run("bench", config) as run:
-        train = load(config.data, config.data_root, rows=config.rows)[0].to(run.device)
-        if {"steps", "scaling"} & set(names) and train.image_shape[1:] != (28, 28):
-            raise UsageError(
-                f"steps and scaling are for 28 x 28 images, not --data {config.data}."
-            )
+        train = None if config.name == "nvae-step" else images(run, names)
         run.save_config()
         peak = matrix_peak(run.device)
         run.say(f"{torch.get_num_threads()} threads on {run.device}, {peak / 1e9:.0f} GFLOP/s in "
@@ -92,6 +88,19 @@ def main(config: Config) -> dict[str, Any]:
         for name in names:
             tables[name] = {**SUITES, "nvae-step": nvae_step}[name](run, config, train, peak)
         return save(run, train, tables, peak)
+
+
+def images(run: Run, names: list[str]) -> Data:
+    """What is timed on.
+
+    Raises:
+        UsageError: If a suite wants images of another size.
+    """
+    config = run.config
+    train = load(config.data, config.data_root, rows=config.rows)[0]
+    if {"steps", "scaling"} & set(names) and train.image_shape[1:] != (28, 28):
+        raise UsageError(f"steps and scaling are for 28 x 28 images, not --data {config.data}.")
+    return train.to(run.device)
 
 
 def steps(run: Run, config: Config, train: Data, peak: float) -> list[dict[str, Any]]:
@@ -132,7 +141,7 @@ def scaling(run: Run, config: Config, train: Data, peak: float) -> list[dict[str
     return rows
 
 
-def nvae_step(run: Run, config: Config, train: Data, peak: float) -> list[dict[str, Any]]:
+def nvae_step(run: Run, config: Config, train: Any, peak: float) -> list[dict[str, Any]]:
     pair = preset_pair(config.preset).to(run.device)
     pair.to(memory_format=torch.channels_last)
     if config.checkpoint_levels:
@@ -143,7 +152,7 @@ def nvae_step(run: Run, config: Config, train: Data, peak: float) -> list[dict[s
     return [row]
 
 
-Suite = Callable[[Run, Config, Data, float], list[dict[str, Any]]]
+Suite = Callable[[Run, Config, Any, float], list[dict[str, Any]]]
 SUITES: dict[str, Suite] = {
     "steps": steps, "lab-vae": lab_vae, "profile": profiled, "closed-form": closed_form,
     "scaling": scaling,
@@ -151,16 +160,17 @@ SUITES: dict[str, Suite] = {
 
 
 def save(
-    run: Run, train: Data, tables: dict[str, list[dict[str, Any]]], peak: float
+    run: Run, train: Data | None, tables: dict[str, list[dict[str, Any]]], peak: float
 ) -> dict[str, Any]:
     """The tables as JSON and as Markdown, and the run's usual files."""
     write(run.path / "bench.json", lambda path: path.write_text(json.dumps(tables, indent=1)))
     text = "\n".join(f"## {name}\n\n{markdown_table(rows)}" for name, rows in tables.items())
     write(run.path / "bench.md", lambda path: path.write_text(text))
     metrics = {
-        "model": run.config.name, "guide": "", "objective": "", "data": train.name,
+        "model": run.config.name, "guide": "", "objective": "",
+        "data": train.name if train else "noise",
         "seed": run.config.seed, "epochs": 0, "parameters": 0, "seconds": {},
-        "protocol": protocol(train, None, 1), "bench": tables,
+        "protocol": protocol(train, None, 1) if train else None, "bench": tables,
         "threads": torch.get_num_threads(), "matrix_peak_gflops": peak / 1e9,
     }  # fmt: skip
     return run.finish(metrics, "Wall times, the ways taking turns.", tables)
