@@ -1,5 +1,7 @@
 """Principal component analysis: the linear map that every later model is compared with."""
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -25,10 +27,13 @@ def covariance_spectrum(x: Tensor, correction: int = 0) -> tuple[Tensor, Tensor,
             f"observations must be [N, D] with N > {correction}, got {list(x.shape)}."
         )
     mean = x.mean(0, dtype=torch.float64)
-    scatter = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
-    for rows in x.split(8192):
+    lower = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
+    ends = [x.shape[1] * part // 4 for part in range(5)]
+    for rows in x.split(4096):
         centred = rows.double() - mean
-        scatter.addmm_(centred.mT, centred)
+        for start, end in itertools.pairwise(ends):  # the upper triangle need not be computed
+            lower[start:end, :end].addmm_(centred[:, start:end].mT, centred[:, :end])
+    scatter = lower.tril() + lower.tril(-1).mT
     if not scatter.isfinite().all():
         raise ValueError("observations hold NaN or infinite values.")
     eigenvalues, vectors = torch.linalg.eigh(scatter / (len(x) - correction))
