@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from experiments.data import Data, as_data
+from experiments.inference.distributed import agreed, share_randomness
 from experiments.inference.optim import Schedule, cosine
 from experiments.inference.svi import SVI
 
@@ -86,6 +87,7 @@ def fit(
         began = time.perf_counter()
         losses: list[Tensor] = []
         skipped = svi.guard.skipped if svi.guard else 0
+        share_randomness(rows.pixels.device)
         for step, batch in enumerate(rows.minibatches(batch_size, seed, epoch)):
             progress = clock.progress(epoch, step)
             if progress >= 1 and losses:
@@ -128,7 +130,7 @@ class Clock:
         """The share of training that is done; by time it may pass one."""
         if self.minutes is None:
             return (epoch + step / self.per_epoch) / self.number
-        return (time.perf_counter() - self.opened) / (60 * self.minutes)
+        return agreed((time.perf_counter() - self.opened) / (60 * self.minutes))
 
     def epochs(self, start: int) -> Iterator[int]:
         """Epochs to come, until their number or the time is up."""

@@ -1,6 +1,6 @@
 """Stochastic variational inference: one step of any model, guide and objective."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -111,6 +111,7 @@ class SVI(pyro.infer.SVI):
 
     Attributes:
         trains: whether the pair has anything to train.
+        parallel: shares every step out between processes; see ``data_parallel``.
     """
 
     def __init__(
@@ -126,6 +127,7 @@ class SVI(pyro.infer.SVI):
         self.model: Any = model
         self.guide: Any = guide
         self.guard, self.average = guard, average
+        self.parallel: Callable[[Callable[[Batch], Tensor], Batch], Tensor] | None = None
         self.objective = Elbo() if loss is None else loss
         self.loss = self.objective.loss
         self.loss_and_grads = self.objective.loss_and_grads
@@ -157,7 +159,8 @@ class SVI(pyro.infer.SVI):
             raise ValueError("nothing to train: neither model nor guide has free parameters.")
         if self.guard:
             self.guard.remember()
-        loss = self.gradients(batch)
+        parallel = self.parallel
+        loss = parallel(self.gradients, batch) if parallel else self.gradients(batch)
         if self.guard is None or self.guard.passes(loss):
             for optimizer in self.optimizers:
                 optimizer.step()
