@@ -109,8 +109,8 @@ class GlobalBatch(TorchFunctionMode):
         """How often the rows follow each other along the axis."""
         if len(shape) <= axis or shape[axis] % self.share.rows:
             raise ValueError(
-                f"a draw of shape {list(shape)} inside the data plate has no axis for its "
-                f"{self.share.rows} rows: it cannot be shared out between processes."
+                f"numbers of shape {list(shape)} have no axis for the {self.share.rows} rows of "
+                "the batch: they cannot be shared out between processes."
             )
         return shape[axis] // self.share.rows
 
@@ -170,8 +170,16 @@ class Watch(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
-        random = torch.Tag.nondeterministic_seeded in func.tags and not self.seen.known
-        norm = "batch_norm" in str(func) and any(argument is True for argument in args)
-        if random or norm:
+        may_draw = torch.Tag.nondeterministic_seeded in func.tags and not self.seen.known
+        before = _generators() if may_draw else []
+        result = func(*args, **(kwargs or {}))
+        drew = may_draw and not all(map(torch.equal, before, _generators()))
+        if drew or ("batch_norm" in str(func) and any(argument is True for argument in args)):
             raise ValueError(f"{func} cannot be shared out between processes: use one.")
-        return func(*args, **(kwargs or {}))
+        return result
+
+
+def _generators() -> list[Tensor]:
+    """Where the random numbers are, on the processor and on its GPU."""
+    gpu = [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else []
+    return [torch.get_rng_state(), *gpu]

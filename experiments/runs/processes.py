@@ -6,6 +6,7 @@ Nothing here imports torch before it must.
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -134,7 +135,21 @@ def failed(line: str, code: int) -> int:
     said, code = _said_before(code)
     if not said:
         print(f"error: {line}", file=sys.stderr, flush=True)
+    if _store and not follows() and "TORCHELASTIC_USE_AGENT_STORE" not in os.environ:
+        _let_others_know()
     return code
+
+
+def _let_others_know() -> None:
+    """Without torchrun's own the first process keeps the store: it stays until all have asked."""
+    import torch.distributed as processes
+
+    if processes.is_initialized():
+        processes.destroy_process_group()  # whoever waits for this process fails now
+    until = time.monotonic() + 10
+    while _store[0].add("count", 0) < number_of_processes() and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(0.2)  # the last one has counted, and reads the code
 
 
 def _said_before(code: int) -> tuple[bool, int]:
