@@ -17,7 +17,7 @@ from experiments.inference.global_batch import GlobalBatch, Watch
 from ppl_models import Batch, data_plate
 
 
-@pytest.mark.parametrize("number", [2, 3])
+@pytest.mark.parametrize("number", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_processes_train_as_one(number, tmp_path):
     multiprocessing.set_forkserver_preload(["shared_steps"])  # imported once for all
     start_processes(in_process, (number, tmp_path), number, start_method="forkserver")

@@ -75,6 +75,7 @@ def test_a_run_goes_on_with_another_number_of_processes():
     assert len(lines[0]) == len(lines[1]) == 3
 
 
+@pytest.mark.slow
 def test_nvae_under_torchrun_for_so_many_minutes():
     args = ["--preset", "digits-tiny", "--rows", "100", "--batch-size", "50", "--minutes", "0.02",
             "--evaluate", "1", "--readjust", "0", "--out", "n"]  # fmt: skip
