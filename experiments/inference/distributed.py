@@ -145,17 +145,17 @@ def broadcast(*modules: nn.Module) -> None:
     _together(tensors, lambda flat: processes.broadcast(flat, 0))
 
 
-def share_randomness(device: torch.device) -> None:
+def share_randomness() -> None:
     """Put all processes where the first one's generators are."""
     if world_size() == 1:
         return
     state = torch.get_rng_state()
     processes.broadcast(state, 0)
     torch.set_rng_state(state)
-    if device.type == "cuda":
-        state = torch.cuda.get_rng_state(device)
+    if torch.cuda.is_initialized():
+        state = torch.cuda.get_rng_state()
         processes.broadcast(state, 0)
-        torch.cuda.set_rng_state(state, device)
+        torch.cuda.set_rng_state(state)
 
 
 def agreed(value: float) -> float:

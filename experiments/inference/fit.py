@@ -87,7 +87,6 @@ def fit(
         began = time.perf_counter()
         losses: list[Tensor] = []
         skipped = svi.guard.skipped if svi.guard else 0
-        share_randomness(rows.pixels.device)
         for step, batch in enumerate(rows.minibatches(batch_size, seed, epoch)):
             progress = clock.progress(epoch, step)
             if progress >= 1 and losses:
@@ -133,8 +132,9 @@ class Clock:
         return agreed((time.perf_counter() - self.opened) / (60 * self.minutes))
 
     def epochs(self, start: int) -> Iterator[int]:
-        """Epochs to come, until their number or the time is up."""
+        """Epochs to come, until their number or the time is up; processes begin each as one."""
         for epoch in itertools.count(start):
             if self.progress(epoch, 0) >= 1:
                 return
+            share_randomness()
             yield epoch
