@@ -23,9 +23,10 @@ from experiments.data import Data, as_data
 from experiments.data_sets import load
 from experiments.evaluation.bayesian import REPLICATED, draws_of_guide, posterior
 from experiments.inference.fit import fit
+from experiments.inference.graph import can_compile
 from experiments.inference.guard import Guard
 from experiments.inference.laplace import curvature_at_mode
-from experiments.inference.mcmc import can_compile, check_cost, nuts
+from experiments.inference.mcmc import check_cost, nuts
 from experiments.inference.objectives import Elbo
 from experiments.inference.start import at_maximum_likelihood
 from experiments.inference.svi import SVI, Pair
@@ -152,7 +153,7 @@ def fitted(run: Run, model: BayesianPPCA, name: str, x: Tensor) -> Fitted:
     start = at_maximum_likelihood(model, x)
     if name == "nuts":
         chains = nuts(model, batch, config.draws, config.tune, config.chains, start=start,
-                      compiled=can_compile(), progress=sys.stderr.isatty())  # fmt: skip
+                      compile=can_compile(), progress=sys.stderr.isatty())  # fmt: skip
         seconds = time.perf_counter() - began  # of sampling, compiling included
         return Fitted(posterior(model, chains.draws, x), seconds, chains.divergences)
     guide = Auto(model, name, start=start).double()

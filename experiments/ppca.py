@@ -13,6 +13,7 @@ from typing import Any, Literal
 from experiments.data import Data
 from experiments.inference.svi import OPTIMIZERS, SVI
 from experiments.runs.cli import cli
+from experiments.runs.compiling import compiles
 from experiments.runs.options import TrainOptions
 from experiments.runs.run import Run
 from experiments.runs.training import (
@@ -45,7 +46,9 @@ def main(config: Config) -> dict[str, Any]:
         model = without_gradients(model, train, config)
         guide = make_guide(run, model, config.guide, config.guide_options, train)
         objective = make_objective(model, config.guide, config.objective, config.particles, config)
-        svi = SVI(model, guide, OPTIMIZERS[config.optimizer](model, guide, config.lr), objective)
+        optimizer = OPTIMIZERS[config.optimizer](model, guide, config.lr)
+        compile = compiles(run, guide, train)
+        svi = SVI(model, guide, optimizer, objective, compile=compile)
         built = recipe(
             "ppca", {"latent_dim": config.latent_dim}, config.guide, config.guide_options
         )

@@ -12,6 +12,7 @@ import tyro
 from experiments.inference.svi import OPTIMIZERS, SVI
 from experiments.runs.checkpoint import open_run
 from experiments.runs.cli import cli
+from experiments.runs.compiling import compiles
 from experiments.runs.options import AnnealOptions, FitOptions, RunOptions
 from experiments.runs.run import Run
 from experiments.runs.training import (
@@ -43,7 +44,9 @@ def main(config: Config) -> dict[str, Any]:
         if config.centre:
             centre(saved.train, guide)
         objective = make_objective(model, config.guide, config.objective, config.particles, config)
-        svi = SVI(model, guide, OPTIMIZERS[config.optimizer](model, guide, config.lr), objective)
+        optimizer = OPTIMIZERS[config.optimizer](model, guide, config.lr)
+        compile = compiles(run, guide, saved.train)
+        svi = SVI(model, guide, optimizer, objective, compile=compile)
         of = saved.config["pair"]
         built = recipe(of["model"], of["model_options"], config.guide, config.guide_options)
         # The data options of the first run make this one readable by itself.

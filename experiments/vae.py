@@ -13,6 +13,7 @@ from typing import Any
 from experiments.inference.objectives import ONLY
 from experiments.inference.svi import OPTIMIZERS, SVI
 from experiments.runs.cli import cli
+from experiments.runs.compiling import compiles
 from experiments.runs.run import Run
 from experiments.runs.training import (
     centre,
@@ -54,7 +55,9 @@ def train_vae(command: str, config: VAEOptions) -> dict[str, Any]:
             centre(train.like(model), model, guide)
         name = config.objective or ONLY.get(config.guide, "elbo_analytic_kl")
         objective = make_objective(model, config.guide, name, config.particles, config)
-        svi = SVI(model, guide, OPTIMIZERS[config.optimizer](model, guide, config.lr), objective)
+        optimizer = OPTIMIZERS[config.optimizer](model, guide, config.lr)
+        compile = compiles(run, guide, train)
+        svi = SVI(model, guide, optimizer, objective, compile=compile)
         built = recipe("vae", config.model_options(), config.guide, config.guide_options)
         start(run, svi, built)
         fit_run(run, svi, train)

@@ -51,7 +51,9 @@ class Likelihood(nn.Module):
 
     def split(self, parameters: Tensor) -> tuple[Tensor, ...]:
         """The values of every pixel, one tensor ``[..., *data_shape]`` each."""
-        return parameters.unbind(-1 - len(self.data_shape))
+        dim = -1 - len(self.data_shape)
+        # the gradient of unbind copies, that of squeeze does not
+        return (parameters.squeeze(dim),) if self.number == 1 else parameters.unbind(dim)
 
     def independent(self, pixel: Any) -> Any:
         """Pixels independent given z."""

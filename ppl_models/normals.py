@@ -32,6 +32,8 @@ class IsotropicNormal(dist.Independent):
         self.sigma = scale
 
     def expand(self, batch_shape: tuple[int, ...], _instance: None = None) -> "IsotropicNormal":
+        if torch.Size(batch_shape) == self.batch_shape:
+            return self
         loc = self.base_dist.loc.expand(*batch_shape, *self.event_shape)
         return IsotropicNormal(loc, self.sigma, len(self.event_shape), validate_args=False)
 

@@ -67,7 +67,8 @@ class VAE(Program):
     def prior(self) -> dist.Distribution:
         """p(z), a standard normal with event ``[K]``."""
         like = next(self.decoder.parameters())
-        return dist.Normal(like.new_zeros(self.latent_dim), 1.0).to_event(1)
+        zeros, ones = like.new_zeros(self.latent_dim), like.new_ones(self.latent_dim)
+        return dist.Normal(zeros, ones).to_event(1)
 
     @torch.no_grad()
     def centre(self, mean: Tensor) -> None:

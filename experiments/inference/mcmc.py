@@ -1,7 +1,5 @@
 """The No-U-Turn sampler on a model with global latents: the reference for every guide."""
 
-import os
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -16,10 +14,11 @@ from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from experiments.inference.graph import Graph, compiled, traced
 from experiments.runs.errors import UsageError
 from ppl_models.program import Batch
 
-__all__ = ["Chains", "can_compile", "check_cost", "nuts"]
+__all__ = ["Chains", "check_cost", "nuts"]
 
 TIMED_FROM = 1_000_000
 """Numbers of the data: fewer are not timed."""
@@ -32,7 +31,6 @@ USUAL_GRADIENTS = 127
 
 
 Latents = dict[str, Tensor]
-Graph = Callable[..., Any]
 
 JITTER = 0.02
 """Around a start, in unconstrained coordinates: chains must not all begin at one point, nor so far
@@ -48,7 +46,7 @@ class Chains(NamedTuple):
 
 def nuts(
     model: nn.Module, batch: Batch, draws: int = 1000, tune: int = 1000, chains: int = 4,
-    target: float = 0.8, compiled: bool = False, progress: bool = True,
+    target: float = 0.8, compile: bool = False, progress: bool = True,
     start: Latents | None = None,
 ) -> Chains:  # fmt: skip
     """Run the chains, one after the other, each from a start of its own.
@@ -60,7 +58,7 @@ def nuts(
         tune: before them, for step sizes and masses.
         chains: how many.
         target: of the acceptance.
-        compiled: take the potential and its gradient as one compiled graph: worth its ten seconds
+        compile: take the potential and its gradient as one compiled graph: worth its ten seconds
             on chains of minutes.
         progress: show bars.
         start: values near which every chain begins; by default each begins anywhere.
@@ -82,7 +80,7 @@ def nuts(
             )
             if start:
                 at = {name: z + JITTER * torch.randn_like(z) for name, z in at.items()}
-            if compiled:
+            if compile:
                 graph = graph or compile_gradient(potential, at)
                 potential = partial(_Graphed.of, graph)
             kernel = NUTS(potential_fn=potential, target_accept_prob=target, transforms=transforms)
@@ -95,25 +93,16 @@ def nuts(
     return Chains(together, divergences)
 
 
-def can_compile() -> bool:
-    """Whether there is a compiler for the graph."""
-    usual = "clang++" if sys.platform == "darwin" else "g++"
-    return shutil.which(os.environ.get("CXX", usual)) is not None
-
-
 def compile_gradient(potential: Callable[[Latents], Tensor], start: Latents) -> Graph:
     """The potential and its gradient as one graph, without Pyro's or autograd's part in it."""
-    import torch._inductor  # slow to import, and for compiled chains alone
-    from torch.fx.experimental.proxy_tensor import make_fx
 
     def with_gradient(*values: Tensor) -> tuple[Tensor, ...]:
         leaves = [value.detach().requires_grad_() for value in values]
         energy = potential(dict(zip(start, leaves, strict=True)))
         return energy.detach(), *torch.autograd.grad(energy, leaves)
 
-    values: list[Any] = [value.detach() for value in start.values()]
-    graph: Any = torch._inductor.compile(make_fx(with_gradient)(*values), values)
-    return graph
+    values = list(start.values())
+    return compiled(traced(with_gradient, values), values)
 
 
 class _Graphed(torch.autograd.Function):

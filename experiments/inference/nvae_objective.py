@@ -45,7 +45,7 @@ class BalancedKL(AnalyticKL):
         divergence: Any = sum(
             factor * kl.sum() for factor, kl in zip(factors, kls.values(), strict=True)
         )
-        return (model_trace.nodes["x"]["log_prob"].sum() - divergence) / self.num_particles
+        return (model_trace.nodes["x"]["log_prob_sum"] - divergence) / self.num_particles
 
 
 def _or_one(scale: float | Tensor) -> Tensor:

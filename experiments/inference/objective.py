@@ -28,6 +28,9 @@ class Objective(ELBO):
         ValueError: If ``particles`` is below 1.
     """
 
+    latents = True
+    """Whether the bound is made of the latents' log-densities."""
+
     def __init__(self, particles: int = 1) -> None:
         if particles < 1:
             raise ValueError(f"particles={particles} must be at least 1.")
@@ -36,14 +39,14 @@ class Objective(ELBO):
 
     def _get_trace(self, model: Callable, guide: Callable, args: Any, kwargs: Any) -> Any:
         (batch,) = args
-        return traces(model, guide, batch, self.num_particles)
+        return traces(model, guide, batch, self.num_particles, self.latents)
 
     def bound(self, model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
         """The quantity to maximise, summed over the data set [nats]."""
         raise NotImplementedError
 
     def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
-        model_trace, guide_trace = traces(model, guide, batch, self.num_particles)
+        model_trace, guide_trace = traces(model, guide, batch, self.num_particles, self.latents)
         return -self.bound(model_trace, guide_trace, batch)
 
     def loss(self, model: Callable, guide: Callable, batch: Batch) -> float:

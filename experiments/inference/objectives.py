@@ -47,7 +47,7 @@ class Elbo(Objective):
 
 
 def _sum(trace: Trace) -> Any:
-    return sum(site["log_prob"].sum() for site in trace.nodes.values() if site["type"] == "sample")
+    return sum(site["log_prob_sum"] for site in trace.nodes.values() if site["type"] == "sample")
 
 
 class LogJoint(Elbo):
@@ -61,9 +61,11 @@ class AnalyticKL(Objective):
         Kingma & Welling (2014), the second of their two estimators.
     """
 
+    latents = False
+
     def bound(self, model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
         kls, self.sampled_sites = site_kls(model_trace, guide_trace)
-        reconstruction = model_trace.nodes["x"]["log_prob"].sum()
+        reconstruction = model_trace.nodes["x"]["log_prob_sum"]
         divergence: Any = sum(kl.sum() for kl in kls.values())
         return (reconstruction - divergence) / self.num_particles
 

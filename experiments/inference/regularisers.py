@@ -31,8 +31,8 @@ class SpectralNorm(nn.Module):
     """The sum of the spectral norms of all convolutions, by power iteration.
 
     The vectors u and v are kept from call to call, one row per matrix, matrices of one shape
-    together; they are constants in the gradient. They are no buffers, since a published
-    checkpoint has none: a resumed run starts them anew.
+    together; they are constants in the gradient. They are not saved, since a published checkpoint
+    has none: a resumed run starts them anew, from the same random vectors.
 
     Args:
         module: whose convolutions are meant; not registered here.
@@ -51,23 +51,40 @@ class SpectralNorm(nn.Module):
             rows = conv.weight.shape[0]
             columns = conv.weight[0].numel()
             self.groups.setdefault(f"{rows}x{columns}", []).append((name, conv))
-        self.u: dict[str, Tensor] = {}
-        self.v: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def start(self) -> None:
+        """Make the vectors, if they are not made yet, by all but the last of the iterations."""
+        if all(hasattr(self, f"u {shape}") for shape in self.groups):
+            return
+        for shape, W in self._matrices():
+            generator = torch.Generator().manual_seed(0)
+            for name, length in (("u", W.shape[1]), ("v", W.shape[2])):
+                vectors = _normalise(torch.randn(len(W), length, generator=generator)).to(W)
+                self.register_buffer(f"{name} {shape}", vectors, persistent=False)
+            self._iterate(shape, W, self.first - self.iterations)
+
+    def vectors(self, shape: str) -> tuple[Tensor, Tensor]:
+        """u and v of all matrices of a shape, ``[n, rows]`` and ``[n, columns]``."""
+        return getattr(self, f"u {shape}"), getattr(self, f"v {shape}")
+
+    def _matrices(self) -> Iterator[tuple[str, Tensor]]:
+        for shape, convs in self.groups.items():
+            yield shape, torch.stack([conv.effective_weight().flatten(1) for _, conv in convs])
+
+    @torch.no_grad()
+    def _iterate(self, shape: str, W: Tensor, iterations: int) -> None:
+        u, v = self.vectors(shape)
+        for _ in range(iterations):
+            v.copy_(_normalise(torch.einsum("nrc,nr->nc", W, u)))
+            u.copy_(_normalise(torch.einsum("nrc,nc->nr", W, v)))
 
     def forward(self) -> Tensor:
         """The sum, with its gradient, after ``iterations`` more of the power iteration."""
+        self.start()
         total: Tensor | float = 0.0
-        for shape, convs in self.groups.items():
-            W = torch.stack([conv.effective_weight().flatten(1) for _, conv in convs])
-            iterations = self.iterations
-            if shape not in self.u:
-                iterations = self.first
-                rows, columns = W.shape[1:]
-                self.u[shape] = _normalise(torch.randn(len(W), rows).to(W))
-                self.v[shape] = _normalise(torch.randn(len(W), columns).to(W))
-            with torch.no_grad():
-                for _ in range(iterations):
-                    self.v[shape] = _normalise(torch.einsum("nrc,nr->nc", W, self.u[shape]))
-                    self.u[shape] = _normalise(torch.einsum("nrc,nc->nr", W, self.v[shape]))
-            total = total + torch.einsum("nr,nrc,nc->", self.u[shape], W, self.v[shape])
+        for shape, W in self._matrices():
+            self._iterate(shape, W, self.iterations)
+            u, v = self.vectors(shape)
+            total = total + torch.einsum("nr,nrc,nc->", u, W, v)
         return total  # type: ignore[return-value]

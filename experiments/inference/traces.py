@@ -9,7 +9,9 @@ import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.infer.enum import get_importance_trace
+from pyro.infer.util import is_validation_enabled
 from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from torch.distributions import kl_divergence
 
@@ -22,12 +24,13 @@ __all__ = ["log_weights", "seen_through_z", "site_kls", "traces"]
 
 
 def traces(
-    model: Callable, guide: Callable, batch: Batch, particles: int = 1
+    model: Callable, guide: Callable, batch: Batch, particles: int = 1, latents: bool = True
 ) -> tuple[Trace, Trace]:
     """One run of the guide and the model's replay of it, log-densities computed.
 
-    With several particles everything has a leading dimension ``[S]`` outside the data plate; of a
-    model that takes none, particles follow each other in one long batch, ``[S * B]``.
+    Those of latents can be left out: a KL in closed form has no use for them. With several
+    particles everything has a leading dimension ``[S]`` outside the data plate; of a model that
+    takes none, particles follow each other in one long batch, ``[S * B]``.
 
     Raises:
         ValueError: Inside ``Temperature``; at a guide site that cannot be reparametrised.
@@ -39,9 +42,7 @@ def traces(
         outer = pyro.plate("particles", particles, dim=-2)
         model, guide = outer(model), outer(guide)
     with InsideObjective():
-        model_trace, guide_trace = get_importance_trace(
-            "flat", math.inf, model, guide, (batch,), {}
-        )
+        model_trace, guide_trace = _run(model, guide, batch, latents)
     for name, site in guide_trace.iter_stochastic_nodes():
         if torch.is_grad_enabled() and not site["fn"].has_rsample:
             raise ValueError(
@@ -49,6 +50,30 @@ def traces(
                 "its score-function gradient would be missing."
             )
     return model_trace, guide_trace
+
+
+def _run(model: Callable, guide: Callable, batch: Batch, latents: bool) -> tuple[Trace, Trace]:
+    """As Pyro's ``get_importance_trace``, which computes every density, and score parts."""
+    if is_validation_enabled():
+        return get_importance_trace("flat", math.inf, model, guide, (batch,), {})
+    if isinstance(poutine.unwrap(guide), EffectGuide):
+        guide(batch)
+        model_trace, guide_trace = poutine.unwrap(guide).get_traces()
+    else:
+        guide_trace = poutine.trace(guide).get_trace(batch)
+        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(batch)
+    model_trace, guide_trace = map(prune_subsample_sites, (model_trace, guide_trace))
+    if latents:
+        guide_trace.compute_log_prob()
+    model_trace.compute_log_prob(lambda name, site: latents or site["is_observed"])
+    return model_trace, guide_trace
+
+
+def log_density(site: Any) -> Tensor:
+    """A site's log-density, scaled as the site is, computed if it is not there."""
+    if "log_prob" in site:
+        return site["log_prob"]
+    return scale_and_mask(site["fn"].log_prob(site["value"]), site["scale"], site["mask"])
 
 
 def log_weights(model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
@@ -84,7 +109,7 @@ def site_kls(model_trace: Trace, guide_trace: Trace) -> tuple[dict[str, Tensor],
             kl = kl_divergence(site["fn"], prior["fn"])
             kls[name] = scale_and_mask(kl, scale=site["scale"], mask=site["mask"])
         except NotImplementedError:
-            kls[name] = site["log_prob"] - prior["log_prob"]
+            kls[name] = log_density(site) - log_density(prior)
             sampled.append(name)
     return kls, sampled
 
@@ -106,5 +131,5 @@ def seen_through_z(guide: Callable, guide_trace: Trace) -> Trace:
     for name, site in guide_trace.iter_stochastic_nodes():
         log_prob = detached(site["fn"]).log_prob(site["value"])
         log_prob = scale_and_mask(log_prob, scale=site["scale"], mask=site["mask"])
-        seen.nodes[name] = {**site, "log_prob": log_prob}
+        seen.nodes[name] = {**site, "log_prob": log_prob, "log_prob_sum": log_prob.sum()}
     return seen

@@ -55,8 +55,8 @@ def save_state(directory: Path, svi: SVI, epoch: int, losses: list[float]) -> No
     write(directory / STATE, lambda path: torch.save(state, path))
 
 
-def check_same(command: str, options: dict[str, Any], config: Any) -> None:
-    """Refuse to continue the run in ``config.out`` as another one.
+def check_same(command: str, options: dict[str, Any], config: Any) -> dict[str, Any]:
+    """What the run in ``config.out`` wrote of itself, if this one may continue it.
 
     Raises:
         UsageError: Naming the options that differ.
@@ -78,6 +78,7 @@ def check_same(command: str, options: dict[str, Any], config: Any) -> None:
         raise UsageError(
             f"--resume with other options than the run's: {', '.join(differing)} differ."
         )
+    return saved
 
 
 def shapes_of(directory: Path, *names: str) -> list[list[int]]:

@@ -8,6 +8,7 @@ import io
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -39,6 +40,7 @@ def cli(config_class: type, main: Callable[[Any], Any], args: Sequence[str] | No
         check(config)
         check_processes(config)
         keep_freed_memory()
+        warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
         main(config)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -72,6 +74,8 @@ def parse(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -
             raise
         raise UsageError(_one_line(output.getvalue())) from None
     values = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(config_class)}
+    if not {"--compile", "--no-compile"} & set(args):
+        values |= {"compile": None} if "compile" in values else {}
     for field in names:
         values[field] = dataclasses.asdict(values[field])
     return config_class(**values)
@@ -128,7 +132,10 @@ def _with_preset(config_class: type, args: Sequence[str]) -> type:
 def _with_options(config_class: type, args: Sequence[str]) -> tuple[type, list[str]]:
     """The dataclass with the chosen guide's and model's own options among its fields."""
     fields = {f.name: f for f in dataclasses.fields(config_class)}
-    extra = []
+    extra: list[Any] = []
+    if "compile" in fields:  # two flags, and a rule where neither is given
+        words = tyro.conf.arg(help_behavior_hint="(default: by rule)")
+        extra.append(("compile", Annotated[bool, words], dataclasses.field(default=False)))
     for kind in ("model", "guide"):
         name = f"{kind}_options"
         if name not in fields:
@@ -147,7 +154,7 @@ def _with_options(config_class: type, args: Sequence[str]) -> tuple[type, list[s
     extended = dataclasses.make_dataclass(
         config_class.__name__, extra, bases=(config_class,), frozen=True
     )
-    return extended, [name for name, _, _ in extra]
+    return extended, [name for name, _, _ in extra if name != "compile"]
 
 
 def _guide_class(name: str, model: str) -> type:

@@ -103,6 +103,9 @@ class FitOptions:
     """Train for so many minutes instead of --epochs: the schedule runs over that time."""
     patience: int | None = None
     """Stop when the loss has not improved for so many epochs; off by default."""
+    compile: bool | None = None
+    """Take the loss and its gradient as one compiled graph: faster steps, after some ten seconds
+    to a few minutes. By default in long runs; the rule is printed."""
     resume: bool = False
     """Continue the run in --out from its last checkpoint."""
     guide_options: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)

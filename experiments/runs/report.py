@@ -60,3 +60,19 @@ def report(
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
         f"<body><h1>{title}</h1>{''.join(parts)}</body></html>\n"
     )
+
+
+def write_events(
+    directory: Path, records: Sequence[dict[str, Any]], metrics: Mapping[str, Any]
+) -> None:
+    """Loss, rate and final figures of a run as TensorBoard events."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(directory / "tensorboard")) as writer:
+        for record in records:
+            for name in ("loss", "lr"):
+                writer.add_scalar(f"train/{name}", record[name], record["epoch"])
+        for split in ("train", "test"):
+            for name, value in (metrics.get(split) or {}).items():
+                if isinstance(value, float):
+                    writer.add_scalar(f"final/{split}_{name}", value, len(records))

@@ -42,7 +42,7 @@ from experiments.runs.processes import (
     number_of_processes,
     part,
 )
-from experiments.runs.report import report
+from experiments.runs.report import report, write_events
 
 __all__ = ["Run"]
 
@@ -66,16 +66,18 @@ class Run:
         self.device = pick_device(config.device)
         join(self.device)
         self.resumed = getattr(config, "resume", False)
+        self.saved: dict[str, Any] | None = None
+        self.compiled = False
         out = config.out
         if self.resumed:
             if out is None:
                 raise UsageError("--resume needs --out with the run to continue.")
-            check_same(command, self.options, config)
+            self.saved = check_same(command, self.options, config)
             self.path = out
         else:
             self.path = new_directory(out) if out else stamped_directory(command)
         self.began = time.perf_counter()
-        self.train_seconds = 0.0
+        self.train_seconds = self.compile_seconds = 0.0
         self.losses: list[float] = []
         self.records: list[dict[str, Any]] = []
         self.figures: list[Path] = []
@@ -99,7 +101,7 @@ class Run:
             "versions": versions(),
             "device": str(self.device),
             "threads": torch.get_num_threads(),
-            "compiled": False,
+            "compiled": self.compiled,
             "processes": number_of_processes(),
             **plain(more),
         }
@@ -159,6 +161,7 @@ class Run:
                    disable=follows() or not sys.stderr.isatty())  # fmt: skip
         for progress in bar:
             self._log(progress, total, bar)
+            self._log_compiler(svi)
             save_weights(self.path, svi.average.weights if svi.average else pair)
             save_state(self.path, svi, progress.epoch, self.losses)
             yield progress
@@ -209,9 +212,15 @@ class Run:
         elif progress.epoch % max(1, epochs // 20) == 0 or progress.epoch == epochs:
             self.say(f"epoch {progress.epoch}/{epochs}: {line}, {progress.seconds:.2f} s")
 
+    def _log_compiler(self, svi: SVI) -> None:
+        if svi.compiled and svi.compiled.seconds > self.compile_seconds:
+            self.compile_seconds = svi.compiled.seconds
+            self.say(f"of which {self.compile_seconds:.1f} s were the compiler's, once")
+
     @property
     def seconds(self) -> dict[str, float]:
-        return {"train": self.train_seconds, "total": time.perf_counter() - self.began}
+        return {"train": self.train_seconds, "compile": self.compile_seconds,
+                "total": time.perf_counter() - self.began}  # fmt: skip
 
     def figure(self, name: str, figure: Figure) -> None:
         """Save a picture among the run's figures."""
@@ -228,7 +237,7 @@ class Run:
     ) -> dict[str, Any]:
         """Write ``metrics.json``, TensorBoard events and the report, and say where it is."""
         self.save_metrics(metrics)
-        self._tensorboard(metrics)
+        write_events(self.path, self.records, metrics)
         command = f"python -m experiments.{self.command.replace('-', '_')} " + shlex.join(
             sys.argv[1:] if sys.argv[1:2] != [self.command] else sys.argv[2:]
         )
@@ -236,15 +245,3 @@ class Run:
         path = write(self.path / "report.html", lambda file: file.write_text(page))
         self.say(f"report: {path}")
         return metrics
-
-    def _tensorboard(self, metrics: dict[str, Any]) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        with SummaryWriter(str(self.path / "tensorboard")) as writer:
-            for record in self.records:
-                for name in ("loss", "lr"):
-                    writer.add_scalar(f"train/{name}", record[name], record["epoch"])
-            for split in ("train", "test"):
-                for name, value in (metrics.get(split) or {}).items():
-                    if isinstance(value, float):
-                        writer.add_scalar(f"final/{split}_{name}", value, len(self.records))

@@ -1,0 +1,111 @@
+"""A function of tensors as one compiled graph: no Python, no Pyro and no autograd left in it."""
+
+import os
+import random
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+__all__ = ["Graph", "NotTraceable", "can_compile", "compiled", "cuda_devices", "traced"]
+
+Graph = Callable[..., Any]
+"""From the tensors that a graph was traced with, or others like them, to a tuple of tensors."""
+
+
+class NotTraceable(Exception):
+    """Why a function is no graph, in words that complete "this step cannot be compiled: "."""
+
+
+def can_compile() -> bool:
+    """Whether there is a compiler for the graph."""
+    usual = "clang++" if sys.platform == "darwin" else "g++"
+    return shutil.which(os.environ.get("CXX", usual)) is not None
+
+
+def cuda_devices(*tensors: Tensor) -> list[int]:
+    """The GPUs that tensors lie on: what a fork of the random state must name."""
+    return sorted({tensor.get_device() for tensor in tensors if tensor.is_cuda})
+
+
+def traced(function: Callable[..., Any], values: Sequence[Tensor]) -> GraphModule:
+    """The operations of a function of tensors, its own gradients among them.
+
+    The function runs twice, and the random state is put back. A graph computes the same at every
+    call; a function that does not is refused, where two runs show it.
+
+    Raises:
+        NotTraceable: If a value decides what is computed; if random numbers are not torch's; if
+            the second run does something else, or a parameter is reached that is no argument.
+    """
+    first, second = (_once(function, values) for _ in range(2))
+    if first.code != second.code or not _same_constants(first, second):
+        raise NotTraceable("it does something else at its second call")
+    for name, constant in _constants(first):
+        if isinstance(constant, nn.Parameter) or constant.requires_grad:
+            shape = list(constant.shape)
+            raise NotTraceable(f"a parameter {shape} outside of the modules takes part ({name})")
+    return first
+
+
+def _once(function: Callable[..., Any], values: Sequence[Tensor]) -> GraphModule:
+    from torch.fx.experimental.proxy_tensor import make_fx  # slow to import
+
+    copies = [value.detach().clone() for value in values]  # what a call changes in place
+    before = _other_generators()
+    with torch.random.fork_rng(cuda_devices(*values)), pyro.validation_enabled(False):
+        try:
+            graph = make_fx(function)(*copies)
+        except NotTraceable:
+            raise
+        except Exception as error:
+            raise NotTraceable(_reason(error)) from error
+    if before != _other_generators():
+        raise NotTraceable("it draws random numbers from Python or NumPy, not from torch")
+    return graph
+
+
+def _other_generators() -> list[Any]:
+    return [random.getstate(), *map(str, np.random.get_state(legacy=False).values())]
+
+
+def _reason(error: Exception) -> str:
+    words = " ".join(str(error).split())
+    if "_local_scalar_dense" in words or "data-dependent" in words:
+        return "a tensor's value decides what is computed (an `if` on it, or .item())"
+    return f"{type(error).__name__}: {words[:200]}"
+
+
+def _constants(graph: GraphModule) -> list[tuple[str, Tensor]]:
+    names = [str(node.target) for node in graph.graph.nodes if node.op == "get_attr"]
+    return [(name, getattr(graph, name)) for name in names]
+
+
+def _same_constants(first: GraphModule, second: GraphModule) -> bool:
+    pairs = zip(_constants(first), _constants(second), strict=True)
+    return all(a.equal(b) for (_, a), (_, b) in pairs)
+
+
+def compiled(graph: GraphModule, values: Sequence[Tensor]) -> Graph:
+    """A traced graph through Inductor. What it changes in place it changes in its arguments.
+
+    To be called under ``torch.no_grad()``: the gradients are in the graph already.
+
+    Raises:
+        NotTraceable: If the compiler fails.
+    """
+    import torch._inductor  # slow to import, and for compiled graphs alone
+
+    copies: list[Any] = [value.detach().clone() for value in values]
+    try:
+        with torch.no_grad():
+            function: Any = torch._inductor.compile(graph, copies)
+    except Exception as error:
+        raise NotTraceable(_reason(error)) from error
+    return function

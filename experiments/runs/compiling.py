@@ -1,0 +1,54 @@
+"""Whether a run's steps are compiled: a rule on its configuration, printed and kept with it."""
+
+import os
+
+from experiments.data import Data
+from experiments.runs.processes import number_of_processes
+from experiments.runs.run import Run
+from guides import Guide
+from guides.local import PerDatumGuide
+
+__all__ = ["LEAST_MINUTES", "LEAST_STEPS", "compiles"]
+
+LEAST_STEPS = 5000
+"""Of a run whose steps are compiled by default: fewer do not earn the compiler's time back."""
+
+LEAST_MINUTES = 10.0
+"""The same, of a run that is given a time instead of a number of epochs."""
+
+
+def compiles(run: Run, guide: Guide, data: Data) -> bool:
+    """Whether steps become one compiled graph: as asked for, or by the rule; says which.
+
+    A resumed run does as it did before. The rule looks at the configuration alone, never at a
+    clock, so that the same command draws the same numbers everywhere.
+    """
+    config = run.config
+    if number_of_processes() > 1:
+        run.say("eager steps: those of several processes are not compiled")
+    elif run.saved is not None:
+        run.compiled = bool(run.saved.get("compiled"))
+    elif config.compile is not None:
+        run.compiled = config.compile
+    elif os.environ.get("PPL_COMPILE") in ("0", "1"):
+        run.compiled = os.environ["PPL_COMPILE"] == "1"
+    else:
+        run.compiled, words = _rule(run, guide, data)
+        run.say(words)
+    return run.compiled
+
+
+def _rule(run: Run, guide: Guide, data: Data) -> tuple[bool, str]:
+    config = run.config
+    if isinstance(guide, PerDatumGuide):
+        return False, "eager steps: rows of a per-datum guide are updated sparsely"
+    if config.minutes is not None:
+        long = config.minutes >= LEAST_MINUTES
+        size = f"{config.minutes:g} minutes, {'' if long else 'not '}the {LEAST_MINUTES:g}"
+    else:
+        steps = config.epochs * -(-len(data) // config.batch_size)
+        long = steps >= LEAST_STEPS
+        size = f"{steps} of them, {'' if long else 'not '}the {LEAST_STEPS}"
+    if long:
+        return True, f"compiled steps: {size} that repay the compiler (or --no-compile)"
+    return False, f"eager steps: {size} that would repay the compiler (or --compile)"
