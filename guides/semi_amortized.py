@@ -67,7 +67,9 @@ class SemiAmortized(Guide):
         """The plain ELBO of every datum, summed, from one draw [nats]."""
         q = dist.Normal(*loc_scale_of_encoder(parameters)).to_event(1)
         with poutine.block():
-            conditioned = poutine.condition(self.model, data={self._site: q.rsample()})
+            with data_plate(batch):
+                z = q.rsample()
+            conditioned = poutine.condition(self.model, data={self._site: z})
             trace = poutine.trace(conditioned).get_trace(batch)
         log_joint = trace.log_prob_sum() * (len(batch.index) / batch.size)
         return log_joint + q.entropy().sum()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from experiments.data import Data, as_data
+from experiments.inference.distributed import agreed, share_randomness
 from experiments.inference.optim import Schedule, cosine
 from experiments.inference.svi import SVI
 
@@ -128,11 +129,12 @@ class Clock:
         """The share of training that is done; by time it may pass one."""
         if self.minutes is None:
             return (epoch + step / self.per_epoch) / self.number
-        return (time.perf_counter() - self.opened) / (60 * self.minutes)
+        return agreed((time.perf_counter() - self.opened) / (60 * self.minutes))
 
     def epochs(self, start: int) -> Iterator[int]:
-        """Epochs to come, until their number or the time is up."""
+        """Epochs to come, until their number or the time is up; processes begin each as one."""
         for epoch in itertools.count(start):
             if self.progress(epoch, 0) >= 1:
                 return
+            share_randomness()
             yield epoch

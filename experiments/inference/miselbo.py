@@ -13,7 +13,7 @@ from torch import Tensor
 
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.objective import Objective
-from ppl_models.program import Batch
+from ppl_models.program import Batch, data_plate
 
 __all__ = ["Miselbo"]
 
@@ -52,7 +52,7 @@ class Miselbo(Objective):
         q = site["fn"]
         if not isinstance(q, dist.MixtureSameFamily):
             raise ValueError(f"miselbo is for mixtures, not {type(q).__name__}.")
-        z = self._strata(q)
+        z = self._strata(q, batch)
         seen = trace.copy()
         seen.nodes[name] = {**site, "value": z}
         draws = pyro.plate("particles", len(z), dim=-2)
@@ -66,7 +66,7 @@ class Miselbo(Objective):
         )
         return (log_q.sum() - log_p) / len(z)
 
-    def _strata(self, q: Any) -> Tensor:
+    def _strata(self, q: Any, batch: Batch) -> Tensor:
         """Draws from the components, ``[particles * strata, B, K]``."""
         normals = q.component_distribution.base_dist
         loc, scale = normals.loc, normals.scale
@@ -74,5 +74,6 @@ class Miselbo(Objective):
         if 0 < self.strata < number:
             chosen = torch.randperm(number, device=loc.device)[: self.strata]
             loc, scale = loc[..., chosen, :], scale[..., chosen, :]
-        z = dist.Normal(loc, scale).rsample((self.num_particles,))
+        with pyro.plate("particles", self.num_particles, dim=-2), data_plate(batch):
+            z = dist.Normal(loc, scale).rsample((self.num_particles,))
         return z.movedim(-2, 1).flatten(0, 1)

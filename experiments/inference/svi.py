@@ -1,7 +1,7 @@
 """Stochastic variational inference: one step of any model, guide and objective."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -116,6 +116,7 @@ class SVI(pyro.infer.SVI):
 
     Attributes:
         trains: whether the pair has anything to train.
+        parallel: shares every step out between processes; see ``data_parallel``.
         compiled: the compiled gradients, if they were asked for.
     """
 
@@ -133,6 +134,7 @@ class SVI(pyro.infer.SVI):
         self.model: Any = model
         self.guide: Any = guide
         self.guard, self.average = guard, average
+        self.parallel: Callable[[Callable[[Batch], Tensor], Batch], Tensor] | None = None
         self.objective = Elbo() if loss is None else loss
         self.loss = self.objective.loss
         self.loss_and_grads = self.objective.loss_and_grads
@@ -176,7 +178,8 @@ class SVI(pyro.infer.SVI):
             return loss
         if self.guard:
             self.guard.remember()
-        loss = (self.compiled or self.gradients)(batch)
+        parallel, gradients = self.parallel, self.compiled or self.gradients
+        loss = parallel(self.gradients, batch) if parallel else gradients(batch)
         if self.guard is None or self.guard.passes(loss):
             for optimizer in self.optimizers:
                 optimizer.step()

@@ -1,5 +1,6 @@
 """A run's weights and state on disk, and a pair rebuilt from them."""
 
+import dataclasses
 import inspect
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,12 +18,14 @@ from experiments.inference.svi import SVI, Pair
 from experiments.runs.cli import import_model
 from experiments.runs.errors import UsageError
 from experiments.runs.files import read_json, write
+from experiments.runs.options import MAY_CHANGE
 from guides import GUIDES, Guide
 
 __all__ = [
     "FORMAT",
     "SavedRun",
     "build_model",
+    "check_same",
     "open_run",
     "restore",
     "save_state",
@@ -50,6 +53,32 @@ def save_state(directory: Path, svi: SVI, epoch: int, losses: list[float]) -> No
         "losses": torch.tensor(losses, dtype=torch.float64),
     }
     write(directory / STATE, lambda path: torch.save(state, path))
+
+
+def check_same(command: str, options: dict[str, Any], config: Any) -> dict[str, Any]:
+    """What the run in ``config.out`` wrote of itself, if this one may continue it.
+
+    Raises:
+        UsageError: Naming the options that differ.
+    """
+    saved = read_json(config.out / "config.json")
+    if not isinstance(saved, dict) or not isinstance(saved.get("options"), dict):
+        raise UsageError(f"{config.out}/config.json is not that of a run.")
+    if saved.get("format") != FORMAT or saved.get("command") != command:
+        raise UsageError(
+            f"{config.out} is a run of '{saved.get('command')}', format "
+            f"{saved.get('format')}; this is '{command}', format {FORMAT}."
+        )
+    then = {f.name: f.default for f in dataclasses.fields(config)} | saved["options"]
+    differing = [
+        name for name, value in options.items()
+        if name not in MAY_CHANGE and then[name] != value
+    ]  # fmt: skip
+    if differing:
+        raise UsageError(
+            f"--resume with other options than the run's: {', '.join(differing)} differ."
+        )
+    return saved
 
 
 def shapes_of(directory: Path, *names: str) -> list[list[int]]:

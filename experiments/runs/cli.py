@@ -17,6 +17,7 @@ import tyro
 
 from experiments.runs.errors import TrainingError, UsageError
 from experiments.runs.options import check
+from experiments.runs.processes import check_processes, failed
 
 __all__ = ["cli", "extended", "import_model", "options_of", "parse"]
 
@@ -37,14 +38,14 @@ def cli(config_class: type, main: Callable[[Any], Any], args: Sequence[str] | No
     try:
         config = parse(config_class, main, args)
         check(config)
+        check_processes(config)
         keep_freed_memory()
         warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
         main(config)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        print(f"error: {in_words(error)}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, BAD_INPUT) else 1)
+        sys.exit(failed(in_words(error), 2 if isinstance(error, BAD_INPUT) else 1))
 
 
 def in_words(error: Exception) -> str:

@@ -10,18 +10,21 @@ from typing import Any
 import torch
 
 from experiments.runs.errors import UsageError
+from experiments.runs.processes import local_position, number_of_processes
 
 __all__ = ["peak_memory", "pick_device", "plain", "versions"]
 
 
 def pick_device(name: str) -> torch.device:
-    """The device asked for; ``auto`` is a GPU if there is one.
+    """The device asked for; ``auto`` is a GPU if there is one, a process's own of several.
 
     Raises:
         UsageError: If there is no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and number_of_processes() > 1:
+        name = f"cuda:{local_position()}"
     try:
         if torch.device(name).type not in ("cpu", "cuda", "mps", "xpu"):
             raise RuntimeError("it holds no numbers")

@@ -1,4 +1,7 @@
-"""Files that are either the old or the new, never half of either."""
+"""Files that are either the old or the new, never half of either.
+
+Of several processes only the first one writes.
+"""
 
 import json
 import os
@@ -9,12 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from experiments.runs.errors import UsageError
+from experiments.runs.processes import follows
 
-__all__ = ["new_directory", "read_json", "stamped_directory", "writable", "write", "write_json"]
+__all__ = [
+    "append",
+    "new_directory",
+    "read_json",
+    "stamped_directory",
+    "writable",
+    "write",
+    "write_json",
+]
 
 
 def write(path: Path, save: Callable[[Path], Any]) -> Path:
     """Have ``save`` fill a temporary file beside ``path``, sync it, and rename it to ``path``."""
+    if follows():
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=path.suffix, prefix=".")
     temporary = Path(name)
@@ -28,6 +42,13 @@ def write(path: Path, save: Callable[[Path], Any]) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def append(path: Path, line: str) -> None:
+    """Add a line to a file."""
+    if not follows():
+        with path.open("a") as file:
+            file.write(line + "\n")
 
 
 def write_json(path: Path, content: Any) -> Path:
@@ -51,6 +72,8 @@ def read_json(path: Path) -> Any:
 
 def stamped_directory(command: str) -> Path:
     """A new directory below ``runs``, named by command and time."""
+    if follows():
+        return Path("runs")
     stamp = time.strftime(f"{command}-%Y%m%d-%H%M%S")
     for suffix in ("", *(f"-{number}" for number in range(2, 100))):
         path = Path("runs") / f"{stamp}{suffix}"
@@ -72,6 +95,8 @@ def new_directory(path: Path) -> Path:
     Raises:
         UsageError: If it holds something already or cannot be written.
     """
+    if follows():
+        return path
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UsageError(

@@ -17,12 +17,14 @@ from tqdm import tqdm
 
 from experiments.data import Data
 from experiments.data_sets import load_as
+from experiments.inference.data_parallel import data_parallel
 from experiments.inference.fit import Progress, fit
 from experiments.inference.frozen import fit_rows
 from experiments.inference.optim import SCHEDULES, Schedule
 from experiments.inference.svi import SVI, Pair
 from experiments.runs.checkpoint import (
     FORMAT,
+    check_same,
     load_weights,
     restore,
     save_state,
@@ -30,8 +32,16 @@ from experiments.runs.checkpoint import (
 )
 from experiments.runs.environment import peak_memory, pick_device, plain, versions
 from experiments.runs.errors import TrainingError, UsageError
-from experiments.runs.files import new_directory, read_json, stamped_directory, write, write_json
-from experiments.runs.options import MAY_CHANGE
+from experiments.runs.files import append, new_directory, stamped_directory, write, write_json
+from experiments.runs.processes import (
+    alone,
+    check_rows,
+    first_one_first,
+    follows,
+    join,
+    number_of_processes,
+    part,
+)
 from experiments.runs.report import report, write_events
 
 __all__ = ["Run"]
@@ -54,6 +64,7 @@ class Run:
         self.command, self.config = command, config
         self.options = plain(dataclasses.asdict(config))
         self.device = pick_device(config.device)
+        join(self.device)
         self.resumed = getattr(config, "resume", False)
         self.saved: dict[str, Any] | None = None
         self.compiled = False
@@ -61,7 +72,7 @@ class Run:
         if self.resumed:
             if out is None:
                 raise UsageError("--resume needs --out with the run to continue.")
-            self.saved = self._check_same(read_json(out / "config.json"))
+            self.saved = check_same(command, self.options, config)
             self.path = out
         else:
             self.path = new_directory(out) if out else stamped_directory(command)
@@ -70,25 +81,6 @@ class Run:
         self.losses: list[float] = []
         self.records: list[dict[str, Any]] = []
         self.figures: list[Path] = []
-
-    def _check_same(self, saved: Any) -> dict[str, Any]:
-        if not isinstance(saved, dict) or not isinstance(saved.get("options"), dict):
-            raise UsageError(f"{self.config.out}/config.json is not that of a run.")
-        if saved.get("format") != FORMAT or saved.get("command") != self.command:
-            raise UsageError(
-                f"{self.config.out} is a run of '{saved.get('command')}', format "
-                f"{saved.get('format')}; this is '{self.command}', format {FORMAT}."
-            )
-        then = {f.name: f.default for f in dataclasses.fields(self.config)} | saved["options"]
-        differing = [
-            name for name, value in self.options.items()
-            if name not in MAY_CHANGE and then[name] != value
-        ]  # fmt: skip
-        if differing:
-            raise UsageError(
-                f"--resume with other options than the run's: {', '.join(differing)} differ."
-            )
-        return saved
 
     def __enter__(self) -> Self:
         seed = self.config.seed
@@ -110,6 +102,7 @@ class Run:
             "device": str(self.device),
             "threads": torch.get_num_threads(),
             "compiled": self.compiled,
+            "processes": number_of_processes(),
             **plain(more),
         }
         write_json(self.path / "config.json", content)
@@ -118,7 +111,9 @@ class Run:
         """The train and test split that the options ask for, on the run's device."""
         config = self.config
         chosen = None if every_row else config.rows
-        train, test = load_as(dataclasses.asdict(config), config.data_root, chosen)
+        with first_one_first():
+            train, test = load_as(dataclasses.asdict(config), config.data_root, chosen)
+        check_rows(len(train))
         self.say(
             f"{config.data}: {len(train)} train and {len(test)} test images of "
             f"{list(train.image_shape)}"
@@ -128,7 +123,8 @@ class Run:
         return tuple(dataclasses.replace(part, dtype=dtype) for part in parts)  # type: ignore
 
     def say(self, line: str) -> None:
-        tqdm.write(line)
+        if not follows():
+            tqdm.write(line)
 
     def fit(
         self,
@@ -140,10 +136,12 @@ class Run:
         """``fit`` with this run's options: logged, checkpointed after every epoch, resumable."""
         config, pair = self.config, Pair(svi.model, svi.guide)
         if not svi.trains:
+            alone("what has nothing to train runs")
             save_weights(self.path, pair)
             self.say("nothing to train: neither the model nor the guide has free parameters.")
             return
         if not any(p.requires_grad for p in svi.model.parameters()) and svi.local_optim:
+            alone("rows under a frozen model are fitted")
             if self.resumed and (self.path / "metrics.json").exists():
                 load_weights(self.path, pair)
                 self.say("every row has had its steps already.")
@@ -152,6 +150,7 @@ class Run:
             save_weights(self.path, pair)
             return
         start = self._restore(pair, svi) if self.resumed else 0
+        data_parallel(svi)
         schedule = schedule or SCHEDULES[config.schedule](config.warmup)
         epochs = fit(
             svi, data, config.epochs, config.batch_size, schedule, config.seed, config.patience,
@@ -159,13 +158,15 @@ class Run:
         )  # fmt: skip
         total = config.epochs if config.minutes is None else None
         bar = tqdm(epochs, total=total, initial=start, unit="epoch",
-                   disable=not sys.stderr.isatty())  # fmt: skip
+                   disable=follows() or not sys.stderr.isatty())  # fmt: skip
         for progress in bar:
             self._log(progress, total, bar)
             self._log_compiler(svi)
             save_weights(self.path, svi.average.weights if svi.average else pair)
             save_state(self.path, svi, progress.epoch, self.losses)
             yield progress
+        svi.parallel = None
+        part()
 
     def _fit_rows(self, svi: SVI, data: Data) -> None:
         guide = svi.guide
@@ -199,8 +200,7 @@ class Run:
                   "lr": progress.lr, "seconds": progress.seconds,
                   "skipped": progress.skipped}  # fmt: skip
         self.records.append(record)
-        with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        append(self.path / "metrics.jsonl", json.dumps(record))
 
     def _log(self, progress: Progress, epochs: int | None, bar: tqdm) -> None:
         self._record(progress)

@@ -1,0 +1,168 @@
+"""The processes of one command, as torchrun starts them: who they are, how they meet and part.
+
+The first one prints and writes; the others compute their share of training and end with it.
+Nothing here imports torch before it must.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from experiments.runs.errors import UsageError
+from experiments.runs.options import DataOptions, FitOptions
+
+__all__ = ["alone", "check_processes", "check_rows", "failed", "first_one_first", "follows",
+           "join", "local_position", "number_of_processes", "part"]  # fmt: skip
+
+_store: list[Any] = []
+PATIENCE = timedelta(hours=2)
+"""How long a process waits for the others: for the first one's download, say."""
+
+
+def number_of_processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def follows() -> bool:
+    """Whether this is another process than the first."""
+    return number_of_processes() > 1 and int(os.environ.get("RANK", 0)) > 0
+
+
+def local_position() -> int:
+    """Which of this machine's processes it is, from 0."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def alone(what: str) -> None:
+    """Refuse several processes.
+
+    Raises:
+        UsageError: Saying what runs as one.
+    """
+    if number_of_processes() > 1:
+        raise UsageError(f"{what} as one process, not as {number_of_processes()}.")
+
+
+def check_processes(config: Any) -> None:
+    """Refuse several processes where a command does not train, or its batches do not divide.
+
+    Raises:
+        UsageError: With the numbers.
+    """
+    if not (isinstance(config, FitOptions) and isinstance(config, DataOptions)):
+        alone("this command runs (ppca, nonlinear, vae, nvae and train take several)")
+    else:
+        if getattr(config, "pretrained", None) or getattr(config, "list", False):
+            alone("--pretrained and --list run")
+        if getattr(config, "compile", None):
+            alone("steps are compiled (--compile) only")
+        if config.batch_size % number_of_processes():
+            raise UsageError(
+                f"--batch-size {config.batch_size} is that of all processes together: "
+                f"{number_of_processes()} do not divide it."
+            )
+
+
+def check_rows(rows: int) -> None:
+    """Refuse more processes than there are rows.
+
+    Raises:
+        UsageError: With both.
+    """
+    if number_of_processes() > rows:
+        raise UsageError(f"{number_of_processes()} processes are more than the {rows} rows.")
+
+
+def join(device: Any) -> None:
+    """Meet the other processes; nothing where there are none.
+
+    Raises:
+        UsageError: If they cannot reach each other, or not from such a device.
+    """
+    if number_of_processes() == 1:
+        return
+    import torch
+    import torch.distributed as processes
+
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"several processes train on cpu or cuda, not on {device.type}.")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    try:
+        store, rank, number = next(processes.rendezvous("env://"))
+        _store[:] = [processes.PrefixStore("failures", store)]
+        processes.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+            store=store, rank=rank, world_size=number, timeout=PATIENCE,
+        )  # fmt: skip
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(f"the processes did not meet: {error}") from error
+
+
+@contextmanager
+def first_one_first() -> Iterator[None]:
+    """The first process does what is inside before the others: what it downloads is there."""
+    if follows():
+        _wait()
+    yield
+    if number_of_processes() > 1 and not follows():
+        _wait()
+
+
+def _wait() -> None:
+    import torch
+    import torch.distributed as processes
+
+    processes.all_reduce(torch.zeros(()))
+
+
+def part() -> None:
+    """After training: the first process goes on, the others end."""
+    if number_of_processes() == 1:
+        return
+    import torch.distributed as processes
+
+    _wait()
+    processes.destroy_process_group()
+    if follows():
+        sys.exit(0)
+
+
+def failed(line: str, code: int) -> int:
+    """Say what went wrong, in one of the processes; the exit code of all."""
+    said, code = _said_before(code)
+    if not said:
+        print(f"error: {line}", file=sys.stderr, flush=True)
+    if _store and not follows() and "TORCHELASTIC_USE_AGENT_STORE" not in os.environ:
+        _let_others_know()
+    return code
+
+
+def _let_others_know() -> None:
+    """Without torchrun's own the first process keeps the store: it stays until all have asked."""
+    import torch.distributed as processes
+
+    if processes.is_initialized():
+        processes.destroy_process_group()  # whoever waits for this process fails now
+    until = time.monotonic() + 10
+    while _store[0].add("count", 0) < number_of_processes() and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(0.2)  # the last one has counted, and reads the code
+
+
+def _said_before(code: int) -> tuple[bool, int]:
+    """Whether another process has spoken, and the code that it ended with."""
+    if not _store:  # they have not met: all fail alike
+        return follows(), code
+    (store,) = _store
+    try:
+        if store.add("count", 1) > 1:
+            return True, int(store.get("code"))
+        store.set("code", str(code))
+    except RuntimeError:  # the process that kept the store is gone
+        pass
+    return False, code

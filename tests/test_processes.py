@@ -1,0 +1,129 @@
+"""A command under torchrun: one run, one voice, and a run that goes on with other processes."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from experiments import compare, evaluate, nvae, vae
+from experiments.runs.cli import cli
+
+ROOT = Path(__file__).parents[1]
+VAE = ["--data", "digits", "--rows", "190", "--batch-size", "60", "--binarize", "dynamic",
+       "--likelihood", "bernoulli", "--schedule", "constant", "--warmup", "0",
+       "--dtype", "float64"]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _default_float32(monkeypatch, tmp_path):
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.chdir(tmp_path)
+
+
+def launched(number: int, command: str, *args: str) -> list[tuple[int, str, str]]:
+    """Exit code, output and errors of every process of a command."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MASTER_PORT":
+              str(port), "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": str(number)}  # fmt: skip
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", f"experiments.{command}", *args], text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(number)
+    ]  # fmt: skip
+    ended = [process.communicate(timeout=120) for process in processes]
+    return [(process.returncode, *said) for process, said in zip(processes, ended, strict=True)]
+
+
+def quiet(ended: list[tuple[int, str, str]]) -> str:
+    """What the first process said, if all ended well and the others said nothing."""
+    (code, said, errors), *others = ended
+    assert (code, errors) == (0, ""), errors
+    assert others == [(0, "", "")] * len(others)
+    return said
+
+
+def weights(out: str) -> dict[str, torch.Tensor]:
+    return load_file(Path(out, "checkpoint/weights.safetensors"))
+
+
+def test_a_run_goes_on_with_another_number_of_processes():
+    cli(vae.Config, vae.main, [*VAE, "--epochs", "3", "--out", "whole"])
+    cli(vae.Config, vae.main, [*VAE, "--epochs", "1", "--out", "parts"])
+    said = quiet(launched(2, "vae", *VAE, "--epochs", "2", "--out", "parts", "--resume"))
+    assert said.count("report: ") == 1
+    assert json.loads(Path("parts/config.json").read_text())["processes"] == 2
+    cli(vae.Config, vae.main, [*VAE, "--epochs", "3", "--out", "parts", "--resume"])
+    for name, tensor in weights("whole").items():
+        torch.testing.assert_close(weights("parts")[name], tensor, rtol=1e-9, atol=1e-9)
+    elbos = [
+        json.loads(Path(out, "metrics.json").read_text())["test"]["elbo"]
+        for out in ("whole", "parts")
+    ]
+    assert elbos[0] == pytest.approx(elbos[1], rel=1e-9)
+    lines = [Path(out, "metrics.jsonl").read_text().splitlines() for out in ("whole", "parts")]
+    assert len(lines[0]) == len(lines[1]) == 3
+
+
+@pytest.mark.slow
+def test_nvae_under_torchrun_for_so_many_minutes():
+    args = ["--preset", "digits-tiny", "--rows", "100", "--batch-size", "50", "--minutes", "0.02",
+            "--evaluate", "1", "--readjust", "0", "--out", "n"]  # fmt: skip
+    ended = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         "-m", "experiments.nvae", *args],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.count("report: ") == 1
+    assert "iw_bound" in json.loads(Path("n/metrics.json").read_text())["test"]
+
+
+ALONE = "as one process, not as 2"
+
+
+def one_line(ended: list[tuple[int, str, str]], *words: str) -> None:
+    """All processes end with code 2, and one of them says why in one line."""
+    assert [code for code, _, _ in ended] == [2] * len(ended)
+    lines = "".join(errors for _, _, errors in ended).splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    assert all(word in lines[0] for word in words), lines
+
+
+def test_what_several_processes_refuse():
+    Path("taken").mkdir()
+    Path("taken/file").write_text("mine")
+    short = ["--data", "digits", "--epochs", "1"]
+    more = [*short, "--rows", "2", "--batch-size", "3", "--out", "a"]
+    one_line(launched(3, "vae", *more), "3 processes", "2 rows")
+    assert not any(Path("a").iterdir())
+    one_line(launched(2, "vae", *short, "--out", "taken"), "holds something already")
+    assert [path.name for path in Path("taken").iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("module", "args", "words"),
+    [(evaluate, ["run"], ALONE), (compare, ["--data", "digits"], ALONE), (nvae, ["--list"], ALONE),
+     (nvae, ["--pretrained", "mnist-small"], ALONE),
+     (vae, ["--compile"], ALONE),
+     (vae, ["--batch-size", "15"], "--batch-size 15 is that of all processes together: 2 do not")],
+)  # fmt: skip
+def test_what_is_refused_before_processes_meet(module, args, words, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit) as end:
+        cli(module.Config, module.main, args)
+    assert end.value.code == 2
+    assert words in capsys.readouterr().err
+    assert not list(Path().iterdir())
