@@ -52,7 +52,7 @@ class Config(RunOptions):
     """What is timed; all is everything but nvae-step."""
     only: str = ""
     """Of steps: those whose name holds this, NVAE or B = 500, say."""
-    rounds: int = 30
+    rounds: int = 20
     """How often every way is visited."""
     preset: str = "mnist-large"
     """Of nvae-step."""

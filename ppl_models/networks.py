@@ -81,7 +81,7 @@ class ImageMLP(nn.Module):
         self.mlp = MLP((latent_dim, *hidden_dims, math.prod(self.shape)), activation)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.mlp(z).unflatten(-1, self.shape)
+        return self.mlp(z).reshape(*z.shape[:-1], *self.shape)
 
 
 def _quarter(data_shape: Sequence[int]) -> tuple[int, int, int]:

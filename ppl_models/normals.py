@@ -42,7 +42,7 @@ class IsotropicNormal(dist.Independent):
             self.base_dist._validate_sample(value)
         squared = (value - self.base_dist.loc).square().flatten(-len(self.event_shape)).sum(-1)
         entropy = self.event_shape.numel() * (self.sigma.log() + 0.5 * math.log(2 * math.pi))
-        return -0.5 * squared / self.sigma.square() - entropy
+        return torch.addcdiv(-entropy, squared, self.sigma.square(), value=-0.5)
 
 
 class LogitNormal(dist.TransformedDistribution):

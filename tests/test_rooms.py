@@ -52,7 +52,7 @@ def test_parameters_live_in_modules(path):
     text = path.read_text()
     for word in ("pyro.param(", "PyroModule", "clear_param_store"):
         assert word not in text
-    if path.name != "program.py":
+    if path.name not in ("program.py", "pyro_peer.py"):  # the peer speaks as Pyro's example does
         assert "pyro.module(" not in text
 
 

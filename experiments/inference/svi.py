@@ -171,7 +171,7 @@ class SVI(pyro.infer.SVI):
         """
         if not self.trains:
             raise ValueError("nothing to train: neither model nor guide has free parameters.")
-        if self.captured:
+        if self.captured and not self.parallel:
             loss = self.captured(batch)
             if self.average:
                 self.average.update()
@@ -183,7 +183,9 @@ class SVI(pyro.infer.SVI):
         if self.guard is None or self.guard.passes(loss):
             for optimizer in self.optimizers:
                 optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+                for group in optimizer.param_groups:  # as zero_grad, which takes its time
+                    for parameter in group["params"]:
+                        parameter.grad = None
             if self.average:
                 self.average.update()
         return loss

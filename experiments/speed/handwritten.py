@@ -25,6 +25,7 @@ class HandwrittenVAE(nn.Module):
 
     def __init__(self, data_dim: int, latent_dim: int = 2, hidden_dim: int = 400) -> None:
         super().__init__()
+        self.latent_dim = latent_dim
         self.encoder = nn.Sequential(
             nn.Linear(data_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, 2 * latent_dim)
         )
@@ -62,7 +63,7 @@ class HandwrittenIWAE(nn.Module):
 
     def __init__(self, data_dim: int, particles: int, latent_dim: int = 50) -> None:
         super().__init__()
-        self.particles = particles
+        self.particles, self.latent_dim = particles, latent_dim
         self.encoder = nn.Sequential(nn.Linear(data_dim, 200), nn.Tanh(), nn.Linear(200, 200),
                                      nn.Tanh(), nn.Linear(200, 2 * latent_dim))  # fmt: skip
         self.decoder = nn.Sequential(nn.Linear(latent_dim, 200), nn.Tanh(), nn.Linear(200, 200),
@@ -88,6 +89,7 @@ class HandwrittenConvVAE(nn.Module):
 
     def __init__(self, data_shape: tuple[int, ...], latent_dim: int = 20) -> None:
         super().__init__()
+        self.latent_dim = latent_dim
         self.encoder = ConvEncoder(data_shape, 2 * latent_dim)
         self.decoder = ConvDecoder(latent_dim, 1, data_shape)
 

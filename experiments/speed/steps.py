@@ -1,11 +1,13 @@
 """A training step of four models, ours beside the same by hand and by Pyro's own SVI."""
 
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import pyro
+import pyro.distributions as dist
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -13,6 +15,7 @@ from experiments.inference.nvae_objective import BalancedKL
 from experiments.inference.objectives import IWAE, AnalyticKL, Objective
 from experiments.inference.svi import SVI, adam, adamax
 from experiments.runs.preset_table import preset_pair
+from experiments.speed.elsewhere import elsewhere
 from experiments.speed.handwritten import (
     HandwrittenConvVAE,
     HandwrittenIWAE,
@@ -20,6 +23,7 @@ from experiments.speed.handwritten import (
     stepper,
 )
 from experiments.speed.numpyro_peer import lab_vae_step
+from experiments.speed.pyro_peer import pyro_steps
 from experiments.speed.timing import in_turns
 from guides import GUIDES
 from ppl_models import VAE, Batch
@@ -36,13 +40,17 @@ class Subject(NamedTuple):
         rows: B.
         pair: model, guide and objective of ours.
         by_hand: the same in plain PyTorch, and the batch as it takes it, if there is one.
-        peer: Pyro's own objective for ``pyro.infer.SVI``, if it has one.
+        likelihood: of the hand-written decoder's output, for ``pyro.infer.SVI``.
+        particles: K for it.
+        border: zeros around the image.
     """
 
     rows: int
     pair: Callable[[], tuple[Any, Any, Objective]]
     by_hand: Callable[[Tensor], tuple[Any, Tensor]] | None = None
-    peer: Callable[[], Any] | None = None
+    likelihood: Callable[[Any, Tensor], Any] | None = None
+    particles: int | None = None
+    border: int = 0
 
 
 def _vae(objective: Objective, guide: Mapping[str, Any], **options: Any) -> tuple[Any, Any, Any]:
@@ -58,6 +66,10 @@ def _iwae(particles: int) -> tuple[Any, Any, Objective]:
     return _vae(IWAE(particles), TANH, latent_dim=50, likelihood="bernoulli", **TANH)
 
 
+def _handwritten_iwae(particles: int, x: Tensor) -> tuple[Any, Tensor]:
+    return HandwrittenIWAE(784, particles), x.flatten(1)
+
+
 def _conv() -> tuple[Any, Any, Objective]:
     shape = {"latent_dim": 20, "likelihood": "bernoulli", "network": "conv"}
     return _vae(AnalyticKL(), {"encoder": "conv"}, **shape)
@@ -68,20 +80,27 @@ def _nvae() -> tuple[Any, Any, Objective]:
     return pair.model, pair.guide, BalancedKL(pair.model.groups_per_scale)
 
 
-def _iwae_peer(particles: int) -> Any:
-    return pyro.infer.RenyiELBO(alpha=0, num_particles=particles, vectorize_particles=True)
+def _normal(module: Any, loc: Tensor) -> Any:
+    return dist.Normal(loc, module.log_sigma.exp()).to_event(1)
+
+
+def _pixels(module: Any, logits: Tensor) -> Any:
+    return dist.Bernoulli(logits=logits).to_event(1)
+
+
+def _image(module: Any, logits: Tensor) -> Any:
+    return dist.Bernoulli(logits=logits.squeeze(1)).to_event(3)
 
 
 SUBJECTS: dict[str, Subject] = {
-    **{f"lab VAE, B = {rows}": Subject(rows, _lab, lambda x: (HandwrittenVAE(784), x.flatten(1)),
-                                       pyro.infer.Trace_ELBO) for rows in (128, 500)},
+    **{f"lab VAE, B = {rows}": Subject(
+        rows, _lab, lambda x: (HandwrittenVAE(784), x.flatten(1)), _normal)
+        for rows in (128, 500)},
     **{f"IWAE 2 x 200, K = {k}, B = 100": Subject(
-        100, lambda k=k: _iwae(k),  # type: ignore[misc]
-        lambda x, k=k: (HandwrittenIWAE(784, k), x.flatten(1)),  # type: ignore[misc]
-        lambda k=k: _iwae_peer(k)) for k in (1, 5)},  # type: ignore[misc]
+        100, partial(_iwae, k), partial(_handwritten_iwae, k), _pixels, k) for k in (1, 5)},
     "convolutional VAE, B = 128": Subject(
-        128, _conv, lambda x: (HandwrittenConvVAE((1, 28, 28)), x), pyro.infer.Trace_ELBO),
-    "NVAE mnist-small, B = 100": Subject(100, _nvae),
+        128, _conv, lambda x: (HandwrittenConvVAE((1, 28, 28)), x), _image),
+    "NVAE mnist-small, B = 100": Subject(100, _nvae, border=2),
 }  # fmt: skip
 
 
@@ -95,10 +114,10 @@ def measure_steps(
         images: at least B of them, ``[N, 1, 28, 28]``, binary but for the lab's VAE.
         rounds: visits of every way.
         peak: of the machine's matrix products [FLOP/s].
-        optional: the peers too.
+        optional: NumPyro too, where it is installed.
     """
     subject = SUBJECTS[name]
-    x = images[: subject.rows].contiguous()
+    x = F.pad(images[: subject.rows], (subject.border,) * 4)
     batch = Batch(x, torch.arange(len(x), device=x.device), 60000)
     ways: dict[str, Callable[[], Any]] = {}
     if subject.by_hand:
@@ -110,18 +129,26 @@ def measure_steps(
         step = _ours(*subject.pair(), batch, compile)
         ways[f"ppl-models, {'compiled' if compile else 'eager'}"] = step
     flops = _flops(ways["ppl-models, eager"])
-    if optional and subject.peer:
-        ways |= _pyro_ways(subject, batch)
     if optional and name.startswith("lab"):
         numpyro = lab_vae_step(x.flatten(1))
         ways |= {"NumPyro, jit": numpyro} if numpyro else {}
-    times = in_turns(ways, rounds)
+    with elsewhere(peers, name, x.cpu()) as others:
+        times = in_turns(ways | others, rounds)
     reference = next(iter(times.values())).median
     return [
         {"step": name, "way": way, **timing.row(reference),
          "of the matrix products' peak": flops / timing.median / peak}
         for way, timing in times.items()
     ]  # fmt: skip
+
+
+def peers(name: str, x: Tensor) -> dict[str, Callable[[], Any]]:
+    """Ways of ``pyro.infer.SVI`` to take a subject's step, if it can."""
+    subject = SUBJECTS[name]
+    if not subject.by_hand or not subject.likelihood:
+        return {}
+    module, given = subject.by_hand(x)
+    return pyro_steps(module, given, partial(subject.likelihood, module), subject.particles)
 
 
 def _ours(
@@ -142,35 +169,6 @@ def _ours(
 def guide_latents(model: Any) -> list[Any]:
     """Shapes of the latents, one for a flat model."""
     return getattr(model, "latent_shapes", [()])
-
-
-def _pyro_ways(subject: Subject, batch: Batch) -> dict[str, Callable[[], Any]]:
-    """``pyro.infer.SVI`` as in Pyro's example of a VAE, and without its checks."""
-    assert subject.peer is not None
-    ways = {}
-    for checked in (True, False):
-        model, guide, _ = subject.pair()
-        model.to(batch.index.device), guide.to(batch.index.device)
-        svi = pyro.infer.SVI(model, guide, pyro.optim.Adam({"lr": 1e-3}), subject.peer())
-        words = "pyro.infer.SVI" if checked else "pyro.infer.SVI, validation off"
-        ways[words] = _in_own_store(svi, batch, checked)
-    return ways
-
-
-def _in_own_store(svi: Any, batch: Batch, checked: bool) -> Callable[[], Any]:
-    store: Any = None
-
-    @contextmanager
-    def own() -> Any:
-        nonlocal store
-        with pyro.get_param_store().scope(store) as store:
-            yield
-
-    def step() -> Any:
-        with own(), pyro.validation_enabled(checked):
-            return svi.step(batch)
-
-    return step
 
 
 def _flops(step: Callable[[], Any]) -> float:

@@ -1,0 +1,71 @@
+"""Ways that are timed in a process of their own, where nothing of this project has been set."""
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+__all__ = ["Elsewhere", "elsewhere"]
+
+Ways = dict[str, Callable[[], Any]]
+
+
+class Elsewhere:
+    """A way in the other process: called, it runs there once; it can also be timed there.
+
+    Args:
+        name: of the way.
+        connection: to the other process.
+    """
+
+    def __init__(self, name: str, connection: Connection) -> None:
+        self.name, self.connection = name, connection
+
+    def __call__(self) -> None:
+        self.seconds(1)
+
+    def seconds(self, calls: int) -> float:
+        """Of so many calls, by the other process's clock."""
+        self.connection.send((self.name, calls))
+        return self.connection.recv()
+
+
+@contextmanager
+def elsewhere(make: Callable[..., Ways], *arguments: Any) -> Iterator[Ways]:
+    """What ``make(*arguments)`` gives in another process, which ends with the block.
+
+    ``cli`` has glibc keep freed memory; there, its defaults hold, as they do for everybody else.
+
+    Args:
+        make: a function of a module, for it is imported there.
+        arguments: of it; tensors on the CPU.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(
+        target=_serve, args=(theirs, torch.get_num_threads(), make, arguments), daemon=True
+    )
+    process.start()
+    try:
+        yield {name: Elsewhere(name, ours) for name in ours.recv()}
+    finally:
+        ours.send(None)
+        process.join()
+
+
+def _serve(
+    connection: Connection, threads: int, make: Callable[..., Ways], arguments: Any
+) -> None:
+    torch.set_num_threads(threads)
+    ways = make(*arguments)
+    connection.send(list(ways))
+    while (asked := connection.recv()) is not None:
+        name, calls = asked
+        began = time.perf_counter()
+        for _ in range(calls):
+            ways[name]()
+        connection.send(time.perf_counter() - began)
