@@ -1,6 +1,7 @@
 """A compiled step draws, learns and remembers what the eager one does, or says why it does not."""
 
 import random
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -22,13 +23,14 @@ from experiments.inference.objectives import OBJECTIVES
 from experiments.inference.optim import cosine
 from experiments.inference.precision import BFloat16Products
 from experiments.inference.regularisers import SpectralNorm, batch_norm_gains
-from experiments.inference.svi import SVI, Pair, adam, adamax
+from experiments.inference.svi import SVI, Pair, adam, global_parameters
 from guides import GUIDES
-from ppl_models import PPCA, VAE, Batch
+from ppl_models import NVAE, PPCA, VAE, Batch
 from ppl_models.program import Program, data_plate
 
 needs_compiler = pytest.mark.skipif(not graph.can_compile(), reason="Inductor needs a compiler")
 
+NVAE_TOP_DOWN = ("nvae", "top_down", {"cells_per_block": 1})
 VAE_AMORTIZED = ("vae", "amortized", {"hidden_dims": (5,)})
 CASES = [
     (("ppca", "exact", {}), "elbo"),
@@ -42,7 +44,7 @@ CASES = [
     (("vae", "flow", {"transform": "coupling", "hidden_dims": (5,), "context": 3}), "iwae"),
     (("vae", "mixture", {"components": 3, "hidden_dims": (5,)}), "miselbo"),
     (("vae", "semi_amortized", {"hidden_dims": (5,), "steps": 2, "through": True}), "elbo"),
-    (("nvae", "bottom_up", {"cells_per_block": 1}), "iwae"),
+    (("nvae", "bottom_up", {"cells_per_block": 1}), "elbo"),
 ]
 
 
@@ -51,6 +53,23 @@ def _same_random_numbers():
     """Inductor draws its own otherwise."""
     with torch._inductor.config.patch(fallback_random=True):
         yield
+
+
+def descent(model: nn.Module, guide: nn.Module) -> torch.optim.Optimizer:
+    """Plain gradient descent: Adam would blow rounding errors up where a gradient is zero."""
+    return torch.optim.SGD(global_parameters(model, guide), lr=1e-3, momentum=0.9)
+
+
+def pair_of(pair: tuple) -> tuple[nn.Module, Any]:
+    """A small pair; of NVAE the smallest there is, whose graph is large enough."""
+    if pair[0] != "nvae":
+        return build(pair)
+    model = NVAE((1, 4, 4), (1, 1), 2, 2, blocks=1, cells_per_block=1, depthwise=False, crop=0)
+    return model, GUIDES[pair[1]](model, **pair[2])
+
+
+def images(pair: tuple) -> torch.Tensor:
+    return torch.rand(12, 1, 4, 4).round() if pair[0] == "nvae" else observations(pair)
 
 
 def trained(svi: SVI, x: torch.Tensor, batch_size: int = 4) -> dict[str, torch.Tensor]:
@@ -75,11 +94,11 @@ def test_training_is_that_of_eager_steps(pair, objective):
     results = []
     for compile in (False, True):
         torch.manual_seed(0)
-        model, guide = build(pair)
+        model, guide = pair_of(pair)
         particles = 3 if objective in ("iwae", "dreg", "renyi") else 1
         loss = OBJECTIVES[objective](particles)
-        svi = SVI(model, guide, adam(model, guide, 0.01), loss, compile=compile)
-        results.append(trained(svi, observations(pair), 5 if partial else 4))
+        svi = SVI(model, guide, descent(model, guide), loss, compile=compile)
+        results.append(trained(svi, images(pair), 5 if partial else 4))
     assert svi.compiled.reasons == []
     assert len(svi.compiled.graphs) == 1 + partial  # for five rows, and for the last two
     assert svi.compiled.seconds > 0
@@ -92,13 +111,13 @@ def test_the_recipe_of_nvae_is_that_of_eager_steps():
     results = []
     for compile in (False, True):
         torch.manual_seed(0)
-        pair = Pair(*build(("nvae", "top_down", {"cells_per_block": 1, "flows": 1})))
+        pair = Pair(*pair_of(NVAE_TOP_DOWN))
         norm = SpectralNorm(pair)
         penalties = [norm, lambda pair=pair: batch_norm_gains(pair)]
         objective = Regularised(BalancedKL(pair.model.groups_per_scale), penalties, 1e-2)
-        svi = SVI(pair.model, pair.guide, adamax(pair.model, pair.guide), objective,
+        svi = SVI(pair.model, pair.guide, descent(pair.model, pair.guide), objective,
                   Guard(pair, 100.0), WeightAverage(pair, 0.9), compile)  # fmt: skip
-        state = trained(svi, observations(("nvae", "top_down", {})))
+        state = trained(svi, images(NVAE_TOP_DOWN))
         vectors = {name: buffer.clone() for name, buffer in norm.named_buffers()}
         results.append((state, vectors, svi.average.weights.state_dict()))
     assert svi.compiled.reasons == []
@@ -127,7 +146,7 @@ def test_modes_and_frozen_parameters_are_followed():
         torch.manual_seed(0)
         model = Noisy()
         guide = GUIDES["amortized"](model, hidden_dims=(5,))
-        svi = SVI(model, guide, compile=compile)
+        svi = SVI(model, guide, descent(model, guide), compile=compile)
         batch = Batch.of(observations(VAE_AMORTIZED))
         svi.step(batch)
         model.eval()
