@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from experiments.inference.checkpointing import checkpoint_levels
+from experiments.inference.precision import products
 from experiments.inference.svi import SVI, Pair, adamax
 from experiments.runs.checkpoint import build_model, save_weights
 from experiments.runs.cli import cli
@@ -59,7 +60,7 @@ def main(config: Config) -> dict[str, Any]:
         optimizer = adamax(model, guide, config.lr, config.weight_decay, config.eps)
         svi = SVI(model, guide, optimizer, chosen.objective, guard_of(config, pair),
                   average_of(config, pair), compile)  # fmt: skip
-        with chosen.temper:
+        with chosen.temper, products(config.products):
             for _ in run.fit(svi, train, chosen.anneal, chosen.schedule):
                 pass
         if svi.average:

@@ -1,6 +1,7 @@
 """Matrix products and convolutions in bfloat16; everything else, log-densities too, as it was."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["BFloat16Products"]
+__all__ = ["BFloat16Products", "products"]
 
 PRODUCTS = {F.linear, F.conv2d, F.conv_transpose2d, torch.conv2d, torch.conv_transpose2d}
 
@@ -33,3 +34,8 @@ class BFloat16Products(TorchFunctionMode):
 
 def _rounded(value: Any) -> Any:
     return value.bfloat16() if isinstance(value, Tensor) else value
+
+
+def products(name: str) -> AbstractContextManager[Any]:
+    """What matrix products are computed in: ``exact``, the tensors' own dtype, or ``bfloat16``."""
+    return {"exact": nullcontext, "bfloat16": BFloat16Products}[name]()

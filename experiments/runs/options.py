@@ -107,6 +107,9 @@ class FitOptions:
     compile: bool | None = None
     """Take the loss and its gradient as one compiled graph: faster steps, after some ten seconds
     to a few minutes. By default in long runs; the rule is printed."""
+    products: Literal["exact", "bfloat16"] = "exact"
+    """bfloat16: matrix products and convolutions are rounded (much faster on recent GPUs, slower
+    on most processors); densities never are."""
     resume: bool = False
     """Continue the run in --out from its last checkpoint."""
     guide_options: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
@@ -176,6 +179,8 @@ def check(config: Any) -> None:
             value = values.get(name)
             if value is not None and not fits(value):
                 raise UsageError(f"--{name.replace('_', '-')} must be {words}, got {value}.")
+    if values.get("products") == "bfloat16" and values.get("dtype") == "float64":
+        raise UsageError("--products bfloat16 rounds float32: leave out --dtype float64.")
     if values.get("pad", 0) > 4096:
         raise UsageError(f"--pad must be at most 4096, got {values['pad']}.")
     if values.get("seed", 0) >= 2**32:

@@ -22,6 +22,7 @@ from experiments.inference.objectives import (
     check_objective,
     default_objective,
 )
+from experiments.inference.precision import products
 from experiments.inference.recipe import cyclical
 from experiments.inference.svi import SVI, Pair
 from experiments.runs.errors import UsageError
@@ -168,7 +169,7 @@ def fit_run(run: Run, svi: SVI, data: Data) -> None:
     def anneal(progress: float) -> None:
         temper.beta = cyclical(progress, beta, rise, cycles)
 
-    with temper:
+    with temper, products(run.config.products):
         for _ in run.fit(svi, data, anneal):
             pass
 

@@ -1,11 +1,15 @@
-"""How a compiled step grows: with the batch, the particles, and the groups of latents."""
+"""How a step grows: with the batch, the particles, the groups of latents, and the processes."""
 
+import multiprocessing
+import tempfile
+import time
 from typing import Any
 
 import pyro
 import torch
 from torch import Tensor
 
+from experiments.inference.data_parallel import data_parallel
 from experiments.inference.nvae_objective import BalancedKL
 from experiments.inference.objectives import IWAE, AnalyticKL, Objective
 from experiments.inference.svi import SVI, adam
@@ -17,10 +21,11 @@ from ppl_models import NVAE, VAE, Batch
 __all__ = ["measure_scaling"]
 
 BATCHES, PARTICLES, GROUPS = (32, 128, 512, 2048), (1, 5, 50), ((1, 2), (2, 4), (4, 8))
+PROCESSES = (1, 2)
 
 
 def measure_scaling(images: Tensor, rounds: int) -> list[dict[str, Any]]:
-    """Milliseconds of a compiled step, and what one row, particle or group of it costs.
+    """Milliseconds of a step, compiled where it does not say eager, and what one row, particle or group of it costs.
 
     Args:
         images: ``[N, 1, 28, 28]``.
@@ -33,8 +38,8 @@ def measure_scaling(images: Tensor, rounds: int) -> list[dict[str, Any]]:
         pair = vae(IWAE(number), TANH, latent_dim=50, likelihood="bernoulli", **TANH)
         rows.append(("IWAE 2 x 200, B = 100", "K", number, timed(*pair, images[:100], rounds)))
     for groups in GROUPS:
-        timing = timed(*nvae(groups), images[:50], rounds)
-        rows.append(("small NVAE, B = 50", "groups", sum(groups), timing))
+        timing = timed(*nvae(groups), images[:50], rounds, compile=False)
+        rows.append(("small NVAE, B = 50, eager", "groups", sum(groups), timing))
     return [
         {
             "step": step,
@@ -62,9 +67,52 @@ def nvae(groups: tuple[int, ...]) -> tuple[Any, Any, Objective]:
     )
 
 
-def timed(model: Any, guide: Any, objective: Objective, x: Tensor, rounds: int) -> Timing:
-    """A compiled step on these images."""
+def timed(
+    model: Any, guide: Any, objective: Objective, x: Tensor, rounds: int, compile: bool = True
+) -> Timing:
+    """A step on these images."""
     batch = Batch(x, torch.arange(len(x)), 60000)
-    svi = SVI(model, guide, adam(model, guide, 1e-3), objective, compile=True)
+    svi = SVI(model, guide, adam(model, guide, 1e-3), objective, compile=compile)
     with pyro.validation_enabled(False):
         return in_turns({"step": lambda: svi.step(batch)}, rounds)["step"]
+
+
+def shared(images: Tensor, number: int, steps: int = 60) -> Timing:
+    """An eager step whose batch and threads so many processes on this machine share."""
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, torch.get_num_threads() // number)
+    with tempfile.TemporaryDirectory() as folder:
+        results = context.Queue()
+        processes = [
+            context.Process(target=_share, args=(rank, number, threads, f"{folder}/meeting",
+                                                 images[:512].numpy(), steps, results))
+            for rank in range(number)
+        ]  # fmt: skip
+        for process in processes:
+            process.start()
+        timing = Timing.of(results.get())
+        for process in processes:
+            process.join()
+    return timing
+
+
+def _share(
+    rank: int, number: int, threads: int, meeting: str, x: Any, steps: int, results: Any
+) -> None:
+    torch.set_num_threads(threads)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=number
+    )
+    batch = Batch(torch.from_numpy(x), torch.arange(len(x)), 60000)
+    model, guide, objective = vae(AnalyticKL())
+    svi = SVI(model, guide, adam(model, guide, 1e-3), objective, compile=False)
+    data_parallel(svi)
+    seconds = []
+    with pyro.validation_enabled(False):
+        for _ in range(steps):
+            began = time.perf_counter()
+            svi.step(batch)
+            seconds.append(time.perf_counter() - began)
+    if rank == 0:
+        results.put(seconds[steps // 3 :])
+    torch.distributed.destroy_process_group()

@@ -19,6 +19,14 @@ class Timing(NamedTuple):
     lower: float
     upper: float
 
+    @classmethod
+    def of(cls, seconds: list[float]) -> "Timing":
+        """The summary of rounds."""
+        if len(seconds) == 1:
+            return cls(*seconds, *seconds, *seconds)
+        lower, median, upper = statistics.quantiles(seconds, n=4, method="inclusive")
+        return cls(median, lower, upper)
+
     def row(self, reference: float) -> dict[str, Any]:
         """The ratio to a reference first, then milliseconds."""
         return {"ratio": self.median / reference, "median ms": 1e3 * self.median,
@@ -45,7 +53,7 @@ def in_turns(
     for _ in range(rounds):
         for name, way in ways.items():
             taken[name].append(_seconds(way, calls[name]) / calls[name])
-    return {name: _summary(seconds) for name, seconds in taken.items()}
+    return {name: Timing.of(seconds) for name, seconds in taken.items()}
 
 
 def _seconds(way: Callable[[], Any], calls: int) -> float:
@@ -62,10 +70,3 @@ def _seconds(way: Callable[[], Any], calls: int) -> float:
 def _wait() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-
-
-def _summary(seconds: list[float]) -> Timing:
-    if len(seconds) == 1:
-        return Timing(*seconds, *seconds, *seconds)
-    lower, median, upper = statistics.quantiles(seconds, n=4, method="inclusive")
-    return Timing(median, lower, upper)
