@@ -67,7 +67,8 @@ class AnalyticKL(Objective):
         kls, self.sampled_sites = site_kls(model_trace, guide_trace)
         reconstruction = model_trace.nodes["x"]["log_prob_sum"]
         divergence: Any = sum(kl.sum() for kl in kls.values())
-        return (reconstruction - divergence) / self.num_particles
+        bound = reconstruction - divergence
+        return bound if self.num_particles == 1 else bound / self.num_particles
 
 
 class STL(Objective):

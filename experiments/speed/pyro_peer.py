@@ -25,7 +25,9 @@ def pyro_steps(
     """
     loss: Any = pyro.infer.Trace_ELBO()
     if particles is not None:
-        loss = pyro.infer.RenyiELBO(alpha=0, num_particles=particles, vectorize_particles=True)
+        loss = pyro.infer.RenyiELBO(
+            alpha=0, num_particles=particles, max_plate_nesting=1, vectorize_particles=True
+        )
 
     def model(x: Tensor) -> None:
         pyro.module("vae", module)
