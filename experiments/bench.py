@@ -15,7 +15,7 @@ nvae-step: steps of a preset of NVAE with its whole recipe, beside its own convo
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -77,7 +77,8 @@ def main(config: Config) -> dict[str, Any]:
         raise UsageError(f"preset '{config.preset}' is unknown; there are {', '.join(PRESETS)}.")
     if not any(config.only in name for name in SUBJECTS):
         raise UsageError(f"--only '{config.only}' is in none of: {'; '.join(SUBJECTS)}.")
-    names: list[str] = [*SUITES] if config.name == "all" else [config.name]
+    every = [name for name in SUITES if name != "nvae-step"]
+    names: list[str] = every if config.name == "all" else [config.name]
     with Run("bench", config) as run:
         train = None if config.name == "nvae-step" else images(run, names)
         run.save_config()
@@ -86,7 +87,10 @@ def main(config: Config) -> dict[str, Any]:
                 "a product of 2048 x 2048 matrices")  # fmt: skip
         tables: dict[str, list[dict[str, Any]]] = {}
         for name in names:
-            tables[name] = {**SUITES, "nvae-step": nvae_step}[name](run, config, train, peak)
+            tables[name] = []
+            for table in SUITES[name](config, run.device if train is None else train, peak):
+                run.say(f"\n{markdown_table(table)}")
+                tables[name] += table
         return save(run, train, tables, peak)
 
 
@@ -103,60 +107,49 @@ def images(run: Run, names: list[str]) -> Data:
     return train.to(run.device)
 
 
-def steps(run: Run, config: Config, train: Data, peak: float) -> list[dict[str, Any]]:
+Tables = Iterator[list[dict[str, Any]]]
+
+
+def steps(config: Config, train: Data, peak: float) -> Tables:
     grey = train.observations(slice(0, 2048))
-    rows: list[dict[str, Any]] = []
     for name in SUBJECTS:
         if config.only in name:
             images = grey if name.startswith("lab") else torch.bernoulli(grey)
-            table = measure_steps(name, images, config.rounds, peak)
-            run.say(f"\n{markdown_table(table)}")
-            rows += table
-    return rows
+            yield measure_steps(name, images, config.rounds, peak)
 
 
-def lab_vae(run: Run, config: Config, train: Data, peak: float) -> list[dict[str, Any]]:
-    rows = measure_epochs(train, config.batch_size or 500, config.epochs, config.seed)
-    run.say(f"\n{markdown_table(rows)}")
-    return rows
+def lab_vae(config: Config, train: Data, peak: float) -> Tables:
+    yield measure_epochs(train, config.batch_size or 500, config.epochs, config.seed)
 
 
-def profiled(run: Run, config: Config, train: Data, peak: float) -> list[dict[str, Any]]:
-    rows = profile_epoch(train, config.batch_size or 500)
-    run.say(f"\n{markdown_table(rows)}")
-    return rows
+def profiled(config: Config, train: Data, peak: float) -> Tables:
+    yield profile_epoch(train, config.batch_size or 500)
 
 
-def closed_form(run: Run, config: Config, train: Data, peak: float) -> list[dict[str, Any]]:
+def closed_form(config: Config, train: Data, peak: float) -> Tables:
     x = train.observations().flatten(1)
-    rows = measure_closed_form(x, min(50, x.shape[1] // 4), max(1, config.rounds // 6))
-    run.say(f"\n{markdown_table(rows)}")
-    return rows
+    yield measure_closed_form(x, min(50, x.shape[1] // 4), max(1, config.rounds // 6))
 
 
-def scaling(run: Run, config: Config, train: Data, peak: float) -> list[dict[str, Any]]:
+def scaling(config: Config, train: Data, peak: float) -> Tables:
     images = torch.bernoulli(train.observations(slice(0, 2048)))
-    rows = measure_scaling(images, max(1, config.rounds // 3))
-    run.say(f"\n{markdown_table(rows)}")
-    return rows
+    yield measure_scaling(images, max(1, config.rounds // 3))
 
 
-def nvae_step(run: Run, config: Config, train: Any, peak: float) -> list[dict[str, Any]]:
-    pair = preset_pair(config.preset).to(run.device)
+def nvae_step(config: Config, device: Any, peak: float) -> Tables:
+    pair = preset_pair(config.preset).to(device)
     pair.to(memory_format=torch.channels_last)
     if config.checkpoint_levels:
         checkpoint_levels(pair)
-    row = {"preset": config.preset, "checkpointed": config.checkpoint_levels,
-           **step_speed(pair, config.batch_size or 32, config.steps)}  # fmt: skip
-    run.say(f"\n{markdown_table([row])}")
-    return [row]
+    yield [{"preset": config.preset, "checkpointed": config.checkpoint_levels,
+            **step_speed(pair, config.batch_size or 32, config.steps)}]  # fmt: skip
 
 
-Suite = Callable[[Run, Config, Any, float], list[dict[str, Any]]]
-SUITES: dict[str, Suite] = {
+SUITES: dict[str, Callable[[Config, Any, float], Tables]] = {
     "steps": steps, "lab-vae": lab_vae, "profile": profiled, "closed-form": closed_form,
-    "scaling": scaling,
+    "scaling": scaling, "nvae-step": nvae_step,
 }  # fmt: skip
+"""By name, each from images or, of nvae-step, from the device."""
 
 
 def save(

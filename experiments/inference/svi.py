@@ -153,11 +153,14 @@ class SVI(pyro.infer.SVI):
         self.optimizers += [self.local_optim] if self.local_optim else []
         if compile is None:
             compile = os.environ.get("PPL_COMPILE") == "1"
-        graphs = CompiledGradients(model, guide, self.objective, self.gradients)
-        self.compiled = graphs if compile and self.trains else None
-        on_gpu = next((p.is_cuda for p in Pair(model, guide).parameters()), False)
-        captures = self.compiled and on_gpu and not self.guard and not tables
-        self.captured = CapturedStep(graphs, self.optimizers) if captures else None
+        self.compiled: CompiledGradients | None = None
+        self.captured: CapturedStep | None = None
+        if compile and self.trains:
+            graphs = CompiledGradients(model, guide, self.objective, self.gradients)
+            self.compiled = graphs
+            on_gpu = any(p.is_cuda for p in Pair(model, guide).parameters())
+            if on_gpu and not self.guard and not tables:
+                self.captured = CapturedStep(graphs, self.optimizers)
 
     @property
     def trains(self) -> bool:

@@ -4,6 +4,8 @@ import time
 
 import torch
 
+from experiments.speed.timing import seconds_of_calls
+
 __all__ = ["matrix_peak"]
 
 
@@ -14,14 +16,5 @@ def matrix_peak(
     a, b = torch.randn(2, size, size, device=device)
     fastest, until = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < until:
-        _wait(a)
-        began = time.perf_counter()
-        torch.mm(a, b)
-        _wait(a)
-        fastest = min(fastest, time.perf_counter() - began)
+        fastest = min(fastest, seconds_of_calls(lambda: torch.mm(a, b)))
     return 2 * size**3 / fastest
-
-
-def _wait(like: torch.Tensor) -> None:
-    if like.is_cuda:
-        torch.cuda.synchronize(like.device)

@@ -5,12 +5,7 @@ from typing import Any
 from torch.profiler import ProfilerActivity, profile
 
 from experiments.data import Data
-from experiments.inference.fit import fit
-from experiments.inference.objectives import AnalyticKL
-from experiments.inference.optim import constant
-from experiments.inference.svi import SVI, adam
-from guides import GUIDES
-from ppl_models import VAE
+from experiments.speed.epochs import by_svi
 
 __all__ = ["profile_epoch"]
 
@@ -25,10 +20,7 @@ def profile_epoch(train: Data, batch_size: int, most: int = 8) -> list[dict[str,
         batch_size: B.
         most: operations listed.
     """
-    model = VAE(tuple(train.image_shape)).to(train.pixels.device)
-    guide = GUIDES["amortized"](model)
-    svi = SVI(model, guide, adam(model, guide, 0.01), AnalyticKL(), compile=True)
-    epochs = fit(svi, train, 3, batch_size, constant())
+    epochs = by_svi(train, batch_size, epochs=2, seed=0, compile=True)
     next(epochs), next(epochs)  # compiled by now, and warm
     with profile(activities=[ProfilerActivity.CPU]) as seen:
         seconds = next(epochs).seconds

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from experiments.inference.data_parallel import data_parallel
 from experiments.inference.nvae_objective import BalancedKL
-from experiments.inference.objectives import IWAE, AnalyticKL, Objective
+from experiments.inference.objectives import Objective
 from experiments.inference.svi import SVI, adam
-from experiments.speed.steps import TANH
+from experiments.speed.steps import iwae_pair, lab_pair, our_step
 from experiments.speed.timing import Timing, in_turns
 from guides import GUIDES
-from ppl_models import NVAE, VAE, Batch
+from ppl_models import NVAE, Batch
 
 __all__ = ["measure_scaling"]
 
@@ -33,10 +33,10 @@ def measure_scaling(images: Tensor, rounds: int) -> list[dict[str, Any]]:
     """
     rows = []
     for size in BATCHES:
-        rows.append(("lab VAE", "B", size, timed(*vae(AnalyticKL()), images[:size], rounds)))
+        rows.append(("lab VAE", "B", size, timed(*lab_pair(), images[:size], rounds)))
     for number in PARTICLES:
-        pair = vae(IWAE(number), TANH, latent_dim=50, likelihood="bernoulli", **TANH)
-        rows.append(("IWAE 2 x 200, B = 100", "K", number, timed(*pair, images[:100], rounds)))
+        timing = timed(*iwae_pair(number), images[:100], rounds)
+        rows.append(("IWAE 2 x 200, B = 100", "K", number, timing))
     for groups in GROUPS:
         timing = timed(*nvae(groups), images[:50], rounds, compile=False)
         rows.append(("small NVAE, B = 50, eager", "groups", sum(groups), timing))
@@ -45,11 +45,6 @@ def measure_scaling(images: Tensor, rounds: int) -> list[dict[str, Any]]:
     return [{"step": step, "size": name, "value": value, "median ms": 1e3 * timing.median,
              "ms per one": 1e3 * timing.median / value}
             for step, name, value, timing in rows]  # fmt: skip
-
-
-def vae(objective: Objective, guide: Any = None, **options: Any) -> tuple[Any, Any, Objective]:
-    model = VAE((1, 28, 28), **options)
-    return model, GUIDES["amortized"](model, **(guide or {})), objective
 
 
 def nvae(groups: tuple[int, ...]) -> tuple[Any, Any, Objective]:
@@ -64,9 +59,8 @@ def timed(
 ) -> Timing:
     """A step on these images."""
     batch = Batch(x, torch.arange(len(x)), 60000)
-    svi = SVI(model, guide, adam(model, guide, 1e-3), objective, compile=compile)
-    with pyro.validation_enabled(False):
-        return in_turns({"step": lambda: svi.step(batch)}, rounds)["step"]
+    step = our_step(model, guide, objective, batch, compile)
+    return in_turns({"step": step}, rounds)["step"]
 
 
 def shared(images: Tensor, number: int, steps: int = 60) -> Timing:
@@ -96,7 +90,7 @@ def _share(
         "gloo", init_method=f"file://{meeting}", rank=rank, world_size=number
     )
     batch = Batch(torch.from_numpy(x), torch.arange(len(x)), 60000)
-    model, guide, objective = vae(AnalyticKL())
+    model, guide, objective = lab_pair()
     svi = SVI(model, guide, adam(model, guide, 1e-3), objective, compile=False)
     data_parallel(svi)
     seconds = []

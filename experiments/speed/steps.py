@@ -26,9 +26,9 @@ from experiments.speed.numpyro_peer import lab_vae_step
 from experiments.speed.pyro_peer import pyro_steps
 from experiments.speed.timing import in_turns
 from guides import GUIDES
-from ppl_models import VAE, Batch
+from ppl_models import NVAE, VAE, Batch
 
-__all__ = ["SUBJECTS", "Subject", "measure_steps"]
+__all__ = ["SUBJECTS", "Subject", "iwae_pair", "lab_pair", "measure_steps", "our_step"]
 
 TANH: Any = {"hidden_dims": (200, 200), "activation": "tanh"}
 
@@ -58,11 +58,13 @@ def _vae(objective: Objective, guide: Mapping[str, Any], **options: Any) -> tupl
     return model, GUIDES["amortized"](model, **guide), objective
 
 
-def _lab() -> tuple[Any, Any, Objective]:
+def lab_pair() -> tuple[Any, Any, Objective]:
+    """The lab's VAE: model, guide and objective."""
     return _vae(AnalyticKL(), {})
 
 
-def _iwae(particles: int) -> tuple[Any, Any, Objective]:
+def iwae_pair(particles: int) -> tuple[Any, Any, Objective]:
+    """Two layers of 200 units each way, K draws."""
     return _vae(IWAE(particles), TANH, latent_dim=50, likelihood="bernoulli", **TANH)
 
 
@@ -94,19 +96,17 @@ def _image(module: Any, logits: Tensor) -> Any:
 
 SUBJECTS: dict[str, Subject] = {
     **{f"lab VAE, B = {rows}": Subject(
-        rows, _lab, lambda x: (HandwrittenVAE(784), x.flatten(1)), _normal)
+        rows, lab_pair, lambda x: (HandwrittenVAE(784), x.flatten(1)), _normal)
         for rows in (128, 500)},
     **{f"IWAE 2 x 200, K = {k}, B = 100": Subject(
-        100, partial(_iwae, k), partial(_handwritten_iwae, k), _pixels, k) for k in (1, 5)},
+        100, partial(iwae_pair, k), partial(_handwritten_iwae, k), _pixels, k) for k in (1, 5)},
     "convolutional VAE, B = 128": Subject(
         128, _conv, lambda x: (HandwrittenConvVAE((1, 28, 28)), x), _image),
     "NVAE mnist-small, B = 100": Subject(100, _nvae, border=2),
 }  # fmt: skip
 
 
-def measure_steps(
-    name: str, images: Tensor, rounds: int, peak: float, optional: bool = True
-) -> list[dict[str, Any]]:
+def measure_steps(name: str, images: Tensor, rounds: int, peak: float) -> list[dict[str, Any]]:
     """Times of a subject's step in every way there is, eager hand-written PyTorch being one.
 
     Args:
@@ -114,7 +114,6 @@ def measure_steps(
         images: at least B of them, ``[N, 1, 28, 28]``, binary but for the lab's VAE.
         rounds: visits of every way.
         peak: of the machine's matrix products [FLOP/s].
-        optional: NumPyro too, where it is installed.
     """
     subject = SUBJECTS[name]
     x = F.pad(images[: subject.rows], (subject.border,) * 4)
@@ -126,10 +125,10 @@ def measure_steps(
             words = f"hand-written PyTorch, {'torch.compile' if compile else 'eager'}"
             ways[words] = stepper(module.to(x.device), given, compile)
     for compile in (False, True):
-        step = _ours(*subject.pair(), batch, compile)
+        step = our_step(*subject.pair(), batch, compile)
         ways[f"ppl-models, {'compiled' if compile else 'eager'}"] = step
     flops = _flops(ways["ppl-models, eager"])
-    if optional and name.startswith("lab"):
+    if name.startswith("lab"):
         numpyro = lab_vae_step(x.flatten(1))
         ways |= {"NumPyro, jit": numpyro} if numpyro else {}
     with elsewhere(peers, name, x.cpu()) as others:
@@ -151,12 +150,13 @@ def peers(name: str, x: Tensor) -> dict[str, Callable[[], Any]]:
     return pyro_steps(module, given, partial(subject.likelihood, module), subject.particles)
 
 
-def _ours(
+def our_step(
     model: nn.Module, guide: Any, objective: Objective, batch: Batch, compile: bool
 ) -> Callable[[], Tensor]:
+    """A step of a pair on one batch, without Pyro's checks."""
     device = batch.index.device
     model.to(device), guide.to(device)
-    optimizer = (adamax if len(guide_latents(model)) > 1 else adam)(model, guide, 1e-3)
+    optimizer = (adamax if isinstance(model, NVAE) else adam)(model, guide, 1e-3)
     svi = SVI(model, guide, optimizer, objective, compile=compile)
 
     def step() -> Tensor:
@@ -164,11 +164,6 @@ def _ours(
             return svi.step(batch)
 
     return step
-
-
-def guide_latents(model: Any) -> list[Any]:
-    """Shapes of the latents, one for a flat model."""
-    return getattr(model, "latent_shapes", [()])
 
 
 def _flops(step: Callable[[], Any]) -> float:

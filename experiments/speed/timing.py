@@ -9,7 +9,7 @@ import torch
 
 from experiments.speed.elsewhere import Elsewhere
 
-__all__ = ["Timing", "in_turns"]
+__all__ = ["Timing", "in_turns", "seconds_of_calls"]
 
 
 class Timing(NamedTuple):
@@ -48,15 +48,16 @@ def in_turns(
     for name, way in ways.items():
         for _ in range(warmup):
             way()
-        calls[name] = max(1, round(visit / _seconds(way, 1)))
+        calls[name] = max(1, round(visit / seconds_of_calls(way)))
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
-            taken[name].append(_seconds(way, calls[name]) / calls[name])
+            taken[name].append(seconds_of_calls(way, calls[name]) / calls[name])
     return {name: Timing.of(seconds) for name, seconds in taken.items()}
 
 
-def _seconds(way: Callable[[], Any], calls: int) -> float:
+def seconds_of_calls(way: Callable[[], Any], calls: int = 1) -> float:
+    """Wall time of so many calls, a GPU's work included [s]."""
     if isinstance(way, Elsewhere):
         return way.seconds(calls)
     _wait()
