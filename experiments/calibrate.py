@@ -16,13 +16,13 @@ import torch
 from experiments.evaluation.calibration import calibrate
 from experiments.inference.svi import Pair
 from experiments.runs import plots
-from experiments.runs.checkpoint import open_run
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import markdown_table
 from experiments.runs.errors import UsageError
 from experiments.runs.metrics import protocol, protocol_rows
 from experiments.runs.options import SavedRunOptions
 from experiments.runs.run import Run
+from experiments.runs.saved_run import open_run
 from guides.local import PerDatumGuide
 
 

@@ -22,7 +22,6 @@ import tyro
 from experiments.data import Data
 from experiments.evaluation.comparison import Entry, Row, parse_guides, rotate_to_largest_gap
 from experiments.inference.svi import SVI, adam, muon
-from experiments.runs.checkpoint import SavedRun, build_model, open_run
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import save_comparison
 from experiments.runs.environment import pick_device
@@ -30,6 +29,7 @@ from experiments.runs.errors import UsageError
 from experiments.runs.options import DataOptions, FreshRunOptions
 from experiments.runs.run import Run
 from experiments.runs.saved_comparison import check_same_images, read_runs, save_table_of_runs
+from experiments.runs.saved_run import SavedRun, build_model, open_run
 from experiments.runs.training import (
     at_maximum_likelihood,
     check_pixels,

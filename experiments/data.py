@@ -96,11 +96,11 @@ class Data:
         for index in torch.arange(len(self), device=self.pixels.device).split(size):
             yield self.batch(index)
 
-    def minibatches(self, size: int, seed: int, epoch: int) -> Iterator[Batch]:
-        """All rows in an order that depends on seed and epoch alone."""
+    def minibatches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """All rows in an order that depends on seed and epoch alone; from one batch on."""
         state = int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(state))
-        for index in order.to(self.pixels.device).split(size):
+        for index in order.to(self.pixels.device).split(size)[start:]:
             batch = self.batch(index)
             yield batch._replace(x=mirrored(batch.x)) if self.flip else batch
 

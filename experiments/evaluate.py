@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from experiments.inference.svi import Pair
-from experiments.runs.checkpoint import open_run
 from experiments.runs.cli import cli
 from experiments.runs.metrics import (
     aggregate,
@@ -27,6 +26,7 @@ from experiments.runs.metrics import (
 )
 from experiments.runs.options import SavedRunOptions
 from experiments.runs.run import Run
+from experiments.runs.saved_run import open_run
 
 
 @dataclass(frozen=True)

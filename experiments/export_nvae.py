@@ -16,7 +16,7 @@ import torch
 import tyro
 
 from experiments.inference.svi import Pair
-from experiments.runs.checkpoint import load_weights, shapes_of
+from experiments.runs.checkpoint import latest, load_weights, shapes_of
 from experiments.runs.cli import cli
 from experiments.runs.errors import UsageError
 from experiments.runs.files import read_json
@@ -45,7 +45,7 @@ def main(config: Config) -> dict[str, Any]:
     model_options, guide_options = options_of_run(config.run, saved)
     model = NVAE(**model_options)
     built = Pair(model, GUIDES["top_down"](model, **guide_options))
-    load_weights(config.run, built.to(dtype=getattr(torch, saved["options"]["dtype"])))
+    load_weights(latest(config.run), built.to(dtype=getattr(torch, saved["options"]["dtype"])))
     if config.file.suffix == ".safetensors":
         pack(config.run, built, config.file)
     else:

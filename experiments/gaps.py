@@ -24,7 +24,6 @@ from experiments.evaluation.khat import UNRELIABLE, khat, weights_of_draws
 from experiments.inference.frozen import held_out
 from experiments.inference.svi import Pair
 from experiments.runs import plots
-from experiments.runs.checkpoint import SavedRun, open_run
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import markdown_table
 from experiments.runs.errors import UsageError
@@ -32,6 +31,7 @@ from experiments.runs.metrics import protocol, protocol_rows, save_values
 from experiments.runs.options import SavedRunOptions
 from experiments.runs.pictures import as_images
 from experiments.runs.run import Run
+from experiments.runs.saved_run import SavedRun, open_run
 from guides import GUIDES, Guide, check_pair
 from guides.local import PerDatumGuide
 

@@ -20,13 +20,13 @@ from experiments.evaluation.gradient_noise import Moments, distance, moments
 from experiments.inference.objectives import OBJECTIVES, check_objective
 from experiments.inference.svi import Pair
 from experiments.runs import plots
-from experiments.runs.checkpoint import SavedRun, open_run
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import markdown_table
 from experiments.runs.errors import UsageError
 from experiments.runs.metrics import protocol, protocol_rows
 from experiments.runs.options import SavedRunOptions
 from experiments.runs.run import Run
+from experiments.runs.saved_run import SavedRun, open_run
 
 SAME = {"stl": "elbo", "elbo_analytic_kl": "elbo", "dreg": "iwae"}
 """Estimators of another one's gradient."""

@@ -18,7 +18,7 @@ import torch
 from experiments.inference.checkpointing import checkpoint_levels
 from experiments.inference.precision import products
 from experiments.inference.svi import SVI, Pair, adamax
-from experiments.runs.checkpoint import build_model, save_weights
+from experiments.runs.checkpoint import save_weights
 from experiments.runs.cli import cli
 from experiments.runs.compiling import compiles
 from experiments.runs.nvae_options import NVAEOptions
@@ -27,6 +27,7 @@ from experiments.runs.nvae_training import average_of, check_data, guard_of, rec
 from experiments.runs.preset_table import preset_table
 from experiments.runs.pretrained import check_available, load_pretrained
 from experiments.runs.run import Run
+from experiments.runs.saved_run import build_model
 from experiments.runs.training import make_guide, prepare, recipe, start
 
 

@@ -19,7 +19,6 @@ from experiments.evaluation.predictive import replicated, tail_areas
 from experiments.inference.frozen import held_out
 from experiments.inference.svi import Pair
 from experiments.runs import plots
-from experiments.runs.checkpoint import open_run
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import markdown_table
 from experiments.runs.errors import UsageError
@@ -27,6 +26,7 @@ from experiments.runs.metrics import protocol, protocol_rows
 from experiments.runs.options import SavedRunOptions
 from experiments.runs.pictures import as_images
 from experiments.runs.run import Run
+from experiments.runs.saved_run import open_run
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ from experiments.evaluation.samples import complete
 from experiments.inference.frozen import held_out
 from experiments.inference.svi import Pair
 from experiments.runs import plots
-from experiments.runs.checkpoint import SavedRun, open_run
 from experiments.runs.cli import cli
 from experiments.runs.metrics import protocol
 from experiments.runs.options import SavedRunOptions
 from experiments.runs.pictures import as_images
 from experiments.runs.run import Run
+from experiments.runs.saved_run import SavedRun, open_run
 
 
 @dataclass(frozen=True)

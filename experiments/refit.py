@@ -10,11 +10,11 @@ from typing import Any
 import tyro
 
 from experiments.inference.svi import OPTIMIZERS, SVI
-from experiments.runs.checkpoint import open_run
 from experiments.runs.cli import cli
 from experiments.runs.compiling import compiles
 from experiments.runs.options import AnnealOptions, FitOptions, RunOptions
 from experiments.runs.run import Run
+from experiments.runs.saved_run import open_run
 from experiments.runs.training import (
     centre,
     conclude,

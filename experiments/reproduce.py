@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from experiments import evaluate, gaps
 from experiments.runs import plots
+from experiments.runs.checkpoint import checkpoints
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import markdown_table
 from experiments.runs.environment import pick_device, plain
@@ -131,7 +132,7 @@ def trained(row: Row, out: Path, config: Config) -> None:
     """Train a row, or go on with it, unless it is done."""
     if finished(out) or row.command is None:
         return
-    begun = (out / "checkpoint/state.pt").exists()
+    begun = bool(checkpoints(out))
     if out.exists() and not begun:
         shutil.rmtree(out)  # stopped in its first epoch: options, no weights
     values = dataclasses.asdict(config) | row.options | {"out": out, "resume": begun}

@@ -28,7 +28,6 @@ from experiments.inference.frozen import held_out
 from experiments.inference.svi import Pair
 from experiments.runs import plots
 from experiments.runs.batch_norms import readjusted
-from experiments.runs.checkpoint import SavedRun, open_run
 from experiments.runs.cli import cli
 from experiments.runs.environment import pick_device
 from experiments.runs.errors import UsageError
@@ -37,6 +36,7 @@ from experiments.runs.metrics import protocol
 from experiments.runs.options import SavedRunOptions
 from experiments.runs.pictures import TEMPERATURES, as_images
 from experiments.runs.run import Run
+from experiments.runs.saved_run import SavedRun, open_run
 from ppl_models.program import describe
 
 

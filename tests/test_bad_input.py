@@ -21,6 +21,7 @@ from experiments import (
     train,
     vae,
 )
+from experiments.runs.checkpoint import latest
 from experiments.runs.cli import cli
 from ppl_models import PPCA
 
@@ -202,14 +203,14 @@ def test_saved_runs(capsys, saved):
     for content, word in (
         ({**config, "format": 99}, "format 99"),
         ([], "format None"),
-        ({"format": 1, "pair": {}}, "not that of a run"),
+        ({"format": 2, "pair": {}}, "not that of a run"),
     ):
         (saved / "config.json").write_text(json.dumps(content))
         refused(capsys, evaluate, ["run", "--out", "n5"], word)
     (saved / "config.json").write_text("{")
     refused(capsys, evaluate, ["run", "--out", "n6"], "cannot be read")
     (saved / "config.json").write_text(json.dumps(config))
-    weights = saved / "checkpoint/weights.safetensors"
+    weights = latest(saved) / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     refused(capsys, evaluate, ["run", "--out", "n7"], "weights.safetensors")
     weights.unlink()

@@ -21,7 +21,9 @@ from experiments import (
     train,
     vae,
 )
+from experiments.runs.checkpoint import latest
 from experiments.runs.cli import cli
+from experiments.runs.files import FORMAT
 
 SCHEMA = json.loads((Path(__file__).parent / "metrics.schema.json").read_text())
 SHORT = ["--data", "digits", "--epochs", "2", "--batch-size", "1000"]
@@ -41,7 +43,7 @@ def run(module, *args: str) -> dict:
     metrics = json.loads(Path(out, "metrics.json").read_text())
     jsonschema.validate(metrics, SCHEMA)
     config = json.loads(Path(out, "config.json").read_text())
-    assert config["format"] == 1
+    assert config["format"] == FORMAT
     assert "torch" in config["versions"]
     page = Path(out, "report.html").read_text()
     assert "<img" in page or module in (evaluate, bench, compare)
@@ -181,7 +183,7 @@ def test_resumed_run_is_the_uninterrupted_one():
     texts = [Path(out, "metrics.jsonl").read_text().splitlines() for out in ("whole", "parts")]
     records = [[json.loads(line) | {"seconds": 0} for line in text] for text in texts]
     assert records[0] == records[1]
-    saved = [Path(out, "checkpoint/weights.safetensors") for out in ("whole", "parts")]
+    saved = [latest(Path(out)) / "weights.safetensors" for out in ("whole", "parts")]
     assert saved[0].read_bytes() == saved[1].read_bytes()
 
 
@@ -324,7 +326,7 @@ def test_bench_times_four_ways():
 
 
 def test_centred_networks_start_at_the_mean_image():
-    from experiments.runs.checkpoint import open_run
+    from experiments.runs.saved_run import open_run
 
     args = [*SHORT, "--binarize", "dynamic", "--likelihood", "bernoulli", "--lr", "1e-12"]
     run(vae, *args, "--centre", "--out", "a")

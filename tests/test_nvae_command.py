@@ -23,15 +23,16 @@ from experiments.data_sets import load
 from experiments.evaluation.bounds import per_image
 from experiments.inference.svi import Pair
 from experiments.runs import pretrained
-from experiments.runs.checkpoint import build_model
+from experiments.runs.checkpoint import latest
 from experiments.runs.cli import FILLED_IN, cli
 from experiments.runs.preset_table import preset_rows, preset_table
 from experiments.runs.presets import PRESETS
+from experiments.runs.saved_run import build_model
 from experiments.runs.training import recipe
 from guides.top_down import TopDown
 from ppl_models import NVAE
 from tests.test_bad_input import refused
-from tests.test_commands import run, without_times
+from tests.test_commands import run
 
 TINY = ["--preset", "digits-tiny", "--rows", "200", "--epochs", "2", "--evaluate", "3",
         "--readjust", "2"]  # fmt: skip
@@ -68,32 +69,10 @@ def test_a_run_and_what_it_leaves(trained):
     assert kept == [f"batch_norms_T{t}.safetensors" for t in ("0.6", "0.7", "0.8", "0.9", "1")]
 
 
-def test_resumed_with_an_average_it_is_the_same_run(monkeypatch):
-    whole = run(nvae, *TINY, "--out", "whole")
-    done = itertools.count()
-
-    def interrupted(*args, **kwargs):
-        if next(done) == 1:
-            raise KeyboardInterrupt
-        return saved(*args, **kwargs)
-
-    from experiments.runs import run as runs
-
-    saved = runs.save_weights
-    monkeypatch.setattr(runs, "save_weights", interrupted)
-    with pytest.raises(SystemExit):
-        cli(nvae.Config, nvae.main, [*TINY, "--out", "parts"])
-    monkeypatch.setattr(runs, "save_weights", saved)
-    resumed = run(nvae, *TINY, "--out", "parts", "--resume")
-    weights = [load_file(f"{name}/checkpoint/weights.safetensors") for name in ("whole", "parts")]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    assert without_times(whole)["test"] == without_times(resumed)["test"]
-
-
 def test_checkpointed_levels_train_the_same_run(trained):
     run(nvae, *TINY, "--checkpoint-levels", "--out", "again")
     paths = (trained, Path("again"))
-    weights = [load_file(path / "checkpoint/weights.safetensors") for path in paths]
+    weights = [load_file(latest(path) / "weights.safetensors") for path in paths]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
@@ -167,7 +146,7 @@ def test_a_run_of_our_own_in_the_published_format():
         "--out", "own")  # fmt: skip
     cli(export_nvae.Config, export_nvae.main, ["own", "--file", "own.pt"])
     cli(import_nvae.Config, import_nvae.main, ["own.pt", "--out", "back"])
-    first, second = (load_file(f"{name}/checkpoint/weights.safetensors") for name in
+    first, second = (load_file(latest(Path(name)) / "weights.safetensors") for name in
                      ("own", "back"))  # fmt: skip
     assert set(first) == set(second)
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -196,8 +175,8 @@ def test_packed_weights_come_back(trained, monkeypatch, capsys):
                   "--out", "used")  # fmt: skip
     stored = json.loads((trained / "metrics.json").read_text())
     assert metrics["test"]["iw_bound"] == pytest.approx(stored["test"]["iw_bound"], abs=0.05)
-    weights = load_file("used/checkpoint/weights.safetensors")
-    for name, tensor in load_file(trained / "checkpoint/weights.safetensors").items():
+    weights = load_file(latest(Path("used")) / "weights.safetensors")
+    for name, tensor in load_file(latest(trained) / "weights.safetensors").items():
         if tensor.is_floating_point():
             tensor = tensor.half().float()
         assert torch.equal(weights[name], tensor), name

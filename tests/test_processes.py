@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from experiments import compare, evaluate, nvae, vae
+from experiments.runs.checkpoint import latest
 from experiments.runs.cli import cli
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +55,7 @@ def quiet(ended: list[tuple[int, str, str]]) -> str:
 
 
 def weights(out: str) -> dict[str, torch.Tensor]:
-    return load_file(Path(out, "checkpoint/weights.safetensors"))
+    return load_file(latest(Path(out)) / "weights.safetensors")
 
 
 def test_a_run_goes_on_with_another_number_of_processes():

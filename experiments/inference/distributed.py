@@ -19,6 +19,7 @@ from ppl_models.program import Batch
 __all__ = [
     "Share",
     "agreed",
+    "any_of",
     "average",
     "average_together",
     "batch_mean",
@@ -165,3 +166,12 @@ def agreed(value: float) -> float:
     told = torch.tensor(value, dtype=torch.float64)
     processes.broadcast(told, 0)
     return told.item()
+
+
+def any_of(true: bool) -> bool:
+    """Whether it is true in any of the processes."""
+    if world_size() == 1:
+        return true
+    told = torch.tensor(float(true))
+    processes.all_reduce(told, processes.ReduceOp.MAX)
+    return bool(told)

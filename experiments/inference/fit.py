@@ -13,12 +13,29 @@ from experiments.data import Data, as_data
 from experiments.inference.distributed import agreed, share_randomness
 from experiments.inference.optim import Schedule, cosine
 from experiments.inference.svi import SVI
+from ppl_models.program import Batch
 
-__all__ = ["Progress", "fit"]
+__all__ = ["Position", "Progress", "fit"]
+
+
+class Position(NamedTuple):
+    """Where training stands between two steps: what ``fit`` goes on from.
+
+    ``epoch`` epochs are complete; of the next one there are the ``losses`` of its steps so far,
+    its ``seconds`` and its ``skipped`` steps. ``best`` is the least loss of an epoch, that of
+    ``best_epoch``.
+    """
+
+    epoch: int = 0
+    losses: tuple[float, ...] = ()
+    seconds: float = 0.0
+    skipped: int = 0
+    best: float = float("inf")
+    best_epoch: int = 0
 
 
 class Progress(NamedTuple):
-    """Where training stands after an epoch.
+    """Where training stands after an epoch, or inside one that was paused.
 
     ``loss`` is the mean over the epoch [nats per data point], ``losses`` every step's,
     ``seconds`` this epoch's wall time, ``skipped`` the steps that a guard did not let pass; where
@@ -32,6 +49,12 @@ class Progress(NamedTuple):
     lr: float
     seconds: float
     skipped: int = 0
+    position: Position = Position()
+
+    @property
+    def complete(self) -> bool:
+        """Whether this is the end of an epoch."""
+        return not self.position.losses
 
 
 def fit(
@@ -42,10 +65,11 @@ def fit(
     schedule: Schedule | None = None,
     seed: int = 0,
     patience: int | None = None,
-    start: int = 0,
+    start: Position | None = None,
     anneal: Callable[[float], None] | None = None,
     minutes: float | None = None,
     spent: float = 0.0,
+    pause: Callable[[], bool] | None = None,
 ) -> Iterator[Progress]:
     """Train a pair, an epoch at a time.
 
@@ -57,14 +81,16 @@ def fit(
         schedule: progress in [0, 1) to a factor on every learning rate; a cosine by default.
         seed: fixes the order of the data, together with the epoch.
         patience: stop when the epoch's loss has not improved for so many epochs.
-        start: epochs already done, when a run is resumed.
+        start: where an earlier ``fit`` stood, when training is resumed.
         anneal: called with the progress before every step, to set a handler's beta, say.
         minutes: train for so long instead: progress is the share of that time, and ``epochs`` is
             no limit. The last epoch is cut short.
         spent: minutes already used, when a run is resumed.
+        pause: asked after every step whether to yield inside the epoch.
 
     Yields:
-        ``Progress`` after each epoch. Nothing is yielded if the pair has nothing to train.
+        ``Progress`` after each epoch, and wherever ``pause`` says so. Nothing is yielded if the
+        pair has nothing to train.
 
     Raises:
         ValueError: If ``epochs`` or ``batch_size`` is below 1.
@@ -73,42 +99,95 @@ def fit(
         raise ValueError(f"epochs={epochs} and batch_size={batch_size} must be at least 1.")
     if not svi.trains or (minutes is not None and spent >= minutes):
         return
+    at = start or Position()
     rows = as_data(data).like(svi.model)
-    schedule = schedule or cosine()
-    rates = [
-        (group, group.setdefault("initial_lr", group["lr"]))
-        for optimizer in svi.optimizers
-        for group in optimizer.param_groups
-    ]
-    per_epoch = -(-len(rows) // batch_size)
-    clock = Clock(epochs, per_epoch, minutes, spent)
-    best, best_epoch = float("inf"), start
-    for epoch in clock.epochs(start):
-        began = time.perf_counter()
-        losses: list[Tensor] = []
-        skipped = svi.guard.skipped if svi.guard else 0
-        for step, batch in enumerate(rows.minibatches(batch_size, seed, epoch)):
-            progress = clock.progress(epoch, step)
-            if progress >= 1 and losses:
-                break
-            for group, rate in rates:
-                group["lr"] = rate * schedule(min(progress, 1.0))
-            if anneal is not None:
-                anneal(min(progress, 1.0))
-            # The first step is validated; the rest run without Pyro's checks of every site.
-            validate = pyro.infer.util.is_validation_enabled() and epoch + step == 0
-            with pyro.validation_enabled(validate):
-                losses.append(svi.step(batch))
-        values = torch.stack(losses)
-        passed = values[values.isfinite()] if svi.guard else values
-        loss, seconds = passed.double().mean().item(), time.perf_counter() - began
-        steps, rate = epoch * per_epoch + len(losses), float(rates[0][0]["lr"])
-        skipped = svi.guard.skipped - skipped if svi.guard else 0
-        yield Progress(epoch + 1, steps, loss, values.tolist(), rate, seconds, skipped)
-        if loss < best:
-            best, best_epoch = loss, epoch
-        elif patience is not None and epoch - best_epoch >= patience:
+    clock = Clock(epochs, -(-len(rows) // batch_size), minutes, spent)
+    training = Training(svi, rows, batch_size, schedule or cosine(), seed, anneal, clock)
+    for epoch in clock.epochs(at.epoch):
+        if patience is not None and epoch - at.best_epoch > patience:
             return
+        for progress in training.epoch(at, pause):
+            yield progress
+        at = progress.position
+
+
+class Training:
+    """One epoch after the other, each from wherever it was left.
+
+    Args:
+        svi: what is trained.
+        rows: the data, in the model's form.
+        batch_size: B.
+        schedule: factor on the learning rates.
+        seed: of the order of the data.
+        anneal: told the progress before every step.
+        clock: tells it.
+    """
+
+    def __init__(
+        self, svi: SVI, rows: Data, batch_size: int, schedule: Schedule, seed: int,
+        anneal: Callable[[float], None] | None, clock: "Clock",
+    ) -> None:  # fmt: skip
+        self.svi, self.rows, self.batch_size, self.seed = svi, rows, batch_size, seed
+        self.schedule, self.anneal, self.clock = schedule, anneal, clock
+        self.rates = [
+            (group, group.setdefault("initial_lr", group["lr"]))
+            for optimizer in svi.optimizers
+            for group in optimizer.param_groups
+        ]
+
+    def epoch(self, at: Position, pause: Callable[[], bool] | None) -> Iterator[Progress]:
+        """The rest of the epoch that ``at`` lies in; whole ``Progress`` at its end."""
+        began = time.perf_counter() - at.seconds
+        skipped = self._skipped() - at.skipped
+        done, losses = len(at.losses), list[Tensor]()
+        batches = self.rows.minibatches(self.batch_size, self.seed, at.epoch, done)
+        for step, batch in enumerate(batches, done):
+            progress = self.clock.progress(at.epoch, step)
+            if progress >= 1 and step:
+                break
+            losses.append(self._step(batch, min(progress, 1.0), first=at.epoch + step == 0))
+            if pause is not None and pause():
+                values = (*at.losses, *torch.stack(losses).tolist())
+                seconds = time.perf_counter() - began
+                now = at._replace(
+                    losses=values, seconds=seconds, skipped=self._skipped() - skipped
+                )
+                yield self._progress(now, now)
+        values = (*at.losses, *(torch.stack(losses).tolist() if losses else ()))
+        whole = at._replace(losses=values, seconds=time.perf_counter() - began,
+                            skipped=self._skipped() - skipped)  # fmt: skip
+        yield self._progress(whole, self._next(whole))
+
+    def _step(self, batch: Batch, progress: float, first: bool) -> Tensor:
+        for group, rate in self.rates:
+            group["lr"] = rate * self.schedule(progress)
+        if self.anneal is not None:
+            self.anneal(progress)
+        # The first step is validated; the rest run without Pyro's checks of every site.
+        with pyro.validation_enabled(pyro.infer.util.is_validation_enabled() and first):
+            return self.svi.step(batch)
+
+    def _skipped(self) -> int:
+        return self.svi.guard.skipped if self.svi.guard else 0
+
+    def _loss(self, at: Position) -> float:
+        """The epoch's mean so far; without losses that a guard has seen."""
+        values = torch.tensor(at.losses, dtype=torch.float64)
+        return (values[values.isfinite()] if self.svi.guard else values).mean().item()
+
+    def _next(self, at: Position) -> Position:
+        """Where the next epoch begins."""
+        loss, best, best_epoch = self._loss(at), at.best, at.best_epoch
+        if loss < best:
+            best, best_epoch = loss, at.epoch
+        return Position(at.epoch + 1, best=best, best_epoch=best_epoch)
+
+    def _progress(self, at: Position, position: Position) -> Progress:
+        steps = at.epoch * self.clock.per_epoch + len(at.losses)
+        rate = float(self.rates[0][0]["lr"])
+        return Progress(at.epoch + 1, steps, self._loss(at), list(at.losses), rate, at.seconds,
+                        at.skipped, position)  # fmt: skip
 
 
 class Clock:

@@ -5,7 +5,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Guard"]
+__all__ = ["Diverged", "Guard"]
+
+
+class Diverged(RuntimeError):
+    pass
 
 
 class Guard:
@@ -28,6 +32,9 @@ class Guard:
         self.module, self.clip = module, clip
         self.skipped = 0
         self._before: list[Tensor] = []
+
+    def read(self):
+        pass
 
     def remember(self) -> None:
         """Before the forward pass: keep the buffers."""

@@ -31,8 +31,8 @@ class SpectralNorm(nn.Module):
     """The sum of the spectral norms of all convolutions, by power iteration.
 
     The vectors u and v are kept from call to call, one row per matrix, matrices of one shape
-    together; they are constants in the gradient. They are not saved, since a published checkpoint
-    has none: a resumed run starts them anew, from the same random vectors.
+    together; they are constants in the gradient. They are no part of the weights, since a
+    published checkpoint has none: ``put`` is for a run that is resumed.
 
     Args:
         module: whose convolutions are meant; not registered here.
@@ -63,6 +63,14 @@ class SpectralNorm(nn.Module):
                 vectors = _normalise(torch.randn(len(W), length, generator=generator)).to(W)
                 self.register_buffer(f"{name} {shape}", vectors, persistent=False)
             self._iterate(shape, W, self.first - self.iterations)
+
+    @torch.no_grad()
+    def put(self, vectors: dict[str, Tensor]) -> None:
+        """Go on with the vectors of an earlier run, if it had made them."""
+        if vectors:
+            self.start()
+        for name, vector in vectors.items():
+            self.get_buffer(name).copy_(vector)
 
     def vectors(self, shape: str) -> tuple[Tensor, Tensor]:
         """u and v of all matrices of a shape, ``[n, rows]`` and ``[n, columns]``."""

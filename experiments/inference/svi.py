@@ -205,14 +205,26 @@ class SVI(pyro.infer.SVI):
         """The loss on a batch, a tensor [nats per data point]."""
         return self.objective.differentiable_loss(self.model, self.guide, batch) / batch.size
 
+    @property
+    def penalties(self) -> list[Any]:
+        """Parts of the objective that keep something from step to step."""
+        return [part for part in getattr(self.objective, "penalties", ())
+                if isinstance(part, nn.Module)]  # fmt: skip
+
     def state_dict(self) -> dict[str, Any]:
+        """What a later ``SVI`` of the same pair needs in order to go on, but for the weights."""
         state: dict[str, Any] = {
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers]
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "penalties": [dict(part.named_buffers()) for part in self.penalties],
         }
         return state | ({"average": self.average.state_dict()} if self.average else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+        for part, buffers in zip(self.penalties, state["penalties"], strict=True):
+            part.put(buffers)
         if self.average:
             self.average.load_state_dict(state["average"])
+        if self.captured and self.compiled:  # its recordings hold the tensors of before
+            self.captured = CapturedStep(self.compiled, self.optimizers)

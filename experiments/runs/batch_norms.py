@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from experiments.evaluation.readjust import batch_norm_statistics, has_batch_norm, readjust
@@ -24,11 +24,17 @@ def fingerprint(model: nn.Module, passes: int) -> dict[str, str]:
     return {"weights": digest.hexdigest(), "passes": str(passes)}
 
 
+def _checksum(values: dict[str, Tensor]) -> str:
+    return hashlib.sha256(save(values)).hexdigest()
+
+
 def _kept(path: Path, wanted: dict[str, str]) -> dict[str, Tensor] | None:
+    """Statistics on disk, if they are these and not a bit of them has changed."""
     try:
         with safe_open(path, "pt") as file:
-            if file.metadata() == wanted:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if file.metadata() == wanted | {"checksum": _checksum(values)}:
+                return values
     except (SafetensorError, OSError):
         pass
     return None
@@ -57,7 +63,8 @@ def readjusted(
         if kept is None:
             readjust(model, temperature, passes)
             moved = {name: value.cpu() for name, value in batch_norm_statistics(model).items()}
-            write(path, lambda file: save_file(moved, file, metadata=wanted))
+            signed = wanted | {"checksum": _checksum(moved)}
+            write(path, lambda file: save_file(moved, file, metadata=signed))
         else:
             _put(model, kept)
         yield

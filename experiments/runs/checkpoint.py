@@ -1,196 +1,222 @@
-"""A run's weights and state on disk, and a pair rebuilt from them."""
+"""Checkpoints on disk: folders with a manifest, each either complete or not there.
 
-import dataclasses
-import inspect
+A checkpoint ``checkpoint/00007`` holds ``weights.safetensors``, what else a command keeps, and
+``manifest.json`` with sizes and checksums. It is filled under another name, synced and renamed;
+older ones go only then. Nothing is read before its checksum is known to be right.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import pyro
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import nn
-from tqdm import tqdm
 
-from experiments.data import Data
-from experiments.data_sets import load_as
-from experiments.inference.svi import SVI, Pair
-from experiments.runs.cli import import_model
 from experiments.runs.errors import UsageError
-from experiments.runs.files import read_json, write
-from experiments.runs.options import MAY_CHANGE
-from guides import GUIDES, Guide
+from experiments.runs.files import sync, write_synced
+from experiments.runs.processes import follows
 
 __all__ = [
-    "FORMAT",
-    "SavedRun",
-    "build_model",
-    "check_same",
-    "open_run",
-    "restore",
-    "save_state",
+    "WEIGHTS",
+    "checkpoints",
+    "fill",
+    "latest",
+    "load_weights",
+    "packed",
+    "save_checkpoint",
     "save_weights",
     "shapes_of",
+    "unpacked",
+    "verified",
 ]
 
 FORMAT = 1
-"""Of run directories; one of another format is refused."""
+"""Of checkpoints."""
 
-WEIGHTS, STATE = "checkpoint/weights.safetensors", "checkpoint/state.pt"
-
-
-def save_weights(directory: Path, module: nn.Module) -> None:
-    tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
-    write(directory / WEIGHTS, lambda path: save_file(tensors, path))
+WEIGHTS, MANIFEST = "weights.safetensors", "manifest.json"
 
 
-def save_state(directory: Path, svi: SVI, epoch: int, losses: list[float]) -> None:
-    """What a resumed run needs besides the weights: optimisers, random state, position."""
-    state = {
-        "svi": svi.state_dict(),
-        "rng": torch.get_rng_state(),
-        "epoch": epoch,
-        "losses": torch.tensor(losses, dtype=torch.float64),
-    }
-    write(directory / STATE, lambda path: torch.save(state, path))
+def checkpoints(directory: Path) -> list[Path]:
+    """A run's complete checkpoints, the newest one last."""
+    found = (directory / "checkpoint").glob("[0-9]" * 5)
+    return sorted(path for path in found if path.is_dir())
 
 
-def check_same(command: str, options: dict[str, Any], config: Any) -> dict[str, Any]:
-    """What the run in ``config.out`` wrote of itself, if this one may continue it.
+def latest(directory: Path) -> Path:
+    """A run's newest checkpoint.
 
     Raises:
-        UsageError: Naming the options that differ.
+        UsageError: If it has none.
     """
-    saved = read_json(config.out / "config.json")
-    if not isinstance(saved, dict) or not isinstance(saved.get("options"), dict):
-        raise UsageError(f"{config.out}/config.json is not that of a run.")
-    if saved.get("format") != FORMAT or saved.get("command") != command:
-        raise UsageError(
-            f"{config.out} is a run of '{saved.get('command')}', format "
-            f"{saved.get('format')}; this is '{command}', format {FORMAT}."
-        )
-    then = {f.name: f.default for f in dataclasses.fields(config)} | saved["options"]
-    differing = [
-        name for name, value in options.items()
-        if name not in MAY_CHANGE and then[name] != value
-    ]  # fmt: skip
-    if differing:
-        raise UsageError(
-            f"--resume with other options than the run's: {', '.join(differing)} differ."
-        )
-    return saved
+    found = checkpoints(directory)
+    if not found:
+        raise UsageError(f"{directory} has no checkpoint.")
+    return found[-1]
+
+
+def packed(state: Any) -> bytes:
+    """Plain values and tensors as bytes that ``unpacked`` reads."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def unpacked(content: bytes, path: Path) -> Any:
+    """What ``packed`` was given, on the CPU; nothing but plain values and tensors is built.
+
+    Raises:
+        UsageError: If there is anything else in it; names the file.
+    """
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever the bytes lead to
+        words = " ".join(str(error).split())[:150]
+        raise UsageError(f"{path} is no state of a run ({words}).") from error
+
+
+def save_weights(directory: Path, module: nn.Module, keep: int = 1, **more: bytes) -> None:
+    """Keep a module's weights and buffers, and files beside them, as a run's newest checkpoint.
+
+    Args:
+        directory: the run's.
+        module: a pair, mostly.
+        keep: how many checkpoints are left.
+        more: other files' contents; a name's ``_`` stands for its dot.
+    """
+    if follows():
+        return
+    tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+    files = {WEIGHTS: save(tensors)}
+    files |= {name.replace("_", "."): content for name, content in more.items()}
+    save_checkpoint(directory, files, keep)
+
+
+def save_checkpoint(directory: Path, files: Mapping[str, bytes], keep: int = 1) -> Path:
+    """Write a run's next checkpoint, then remove all but the last ``keep``."""
+    folder = directory / "checkpoint"
+    folder.mkdir(parents=True, exist_ok=True)
+    done = checkpoints(directory)
+    path = folder / f"{int(done[-1].name) + 1 if done else 1:05d}"
+    temporary = Path(tempfile.mkdtemp(prefix=".", dir=folder))
+    try:
+        for name, content in files.items():
+            write_synced(temporary / name, content)
+        write_synced(temporary / MANIFEST, manifest(files))
+        temporary.chmod(0o755)
+        sync(temporary)
+        os.rename(temporary, path)
+        sync(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _remove_old(folder, done[: max(0, len(done) + 1 - keep)])
+    return path
+
+
+def _remove_old(folder: Path, old: list[Path]) -> None:
+    """Remove checkpoints, and what was left where a process was killed in the middle."""
+    for path in old:
+        path.rename(folder / f".old-{path.name}")  # half removed, it must not look complete
+    for path in folder.glob(".*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def manifest(files: Mapping[str, bytes]) -> bytes:
+    """Names, sizes and checksums, signed by the checksum of the list itself."""
+    content: dict[str, Any] = {"format": FORMAT, "version": version("ppl-models"),
+                               "torch": torch.__version__, "files": {}}  # fmt: skip
+    for name, data in files.items():
+        content["files"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    content["sha256"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return json.dumps(content, indent=1).encode()
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """The files that a checkpoint's manifest lists.
+
+    Raises:
+        UsageError: If it is missing, damaged or of another format.
+    """
+    try:
+        content = json.loads((path / MANIFEST).read_bytes())
+        signature = content.pop("sha256")
+        right = hashlib.sha256(json.dumps(content).encode()).hexdigest() == signature
+        listed, found = content["files"], content["format"]
+    except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+        raise UsageError(f"{path / MANIFEST} is damaged ({type(error).__name__}).") from error
+    if not right:
+        raise UsageError(f"{path / MANIFEST} is damaged: its checksum differs.")
+    if found != FORMAT:
+        raise UsageError(f"{path} is of format {found}; this version reads {FORMAT}.")
+    return listed
+
+
+def verified(path: Path, *names: str) -> list[bytes]:
+    """Files of a checkpoint, checked against its manifest.
+
+    Raises:
+        UsageError: Naming the file that is missing or damaged.
+    """
+    listed = _read_manifest(path)
+    contents = []
+    for name in names:
+        if name not in listed:
+            raise UsageError(f"{path} holds no {name}: there is nothing to continue from.")
+        try:
+            content = (path / name).read_bytes()
+        except OSError as error:
+            raise UsageError(f"{path / name} cannot be read ({error.strerror}).") from error
+        if len(content) != listed[name]["size"]:
+            raise UsageError(
+                f"{path / name} is damaged: {len(content)} bytes instead of "
+                f"{listed[name]['size']}."
+            )
+        if hashlib.sha256(content).hexdigest() != listed[name]["sha256"]:
+            raise UsageError(f"{path / name} is damaged: its checksum differs.")
+        contents.append(content)
+    return contents
+
+
+def load_weights(path: Path, module: nn.Module) -> None:
+    """Fill a module from a checkpoint.
+
+    Raises:
+        UsageError: If it is damaged or of another shape.
+    """
+    (content,) = verified(path, WEIGHTS)
+    fill(module, content, path)
+
+
+def fill(module: nn.Module, content: bytes, path: Path) -> None:
+    """Fill a module with weights that were read from a checkpoint.
+
+    Raises:
+        UsageError: If they are of another shape.
+    """
+    try:
+        module.load_state_dict(load(content))
+    except (SafetensorError, RuntimeError) as error:
+        raise UsageError(f"{path / WEIGHTS} does not fit this run: {error}") from error
 
 
 def shapes_of(directory: Path, *names: str) -> list[list[int]]:
-    """Shapes of some of a run's weights, without reading the rest.
+    """Shapes of some weights of a run.
 
     Raises:
-        UsageError: If the file is missing or damaged, or lacks them.
+        UsageError: If the checkpoint is missing or damaged, or lacks them.
     """
-    try:
-        with safe_open(directory / WEIGHTS, "pt") as file:
-            return [file.get_slice(name).get_shape() for name in names]
-    except (SafetensorError, OSError) as error:
-        raise UsageError(f"{directory / WEIGHTS} cannot be read: {error}") from error
-
-
-def load_weights(directory: Path, module: nn.Module) -> None:
-    """Fill a module from a run's checkpoint.
-
-    Raises:
-        UsageError: If it is missing, damaged or of another shape.
-    """
-    try:
-        module.load_state_dict(load_file(directory / WEIGHTS))
-    except FileNotFoundError:
-        raise UsageError(f"{directory} has no checkpoint to continue from.") from None
-    except (SafetensorError, RuntimeError, OSError) as error:
-        raise UsageError(f"{directory / WEIGHTS} does not fit this run: {error}") from error
-
-
-def restore(directory: Path, pair: Pair, svi: SVI) -> tuple[int, list[float]]:
-    """Put a pair, its optimisers and the random state back; the epochs done and their losses.
-
-    Raises:
-        UsageError: If the checkpoint is missing or damaged.
-    """
-    load_weights(directory, pair)
-    try:
-        state = torch.load(directory / STATE, map_location="cpu", weights_only=True)
-        svi.load_state_dict(state["svi"])
-        torch.set_rng_state(state["rng"])
-        return state["epoch"], state["losses"].tolist()
-    except FileNotFoundError:
-        raise UsageError(f"{directory} has no checkpoint to continue from.") from None
-    except Exception as error:  # torch.load raises whatever the damaged bytes lead to
-        raise UsageError(f"{directory / STATE} is damaged ({error}).") from error
-
-
-class SavedRun(NamedTuple):
-    """A finished run, read back."""
-
-    directory: Path
-    config: dict[str, Any]
-    model: nn.Module
-    guide: Guide
-    train: Data
-    test: Data
-
-    @property
-    def metrics(self) -> dict[str, Any]:
-        """Its final figures; empty while it is not finished."""
-        path = self.directory / "metrics.json"
-        return read_json(path) if path.exists() else {}
-
-
-def build_model(name: str, data: Data, options: dict[str, Any]) -> nn.Module:
-    """A model by name, its data dimensions taken from the data."""
-    model_class = import_model(name)
-    shape: dict[str, Any] = {}
-    accepted = inspect.signature(model_class).parameters
-    if "data_dim" in accepted:
-        shape["data_dim"] = data.data_dim
-    if "data_shape" in accepted:
-        shape["data_shape"] = tuple(data.image_shape)
-    if "bits" in accepted:
-        shape["bits"] = (data.levels + 1).bit_length() - 1
-    return model_class(**shape, **options)
-
-
-def open_run(directory: Path, data_root: Path | None, device: torch.device) -> SavedRun:
-    """Rebuild the pair of a run and load its weights and data.
-
-    Raises:
-        UsageError: If the directory is no run, of another format, has no guide or no checkpoint.
-    """
-    config = read_json(directory / "config.json")
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        found = config.get("format") if isinstance(config, dict) else None
-        raise UsageError(f"{directory} is a run of format {found}; this version reads {FORMAT}.")
-    if "pair" not in config:
-        raise UsageError(f"{directory} ({config.get('command')}) holds no model and guide.")
-    if not (directory / "metrics.json").exists():
-        tqdm.write(f"warning: {directory} was not finished; these are the weights it had reached.")
-    try:
-        return _rebuild(directory, config, data_root, device)
-    except (KeyError, TypeError) as error:
-        raise UsageError(f"{directory}/config.json is not that of a run ({error!r}).") from error
-
-
-def _rebuild(
-    directory: Path, config: dict[str, Any], data_root: Path | None, device: torch.device
-) -> SavedRun:
-    options, recipe = config["options"], config["pair"]
-    train, test = load_as(options, data_root or _path(options["data_root"]), options["rows"])
-    with torch.random.fork_rng(devices=[]), pyro.poutine.block():
-        model = build_model(recipe["model"], train, recipe["model_options"])
-        model.to(device=device, dtype=getattr(torch, options["dtype"]))
-        guide = GUIDES[recipe["guide"]](model, **recipe["guide_options"]).for_data(len(train))
-    pair = Pair(model, guide).to(memory_format=torch.channels_last)  # for convolutions
-    load_weights(directory, pair)
-    model.eval(), guide.eval()
-    return SavedRun(directory, config, model, guide, train.like(model), test.like(model))
-
-
-def _path(text: str | None) -> Path | None:
-    return Path(text) if text else None
+    path = latest(directory)
+    (content,) = verified(path, WEIGHTS)
+    tensors = load(content)
+    missing = [name for name in names if name not in tensors]
+    if missing:
+        raise UsageError(f"{path / WEIGHTS} holds no {', '.join(missing)}.")
+    return [list(tensors[name].shape) for name in names]

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import io
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -15,9 +16,12 @@ from typing import Annotated, Any, get_type_hints
 
 import tyro
 
-from experiments.runs.errors import TrainingError, UsageError
+from experiments.runs.allocation import keep_freed_memory
+from experiments.runs.errors import Finished, TrainingError, UsageError
 from experiments.runs.options import check
-from experiments.runs.processes import check_processes, failed
+from experiments.runs.processes import check_processes, failed, follows
+from experiments.runs.resuming import resume_line
+from experiments.runs.signals import Interrupted
 
 __all__ = ["cli", "extended", "import_model", "options_of", "parse"]
 
@@ -44,8 +48,25 @@ def cli(config_class: type, main: Callable[[Any], Any], args: Sequence[str] | No
         main(config)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Interrupted as stop:
+        if not follows():
+            print(_farewell(stop, config_class, main, args), file=sys.stderr)
+        sys.exit(128 + stop.number)
+    except Finished as finished:
+        print(finished)
     except Exception as error:
         sys.exit(failed(in_words(error), 2 if isinstance(error, BAD_INPUT) else 1))
+
+
+def _farewell(
+    stop: Interrupted, config_class: type, main: Callable[[Any], Any], args: Sequence[str]
+) -> str:
+    """Where an interrupted run stands, and the command that continues it."""
+    words = f"stopped by {signal.Signals(stop.number).name} {stop.words}".rstrip()
+    resumable = any(f.name == "resume" for f in dataclasses.fields(config_class))
+    if stop.directory is None or not resumable:
+        return f"{words}."
+    return f"{words}; continue with\n{resume_line(_name_of(main), args, stop.directory)}"
 
 
 def in_words(error: Exception) -> str:
@@ -61,8 +82,7 @@ def in_words(error: Exception) -> str:
 def parse(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -> Any:
     """Read the command line; ``--guide`` and ``--model`` first, since they bring their options."""
     whole, names = extended(config_class, args)
-    module = sys.modules[main.__module__]
-    name = main.__module__ if main.__module__ != "__main__" else _module_name(module)
+    module, name = sys.modules[main.__module__], _name_of(main)
     output = io.StringIO()
     try:
         with contextlib.redirect_stderr(output):
@@ -81,7 +101,11 @@ def parse(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -
     return config_class(**values)
 
 
-def _module_name(module: Any) -> str:
+def _name_of(main: Callable[[Any], Any]) -> str:
+    """The module that a command is, as ``python -m`` names it."""
+    module: Any = sys.modules[main.__module__]
+    if main.__module__ != "__main__":
+        return main.__module__
     return module.__spec__.name if module.__spec__ else Path(module.__file__).stem
 
 
@@ -221,17 +245,3 @@ def options_of(
         default = (defaults or {}).get(name, parameter.default)
         fields.append((name, hint, dataclasses.field(default=default)))
     return dataclasses.make_dataclass(f"{kind.title()}Options", fields, frozen=True)
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep what a step frees: by default each step's tensors are mapped in anew.
-
-    On two cores the lab's PPCA step takes 8 ms with it and 13 ms without.
-    """
-    import ctypes
-
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of malloc.h
-        libc.mallopt(mmap_threshold, 32 << 20)
-        libc.mallopt(trim_threshold, 512 << 20)

@@ -1,5 +1,6 @@
 """Where a run happens: device and versions."""
 
+import os
 import platform
 import resource
 import sys
@@ -12,7 +13,7 @@ import torch
 from experiments.runs.errors import UsageError
 from experiments.runs.processes import local_position, number_of_processes
 
-__all__ = ["peak_memory", "pick_device", "plain", "versions"]
+__all__ = ["determinism", "peak_memory", "pick_device", "plain", "versions"]
 
 
 def pick_device(name: str) -> torch.device:
@@ -32,6 +33,14 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].split(". ")[0][:120]
         raise UsageError(f"--device {name} cannot be used here ({reason}).") from error
+
+
+def determinism(wanted: bool) -> None:
+    """Have PyTorch use algorithms only that give the same bits every time, and refuse others."""
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as cuBLAS asks for
+        torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(wanted)
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """What goes wrong, in one line."""
 
-__all__ = ["TrainingError", "UsageError"]
+__all__ = ["Finished", "TrainingError", "UsageError"]
 
 
 class UsageError(ValueError):
@@ -9,3 +9,7 @@ class UsageError(ValueError):
 
 class TrainingError(RuntimeError):
     """A run that failed on the way: printed as one line, exit code 1."""
+
+
+class Finished(Exception):
+    """There is nothing left to do: printed as it is, exit code 0."""

@@ -15,14 +15,21 @@ from experiments.runs.errors import UsageError
 from experiments.runs.processes import follows
 
 __all__ = [
+    "FORMAT",
     "append",
     "new_directory",
     "read_json",
     "stamped_directory",
+    "sync",
     "writable",
     "write",
     "write_json",
+    "write_synced",
 ]
+
+
+FORMAT = 2
+"""Of run directories; one of another format is refused."""
 
 
 def write(path: Path, save: Callable[[Path], Any]) -> Path:
@@ -35,13 +42,28 @@ def write(path: Path, save: Callable[[Path], Any]) -> Path:
     try:
         os.close(descriptor)
         save(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(temporary)
         temporary.chmod(0o644)
         os.replace(temporary, path)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def sync(path: Path) -> None:
+    """Have a file, or a folder's list of names, reach the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Write a file and have it reach the disk."""
+    path.write_bytes(content)
+    sync(path)
 
 
 def append(path: Path, line: str) -> None:

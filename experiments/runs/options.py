@@ -1,6 +1,7 @@
 """Options that commands share, as frozen dataclasses. Nothing here imports torch."""
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,11 +20,12 @@ __all__ = [
     "SavedRunOptions",
     "TrainOptions",
     "check",
+    "every",
 ]
 
 MAY_CHANGE = {
     "resume", "out", "epochs", "device", "memory", "data_root", "evaluate", "readjust",
-    "checkpoint_levels",
+    "checkpoint_levels", "checkpoint_every", "keep", "max_rollbacks",
 }  # fmt: skip
 """Options that a resumed run may give another value."""
 
@@ -112,6 +114,17 @@ class FitOptions:
     on most processors); densities never are."""
     resume: bool = False
     """Continue the run in --out from its last checkpoint."""
+    checkpoint_every: str = "1m"
+    """How often training is kept on disk: a time (30s, 10m, 1h), or a number of epochs."""
+    keep: int = 2
+    """So many checkpoints are kept."""
+    max_skipped: int = 20
+    """Steps that are not finite are not taken. After so many of them in a row training returns to
+    the last checkpoint, with half the learning rate."""
+    max_rollbacks: int = 3
+    """It does so this often, and then gives up."""
+    deterministic: bool = False
+    """Use algorithms only that give the same bits every time, even on a GPU; slower there."""
     guide_options: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
     """Options of the guide's constructor."""
 
@@ -155,11 +168,12 @@ AT_LEAST_ONE = (
     "rows", "epochs", "batch_size", "particles", "patience", "latent_dim", "seeds", "count",
     "steps", "images", "samples", "evaluate", "jobs",
     "chains", "ais_steps", "simulations", "simulated", "leapfrog", "cycles", "sets", "tune",
+    "keep", "max_skipped",
 )  # fmt: skip
 ABOVE_ZERO = ("lr", "prior_scale", "memory", "minutes", "eps", "clip", "regularise_start")
 NOT_NEGATIVE = (
     "pad", "seed", "binarize_seed", "alpha", "free_bits", "strata", "regularise", "weight_decay",
-    "least_lr", "readjust", "beta", "gpus",
+    "least_lr", "readjust", "beta", "gpus", "max_rollbacks",
 )  # fmt: skip
 
 
@@ -181,6 +195,7 @@ def check(config: Any) -> None:
                 raise UsageError(f"--{name.replace('_', '-')} must be {words}, got {value}.")
     if values.get("products") == "bfloat16" and values.get("dtype") == "float64":
         raise UsageError("--products bfloat16 rounds float32: leave out --dtype float64.")
+    every(values.get("checkpoint_every", "1"))
     if values.get("pad", 0) > 4096:
         raise UsageError(f"--pad must be at most 4096, got {values['pad']}.")
     if values.get("seed", 0) >= 2**32:
@@ -188,3 +203,19 @@ def check(config: Any) -> None:
     for name in ("warmup", "kl_anneal", "ema"):
         if not 0 <= values.get(name, 0) < 1:
             raise UsageError(f"--{name.replace('_', '-')} must lie in [0, 1), got {values[name]}.")
+
+
+def every(text: str) -> tuple[int | None, float | None]:
+    """``--checkpoint-every`` as epochs or as seconds.
+
+    Raises:
+        UsageError: If it is neither.
+    """
+    if text.isdecimal() and int(text) > 0:
+        return int(text), None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if match is None:
+        raise UsageError(
+            f"--checkpoint-every must be a time (30s, 10m, 1h) or a number of epochs, got {text}."
+        )
+    return None, float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]

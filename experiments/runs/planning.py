@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from experiments.__main__ import COMMANDS
+from experiments.runs.checkpoint import checkpoints
 from experiments.runs.cli import parse
 from experiments.runs.environment import plain
 from experiments.runs.errors import UsageError
@@ -162,7 +163,7 @@ def _state(path: Path, options: dict[str, Any], saved: dict[str, Any]) -> State:
         UsageError: If it was made with other options.
     """
     finished = (path / "metrics.json").exists()
-    if not finished and not (path / "checkpoint/state.pt").exists():
+    if not finished and not checkpoints(path):
         return "to run"
     differing = [
         name for name, value in options.items()

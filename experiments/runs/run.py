@@ -4,7 +4,6 @@ import dataclasses
 import json
 import random
 import shlex
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,22 +16,22 @@ from tqdm import tqdm
 
 from experiments.data import Data
 from experiments.data_sets import load_as
-from experiments.inference.data_parallel import data_parallel
-from experiments.inference.fit import Progress, fit
-from experiments.inference.frozen import fit_rows
-from experiments.inference.optim import SCHEDULES, Schedule
+from experiments.inference.fit import Progress
+from experiments.inference.optim import Schedule
 from experiments.inference.svi import SVI, Pair
-from experiments.runs.checkpoint import (
+from experiments.runs.checkpoint import save_weights
+from experiments.runs.environment import determinism, peak_memory, pick_device, plain, versions
+from experiments.runs.faults import found_before, raise_fault
+from experiments.runs.files import (
     FORMAT,
-    check_same,
-    load_weights,
-    restore,
-    save_state,
-    save_weights,
+    append,
+    new_directory,
+    stamped_directory,
+    write,
+    write_json,
 )
-from experiments.runs.environment import peak_memory, pick_device, plain, versions
-from experiments.runs.errors import TrainingError, UsageError
-from experiments.runs.files import append, new_directory, stamped_directory, write, write_json
+from experiments.runs.fitting import Fitting, fit_frozen
+from experiments.runs.lock import Lock
 from experiments.runs.processes import (
     alone,
     check_rows,
@@ -40,9 +39,10 @@ from experiments.runs.processes import (
     follows,
     join,
     number_of_processes,
-    part,
 )
 from experiments.runs.report import report, write_events
+from experiments.runs.resuming import command_line, read_saved, without_results
+from experiments.runs.signals import Interrupted, Signals
 
 __all__ = ["Run"]
 
@@ -64,18 +64,18 @@ class Run:
         self.command, self.config = command, config
         self.options = plain(dataclasses.asdict(config))
         self.device = pick_device(config.device)
+        determinism(getattr(config, "deterministic", False))
         join(self.device)
-        self.resumed = getattr(config, "resume", False)
         self.saved: dict[str, Any] | None = None
-        self.compiled = False
-        out = config.out
-        if self.resumed:
-            if out is None:
-                raise UsageError("--resume needs --out with the run to continue.")
-            self.saved = check_same(command, self.options, config)
-            self.path = out
+        self.content: dict[str, Any] = {}
+        self.compiled = self.begun = False
+        if getattr(config, "resume", False):
+            self.saved = read_saved(command, self.options, config)
+            self.path = config.out
         else:
-            self.path = new_directory(out) if out else stamped_directory(command)
+            self.path = new_directory(config.out) if config.out else stamped_directory(command)
+        self.resumed = self.saved is not None
+        self.lock, self.signals = Lock(self.path), Signals()
         self.began = time.perf_counter()
         self.train_seconds = self.compile_seconds = 0.0
         self.losses: list[float] = []
@@ -83,18 +83,27 @@ class Run:
         self.figures: list[Path] = []
 
     def __enter__(self) -> Self:
+        self.signals.__enter__()
         seed = self.config.seed
         random.seed(seed)
         np.random.seed(seed % 2**32)
         torch.manual_seed(seed)
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        pass
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self.signals.__exit__()
+        self.lock.release()
+        if isinstance(error, Interrupted):
+            error.directory = self.path
+        if isinstance(error, Exception) and self.begun:
+            raise_fault(error, self.path)
 
     def save_config(self, **more: Any) -> None:
-        """Write ``config.json``: every option, versions, device, threads."""
-        content = {
+        """Write ``config.json``: every option, versions, device, threads.
+
+        That of a resumed run is replaced when it has found its checkpoint.
+        """
+        self.content = {
             "format": FORMAT,
             "command": self.command,
             "options": self.options,
@@ -105,13 +114,15 @@ class Run:
             "processes": number_of_processes(),
             **plain(more),
         }
-        write_json(self.path / "config.json", content)
+        if not self.resumed:
+            write_json(self.path / "config.json", self.content)
+        self.begun = True
 
     def load_data(self, every_row: bool = False) -> tuple[Data, Data]:
         """The train and test split that the options ask for, on the run's device."""
         config = self.config
         chosen = None if every_row else config.rows
-        with first_one_first():
+        with first_one_first(), found_before(self.resumed):
             train, test = load_as(dataclasses.asdict(config), config.data_root, chosen)
         check_rows(len(train))
         self.say(
@@ -133,77 +144,41 @@ class Run:
         anneal: Callable[[float], None] | None = None,
         schedule: Schedule | None = None,
     ) -> Iterator[Progress]:
-        """``fit`` with this run's options: logged, checkpointed after every epoch, resumable."""
-        config, pair = self.config, Pair(svi.model, svi.guide)
+        """``fit`` with this run's options: logged, kept as it goes on, and continued."""
         if not svi.trains:
             alone("what has nothing to train runs")
-            save_weights(self.path, pair)
+            save_weights(self.path, Pair(svi.model, svi.guide))
             self.say("nothing to train: neither the model nor the guide has free parameters.")
-            return
-        if not any(p.requires_grad for p in svi.model.parameters()) and svi.local_optim:
+        elif not any(p.requires_grad for p in svi.model.parameters()) and svi.local_optim:
             alone("rows under a frozen model are fitted")
-            if self.resumed and (self.path / "metrics.json").exists():
-                load_weights(self.path, pair)
-                self.say("every row has had its steps already.")
-                return
-            self._fit_rows(svi, data)
-            save_weights(self.path, pair)
-            return
-        start = self._restore(pair, svi) if self.resumed else 0
-        data_parallel(svi)
-        schedule = schedule or SCHEDULES[config.schedule](config.warmup)
-        epochs = fit(
-            svi, data, config.epochs, config.batch_size, schedule, config.seed, config.patience,
-            start, anneal, config.minutes, self.train_seconds / 60,
-        )  # fmt: skip
-        total = config.epochs if config.minutes is None else None
-        bar = tqdm(epochs, total=total, initial=start, unit="epoch",
-                   disable=follows() or not sys.stderr.isatty())  # fmt: skip
-        for progress in bar:
-            self._log(progress, total, bar)
-            self._log_compiler(svi)
-            save_weights(self.path, svi.average.weights if svi.average else pair)
-            save_state(self.path, svi, progress.epoch, self.losses)
-            yield progress
-        svi.parallel = None
-        part()
+            fit_frozen(self, svi, data)
+        else:
+            yield from Fitting(self, svi, data)(anneal, schedule)
 
-    def _fit_rows(self, svi: SVI, data: Data) -> None:
-        guide = svi.guide
-        self.say(
-            f"the model is frozen: every row takes {guide.local_steps} steps of its own "
-            "(--guide.local-steps), no epochs."
-        )
-        began = time.perf_counter()
-        losses = fit_rows(svi.model, guide, data, svi.objective)
-        seconds = time.perf_counter() - began
-        self._record(Progress(1, len(losses), losses[-1], losses, guide.local_lr, seconds))
+    def continue_from(self, records: list[dict[str, Any]], losses: list[float]) -> None:
+        """Have logged this much and no more, and not be over."""
+        write_json(self.path / "config.json", self.content)
+        without_results(self.path)
+        self.records, self.losses = records, losses
+        self.train_seconds = sum(record["seconds"] for record in records)
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        write(self.path / "metrics.jsonl", lambda path: path.write_text(text))
 
-    def _restore(self, pair: Pair, svi: SVI) -> int:
-        start, self.losses = restore(self.path, pair, svi)
-        lines = (self.path / "metrics.jsonl").read_text().splitlines()[:start]
-        self.records = [json.loads(line) for line in lines]
-        self.train_seconds = sum(record["seconds"] for record in self.records)
-        write(self.path / "metrics.jsonl", lambda path: path.write_text("\n".join([*lines, ""])))
-        self.say(f"continuing after epoch {start} of {self.config.epochs}")
-        return start
-
-    def _record(self, progress: Progress) -> None:
-        if not np.isfinite(progress.loss):
-            raise TrainingError(
-                f"training diverged: the loss is {progress.loss} in epoch {progress.epoch}; "
-                "a lower --lr or a warm-up may help."
-            )
+    def record(self, progress: Progress) -> None:
+        """Log an epoch."""
         self.losses += progress.losses
         self.train_seconds += progress.seconds
-        record = {"epoch": progress.epoch, "steps": progress.steps, "loss": progress.loss,
+        loss = progress.loss if np.isfinite(progress.loss) else None
+        record = {"epoch": progress.epoch, "steps": progress.steps, "loss": loss,
                   "lr": progress.lr, "seconds": progress.seconds,
                   "skipped": progress.skipped}  # fmt: skip
         self.records.append(record)
         append(self.path / "metrics.jsonl", json.dumps(record))
 
-    def _log(self, progress: Progress, epochs: int | None, bar: tqdm) -> None:
-        self._record(progress)
+    def log(self, progress: Progress, epochs: int | None, bar: tqdm) -> None:
+        """Log an epoch and show it."""
+        self.record(progress)
+        bar.update()
         line = f"loss {progress.loss:.4f} nats per data point"
         if not bar.disable:
             bar.set_postfix_str(line)
@@ -212,7 +187,8 @@ class Run:
         elif progress.epoch % max(1, epochs // 20) == 0 or progress.epoch == epochs:
             self.say(f"epoch {progress.epoch}/{epochs}: {line}, {progress.seconds:.2f} s")
 
-    def _log_compiler(self, svi: SVI) -> None:
+    def log_compiler(self, svi: SVI) -> None:
+        """Say what compiling took, once."""
         if svi.compiled and svi.compiled.seconds > self.compile_seconds:
             self.compile_seconds = svi.compiled.seconds
             self.say(f"of which {self.compile_seconds:.1f} s were the compiler's, once")
@@ -238,9 +214,7 @@ class Run:
         """Write ``metrics.json``, TensorBoard events and the report, and say where it is."""
         self.save_metrics(metrics)
         write_events(self.path, self.records, metrics)
-        command = f"python -m experiments.{self.command.replace('-', '_')} " + shlex.join(
-            sys.argv[1:] if sys.argv[1:2] != [self.command] else sys.argv[2:]
-        )
+        command = shlex.join(command_line(self.command))
         page = report(f"{self.command} · {self.path.name}", command, words, tables, self.figures)
         path = write(self.path / "report.html", lambda file: file.write_text(page))
         self.say(f"report: {path}")

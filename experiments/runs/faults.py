@@ -1,0 +1,53 @@
+"""What a machine does to a run that was under way, in one line; what it has kept, it keeps."""
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from experiments.runs.checkpoint import checkpoints
+from experiments.runs.errors import TrainingError, UsageError
+
+__all__ = ["found_before", "raise_fault"]
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def raise_fault(error: Exception, directory: Path) -> None:
+    """Say what a fault of disk or memory was, and where the run can go on.
+
+    Raises:
+        TrainingError: If it was one; other errors are left alone.
+    """
+    words = _fault(error)
+    if words is not None:
+        kept = checkpoints(directory)
+        last = f"{kept[-1]} is whole: --resume goes on from it" if kept else "nothing is kept yet"
+        raise TrainingError(f"{words}; {last}.") from error
+
+
+def _fault(error: Exception) -> str | None:
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError):
+        reason = "no space is left on the disk" if error.errno in FULL else error.strerror or text
+        return f"{error.filename}: {reason}" if error.filename else reason
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text:
+        return f"out of memory ({text[:150] or 'MemoryError'}); a smaller --batch-size needs less"
+    return None
+
+
+@contextlib.contextmanager
+def found_before(resumed: bool) -> Iterator[None]:
+    """Inside, data that a resumed run cannot read any more are a fault, not bad input.
+
+    Raises:
+        TrainingError: Instead of ``UsageError``, if the run was resumed.
+    """
+    try:
+        yield
+    except UsageError as error:
+        if not resumed:
+            raise
+        raise TrainingError(f"the run's data are gone: {error}") from error

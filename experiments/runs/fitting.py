@@ -1,0 +1,225 @@
+"""The training of a run: logged, checkpointed, continued, interrupted, rolled back."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tqdm import tqdm
+
+from experiments.data import Data
+from experiments.inference.data_parallel import data_parallel
+from experiments.inference.distributed import any_of
+from experiments.inference.fit import Position, Progress, fit
+from experiments.inference.frozen import fit_rows
+from experiments.inference.guard import Diverged, Guard
+from experiments.inference.optim import SCHEDULES, Schedule
+from experiments.inference.svi import SVI, Pair
+from experiments.runs.checkpoint import (
+    WEIGHTS,
+    checkpoints,
+    fill,
+    packed,
+    save_weights,
+    unpacked,
+    verified,
+)
+from experiments.runs.errors import TrainingError, UsageError
+from experiments.runs.options import every
+from experiments.runs.processes import follows, part
+from experiments.runs.random_state import put_random_state, random_state
+from experiments.runs.signals import Interrupted
+
+if TYPE_CHECKING:
+    from experiments.runs.run import Run
+
+__all__ = ["Fitting", "fit_frozen"]
+
+STATE = "state.pt"
+SLOWER = 0.5
+"""Factor on the learning rate after a rollback."""
+
+LOOK = 100
+"""Steps between two looks at a guard's counters."""
+
+
+class Fitting:
+    """Trains a pair with a run's options.
+
+    Args:
+        run: where it is logged and kept.
+        svi: model, guide, optimiser and objective.
+        data: the rows.
+    """
+
+    def __init__(self, run: "Run", svi: SVI, data: Data) -> None:
+        self.run, self.svi, self.data = run, svi, data
+        self.pair = Pair(svi.model, svi.guide)
+        self.position = Position()
+        self.saved: Position | None = None
+        self.rollbacks = self.steps = 0
+        self.epochs, self.seconds = every(run.config.checkpoint_every)
+        self.saved_at = time.monotonic()
+
+    def __call__(
+        self, anneal: Callable[[float], None] | None, schedule: Schedule | None
+    ) -> Iterator[Progress]:
+        """Train from where the run stands to its end; whole epochs as they are done."""
+        run = self.run
+        if self.svi.guard is None:
+            self.svi.guard = Guard(self.pair)
+        self.svi.guard.most_skipped = run.config.max_skipped
+        if not self.restore():
+            self.save()
+        data_parallel(self.svi)
+        schedule = schedule or SCHEDULES[run.config.schedule](run.config.warmup)
+        with run.signals.deferred():
+            while True:
+                try:
+                    yield from self._epochs(anneal, schedule)
+                    if self.saved != self.position:
+                        self.save()
+                    break
+                except Diverged as reason:
+                    self._roll_back(reason)
+        self.svi.parallel = None
+        part()
+
+    def _epochs(
+        self, anneal: Callable[[float], None] | None, schedule: Schedule
+    ) -> Iterator[Progress]:
+        run, config = self.run, self.run.config
+        spent = (run.train_seconds + self.position.seconds) / 60
+        progresses = fit(
+            self.svi, self.data, config.epochs, config.batch_size, schedule, config.seed,
+            config.patience, self.position, anneal, config.minutes, spent, self._pauses,
+        )  # fmt: skip
+        total = config.epochs if config.minutes is None else None
+        quiet = follows() or not sys.stderr.isatty()
+        with tqdm(total=total, initial=self.position.epoch, unit="epoch", disable=quiet) as bar:
+            for progress in progresses:
+                self.position = progress.position
+                if progress.complete:
+                    run.log(progress, total, bar)
+                    run.log_compiler(self.svi)
+                if self._is_due(progress):
+                    self.save()
+                if self._is_interrupted():
+                    self._stop(progress)
+                if progress.complete:
+                    yield progress
+
+    def _is_interrupted(self) -> bool:
+        return any_of(self.run.signals.received is not None)
+
+    def _pauses(self) -> bool:
+        """After every step: whether to keep it, or to end with it."""
+        self.steps += 1
+        if self.svi.guard and self.steps % LOOK == 0:
+            self.svi.guard.read()
+        return any_of(self.run.signals.received is not None or self._time_is_up())
+
+    def _time_is_up(self) -> bool:
+        return self.seconds is not None and time.monotonic() - self.saved_at >= self.seconds
+
+    def _is_due(self, progress: Progress) -> bool:
+        if self.epochs is not None:
+            return progress.complete and progress.epoch % self.epochs == 0
+        return any_of(self._time_is_up())
+
+    def _stop(self, progress: Progress) -> None:
+        if self.saved != self.position:
+            self.save()
+        raise Interrupted(
+            self.run.signals.received or 0,
+            f"after step {progress.steps} (epoch {progress.epoch}), which is kept",
+        )
+
+    def save(self) -> None:
+        """Write a checkpoint of weights and state."""
+        svi, run = self.svi, self.run
+        if svi.guard:
+            svi.guard.read()
+        if follows():
+            return
+        state = {
+            "svi": svi.state_dict(),
+            "random": random_state(),
+            "position": tuple(self.position),
+            "rollbacks": self.rollbacks,
+            "losses": torch.tensor(run.losses, dtype=torch.float64),
+            "records": json.dumps(run.records),
+            "data": self.data.sha256,
+        }
+        module = svi.average.weights if svi.average else self.pair
+        save_weights(run.path, module, run.config.keep, state_pt=packed(state))
+        self.saved, self.saved_at = self.position, time.monotonic()
+
+    def restore(self) -> bool:
+        """Go back to the newest checkpoint that is whole; whether there is any.
+
+        Raises:
+            UsageError: If all are damaged, or are of other data.
+        """
+        found = checkpoints(self.run.path) if self.run.resumed or self.saved else []
+        for path in reversed(found):
+            try:
+                weights, state = verified(path, WEIGHTS, STATE)
+            except UsageError as error:
+                if path is found[0]:
+                    raise
+                self.run.say(f"warning: {error} The checkpoint before it is taken.")
+                continue
+            fill(self.pair, weights, path)
+            self._put(unpacked(state, path / STATE))
+            return True
+        return False
+
+    def _put(self, state: dict[str, Any]) -> None:
+        """Be where a checkpoint's state says."""
+        run = self.run
+        if state["data"] != self.data.sha256:
+            raise UsageError(f"{run.config.data} is not what {run.path} was trained on.")
+        self.svi.load_state_dict(state["svi"])
+        put_random_state(state["random"])
+        self.position = self.saved = Position(*state["position"])
+        self.rollbacks = state["rollbacks"]
+        run.continue_from(json.loads(state["records"]), state["losses"].tolist())
+
+    def _roll_back(self, reason: Diverged) -> None:
+        """Return to the last checkpoint, and go on from there with smaller steps.
+
+        Raises:
+            TrainingError: If that has been done often enough.
+        """
+        done, most = self.rollbacks, self.run.config.max_rollbacks
+        if done == most:
+            raise TrainingError(f"training diverged: {reason} {most} smaller rates did not help.")
+        self.restore()
+        for group in (g for optimizer in self.svi.optimizers for g in optimizer.param_groups):
+            group["initial_lr"] *= SLOWER ** (done + 1 - self.rollbacks)
+        self.rollbacks = done + 1
+        self.run.say(
+            f"warning: {reason} Back to the checkpoint at epoch {self.position.epoch}, with "
+            f"{SLOWER**self.rollbacks:g} of the learning rate."
+        )
+
+
+def fit_frozen(run: "Run", svi: SVI, data: Data) -> None:
+    """Give every row of a per-datum guide under a frozen model its steps."""
+    fitting, guide = Fitting(run, svi, data), svi.guide
+    if fitting.restore():
+        run.say("every row has had its steps already.")
+        return
+    run.say(
+        f"the model is frozen: every row takes {guide.local_steps} steps of its own "
+        "(--guide.local-steps), no epochs."
+    )
+    began = time.perf_counter()
+    losses = fit_rows(svi.model, guide, data, svi.objective)
+    seconds = time.perf_counter() - began
+    run.record(Progress(1, len(losses), losses[-1], losses, guide.local_lr, seconds))
+    fitting.position = Position(1)
+    fitting.save()

@@ -1,0 +1,32 @@
+"""Every random generator of a process, as plain values that a checkpoint can hold."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = ["put_random_state", "random_state"]
+
+
+def random_state() -> dict[str, Any]:
+    """Where the generators of torch (CPU and GPUs), NumPy and Python stand."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": on_gpus,
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
+        "python": random.getstate(),
+    }
+
+
+def put_random_state(state: dict[str, Any]) -> None:
+    """Put the generators where they stood; those of GPUs as far as there are as many."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
+        torch.cuda.set_rng_state_all(state["cuda"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))

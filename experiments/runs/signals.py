@@ -1,0 +1,59 @@
+"""Signals that end a run: the first after the step that is under way, the second at once."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+__all__ = ["Interrupted", "Signals"]
+
+ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(BaseException):
+    """A run was told to end: by which signal, where it stands, and in which directory."""
+
+    def __init__(self, number: int, words: str = "") -> None:
+        super().__init__(words)
+        self.number, self.words = number, words
+        self.directory: Path | None = None
+
+
+class Signals:
+    """Inside, SIGINT and SIGTERM raise ``Interrupted``, or wait for whoever ``defers`` them.
+
+    Attributes:
+        received: the signal that came while it was deferred.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._deferred = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # no other may
+            self._before = {number: signal.signal(number, self._receive) for number in ENDING}
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: Any) -> None:
+        for each in ENDING:  # the next one is the system's, and needs no Python to come back
+            signal.signal(each, signal.SIG_DFL)
+        if not self._deferred:
+            raise Interrupted(number)
+        self.received = number
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Inside, a signal sets ``received`` and nothing else."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False

@@ -1,0 +1,143 @@
+"""A run that is stopped anywhere and continued is the run that was not."""
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments import nvae, ppca, vae
+from experiments.inference.svi import SVI
+from experiments.runs.checkpoint import checkpoints, latest
+from experiments.runs.cli import cli
+from tests.test_bad_input import refused
+from tests.test_commands import run, without_times
+
+DIGITS = ["--data", "digits", "--rows", "300", "--batch-size", "100", "--epochs", "3"]
+TINY = [*DIGITS, "--batch-size", "100", "--guide.local-steps", "5"]
+RUNS = {
+    "ppca": (ppca, [*DIGITS, "--guide", "amortized"]),
+    "muon": (ppca, [*DIGITS, "--guide", "amortized", "--optimizer", "muon"]),
+    "rows": (ppca, [*TINY, "--guide", "mean_field"]),
+    "patience": (ppca, [*DIGITS, "--guide", "amortized", "--patience", "1", "--lr", "1e-12",
+                       "--epochs", "6"]),
+    "vae": (vae, [*DIGITS, "--binarize", "dynamic", "--likelihood", "bernoulli", "--kl-anneal",
+                  "0.5"]),
+    "vae-iwae": (vae, [*DIGITS, "--objective", "iwae", "--seed", "1"]),
+    "nvae": (nvae, ["--preset", "digits-tiny", "--rows", "300", "--batch-size", "100",
+                    "--epochs", "3", "--evaluate", "2", "--ema", "0.9", "--flip",
+                    "--readjust", "1"]),
+}  # fmt: skip
+"""Commands whose training is three epochs of three steps."""
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch, tmp_path):
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.chdir(tmp_path)
+
+
+def stopped(monkeypatch, step: int, module, args: list[str], number=signal.SIGTERM) -> int:
+    """Run a command that gets a signal inside its ``step``-th step; its exit code."""
+    whole, done = SVI.step, []
+
+    def interrupted(self, batch):
+        done.append(whole(self, batch))
+        if len(done) == step:
+            os.kill(os.getpid(), number)
+        return done[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SVI, "step", interrupted)
+        with pytest.raises(SystemExit) as end:
+            cli(module.Config, module.main, args)
+    return end.value.code
+
+
+def contents(out: str) -> dict[str, object]:
+    """All that a finished run leaves and that knows no clock."""
+    files: dict[str, object] = {
+        path.name: path.read_bytes() for path in Path(out, "figures").glob("*.png")
+    }
+    for path in (latest(Path(out)) / "weights.safetensors", Path(out, "per_image.safetensors")):
+        files[path.name] = path.read_bytes()
+    lines = Path(out, "metrics.jsonl").read_text().splitlines()
+    files["metrics.jsonl"] = [json.loads(line) | {"seconds": 0} for line in lines]
+    files["metrics.json"] = without_times(json.loads(Path(out, "metrics.json").read_text()))
+    return files
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_it_is_the_same_run_to_the_last_bit(name, monkeypatch):
+    module, args = RUNS[name]
+    run(module, *args, "--out", "whole")
+    steps = json.loads(Path("whole/metrics.jsonl").read_text().splitlines()[-1])["steps"]
+    for step in (2, steps - steps % 3 if name == "ppca" else steps // 2):
+        out = f"stopped-{step}"
+        assert stopped(monkeypatch, step, module, [*args, "--out", out]) == 143
+        assert not Path(out, "metrics.json").exists()
+        run(module, *args, "--out", out, "--resume")
+        assert contents(out) == contents("whole")
+
+
+def test_it_can_be_stopped_again_and_again(monkeypatch):
+    module, args = RUNS["vae"]
+    run(module, *args, "--out", "whole")
+    assert stopped(monkeypatch, 1, module, [*args, "--out", "a"]) == 143
+    for _ in range(3):
+        again = [*args, "--out", "a", "--resume"]
+        assert stopped(monkeypatch, 2, module, again, signal.SIGINT) == 130
+    run(module, *args, "--out", "a", "--resume")
+    assert contents("a") == contents("whole")
+
+
+def test_it_says_where_it_stopped_and_how_it_goes_on(monkeypatch, capsys):
+    module, args = RUNS["ppca"]
+    stopped(monkeypatch, 4, module, [*args, "--out", "a"])
+    line, command = capsys.readouterr().err.splitlines()
+    assert line == "stopped by SIGTERM after step 4 (epoch 2), which is kept; continue with"
+    assert command.startswith("python -m experiments.ppca --data digits")
+    assert command.endswith("--out a --resume")
+    stopped(monkeypatch, 4, module, args)
+    command = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(r"--out runs/ppca-\d+-\d+ --resume$", command)
+
+
+def test_one_stopped_before_its_first_checkpoint_starts_anew(monkeypatch, capsys):
+    module, args = RUNS["ppca"]
+    run(module, *args, "--out", "whole")
+    Path("a").mkdir()
+    Path("a/run.lock").write_text("")
+    Path("a/.config.json.half").write_text("{")
+    run(module, *args, "--out", "a", "--resume")
+    assert contents("a") == contents("whole")
+    refused(capsys, module, [*args, "--out", "nothing", "--resume"], "not a run")
+
+
+def test_a_finished_run_says_so_and_is_left_alone(capsys):
+    module, args = RUNS["ppca"]
+    run(module, *args, "--out", "a")
+    before = {path: path.stat().st_mtime_ns for path in Path("a").rglob("*")}
+    capsys.readouterr()
+    cli(module.Config, module.main, [*args, "--out", "a", "--resume"])
+    assert capsys.readouterr().out == "a is finished: a/report.html\n"
+    assert {path: path.stat().st_mtime_ns for path in Path("a").rglob("*")} == before
+    refused(capsys, module, [*args, "--epochs", "2", "--out", "a", "--resume"], "3 epochs already")
+
+
+def test_so_many_checkpoints_are_kept():
+    module, args = RUNS["ppca"]
+    run(module, *args, "--out", "a", "--checkpoint-every", "1", "--keep", "3")
+    assert [path.name for path in checkpoints(Path("a"))] == ["00002", "00003", "00004"]
+    run(module, *args, "--out", "b", "--checkpoint-every", "0s", "--keep", "1")
+    assert [path.name for path in checkpoints(Path("b"))] == ["00013"]
+    assert contents("a") == contents("b")
+    assert not list(Path("b/checkpoint").glob(".*"))
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "3 m", "s", "1d", "nan"])
+def test_other_intervals_are_refused(text, capsys):
+    refused(capsys, ppca, ["--data", "digits", f"--checkpoint-every={text}"], "--checkpoint-every")
