@@ -29,7 +29,9 @@ from experiments.runs.errors import TrainingError
 from experiments.runs.files import writable
 from experiments.runs.grid import read_grid
 from experiments.runs.launching import BACKENDS, check_backend
+from experiments.runs.lock import Lock
 from experiments.runs.planning import Planned, plan, save_plan
+from experiments.runs.signals import Signals
 from experiments.runs.sweep_report import rows_of, save_sweep
 
 
@@ -69,8 +71,9 @@ def main(config: Config) -> dict[str, Any]:
         return listed(runs)
     check_backend(config.backend)
     writable(out)
-    save_plan(config.command, out, runs)
-    errors = run_all([run for run in runs if run.state != "finished"], len(runs), config)
+    with Lock(out), Signals():
+        save_plan(config.command, out, runs)
+        errors = run_all([run for run in runs if run.state != "finished"], len(runs), config)
     rows = rows_of(runs, errors, config.figures)
     metrics = save_sweep(out, config.command, grid, runs, rows)
     tqdm.write(f"\n{metrics['text']}saved as {out / 'table.md'}"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -214,7 +215,9 @@ def test_saved_runs(capsys, saved):
     weights.write_bytes(weights.read_bytes()[:100])
     refused(capsys, evaluate, ["run", "--out", "n7"], "weights.safetensors")
     weights.unlink()
-    refused(capsys, evaluate, ["run", "--out", "n8"], "no checkpoint")
+    refused(capsys, evaluate, ["run", "--out", "n8"], "weights.safetensors cannot be read")
+    shutil.rmtree(saved / "checkpoint")
+    refused(capsys, evaluate, ["run", "--out", "n9"], "no checkpoint")
 
 
 def test_a_pca_run_has_no_guide(capsys):

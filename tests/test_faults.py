@@ -109,17 +109,17 @@ def test_data_that_are_gone_or_others(monkeypatch, capsys):
 def test_one_process_at_a_time(monkeypatch, capsys):
     stopped(monkeypatch, 4, ppca, [*ARGS, "--out", "a"])
     capsys.readouterr()
-    held = Lock(Path("a"))
     words = f"a is being written by process {os.getpid()} on {socket.gethostname()}"
-    refused(capsys, ppca, [*ARGS, "--out", "a", "--resume"], words)
-    held.release()
+    with Lock(Path("a")):
+        refused(capsys, ppca, [*ARGS, "--out", "a", "--resume"], words)
     assert not Path("a", LOCK).exists()
     run(ppca, *ARGS, "--out", "a", "--resume")
 
 
 def test_a_lock_left_over_is_taken_and_one_from_elsewhere_is_not():
     Path(LOCK).write_text(f"1 {socket.gethostname()}\n")
-    Lock(Path()).release()
+    with Lock(Path()):
+        assert Path(LOCK).read_text() == f"{os.getpid()} {socket.gethostname()}\n"
     Path(LOCK).write_text("12 another.host\n")
     with pytest.raises(UsageError, match=r"process 12 on another.host; if it is gone, remove"):
         Lock(Path())

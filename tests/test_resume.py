@@ -141,3 +141,35 @@ def test_so_many_checkpoints_are_kept():
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "3 m", "s", "1d", "nan"])
 def test_other_intervals_are_refused(text, capsys):
     refused(capsys, ppca, ["--data", "digits", f"--checkpoint-every={text}"], "--checkpoint-every")
+
+
+def test_every_generator_is_put_back():
+    import random
+
+    import numpy as np
+
+    from experiments.runs.checkpoint import packed, unpacked
+    from experiments.runs.random_state import put_random_state, random_state
+
+    def draws() -> list[float]:
+        return [torch.randn(()).item(), np.random.randn(), random.gauss(0, 1)]
+
+    draws()  # the second of two Gaussian numbers waits in NumPy's and Python's generators
+    kept = packed(random_state())
+    once = draws()
+    put_random_state(unpacked(kept, Path("state.pt")))
+    assert draws() == once
+
+
+def test_deterministic_algorithms_are_asked_for_and_given_back(monkeypatch):
+    module, args = RUNS["ppca"]
+    step, asked = SVI.step, set()
+
+    def watched(self, batch):
+        asked.add(torch.are_deterministic_algorithms_enabled())
+        return step(self, batch)
+
+    monkeypatch.setattr(SVI, "step", watched)
+    run(module, *args, "--deterministic", "--out", "a")
+    assert asked == {True}
+    assert not torch.are_deterministic_algorithms_enabled()

@@ -4,6 +4,8 @@ import os
 import platform
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -35,12 +37,18 @@ def pick_device(name: str) -> torch.device:
         raise UsageError(f"--device {name} cannot be used here ({reason}).") from error
 
 
-def determinism(wanted: bool) -> None:
-    """Have PyTorch use algorithms only that give the same bits every time, and refuse others."""
+@contextmanager
+def determinism(wanted: bool) -> Iterator[None]:
+    """Inside, PyTorch uses algorithms only that give the same bits every time, if wanted."""
+    before = torch.are_deterministic_algorithms_enabled()
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as cuBLAS asks for
         torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(wanted)
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:

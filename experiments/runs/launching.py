@@ -50,7 +50,7 @@ def launch(run: Planned, threads: int, folder: str) -> Outcome:
     with run.log.open("a" if run.state == "to continue" else "w") as log:
         process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=folder,
-            env=_environment(threads),
+            env=_environment(threads), process_group=0,  # Ctrl-C is the sweep's, not twice theirs
         )  # fmt: skip
     RUNNING.add(process)
     try:

@@ -4,7 +4,7 @@ import fcntl
 import os
 import socket
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Self
 
 from experiments.runs.errors import UsageError
 from experiments.runs.processes import follows
@@ -15,7 +15,7 @@ LOCK = "run.lock"
 
 
 class Lock:
-    """Holds a directory until ``release``, or until the process is gone, however it went.
+    """Holds a directory until the end of its block, or of the process, however that went.
 
     The file names its holder's process and host. One that is left over on this host is taken; one
     from another host cannot be judged from here and is respected.
@@ -63,8 +63,10 @@ class Lock:
             f"{host or 'an unknown host'}{words}."
         )
 
-    def release(self) -> None:
-        """Let go, and remove the file."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
         if self._file is not None:
             self.path.unlink(missing_ok=True)
             self._file.close()

@@ -11,12 +11,13 @@ __all__ = ["put_random_state", "random_state"]
 
 def random_state() -> dict[str, Any]:
     """Where the generators of torch (CPU and GPUs), NumPy and Python stand."""
-    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    numpy: Any = np.random.get_state(legacy=False)
+    numpy["state"]["key"] = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
     on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     return {
         "torch": torch.get_rng_state(),
         "cuda": on_gpus,
-        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
+        "numpy": numpy,
         "python": random.getstate(),
     }
 
@@ -26,7 +27,8 @@ def put_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
         torch.cuda.set_rng_state_all(state["cuda"])
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    numpy = dict(state["numpy"])
+    key = numpy["state"]["key"].numpy().astype(np.uint32)
+    np.random.set_state(numpy | {"state": numpy["state"] | {"key": key}})
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))

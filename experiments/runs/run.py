@@ -6,6 +6,7 @@ import random
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -64,7 +65,6 @@ class Run:
         self.command, self.config = command, config
         self.options = plain(dataclasses.asdict(config))
         self.device = pick_device(config.device)
-        determinism(getattr(config, "deterministic", False))
         join(self.device)
         self.saved: dict[str, Any] | None = None
         self.content: dict[str, Any] = {}
@@ -75,7 +75,8 @@ class Run:
         else:
             self.path = new_directory(config.out) if config.out else stamped_directory(command)
         self.resumed = self.saved is not None
-        self.lock, self.signals = Lock(self.path), Signals()
+        self.signals, self._held = Signals(), ExitStack()
+        self._held.enter_context(Lock(self.path))
         self.began = time.perf_counter()
         self.train_seconds = self.compile_seconds = 0.0
         self.losses: list[float] = []
@@ -83,7 +84,8 @@ class Run:
         self.figures: list[Path] = []
 
     def __enter__(self) -> Self:
-        self.signals.__enter__()
+        self._held.enter_context(self.signals)
+        self._held.enter_context(determinism(getattr(self.config, "deterministic", False)))
         seed = self.config.seed
         random.seed(seed)
         np.random.seed(seed % 2**32)
@@ -91,10 +93,12 @@ class Run:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self.signals.__exit__()
-        self.lock.release()
-        if isinstance(error, Interrupted):
-            error.directory = self.path
+        self._held.close()
+        if self.signals.received and isinstance(error, (Interrupted, Exception)):
+            # whatever a signal did to an import, say, in whose middle it came
+            stop = error if isinstance(error, Interrupted) else Interrupted(self.signals.received)
+            stop.directory = self.path
+            raise stop
         if isinstance(error, Exception) and self.begun:
             raise_fault(error, self.path)
 

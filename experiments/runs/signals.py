@@ -25,7 +25,7 @@ class Signals:
     """Inside, SIGINT and SIGTERM raise ``Interrupted``, or wait for whoever ``defers`` them.
 
     Attributes:
-        received: the signal that came while it was deferred.
+        received: the signal that came.
     """
 
     def __init__(self) -> None:
@@ -38,16 +38,18 @@ class Signals:
             self._before = {number: signal.signal(number, self._receive) for number in ENDING}
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self.received and isinstance(error, Exception):  # an import in the middle, say
+            raise Interrupted(self.received) from error
 
     def _receive(self, number: int, frame: Any) -> None:
         for each in ENDING:  # the next one is the system's, and needs no Python to come back
             signal.signal(each, signal.SIG_DFL)
+        self.received = number
         if not self._deferred:
             raise Interrupted(number)
-        self.received = number
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:

@@ -1,0 +1,75 @@
+"""The page of a run: everything inside it, nothing that it shows can act."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments import ppca
+from experiments.runs.report import report
+from tests.test_commands import SHORT, run
+
+EVIL = '<script>alert("x")</script>&\'<img src=x onerror=alert(1)>'
+
+
+class Tags(HTMLParser):
+    """The tags of a page, with their attributes, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_what_it_shows_is_escaped(tmp_path):
+    picture = tmp_path / f"{EVIL.replace('/', '')}.png"
+    picture.write_bytes(b"no picture")
+    tables = {EVIL: [{EVIL: EVIL, "b": 1.0}]}
+    tags = Tags(report(EVIL, EVIL, EVIL, tables, [picture]))
+    names = [tag for tag, _ in tags.tags]
+    assert "script" not in names
+    assert names.count("img") == 1
+    assert not [name for _, given in tags.tags for name in given if name.startswith("on")]
+    assert tags.text.count(EVIL) == 7  # two titles, words, command, table, column, value
+
+
+def test_a_run_by_an_evil_name_has_a_page_that_asks_for_nothing(monkeypatch, tmp_path):
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.chdir(tmp_path)
+    out = EVIL.replace("/", "")
+    run(ppca, *SHORT, "--guide", "exact", "--out", out)
+    tags = Tags(Path(out, "report.html").read_text())
+    assert out in tags.text
+    assert {tag for tag, _ in tags.tags} <= {
+        "html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "pre", "table", "thead",
+        "tbody", "tr", "th", "td", "figure", "img", "figcaption",
+    }  # fmt: skip
+    sources = [given["src"] for tag, given in tags.tags if tag == "img"]
+    assert sources
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert not re.search(r"https?:|@import|url\(", Path(out, "report.html").read_text())
+
+
+def test_a_picture_that_fails_leaves_the_old_one(monkeypatch, tmp_path):
+    from experiments.runs.files import write
+
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+
+    def half(file: Path) -> None:
+        file.write_bytes(b"ne")
+        raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        write(path, half)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
