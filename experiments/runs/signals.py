@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from experiments.runs.processes import number_of_processes
+
 __all__ = ["Interrupted", "Signals"]
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -45,8 +47,11 @@ class Signals:
             raise Interrupted(self.received) from error
 
     def _receive(self, number: int, frame: Any) -> None:
-        for each in ENDING:  # the next one is the system's, and needs no Python to come back
-            signal.signal(each, signal.SIG_DFL)
+        # The next one is the system's: it needs no Python to come back. torchrun passes on what a
+        # terminal has sent to all processes already, and kills those that take too long.
+        following = signal.SIG_IGN if number_of_processes() > 1 else signal.SIG_DFL
+        for each in ENDING:
+            signal.signal(each, following)
         self.received = number
         if not self._deferred:
             raise Interrupted(number)
