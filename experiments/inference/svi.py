@@ -159,8 +159,8 @@ class SVI(pyro.infer.SVI):
             graphs = CompiledGradients(model, guide, self.objective, self.gradients)
             self.compiled = graphs
             on_gpu = any(p.is_cuda for p in Pair(model, guide).parameters())
-            if on_gpu and not self.guard and not tables:
-                self.captured = CapturedStep(graphs, self.optimizers)
+            if on_gpu and not tables:
+                self.captured = CapturedStep(graphs, self.optimizers, self.take)
 
     @property
     def trains(self) -> bool:
@@ -174,24 +174,50 @@ class SVI(pyro.infer.SVI):
         """
         if not self.trains:
             raise ValueError("nothing to train: neither model nor guide has free parameters.")
-        if self.captured and not self.parallel:
-            loss = self.captured(batch)
-            if self.average:
-                self.average.update()
-            return loss
         if self.guard:
-            self.guard.remember()
-        parallel, gradients = self.parallel, self.compiled or self.gradients
-        loss = parallel(self.gradients, batch) if parallel else gradients(batch)
-        if self.guard is None or self.guard.passes(loss):
-            for optimizer in self.optimizers:
-                optimizer.step()
-                for group in optimizer.param_groups:  # as zero_grad, which takes its time
-                    for parameter in group["params"]:
-                        parameter.grad = None
-            if self.average:
-                self.average.update()
+            return self.guard.step(self, batch)
+        loss = self.on_device(batch)
+        if self.average:
+            self.average.update()
         return loss
+
+    def on_device(self, batch: Batch) -> Tensor:
+        """A step but for the average and what a guard on the processor does; its loss."""
+        if self.captured and not self.parallel:
+            return self.captured(batch)
+        return self.take(self.differentiate, batch)
+
+    def take(self, gradients: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+        """A step of the optimisers along such gradients; a GPU may record it."""
+        if self.guard and self.guard.lazy:
+            return self.guard.take(self, gradients, batch)
+        loss = gradients(batch)
+        self.descend()
+        return loss
+
+    def differentiate(self, batch: Batch) -> Tensor:
+        """``gradients`` in the way of this SVI: eager or compiled, alone or shared out."""
+        if self.parallel:
+            return self.parallel(self.gradients, batch)
+        return (self.compiled or self.gradients)(batch)
+
+    def descend(self) -> None:
+        """Move along the gradients, and drop them."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.drop_gradients()
+
+    def drop_gradients(self) -> None:
+        """As ``zero_grad``, which takes its time."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @property
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What the optimisers move."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                yield from group["params"]
 
     def gradients(self, batch: Batch) -> Tensor:
         """Add the loss's gradient to the parameters'; the loss, detached [nats per data point]."""
