@@ -22,7 +22,6 @@ class Kept:
         self.tensors: list[Tensor] = []
         self.kinds: list[tuple[list[Tensor], list[Tensor]]] = []
 
-    @torch.no_grad()
     def take(self, tensors: Sequence[Tensor]) -> None:
         """Copy them as they are now."""
         same = len(tensors) == len(self.tensors)
@@ -40,13 +39,11 @@ class Kept:
         self.kinds = [(alike, [torch.empty_like(bits) for bits in alike])
                       for alike in kinds.values()]  # fmt: skip
 
-    @torch.no_grad()
     def put_back(self) -> None:
         """Undo whatever was done to the tensors since."""
         for bits, copies in self.kinds:
             torch._foreach_copy_(bits, copies)
 
-    @torch.no_grad()
     def put_back_unless(self, passed: Tensor) -> None:
         """Undo it where a flag is false.
 
