@@ -70,9 +70,9 @@ class Deferred:
         if rows:
             rows.put_back_unless(self.finite)
         known = set(map(id, before))
-        for fresh in self._state(svi):
-            if id(fresh) not in known:
-                fresh.copy_(torch.where(self.finite, fresh, torch.zeros_like(fresh)))
+        for tensor in self._state(svi):
+            if id(tensor) not in known:
+                tensor.copy_(torch.where(self.finite, tensor, torch.zeros_like(tensor)))
         skipped, consecutive, _ = self.counts
         skipped.add_(~self.finite)
         consecutive.add_(1).mul_(~self.finite)
@@ -93,7 +93,7 @@ class Deferred:
                         if isinstance(value, Tensor) and value.device != self.finite.device:
                             state[name] = value.to(self.finite.device)
                     tensors = [value for value in state.values() if isinstance(value, Tensor)]
-                    found += [parameter.detach(), *tensors]
+                    found += [parameter, *tensors]
         return found
 
     @torch.no_grad()

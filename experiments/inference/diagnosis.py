@@ -84,8 +84,8 @@ def explain(
             random.set(batch.index)
             found.append(about_gradients(model, guide, objective, batch, named))
         except (RuntimeError, ValueError) as error:  # factorisations, draws
-            words = " ".join(str(error).split())[:200]
-            found.append(f"a replay of it fails with {type(error).__name__}: {words}")
+            words = " ".join(str(error).partition("Trace Shapes")[0].split())
+            found.append(f"a replay of it fails: {words[:200]}")
     return "; ".join(filter(None, found)) or (
         "a replay of it is finite, so what was not came from outside of model, guide and loss "
         "(something that writes gradients, or in a compiled step other random numbers)"
