@@ -22,7 +22,7 @@ from experiments.inference.objectives import AnalyticKL, Elbo
 from experiments.inference.regularisers import SpectralNorm, batch_norm_gains
 from experiments.inference.svi import SVI, Pair, adam, adamax, global_parameters, muon
 from guides import GUIDES
-from ppl_models import NVAE, VAE, Batch
+from ppl_models import NVAE, PPCA, VAE, Batch
 
 ROWS = 6
 
@@ -329,3 +329,28 @@ def test_a_run_with_steps_that_are_not_finite_ends_where_others_do():
     found = trial()
     assert found.skipped == 7
     assert found.distance < 3
+
+
+@pytest.mark.gpu
+@pytest.mark.compiled
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("compile", [False, True])
+def test_on_a_gpu_a_step_that_is_not_finite_never_happened(compile):
+    """PPCA under its exact guide draws nothing that matters; compiled steps are recorded."""
+    x = torch.randn(12, 7).cuda()
+    finals = []
+    for injected in (False, True):
+        torch.manual_seed(0)
+        model = PPCA(7, 3).cuda()
+        guide = GUIDES["exact"](model)
+        svi = SVI(model, guide, adam(model, guide), guard=Guard(Pair(model, guide)),
+                  average=WeightAverage(Pair(model, guide), 0.9), compile=compile)  # fmt: skip
+        for step in range(12):
+            if injected and step in (0, 2, 9):
+                svi.step(Batch.of(x * math.nan))
+            svi.step(Batch.of(x + step))
+        svi.guard.read()
+        assert svi.guard.skipped == 3 * injected
+        assert (svi.captured is not None) == compile
+        finals.append((model.state_dict(), svi.average.weights.state_dict()))
+    torch.testing.assert_close(finals[1], finals[0], rtol=1e-9, atol=1e-11)
