@@ -21,7 +21,8 @@ import tyro
 
 from experiments.data import Data
 from experiments.evaluation.comparison import Entry, Row, parse_guides, rotate_to_largest_gap
-from experiments.inference.svi import SVI, adam, muon
+from experiments.inference.optimizers import adam, muon
+from experiments.inference.svi import SVI
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import save_comparison
 from experiments.runs.environment import pick_device

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 
 from experiments.inference.checkpointing import checkpoint_levels
+from experiments.inference.optimizers import adamax
 from experiments.inference.precision import products
-from experiments.inference.svi import SVI, Pair, adamax
+from experiments.inference.svi import SVI, Pair
 from experiments.runs.checkpoint import save_weights
 from experiments.runs.cli import cli
 from experiments.runs.compiling import compiles

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from experiments.data import Data
-from experiments.inference.svi import OPTIMIZERS, SVI
+from experiments.inference.optimizers import OPTIMIZERS
+from experiments.inference.svi import SVI
 from experiments.runs.cli import cli
 from experiments.runs.compiling import compiles
 from experiments.runs.options import TrainOptions

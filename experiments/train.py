@@ -9,7 +9,8 @@ from typing import Any
 
 import tyro
 
-from experiments.inference.svi import OPTIMIZERS, SVI
+from experiments.inference.optimizers import OPTIMIZERS
+from experiments.inference.svi import SVI
 from experiments.runs.cli import cli
 from experiments.runs.compiling import compiles
 from experiments.runs.options import TrainOptions

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.inference.objectives import ONLY
-from experiments.inference.svi import OPTIMIZERS, SVI
+from experiments.inference.optimizers import OPTIMIZERS
+from experiments.inference.svi import SVI
 from experiments.runs.cli import cli
 from experiments.runs.compiling import compiles
 from experiments.runs.run import Run

@@ -14,7 +14,8 @@ from experiments.inference.data_parallel import data_parallel
 from experiments.inference.fit import fit
 from experiments.inference.guard import Guard
 from experiments.inference.objectives import OBJECTIVES
-from experiments.inference.svi import SVI, Pair, adam, adamax
+from experiments.inference.optimizers import adam, adamax
+from experiments.inference.svi import SVI, Pair
 from experiments.runs.cli import parse
 from experiments.runs.nvae_training import average_of, guard_of, recipe_of
 from guides import GUIDES
@@ -87,14 +88,19 @@ def nested(guide: str, rows: int = 45, **guide_options) -> dict[str, torch.Tenso
     return trained(svi, data, 10, steps=4)  # batch norms of several processes are slow
 
 
-def with_an_infinite_row() -> dict[str, torch.Tensor]:
+def with_an_infinite_row(lazy: bool = False) -> dict[str, torch.Tensor]:
     data = digits(60)
     pixels = data.pixels.double() / data.levels
     pixels[7] = 1e200  # its square is infinite
     model = VAE(tuple(data.image_shape), latent_dim=3, hidden_dims=(20,))
     guide = GUIDES["prior"](model)
-    svi = SVI(model, guide, adam(model, guide), OBJECTIVES["elbo"](), Guard(Pair(model, guide)))
-    return trained(svi, Data(pixels, flip=True), 10)
+    guard = Guard(Pair(model, guide), lazy=lazy)
+    svi = SVI(model, guide, adam(model, guide), OBJECTIVES["elbo"](), guard)
+    state = trained(svi, Data(pixels, flip=True), 10)
+    guard.read()
+    assert guard.last
+    assert "site x: log-density -inf at Normal" in guard.last
+    return state | {"skipped": torch.tensor(guard.skipped)}
 
 
 CASES: dict[str, Callable[[], dict[str, torch.Tensor]]] = {
@@ -119,6 +125,7 @@ CASES: dict[str, Callable[[], dict[str, torch.Tensor]]] = {
     ),
     "a row per datum": partial(vae, "mean_field", "elbo", rows=65, batch_size=10),
     "infinite row": with_an_infinite_row,
+    "infinite row, lazy": partial(with_an_infinite_row, lazy=True),
 }
 
 

@@ -15,8 +15,9 @@ from experiments.inference.checkpointing import checkpoint_levels, is_checkpoint
 from experiments.inference.guard import Guard
 from experiments.inference.nvae_objective import BalancedKL, Regularised
 from experiments.inference.objectives import AnalyticKL, Elbo
+from experiments.inference.optimizers import adamax
 from experiments.inference.regularisers import SpectralNorm, batch_norm_gains
-from experiments.inference.svi import SVI, Pair, adamax
+from experiments.inference.svi import SVI, Pair
 from experiments.runs.environment import peak_memory
 from guides import GUIDES
 from ppl_models import PPCA, Batch

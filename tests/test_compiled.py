@@ -21,9 +21,10 @@ from experiments.inference.handlers import InsideObjective, TemperKL
 from experiments.inference.nvae_objective import BalancedKL, Regularised
 from experiments.inference.objectives import OBJECTIVES
 from experiments.inference.optim import cosine
+from experiments.inference.optimizers import adam, global_parameters
 from experiments.inference.precision import BFloat16Products
 from experiments.inference.regularisers import SpectralNorm, batch_norm_gains
-from experiments.inference.svi import SVI, Pair, adam, global_parameters
+from experiments.inference.svi import SVI, Pair
 from guides import GUIDES
 from ppl_models import NVAE, PPCA, VAE, Batch
 from ppl_models.program import Program, data_plate

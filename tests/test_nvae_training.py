@@ -19,8 +19,9 @@ from experiments.inference.guard import Guard
 from experiments.inference.handlers import TemperKL
 from experiments.inference.nvae_objective import BalancedKL
 from experiments.inference.objectives import AnalyticKL, Elbo
+from experiments.inference.optimizers import adamax
 from experiments.inference.recipe import learning_rate, published_rate
-from experiments.inference.svi import SVI, Pair, adamax
+from experiments.inference.svi import SVI, Pair
 from experiments.inference.traces import site_kls, traces
 from experiments.runs.batch_norms import readjusted
 from experiments.runs.metrics import bits_per_dimension
@@ -143,23 +144,12 @@ def test_skipped_steps_are_counted_and_not_averaged():
     svi = SVI(pair.model, pair.guide, adamax(pair.model, pair.guide), AnalyticKL(), Guard(pair))
     x = images(8)
     broken = svi.objective.differentiable_loss
-    calls = iter([1.0, math.inf, 1.0, 1.0])
-    svi.objective.differentiable_loss = lambda *a: broken(*a) * next(calls)
+    factors = lambda batch: math.inf if 3 in batch.index else 1.0  # noqa: E731
+    svi.objective.differentiable_loss = lambda p, q, batch: broken(p, q, batch) * factors(batch)
     (progress,) = fit(svi, as_data(x), epochs=1, batch_size=2)
     assert progress.skipped == 1
     assert math.isfinite(progress.loss)
     assert sum(math.isinf(value) for value in progress.losses) == 1
-
-
-def test_gradients_are_clipped():
-    pair = pair_of()
-    guard = Guard(pair, clip=0.5)
-    guard.remember()
-    loss = AnalyticKL().differentiable_loss(pair.model, pair.guide, Batch.of(images()))
-    loss.backward()
-    assert guard.passes(loss)
-    norms = [p.grad.norm() for p in pair.parameters() if p.grad is not None]
-    assert torch.stack(norms).norm().item() == pytest.approx(0.5, rel=1e-4)
 
 
 def test_the_average_of_the_weights():

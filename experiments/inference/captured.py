@@ -1,6 +1,6 @@
 """A whole step as one CUDA graph: compiled gradients and optimisers, no Python between kernels."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -31,17 +31,21 @@ class CapturedStep:
     fresh, since a replay moves the generator on.
 
     Args:
-        gradients: what leaves the gradients in the parameters.
+        gradients: what makes a step's graphs.
         optimizers: of torch's that can be captured (Adam, Adamax).
+        take: a step along gradients that are computed so; it reads nothing back.
 
     References:
         PyTorch's documentation of CUDA graphs, on whole-network capture.
     """
 
     def __init__(
-        self, gradients: CompiledGradients, optimizers: Sequence[torch.optim.Optimizer]
+        self,
+        gradients: CompiledGradients,
+        optimizers: Sequence[torch.optim.Optimizer],
+        take: Callable[[Callable[[Batch], Tensor], Batch], Tensor],
     ) -> None:
-        self.gradients, self.optimizers = gradients, optimizers
+        self.gradients, self.take = gradients, take
         self.groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         device = self.groups[0]["params"][0].device
         self.rates = [torch.zeros((), device=device) for _ in self.groups]
@@ -58,7 +62,7 @@ class CapturedStep:
                 group["lr"] = rate
         key = self.gradients.prepare(batch)
         if self.gradients.graphs.get(key) is None:
-            return self._step(batch)
+            return self.take(self.gradients.add, batch)
         if key in self.recorded:
             return self._replay(self.recorded[key], batch)
         self.steps[key] = self.steps.get(key, 0) + 1
@@ -67,19 +71,12 @@ class CapturedStep:
         self.recorded[key] = self._record(batch)
         return self._replay(self.recorded[key], batch)
 
-    def _step(self, batch: Batch) -> Tensor:
-        loss = self.gradients.add(batch)
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        return loss
-
     def _aside(self, batch: Batch) -> Tensor:
         """A step on a stream of its own, as a capture wants those before it."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            loss = self._step(batch)
+            loss = self.take(self.gradients.add, batch)
         torch.cuda.current_stream().wait_stream(stream)
         return loss
 
@@ -88,7 +85,7 @@ class CapturedStep:
         held = batch._replace(x=batch.x.clone(), index=batch.index.clone())
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            loss = self._step(held)
+            loss = self.take(self.gradients.add, held)
         return Recorded(graph, held, loss)
 
     def _replay(self, recorded: Recorded, batch: Batch) -> Tensor:

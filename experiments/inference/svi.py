@@ -14,12 +14,13 @@ from experiments.inference.captured import CapturedStep
 from experiments.inference.compiled import CompiledGradients
 from experiments.inference.guard import Guard
 from experiments.inference.objectives import Elbo, Objective
-from experiments.inference.optim import Muon, RowAdam, local_tables
+from experiments.inference.optim import RowAdam, local_tables
+from experiments.inference.optimizers import adam
 from guides import Guide
 from guides.local import LocalTable
 from ppl_models.program import Batch
 
-__all__ = ["OPTIMIZERS", "SVI", "Pair", "adam", "adamax", "global_parameters", "muon"]
+__all__ = ["SVI", "Pair"]
 
 
 class Pair(nn.Module):
@@ -35,56 +36,6 @@ class Pair(nn.Module):
     @property
     def number_of_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
-
-
-def global_parameters(*modules: nn.Module) -> list[nn.Parameter]:
-    """Trainable parameters that are not rows of per-datum tables."""
-    rows = {id(table.rows) for table in local_tables(*modules)}
-    parameters = {id(p): p for module in modules for p in module.parameters() if p.requires_grad}
-    return [p for key, p in parameters.items() if key not in rows]
-
-
-def adam(model: nn.Module, guide: nn.Module, lr: float = 0.01) -> torch.optim.Optimizer | None:
-    """Adam over the global parameters of a pair, or ``None`` where there are none."""
-    parameters = global_parameters(model, guide)
-    return torch.optim.Adam(parameters, lr=lr, fused=True) if parameters else None
-
-
-def adamax(
-    model: nn.Module, guide: nn.Module, lr: float = 0.01, weight_decay: float = 3e-4,
-    eps: float = 1e-3,
-) -> torch.optim.Optimizer:  # fmt: skip
-    """Adamax as NVAE was published with it: the weight decay is added to the gradient.
-
-    References:
-        Kingma & Ba (2015); Vahdat & Kautz (2020).
-    """
-    parameters = global_parameters(model, guide)
-    return torch.optim.Adamax(parameters, lr=lr, eps=eps, weight_decay=weight_decay, foreach=True)
-
-
-def muon(model: nn.Module, guide: nn.Module, lr: float = 0.01) -> list[torch.optim.Optimizer]:
-    """Muon for the guide's weight matrices at half the rate, Adam for everything else.
-
-    Muon's steps have the same size in every direction of the input, where Adam's excite the
-    directions in which pixels hardly vary: linear encoders reach their optimum where Adam is still
-    nats away.
-
-    References:
-        Jordan et al. (2024), Muon.
-    """
-    matrices = [p for p in global_parameters(guide) if p.ndim == 2]
-    chosen = {id(p) for p in matrices}
-    rest = [p for p in global_parameters(model, guide) if id(p) not in chosen]
-    optimizers: list[torch.optim.Optimizer] = []
-    if matrices:
-        optimizers.append(Muon(matrices, lr=lr / 2))
-    if rest:
-        optimizers.append(torch.optim.Adam(rest, lr=lr, fused=True))
-    return optimizers
-
-
-OPTIMIZERS = {"adam": adam, "muon": muon}
 
 
 @contextmanager
@@ -159,8 +110,8 @@ class SVI(pyro.infer.SVI):
             graphs = CompiledGradients(model, guide, self.objective, self.gradients)
             self.compiled = graphs
             on_gpu = any(p.is_cuda for p in Pair(model, guide).parameters())
-            if on_gpu and not self.guard and not tables:
-                self.captured = CapturedStep(graphs, self.optimizers)
+            if on_gpu and not tables:
+                self.captured = CapturedStep(graphs, self.optimizers, self.take)
 
     @property
     def trains(self) -> bool:
@@ -174,24 +125,50 @@ class SVI(pyro.infer.SVI):
         """
         if not self.trains:
             raise ValueError("nothing to train: neither model nor guide has free parameters.")
-        if self.captured and not self.parallel:
-            loss = self.captured(batch)
-            if self.average:
-                self.average.update()
-            return loss
         if self.guard:
-            self.guard.remember()
-        parallel, gradients = self.parallel, self.compiled or self.gradients
-        loss = parallel(self.gradients, batch) if parallel else gradients(batch)
-        if self.guard is None or self.guard.passes(loss):
-            for optimizer in self.optimizers:
-                optimizer.step()
-                for group in optimizer.param_groups:  # as zero_grad, which takes its time
-                    for parameter in group["params"]:
-                        parameter.grad = None
-            if self.average:
-                self.average.update()
+            return self.guard.step(self, batch)
+        loss = self.on_device(batch)
+        if self.average:
+            self.average.update()
         return loss
+
+    def on_device(self, batch: Batch) -> Tensor:
+        """A step but for the average and what a guard on the processor does; its loss."""
+        if self.captured and not self.parallel:
+            return self.captured(batch)
+        return self.take(self.differentiate, batch)
+
+    def take(self, gradients: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+        """A step of the optimisers along such gradients; a GPU may record it."""
+        if self.guard and self.guard.lazy:
+            return self.guard.take(self, gradients, batch)
+        loss = gradients(batch)
+        self.descend()
+        return loss
+
+    def differentiate(self, batch: Batch) -> Tensor:
+        """``gradients`` in the way of this SVI: eager or compiled, alone or shared out."""
+        if self.parallel:
+            return self.parallel(self.gradients, batch)
+        return (self.compiled or self.gradients)(batch)
+
+    def descend(self) -> None:
+        """Move along the gradients, and drop them."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.drop_gradients()
+
+    def drop_gradients(self) -> None:
+        """As ``zero_grad``, which takes its time."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @property
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What the optimisers move."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                yield from group["params"]
 
     def gradients(self, batch: Batch) -> Tensor:
         """Add the loss's gradient to the parameters'; the loss, detached [nats per data point]."""
@@ -227,4 +204,4 @@ class SVI(pyro.infer.SVI):
         if self.average:
             self.average.load_state_dict(state["average"])
         if self.captured and self.compiled:  # its recordings hold the tensors of before
-            self.captured = CapturedStep(self.compiled, self.optimizers)
+            self.captured = CapturedStep(self.compiled, self.optimizers, self.take)

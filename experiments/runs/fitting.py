@@ -31,6 +31,7 @@ from experiments.runs.options import every
 from experiments.runs.processes import follows, part
 from experiments.runs.random_state import put_random_state, random_state
 from experiments.runs.signals import Interrupted
+from experiments.runs.watching import Watch
 
 if TYPE_CHECKING:
     from experiments.runs.run import Run
@@ -56,7 +57,7 @@ class Fitting:
 
     def __init__(self, run: "Run", svi: SVI, data: Data) -> None:
         self.run, self.svi, self.data = run, svi, data
-        self.pair = Pair(svi.model, svi.guide)
+        self.pair, self.watch = Pair(svi.model, svi.guide), Watch(run, svi, data)
         self.position = Position()
         self.saved: Position | None = None
         self.rollbacks = self.steps = 0
@@ -104,6 +105,7 @@ class Fitting:
                 if progress.complete:
                     run.log(progress, total, bar)
                     run.log_compiler(self.svi)
+                    self.watch(progress)
                 if self._is_due(progress):
                     self.save()
                 if self._is_interrupted():
@@ -149,6 +151,7 @@ class Fitting:
             "random": random_state(),
             "position": tuple(self.position),
             "rollbacks": self.rollbacks,
+            "guard": svi.guard.state_dict() if svi.guard else {},
             "losses": torch.tensor(run.losses, dtype=torch.float64),
             "records": json.dumps(run.records),
             "data": self.data.sha256,
@@ -186,6 +189,8 @@ class Fitting:
         put_random_state(state["random"])
         self.position = self.saved = Position(*state["position"])
         self.rollbacks = state["rollbacks"]
+        if self.svi.guard:
+            self.svi.guard.load_state_dict(state["guard"])
         run.continue_from(json.loads(state["records"]), state["losses"].tolist())
 
     def _roll_back(self, reason: Diverged) -> None:

@@ -12,7 +12,8 @@ from experiments.data import Data
 from experiments.inference.fit import fit
 from experiments.inference.objectives import AnalyticKL
 from experiments.inference.optim import constant
-from experiments.inference.svi import SVI, adam
+from experiments.inference.optimizers import adam
+from experiments.inference.svi import SVI
 from experiments.speed.handwritten import HandwrittenVAE, per_item_loader
 from guides import GUIDES
 from ppl_models import VAE

@@ -12,7 +12,8 @@ from torch import Tensor
 from experiments.inference.data_parallel import data_parallel
 from experiments.inference.nvae_objective import BalancedKL
 from experiments.inference.objectives import Objective
-from experiments.inference.svi import SVI, adam
+from experiments.inference.optimizers import adam
+from experiments.inference.svi import SVI
 from experiments.speed.steps import iwae_pair, lab_pair, our_step
 from experiments.speed.timing import Timing, in_turns
 from guides import GUIDES

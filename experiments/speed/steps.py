@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.inference.nvae_objective import BalancedKL
 from experiments.inference.objectives import IWAE, AnalyticKL, Objective
-from experiments.inference.svi import SVI, adam, adamax
+from experiments.inference.optimizers import adam, adamax
+from experiments.inference.svi import SVI
 from experiments.runs.preset_table import preset_pair
 from experiments.speed.elsewhere import elsewhere
 from experiments.speed.handwritten import (

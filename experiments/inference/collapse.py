@@ -1,0 +1,88 @@
+"""Warnings of the ways in which training goes wrong while every number stays finite."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Independent, Normal, kl_divergence
+
+from experiments.inference.diagnosis import untouched
+from experiments.inference.traces import traces
+from guides.point import Point
+from guides.prior import Prior
+from ppl_models.program import Batch
+
+__all__ = ["LEAST_KL", "NOISE", "collapse_warnings"]
+
+LEAST_KL = 0.01
+"""A latent that carries less has collapsed [nats per data point]."""
+
+NOISE = (1e-3, 1e3)
+"""Where sigma of an observation may lie, in units of the data's standard deviation."""
+
+
+@torch.no_grad()
+def collapse_warnings(model: Any, guide: Any, batch: Batch) -> dict[str, str]:
+    """What has collapsed, as seen on one batch: a line each, by site or parameter.
+
+    A latent has where the guide gives its prior for all data; a Gaussian observation where its
+    sigma leaves the data's own scale behind. The pair is run once, in its present mode; it, its
+    buffers and the random state stay as they are.
+
+    Args:
+        model: p(x, z).
+        guide: q(z | x); of the prior, and of points, no latent is asked for its KL.
+        batch: rows of the data.
+    """
+    with untouched(batch, model, guide):
+        p, q = traces(model, guide, batch)
+    warnings: dict[str, str] = {}
+    if not isinstance(guide, (Prior, Point)):
+        for name, site in q.iter_stochastic_nodes():
+            local = "data" in {frame.name for frame in site["cond_indep_stack"]}
+            kl = mean_kl(site, p.nodes[name], len(batch.index))
+            if local and kl < LEAST_KL:
+                warnings[name] = (
+                    f"{name} carries {kl:.1g} nats: the guide gives the prior there "
+                    "(posterior collapse)"
+                )
+    return warnings | noise_warnings(model, p.nodes["x"]["fn"], batch)
+
+
+def mean_kl(site: Any, prior: Any, rows: int) -> float:
+    """KL(q || p) of a whole latent, in closed form or at its sample [nats per data point]."""
+    try:
+        kl = kl_divergence(site["fn"], prior["fn"])
+    except NotImplementedError:
+        kl = site["fn"].log_prob(site["value"]) - prior["fn"].log_prob(site["value"])
+    return float(kl.sum()) / rows
+
+
+def noise_warnings(model: Any, likelihood: Any, batch: Batch) -> dict[str, str]:
+    """Whether the sigma of a Gaussian likelihood has run off, by the parameter's name."""
+    while isinstance(likelihood, Independent):
+        likelihood = likelihood.base_dist
+    if not isinstance(likelihood, Normal):
+        return {}
+    assert batch.x is not None
+    scale, sigma = spread(batch.x), likelihood.scale
+    least, most = float(sigma.min()), float(sigma.max())
+    name = next((n for n, _ in model.named_parameters() if n.endswith("log_sigma")), "x")
+    if least < NOISE[0] * scale:
+        return {name: (
+            f"sigma = {least:.1g} at data of scale {scale:.1g}: a Gaussian's likelihood is "
+            "unbounded on constant pixels and on data of full rank (add noise with --dequantize, "
+            "or take a likelihood with a least sigma, gaussian_per_pixel)"
+        )}  # fmt: skip
+    if most > NOISE[1] * scale:
+        return {name: (
+            f"sigma = {most:.1g} at data of scale {scale:.1g}: the model takes everything for "
+            "noise (a smaller --lr or a warm-up may help)"
+        )}  # fmt: skip
+    return {}
+
+
+def spread(x: Tensor) -> float:
+    """The data's standard deviation; where they are constant, their size, or one."""
+    deviation = float(x.double().std()) if x.numel() > 1 else 0.0
+    return deviation or float(x.abs().max()) or 1.0

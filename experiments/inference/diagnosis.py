@@ -1,0 +1,214 @@
+"""Why a step was not finite: the step once more, eagerly, with an eye on every site."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Self
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.distributions import kl_divergence
+
+from experiments.inference.graph import cuda_devices
+from experiments.inference.kept import Kept
+from experiments.inference.objective import Objective
+from experiments.inference.traces import traces
+from ppl_models.program import Batch
+
+__all__ = ["RandomState", "explain", "untouched"]
+
+
+class RandomState(NamedTuple):
+    """Torch's generators: the processor's, and that of the GPU in use, if there is one."""
+
+    cpu: Tensor
+    cuda: Tensor | None
+
+    @classmethod
+    def now(cls, like: Tensor) -> Self:
+        """As they are, the GPU's being that which ``like`` lies on."""
+        cuda = torch.cuda.get_rng_state(like.device) if like.is_cuda else None
+        return cls(torch.get_rng_state(), cuda)
+
+    def set(self, like: Tensor) -> None:
+        torch.set_rng_state(self.cpu)
+        if self.cuda is not None:
+            torch.cuda.set_rng_state(self.cuda, like.device)
+
+
+@contextmanager
+def untouched(batch: Batch, *modules: Any) -> Iterator[None]:
+    """Inside, a step may be rehearsed: random state and buffers are put back, nothing is checked.
+
+    Args:
+        batch: names the device.
+        modules: whose buffers are meant; what is no module has none.
+    """
+    kept = Kept()
+    parts = [module for module in modules if isinstance(module, nn.Module)]
+    kept.take([buffer for part in parts for buffer in part.buffers()])
+    try:
+        with torch.random.fork_rng(cuda_devices(batch.index)), pyro.validation_enabled(False):
+            yield
+    finally:
+        kept.put_back()
+
+
+def explain(
+    model: Any, guide: Any, objective: Objective, batch: Batch, random: RandomState
+) -> str:
+    """What is not finite in a step, in one line; the step is taken again and leaves no trace.
+
+    The batch is looked at first, then parameters, then the sites in the order of sampling with
+    the range of their distributions' parameters, their KLs, the loss, the gradients.
+
+    Args:
+        model: p(x, z).
+        guide: q(z | x).
+        objective: whose loss it is.
+        batch: what the step saw.
+        random: of the generators, before the step.
+    """
+    named = {
+        f"{place}.{name}": parameter
+        for place, part in (("model", model), ("guide", guide))
+        for name, parameter in part.named_parameters()
+        if parameter.requires_grad
+    }
+    found = [about_data(batch), about_parameters(named)]
+    with untouched(batch, model, guide, *getattr(objective, "penalties", ())):
+        try:
+            random.set(batch.index)
+            found.append(about_sites(model, guide, objective, batch))
+            random.set(batch.index)
+            found.append(about_gradients(model, guide, objective, batch, named))
+        except (RuntimeError, ValueError) as error:  # factorisations, draws
+            words = " ".join(str(error).partition("Trace Shapes")[0].split())
+            found.append(f"a replay of it fails: {words[:200]}")
+    return "; ".join(filter(None, found)) or (
+        "a replay of it is finite, so what was not came from outside of model, guide and loss "
+        "(something that writes gradients, or in a compiled step other random numbers)"
+    )
+
+
+def about_data(batch: Batch) -> str:
+    """Which rows of the data are not finite, if any are."""
+    assert batch.x is not None
+    bad = ~batch.x.isfinite()
+    if not bad.any():
+        return ""
+    rows = batch.index[bad.flatten(1).any(1)].unique().tolist()
+    return (
+        f"the data themselves are {worst(batch.x)} in {int(bad.sum())} of {bad.numel()} numbers "
+        f"(row{'s' * (len(rows) > 1)} {some(rows)})"
+    )
+
+
+def about_parameters(named: dict[str, nn.Parameter]) -> str:
+    bad = [name for name, parameter in named.items() if not parameter.isfinite().all()]
+    return f"not finite before it: {some(bad)}" if bad else ""
+
+
+@torch.no_grad()
+def about_sites(model: Any, guide: Any, objective: Objective, batch: Batch) -> str:
+    """The first site whose log-density is not finite, or whose KL is not, if any."""
+    p, q = traces(model, guide, batch, objective.num_particles)
+    latents = dict(q.iter_stochastic_nodes())
+    for name, site in p.nodes.items():
+        if site["type"] != "sample":
+            continue
+        found = ""
+        if name in latents:
+            guided = latents[name]["fn"]
+            kl = divergence(guided, site["fn"])
+            found = about_density(latents[name], f"{name} of the guide")
+            if not found and not kl.isfinite().all():
+                found = (
+                    f"site {name}: KL {worst(kl)} from {described(guided)} to "
+                    f"{described(site['fn'])}"
+                )
+        found = found or about_density(site, name)
+        if found:
+            return found
+    return ""
+
+
+def about_density(site: Any, name: str) -> str:
+    density = site["fn"].log_prob(site["value"])
+    if density.isfinite().all():
+        return ""
+    return f"site {name}: log-density {worst(density)} at {described(site['fn'])}"
+
+
+def divergence(q: Any, p: Any) -> Tensor:
+    """KL(q || p) where it has a closed form; zero elsewhere."""
+    try:
+        return kl_divergence(q, p)
+    except NotImplementedError:
+        return torch.zeros(())
+
+
+@torch.enable_grad()
+def about_gradients(
+    model: Any, guide: Any, objective: Objective, batch: Batch, named: dict[str, nn.Parameter]
+) -> str:
+    """Whether the loss is finite, and the first parameter whose gradient is not."""
+    loss = objective.differentiable_loss(model, guide, batch) / batch.size
+    gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+    said = [] if loss.isfinite() else [f"the loss is {worst(loss)}"]
+    # as the guard has it, the square counts
+    bad = {
+        name: gradient
+        for name, gradient in zip(named, gradients, strict=True)
+        if gradient is not None and not gradient.square().isfinite().all()
+    }
+    if bad:
+        name, gradient = next(iter(bad.items()))
+        where = ~gradient.square().isfinite()
+        kind = f"{worst(gradient)}" if not gradient.isfinite().all() else "too large to be squared"
+        more = f", and of {len(bad) - 1} more" if len(bad) > 1 else ""
+        said.append(
+            f"the gradient of {name} is {kind} in {int(where.sum())} of {where.numel()} "
+            f"entries{more}"
+        )
+    return "; ".join(said)
+
+
+def worst(values: Tensor) -> str:
+    """nan, -inf or inf: what is among values that are not all finite."""
+    if values.isnan().any():
+        return "nan"
+    return "-inf" if values.isneginf().any() else "inf"
+
+
+def some(things: Sequence[Any], most: int = 3) -> str:
+    more = f" and {len(things) - most} more" if len(things) > most else ""
+    return ", ".join(map(str, things[:most])) + more
+
+
+def described(distribution: Any) -> str:
+    """The name of a distribution and the ranges of its parameters."""
+    base = distribution
+    while isinstance(base, (dist.Independent, torch.distributions.TransformedDistribution,
+                            dist.MaskedDistribution)):  # fmt: skip
+        base = base.base_dist
+    held = {
+        name.removeprefix("_unbroadcasted_"): value
+        for name, value in vars(base).items()
+        if isinstance(value, Tensor) and value.is_floating_point()
+    }
+    known = base.arg_constraints or held
+    ranges = [f"{name} {ranged(value)}" for name, value in held.items() if name in known]
+    return f"{type(base).__name__} with {', '.join(ranges)}" if ranges else type(base).__name__
+
+
+def ranged(values: Tensor) -> str:
+    """From where to where values go, and how many of them are no numbers."""
+    finite = values[values.isfinite()]
+    bad = values.numel() - finite.numel()
+    if not finite.numel():
+        return f"all {worst(values)}"
+    least, most = finite.min().item(), finite.max().item()
+    words = f"{least:.3g}" if least == most else f"from {least:.3g} to {most:.3g}"
+    return f"{words} ({bad} of {values.numel()} {worst(values)})" if bad else words

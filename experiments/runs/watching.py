@@ -1,0 +1,56 @@
+"""What a run says of its training when numbers are wrong, or right and worthless."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from experiments.data import Data
+from experiments.inference.collapse import collapse_warnings
+from experiments.inference.fit import Progress
+from experiments.inference.svi import SVI
+from experiments.runs.processes import follows
+
+if TYPE_CHECKING:
+    from experiments.runs.run import Run
+
+__all__ = ["Watch"]
+
+LOOKS = 20
+"""So often in a run latents and sigma are looked at, after its first quarter."""
+
+
+class Watch:
+    """Says each warning once.
+
+    Args:
+        run: who says it.
+        svi: what is trained.
+        data: the rows.
+    """
+
+    def __init__(self, run: "Run", svi: SVI, data: Data) -> None:
+        self.run, self.svi, self.data = run, svi, data
+        self.said: set[str] = set()
+
+    def __call__(self, progress: Progress) -> None:
+        """After an epoch."""
+        guard, config = self.svi.guard, self.run.config
+        if progress.skipped and guard and guard.last:
+            self._say(guard.last, f"{guard.last} (epoch {progress.epoch}: {progress.skipped} of "
+                      f"{len(progress.losses)} steps are skipped)")  # fmt: skip
+        now = progress.epoch % max(1, config.epochs // LOOKS) == 0
+        if not follows() and now and 4 * progress.epoch >= config.epochs:
+            for name, words in self._collapsed().items():
+                self._say(name, words)
+
+    def _collapsed(self) -> dict[str, str]:
+        svi, rows = self.svi, self.data.like(self.svi.model)
+        with torch.random.fork_rng(devices=[]):
+            index = torch.arange(min(len(rows), self.run.config.batch_size))
+            batch = rows.batch(index.to(rows.pixels.device))
+        return collapse_warnings(svi.model, svi.guide, batch)
+
+    def _say(self, key: str, words: str) -> None:
+        if key not in self.said:
+            self.said.add(key)
+            self.run.say(f"warning: {words}")

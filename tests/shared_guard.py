@@ -1,0 +1,108 @@
+"""What a few steps that are not finite cost a run: a VAE's ELBO with and without them."""
+
+import math
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import pyro
+import torch
+
+from experiments.data import Data
+from experiments.data_sets import load
+from experiments.inference.fit import fit
+from experiments.inference.guard import Guard
+from experiments.inference.objectives import AnalyticKL
+from experiments.inference.optimizers import adam
+from experiments.inference.svi import SVI, Pair
+from guides import GUIDES
+from ppl_models import VAE, Batch
+
+__all__ = ["Trial", "elbo_after", "trial"]
+
+
+class Trial(NamedTuple):
+    """ELBOs of several seeds without a guard or an injection, and of one more with both.
+
+    In nats per data point, on the test split; ``skipped`` steps of the last one did not pass.
+    """
+
+    without: list[float]
+    injected: float
+    skipped: int
+
+    @property
+    def distance(self) -> float:
+        """How far the one lies from the others' mean, in their standard deviations."""
+        values = torch.tensor(self.without)
+        return abs(self.injected - float(values.mean())) / float(values.std())
+
+
+def trial(
+    seeds: Sequence[int] = range(5),
+    data_steps: Collection[int] = (0, 7, 30, 31, 32),
+    gradient_steps: Collection[int] = (12, 50),
+    epochs: int = 15,
+    lazy: bool | None = None,
+) -> Trial:
+    """Train a VAE on digits for every seed, and for the next one with NaN in such steps.
+
+    Binary pixels: under a Gaussian some seeds collapse, and the spread would hide anything.
+
+    Args:
+        seeds: of the runs without.
+        data_steps: from 0, in which a pixel is no number.
+        gradient_steps: in which an entry of a gradient is infinite.
+        epochs: of a batch of 100.
+        lazy: of the guard.
+    """
+    without = [elbo_after(seed, epochs)[0] for seed in seeds]
+    injected, skipped = elbo_after(max(seeds) + 1, epochs, data_steps, gradient_steps, lazy)
+    return Trial(without, injected, skipped)
+
+
+def elbo_after(
+    seed: int,
+    epochs: int,
+    data_steps: Collection[int] = (),
+    gradient_steps: Collection[int] = (),
+    lazy: bool | None = None,
+) -> tuple[float, int]:
+    """The ELBO after training [nats per data point], and how many steps were skipped."""
+    torch.manual_seed(seed)
+    train, test = load("digits", binarize="static")
+    model = VAE(tuple(train.image_shape), latent_dim=5, hidden_dims=(50,), likelihood="bernoulli")
+    guide = GUIDES["amortized"](model, hidden_dims=(50,))
+    svi = SVI(model, guide, adam(model, guide, 0.01), AnalyticKL())
+    if data_steps or gradient_steps:
+        svi.guard = Guard(Pair(model, guide), lazy=lazy)
+    _inject(svi, set(data_steps), set(gradient_steps))
+    with pyro.validation_enabled(False):
+        for _ in fit(svi, train, epochs, 100, seed=seed):
+            pass
+    if svi.guard:
+        svi.guard.read()
+    return _elbo(svi, test), svi.guard.skipped if svi.guard else 0
+
+
+def _inject(svi: SVI, data_steps: set[int], gradient_steps: set[int]) -> None:
+    differentiate, steps = svi.differentiate, iter(range(10**9))
+
+    def poisoned(batch: Batch) -> torch.Tensor:
+        step = next(steps)
+        if step in data_steps:
+            x = batch.x.clone()  # type: ignore[union-attr]
+            x.view(-1)[step] = math.nan
+            batch = batch._replace(x=x)
+        loss = differentiate(batch)
+        if step in gradient_steps:
+            next(p for p in svi.parameters if p.grad is not None).grad.view(-1)[0] = math.inf  # type: ignore[union-attr]
+        return loss
+
+    svi.differentiate = poisoned  # type: ignore[method-assign]
+
+
+def _elbo(svi: SVI, data: Data, draws: int = 20) -> float:
+    batch = Batch.of(data.fixed().like(svi.model).observations().view(-1, *data.image_shape))
+    torch.manual_seed(0)
+    losses = torch.stack([svi.evaluate_loss(batch) for _ in range(draws)])
+    return -float(losses.mean())
