@@ -7,7 +7,7 @@ import torch
 
 from experiments.data import as_data
 from experiments.evaluation.oracle import best_linear, rotate_to_largest_gap, tail_index
-from experiments.evaluation.tail_index import far_tail
+from experiments.evaluation.tail_index import far_tail, tail_of
 from guides import GUIDES
 from guides.guide import Guide
 from ppl_models import NVAE, PPCA, VAE, Batch
@@ -134,6 +134,20 @@ def test_off_quadratics_the_draws_are_believed():
     assert (found.r2 < 0.7).all()
     assert (found.eigenvalue < 0.4).all()
     assert (found.tail_index - 0.75).abs().max() < 0.1
+
+
+def test_the_heavier_side_is_seen_where_the_weights_lean_to_the_other():
+    """log w = 1.5 u, and 0.35 u^2 more on the left: at d deviations the slope is 0.7 - 1.5 / d.
+
+    On the right it is 1.5 / d; the draws see from d = 5 to 14.
+    """
+
+    def log_w(u):
+        return 1.5 * u[:, 0] + 0.35 * u[:, 0].clamp(max=0) ** 2 - u[:, 1] ** 2
+
+    tail, _, eigenvalue, _ = tail_of(log_w, 2, 100_000, torch.finfo(torch.float64).eps)
+    assert eigenvalue == pytest.approx(0.35, abs=0.02)
+    assert 0.7 - 1.5 / 5 < tail < 0.7 - 1.5 / 14
 
 
 def test_it_is_found_in_float32_and_of_the_first_images():

@@ -3,9 +3,9 @@
 Under q, z = m + L u with u ~ N(0, I), and log w is near a quadratic c + b'u + u'Au / 2. Of a
 quadratic E_q[w^s] is finite where s A < I: the tail index is the largest eigenvalue of A. Where
 many eigenvalues are nearly as large, draws of q stay far from the tail that these make, and k-hat
-sees a heavier one. But they tell the quadratic, and the quadratic tells where the tail is: draws
-of q exp(theta (b'u + u'Au / 2)), a Gaussian too, reach it, and q's density over theirs turns
-them into probabilities under q, of log w itself, quadratic or not.
+sees a heavier one. But they tell A, and A tells where the tail is: draws of q exp(theta u'Au / 2),
+a Gaussian too, reach it, and q's density over theirs turns them into probabilities under q, of
+log w itself, quadratic or not.
 """
 
 import itertools
@@ -18,7 +18,6 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
-from scipy.optimize import brentq
 from scipy.sparse.linalg import LinearOperator, lsmr
 from torch import Tensor, nn
 
@@ -32,7 +31,7 @@ from ppl_models.program import Batch
 __all__ = ["DEPTH", "Tail", "far_tail"]
 
 DEPTH = 10.0
-"""Standard deviations of q from its mean, to which draws are sent."""
+"""Standard deviations of q, to which its widest direction is widened for the draws."""
 
 FLAT = 0.1
 """A largest eigenvalue below it is taken for it: the tail is looked for all the same."""
@@ -57,14 +56,6 @@ class Tail(NamedTuple):
     effective: Tensor
     eigenvalue: Tensor
     r2: Tensor
-
-
-class Quadratic(NamedTuple):
-    """b ``[K]`` and A ``[K, K]`` [nats], and the share of the variance they explain."""
-
-    b: Tensor
-    A: Tensor
-    r2: float
 
 
 @torch.no_grad()
@@ -104,6 +95,9 @@ def gaussian_of(guide: nn.Module, batch: Batch) -> tuple[str, Tensor, Tensor]:
     Args:
         guide: q.
         batch: one row.
+
+    Raises:
+        UsageError: If q is anything else.
     """
     trace = poutine.trace(guide).get_trace(batch)
     latents = {
@@ -167,18 +161,17 @@ def tail_of(
     rounding = 100 * eps * torch.maximum(low.abs(), high.abs())
     if high - low <= rounding:
         return 0.0, 0.0, 0.0, 1.0
-    quadratic = fitted(u, near)
-    eigenvalue = torch.linalg.eigvalsh(quadratic.A)[-1].item()
-    mean, L = towards_tail(quadratic)
+    A, r2 = fitted(u, near)
+    eigenvalue = torch.linalg.eigvalsh(A)[-1].item()
     y = torch.randn(draws - len(u), K, dtype=torch.float64)
-    u = mean + y @ L.mT
+    u = y @ towards_tail(A).mT
     log_ratio = (y.square() - u.square()).sum(1) / 2
     tail_index, effective = slope(log_w(u), log_ratio, (high + rounding).item())
-    return tail_index, effective, eigenvalue, quadratic.r2
+    return tail_index, effective, eigenvalue, r2
 
 
-def fitted(u: Tensor, log_w: Tensor) -> Quadratic:
-    """The quadratic by least squares, its K^2 products never written down.
+def fitted(u: Tensor, log_w: Tensor) -> tuple[Tensor, float]:
+    """A ``[K, K]`` by least squares, no product u_i u_j written down, and R^2.
 
     Args:
         u: standard normal draws, ``[S, K]``.
@@ -197,29 +190,20 @@ def fitted(u: Tensor, log_w: Tensor) -> Quadratic:
     features: Any = LinearOperator((S, 1 + K + K * K), values, adjoint, dtype=float)
     w = lsmr(features, target, atol=1e-10, btol=1e-10)[0]
     left = np.square(target - values(w)).sum() / (S - 1 - K - K * (K + 1) // 2)
-    b, A = torch.from_numpy(w[1:]).split([K, K * K])
-    return Quadratic(b, A.reshape(K, K), float(1 - left / target.var(ddof=1)))
+    A = torch.from_numpy(w[1 + K :]).reshape(K, K)
+    return A, float(1 - left / target.var(ddof=1))
 
 
-def towards_tail(quadratic: Quadratic) -> tuple[Tensor, Tensor]:
-    """Mean ``[K]`` and factor ``[K, K]`` of the Gaussian q exp(theta (b'u + u'Au / 2)).
+def towards_tail(A: Tensor) -> Tensor:
+    """A factor ``[K, K]`` of the covariance of q exp(theta u'Au / 2), the mean left at zero.
 
-    theta is where its mean and largest standard deviation lie ``DEPTH`` from q's mean together.
+    theta makes the largest standard deviation ``DEPTH``. Tilting by b'u too would send all draws
+    to one side, where the heavier tail may not be.
     """
-    values, vectors = torch.linalg.eigh(quadratic.A)
+    values, vectors = torch.linalg.eigh(A)
     values = values + max(0.0, FLAT - values[-1].item())
-    b = vectors.mT @ quadratic.b
-
-    def tilted(theta: float) -> tuple[Tensor, Tensor]:
-        variance = 1 / (1 - theta * values)
-        return theta * b * variance, variance
-
-    def beyond(theta: float) -> float:
-        mean, variance = tilted(theta)
-        return (mean.square().sum() + variance.max()).item() - DEPTH**2
-
-    mean, variance = tilted(brentq(beyond, 0, (1 - 1e-6) / values[-1].item()))
-    return vectors @ mean, vectors * variance.sqrt()
+    theta = (1 - DEPTH**-2) / values[-1]
+    return vectors * (1 - theta * values).rsqrt()
 
 
 def slope(log_w: Tensor, log_ratio: Tensor, top: float) -> tuple[float, float]:
