@@ -3,8 +3,9 @@
 log p(x) - ELBO of a saved run's guide, split at the best ELBO that its family reaches on every
 image by itself (Cremer, Li & Duvenaud 2018): what is missing above is the family's, below the
 encoder's. log p(x) is exact where the model knows it; elsewhere importance weighting or annealed
-importance sampling, whichever is higher on average. Beside it the tail index of every image's
-importance weights: above 0.7 they are not to be believed.
+importance sampling, whichever is higher on average. Beside it k-hat, the tail index of every
+image's importance weights as the draws at hand show it: above 0.7 they are not to be believed. Of
+the first few images, where q is Gaussian, also the tail index that the weights end in.
 
     python -m experiments.gaps runs/vae-...
     python -m experiments.gaps runs/nvae-... --images 100 --ais-from prior
@@ -21,6 +22,7 @@ from experiments.evaluation.ais import annealed_bound, sandwich
 from experiments.evaluation.bounds import mean_and_error, rows_at_a_time
 from experiments.evaluation.gaps import best_evidence, interval, local_elbo, stopping_rule
 from experiments.evaluation.khat import UNRELIABLE, khat, weights_of_draws
+from experiments.evaluation.tail_index import DEPTH, far_tail
 from experiments.inference.frozen import held_out
 from experiments.inference.svi import Pair
 from experiments.runs import plots
@@ -46,11 +48,15 @@ class Config(SavedRunOptions):
     images: int = 500
     """The first so many test images, at most; all estimates are of the same."""
     particles: int = 1000
-    """Importance samples per image, for the bound and for the tail index."""
+    """Importance samples per image, for the bound and for k-hat."""
     local_steps: int = 2000
     """At most so many steps of every image by itself, before those that are averaged."""
     local_lr: float = 0.02
     """Their first rate."""
+    tail_images: int = 5
+    """Of so many images also the tail index from draws sent into the tail; 0 leaves it out."""
+    tail_draws: int = 100_000
+    """For that, per image."""
     ais_from: Literal["guide", "prior", "none"] = "guide"
     """Where annealed importance sampling starts; none leaves it out."""
     chains: int = 16
@@ -75,7 +81,8 @@ def main(config: Config) -> dict[str, Any]:
         guide = held_out(saved.model, own, data)
         guide.eval()
         values = measured(run, saved, guide, data, config)
-        run.say(f"tail index above {UNRELIABLE}: {share(values):.1%} of the images")
+        run.say(f"k-hat above {UNRELIABLE}: {share(values):.1%} of the images")
+        tails = far_tails(run, saved.model, guide, data, values["khat"], config)
         found = {name: values[name] for name in ESTIMATES if name in values}
         estimator, evidence = best_evidence(found)
         rows = gap_rows(values, evidence, config.seed)
@@ -84,16 +91,21 @@ def main(config: Config) -> dict[str, Any]:
         save_values(run.path, values)
         pictures(run, values, rows, data)
         how = protocol(data, guide, config.particles) | how_measured(values, config)
+        if tails:
+            how["tails"] = (f"{config.tail_draws} draws each of the first {len(tails)} images, "
+                            f"half of them sent {DEPTH:g} standard deviations out")  # fmt: skip
         metrics = {
             "model": saved.config["pair"]["model"], "guide": name, "objective": None,
             "data": data.name, "seed": config.seed, "epochs": 0,
             "parameters": Pair(saved.model, guide).number_of_parameters, "seconds": {},
             "protocol": how, "gaps": rows, "evidence": estimator,
             "means": {key: value.double().mean().item() for key, value in values.items()},
-            "share_unreliable": share(values), "sandwich": checked(run, saved, guide, config),
+            "share_unreliable": share(values), "tails": tails,
+            "sandwich": checked(run, saved, guide, config),
         }  # fmt: skip
         words = f"Where {name} loses on {len(data)} test images of {config.run}."
         tables = {"Gaps [nats per image]": rows, "Protocol": protocol_rows(metrics)}
+        tables |= {"Tail index": tails} if tails else {}
         return run.finish(metrics, words, tables)
 
 
@@ -149,6 +161,31 @@ def measured(
         values["ais_bound"] = annealed(model, guide, data, config)
         run.say(f"AIS bound {values['ais_bound'].mean():.4f}")
     return values
+
+
+def far_tails(
+    run: Run, model: Any, guide: Guide, data: Data, khats: Tensor, config: Config
+) -> list[dict[str, Any]]:
+    """What is found of the first images beside k-hat, one line each; none if q is not Gaussian."""
+    if not config.tail_images:
+        return []
+    try:
+        found = far_tail(model, guide, data, config.tail_draws, config.tail_images)
+    except UsageError as error:
+        run.say(f"no tail index beside k-hat: {error}")
+        return []
+    count = len(found.tail_index)
+    columns = {"k-hat": khats[:count], **found._asdict()}
+    means = {name: column.double().mean().item() for name, column in columns.items()}
+    run.say(
+        f"tail index of the first {count} images: {means['tail_index']:.3f}, from draws tilted "
+        f"into the tail (k-hat, from draws of q: {means['k-hat']:.3f}); largest eigenvalue of the "
+        f"quadratic that log w is near: {means['eigenvalue']:.3f}, R^2 {means['r2']:.3f}"
+    )
+    return [
+        {"image": row, **{name: column[row].item() for name, column in columns.items()}}
+        for row in range(count)
+    ]
 
 
 def annealed(model: Any, guide: Guide, data: Data, config: Config) -> Tensor:

@@ -118,7 +118,8 @@ def test_the_best_estimate_is_chosen_on_average():
 
 
 SHORT = ["--images", "40", "--particles", "50", "--chains", "3", "--ais-steps", "5",
-         "--leapfrog", "2", "--local-steps", "50"]  # fmt: skip
+         "--leapfrog", "2", "--local-steps", "50", "--tail-images", "3",
+         "--tail-draws", "2000"]  # fmt: skip
 
 
 @pytest.mark.parametrize("guide", ["amortized", "exact", "mean_field"])
@@ -134,6 +135,9 @@ def test_the_command(guide, tmp_path, monkeypatch, capsys):
     assert metrics["evidence"] == "exact"
     if guide != "amortized":
         assert parts["amortisation"] == 0
+    assert [row["image"] for row in metrics["tails"]] == [0, 1, 2]
+    assert "2000 draws each of the first 3 images" in metrics["protocol"]["tails"]
+    assert "tail index of the first 3 images" in capsys.readouterr().out
     names = {path.stem for path in Path("gaps/figures").glob("*.png")}
     assert names == {"gaps", "khat", "worst"}
     stored = json.loads(Path("gaps/metrics.json").read_text())
@@ -142,6 +146,20 @@ def test_the_command(guide, tmp_path, monkeypatch, capsys):
     assert stored["protocol"]["ais"].startswith("3 chains from the guide, 5 temperatures")
     refused(capsys, gaps, ["fitted", "--particles", "10", "--out", "few"], "at least 25")
     refused(capsys, gaps, ["nowhere", "--out", "no"], "nowhere")
+    refused(capsys, gaps, ["fitted", "--tail-images", "-1", "--out", "no"], "--tail-images", "0")
+
+
+def test_where_q_is_not_gaussian_there_is_k_hat_alone(tmp_path, monkeypatch, capsys):
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.chdir(tmp_path)
+    fit = ["--rows", "100", "--epochs", "1", "--guide", "mixture", "--guide.hidden-dims", "4"]
+    run(ppca, "--data", "digits", *fit, "--out", "fitted")
+    few = ["--images", "10", "--ais-from", "none", "--local-steps", "1"]
+    metrics = run(gaps, "fitted", *SHORT, *few, "--out", "gaps")
+    assert metrics["tails"] == []
+    assert "tails" not in metrics["protocol"]
+    said = capsys.readouterr().out
+    assert "no tail index beside k-hat: Mixture is not one Gaussian vector" in said
 
 
 def test_guides_side_by_side(tmp_path, monkeypatch, capsys):
@@ -160,6 +178,7 @@ def test_guides_side_by_side(tmp_path, monkeypatch, capsys):
     best = max(own["means"]["ais_bound"], own["means"]["iw_bound"],
                rows["means"]["ais_bound"], rows["means"]["iw_bound"])  # fmt: skip
     assert f"log p(x): {best:.3f}" in found.words
-    run(gaps, "v", *SHORT, "--images", "20", "--ais-from", "none", "--out", "few")
+    few = ["--images", "20", "--ais-from", "none", "--tail-images", "0"]
+    assert run(gaps, "v", *SHORT, *few, "--out", "few")["tails"] == []
     with pytest.raises(ValueError, match="differ in n"):
         table_of_gaps({"a": Path("own"), "b": Path("few")})

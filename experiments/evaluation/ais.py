@@ -14,7 +14,7 @@ from guides import GUIDES, Guide
 from guides.flow import Flow
 from ppl_models.program import Batch, describe
 
-__all__ = ["Chains", "annealed_bound", "sandwich"]
+__all__ = ["Chains", "annealed_bound", "density", "sandwich"]
 
 Latents = dict[str, Tensor]
 TARGET = 0.65
@@ -33,7 +33,7 @@ class Chains(NamedTuple):
         return self.log_weights.logsumexp(0) - math.log(len(self.log_weights))
 
 
-def _density(program: nn.Module, batch: Batch, sites: list[str]) -> Callable[[Latents], Tensor]:
+def density(program: nn.Module, batch: Batch, sites: list[str]) -> Callable[[Latents], Tensor]:
     """The log-density of some sites at given latents, of every row [nats]."""
 
     def log_density(z: Latents) -> Tensor:
@@ -63,8 +63,8 @@ class _Annealing:
         self, model: nn.Module, start: nn.Module, batch: Batch, steps: int, leapfrog: int
     ) -> None:
         names = list(describe(model).latents)
-        self.log_p = _density(model, batch, [*names, "x"])
-        self.log_q = _density(start, batch, names)
+        self.log_p = density(model, batch, [*names, "x"])
+        self.log_q = density(start, batch, names)
         self.batch, self.start, self.names = batch, start, names
         # denser at both ends, where the path bends (Wu et al. 2017)
         grid = torch.linspace(-4, 4, steps + 1, dtype=torch.float64).sigmoid()

@@ -168,12 +168,12 @@ AT_LEAST_ONE = (
     "rows", "epochs", "batch_size", "particles", "patience", "latent_dim", "seeds", "count",
     "steps", "images", "samples", "evaluate", "jobs",
     "chains", "ais_steps", "simulations", "simulated", "leapfrog", "cycles", "sets", "tune",
-    "keep", "max_skipped",
+    "keep", "max_skipped", "tail_draws",
 )  # fmt: skip
 ABOVE_ZERO = ("lr", "prior_scale", "memory", "minutes", "eps", "clip", "regularise_start")
 NOT_NEGATIVE = (
     "pad", "seed", "binarize_seed", "alpha", "free_bits", "strata", "regularise", "weight_decay",
-    "least_lr", "readjust", "beta", "gpus", "max_rollbacks",
+    "least_lr", "readjust", "beta", "gpus", "max_rollbacks", "tail_images",
 )  # fmt: skip
 
 

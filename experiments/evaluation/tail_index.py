@@ -1,0 +1,228 @@
+"""The tail index of a Gaussian guide's importance weights, from draws that are sent into the tail.
+
+Under q, z = m + L u with u ~ N(0, I), and log w is near a quadratic c + b'u + u'Au / 2. Of a
+quadratic E_q[w^s] is finite where s A < I: the tail index is the largest eigenvalue of A. Where
+many eigenvalues are nearly as large, draws of q stay far from the tail that these make, and k-hat
+sees a heavier one. But they tell A, and A tells where the tail is: draws of q exp(theta u'Au / 2),
+a Gaussian too, reach it, and q's density over theirs turns them into probabilities under q, of
+log w itself, quadratic or not.
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from scipy.sparse.linalg import LinearOperator, lsmr
+from torch import Tensor, nn
+
+from experiments.data import Data
+from experiments.evaluation.ais import density
+from experiments.evaluation.bounds import CACHED_NUMBERS
+from experiments.evaluation.shared_draws import numbers_per_image
+from experiments.runs.errors import UsageError
+from ppl_models.program import Batch
+
+__all__ = ["DEPTH", "Tail", "far_tail"]
+
+DEPTH = 10.0
+"""Standard deviations of q, to which its widest direction is widened for the draws."""
+
+FLAT = 0.1
+"""A largest eigenvalue below it is taken for it: the tail is looked for all the same."""
+
+PER_NUMBER = 4
+"""Draws of q for every number of the quadratic, at least."""
+
+LEAST = 100
+"""Draws that must weigh more than every draw of q, or there is no tail."""
+
+
+class Tail(NamedTuple):
+    """What was found of every datum, ``[N]`` each.
+
+    ``tail_index``: of the tail that the draws reached, 0 where there is none; ``effective``: so
+    many independent draws would tell its far end as well; ``eigenvalue``: the largest of the
+    quadratic; ``r2``: the share of the variance of log w under q that the quadratic explains, 1
+    where there is none.
+    """
+
+    tail_index: Tensor
+    effective: Tensor
+    eigenvalue: Tensor
+    r2: Tensor
+
+
+@torch.no_grad()
+def far_tail(
+    model: nn.Module, guide: nn.Module, data: Data, draws: int = 100_000, images: int | None = None
+) -> Tail:
+    """The tail index of every datum's weights p(x, z) / q(z | x), for q Gaussian.
+
+    Args:
+        model: p, in evaluation mode.
+        guide: q, for these data.
+        data: fixed pixels.
+        draws: per datum; half of them from q, half sent into the tail.
+        images: the first so many data; all by default.
+
+    Raises:
+        UsageError: If q is not Gaussian, the draws are too few for the quadratic, or a weight is
+            not finite.
+
+    References:
+        Bucklew (2004), exponential tilting; the tail of a Gaussian quadratic form is that of its
+        largest eigenvalue, Zolotarev (1961).
+    """
+    found = []
+    at_once = max(1, CACHED_NUMBERS // (8 * numbers_per_image(model, data)))
+    with pyro.validation_enabled(False):
+        for batch in itertools.islice(data.batches(1), images):
+            site, loc, L = gaussian_of(guide, batch)
+            log_w = weights_in(site, loc, L, model, batch, at_once)
+            found.append(tail_of(log_w, len(loc), draws, torch.finfo(data.dtype).eps))
+    return Tail(*torch.tensor(found, dtype=torch.float64).mT)
+
+
+def gaussian_of(guide: nn.Module, batch: Batch) -> tuple[str, Tensor, Tensor]:
+    """The latent's name, and mean ``[K]`` and Cholesky factor ``[K, K]`` of q, in float64.
+
+    Args:
+        guide: q.
+        batch: one row.
+
+    Raises:
+        UsageError: If q is anything else.
+    """
+    trace = poutine.trace(guide).get_trace(batch)
+    latents = {
+        name: site["fn"]
+        for name, site in trace.iter_stochastic_nodes()
+        if not poutine.util.site_is_subsample(site)
+    }
+    name, q = latents.popitem()
+    if not latents and isinstance(q, dist.MultivariateNormal):
+        return name, q.mean[0].double().cpu(), q.scale_tril[0].double().cpu()
+    normal = isinstance(getattr(q, "base_dist", None), dist.Normal) and len(q.event_shape) == 1
+    if not latents and normal:
+        return name, q.mean[0].double().cpu(), q.stddev[0].double().cpu().diag()
+    raise UsageError(
+        f"{type(guide).__name__} is not one Gaussian vector per datum: the tail index by tilting "
+        "is for those (amortized, mean_field, full_rank, exact, prior with one vector latent)."
+    )
+
+
+def weights_in(
+    site: str, loc: Tensor, L: Tensor, model: nn.Module, batch: Batch, at_once: int
+) -> Callable[[Tensor], Tensor]:
+    """log w as a function of the noise u ``[S, K]``, ``[S]`` [nats]."""
+    volume = L.diagonal().log().sum() + len(loc) / 2 * math.log(2 * math.pi)
+    assert batch.x is not None
+
+    def log_w(u: Tensor) -> Tensor:
+        parts = []
+        for part in u.split(at_once):
+            z = (loc + part @ L.mT).to(batch.x)
+            log_p = density(model, batch.repeated(len(z)), [site, "x"])({site: z})
+            parts.append(log_p.double().cpu() + part.square().sum(1) / 2 + volume)
+        found = torch.cat(parts)
+        if not found.isfinite().all():
+            raise UsageError(f"datum {int(batch.index)} has a weight that is not finite.")
+        return found
+
+    return log_w
+
+
+def tail_of(
+    log_w: Callable[[Tensor], Tensor], K: int, draws: int, eps: float
+) -> tuple[float, float, float, float]:
+    """What ``Tail`` holds, of one datum.
+
+    Args:
+        log_w: of noise ``[S, K]``, ``[S]`` [nats].
+        K: latents.
+        draws: of q and of the tail together.
+        eps: of the precision in which log w was computed.
+
+    Raises:
+        UsageError: If there are too few draws, or a weight is not finite.
+    """
+    least = 2 * PER_NUMBER * (1 + K + K * (K + 1) // 2)
+    if draws < least:
+        raise UsageError(f"{draws} draws are too few for {K} latents: at least {least}.")
+    u = torch.randn(draws // 2, K, dtype=torch.float64)
+    near = log_w(u)
+    low, high = near.aminmax()
+    rounding = 100 * eps * torch.maximum(low.abs(), high.abs())
+    if high - low <= rounding:
+        return 0.0, 0.0, 0.0, 1.0
+    A, r2 = fitted(u, near)
+    eigenvalue = torch.linalg.eigvalsh(A)[-1].item()
+    y = torch.randn(draws - len(u), K, dtype=torch.float64)
+    u = y @ towards_tail(A).mT
+    log_ratio = (y.square() - u.square()).sum(1) / 2
+    tail_index, effective = slope(log_w(u), log_ratio, (high + rounding).item())
+    return tail_index, effective, eigenvalue, r2
+
+
+def fitted(u: Tensor, log_w: Tensor) -> tuple[Tensor, float]:
+    """A ``[K, K]`` by least squares, no product u_i u_j written down, and R^2.
+
+    Args:
+        u: standard normal draws, ``[S, K]``.
+        log_w: there, ``[S]`` [nats].
+    """
+    (S, K), U, target = u.shape, u.numpy(), (log_w - log_w.mean()).numpy()
+
+    def values(w: np.ndarray) -> np.ndarray:
+        A = w[1 + K :].reshape(K, K)
+        return w[0] + U @ w[1 : 1 + K] + ((U @ A * U).sum(1) - A.trace()) / 2
+
+    def adjoint(r: np.ndarray) -> np.ndarray:
+        of_A = (U.T @ (r[:, None] * U) - r.sum() * np.eye(K)) / 2
+        return np.concatenate([[r.sum()], U.T @ r, of_A.ravel()])
+
+    features: Any = LinearOperator((S, 1 + K + K * K), values, adjoint, dtype=float)
+    w = lsmr(features, target, atol=1e-10, btol=1e-10)[0]
+    left = np.square(target - values(w)).sum() / (S - 1 - K - K * (K + 1) // 2)
+    A = torch.from_numpy(w[1 + K :]).reshape(K, K)
+    return A, float(1 - left / target.var(ddof=1))
+
+
+def towards_tail(A: Tensor) -> Tensor:
+    """A factor ``[K, K]`` of the covariance of q exp(theta u'Au / 2), the mean left at zero.
+
+    theta makes the largest standard deviation ``DEPTH``. Tilting by b'u too would send all draws
+    to one side, where the heavier tail may not be.
+    """
+    values, vectors = torch.linalg.eigh(A)
+    values = values + max(0.0, FLAT - values[-1].item())
+    theta = (1 - DEPTH**-2) / values[-1]
+    return vectors * (1 - theta * values).rsqrt()
+
+
+def slope(log_w: Tensor, log_ratio: Tensor, top: float) -> tuple[float, float]:
+    """The tail index -dt / d log P(log w > t) between two heights t, and the effective draws.
+
+    The heights are quartiles of the draws above all of q's. A difference of logarithms bears the
+    few per cent by which a probability is off, where a fit to the excesses (Hill, Pareto) has as
+    few draws as weigh there.
+
+    Args:
+        log_w: of draws, ``[S]`` [nats].
+        log_ratio: log q over their density, up to a constant, ``[S]``.
+        top: the largest log w of q's own draws.
+    """
+    far = log_w > top
+    if far.sum() < LEAST:
+        return 0.0, 0.0
+    lower, upper = log_w[far].quantile(log_w.new_tensor([0.25, 0.75]))
+    beyond = [log_ratio[log_w >= height] for height in (lower, upper)]
+    log_p = [ratios.logsumexp(0) for ratios in beyond]
+    effective = 1 / beyond[1].softmax(0).square().sum()
+    return ((upper - lower) / (log_p[0] - log_p[1])).item(), effective.item()
