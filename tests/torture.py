@@ -182,7 +182,7 @@ def tortured(kinds: list[str], kills: int, stops: int, full: int, seed: int) -> 
         for number, kind in zip(range(count), itertools.cycle(kinds), strict=False):
             whole, span = wholes[kind]
             out = folder / f"{sort} {number}"
-            most = draws.randrange(1, 6)
+            most = draws.randrange(1, 4)
             outcomes.append(disturbed(kind, whole, out, make(out, whole, span), most))
             shutil.rmtree(out)
             yield f"{sort} {number}: {' '.join(map(str, outcomes[-1]))}"
