@@ -6,8 +6,8 @@ import importlib
 import inspect
 import io
 import os
+import re
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Sequence, Set
 from pathlib import Path
@@ -15,13 +15,19 @@ from typing import Annotated, Any, get_type_hints
 
 import tyro
 
-from experiments.runs.errors import TrainingError, UsageError
+from experiments.runs.errors import UsageError, in_words, is_bad_input
 from experiments.runs.options import check
 from experiments.runs.processes import check_processes, failed
 
 __all__ = ["cli", "extended", "import_model", "options_of", "parse"]
 
-BAD_INPUT = (ValueError, FileExistsError, FileNotFoundError, PermissionError)
+NOISE = ("Parsing error ", "Unrecognized options ", "Value error ", "Missing argument ",
+         "Invalid choice ")  # fmt: skip
+"""Titles of a parser's frames, which the text inside repeats."""
+NO_TYPE = re.compile(
+    r"no type matching (?:\{None\}\|)?(\S+) could be instantiated from \[(.*?)\]\. Got errors:.*?"
+    r"( Argument helptext|$)"
+)
 FILLED_IN = {
     "self",
     "model",
@@ -36,6 +42,7 @@ def cli(config_class: type, main: Callable[[Any], Any], args: Sequence[str] | No
     """Parse, check and run a command; every fault of the user's is one line and exit code 2."""
     args = sys.argv[1:] if args is None else args
     try:
+        check_words(args)
         config = parse(config_class, main, args)
         check(config)
         check_processes(config)
@@ -45,17 +52,18 @@ def cli(config_class: type, main: Callable[[Any], Any], args: Sequence[str] | No
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        sys.exit(failed(in_words(error), 2 if isinstance(error, BAD_INPUT) else 1))
+        sys.exit(failed(in_words(error), 2 if is_bad_input(error) else 1))
 
 
-def in_words(error: Exception) -> str:
-    """An error as one line; what nobody foresaw says how to see where it happened."""
-    if os.environ.get("PPL_DEBUG"):
-        traceback.print_exception(error)
-    words = " ".join(str(error).split())
-    if isinstance(error, (ValueError, OSError, TrainingError)):
-        return words
-    return f"{type(error).__name__}: {words[:300]} (PPL_DEBUG=1 shows where)"
+def check_words(args: Sequence[str]) -> None:
+    """Refuse what no report can show.
+
+    Raises:
+        UsageError: With the word.
+    """
+    for word in args:
+        if "\0" in word or any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise UsageError(f"{word!r} on the command line is no text in UTF-8.")
 
 
 def parse(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -> Any:
@@ -87,10 +95,10 @@ def _module_name(module: Any) -> str:
 
 def _one_line(boxed: str) -> str:
     """A parser's framed message as one line."""
-    text = "".join(" " if "\u2500" <= letter <= "\u257f" else letter for letter in boxed)
-    words = " ".join(text.split())
-    for noise in ("Parsing error ", "Unrecognized options "):
+    words = " ".join(re.sub("[\u2500-\u257f]+|-{4,}", " ", boxed).split())
+    for noise in NOISE:
         words = words.removeprefix(noise)
+    words = NO_TYPE.sub(r"\2 is no \1\3", words)
     return words.split(" For full helptext")[0]
 
 
@@ -194,8 +202,11 @@ def import_model(name: str) -> type:
         if not (isinstance(found, type) and issubclass(found, Module)):
             raise UsageError(f"model '{name}' is not a torch.nn.Module class.")
         return found
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"model '{name}' cannot be imported: {error}.") from error
+    except UsageError:
+        raise
+    except Exception as error:  # a module raises what it likes while it is imported
+        words = str(error) or type(error).__name__
+        raise UsageError(f"model '{name}' cannot be imported: {words}.") from error
     finally:
         sys.path.pop(0)
 

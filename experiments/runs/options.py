@@ -173,7 +173,7 @@ def check(config: Any) -> None:
     for names, fits, words in (
         (AT_LEAST_ONE, lambda value: value >= 1, "at least 1"),
         (ABOVE_ZERO, lambda value: 0 < value < float("inf"), "above 0"),
-        (NOT_NEGATIVE, lambda value: value >= 0, "0 or more"),
+        (NOT_NEGATIVE, lambda value: 0 <= value < float("inf"), "0 or more"),
     ):
         for name in names:
             value = values.get(name)
@@ -183,8 +183,10 @@ def check(config: Any) -> None:
         raise UsageError("--products bfloat16 rounds float32: leave out --dtype float64.")
     if values.get("pad", 0) > 4096:
         raise UsageError(f"--pad must be at most 4096, got {values['pad']}.")
-    if values.get("seed", 0) >= 2**32:
-        raise UsageError(f"--seed must be below 2^32, got {values['seed']}.")
+    for name in ("seed", "binarize_seed"):
+        if values.get(name, 0) >= 2**32:
+            words = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{words} must be below 2^32, got {values[name]}.")
     for name in ("warmup", "kl_anneal", "ema"):
         if not 0 <= values.get(name, 0) < 1:
             raise UsageError(f"--{name.replace('_', '-')} must lie in [0, 1), got {values[name]}.")

@@ -31,8 +31,9 @@ from experiments.runs.checkpoint import (
     save_weights,
 )
 from experiments.runs.environment import peak_memory, pick_device, plain, versions
-from experiments.runs.errors import TrainingError, UsageError
-from experiments.runs.files import append, new_directory, stamped_directory, write, write_json
+from experiments.runs.errors import TrainingError
+from experiments.runs.files import append, read_records, write, write_json
+from experiments.runs.place import Place
 from experiments.runs.processes import (
     alone,
     check_rows,
@@ -68,14 +69,10 @@ class Run:
         self.resumed = getattr(config, "resume", False)
         self.saved: dict[str, Any] | None = None
         self.compiled = False
-        out = config.out
+        self.place = Place(command, config.out, self.resumed)
         if self.resumed:
-            if out is None:
-                raise UsageError("--resume needs --out with the run to continue.")
             self.saved = check_same(command, self.options, config)
-            self.path = out
-        else:
-            self.path = new_directory(out) if out else stamped_directory(command)
+        self.path = self.place.path
         self.began = time.perf_counter()
         self.train_seconds = self.compile_seconds = 0.0
         self.losses: list[float] = []
@@ -90,7 +87,8 @@ class Run:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        pass
+        if error[0] is not None:
+            self.place.leave(begun=bool(self.records))
 
     def save_config(self, **more: Any) -> None:
         """Write ``config.json``: every option, versions, device, threads."""
@@ -181,10 +179,11 @@ class Run:
 
     def _restore(self, pair: Pair, svi: SVI) -> int:
         start, self.losses = restore(self.path, pair, svi)
-        lines = (self.path / "metrics.jsonl").read_text().splitlines()[:start]
-        self.records = [json.loads(line) for line in lines]
+        log = self.path / "metrics.jsonl"
+        self.records = read_records(log, start)
         self.train_seconds = sum(record["seconds"] for record in self.records)
-        write(self.path / "metrics.jsonl", lambda path: path.write_text("\n".join([*lines, ""])))
+        lines = "".join(f"{json.dumps(record)}\n" for record in self.records)
+        write(log, lambda path: path.write_text(lines))
         self.say(f"continuing after epoch {start} of {self.config.epochs}")
         return start
 
