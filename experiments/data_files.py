@@ -188,7 +188,7 @@ def _folder(root: Path, split: str) -> Images:
     images, first = [], None
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
         try:
-            with Image.open(path) as opened:
+            with path.open("rb") as file, Image.open(file) as opened:
                 image = _eight_bits(opened)
         except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
             if path.suffix.lower() not in Image.registered_extensions():

@@ -45,7 +45,7 @@ MAKERS = {
     "IDX files": idx_files,
     "images": images,
 }
-SHARES = {"command lines": 0.35, "saved runs": 0.3, "IDX files": 0.15, "images": 0.2}
+SHARES = {"command lines": 0.4, "saved runs": 0.25, "IDX files": 0.15, "images": 0.2}
 """Of the cases, by kind."""
 LIMIT = 60
 """Seconds after which a case counts as one that hangs."""
@@ -99,6 +99,9 @@ def in_process(words: list[str]) -> Ended:
     def too_long(*_: object) -> None:
         raise Hang
 
+    def said(message: object, *_: object, **__: object) -> None:
+        print(f"warning: {message}", file=sys.stderr)
+
     output, began, kept = io.StringIO(), time.perf_counter(), sys.argv
     before = signal.signal(signal.SIGALRM, too_long)
     code: int | str = 0
@@ -110,7 +113,10 @@ def in_process(words: list[str]) -> Ended:
             warnings.catch_warnings(),
         ):  # fmt: skip
             warnings.resetwarnings()
-            warnings.simplefilter("ignore", DeprecationWarning)
+            for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning,
+                         ResourceWarning):  # fmt: skip
+                warnings.simplefilter("ignore", kind)
+            warnings.showwarning = said
             experiments()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0

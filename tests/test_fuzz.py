@@ -24,7 +24,7 @@ def runs(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize(
     ("kind", "count"),
-    [("command lines", 110), ("saved runs", 25), ("IDX files", 35), ("images", 30)],
+    [("command lines", 110), ("saved runs", 20), ("IDX files", 35), ("images", 30)],
 )
 def test_malformed(runs, kind, count):
     tally = fuzz(kind, count, 0, runs)

@@ -1,6 +1,7 @@
 """Options that commands share, as frozen dataclasses. Nothing here imports torch."""
 
 import dataclasses
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -153,7 +154,7 @@ class SavedRunOptions:
 
 AT_LEAST_ONE = (
     "rows", "epochs", "batch_size", "particles", "patience", "latent_dim", "seeds", "count",
-    "steps", "images", "samples", "evaluate", "jobs",
+    "steps", "images", "samples", "evaluate", "jobs", "draws",
     "chains", "ais_steps", "simulations", "simulated", "leapfrog", "cycles", "sets", "tune",
 )  # fmt: skip
 ABOVE_ZERO = ("lr", "prior_scale", "memory", "minutes", "eps", "clip", "regularise_start")
@@ -170,14 +171,17 @@ def check(config: Any) -> None:
         UsageError: With the option, the value and what would be right.
     """
     values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    for name, number in _numbers(values):
+        if not abs(number) < (2**63 if isinstance(number, int) else float("inf")):
+            what = "be finite" if isinstance(number, float) else "be below 2^63"
+            raise UsageError(f"--{name.replace('_', '-')} must {what}, got {number}.")
     for names, fits, words in (
         (AT_LEAST_ONE, lambda value: value >= 1, "at least 1"),
-        (ABOVE_ZERO, lambda value: 0 < value < float("inf"), "above 0"),
-        (NOT_NEGATIVE, lambda value: 0 <= value < float("inf"), "0 or more"),
+        (ABOVE_ZERO, lambda value: value > 0, "above 0"),
+        (NOT_NEGATIVE, lambda value: value >= 0, "0 or more"),
     ):
-        for name in names:
-            value = values.get(name)
-            if value is not None and not fits(value):
+        for name, value in _numbers({name: values.get(name) for name in names}):
+            if not fits(value):
                 raise UsageError(f"--{name.replace('_', '-')} must be {words}, got {value}.")
     if values.get("products") == "bfloat16" and values.get("dtype") == "float64":
         raise UsageError("--products bfloat16 rounds float32: leave out --dtype float64.")
@@ -190,3 +194,13 @@ def check(config: Any) -> None:
     for name in ("warmup", "kl_anneal", "ema"):
         if not 0 <= values.get(name, 0) < 1:
             raise UsageError(f"--{name.replace('_', '-')} must lie in [0, 1), got {values[name]}.")
+
+
+def _numbers(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, int | float]]:
+    """Every number among options, those of a guide or model among them, with its name."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{name.removesuffix('_options')}.")
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, (int, float)):
+                yield f"{above}{name}", number
