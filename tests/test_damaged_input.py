@@ -70,10 +70,14 @@ def test_a_resume_that_fails_changes_nothing(capsys, saved):
         (log, '{"epoch": 1, "seconds": NaN}', "NaN is no finite number"),
         (state, "no", "state.pt is damaged"),
     ):
-        whole, config = path.read_bytes(), (saved / "config.json").read_bytes()
+        whole = path.read_bytes()
         path.write_text(content)
-        refused(capsys, ppca, again, words)
-        assert (saved / "config.json").read_bytes() == config
+        before = {path: path.read_bytes() for path in saved.rglob("*") if path.is_file()}
+        with pytest.raises(SystemExit) as end:
+            cli(ppca.Config, ppca.main, again)
+        assert end.value.code == 2
+        assert words in capsys.readouterr().err
+        assert before == {path: path.read_bytes() for path in saved.rglob("*") if path.is_file()}
         path.write_bytes(whole)
 
 

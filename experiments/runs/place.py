@@ -58,11 +58,11 @@ def absent(path: Path) -> list[Path]:
 
 def discard(path: Path, made: Sequence[Path]) -> None:
     """Empty a directory; remove it and those above, so far as they were ``made`` for it."""
-    for entry in path.iterdir() if path.is_dir() else ():
+    for entry in path.iterdir() if os.path.isdir(path) else ():
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     with contextlib.suppress(OSError):  # others may have put something into one
         for part in made:
-            if part.is_dir():
+            if os.path.isdir(part):
                 part.rmdir()
 
 
