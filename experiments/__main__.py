@@ -50,10 +50,10 @@ def main() -> None:
         return
     name, *rest = arguments
     if name not in COMMANDS:
-        print(
-            f"error: command '{name}' is unknown; there are {', '.join(COMMANDS)}.",
-            file=sys.stderr,
-        )
+        from experiments.runs.errors import one_line
+
+        words = f"command '{one_line(name)}' is unknown; there are {', '.join(COMMANDS)}."
+        print(f"error: {words}", file=sys.stderr)
         sys.exit(2)
     module = importlib.import_module(f"experiments.{name.replace('-', '_')}")
     from experiments.runs.cli import cli

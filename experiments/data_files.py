@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import math
 import os
 import struct
 from collections.abc import Callable
@@ -85,24 +86,26 @@ def _digits(root: Path, split: str) -> Images:
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
     """An IDX file of bytes, its magic number and size checked, and its checksum where known."""
-    content = path.read_bytes()
-    header = 4 + 4 * dimensions
-    if len(content) < header or content[:4] != bytes((0, 0, 8, dimensions)):
-        raise UsageError(
-            f"{path} is not an IDX file of {dimensions}-dimensional bytes; remove it, then "
-            f"{WAYS_OUT}."
-        )
-    shape = struct.unpack(f">{dimensions}I", content[4:header])
-    size = header + int(np.prod(shape, dtype=np.int64))
-    if len(content) != size:
-        raise UsageError(
-            f"{path} has {len(content)} bytes where its header says {size}; remove it, then "
-            f"{WAYS_OUT}."
-        )
+    length = 4 + 4 * dimensions
+    with path.open("rb") as file:
+        header = file.read(length)
+        if len(header) < length or header[:4] != bytes((0, 0, 8, dimensions)):
+            raise UsageError(
+                f"{path} is not an IDX file of {dimensions}-dimensional bytes; remove it, then "
+                f"{WAYS_OUT}."
+            )
+        shape = struct.unpack(f">{dimensions}I", header[4:])
+        found, said = os.fstat(file.fileno()).st_size, length + math.prod(shape)
+        if found != said:  # before anything is read: either number may be enormous
+            raise UsageError(
+                f"{path} has {found} bytes where its header says {said}; remove it, then "
+                f"{WAYS_OUT}."
+            )
+        content = header + file.read()
     known = MD5.get(path.name) if path.parent.parent.name == "MNIST" else None
     if known and hashlib.md5(content, usedforsecurity=False).hexdigest() != known:
         raise UsageError(f"{path} is damaged (its checksum differs); remove it, then {WAYS_OUT}.")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+    return np.frombuffer(content, np.uint8, offset=length).reshape(shape)
 
 
 def _idx(dataset: str) -> Callable[[Path, str], Images]:
@@ -113,8 +116,11 @@ def _idx(dataset: str) -> Callable[[Path, str], Images]:
         if not all(file.is_file() for file in files):
             _fetch(dataset, root, train=split == "train")
         pixels, labels = _read_idx(files[0], 3), _read_idx(files[1], 1)
-        if len(pixels) != len(labels) or not len(pixels):
-            raise UsageError(f"{raw} holds {len(pixels)} images and {len(labels)} labels.")
+        if len(pixels) != len(labels) or not pixels.size:
+            sides = "x".join(map(str, pixels.shape[1:]))
+            raise UsageError(
+                f"{raw} holds {len(pixels)} images of {sides} and {len(labels)} labels."
+            )
         return (
             torch.from_numpy(pixels.copy()).unsqueeze(1),
             torch.from_numpy(labels.astype(np.int64)),
@@ -182,7 +188,7 @@ def _folder(root: Path, split: str) -> Images:
     images, first = [], None
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
         try:
-            with Image.open(path) as opened:
+            with path.open("rb") as file, Image.open(file) as opened:
                 image = _eight_bits(opened)
         except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
             if path.suffix.lower() not in Image.registered_extensions():
@@ -195,9 +201,9 @@ def _folder(root: Path, split: str) -> Images:
                 f"images must have one size and mode: {first[1]} is {first[0]}, {path} is {kind}."
             )
         images.append(np.asarray(image))
-    if len(images) < 2:
-        raise UsageError(f"{root} holds {len(images)} images; at least 2 are needed.")
-    chosen = _split(len(images), max(1, len(images) // 5), split)
+    if len(images) < 4:
+        raise UsageError(f"{root} holds {len(images)} images; at least 4 are needed.")
+    chosen = _split(len(images), max(2, len(images) // 5), split)
     pixels = torch.from_numpy(np.stack(images)[chosen])
     pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
     return pixels, None, 255

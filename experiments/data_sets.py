@@ -47,7 +47,9 @@ def load(
     Raises:
         UsageError: If the data cannot be had, or an option does not fit them.
     """
-    splits = []
+    if not 0 <= binarize_seed < 2**32:
+        raise UsageError(f"binarize_seed={binarize_seed} must lie in 0 to 2^32 - 1.")
+    splits: list[Data] = []
     for split, seed in (("train", binarize_seed), ("test", binarize_seed + 1)):
         pixels, labels, levels = read_images(name, split, root)
         if pad and pad < max(pixels.shape[-2:]):
@@ -57,6 +59,13 @@ def load(
         if bits != 8 and (levels != 255 or not 1 <= bits < 8):
             raise UsageError(
                 f"bits={bits} must lie in 1 to 8, and '{name}' has {levels + 1} levels."
+            )
+        if len(pixels) < 2:  # one image has no standard error
+            raise UsageError(f"'{name}' has a single image to {split} on; at least 2 are needed.")
+        if splits and splits[0].pixels.shape[1:] != pixels.shape[1:]:
+            raise UsageError(
+                f"'{name}' has images {list(splits[0].pixels.shape[1:])} to train on and "
+                f"{list(pixels.shape[1:])} to test on."
             )
         if bits != 8:
             pixels, levels = reduce_bits(pixels, bits), 2**bits - 1

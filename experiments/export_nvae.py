@@ -19,9 +19,9 @@ from experiments.inference.svi import Pair
 from experiments.runs.checkpoint import latest, load_weights, shapes_of
 from experiments.runs.cli import cli
 from experiments.runs.errors import UsageError
-from experiments.runs.files import read_json
 from experiments.runs.pretrained import pack
 from experiments.runs.reference_checkpoint import CELLS, published_name, write_checkpoint
+from experiments.runs.saved_run import buildable, read_config
 from guides import GUIDES
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.reference import args_of_options
@@ -36,20 +36,26 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    saved = read_json(config.run / "config.json")
-    pair = saved.get("pair", {}) if isinstance(saved, dict) else {}
-    if (pair.get("model"), pair.get("guide")) != ("nvae", "top_down"):
+    saved = read_config(config.run)
+    if (saved["pair"]["model"], saved["pair"]["guide"]) != ("nvae", "top_down"):
         raise UsageError(f"{config.run} is no NVAE under top_down.")
     if config.file.exists():
         raise UsageError(f"--file {config.file} exists already.")
-    model_options, guide_options = options_of_run(config.run, saved)
-    model = NVAE(**model_options)
-    built = Pair(model, GUIDES["top_down"](model, **guide_options))
-    load_weights(latest(config.run), built.to(dtype=getattr(torch, saved["options"]["dtype"])))
-    if config.file.suffix == ".safetensors":
-        pack(config.run, built, config.file)
-    else:
-        write_checkpoint(config.file, built, published_facts(config.run, saved))
+    packed = config.file.suffix == ".safetensors"
+    with buildable(config.run):
+        model_options, guide_options = options_of_run(config.run, saved)
+        model = NVAE(**model_options)
+        built = Pair(model, GUIDES["top_down"](model, **guide_options))
+        built.to(dtype=getattr(torch, saved["options"]["dtype"]))
+        facts = {} if packed else published_facts(config.run, saved)
+    load_weights(latest(config.run), built)
+    try:
+        if packed:
+            pack(config.run, built, config.file)
+        else:
+            write_checkpoint(config.file, built, facts)
+    except OSError as error:
+        raise UsageError(f"--file {config.file} cannot be written ({error.strerror}).") from error
     print(f"written: {config.file}")
     return {"file": str(config.file)}
 

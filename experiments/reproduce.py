@@ -14,6 +14,7 @@ refitted; --resume goes on where it stopped, epoch by epoch and row by row.
 
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,14 +29,9 @@ from experiments.runs.cli import cli
 from experiments.runs.comparison_report import markdown_table
 from experiments.runs.environment import pick_device, plain
 from experiments.runs.errors import UsageError
-from experiments.runs.files import (
-    new_directory,
-    read_json,
-    stamped_directory,
-    write,
-    write_json,
-)
+from experiments.runs.files import read_json, write, write_json
 from experiments.runs.gap_table import table_of_gaps
+from experiments.runs.place import Place
 from experiments.runs.saved_comparison import (
     SAME_IMAGES,
     check_same_images,
@@ -84,9 +80,23 @@ def main(config: Config) -> dict[str, Any]:
     names = config.entries or [name for name in table if gpu or name != "iwae-50"]
     if unknown := set(names) - set(table):
         raise UsageError(f"--entries: no row {', '.join(unknown)}; there are {', '.join(table)}.")
-    if config.resume and config.out is None:
-        raise UsageError("--resume needs --out with the table to continue.")
-    out = directory(config)
+    place = Place("reproduce", config.out, config.resume)
+    begin(place.path, config)
+    try:
+        rows_done(names, table, place.path, config)
+    except BaseException:
+        place.leave(begun=config.resume or any(path.is_dir() for path in place.path.iterdir()))
+        raise
+    save_gaps(place.path, [name for name, row in table.items() if row.gaps])
+    return {"table": save(place.path, table)}
+
+
+def rows_done(names: Sequence[str], table: dict[str, Row], out: Path, config: Config) -> None:
+    """Every row trained, evaluated and its gaps measured, so far as they are not yet.
+
+    Raises:
+        UsageError: If a row needs another one that is not there.
+    """
     for name in names:
         tqdm.write(f"\n{name}: {out / name}")
         row = table[name]
@@ -95,12 +105,10 @@ def main(config: Config) -> dict[str, Any]:
         trained(row, out / name, config)
         evaluated(row, out / name, config)
         gaps_measured(row, out / name, config)
-    save_gaps(out, [name for name, row in table.items() if row.gaps])
-    return {"table": save(out, table)}
 
 
-def directory(config: Config) -> Path:
-    """The directory of the table: a new one, or that of the same table to go on with.
+def begin(out: Path, config: Config) -> None:
+    """Say in a new directory what the table is made with, or see that an old one's is the same.
 
     Raises:
         UsageError: If it holds anything else, or a table with other options.
@@ -108,19 +116,15 @@ def directory(config: Config) -> Path:
     options = plain(dataclasses.asdict(config))
     asked = {name: options[name] for name in DECIDES}
     if not config.resume:
-        out = new_directory(config.out) if config.out else stamped_directory("reproduce")
         write_json(out / "config.json", {"command": "reproduce", "options": asked})
-        return out
-    assert config.out is not None
-    saved = read_json(config.out / "config.json")
-    if not isinstance(saved, dict) or saved.get("command") != "reproduce":
-        raise UsageError(f"{config.out} holds no table to go on with.")
-    differing = [
-        name for name in DECIDES if saved["options"].get(name, asked[name]) != asked[name]
-    ]
+        return
+    saved = read_json(out / "config.json")
+    then = saved.get("options") if isinstance(saved, dict) else None
+    if not isinstance(then, dict) or saved["command"] != "reproduce":
+        raise UsageError(f"{out} holds no table to go on with.")
+    differing = [name for name in DECIDES if then.get(name, asked[name]) != asked[name]]
     if differing:
         raise UsageError(f"--resume with other options: {', '.join(differing)} differ.")
-    return config.out
 
 
 def finished(directory: Path) -> bool:

@@ -26,10 +26,10 @@ from tqdm import tqdm
 
 from experiments.runs.cli import cli
 from experiments.runs.errors import TrainingError
-from experiments.runs.files import writable
 from experiments.runs.grid import read_grid
 from experiments.runs.launching import BACKENDS, check_backend
 from experiments.runs.lock import Lock
+from experiments.runs.place import writable
 from experiments.runs.planning import Planned, plan, save_plan
 from experiments.runs.signals import Signals
 from experiments.runs.sweep_report import rows_of, save_sweep

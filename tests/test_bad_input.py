@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from experiments import (
+    calibrate,
     compare,
     evaluate,
     pca,
@@ -46,6 +47,8 @@ def refused(capsys, module, args, *words, code=2):
     assert lines[0].startswith("error: ")
     for word in words:
         assert word in lines[0], lines[0]
+    assert lines[0].isprintable()
+    assert set(Path().rglob("*")) == set(before), "something was left behind"
     for path, time in before.items():
         assert path.stat().st_mtime_ns == time or path.is_dir(), f"{path} was overwritten"
 
@@ -86,7 +89,17 @@ def refused(capsys, module, args, *words, code=2):
         (["--device", "meta"], ["--device meta"]),
         (["--pad", "100000"], ["--pad must be at most"]),
         (["--seed", "9" * 30], ["--seed must be below"]),
-        (["--guide", "mean_field", "--guide.local-lr", "nan"], ["local_lr=nan"]),
+        (["--guide", "mean_field", "--guide.local-lr", "nan"], ["--guide.local-lr", "finite"]),
+        (["--beta", "inf"], ["--beta must be finite"]),
+        (["--free-bits", "nan"], ["--free-bits must be finite"]),
+        (["--particles", "9" * 30], ["--particles must be below 2^63"]),
+        (["--binarize-seed", str(2**32)], ["--binarize-seed must be below 2^32"]),
+        (["--rows", "many"], ["--rows", "'many' is no INT"]),
+        (["--data", "no\nsuch\x1b[31m"], ["no", "such"]),
+        (["--data-root", "nul\0"], ["nul\\x00", "UTF-8"]),
+        (["--data-root", "\udcff"], ["\\udcff", "UTF-8"]),
+        (["--out", "n" * 300], ["cannot be written"]),
+        (["--out", "new/" + "n" * 300], ["cannot be written"]),
     ],
 )
 def test_ppca(capsys, args, words):
@@ -97,6 +110,9 @@ def test_models(capsys):
     refused(capsys, train, [*DIGITS, "--model", "ppcaa"], "'ppcaa' is unknown", "ppca")
     refused(capsys, train, [*DIGITS, "--model", "no.such:Model"], "cannot be imported")
     refused(capsys, train, [*DIGITS, "--model", "os:getcwd"], "not a torch.nn.Module class")
+    refused(capsys, train, [*DIGITS, "--model", ":Model"], "':Model' cannot be imported")
+    refused(capsys, train, [*DIGITS, "--model", "..:Model"], "'..:Model' cannot be imported")
+    refused(capsys, train, [*DIGITS, "--model", "torch.nn:Softmax"], "generates no data")
 
 
 def test_a_run_that_diverges_ends_with_code_1(capsys):
@@ -243,6 +259,7 @@ def test_compare(capsys):
     ("args", "code", "words"),
     [
         (["dance"], 2, "'dance' is unknown"),
+        (["a\nb"], 2, "'a b' is unknown"),
         (["ppca", "--data", "digits", "--guide", "none"], 2, "guide 'none'"),
         (["--help"], 0, ""),
     ],
@@ -295,6 +312,7 @@ def test_sampling(capsys, saved, args, words):
 
 
 def test_evaluate(capsys, saved):
+    refused(capsys, calibrate, [saved, "--draws", "0"], "--draws must be at least 1")
     refused(capsys, evaluate, [saved, "--particles", "0"], "--particles must be at least 1")
     refused(capsys, evaluate, [saved, "--particles", "-5"], "--particles")
     refused(capsys, evaluate, [saved, "--memory", "1e-9"], "too small for one image")

@@ -24,7 +24,8 @@ from experiments.evaluation.bounds import per_image
 from experiments.inference.svi import Pair
 from experiments.runs import pretrained
 from experiments.runs.checkpoint import latest
-from experiments.runs.cli import FILLED_IN, cli
+from experiments.runs.cli import cli
+from experiments.runs.own_options import FILLED_IN
 from experiments.runs.preset_table import preset_rows, preset_table
 from experiments.runs.presets import PRESETS
 from experiments.runs.saved_run import build_model

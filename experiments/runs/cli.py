@@ -2,44 +2,41 @@
 
 import contextlib
 import dataclasses
-import importlib
-import inspect
 import io
-import os
+import re
 import signal
 import sys
-import traceback
 import warnings
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import tyro
 
 from experiments.runs.allocation import keep_freed_memory
-from experiments.runs.errors import Finished, TrainingError, UsageError
+from experiments.runs.errors import Finished, UsageError, in_words, is_bad_input
 from experiments.runs.options import check
+from experiments.runs.own_options import import_model, options_of
 from experiments.runs.processes import check_processes, failed, follows
 from experiments.runs.resuming import resume_line
 from experiments.runs.signals import Interrupted
 
-__all__ = ["cli", "extended", "import_model", "options_of", "parse"]
+__all__ = ["cli", "extended", "parse"]
 
-BAD_INPUT = (ValueError, FileExistsError, FileNotFoundError, PermissionError)
-FILLED_IN = {
-    "self",
-    "model",
-    "size",
-    "data_dim",
-    "data_shape",
-    "bits",
-}  # by the data, not by the user
+NOISE = ("Parsing error ", "Unrecognized options ", "Value error ", "Missing argument ",
+         "Invalid choice ")  # fmt: skip
+"""Titles of a parser's frames, which the text inside repeats."""
+NO_TYPE = re.compile(
+    r"no type matching (?:\{None\}\|)?(\S+) could be instantiated from \[(.*?)\]\. Got errors:.*?"
+    r"( Argument helptext|$)"
+)
 
 
 def cli(config_class: type, main: Callable[[Any], Any], args: Sequence[str] | None = None) -> None:
     """Parse, check and run a command; every fault of the user's is one line and exit code 2."""
     args = sys.argv[1:] if args is None else args
     try:
+        check_words(args)
         config = parse(config_class, main, args)
         check(config)
         check_processes(config)
@@ -55,7 +52,7 @@ def cli(config_class: type, main: Callable[[Any], Any], args: Sequence[str] | No
     except Finished as finished:
         print(finished)
     except Exception as error:
-        sys.exit(failed(in_words(error), 2 if isinstance(error, BAD_INPUT) else 1))
+        sys.exit(failed(in_words(error), 2 if is_bad_input(error) else 1))
 
 
 def _farewell(
@@ -69,14 +66,15 @@ def _farewell(
     return f"{words}; continue with\n{resume_line(_name_of(main), args, stop.directory)}"
 
 
-def in_words(error: Exception) -> str:
-    """An error as one line; what nobody foresaw says how to see where it happened."""
-    if os.environ.get("PPL_DEBUG"):
-        traceback.print_exception(error)
-    words = " ".join(str(error).split())
-    if isinstance(error, (ValueError, OSError, TrainingError)):
-        return words
-    return f"{type(error).__name__}: {words[:300]} (PPL_DEBUG=1 shows where)"
+def check_words(args: Sequence[str]) -> None:
+    """Refuse what no report can show.
+
+    Raises:
+        UsageError: With the word.
+    """
+    for word in args:
+        if "\0" in word or any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise UsageError(f"{word!r} on the command line is no text in UTF-8.")
 
 
 def parse(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -> Any:
@@ -111,10 +109,10 @@ def _name_of(main: Callable[[Any], Any]) -> str:
 
 def _one_line(boxed: str) -> str:
     """A parser's framed message as one line."""
-    text = "".join(" " if "\u2500" <= letter <= "\u257f" else letter for letter in boxed)
-    words = " ".join(text.split())
-    for noise in ("Parsing error ", "Unrecognized options "):
+    words = " ".join(re.sub("[\u2500-\u257f]+|-{4,}", " ", boxed).split())
+    for noise in NOISE:
         words = words.removeprefix(noise)
+    words = NO_TYPE.sub(r"\2 is no \1\3", words)
     return words.split(" For full helptext")[0]
 
 
@@ -193,55 +191,3 @@ def _guide_class(name: str, model: str) -> type:
         allowed = PAIRS.get(model.split(".")[-1], tuple(GUIDES))
         raise UsageError(f"guide '{name}' is unknown; there are {', '.join(allowed)}.")
     return GUIDES[name]
-
-
-def import_model(name: str) -> type:
-    """A model by its name, or a class of one's own as ``package.module:Class``.
-
-    Raises:
-        UsageError: If there is no such model, or the class cannot be imported.
-    """
-    from torch.nn import Module
-
-    from ppl_models import MODELS
-
-    if name in MODELS:
-        return MODELS[name]
-    module, _, attribute = name.partition(":")
-    if not attribute:
-        raise UsageError(
-            f"model '{name}' is unknown; there are {', '.join(MODELS)}, or package.module:Class."
-        )
-    sys.path.insert(0, os.getcwd())
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-        if not (isinstance(found, type) and issubclass(found, Module)):
-            raise UsageError(f"model '{name}' is not a torch.nn.Module class.")
-        return found
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"model '{name}' cannot be imported: {error}.") from error
-    finally:
-        sys.path.pop(0)
-
-
-def options_of(
-    target: type, kind: str, defaults: dict[str, Any] | None = None, taken: Set[str] = frozenset()
-) -> type:
-    """A frozen dataclass of the constructor's options, with their help from its docstring."""
-    from docstring_parser import parse as parse_docstring
-
-    documented = {p.arg_name: p.description for p in parse_docstring(target.__doc__ or "").params}
-    hints = get_type_hints(target.__init__)  # type: ignore[misc]
-    fields = []
-    for name, parameter in inspect.signature(target).parameters.items():
-        if name in FILLED_IN or parameter.kind is not parameter.POSITIONAL_OR_KEYWORD:
-            continue
-        if parameter.default is parameter.empty:
-            raise UsageError(f"{target.__name__} has an option without a default: {name}.")
-        short = kind == "model" and name not in taken
-        alias = [f"--{name.replace('_', '-')}"] if short else []
-        argument = tyro.conf.arg(help=documented.get(name), aliases=alias)
-        hint: Any = Annotated[hints.get(name, type(parameter.default)), argument]
-        default = (defaults or {}).get(name, parameter.default)
-        fields.append((name, hint, dataclasses.field(default=default)))
-    return dataclasses.make_dataclass(f"{kind.title()}Options", fields, frozen=True)

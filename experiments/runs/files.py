@@ -4,28 +4,17 @@ Of several processes only the first one writes.
 """
 
 import json
+import math
 import os
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.runs.errors import UsageError
+from experiments.runs.errors import UsageError, reason
 from experiments.runs.processes import follows
 
-__all__ = [
-    "FORMAT",
-    "append",
-    "new_directory",
-    "read_json",
-    "stamped_directory",
-    "sync",
-    "writable",
-    "write",
-    "write_json",
-    "write_synced",
-]
+__all__ = ["FORMAT", "append", "read_json", "sync", "write", "write_json", "write_synced"]
 
 
 FORMAT = 2
@@ -82,63 +71,22 @@ def read_json(path: Path) -> Any:
     """Read a JSON file of a run.
 
     Raises:
-        UsageError: If it is missing or not JSON.
+        UsageError: If it is missing, not JSON, or nested too deeply.
     """
     try:
-        return json.loads(path.read_text())
+        return _json(path.read_text())
     except FileNotFoundError:
         raise UsageError(f"{path.parent} is not a run: it has no {path.name}.") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read ({error}).") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} cannot be read ({reason(error)}).") from error
 
 
-def stamped_directory(command: str) -> Path:
-    """A new directory below ``runs``, named by command and time."""
-    if follows():
-        return Path("runs")
-    stamp = time.strftime(f"{command}-%Y%m%d-%H%M%S")
-    for suffix in ("", *(f"-{number}" for number in range(2, 100))):
-        path = Path("runs") / f"{stamp}{suffix}"
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise UsageError(
-                f"runs cannot be written here ({error.strerror}); use --out."
-            ) from error
-        return new_directory(path)
-    raise UsageError(f"runs/{stamp} and its ninety-nine followers exist; use --out.")
+def _json(text: str) -> Any:
+    """JSON as the standard has it: Python would read NaN and Infinity too."""
+    return json.loads(text, parse_constant=_finite, parse_float=_finite)
 
 
-def new_directory(path: Path) -> Path:
-    """Make the directory of a new run.
-
-    Raises:
-        UsageError: If it holds something already or cannot be written.
-    """
-    if follows():
-        return path
-    try:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UsageError(
-                f"--out {path} holds something already; name a new directory (or --resume a run)."
-            )
-    except OSError as error:
-        raise UsageError(f"--out {path} cannot be written ({error.strerror}).") from error
-    return writable(path)
-
-
-def writable(path: Path) -> Path:
-    """Make a directory if there is none, and try to write there.
-
-    Raises:
-        UsageError: If that fails.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        write(path / ".writable", lambda file: file.write_text(""))
-        (path / ".writable").unlink()
-    except OSError as error:
-        raise UsageError(f"--out {path} cannot be written ({error.strerror}).") from error
-    return path
+def _finite(text: str) -> float:
+    if not math.isfinite(float(text)):
+        raise ValueError(f"{text} is no finite number")
+    return float(text)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -166,7 +167,7 @@ class SavedRunOptions:
 
 AT_LEAST_ONE = (
     "rows", "epochs", "batch_size", "particles", "patience", "latent_dim", "seeds", "count",
-    "steps", "images", "samples", "evaluate", "jobs",
+    "steps", "images", "samples", "evaluate", "jobs", "draws",
     "chains", "ais_steps", "simulations", "simulated", "leapfrog", "cycles", "sets", "tune",
     "keep", "max_skipped", "tail_draws",
 )  # fmt: skip
@@ -184,22 +185,27 @@ def check(config: Any) -> None:
         UsageError: With the option, the value and what would be right.
     """
     values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    for name, number in _numbers(values):
+        if not abs(number) < (2**63 if isinstance(number, int) else float("inf")):
+            what = "be finite" if isinstance(number, float) else "be below 2^63"
+            raise UsageError(f"--{name.replace('_', '-')} must {what}, got {number}.")
     for names, fits, words in (
         (AT_LEAST_ONE, lambda value: value >= 1, "at least 1"),
-        (ABOVE_ZERO, lambda value: 0 < value < float("inf"), "above 0"),
+        (ABOVE_ZERO, lambda value: value > 0, "above 0"),
         (NOT_NEGATIVE, lambda value: value >= 0, "0 or more"),
     ):
-        for name in names:
-            value = values.get(name)
-            if value is not None and not fits(value):
+        for name, value in _numbers({name: values.get(name) for name in names}):
+            if not fits(value):
                 raise UsageError(f"--{name.replace('_', '-')} must be {words}, got {value}.")
     if values.get("products") == "bfloat16" and values.get("dtype") == "float64":
         raise UsageError("--products bfloat16 rounds float32: leave out --dtype float64.")
     every(values.get("checkpoint_every", "1"))
     if values.get("pad", 0) > 4096:
         raise UsageError(f"--pad must be at most 4096, got {values['pad']}.")
-    if values.get("seed", 0) >= 2**32:
-        raise UsageError(f"--seed must be below 2^32, got {values['seed']}.")
+    for name in ("seed", "binarize_seed"):
+        if values.get(name, 0) >= 2**32:
+            words = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{words} must be below 2^32, got {values[name]}.")
     for name in ("warmup", "kl_anneal", "ema"):
         if not 0 <= values.get(name, 0) < 1:
             raise UsageError(f"--{name.replace('_', '-')} must lie in [0, 1), got {values[name]}.")
@@ -219,3 +225,13 @@ def every(text: str) -> tuple[int | None, float | None]:
             f"--checkpoint-every must be a time (30s, 10m, 1h) or a number of epochs, got {text}."
         )
     return None, float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def _numbers(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, int | float]]:
+    """Every number among options, those of a guide or model among them, with its name."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{name.removesuffix('_options')}.")
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, (int, float)):
+                yield f"{above}{name}", number

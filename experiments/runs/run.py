@@ -20,19 +20,13 @@ from experiments.data_sets import load_as
 from experiments.inference.fit import Progress
 from experiments.inference.optim import Schedule
 from experiments.inference.svi import SVI, Pair
-from experiments.runs.checkpoint import save_weights
+from experiments.runs.checkpoint import checkpoints, save_weights
 from experiments.runs.environment import determinism, peak_memory, pick_device, plain, versions
 from experiments.runs.faults import found_before, raise_fault
-from experiments.runs.files import (
-    FORMAT,
-    append,
-    new_directory,
-    stamped_directory,
-    write,
-    write_json,
-)
+from experiments.runs.files import FORMAT, append, write, write_json
 from experiments.runs.fitting import Fitting, fit_frozen
 from experiments.runs.lock import Lock
+from experiments.runs.place import Place
 from experiments.runs.processes import (
     alone,
     check_rows,
@@ -69,11 +63,11 @@ class Run:
         self.saved: dict[str, Any] | None = None
         self.content: dict[str, Any] = {}
         self.compiled = self.begun = False
-        if getattr(config, "resume", False):
+        resume = getattr(config, "resume", False)
+        self.place = Place(command, config.out, resume)
+        self.path = self.place.path
+        if resume:
             self.saved = read_saved(command, self.options, config)
-            self.path = config.out
-        else:
-            self.path = new_directory(config.out) if config.out else stamped_directory(command)
         self.resumed = self.saved is not None
         self.signals, self._held = Signals(), ExitStack()
         self._held.enter_context(Lock(self.path))
@@ -93,6 +87,8 @@ class Run:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception):
+            self.place.leave(begun=bool(self.records or checkpoints(self.path)))
         self._held.close()
         if self.signals.received and isinstance(error, (Interrupted, Exception)):
             # whatever a signal did to an import, say, in whose middle it came

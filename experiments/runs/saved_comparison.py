@@ -1,6 +1,7 @@
 """Saved runs side by side: refused where their figures do not measure the same thing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from experiments.evaluation.bounds import mean_and_error
 from experiments.runs.comparison_report import csv_table, markdown_table
-from experiments.runs.errors import UsageError
+from experiments.runs.errors import UsageError, reason
 from experiments.runs.files import read_json, write
 from experiments.runs.metrics import protocol_rows
 from experiments.runs.run import Run
@@ -50,11 +51,16 @@ class Saved(NamedTuple):
 
     @property
     def values(self) -> dict[str, Tensor]:
-        """Values of every image, if the run kept them."""
+        """Values of every image, if the run kept them.
+
+        Raises:
+            UsageError: If the file is damaged.
+        """
+        path = self.path / "per_image.safetensors"
         try:
-            return load_file(self.path / "per_image.safetensors")
-        except (FileNotFoundError, SafetensorError):
-            return {}
+            return load_file(path) if path.exists() else {}
+        except (SafetensorError, OSError) as error:
+            raise UsageError(f"{path} cannot be read ({reason(error)}).") from error
 
 
 def read_runs(paths: Sequence[Path], figures: bool = True) -> list[Saved]:
@@ -70,14 +76,29 @@ def read_runs(paths: Sequence[Path], figures: bool = True) -> list[Saved]:
     runs = []
     for path in paths:
         metrics, config = read_json(path / "metrics.json"), read_json(path / "config.json")
-        if not (isinstance(metrics, dict) and isinstance(config, dict)):
-            raise UsageError(f"{path} is not a run.")
-        split = (metrics.get("protocol") or {}).get("split")
-        if figures and not isinstance(metrics.get(split), dict):
-            raise UsageError(f"{path} has no figures of images to compare.")
-        options = config.get("options", {}) | config.get("of", {}).get("options", {})
-        runs.append(Saved(path, metrics, options))
+        with _as_written(path):
+            split = (metrics["protocol"] or {}).get("split")
+            if figures and not isinstance(metrics.get(split), dict):
+                raise UsageError(f"{path} has no figures of images to compare.")
+            options = config["options"] | config.get("of", {}).get("options", {})
+            runs.append(Saved(path, metrics, options))
     return runs
+
+
+@contextmanager
+def _as_written(path: Path) -> Iterator[None]:
+    """Inside, what is missing or of another type is said of a run's files.
+
+    Raises:
+        UsageError: In place of what that leads to.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        words = f"{type(error).__name__}: {reason(error)}"
+        raise UsageError(f"{path} has other figures than a run writes ({words}).") from error
 
 
 def check_same_images(runs: Sequence[Saved]) -> None:
@@ -120,25 +141,32 @@ def bound_column(run: Saved) -> tuple[str, str]:
 
 def table_of_runs(runs: Sequence[Saved]) -> list[dict[str, Any]]:
     """One line per run; a bound stands in the column of its own estimator."""
-    columns = list(dict.fromkeys(column for run in runs for column in _columns(run)))
+    columns: dict[str, None] = {}
+    for run in runs:
+        with _as_written(run.path):
+            columns |= dict.fromkeys(_columns(run))
     table = []
     for run in runs:
-        shown, metrics = _columns(run), run.metrics
-        line: dict[str, Any] = {
-            "run": run.path.name, "model": metrics["model"], "guide": metrics["guide"],
-            "M": run.options.get("latent_dim") or _option(run, "latent_dim"),
-        }  # fmt: skip
-        for column in columns:
-            line[column] = _with_error(run, shown[column]) if column in shown else None
-        line |= {
-            "ELBO minus the first's, paired": _difference(runs[0], run, "elbo"),
-            "IW bound minus the first's, paired": _difference(runs[0], run, "iw_bound"),
-            "squared error": run.figures["squared_error"], "parameters": metrics["parameters"],
-            "objective": run.trained["objective"], "epochs": run.trained["epochs"],
-            "training seconds": (run.trained["seconds"] or {}).get("train"),
-        }  # fmt: skip
-        table.append(line)
+        with _as_written(run.path):
+            table.append(_line(run, runs[0], list(columns)))
     return table
+
+
+def _line(run: Saved, first: Saved, columns: Sequence[str]) -> dict[str, Any]:
+    shown, metrics = _columns(run), run.metrics
+    line: dict[str, Any] = {
+        "run": run.path.name, "model": metrics["model"], "guide": metrics["guide"],
+        "M": run.options.get("latent_dim") or _option(run, "latent_dim"),
+    }  # fmt: skip
+    for column in columns:
+        line[column] = _with_error(run, shown[column]) if column in shown else None
+    return line | {
+        "ELBO minus the first's, paired": _difference(first, run, "elbo"),
+        "IW bound minus the first's, paired": _difference(first, run, "iw_bound"),
+        "squared error": run.figures["squared_error"], "parameters": int(metrics["parameters"]),
+        "objective": run.trained["objective"], "epochs": run.trained["epochs"],
+        "training seconds": (run.trained["seconds"] or {}).get("train"),
+    }  # fmt: skip
 
 
 def save_table_of_runs(run: Run, saved: Sequence[Saved]) -> dict[str, Any]:

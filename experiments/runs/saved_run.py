@@ -1,6 +1,8 @@
 """A finished run read back: its pair rebuilt, its weights and data loaded."""
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +15,21 @@ from experiments.data import Data
 from experiments.data_sets import load_as
 from experiments.inference.svi import Pair
 from experiments.runs.checkpoint import latest, load_weights
-from experiments.runs.cli import import_model
-from experiments.runs.errors import UsageError
+from experiments.runs.errors import UsageError, reason
 from experiments.runs.files import FORMAT, read_json
+from experiments.runs.own_options import import_model
 from guides import GUIDES, Guide
+from ppl_models import MODELS
+from ppl_models.program import describe
 
-__all__ = ["SavedRun", "build_model", "open_run"]
+__all__ = ["SavedRun", "build_model", "buildable", "open_run", "read_config"]
+
+WRITTEN: dict[str, dict[str, tuple[type, ...]]] = {
+    "pair": {"model": (str,), "model_options": (dict,), "guide": (str,), "guide_options": (dict,)},
+    "options": {"data": (str,), "data_root": (str, type(None)), "rows": (int, type(None)),
+                "pad": (int,), "binarize": (str,), "binarize_seed": (int,), "dtype": (str,)},
+}  # fmt: skip
+"""What every run with a model and a guide says of itself in ``config.json``, and its types."""
 
 
 class SavedRun(NamedTuple):
@@ -35,11 +46,18 @@ class SavedRun(NamedTuple):
     def metrics(self) -> dict[str, Any]:
         """Its final figures; empty while it is not finished."""
         path = self.directory / "metrics.json"
-        return read_json(path) if path.exists() else {}
+        found = read_json(path) if path.exists() else {}
+        if not isinstance(found, dict):
+            raise UsageError(f"{path} is not that of a run.")
+        return found
 
 
 def build_model(name: str, data: Data, options: dict[str, Any]) -> nn.Module:
-    """A model by name, its data dimensions taken from the data."""
+    """A model by name, its data dimensions taken from the data.
+
+    Raises:
+        UsageError: If it is a class of one's own that no model can be built from.
+    """
     model_class = import_model(name)
     shape: dict[str, Any] = {}
     accepted = inspect.signature(model_class).parameters
@@ -49,7 +67,55 @@ def build_model(name: str, data: Data, options: dict[str, Any]) -> nn.Module:
         shape["data_shape"] = tuple(data.image_shape)
     if "bits" in accepted:
         shape["bits"] = (data.levels + 1).bit_length() - 1
-    return model_class(**shape, **options)
+    if name in MODELS:
+        return model_class(**shape, **options)
+    try:
+        model = model_class(**shape, **options)
+        describe(model)
+        return model
+    except Exception as error:  # code of one's own raises what it likes
+        words = f"{type(error).__name__}: {reason(error)}"
+        raise UsageError(f"model '{name}' generates no data ({words}).") from error
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """The ``config.json`` of a run that has a model and a guide, all that is read of it checked.
+
+    Raises:
+        UsageError: If the directory is no run, of another format, or has no guide.
+    """
+    config = read_json(directory / "config.json")
+    found = config.get("format") if isinstance(config, dict) else None
+    if found != FORMAT:
+        raise UsageError(f"{directory} is a run of format {found}; this version reads {FORMAT}.")
+    if "pair" not in config:
+        raise UsageError(f"{directory} ({config.get('command')}) holds no model and guide.")
+    for part, types in WRITTEN.items():
+        branch = config.get(part)
+        values = branch if isinstance(branch, dict) else {}
+        for name, kind in types.items():
+            if name not in values or type(values[name]) not in kind:
+                words = f"{part}.{name} is {values[name]!r}" if name in values else f"no {name}"
+                raise UsageError(f"{directory}/config.json is not that of a run: {words}.")
+    return config
+
+
+@contextmanager
+def buildable(directory: Path) -> Iterator[None]:
+    """Inside, what goes wrong is said of a run's options: constructors raise what they lead to.
+
+    Raises:
+        UsageError: In place of any other error.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        words = f"{type(error).__name__}: {reason(error)}"
+        raise UsageError(
+            f"{directory}/config.json describes no model and guide ({words})."
+        ) from error
 
 
 def open_run(directory: Path, data_root: Path | None, device: torch.device) -> SavedRun:
@@ -58,26 +124,12 @@ def open_run(directory: Path, data_root: Path | None, device: torch.device) -> S
     Raises:
         UsageError: If the directory is no run, of another format, has no guide or no checkpoint.
     """
-    config = read_json(directory / "config.json")
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        found = config.get("format") if isinstance(config, dict) else None
-        raise UsageError(f"{directory} is a run of format {found}; this version reads {FORMAT}.")
-    if "pair" not in config:
-        raise UsageError(f"{directory} ({config.get('command')}) holds no model and guide.")
+    config = read_config(directory)
     if not (directory / "metrics.json").exists():
         tqdm.write(f"warning: {directory} was not finished; these are the weights it had reached.")
-    try:
-        return _rebuild(directory, config, data_root, device)
-    except (KeyError, TypeError) as error:
-        raise UsageError(f"{directory}/config.json is not that of a run ({error!r}).") from error
-
-
-def _rebuild(
-    directory: Path, config: dict[str, Any], data_root: Path | None, device: torch.device
-) -> SavedRun:
     options, recipe = config["options"], config["pair"]
     train, test = load_as(options, data_root or _path(options["data_root"]), options["rows"])
-    with torch.random.fork_rng(devices=[]), pyro.poutine.block():
+    with buildable(directory), torch.random.fork_rng(devices=[]), pyro.poutine.block():
         model = build_model(recipe["model"], train, recipe["model_options"])
         model.to(device=device, dtype=getattr(torch, options["dtype"]))
         guide = GUIDES[recipe["guide"]](model, **recipe["guide_options"]).for_data(len(train))
