@@ -173,8 +173,8 @@ def wrong(case: Case, ended: Ended, before: dict[str, str], after: dict[str, str
     if "PPL_DEBUG" in last or "Traceback" in "".join(ended.lines):
         reasons.append("nobody foresaw it")
     changed = {name for name in before | after if before.get(name) != after.get(name)}
-    state = "/checkpoint/state.pt"  # of a run that trained, and can be resumed
-    trained = {name.removesuffix(state) for name in changed if name.endswith(state)}
+    # of runs that trained, and can be resumed
+    trained = {name.partition("/checkpoint/")[0] for name in changed if "/checkpoint/" in name}
     left = {name for name in changed if not any(f"{name}/".startswith(f"{t}/") for t in trained)}
     return reasons + ([f"left {', '.join(sorted(left)[:3])}"] if left else [])
 

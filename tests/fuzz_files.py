@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 from fuzz_words import SMALL, STOCK, Case, words_of
 
+from experiments.runs.checkpoint import latest
+
 __all__ = ["damage", "idx_files", "saved_run"]
 
 JUNK = [None, True, -1, 0, 3, 1.5, 1e308, 10**30, float("nan"), "", "x", "\udcff", "a\nb", [], {},
         [[]], [1, "x"], {"x": {"y": []}}, "runs/other", "../..", "cpu", "exact", "mean_field",
         "digits"]  # fmt: skip
 READERS = {
-    "ppca": [*STOCK["ppca"], "--resume", "--out", "runs/ppca"],
-    "vae": [*STOCK["vae"], "--resume", "--out", "runs/vae"],
+    "ppca": [*STOCK["ppca"], "--epochs", "2", "--resume", "--out", "runs/ppca"],
+    "vae": [*STOCK["vae"], "--epochs", "2", "--resume", "--out", "runs/vae"],
     "runs": ["compare", "--runs", "runs/ppca", "runs/other", "--out", "new"],
     "of": ["compare", *SMALL, "--particles", "2", "--guides", "amortized", "--of", "runs/vae",
            "--out", "new"],
@@ -38,9 +40,10 @@ def saved_run(rng: random.Random, home: Path) -> Case:
     elif reader == "runs":
         damaged = run / rng.choice(TABLES)
     else:
-        files = ["config.json"] * 8 + ["checkpoint/weights.safetensors"] * 2
+        kept = f"checkpoint/{latest(run).name}"
+        files = ["config.json"] * 8 + [f"{kept}/weights.safetensors", f"{kept}/manifest.json"]
         files += ["metrics.json"] if reader == "evaluate" else []
-        resumed = ["metrics.jsonl", "checkpoint/state.pt"] * 2
+        resumed = ["metrics.jsonl", f"{kept}/state.pt"] * 2
         damaged = run / rng.choice(files + (resumed if "--resume" in words else []))
     if damaged.suffix == ".json" and rng.random() < 0.7:
         tree = json.loads(damaged.read_text())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import struct
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from experiments import compare, evaluate, export_nvae, pca, ppca, reproduce, sample
 from experiments.data_sets import load
+from experiments.runs.checkpoint import latest
 from experiments.runs.cli import cli
 from experiments.runs.errors import TrainingError, UsageError, in_words, is_bad_input, one_line
 from experiments.runs.files import read_json
@@ -48,12 +50,9 @@ def test_a_failed_start_leaves_nothing(capsys):
 
 def test_what_was_begun_is_kept(capsys, saved):
     before = {path: path.read_bytes() for path in saved.rglob("*") if path.is_file()}
-    place = Place("ppca", saved, resume=True)
-    (saved / "config.json").write_text("changed")
-    place.leave(begun=True)
-    assert (saved / "config.json").read_text() == "changed"
-    place.leave(begun=False)
-    assert before == {path: path.read_bytes() for path in saved.rglob("*") if path.is_file()}
+    for begun in (True, False):
+        Place("ppca", saved, resume=True).leave(begun)
+        assert before == {path: path.read_bytes() for path in saved.rglob("*") if path.is_file()}
     place = Place("ppca", Path("new"))
     Path("new/metrics.json").write_text("{}")
     place.leave(begun=False)
@@ -62,13 +61,13 @@ def test_what_was_begun_is_kept(capsys, saved):
 
 def test_a_resume_that_fails_changes_nothing(capsys, saved):
     again = [*SMALL, "--guide", "amortized", "--out", "run", "--resume", "--epochs", "2"]
-    log, state = saved / "metrics.jsonl", saved / "checkpoint/state.pt"
+    shutil.rmtree(saved / "checkpoint/00001")
+    kept = latest(saved)
     for path, content, words in (
-        (log, "", "has 0 epochs, the checkpoint has 1"),
-        (log, "{}\n", "damaged"),
-        (log, "[" * 100_000, "damaged"),
-        (log, '{"epoch": 1, "seconds": NaN}', "NaN is no finite number"),
-        (state, "no", "state.pt is damaged"),
+        (kept / "state.pt", "no", "state.pt is damaged"),
+        (kept / "weights.safetensors", "", "weights.safetensors is damaged"),
+        (kept / "manifest.json", "{}", "manifest.json is damaged"),
+        (saved / "config.json", "[" * 100_000, "config.json cannot be read"),
     ):
         whole = path.read_bytes()
         path.write_text(content)
@@ -137,7 +136,7 @@ def test_export_names_what_it_cannot_read_or_write(capsys, saved):
     config = json.loads((saved / "config.json").read_text())
     config["pair"] |= {"model": "nvae", "guide": "top_down"}
     (saved / "config.json").write_text(json.dumps(config))
-    refused(capsys, export_nvae, ["run"], "weights.safetensors cannot be read")
+    refused(capsys, export_nvae, ["run"], "weights.safetensors holds no model.top")
 
 
 def idx(path: Path, *shape: int, content: bytes | None = None) -> None:

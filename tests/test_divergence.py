@@ -70,6 +70,18 @@ def test_a_run_that_does_not_recover_says_why_and_keeps_what_it_had(monkeypatch,
     assert not Path("a/metrics.json").exists()
 
 
+def test_a_run_whose_last_epoch_took_no_step_is_no_result(monkeypatch, capsys):
+    breaks(monkeypatch, lambda step, rate: step > 5)
+    failed(capsys, [*ARGS, "--out", "a"], "training diverged: the last 4 steps were not finite")
+    assert not Path("a/metrics.json").exists()
+
+
+def test_a_run_may_be_rolled_back_to_its_very_start(monkeypatch, capsys):
+    breaks(monkeypatch, lambda step, rate: step < 3)
+    run(ppca, *ARGS, "--max-skipped", "2", "--out", "a")
+    assert "Back to the checkpoint at epoch 0, with 0.5 of" in capsys.readouterr().out
+
+
 def test_lowered_rates_outlive_an_interruption(monkeypatch):
     args = [*ARGS, "--max-skipped", "2", "--epochs", "4"]
     with monkeypatch.context() as patch:

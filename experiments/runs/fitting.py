@@ -80,6 +80,7 @@ class Fitting:
             while True:
                 try:
                     yield from self._epochs(anneal, schedule)
+                    self._check_end()
                     if self.saved != self.position:
                         self.save()
                     break
@@ -112,6 +113,21 @@ class Fitting:
                     self._stop(progress)
                 if progress.complete:
                     yield progress
+
+    def _check_end(self) -> None:
+        """Refuse to go on with what did not take a step in a whole epoch.
+
+        Raises:
+            TrainingError: With what was wrong.
+        """
+        guard = self.svi.guard
+        assert guard is not None
+        guard.read()
+        if guard.consecutive >= -(-len(self.data) // self.run.config.batch_size):
+            raise TrainingError(
+                f"training diverged: the last {guard.consecutive} steps were not finite; "
+                f"{guard.last}"
+            )
 
     def _is_interrupted(self) -> bool:
         return any_of(self.run.signals.received is not None)
@@ -204,6 +220,7 @@ class Fitting:
             raise TrainingError(f"training diverged: {reason} {most} smaller rates did not help.")
         self.restore()
         for group in (g for optimizer in self.svi.optimizers for g in optimizer.param_groups):
+            group.setdefault("initial_lr", group["lr"])
             group["initial_lr"] *= SLOWER ** (done + 1 - self.rollbacks)
         self.rollbacks = done + 1
         self.run.say(

@@ -29,7 +29,7 @@ class Watch:
     """
 
     def __init__(self, run: "Run", svi: SVI, data: Data) -> None:
-        self.run, self.svi, self.data = run, svi, data
+        self.run, self.svi, self.rows = run, svi, data.like(svi.model)
         self.said: set[str] = set()
 
     def __call__(self, progress: Progress) -> None:
@@ -39,12 +39,13 @@ class Watch:
             self._say(guard.last, f"{guard.last} (epoch {progress.epoch}: {progress.skipped} of "
                       f"{len(progress.losses)} steps are skipped)")  # fmt: skip
         now = progress.epoch % max(1, config.epochs // LOOKS) == 0
-        if not follows() and now and 4 * progress.epoch >= config.epochs:
+        broken = guard is not None and guard.consecutive > 0
+        if not (follows() or broken) and now and 4 * progress.epoch >= config.epochs:
             for name, words in self._collapsed().items():
                 self._say(name, words)
 
     def _collapsed(self) -> dict[str, str]:
-        svi, rows = self.svi, self.data.like(self.svi.model)
+        svi, rows = self.svi, self.rows
         with torch.random.fork_rng(devices=[]):
             index = torch.arange(min(len(rows), self.run.config.batch_size))
             batch = rows.batch(index.to(rows.pixels.device))
