@@ -29,10 +29,12 @@ def images(rng: random.Random, home: Path) -> Case:
 
 
 OF_FOLDERS = [
-    ["pca", "--data", "folder", "--latent-dim", "1"], ["pca", "--data", "folder", "--latent-dim",
-    "1"], ["ppca", "--data", "folder", "--epochs", "1", "--latent-dim", "1"], ["vae", "--data",
-    "folder", "--epochs", "1"], ["nvae", "--preset", "digits-tiny", "--data", "folder", "--epochs",
-    "1"],
+    ["pca", "--data", "folder", "--latent-dim", "1"],
+    ["pca", "--data", "folder", "--latent-dim", "1"],
+    ["ppca", "--data", "folder", "--epochs", "1", "--latent-dim", "1"],
+    ["vae", "--data", "folder", "--epochs", "1"],
+    ["nvae", "--preset", "digits-tiny", "--data", "folder", "--epochs", "1", "--evaluate", "1",
+     "--readjust", "1"],
 ]  # fmt: skip
 
 
