@@ -16,7 +16,7 @@ import torch
 import tyro
 
 from experiments.inference.svi import Pair
-from experiments.runs.checkpoint import latest, load_weights, shapes_of
+from experiments.runs.checkpoint import latest, load_weights, shapes_of, unpacked, verified
 from experiments.runs.cli import cli
 from experiments.runs.errors import UsageError
 from experiments.runs.pretrained import pack
@@ -75,9 +75,10 @@ def published_facts(run: Path, saved: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: If the published code has no such model.
     """
-    source = run / "checkpoint/reference.pt"
+    source = latest(run) / "reference.pt"
     if source.exists():
-        return torch.load(source, weights_only=True)
+        (content,) = verified(source.parent, source.name)
+        return unpacked(content, source)
     model, guide = options_of_run(run, saved)
     options = saved["options"]
     try:

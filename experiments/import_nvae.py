@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import tyro
 
-from experiments.runs.checkpoint import save_weights
+from experiments.runs.checkpoint import packed, save_weights
 from experiments.runs.cli import cli
-from experiments.runs.files import write
 from experiments.runs.reference_checkpoint import DATA, pair_of, read_checkpoint
 from experiments.runs.run import Run
 from ppl_models.nvae.reference import options_of_args
@@ -52,9 +50,8 @@ def main(config: Config) -> dict[str, Any]:
             pair={"model": "nvae", "model_options": model_options, "guide": "top_down",
                   "guide_options": guide_options}
         )  # fmt: skip
-        save_weights(run.path, pair)
         rest = {name: value for name, value in checkpoint.items() if name != "state_dict"}
-        write(run.path / "checkpoint/reference.pt", lambda path: torch.save(rest, path))
+        save_weights(run.path, pair, reference_pt=packed(rest))
         groups = " + ".join(map(str, model.groups_per_scale))
         run.say(
             f"{args['dataset']}: {pair.number_of_parameters} parameters, {groups} groups of "

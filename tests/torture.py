@@ -107,6 +107,35 @@ def damage(out: Path) -> str | None:
     return None
 
 
+def unnoticed(folder: Path, draws: random.Random, flips: int, cuts: int) -> dict[str, list[str]]:
+    """Flip bits and cut ends of every file of a checkpoint; what was not refused by its name.
+
+    A change of the manifest is harmless where all files are still read as they were.
+    """
+    names = ("weights.safetensors", "state.pt")
+    right = verified(folder, *names)
+    found: dict[str, list[str]] = {}
+    for path in sorted(folder.iterdir()):
+        whole = path.read_bytes()
+        damages = []
+        for _ in range(flips):
+            damaged = bytearray(whole)
+            damaged[draws.randrange(len(whole))] ^= 1 << draws.randrange(8)
+            damages.append(bytes(damaged))
+        damages += [whole[: draws.randrange(len(whole))] for _ in range(cuts)]
+        found[path.name] = []
+        for damaged in damages:
+            path.write_bytes(damaged)
+            try:
+                if verified(folder, *names) != right:
+                    found[path.name].append("read")
+            except UsageError as error:
+                if path.name not in str(error):
+                    found[path.name].append(str(error))
+        path.write_bytes(whole)
+    return found
+
+
 def disturbed(
     kind: str, whole: Path, out: Path, disturb: Callable[[list[str]], bool], most: int = 30
 ) -> Outcome:
@@ -189,6 +218,9 @@ def tortured(kinds: list[str], kills: int, stops: int, full: int, seed: int) -> 
         good = sum(outcome.fault is None for outcome in outcomes)
         times = sum(outcome.disturbed for outcome in outcomes)
         yield f"{sort}: {good} of {count} as the undisturbed run, {times} disturbances"
+    for kind, (whole, _) in wholes.items():
+        for name, faults in unnoticed(latest(whole), draws, 200, 50).items():
+            yield f"{kind}, {name}: {len(faults)} of 250 damages unnoticed {set(faults) or ''}"
     shutil.rmtree(folder)
 
 
