@@ -46,7 +46,8 @@ def picture(rng: random.Random, mode: str, size: tuple[int, int]) -> Image.Image
 def broken_image(rng: random.Random, folder: Path) -> Case:
     ending = rng.choice(["png", "png", "jpg", "bmp", "gif", "tiff", "webp", "ppm", "ico"])
     path = folder / f"{rng.randrange(6)}.png"
-    image = Image.open(path).convert("L")
+    with Image.open(path) as opened:
+        image = opened.convert("L")
     path.unlink()
     path = path.with_suffix(f".{ending}")
     image.save(path)
@@ -56,7 +57,8 @@ def broken_image(rng: random.Random, folder: Path) -> Case:
 
 def unlike(rng: random.Random, folder: Path) -> Case:
     """One image of another size, or of other channels."""
-    first = Image.open(folder / "0.png")
+    with Image.open(folder / "0.png") as first:
+        first.load()
     side = first.size[0]
     sizes = [(side + 1, side), (side, side + 1), (2 * side, 2 * side), (1, 17)]
     mode = first.mode if first.mode in ("L", "RGB") else "L"
