@@ -24,7 +24,7 @@ def runs(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize(
     ("kind", "count"),
-    [("command lines", 110), ("saved runs", 20), ("IDX files", 35), ("images", 30)],
+    [("command lines", 100), ("saved runs", 20), ("IDX files", 35), ("images", 30)],
 )
 def test_malformed(runs, kind, count):
     tally = fuzz(kind, count, 0, runs)
@@ -32,7 +32,7 @@ def test_malformed(runs, kind, count):
     assert tally.ends[2] + tally.ends[1] == count
 
 
-@pytest.mark.parametrize("kind", ["command lines", "saved runs", "images"])
+@pytest.mark.parametrize("kind", ["command lines", "images"])
 def test_malformed_as_a_process(runs, kind):
     tally = fuzz(kind, 1, 1, runs, process=True)
     assert tally.failures == []
