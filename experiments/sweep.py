@@ -71,8 +71,8 @@ def main(config: Config) -> dict[str, Any]:
         return listed(runs)
     check_backend(config.backend)
     writable(out)
+    save_plan(config.command, out, runs)
     with Lock(out), Signals():
-        save_plan(config.command, out, runs)
         errors = run_all([run for run in runs if run.state != "finished"], len(runs), config)
     rows = rows_of(runs, errors, config.figures)
     metrics = save_sweep(out, config.command, grid, runs, rows)

@@ -1,6 +1,7 @@
 """The training of a run: logged, checkpointed, continued, interrupted, rolled back."""
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,6 @@ from experiments.data import Data
 from experiments.inference.data_parallel import data_parallel
 from experiments.inference.distributed import any_of
 from experiments.inference.fit import Position, Progress, fit
-from experiments.inference.frozen import fit_rows
 from experiments.inference.guard import Diverged, Guard
 from experiments.inference.optim import SCHEDULES, Schedule
 from experiments.inference.svi import SVI, Pair
@@ -36,7 +36,7 @@ from experiments.runs.watching import Watch
 if TYPE_CHECKING:
     from experiments.runs.run import Run
 
-__all__ = ["Fitting", "fit_frozen"]
+__all__ = ["Fitting"]
 
 STATE = "state.pt"
 SLOWER = 0.5
@@ -74,6 +74,9 @@ class Fitting:
         self.svi.guard.most_skipped = run.config.max_skipped
         if not self.restore():
             self.save()
+        elif self.position.epoch < run.config.epochs or run.config.minutes is not None:
+            step = f", step {len(self.position.losses)}" if self.position.losses else ""
+            run.say(f"continuing after epoch {self.position.epoch} of {run.config.epochs}{step}")
         data_parallel(self.svi)
         schedule = schedule or SCHEDULES[run.config.schedule](run.config.warmup)
         with run.signals.deferred():
@@ -81,11 +84,11 @@ class Fitting:
                 try:
                     yield from self._epochs(anneal, schedule)
                     self._check_end()
-                    if self.saved != self.position:
-                        self.save()
+                    self._keep()
                     break
                 except Diverged as reason:
                     self._roll_back(reason)
+            self._end_if_told("after training")
         self.svi.parallel = None
         part()
 
@@ -109,8 +112,7 @@ class Fitting:
                     self.watch(progress)
                 if self._is_due(progress):
                     self.save()
-                if self._is_interrupted():
-                    self._stop(progress)
+                self._end_if_told(f"after step {progress.steps} (epoch {progress.epoch})")
                 if progress.complete:
                     yield progress
 
@@ -123,14 +125,11 @@ class Fitting:
         guard = self.svi.guard
         assert guard is not None
         guard.read()
-        if guard.consecutive >= -(-len(self.data) // self.run.config.batch_size):
+        if guard.consecutive >= max(2, -(-len(self.data) // self.run.config.batch_size)):
             raise TrainingError(
                 f"training diverged: the last {guard.consecutive} steps were not finite; "
                 f"{guard.last}"
             )
-
-    def _is_interrupted(self) -> bool:
-        return any_of(self.run.signals.received is not None)
 
     def _pauses(self) -> bool:
         """After every step: whether to keep it, or to end with it."""
@@ -147,13 +146,20 @@ class Fitting:
             return progress.complete and progress.epoch % self.epochs == 0
         return any_of(self._time_is_up())
 
-    def _stop(self, progress: Progress) -> None:
+    def _keep(self) -> None:
         if self.saved != self.position:
             self.save()
-        raise Interrupted(
-            self.run.signals.received or 0,
-            f"after step {progress.steps} (epoch {progress.epoch}), which is kept",
-        )
+
+    def _end_if_told(self, where: str) -> None:
+        """Keep what there is and end, if a signal has come.
+
+        Raises:
+            Interrupted: Then.
+        """
+        received = self.run.signals.received
+        if any_of(received is not None):
+            self._keep()
+            raise Interrupted(received or signal.SIGTERM, f"{where}, which is kept")
 
     def save(self) -> None:
         """Write a checkpoint of weights and state."""
@@ -227,21 +233,3 @@ class Fitting:
             f"warning: {reason} Back to the checkpoint at epoch {self.position.epoch}, with "
             f"{SLOWER**self.rollbacks:g} of the learning rate."
         )
-
-
-def fit_frozen(run: "Run", svi: SVI, data: Data) -> None:
-    """Give every row of a per-datum guide under a frozen model its steps."""
-    fitting, guide = Fitting(run, svi, data), svi.guide
-    if fitting.restore():
-        run.say("every row has had its steps already.")
-        return
-    run.say(
-        f"the model is frozen: every row takes {guide.local_steps} steps of its own "
-        "(--guide.local-steps), no epochs."
-    )
-    began = time.perf_counter()
-    losses = fit_rows(svi.model, guide, data, svi.objective)
-    seconds = time.perf_counter() - began
-    run.record(Progress(1, len(losses), losses[-1], losses, guide.local_lr, seconds))
-    fitting.position = Position(1)
-    fitting.save()

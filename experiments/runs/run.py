@@ -24,7 +24,8 @@ from experiments.runs.checkpoint import checkpoints, save_weights
 from experiments.runs.environment import determinism, peak_memory, pick_device, plain, versions
 from experiments.runs.faults import found_before, raise_fault
 from experiments.runs.files import FORMAT, append, write, write_json
-from experiments.runs.fitting import Fitting, fit_frozen
+from experiments.runs.fitting import Fitting
+from experiments.runs.fitting_rows import fit_frozen
 from experiments.runs.lock import Lock
 from experiments.runs.place import Place
 from experiments.runs.processes import (
