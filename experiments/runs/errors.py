@@ -5,7 +5,8 @@ import os
 import re
 import traceback
 
-__all__ = ["Finished", "TrainingError", "UsageError", "in_words", "is_bad_input", "one_line",
+__all__ = ["Finished", "TrainingError", "UsageError", "in_words", "is_bad_input",
+           "is_out_of_memory", "one_line",
            "reason"]  # fmt: skip
 
 BAD_PATH = (
@@ -36,6 +37,11 @@ def is_bad_input(error: Exception) -> bool:
     )
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory has ended, a processor's or a GPU's."""
+    return isinstance(error, MemoryError) or bool(NO_MEMORY.search(str(error)))
+
+
 def in_words(error: BaseException) -> str:
     """An error as one line; what nobody foresaw says how to see where it happened."""
     if os.environ.get("PPL_DEBUG"):
@@ -45,7 +51,7 @@ def in_words(error: BaseException) -> str:
         return one_line(f"{error.filename}: {error.strerror}")
     if isinstance(error, (ValueError, OSError, TrainingError)):
         return words
-    if isinstance(error, MemoryError) or NO_MEMORY.search(words):
+    if is_out_of_memory(error):
         return f"there is not enough memory for so many numbers ({words or 'MemoryError'})."
     return f"{type(error).__name__}: {words[:300]} (PPL_DEBUG=1 shows where)"
 

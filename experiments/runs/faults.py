@@ -5,10 +5,8 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
 from experiments.runs.checkpoint import checkpoints
-from experiments.runs.errors import TrainingError, UsageError
+from experiments.runs.errors import TrainingError, UsageError, is_out_of_memory, one_line
 
 __all__ = ["found_before", "raise_fault"]
 
@@ -29,12 +27,12 @@ def raise_fault(error: Exception, directory: Path) -> None:
 
 
 def _fault(error: Exception) -> str | None:
-    text = " ".join(str(error).split())
+    text = one_line(str(error), 150)
     if isinstance(error, OSError):
         reason = "no space is left on the disk" if error.errno in FULL else error.strerror or text
         return f"{error.filename}: {reason}" if error.filename else reason
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text:
-        return f"out of memory ({text[:150] or 'MemoryError'}); a smaller --batch-size needs less"
+    if is_out_of_memory(error):
+        return f"out of memory ({text or 'MemoryError'}); a smaller --batch-size needs less"
     return None
 
 

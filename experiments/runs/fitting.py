@@ -166,6 +166,7 @@ class Fitting:
         svi, run = self.svi, self.run
         if svi.guard:
             svi.guard.read()
+        self.saved, self.saved_at = self.position, time.monotonic()  # in every process
         if follows():
             return
         state = {
@@ -180,7 +181,6 @@ class Fitting:
         }
         module = svi.average.weights if svi.average else self.pair
         save_weights(run.path, module, run.config.keep, state_pt=packed(state))
-        self.saved, self.saved_at = self.position, time.monotonic()
 
     def restore(self) -> bool:
         """Go back to the newest checkpoint that is whole; whether there is any.

@@ -27,8 +27,6 @@ def read_saved(command: str, options: dict[str, Any], config: Any) -> dict[str, 
         Finished: If there is nothing left to do.
     """
     directory = config.out
-    if directory is None:
-        raise UsageError("--resume needs --out with the run to continue.")
     if directory.is_dir() and not any(_of_a_run(path) for path in directory.iterdir()):
         return None
     saved = read_json(directory / "config.json")
