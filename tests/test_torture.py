@@ -5,26 +5,25 @@ import signal
 
 import pytest
 
-from tests.torture import KINDS, by_full_disk, by_signal, disturbed, seconds_of
+from tests.torture import KINDS, by_full_disk, by_signal, disturbed, whole_run
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    out = tmp_path_factory.mktemp("torture") / "whole"
-    return out, seconds_of(KINDS["ppca"], out)
+    return whole_run(KINDS["ppca"], tmp_path_factory.mktemp("torture") / "whole")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_or_told_to_stop(whole, number, tmp_path):
-    disturb = by_signal(number, tmp_path / "a", random.Random(number), whole[1])
-    outcome = disturbed("ppca", whole[0], tmp_path / "a", disturb, most=2)
+    disturb = by_signal(number, tmp_path / "a", random.Random(number), whole)
+    outcome = disturbed("ppca", whole, tmp_path / "a", disturb, most=2)
     assert outcome.fault is None
 
 
 def test_on_a_disk_that_fills_up(whole, tmp_path):
-    disturb = by_full_disk(tmp_path / "a", random.Random(0), whole[0])
-    outcome = disturbed("ppca", whole[0], tmp_path / "a", disturb, most=2)
+    disturb = by_full_disk(tmp_path / "a", random.Random(0), whole)
+    outcome = disturbed("ppca", whole, tmp_path / "a", disturb, most=2)
     assert outcome.fault is None
     assert outcome.disturbed > 0

@@ -5,6 +5,7 @@ The suite runs a few of each. Every run must end as the uninterrupted one did, b
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -37,6 +38,26 @@ KINDS = {f"{name}{words}": [*args, *COMMON, *words.split()]
          for name, args in RUNS.items() for words in ("", " --compile")}  # fmt: skip
 
 
+Disturb = Callable[[list[str]], bool]
+"""Starts a command and disturbs it; whether it was before its end."""
+
+
+class Whole(NamedTuple):
+    """An undisturbed run: where, and the moments that disturbances are drawn from.
+
+    Args:
+        path: its directory.
+        first: seconds until its first checkpoint.
+        pace: seconds from one checkpoint to the next.
+        last: number of its last checkpoint.
+    """
+
+    path: Path
+    first: float
+    pace: float
+    last: int
+
+
 class Outcome(NamedTuple):
     """How a tortured run went: how often it was disturbed, and what was wrong, if anything."""
 
@@ -61,22 +82,27 @@ def start(args: list[str], out: Path, limit: int | None = None) -> subprocess.Po
     )  # fmt: skip
 
 
-def ended(process: subprocess.Popen, seconds: float | None = None) -> str:
+def ended(process: subprocess.Popen) -> str:
     """Wait for a process; what it said on its error stream."""
-    return process.communicate(timeout=seconds)[1]
+    return process.communicate()[1]
 
 
-def seconds_of(args: list[str], out: Path) -> tuple[float, float]:
-    """Run a command undisturbed; when its first checkpoint was there, and when it was over."""
-    began, first = time.monotonic(), 0.0
+def newest(out: Path) -> int:
+    """The number of a run's newest checkpoint; 0 before the first."""
+    return max((int(path.name) for path in checkpoints(out)), default=0)
+
+
+def whole_run(args: list[str], out: Path) -> Whole:
+    """Run a command undisturbed, with an eye on its checkpoints."""
+    began, times = time.monotonic(), dict[int, float]()
     process = start(args, out)
     while process.poll() is None:
-        if not first and checkpoints(out):
-            first = time.monotonic() - began
+        times.setdefault(newest(out), time.monotonic() - began)
         time.sleep(0.01)
     words = ended(process)
     assert process.returncode == 0, words
-    return first, time.monotonic() - began
+    first, *_, last = (times[number] for number in sorted(times) if number)
+    return Whole(out, first, (last - first) / max(times), max(times))
 
 
 def difference(whole: Path, out: Path) -> str | None:
@@ -136,9 +162,7 @@ def unnoticed(folder: Path, draws: random.Random, flips: int, cuts: int) -> dict
     return found
 
 
-def disturbed(
-    kind: str, whole: Path, out: Path, disturb: Callable[[list[str]], bool], most: int = 30
-) -> Outcome:
+def disturbed(kind: str, whole: Whole, out: Path, disturb: Disturb, most: int = 30) -> Outcome:
     """Have a run disturbed until it gets through, then look at what it left."""
     for times in itertools.count():
         if times == most or not disturb(KINDS[kind]):
@@ -150,22 +174,28 @@ def disturbed(
     words = ended(process)
     if process.returncode:
         return Outcome(kind, times, f"code {process.returncode}: {words.strip()}")
-    return Outcome(kind, times, difference(whole, out))
+    return Outcome(kind, times, difference(whole.path, out))
 
 
-def by_signal(
-    number: int, out: Path, draws: random.Random, span: tuple[float, float]
-) -> Callable[[list[str]], bool]:
-    """A disturbance: a signal at a random moment, mostly while the run is training."""
+def by_signal(number: int, out: Path, draws: random.Random, whole: Whole) -> Disturb:
+    """A disturbance: a signal at a random moment, mostly while the run is training.
+
+    One in five comes while the command starts. The others wait for a checkpoint, drawn from those
+    to come, and then up to the time of two: a step, the writing of a checkpoint, or whatever
+    follows the last one is under way.
+    """
 
     def disturb(args: list[str]) -> bool:
         process = start(args, out)
-        low, high = (0.0, span[1]) if draws.random() < 0.2 else (0.8 * span[0], span[1])
-        try:
-            words = ended(process, draws.uniform(low, high))
-        except subprocess.TimeoutExpired:
-            process.send_signal(number)
-            words = ended(process)
+        if draws.random() < 0.2:
+            wait_for(process, draws.uniform(0, whole.first))
+        else:
+            target = draws.randint(min(newest(out), whole.last), whole.last)
+            while process.poll() is None and newest(out) < target:
+                time.sleep(0.002)
+            wait_for(process, draws.uniform(0, 2 * whole.pace))
+        process.send_signal(number)
+        words = ended(process)
         if process.returncode == 0:
             return False
         expected = {-number, 128 + number}
@@ -175,11 +205,17 @@ def by_signal(
     return disturb
 
 
-def by_full_disk(out: Path, draws: random.Random, folder: Path) -> Callable[[list[str]], bool]:
+def wait_for(process: subprocess.Popen, seconds: float) -> None:
+    """Until a process ends, for so long at the most."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+
+
+def by_full_disk(out: Path, draws: random.Random, whole: Whole) -> Disturb:
     """A disturbance: a file may only grow so large, somewhere below what a checkpoint needs."""
 
     def disturb(args: list[str]) -> bool:
-        needed = max((path.stat().st_size for path in folder.rglob("*.pt")), default=100_000)
+        needed = max((path.stat().st_size for path in whole.path.rglob("*.pt")), default=100_000)
         process = start(args, out, limit=draws.randrange(2000, int(1.2 * needed)))
         words = ended(process)
         if process.returncode == 0:
@@ -193,33 +229,36 @@ def by_full_disk(out: Path, draws: random.Random, folder: Path) -> Callable[[lis
     return disturb
 
 
-def tortured(kinds: list[str], kills: int, stops: int, full: int, seed: int) -> Iterator[str]:
+SORTS: dict[str, Callable[[Path, random.Random, Whole], Disturb]] = {
+    "SIGKILL": lambda *case: by_signal(signal.SIGKILL, *case),
+    "SIGTERM": lambda *case: by_signal(signal.SIGTERM, *case),
+    "full disk": by_full_disk,
+}
+
+
+def tortured(kinds: list[str], counts: dict[str, int], seed: int) -> Iterator[str]:
     """All runs one after the other; a line for each, and one for every sort of disturbance."""
     folder = Path(tempfile.mkdtemp(prefix="torture-"))
-    draws, wholes = random.Random(seed), {}
+    draws, wholes = random.Random(seed), dict[str, Whole]()
     for kind in dict.fromkeys(kinds):
-        whole = folder / f"whole {kind}"
-        wholes[kind] = (whole, seconds_of(KINDS[kind], whole))
-        yield f"{kind}: {wholes[kind][1][1]:.1f} s undisturbed"
-    sorts: dict[str, tuple[int, Callable[..., Callable[[list[str]], bool]]]] = {
-        "SIGKILL": (kills, lambda out, whole, span: by_signal(signal.SIGKILL, out, draws, span)),
-        "SIGTERM": (stops, lambda out, whole, span: by_signal(signal.SIGTERM, out, draws, span)),
-        "full disk": (full, lambda out, whole, span: by_full_disk(out, draws, whole)),
-    }
-    for sort, (count, make) in sorts.items():
-        outcomes = []
-        for number, kind in zip(range(count), itertools.cycle(kinds), strict=False):
-            whole, span = wholes[kind]
-            out = folder / f"{sort} {number}"
-            most = draws.randrange(1, 4)
-            outcomes.append(disturbed(kind, whole, out, make(out, whole, span), most))
-            shutil.rmtree(out)
-            yield f"{sort} {number}: {' '.join(map(str, outcomes[-1]))}"
+        began = time.monotonic()
+        wholes[kind] = whole_run(KINDS[kind], folder / f"whole {kind}")
+        yield f"{kind}: {time.monotonic() - began:.1f} s undisturbed, {wholes[kind]}"
+    for sort, count in counts.items():
+        outcomes = list[Outcome]()
+        while len(outcomes) < count:
+            kind, out = kinds[len(outcomes) % len(kinds)], folder / f"{sort} {len(outcomes)}"
+            disturb = SORTS[sort](out, draws, wholes[kind])
+            outcome = disturbed(kind, wholes[kind], out, disturb, draws.randrange(1, 4))
+            shutil.rmtree(out, ignore_errors=True)
+            if outcome.disturbed or outcome.fault:  # else it was over before its moment: again
+                outcomes.append(outcome)
+                yield f"{sort} {len(outcomes)}: {' '.join(map(str, outcome))}"
         good = sum(outcome.fault is None for outcome in outcomes)
         times = sum(outcome.disturbed for outcome in outcomes)
         yield f"{sort}: {good} of {count} as the undisturbed run, {times} disturbances"
-    for kind, (whole, _) in wholes.items():
-        for name, faults in unnoticed(latest(whole), draws, 200, 50).items():
+    for kind, whole in wholes.items():
+        for name, faults in unnoticed(latest(whole.path), draws, 200, 50).items():
             yield f"{kind}, {name}: {len(faults)} of 250 damages unnoticed {set(faults) or ''}"
     shutil.rmtree(folder)
 
@@ -229,13 +268,12 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50, help="runs to be killed")
     parser.add_argument("--stops", type=int, default=20, help="runs to be told to stop")
     parser.add_argument("--full", type=int, default=20, help="runs on a disk that fills up")
-    often = [kind for kind in KINDS if kind != "nvae --compile"]  # it takes minutes every time
-    kinds = ",".join([*often, *often, "nvae --compile"])
-    parser.add_argument("--kinds", default=kinds, help="which runs, in turn")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="which runs, in turn")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     args = parser.parse_args()
     began = time.monotonic()
-    for line in tortured(args.kinds.split(","), args.kills, args.stops, args.full, args.seed):
+    counts = dict(zip(SORTS, (args.kills, args.stops, args.full), strict=True))
+    for line in tortured(args.kinds.split(","), counts, args.seed):
         print(line, flush=True)
     print(f"{(time.monotonic() - began) / 60:.1f} minutes")
 

@@ -62,7 +62,7 @@ def _once(function: Callable[..., Any], values: Sequence[Tensor]) -> GraphModule
     before = _other_generators()
     with torch.random.fork_rng(cuda_devices(*values)), pyro.validation_enabled(False):
         try:
-            graph = make_fx(function)(*copies)
+            graph = make_fx(function, {torch.ops.aten.addmm.default: _affine})(*copies)
         except NotTraceable:
             raise
         except Exception as error:
@@ -70,6 +70,15 @@ def _once(function: Callable[..., Any], values: Sequence[Tensor]) -> GraphModule
     if before != _other_generators():
         raise NotTraceable("it draws random numbers from Python or NumPy, not from torch")
     return graph
+
+
+def _affine(bias: Tensor, x: Tensor, weight: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+    """``addmm`` as a product and what the compiler fuses into the next kernel.
+
+    ``addmm`` fills its result with the bias before it multiplies: at the lab's VAE a tenth of a
+    step. The compiler would make one of ``+ bias`` again, so the bias is subtracted twice.
+    """
+    return x @ weight - (-bias) if beta == alpha == 1 else NotImplemented
 
 
 def _other_generators() -> list[Any]:
@@ -102,12 +111,16 @@ def compiled(graph: GraphModule, values: Sequence[Tensor]) -> Graph:
         NotTraceable: If the compiler fails.
     """
     import torch._inductor  # slow to import, and for compiled graphs alone
+    from torch._subclasses import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-    copies: list[Any] = [value.detach().clone() for value in values]
+    # without an environment of shapes the compiler's cache on disk passes a graph by
+    mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+    fakes = [mode.from_tensor(value.detach(), static_shapes=True) for value in values]
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's compiler calls torch's deprecated functions
-            function: Any = torch._inductor.compile(graph, copies)
+            function: Any = torch._inductor.compile(graph, fakes)
     except Exception as error:
         raise NotTraceable(_reason(error)) from error
     return function
