@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from experiments import ppca
+from experiments.runs.formulas import KNOWN, formulas, mathml, story
 from experiments.runs.report import report
 from tests.test_commands import SHORT, run
 
@@ -50,9 +51,12 @@ def test_a_run_by_an_evil_name_has_a_page_that_asks_for_nothing(monkeypatch, tmp
     tags = Tags(Path(out, "report.html").read_text())
     assert out in tags.text
     assert {tag for tag, _ in tags.tags} <= {
-        "html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "pre", "table", "thead",
-        "tbody", "tr", "th", "td", "figure", "img", "figcaption",
+        "html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "p", "pre", "section",
+        "table", "thead", "tbody", "tr", "th", "td", "figure", "img", "figcaption",
+        "math", "mrow", "mi", "mo", "mn", "msub", "msup", "mspace",
     }  # fmt: skip
+    assert "model ppca" in tags.text
+    assert sum(tag == "math" for tag, _ in tags.tags) == 4  # z, x; q; the bound
     sources = [given["src"] for tag, given in tags.tags if tag == "img"]
     assert sources
     assert all(source.startswith("data:image/png;base64,") for source in sources)
@@ -73,3 +77,20 @@ def test_a_picture_that_fails_leaves_the_old_one(monkeypatch, tmp_path):
         write(path, half)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("part", ["model", "guide", "objective"])
+def test_every_part_says_what_it_is(part):
+    for name, described in KNOWN[part].items():
+        (lines,) = formulas({part: name}).values()
+        assert lines == story(described)
+        for line in lines:
+            page = mathml(line)
+            assert page.startswith("<math")
+            assert not re.search(r"\\|http|merror", page), line  # all of it was understood
+
+
+def test_several_guides_and_parts_of_ones_own():
+    labels = ["amortized:encoder=linear", "exact", "yours"]
+    found = formulas({"model": "package.module:Class", "guide": labels, "objective": None})
+    assert list(found) == ["guide amortized:encoder=linear", "guide exact"]

@@ -116,7 +116,7 @@ def compiled(graph: GraphModule, values: Sequence[Tensor]) -> Graph:
 
     # without an environment of shapes the compiler's cache on disk passes a graph by
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
-    fakes = [mode.from_tensor(value.detach(), static_shapes=True) for value in values]
+    fakes: list[Any] = [mode.from_tensor(value.detach(), static_shapes=True) for value in values]
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's compiler calls torch's deprecated functions

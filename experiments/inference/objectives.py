@@ -40,7 +40,11 @@ __all__ = [
 
 
 class Elbo(Objective):
-    """E_q [log p(x, z) - log q(z | x)], by sampling: Pyro's ``Trace_ELBO``."""
+    r"""The evidence lower bound, by sampling: Pyro's ``Trace_ELBO``.
+
+    .. math::
+        E_{q(z \mid x)} [\log p(x, z) - \log q(z \mid x)]
+    """
 
     def bound(self, model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
         return (_sum(model_trace) - _sum(guide_trace)) / self.num_particles
@@ -51,11 +55,18 @@ def _sum(trace: Trace) -> Any:
 
 
 class LogJoint(Elbo):
-    """log p(x, z) at the point guide's z. It is not a bound on log p(x)."""
+    r"""The joint density at the point guide's z. It is not a bound on log p(x).
+
+    .. math::
+        \log p(x, \hat z)
+    """
 
 
 class AnalyticKL(Objective):
-    """E_q log p(x | z) - KL(q || p), each site's KL in closed form where it is registered.
+    r"""The evidence lower bound, each site's KL in closed form where it is registered.
+
+    .. math::
+        E_{q(z \mid x)} \log p(x \mid z) - \mathrm{KL}(q(z \mid x) \,\|\, p(z))
 
     References:
         Kingma & Welling (2014), the second of their two estimators.
@@ -72,7 +83,11 @@ class AnalyticKL(Objective):
 
 
 class STL(Objective):
-    """Sticking the landing: the ELBO, with log q seen through z alone in the gradient.
+    r"""Sticking the landing: the ELBO, with log q seen through z alone in the gradient.
+
+    .. math::
+        E_{q_\phi(z \mid x)} [\log p(x, z) - \log q_{\bar\phi}(z \mid x)],
+        \quad \bar\phi = \phi \text{ held constant}
 
     The score of q, zero on average, is left out; where q can reach p(z | x), the gradient's noise
     vanishes with the gap.
@@ -88,7 +103,10 @@ class STL(Objective):
 
 
 class IWAE(Objective):
-    """log of the mean of S importance weights per datum; rises to log p(x) with S.
+    r"""log of the mean of S importance weights per datum; rises to log p(x) with S.
+
+    .. math::
+        E_{z_1, \dots, z_S \sim q} \log \frac1S \sum_{s=1}^S \frac{p(x, z_s)}{q(z_s \mid x)}
 
     References:
         Burda, Grosse & Salakhutdinov (2016).
@@ -102,7 +120,12 @@ class IWAE(Objective):
 
 
 class DReG(Objective):
-    """The doubly reparametrised gradient of ``iwae``; its value is that bound.
+    r"""The doubly reparametrised gradient of ``iwae``; its value is that bound.
+
+    .. math::
+        \nabla_\phi = \sum_s \Big( \frac{w_s}{\sum_j w_j} \Big)^2
+        \frac{\partial \log w_s}{\partial z_s} \frac{\partial z_s}{\partial \phi},
+        \quad w_s = \frac{p(x, z_s)}{q(z_s \mid x)}
 
     The score of q is rewritten through z: q's parameters receive squared normalised weights
     times the gradient by z, p's parameters the plain ones. Unlike those of ``iwae``, the

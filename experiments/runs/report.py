@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.runs.formulas import mathml
+
 __all__ = ["html_table", "report"]
 
 STYLE = """
@@ -15,6 +17,8 @@ td,th{padding:.25rem .7rem;border-bottom:1px solid #ddd;text-align:right}
 td:first-child,th:first-child{text-align:left}
 img{max-width:100%}figure{margin:1.5rem 0}figcaption{color:#555}code,pre{background:#f4f4f4}
 pre{padding:.6rem;overflow-x:auto}
+section{margin:.8rem 0;overflow-x:auto}h3{font-size:1rem;margin:.2rem 0}
+math{margin:.3rem 0;text-align:left}
 """
 
 
@@ -41,12 +45,25 @@ def html_table(rows: Sequence[dict[str, Any]]) -> str:
 
 def report(
     title: str, command: str, words: str, tables: Mapping[str, Sequence[dict[str, Any]]],
-    figures: Sequence[Path],
+    figures: Sequence[Path], formulas: Mapping[str, Sequence[str]] | None = None,
 ) -> str:  # fmt: skip
-    """The page; everything that came from outside is escaped, every picture is inside."""
+    """The page; everything that came from outside is escaped, every picture is inside.
+
+    Args:
+        title: of the page.
+        command: that makes the run again.
+        words: what was run.
+        tables: by their headings, to which words may be added after a colon.
+        figures: pictures.
+        formulas: lines of LaTeX, by the name of what they say.
+    """
     parts = [f"<p>{html.escape(words)}</p>", f"<pre>{html.escape(command)}</pre>"]
-    for name, rows in tables.items():
-        parts.append(f"<h2>{html.escape(name)}</h2>{html_table(rows)}")
+    for name, lines in (formulas or {}).items():
+        shown = "".join(mathml(line) for line in lines)
+        parts.append(f"<section><h3>{html.escape(name)}</h3>{shown}</section>")
+    for heading, rows in tables.items():
+        name, _, more = heading.partition(": ")
+        parts.append(f"<h2>{html.escape(name)}</h2><p>{html.escape(more)}</p>{html_table(rows)}")
     for path in figures:
         data = base64.b64encode(path.read_bytes()).decode()
         name = html.escape(path.stem.replace("_", " "))

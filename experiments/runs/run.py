@@ -26,6 +26,7 @@ from experiments.runs.faults import found_before, raise_fault
 from experiments.runs.files import FORMAT, append, write, write_json
 from experiments.runs.fitting import Fitting
 from experiments.runs.fitting_rows import fit_frozen
+from experiments.runs.formulas import formulas
 from experiments.runs.lock import Lock
 from experiments.runs.place import Place
 from experiments.runs.processes import (
@@ -199,6 +200,17 @@ class Run:
         return {"train": self.train_seconds, "compile": self.compile_seconds,
                 "total": time.perf_counter() - self.began}  # fmt: skip
 
+    def training_row(self, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """How training went, as a table of one line."""
+        last = self.records[-1]
+        return [{
+            "epochs": last["epoch"], "steps": last["steps"],
+            "steps skipped": sum(record["skipped"] for record in self.records),
+            "last loss [nats per data point]": last["loss"], "seconds": self.train_seconds,
+            "of which compiling": self.compile_seconds,
+            "parameters": metrics.get("parameters"), "device": str(self.device),
+        }]  # fmt: skip
+
     def figure(self, name: str, figure: Figure) -> None:
         """Save a picture among the run's figures."""
         path = self.path / "figures" / f"{name}.png"
@@ -216,7 +228,10 @@ class Run:
         self.save_metrics(metrics)
         write_events(self.path, self.records, metrics)
         command = shlex.join(command_line(self.command))
-        page = report(f"{self.command} · {self.path.name}", command, words, tables, self.figures)
+        title = f"{self.command} · {self.path.name}"
+        trained = {"Training": self.training_row(metrics)} if self.records else {}
+        shown = {**tables, **trained}
+        page = report(title, command, words, shown, self.figures, formulas(metrics))
         path = write(self.path / "report.html", lambda file: file.write_text(page))
         self.say(f"report: {path}")
         return metrics
