@@ -11,6 +11,7 @@ import torch._inductor.config
 from pairs import build, observations
 from pyro import poutine
 from torch import nn
+from torch._dynamo.utils import counters
 
 from experiments.inference import compiled, graph
 from experiments.inference.average import WeightAverage
@@ -194,6 +195,32 @@ def test_noise_is_fresh_and_follows_the_seed():
     error = (eager.var() / 2000 + drawn.var() / 2000).sqrt()
     assert (eager.mean() - drawn.mean()).abs() < 4 * error
     torch.testing.assert_close(drawn.std(), eager.std(), rtol=0.1, atol=0)
+
+
+@pytest.mark.compiled
+@needs_compiler
+def test_a_graph_that_was_compiled_before_is_found_on_disk(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    states = []
+    for expected in ("miss", "hit"):
+        counters.clear()
+        torch.manual_seed(0)
+        model, guide = build(VAE_AMORTIZED)
+        svi = SVI(model, guide, descent(model, guide), compile=True)
+        svi.step(Batch.of(observations(VAE_AMORTIZED)))
+        assert counters["inductor"][f"fxgraph_cache_{expected}"] == 1
+        states.append(Pair(model, guide).state_dict())
+    torch.testing.assert_close(states[1], states[0], rtol=0, atol=0)
+
+
+def test_affine_maps_are_products_and_a_bias_apart():
+    x, weight, bias = torch.randn(5, 4), torch.randn(3, 4), torch.randn(3)
+    made = graph.traced(lambda *values: (nn.functional.linear(*values),), [x, weight, bias])
+    assert "addmm" not in made.code
+    right = nn.functional.linear(x, weight, bias)
+    torch.testing.assert_close(made(x, weight, bias)[0], right, rtol=1e-14, atol=1e-14)
+    scaled = graph.traced(lambda *v: (torch.addmm(*v, alpha=2),), [bias, x, weight.mT])
+    torch.testing.assert_close(scaled(bias, x, weight.mT)[0], 2 * right - bias)
 
 
 class Awkward(PPCA):

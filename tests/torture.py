@@ -13,6 +13,7 @@ import random
 import resource
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -48,7 +49,7 @@ class Whole(NamedTuple):
     Args:
         path: its directory.
         first: seconds until its first checkpoint.
-        pace: seconds from one checkpoint to the next.
+        pace: seconds from one checkpoint to the next, at the median.
         last: number of its last checkpoint.
     """
 
@@ -101,8 +102,9 @@ def whole_run(args: list[str], out: Path) -> Whole:
         time.sleep(0.01)
     words = ended(process)
     assert process.returncode == 0, words
-    first, *_, last = (times[number] for number in sorted(times) if number)
-    return Whole(out, first, (last - first) / max(times), max(times))
+    seen = sorted((number, moment) for number, moment in times.items() if number)
+    steps = [(later[1] - one[1]) / (later[0] - one[0]) for one, later in itertools.pairwise(seen)]
+    return Whole(out, seen[0][1], statistics.median(steps), seen[-1][0])
 
 
 def difference(whole: Path, out: Path) -> str | None:
