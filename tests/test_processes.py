@@ -29,6 +29,11 @@ def _default_float32(monkeypatch, tmp_path):
 
 def launched(number: int, command: str, *args: str) -> list[tuple[int, str, str]]:
     """Exit code, output and errors of every process of a command."""
+    return together(number, "-m", f"experiments.{command}", *args)
+
+
+def together(number: int, *words: str) -> list[tuple[int, str, str]]:
+    """The same of Python, with such words behind it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -36,7 +41,7 @@ def launched(number: int, command: str, *args: str) -> list[tuple[int, str, str]
               str(port), "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": str(number)}  # fmt: skip
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", f"experiments.{command}", *args], text=True,
+            [sys.executable, *words], text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
@@ -73,6 +78,44 @@ def test_a_run_goes_on_with_another_number_of_processes():
     ]
     assert elbos[0] == pytest.approx(elbos[1], rel=1e-9)
     lines = [Path(out, "metrics.jsonl").read_text().splitlines() for out in ("whole", "parts")]
+    assert len(lines[0]) == len(lines[1]) == 3
+
+
+BROKEN = """
+import math, os, sys
+from experiments import vae
+from experiments.inference.svi import SVI
+from experiments.runs.cli import cli
+
+whole, steps = SVI.gradients, []  # of its own rows: before they meet those of others
+
+def broken(self, batch):
+    steps.append(1)
+    loss = whole(self, batch)
+    if len(steps) in (6, 7) and os.environ.get("RANK", "1") == "1":
+        next(p for p in self.parameters if p.grad is not None).grad.fill_(math.nan)
+    return loss
+
+SVI.gradients = broken
+cli(vae.Config, vae.main, sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_in_one_process_rolls_all_of_them_back():
+    Path("broken.py").write_text(BROKEN)
+    args = [*VAE, "--epochs", "3", "--max-skipped", "2", "--checkpoint-every", "1"]
+    said = quiet(together(2, "broken.py", *args, "--out", "two"))
+    words = "Back to the checkpoint at epoch 1, with 0.5 of the learning rate"
+    assert said.count(words) == 1
+    alone = subprocess.run(
+        [sys.executable, "broken.py", *args, "--out", "one"], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, check=True,
+    )  # fmt: skip
+    assert alone.stdout.count(words) == 1
+    for name, tensor in weights("one").items():
+        torch.testing.assert_close(weights("two")[name], tensor, rtol=1e-9, atol=1e-9)
+    lines = [Path(out, "metrics.jsonl").read_text().splitlines() for out in ("one", "two")]
     assert len(lines[0]) == len(lines[1]) == 3
 
 
