@@ -176,7 +176,7 @@ class Fitting:
             "rollbacks": self.rollbacks,
             "guard": svi.guard.state_dict() if svi.guard else {},
             "losses": torch.tensor(run.losses, dtype=torch.float64),
-            "records": json.dumps(run.records),
+            "records": f"[{','.join(run.lines)}]",
             "data": self.data.sha256,
         }
         module = svi.average.weights if svi.average else self.pair

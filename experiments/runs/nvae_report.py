@@ -50,7 +50,7 @@ def conclude_nvae(
     )  # fmt: skip
     metrics: dict[str, Any] = {
         "model": "nvae", "guide": built["guide"], "objective": config.objective,
-        "data": test.name, "seed": config.seed, "epochs": len(run.records),
+        "data": test.name, "seed": config.seed, "epochs": len(run.lines),
         "parameters": pair.number_of_parameters, "seconds": {}, "preset": config.preset,
         "convolutions": len(list(convolutions(pair))),
         "skipped_steps": [record.get("skipped", 0) for record in run.records],
@@ -101,7 +101,7 @@ def visible(images: Tensor, model: Any) -> Tensor:
 def pictures(run: Run, model: Any, guide: Guide, test: Data, kls: list[Tensor]) -> None:
     """Loss, KL per group, reconstructions, samples, interpolations, what each group changes."""
     if run.losses:
-        per_epoch = -(-len(run.losses) // max(1, len(run.records)))
+        per_epoch = -(-len(run.losses) // max(1, len(run.lines)))
         run.figure("loss", plots.loss_curve(run.losses, per_epoch, run.config.objective))
     names = [f"z{i}" for i in range(len(kls))]
     run.figure("groups_kl", plots.bars(names, [float(kl.sum()) for kl in kls], [0.0] * len(kls),

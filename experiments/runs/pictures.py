@@ -51,7 +51,7 @@ def lab_pictures(
         loss: the objective's name.
     """
     if run.losses:
-        per_epoch = -(-len(run.losses) // max(1, len(run.records)))
+        per_epoch = -(-len(run.losses) // max(1, len(run.lines)))
         run.figure("loss", plots.loss_curve(run.losses, per_epoch, loss))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -5,6 +5,7 @@ import json
 import random
 import shlex
 import time
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -75,8 +76,8 @@ class Run:
         self._held.enter_context(Lock(self.path))
         self.began = time.perf_counter()
         self.train_seconds = self.compile_seconds = 0.0
-        self.losses: list[float] = []
-        self.records: list[dict[str, Any]] = []
+        # a long run's log, as small as it can be: it stays in memory, and in every checkpoint
+        self.losses, self.lines = array("d"), list[str]()
         self.figures: list[Path] = []
 
     def __enter__(self) -> Self:
@@ -90,7 +91,7 @@ class Run:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, Exception):
-            self.place.leave(begun=bool(self.records or checkpoints(self.path)))
+            self.place.leave(begun=bool(self.lines or checkpoints(self.path)))
         self._held.close()
         if self.signals.received and isinstance(error, (Interrupted, Exception)):
             # whatever a signal did to an import, say, in whose middle it came
@@ -157,25 +158,30 @@ class Run:
         else:
             yield from Fitting(self, svi, data)(anneal, schedule)
 
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The lines of ``metrics.jsonl``."""
+        return [json.loads(line) for line in self.lines]
+
     def continue_from(self, records: list[dict[str, Any]], losses: list[float]) -> None:
         """Have logged this much and no more, and not be over."""
         write_json(self.path / "config.json", self.content)
         without_results(self.path)
-        self.records, self.losses = records, losses
+        self.lines, self.losses = [json.dumps(record) for record in records], array("d", losses)
         self.train_seconds = sum(record["seconds"] for record in records)
-        text = "".join(json.dumps(record) + "\n" for record in records)
+        text = "".join(line + "\n" for line in self.lines)
         write(self.path / "metrics.jsonl", lambda path: path.write_text(text))
 
     def record(self, progress: Progress) -> None:
         """Log an epoch."""
-        self.losses += progress.losses
+        self.losses.extend(progress.losses)
         self.train_seconds += progress.seconds
         loss = progress.loss if np.isfinite(progress.loss) else None
         record = {"epoch": progress.epoch, "steps": progress.steps, "loss": loss,
                   "lr": progress.lr, "seconds": progress.seconds,
                   "skipped": progress.skipped}  # fmt: skip
-        self.records.append(record)
-        append(self.path / "metrics.jsonl", json.dumps(record))
+        self.lines.append(json.dumps(record))
+        append(self.path / "metrics.jsonl", self.lines[-1])
 
     def log(self, progress: Progress, epochs: int | None, bar: tqdm) -> None:
         """Log an epoch and show it."""
@@ -202,7 +208,7 @@ class Run:
 
     def training_row(self, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         """How training went, as a table of one line."""
-        last = self.records[-1]
+        last = json.loads(self.lines[-1])
         return [{
             "epochs": last["epoch"], "steps": last["steps"],
             "steps skipped": sum(record["skipped"] for record in self.records),
@@ -229,7 +235,7 @@ class Run:
         write_events(self.path, self.records, metrics)
         command = shlex.join(command_line(self.command))
         title = f"{self.command} · {self.path.name}"
-        trained = {"Training": self.training_row(metrics)} if self.records else {}
+        trained = {"Training": self.training_row(metrics)} if self.lines else {}
         shown = {**tables, **trained}
         page = report(title, command, words, shown, self.figures, formulas(metrics))
         path = write(self.path / "report.html", lambda file: file.write_text(page))

@@ -208,7 +208,7 @@ def conclude(
     train, test = train.fixed().like(model), test.fixed().like(model)
     metrics: dict[str, Any] = {
         "model": built["model"], "guide": built["guide"], "objective": objective,
-        "data": train.name, "seed": config.seed, "epochs": len(run.records),
+        "data": train.name, "seed": config.seed, "epochs": len(run.lines),
         "parameters": Pair(model, guide).number_of_parameters, "seconds": {},
         "sampled_sites": svi.objective.sampled_sites,
         "decoder": "frozen" if is_frozen(model) else "learned",
@@ -227,7 +227,7 @@ def conclude(
     lab_pictures(run, model, (fitted[0], fitted[1]), train, test, objective)
     words = (
         f"{built['model']} under the guide {built['guide']}, objective {objective}, "
-        f"{len(run.records)} epochs on {train.name} (decoder {metrics['decoder']})."
+        f"{len(run.lines)} epochs on {train.name} (decoder {metrics['decoder']})."
     )
     rows = [{"split": name, **metrics[name]} for name in ("train", "test")]
     shown = [{key: value for key, value in row.items() if value is not None} for row in rows]
