@@ -70,10 +70,8 @@ def decoder_of(model: nn.Module, name: str) -> Decoder:
 
 
 def _of_vae(model: VAE, decoder: ImageMLP) -> Decoder:
-    modules = list(decoder.mlp.layers)
-    layers = [
-        (part.weight.detach(), part.bias.detach()) for part in modules if hasattr(part, "weight")
-    ]
+    modules: list[Any] = list(decoder.mlp.layers)
+    layers = [(part.weight.detach(), part.bias.detach()) for part in modules[::2]]
     kinds = {type(make()): name for name, make in ACTIVATIONS.items()}
     activation = kinds[type(modules[1])] if len(modules) > 1 else "relu"
     families = {family: name for name, family in LIKELIHOODS.items()}
