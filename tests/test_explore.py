@@ -20,8 +20,10 @@ from experiments.explorer.groups import png
 from experiments.explorer.latents import latents_page
 from experiments.explorer.page import HOME, SCRIPTS, packed_decoder
 from experiments.explorer.views import chosen_rows
+from experiments.inference.svi import Pair
+from experiments.runs.checkpoint import save_weights
 from experiments.runs.cli import cli
-from experiments.runs.saved_run import SavedRun
+from experiments.runs.saved_run import SavedRun, open_run
 from guides import GUIDES
 from ppl_models import PPCA, VAE, Batch
 from ppl_models.likelihoods import LIKELIHOODS
@@ -319,6 +321,15 @@ def test_a_second_run_of_another_decoder_or_other_data(capsys):
     refused(capsys, explore, ["a", "--with", "c"], "differs by up to")
     refused(capsys, explore, ["a", "--with", "d"], "than a: make the second one by refit a")
     refused(capsys, explore, ["a", "--with", "e"], "tested on other images")
+
+
+def test_weights_that_are_not_finite(capsys):
+    untrained(Path("run"), "vae", "amortized", hidden_dims=[6])
+    saved = open_run(Path("run"), None, torch.device("cpu"))
+    with torch.no_grad():
+        saved.guide.encoder.head.bias.fill_(math.nan)
+    save_weights(Path("run"), Pair(saved.model, saved.guide))
+    refused(capsys, explore, ["run"], "not finite")
 
 
 def test_options_that_no_page_can_have(capsys):

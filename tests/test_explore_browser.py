@@ -48,6 +48,7 @@ def pages(tmp_path_factory) -> dict[str, tuple[Path, Any]]:
     shown = {"hidden_dims": [40], "activation": "tanh"}
     models = {
         "vae": untrained(home / "vae", "vae", "amortized", latent_dim=2, **shown),
+        "line": untrained(home / "line", "vae", "mixture", latent_dim=1, **shown),
         "deep": untrained(home / "deep", "vae", "mixture", latent_dim=12, **shown),
         "ppca": spread_ppca(home / "ppca"),
         '<b>odd<\u2044b> & "name"': None,  # no path has a slash in a name
@@ -64,7 +65,7 @@ def pages(tmp_path_factory) -> dict[str, tuple[Path, Any]]:
         cli(explore.Config, explore.main, [str(home / name), *few, *second])
     kinds = {"odd": odd, "two": "ppca"}
     files = {kind: (home / kinds.get(kind, kind) / "explore.html", models[kinds.get(kind, kind)])
-             for kind in ("vae", "deep", "two", "odd", "nvae")}  # fmt: skip
+             for kind in ("vae", "line", "deep", "two", "odd", "nvae")}  # fmt: skip
     torch.set_default_dtype(torch.float64)
     return files
 
@@ -101,7 +102,7 @@ def place(page: Any) -> list[float]:
     return page.evaluate("Array.from(explorer.state.z)")
 
 
-@pytest.mark.parametrize("kind", ["vae", "deep", "two"])
+@pytest.mark.parametrize("kind", ["vae", "line", "deep", "two"])
 def test_the_page_decodes_as_pytorch_does(opened, pages, kind):
     page, model = opened(kind), pages[kind][1]
     dim = len(place(page))
@@ -209,11 +210,14 @@ def test_a_closer_look_finds_that_the_exact_guide_has_no_gap(opened):
 def test_choosing_an_image_moves_to_its_encoding(opened):
     page = opened("deep")
     original, started = picture(page, "#original"), place(page)
+    whole = page.evaluate("explorer.state.view")
     page.locator("#next").click()
     assert place(page) == page.evaluate("Array.from(explorer.guides[0].mean[1])")
     page.locator("#image").select_option("4")
     assert picture(page, "#original") != original
     assert place(page) != started
+    page.locator("#close-up").click()  # of more than two latents: on q alone
+    assert page.evaluate("explorer.state.view") != whole
     page.locator("#up").select_option("0")  # the axis that lies across already
     assert page.evaluate("explorer.state.axes") == [1, 0]
 

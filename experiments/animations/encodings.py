@@ -39,17 +39,23 @@ def encodings(config: Any, train: Data, test: Data) -> Iterator[Image.Image]:
             torch.manual_seed(config.seed)
             elbo, _ = mean_and_error(per_image(model, guide, few)["elbo"])
             z = torch.cat([encode(guide, batch, model)["z"] for batch in few.batches(1000)])
-            yield picture(_figure(z, few.labels, latent_grid(model), test, step, elbo))
+            yield picture(_figure(z, few.labels, latent_grid(model, 10), test, step, elbo))
         model.train(), guide.train()
 
 
 def _figure(
     z: Tensor, labels: Tensor | None, plane: Tensor, data: Data, step: int, elbo: float
 ) -> Figure:
-    figure = Figure(figsize=(8.4, 4.5), layout="constrained")
+    figure = Figure(figsize=(7.6, 4.1), layout="constrained")
     left, right = figure.subplots(1, 2)
     drawn = left.scatter(
-        *z.T.numpy(), s=5, c=labels, cmap="tab10", vmin=-0.5, vmax=9.5, linewidths=0
+        *z.T.numpy(),
+        s=5,
+        c=None if labels is None else labels.numpy(),
+        cmap="tab10",
+        vmin=-0.5,
+        vmax=9.5,
+        linewidths=0,
     )
     left.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), xlabel="$z_1$", ylabel="$z_2$",
              aspect="equal", title="means of q(z | x), test images")  # fmt: skip
@@ -57,7 +63,7 @@ def _figure(
     side = round(len(plane) ** 0.5)
     height, width = data.image_shape[-2:]
     tiles = plane.reshape(side, side, -1, height, width)[:, :, 0]
-    right.imshow(tiles.transpose(1, 2).reshape(side * height, side * width),
+    right.imshow(tiles.transpose(1, 2).reshape(side * height, side * width).numpy(),
                  cmap="gray_r", vmin=0, vmax=1)  # fmt: skip
     right.set(xticks=[], yticks=[], title="E[x | z] over the prior's quantiles")
     figure.suptitle(f"step {step}: ELBO {elbo:.1f} nats per test image")

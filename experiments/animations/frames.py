@@ -16,7 +16,7 @@ from experiments.runs.files import write
 
 __all__ = ["picture", "save_gif", "taken", "training"]
 
-COLOURS = 64
+COLOURS = 48
 """Of all frames together: enough for ten classes and greys, and half the size of 256."""
 
 
@@ -47,10 +47,10 @@ def save_gif(pictures: Sequence[Image.Image], path: Path, seconds: float, last: 
 
 
 def _palette(shown: Image.Image) -> Image.Image:
-    """The colours of a picture, pure white among them: an average of whites is a tinted page."""
+    """The colours of a picture; what is nearly white is white, or the page would be tinted."""
     chosen = shown.quantize(COLOURS, dither=Image.Dither.NONE)
     colours = np.array(chosen.getpalette()).reshape(-1, 3)
-    colours[colours.sum(1).argmax()] = 255
+    colours[colours.min(1) > 240] = 255
     chosen.putpalette(colours.flatten().tolist())
     return chosen
 

@@ -44,4 +44,8 @@ function tickOf(length) {
   return [1, 2, 5, 10].map((m) => m * power).find((step) => step >= rough);
 }
 
-const signed = (value, digits = 2) => (value < 0 ? "\u2212" : "") + Math.abs(value).toFixed(digits);
+// A number with a true minus sign, and none before a zero.
+function signed(value, digits = 2) {
+  const text = Math.abs(value).toFixed(digits);
+  return (value < 0 && Number(text) ? "\u2212" : "") + text;
+}

@@ -90,6 +90,8 @@ def _payload(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             view = view_of(model, run.guide, data, chosen, config.particles, config.memory)
+        if not (view.means.isfinite().all() and view.mean.isfinite().all()):
+            raise UsageError(f"{run.directory} encodes images by numbers that are not finite.")
         guides.append({"name": _guide_name(run), **packed_view(view)})
     x = data.observations(torch.tensor(chosen, device=data.pixels.device))
     few = [None] * len(chosen) if data.labels is None else data.labels[chosen].tolist()
