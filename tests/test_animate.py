@@ -10,7 +10,7 @@ from PIL import Image
 
 from experiments import animate
 from experiments.animations.evidence import COMPARED, _trained
-from experiments.animations.frames import save_gif, taken, training
+from experiments.animations.frames import DIGITS, save_gif, taken, training
 from experiments.data_sets import load
 from experiments.evaluation.oracle import diagonal_gap, rotate_to_largest_gap
 from experiments.inference.svi import SVI
@@ -50,6 +50,8 @@ def test_every_picture_moves(name, args):
     for before, after in itertools.pairwise(pictures):
         assert (before != after).any()
     assert all((shown[:5, :5] == 255).all() for shown in pictures)  # white, not nearly white
+    inks = np.unique(pictures[-1].reshape(-1, 3), axis=0)
+    assert (np.ptp(inks, axis=1) > 60).sum() >= 2  # and not all grey
 
 
 def test_no_diagonal_guide_passes_its_bound_and_a_full_one_reaches_the_evidence():
@@ -88,7 +90,7 @@ def test_stopping_for_frames_changes_nothing():
 
 
 def test_a_gif_keeps_its_pictures_and_times():
-    colours = ["#ffffff", "#d62728", "#1f77b4"]
+    colours = ["#ffffff", "#d62728", DIGITS[3]]
     pictures = [Image.new("RGB", (20, 10), colour) for colour in colours]
     pictures.append(Image.fromarray(np.concatenate([np.asarray(shown) for shown in pictures])))
     pictures = [shown.resize((20, 30)) for shown in pictures]

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from experiments.animations.frames import picture, training
+from experiments.animations.frames import DIGITS, picture, training
 from experiments.data import Data
 from experiments.evaluation.bounds import encode, mean_and_error, per_image
 from experiments.evaluation.samples import latent_grid
@@ -48,15 +49,9 @@ def _figure(
 ) -> Figure:
     figure = Figure(figsize=(7.6, 4.1), layout="constrained")
     left, right = figure.subplots(1, 2)
-    drawn = left.scatter(
-        *z.T.numpy(),
-        s=5,
-        c=None if labels is None else labels.numpy(),
-        cmap="tab10",
-        vmin=-0.5,
-        vmax=9.5,
-        linewidths=0,
-    )
+    assert labels is not None
+    drawn = left.scatter(*z.T.numpy(), s=6, c=labels.numpy(), cmap=ListedColormap(DIGITS),
+                         vmin=-0.5, vmax=9.5, linewidths=0)  # fmt: skip
     left.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), xlabel="$z_1$", ylabel="$z_2$",
              aspect="equal", title="means of q(z | x), test images")  # fmt: skip
     figure.colorbar(drawn, ax=left, ticks=range(10), shrink=0.75)

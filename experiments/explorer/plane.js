@@ -62,23 +62,47 @@ class Plane {
   }
 
   draw() {
-    const ratio = window.devicePixelRatio || 1, { width, height } = this.size;
-    this.canvas.width = width * ratio;
-    this.canvas.height = height * ratio;
-    const context = (this.context = this.canvas.getContext("2d"));
-    context.scale(ratio, ratio);
-    context.font = "11px system-ui, sans-serif";
-    this.axes(context, width, height);
-    context.save();
-    context.beginPath();
-    context.rect(MARGIN, 0, width - MARGIN, height - MARGIN);
-    context.clip();
-    this.cloud(context);
+    if (!this.size.width) return; // in a frame that is hidden
+    const context = this.fresh(this.canvas);
+    context.drawImage(this.background(), 0, 0, this.size.width, this.size.height);
+    this.inside(context);
     if (this.state.drawn) this.crosses(context, this.state.drawn);
     this.posterior(context);
     this.guess(context);
     this.point(context);
-    context.restore();
+  }
+
+  // An empty canvas of the plane's size, in the pixels of the screen.
+  fresh(canvas) {
+    const ratio = window.devicePixelRatio || 1, { width, height } = this.size;
+    canvas.width = width * ratio;
+    canvas.height = height * ratio;
+    const context = canvas.getContext("2d");
+    context.scale(ratio, ratio);
+    context.font = "11px system-ui, sans-serif";
+    return context;
+  }
+
+  // From here on nothing is drawn over the axes' numbers.
+  inside(context) {
+    context.beginPath();
+    context.rect(MARGIN, 0, this.size.width - MARGIN, this.size.height - MARGIN);
+    context.clip();
+  }
+
+  // Axes and encodings, which are drawn anew only when the view changes: not while one drags.
+  background() {
+    const { view, axes, highlighted } = this.state, { width, height } = this.size;
+    const key = JSON.stringify([view, axes, highlighted, width, height, window.devicePixelRatio]);
+    if (key !== this.drawnFor) {
+      this.behind = document.createElement("canvas");
+      const context = this.fresh(this.behind);
+      this.axes(context, width, height);
+      this.inside(context);
+      this.cloud(context);
+      this.drawnFor = key;
+    }
+    return this.behind;
   }
 
   axes(context, width, height) {
