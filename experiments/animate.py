@@ -35,7 +35,7 @@ class Config:
     """Data set; by default digits for evidence, mnist for the others."""
     data_root: Path | None = None
     """Where the files lie; by default $PPL_DATA, else ./data."""
-    frames: int = 40
+    frames: int = 30
     """Pictures, ever farther apart: most happens early."""
     images: int = 1000
     """Test images that are shown, if there are so many."""
