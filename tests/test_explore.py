@@ -112,6 +112,24 @@ def test_the_decoder_is_pytorchs_under_every_activation():
     compare({**cases, "ppca": PPCA(16, 3), "linear": VAE(shape, 3, hidden_dims=())})
 
 
+def test_special_functions_and_where_formulas_divide_by_zero():
+    x = torch.tensor([0.004, 0.03, 0.5, 1.0, 2.5, 7.0, 9.99, 30.0]).double()
+    logits = torch.tensor([-2e-3, -9e-4, 0.0, 5e-4, 1.1e-3]).double()
+    found = in_node(
+        "const family = LIKELIHOODS.continuous_bernoulli;"
+        "result = { erf: given.x.map(erf), gamma: given.x.map(logGamma),"
+        "  mean: Array.from(family.mean(given.logits, 5, {})),"
+        "  log: given.logits.map((l) => family.logProb([l], [0.3], {})) };",
+        {"x": x.tolist(), "logits": logits.tolist()},
+    )
+    assert found["erf"] == pytest.approx(torch.erf(x).tolist(), abs=1e-15)
+    assert found["gamma"] == pytest.approx(torch.lgamma(x).tolist(), abs=1e-11)
+    truth = torch.distributions.ContinuousBernoulli(logits=logits)
+    assert found["mean"] == pytest.approx(truth.mean.tolist(), abs=1e-9)
+    log_p = truth.log_prob(torch.tensor(0.3).double()).tolist()
+    assert found["log"] == pytest.approx(log_p, abs=1e-9)
+
+
 def test_rounded_weights_are_compared_rounded():
     model = VAE((1, 4, 4), 3)
     with torch.no_grad():
