@@ -1,0 +1,95 @@
+"""Figures one after the other as one small GIF, and the steps at which they are taken."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
+
+from experiments.data import Data
+from experiments.inference.fit import fit
+from experiments.inference.svi import SVI
+from experiments.runs.files import write
+
+__all__ = ["DIGITS", "picture", "save_gif", "taken", "training"]
+
+DIGITS = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933",
+          "#ddcc77", "#cc6677", "#882255", "#aa4499", "#555555")  # fmt: skip
+"""Ten colours that people with the usual colour blindnesses tell apart: Tol's "muted", with a dark
+grey for its pale one."""
+
+
+def _palette() -> np.ndarray:
+    """The colours of every picture, ``[64, 3]``: greys, digits, lines, and these on half white."""
+    greys = np.linspace(0, 255, 24)[:, None].repeat(3, 1)
+    lines = [f"C{k}" for k in range(10)]
+    inks = 255 * np.array([to_rgb(colour) for colour in (*DIGITS, *lines)])
+    return np.concatenate([greys, inks, (inks + 255) / 2]).round()
+
+
+def picture(figure: Figure) -> Image.Image:
+    """A figure as pixels."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+def _few_colours(shown: Image.Image) -> Image.Image:
+    """A picture in the palette's colours, each pixel in the nearest one."""
+    pixels = np.asarray(shown).astype(int)
+    codes, where = np.unique(pixels @ [65536, 256, 1], return_inverse=True)
+    colours = codes[:, None] // [65536, 256, 1] % 256
+    palette = _palette()
+    nearest = np.square(colours[:, None] - palette).sum(-1).argmin(1)
+    small = Image.fromarray(nearest[where].reshape(pixels.shape[:2]).astype(np.uint8), "P")
+    small.putpalette(palette.astype(np.uint8).flatten().tolist())
+    return small
+
+
+def save_gif(pictures: Sequence[Image.Image], path: Path, seconds: float, last: float) -> None:
+    """Write pictures as a GIF that repeats for ever.
+
+    Args:
+        pictures: of one size, in about the colours of ``DIGITS`` and matplotlib's C0 to C9.
+        path: the file.
+        seconds: that each is shown.
+        last: seconds that the last one is shown.
+    """
+    small = [_few_colours(shown) for shown in pictures]
+    times = [round(1000 * seconds)] * (len(small) - 1) + [round(1000 * last)]
+
+    def save(file: Path) -> None:
+        small[0].save(file, "GIF", save_all=True, append_images=small[1:], duration=times, loop=0)
+
+    write(path, save)
+
+
+def taken(steps: int, frames: int) -> list[int]:
+    """At most so many of 1 ... ``steps``, ever farther apart: most happens early."""
+    wanted = np.geomspace(1, steps, max(1, frames)).round().astype(int)
+    return sorted({*wanted.tolist(), steps})
+
+
+def training(
+    svi: SVI, data: Data, epochs: int, batch_size: int, frames: int, seed: int,
+    schedule: Callable[[float], float] | None = None,
+) -> Iterator[int]:  # fmt: skip
+    """Train a pair, stopping at the steps of the frames; the first one is step 0, untrained."""
+    yield 0
+    per_epoch = -(-len(data) // batch_size)
+    wanted, done = set(taken(epochs * per_epoch, frames - 1)), 0
+
+    def due() -> bool:
+        nonlocal done
+        done += 1
+        return done in wanted
+
+    progresses: Iterator[Any] = fit(svi, data, epochs, batch_size, schedule, seed, pause=due)
+    for progress in progresses:
+        if progress.steps in wanted:
+            wanted.discard(progress.steps)  # the end of an epoch is yielded twice
+            yield progress.steps

@@ -1,0 +1,70 @@
+"""On which digits a guide can be believed, while it learns."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from experiments.animations.frames import picture, training
+from experiments.data import Data
+from experiments.evaluation.bounds import mean_and_error
+from experiments.evaluation.khat import UNRELIABLE, khat, weights_of_draws
+from experiments.inference.fit import fit
+from experiments.inference.objectives import AnalyticKL
+from experiments.inference.optim import cosine
+from experiments.inference.optimizers import adam
+from experiments.inference.svi import SVI
+from guides import Amortized
+from ppl_models import VAE
+
+__all__ = ["khat_by_digit"]
+
+DRAWS = 200
+"""Of q per image and frame; a fifth of them is the tail that is fitted."""
+
+
+def khat_by_digit(config: Any, train: Data, test: Data) -> Iterator[Image.Image]:
+    """The lab's VAE is trained and its decoder frozen; then a fresh encoder learns q."""
+    model = VAE(tuple(train.image_shape), 2)
+    rows, few = train.like(model), test.rows(min(config.images, len(test))).like(model)
+    first = Amortized(model)
+    svi = SVI(model, first, adam(model, first, 0.01), AnalyticKL())
+    for _ in fit(svi, rows, config.epochs, config.batch_size, cosine(0.05), config.seed):
+        pass
+    model.requires_grad_(False).eval()
+    guide = Amortized(model, covariance="full")
+    svi = SVI(model, guide, adam(model, guide, 0.01), AnalyticKL())
+    for step in training(
+        svi, rows, config.epochs, config.batch_size, config.frames, config.seed, cosine(0.05)
+    ):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            log_w = weights_of_draws(model, guide, few, DRAWS)
+        elbo, _ = mean_and_error(log_w.mean(1))
+        yield picture(_figure(khat(log_w), few.labels, step, elbo))
+
+
+def _figure(found: Tensor, labels: Tensor | None, step: int, elbo: float) -> Figure:
+    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+    axis = figure.subplots()
+    assert labels is not None
+    classes = labels.unique().tolist()
+    shown = found.clamp(-0.5, 3).double()
+    axis.boxplot([shown[labels == kind].numpy() for kind in classes],
+                 tick_labels=[str(kind) for kind in classes], showfliers=False, showcaps=False,
+                 whis=(0, 100), medianprops={"color": "black", "lw": 2})  # fmt: skip
+    for place, kind in enumerate(classes, 1):
+        values = shown[labels == kind]
+        spread = place + 0.5 * (torch.arange(len(values)) / max(1, len(values) - 1) - 0.5)
+        colour = "tab:red" if values.median() > UNRELIABLE else "tab:blue"
+        axis.scatter(spread, values, s=6, alpha=0.5, linewidths=0, color=colour)
+    axis.axhline(UNRELIABLE, color="black", lw=1, ls="--")
+    axis.set_yticks([-0.5, 0, 0.7, 1, 2, 3], ["-0.5 or less", "0", "0.7", "1", "2", "3 or more"])
+    good = (found < UNRELIABLE).double().mean().item()
+    axis.set(xlabel="digit", ylabel=r"$\hat k$ of an image's importance weights", ylim=(-0.6, 3.1),
+             title=f"step {step}: ELBO {elbo:.1f} nats, {good:.0%} of the images below "
+                   f"{UNRELIABLE}")  # fmt: skip
+    return figure

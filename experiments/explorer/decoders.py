@@ -1,0 +1,108 @@
+"""A model's decoder as numbers that a page can hold: affine layers, and a likelihood by name."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from experiments.runs.errors import UsageError
+from ppl_models.likelihoods import LIKELIHOODS
+from ppl_models.networks import ACTIVATIONS, ImageMLP
+from ppl_models.ppca import PPCA
+from ppl_models.vae import VAE
+
+__all__ = ["Decoder", "check_same", "decoder_of"]
+
+HALF_MAX = torch.finfo(torch.float16).max
+
+
+class Decoder(NamedTuple):
+    """p(x | z), from z to a distribution of images.
+
+    ``layers`` are weights ``[outputs, inputs]`` with biases ``[outputs]``, an activation between
+    them; the last one gives ``number`` values per pixel, ``[number, D]``. ``constants`` are what
+    the likelihood has besides (log sigma, the nodes of a quadrature).
+    """
+
+    layers: list[tuple[Tensor, Tensor]]
+    activation: str
+    likelihood: str
+    number: int
+    constants: dict[str, list[float]]
+
+    @property
+    def latent_dim(self) -> int:
+        return self.layers[0][0].shape[1]
+
+    def bytes_of(self, precision: str) -> int:
+        """What its weights weigh in a page, in base 64."""
+        numbers = sum(part.numel() for layer in self.layers for part in layer)
+        return -(-numbers * {"float32": 4, "float16": 2}[precision] * 4 // 3)
+
+    def fits(self, precision: str) -> bool:
+        """Whether no weight overflows."""
+        most = max(part.abs().max().item() for layer in self.layers for part in layer)
+        return precision == "float32" or most <= HALF_MAX
+
+
+def decoder_of(model: nn.Module, name: str) -> Decoder:
+    """The decoder of a model, if it is made of affine layers.
+
+    Args:
+        model: p.
+        name: what the run calls it.
+
+    Raises:
+        UsageError: If it has no such decoder; says which models have.
+    """
+    if isinstance(model, PPCA):
+        layers = [(model.W.detach(), model.mu.detach())]
+        constants = {"log_sigma": [model.log_sigma.item()]}
+        return Decoder(layers, "relu", "gaussian", 1, constants)
+    if isinstance(model, VAE) and isinstance(model.decoder, ImageMLP):
+        return _of_vae(model, model.decoder)
+    what = "its decoder is convolutional" if isinstance(model, VAE) else f"its model is '{name}'"
+    raise UsageError(
+        f"explore puts the decoder of PPCA, of a VAE with an mlp decoder (--network mlp), or "
+        f"samples of an NVAE into a page; this run cannot be exported: {what}."
+    )
+
+
+def _of_vae(model: VAE, decoder: ImageMLP) -> Decoder:
+    modules: list[Any] = list(decoder.mlp.layers)
+    layers = [(part.weight.detach(), part.bias.detach()) for part in modules[::2]]
+    kinds = {type(make()): name for name, make in ACTIVATIONS.items()}
+    activation = kinds[type(modules[1])] if len(modules) > 1 else "relu"
+    families = {family: name for name, family in LIKELIHOODS.items()}
+    name = families[type(model.likelihood)]
+    return Decoder(layers, activation, name, model.likelihood.number, _constants(name, model))
+
+
+def _constants(likelihood: str, model: VAE) -> dict[str, list[float]]:
+    own: Any = getattr(model.likelihood, "log_sigma", None)
+    constants = {} if own is None else {"log_sigma": own.detach().flatten().tolist()}
+    if likelihood == "logit_normal":  # whose mean is a quadrature, with the same nodes here
+        nodes, weights = np.polynomial.hermite_e.hermegauss(32)
+        constants |= {"nodes": nodes.tolist(), "weights": (weights / weights.sum()).tolist()}
+    return constants
+
+
+def check_same(first: nn.Module, second: nn.Module, names: tuple[Any, Any]) -> None:
+    """Refuse two runs whose models differ in a single bit.
+
+    Raises:
+        UsageError: Naming what differs.
+    """
+    ours, theirs = first.state_dict(), second.state_dict()
+    shapes = [{name: value.shape for name, value in state.items()} for state in (ours, theirs)]
+    advice = f"make the second one by refit {names[0]} --guide GUIDE"
+    if type(first) is not type(second) or shapes[0] != shapes[1]:
+        raise UsageError(f"{names[1]} has another decoder than {names[0]}: {advice}.")
+    for name, value in ours.items():
+        if not torch.equal(value, theirs[name]):
+            most = (value - theirs[name]).abs().max().item()
+            raise UsageError(
+                f"{names[1]} has another decoder than {names[0]}: '{name}' differs by up to "
+                f"{most:.2g}; {advice}."
+            )

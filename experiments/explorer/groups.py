@@ -1,0 +1,99 @@
+"""The page of an NVAE: samples for every temperature and group of latents, computed beforehand."""
+
+import base64
+import io
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from experiments.evaluation.bounds import encode, expected, likelihood_at
+from experiments.evaluation.hierarchy import resampled_groups
+from experiments.evaluation.samples import prior_means
+from experiments.explorer.page import html_page
+from experiments.explorer.views import chosen_rows
+from experiments.inference.frozen import held_out
+from experiments.inference.handlers import Temperature
+from experiments.runs.batch_norms import readjusted
+from experiments.runs.saved_run import SavedRun
+from ppl_models.program import describe
+
+__all__ = ["groups_page"]
+
+DRAWN, CHANGED = 40, 8
+"""Images from the prior at each temperature, and draws of each group of an image."""
+SUBJECTS = 3
+"""Test images whose groups are drawn anew."""
+
+
+def groups_page(saved: SavedRun, config: Any) -> tuple[str, dict[str, Any]]:
+    """The page, and what was put into it."""
+    test = saved.test.fixed()
+    rows = chosen_rows(test.labels, len(test), SUBJECTS)
+    subjects = [f"test image #{row}" for row in rows]
+    shape = test.image_shape
+    temperatures: list[dict[str, Any]] = []
+    for t in sorted(set(config.temperature)):
+        with readjusted(saved.directory, saved.model, t, config.readjust):
+            drawn = prior_means(saved.model, DRAWN, t, config.seed).reshape(-1, *shape)
+        changed = [_changed(saved, row, t, config.seed) for row in rows]
+        groups = [[png(images, 2 + CHANGED) for images in draws] for draws in changed]
+        temperatures.append({"T": t, "prior": png(drawn, 10), "groups": groups})
+    names = _group_names(saved)
+    payload = {"temperatures": temperatures, "groups": names, "subjects": subjects,
+               "changed": CHANGED, "drawn": DRAWN}  # fmt: skip
+    facts = {"groups": len(names), "temperature": [part["T"] for part in temperatures],
+             "words": f", {len(names)} groups", "lighter": "give fewer --temperature"}  # fmt: skip
+    texts = {"summary": _summary(saved, len(names)), "readjust": _readjusted(config.readjust),
+             "command": f"python -m experiments explore {config.run}"}  # fmt: skip
+    return html_page("groups.html", f"The groups of {saved.directory.name}", texts, payload), facts
+
+
+@torch.no_grad()
+def _changed(saved: SavedRun, row: int, t: float, seed: int) -> list[Tensor]:
+    """A test image, its reconstruction and draws of a group, for each group, coarse to fine."""
+    few = saved.test.fixed().rows(max(2, row + 1))
+    guide = held_out(saved.model, saved.guide, few)
+    batch = few.batch(torch.tensor([row], device=few.pixels.device))
+    assert batch.x is not None
+    whole = expected(likelihood_at(saved.model, encode(guide, batch, saved.model), batch))
+    with Temperature(t):  # of the one group that is drawn: the others are given
+        drawn = resampled_groups(saved.model, guide, batch, CHANGED, seed)
+    shown = (torch.cat([batch.x, whole, images]) for images in drawn.values())
+    return [images.reshape(-1, *few.image_shape) for images in shown]
+
+
+def _group_names(saved: SavedRun) -> list[str]:
+    shapes = describe(saved.model).latents
+    return [f"{name}, {' x '.join(map(str, shape))}" for name, shape in shapes.items()]
+
+
+def png(images: Tensor, columns: int) -> str:
+    """Images ``[n, C, H, W]`` side by side, dark on light if grey, as a PNG in a data URL."""
+    count, channels, height, width = images.shape
+    rows = -(-count // columns)
+    tiles = images.new_zeros(rows * columns, channels, height, width)
+    tiles[:count] = images
+    tiles = tiles.reshape(rows, columns, channels, height, width).permute(0, 3, 1, 4, 2)
+    array = tiles.reshape(rows * height, columns * width, channels)
+    if channels == 1:
+        array = 1 - array[..., 0]
+    pixels = (array.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _summary(saved: SavedRun, groups: int) -> str:
+    pair, test = saved.config["pair"], saved.test
+    return (
+        f"Model {pair['model']} with {groups} groups of latents, guide {pair['guide']}, data "
+        f"{test.name}. Images are E[x | z], computed beforehand."
+    )
+
+
+def _readjusted(passes: int) -> str:
+    if not passes:
+        return "Batch norms are as they were trained."
+    return f"For draws of all groups batch norms were readjusted to T by {passes} passes."

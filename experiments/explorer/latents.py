@@ -1,0 +1,153 @@
+"""The page of a model whose decoder fits into it."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.data import Data
+from experiments.explorer.decoders import Decoder, decoder_of
+from experiments.explorer.page import (
+    base64_of,
+    html_page,
+    packed_decoder,
+    packed_images,
+    packed_view,
+    symmetric,
+)
+from experiments.explorer.views import chosen_rows, view_of
+from experiments.runs.errors import UsageError
+from experiments.runs.saved_run import SavedRun
+from guides.local import PerDatumGuide
+
+__all__ = ["check_weight", "latents_page"]
+
+LIGHTER = "--weights float16 halves the decoder, fewer --points and --images the rest"
+ROWS = 300
+"""Test images that rows are fitted to, where a guide has a row per datum."""
+NUMBERS = 40000
+"""Of encodings, and of covariances: with many latents there are fewer of them."""
+
+
+def check_weight(decoder: Decoder, config: Any) -> None:
+    """Refuse a decoder that is heavier than the page may be, before anything is computed.
+
+    Raises:
+        UsageError: With what it would weigh.
+    """
+    least = "float16" if config.weights == "auto" and decoder.fits("float16") else "float32"
+    least = config.weights if config.weights != "auto" else least
+    weight = decoder.bytes_of(least)
+    if weight > config.limit * 1e6:
+        raise UsageError(
+            f"the decoder alone would weigh {weight / 1e6:.2f} MB as {least}, more than --limit "
+            f"{config.limit:g}: raise it, or train a smaller decoder."
+        )
+    if not decoder.fits(least):
+        raise UsageError("a weight of the decoder overflows float16: use --weights float32.")
+
+
+def latents_page(runs: list[SavedRun], config: Any) -> tuple[str, dict[str, Any]]:
+    """The page of one run, or of two guides on one model; and what was put into it."""
+    saved = runs[0]
+    title = f"The latent space of {saved.directory.name}"
+    wanted = ("float32", "float16") if config.weights == "auto" else (config.weights,)
+    decoder = decoder_of(saved.model, saved.config["pair"]["model"])
+    for precision in (kind for kind in wanted if decoder.fits(kind)):
+        _round(decoder, precision)
+        payload, data, chosen = _payload(runs, decoder, config)
+        payload["decoder"] = packed_decoder(decoder, precision, data.levels)
+        texts = {"summary": _summary(runs, decoder, len(data)), "command": _command(config),
+                 "precision": _precision(precision)}  # fmt: skip
+        page = html_page("page.html", title, texts, payload)
+        if len(page.encode()) <= config.limit * 1e6:
+            break
+    return page, {"weights": precision, "points": len(data), "images": len(chosen),
+                  "words": f", weights in {precision}", "lighter": LIGHTER}  # fmt: skip
+
+
+@torch.no_grad()
+def _round(decoder: Decoder, precision: str) -> None:
+    """Round the model's own weights, so that all in the page is of the weights in the page."""
+    for layer in decoder.layers:
+        for part in layer:
+            part.copy_(part.to(getattr(torch, precision)))
+
+
+def _payload(
+    runs: list[SavedRun], decoder: Decoder, config: Any
+) -> tuple[dict[str, Any], Data, list[int]]:
+    """Everything but the decoder, with the test images that it is about."""
+    model, test, dim = runs[0].model, runs[0].test.fixed(), decoder.latent_dim
+    rows = any(isinstance(run.guide, PerDatumGuide) for run in runs)
+    most = max(2, min(config.points, NUMBERS // dim, ROWS if rows else len(test), len(test)))
+    data = test.rows(most)
+    count = min(config.images, max(2, NUMBERS // (dim * (dim + 1) // 2)))
+    chosen = chosen_rows(data.labels, len(data), count)
+    guides = []
+    for run in runs:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            view = view_of(model, run.guide, data, chosen, config.particles, config.memory)
+        if not (view.means.isfinite().all() and view.mean.isfinite().all()):
+            raise UsageError(f"{run.directory} encodes images by numbers that are not finite.")
+        guides.append({"name": _guide_name(run), **packed_view(view)})
+    x = data.observations(torch.tensor(chosen, device=data.pixels.device))
+    few = [None] * len(chosen) if data.labels is None else data.labels[chosen].tolist()
+    payload = {
+        "latents": dim, "shape": list(data.image_shape),
+        "labels": _labels(data.labels), "guides": guides, "exact": _exact(model, x),
+        "images": {"rows": chosen, "labels": few, **packed_images(x, data.levels)},
+    }  # fmt: skip
+    return payload, data, chosen
+
+
+def _labels(labels: Tensor | None) -> str | None:
+    """Classes as bytes, where there are ten colours for them."""
+    return None if labels is None or labels.max() > 9 else base64_of(labels, "<u1")
+
+
+@torch.no_grad()
+def _exact(model: Any, x: Tensor) -> dict[str, Any] | None:
+    """p(z | x) and log p(x), where the model knows them, in float64."""
+    if not hasattr(model, "posterior"):
+        return None
+    double = copy.deepcopy(model).double()
+    q = double.posterior(x.double())
+    evidence = double.marginal().log_prob(x.double())
+    return {"mean": base64_of(q.mean, "<f4"), "covariance": symmetric(q.covariance_matrix),
+            "log_evidence": [round(value, 4) for value in evidence.tolist()]}  # fmt: skip
+
+
+def _guide_name(run: SavedRun) -> str:
+    options = run.config["pair"]["guide_options"]
+    shown = {key: options[key] for key in ("encoder", "covariance") if key in options}
+    words = ", ".join(f"{key} {value}" for key, value in shown.items())
+    return f"{run.config['pair']['guide']}{f' ({words})' if words else ''}"
+
+
+def _summary(runs: list[SavedRun], decoder: Decoder, points: int) -> str:
+    pair, test = runs[0].config["pair"], runs[0].test
+    sizes = [decoder.latent_dim, *(len(bias) for _, bias in decoder.layers)]
+    network = " - ".join(map(str, sizes))
+    guides = " and ".join(_guide_name(run) for run in runs)
+    return (
+        f"Model {pair['model']}, decoder {network}, likelihood {decoder.likelihood}; guide "
+        f"{guides}. Points are means of q(z | x) of {points} test images of {test.name}."
+    )
+
+
+def _precision(precision: str) -> str:
+    words = f"The decoder's weights are kept as {precision}"
+    if precision == "float16":
+        words += (
+            ", rounded from those that were trained: everything here is what PyTorch computes "
+            "from the rounded ones"
+        )
+    return f"{words}; the arithmetic is in double precision."
+
+
+def _command(config: Any) -> str:
+    second = f" --with {config.with_}" if config.with_ else ""
+    return f"python -m experiments explore {config.run}{second}"

@@ -1,0 +1,306 @@
+// The page: what it holds is unpacked, shown, and moved by pointer and keyboard.
+
+const $ = (id) => document.getElementById(id);
+const payload = JSON.parse($("payload").textContent);
+const M = payload.latents, shape = payload.shape;
+const decoder = new Decoder(payload.decoder);
+
+const rowsOf = (array, length) =>
+  Array.from({ length: array.length / length }, (_, i) => array.subarray(i * length, (i + 1) * length));
+const triangle = (M * (M + 1)) / 2;
+
+function unpackedGuide({ name, cloud, mean, covariance, draws, elbo, elbo_se }) {
+  const steps = numbersOf(cloud.z, "uint16");
+  const z = Float32Array.from(steps, (step, i) =>
+    cloud.low[i % M] + (step / 65535) * (cloud.high[i % M] - cloud.low[i % M]));
+  const each = (text, length) => text && rowsOf(numbersOf(text, "float32"), length);
+  const means = each(mean, M), drawn = each(draws, M);
+  const perImage = drawn && drawn.length / means.length;
+  return {
+    name, elbo, elbo_se, cloud: rowsOf(z, M), mean: means, covariance: each(covariance, triangle),
+    draws: drawn && means.map((_, i) => drawn.slice(i * perImage, (i + 1) * perImage)),
+  };
+}
+
+// Images in the numbers that the model was given: bytes become float32 levels, as in PyTorch.
+function unpackedImages({ x, levels }) {
+  const length = shape.reduce((product, side) => product * side);
+  const pixels = levels
+    ? Float32Array.from(numbersOf(x, "uint8"), (byte) => byte / levels) : numbersOf(x, "float32");
+  return rowsOf(pixels, length);
+}
+
+const guides = payload.guides.map(unpackedGuide);
+const images = unpackedImages(payload.images);
+const exact = payload.exact && {
+  mean: rowsOf(numbersOf(payload.exact.mean, "float32"), M),
+  covariance: rowsOf(numbersOf(payload.exact.covariance, "float32"), triangle),
+  log_evidence: payload.exact.log_evidence,
+};
+
+// How far the plane reaches: to the farthest encoding, and to three sigma of the prior at least.
+const REACH = guides.flatMap((guide) => guide.cloud).reduce(
+  (most, z) => z.reduce((far, value) => Math.max(far, Math.abs(value)), most), 3) * 1.05;
+const whole = () => ({ low: [-REACH, -REACH], high: [REACH, REACH] });
+
+const state = {
+  z: new Float64Array(M), axes: [0, M > 1 ? 1 : -1], view: whole(), chosen: 0, highlighted: null,
+  labels: payload.labels && numbersOf(payload.labels, "uint8"), drawn: null, grid: null, exact,
+  closeUp: false,
+};
+
+// One plane per guide, the point shared by both.
+const planes = guides.map((guide, i) => {
+  const figure = document.createElement("figure");
+  const canvas = document.createElement("canvas");
+  const caption = document.createElement("figcaption");
+  caption.textContent = guides.length > 1 ? `${"AB"[i]}: ${guide.name}` : guide.name;
+  canvas.tabIndex = 0;
+  canvas.setAttribute("role", "application");
+  canvas.setAttribute("aria-label", `The latent plane with the encodings of ${guide.name}. Arrow ` +
+    "keys move the point, with Shift in larger steps, Home to the origin.");
+  canvas.setAttribute("aria-describedby", "place");
+  figure.append(canvas, caption);
+  $("planes").append(figure);
+  return new Plane(canvas, guide, state, (x, y) => {
+    const z = Float64Array.from(state.z);
+    z[state.axes[0]] = x;
+    if (state.axes[1] >= 0) z[state.axes[1]] = y;
+    moveTo(z);
+  });
+});
+const drawPlanes = () => planes.forEach((plane) => plane.draw());
+
+const times = []; // of the last decodes [ms]
+function moveTo(z) {
+  state.z = z;
+  const began = performance.now();
+  const image = decoder.mean(z);
+  times.push(performance.now() - began);
+  if (times.length > 51) times.shift();
+  paint($("decoded"), image, shape);
+  const words = `z = (${Array.from(z.slice(0, 8), (value) => signed(value)).join(", ")}${M > 8 ? ", …" : ""})`;
+  $("place").textContent = words;
+  $("decoded").setAttribute("aria-label", `The decoded image at ${words}`);
+  if (times.length > 10) { // the first ones are slow: the browser has not compiled them yet
+    const median = Float64Array.from(times).sort()[times.length >> 1];
+    $("time").textContent = `decoded in ${median.toFixed(2)} ms`;
+  }
+  sliders.forEach((slider, k) => { slider.value = z[k]; });
+  drawPlanes();
+}
+
+const sliders = Array.from({ length: M }, (_, k) => {
+  const label = document.createElement("label"), slider = document.createElement("input");
+  Object.assign(slider, { type: "range", min: -REACH, max: REACH, step: 0.01, value: 0 });
+  slider.id = `z${k + 1}`;
+  slider.addEventListener("input", () => {
+    const z = Float64Array.from(state.z);
+    z[k] = Number(slider.value);
+    moveTo(z);
+  });
+  label.append(`z${k + 1} `, slider);
+  $("sliders").append(label);
+  return slider;
+});
+
+// Which two latents the plane shows, where there are more.
+function chooseAxes() {
+  if (M < 3) return;
+  $("axes").hidden = false;
+  ["across", "up"].forEach((id, axis) => {
+    for (let k = 0; k < M; k++) $(id).append(new Option(`z${k + 1}`, k));
+    $(id).value = state.axes[axis];
+    $(id).addEventListener("change", () => {
+      const other = state.axes[1 - axis], wanted = Number($(id).value);
+      if (wanted === other) state.axes[1 - axis] = state.axes[axis]; // the two change places
+      state.axes[axis] = wanted;
+      ["across", "up"].forEach((name, a) => { $(name).value = state.axes[a]; });
+      drawPlanes();
+    });
+  });
+}
+
+function legend() {
+  if (!state.labels) return;
+  for (const kind of [...new Set(state.labels)].sort((a, b) => a - b)) {
+    const button = document.createElement("button");
+    const dot = document.createElement("span");
+    dot.style.background = COLOURS[kind];
+    button.type = "button";
+    button.append(dot, String(kind));
+    button.setAttribute("aria-pressed", "false");
+    button.setAttribute("aria-label", `show class ${kind} alone`);
+    button.addEventListener("click", () => {
+      state.highlighted = state.highlighted === kind ? null : kind;
+      for (const other of $("legend").children) {
+        other.setAttribute("aria-pressed", String(other === button && state.highlighted === kind));
+      }
+      drawPlanes();
+    });
+    $("legend").append(button);
+  }
+}
+
+// A test image: x, its reconstruction from q's mean, its bounds.
+const named = (i) => {
+  const label = payload.images.labels[i];
+  return `#${payload.images.rows[i]}` + (label === null ? "" : ` (${label})`);
+};
+
+function choose(i) {
+  state.chosen = (i + images.length) % images.length;
+  state.grid = null;
+  $("image").value = state.chosen;
+  paint($("original"), images[state.chosen], shape);
+  $("original").setAttribute("aria-label", `test image ${named(state.chosen)}`);
+  $("means").replaceChildren(...guides.map((guide, g) => {
+    const figure = document.createElement("figure"), canvas = document.createElement("canvas");
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", `reconstruction of test image ${named(state.chosen)}`);
+    paint(canvas, decoder.mean(guide.mean[state.chosen]), shape);
+    const caption = document.createElement("figcaption");
+    caption.textContent = guides.length > 1 ? `from q's mean, ${"AB"[g]}` : "from q's mean";
+    figure.append(canvas, caption);
+    return figure;
+  }));
+  bounds();
+  moveTo(Float64Array.from(guides[0].mean[state.chosen]));
+  if (state.closeUp) look();
+}
+
+// The table of what is known of log p(x) for the chosen image.
+function bounds() {
+  const { chosen, grid } = state;
+  const evidence = exact ? exact.log_evidence[chosen] : grid ? grid.logEvidence : null;
+  const rows = [];
+  if (exact) rows.push(["log p(x), closed form", signed(exact.log_evidence[chosen], 3)]);
+  if (grid) rows.push(["log p(x), from the grid", signed(grid.logEvidence, 3)]);
+  guides.forEach((guide, g) => {
+    const name = guides.length > 1 ? ` of ${"AB"[g]}` : "";
+    if (!guide.elbo) return rows.push([`ELBO${name}`, "none: q is a point"]);
+    rows.push([`ELBO${name}`, `${signed(guide.elbo[chosen], 3)} ± ${guide.elbo_se[chosen].toFixed(3)}`]);
+    if (evidence !== null) {
+      rows.push([`gap${name}`, `${signed(evidence - guide.elbo[chosen], 3)} ± ${guide.elbo_se[chosen].toFixed(3)}`]);
+    }
+  });
+  $("bounds").replaceChildren(...rows.map((cells) => {
+    const row = document.createElement("tr");
+    cells.forEach((text, k) => {
+      const cell = document.createElement(k ? "td" : "th");
+      if (!k) cell.scope = "row";
+      cell.textContent = text;
+      row.append(cell);
+    });
+    return row;
+  }));
+}
+
+// The posterior of the chosen image on a grid, in slices of a few milliseconds between frames.
+let looking = 0; // the number of the last look: an older one ends when a newer begins
+async function look() {
+  const own = ++looking;
+  let slice = performance.now();
+  const pause = async (share) => {
+    if (performance.now() - slice < 12) return;
+    $("progress").textContent = `exact posterior: ${Math.round(100 * share)}% of a grid`;
+    await new Promise((resume) => setTimeout(resume));
+    if (own !== looking) throw new Error("replaced by another look");
+    slice = performance.now();
+  };
+  if (M !== 2) return closeIn(guides.map((guide) => boxOf(guide)));
+  try {
+    const grid = await posteriorOf(decoder, images[state.chosen], Math.max(REACH, 6), pause);
+    state.grid = grid;
+    $("progress").textContent = "";
+    bounds();
+    closeIn([grid, ...guides.map((guide) => boxOf(guide))]);
+  } catch (error) {
+    if (own === looking) throw error;
+  }
+}
+
+// The box of a guide's q around its mean, 3.5 sigma to each side.
+function boxOf({ mean, covariance, draws }) {
+  const centre = mean[state.chosen];
+  const sides = state.axes.map((axis) => {
+    if (axis < 0) return 1;
+    const variance = covariance && covariance[state.chosen][(axis * (axis + 3)) / 2];
+    const far = draws ? Math.max(...draws[state.chosen].map((z) => Math.abs(z[axis] - centre[axis]))) : 0.1;
+    return covariance ? 3.5 * Math.sqrt(variance) : far;
+  });
+  return { low: state.axes.map((axis, k) => (centre[axis] ?? 0) - sides[k]),
+           high: state.axes.map((axis, k) => (centre[axis] ?? 0) + sides[k]) };
+}
+
+// A square view of all boxes.
+function closeIn(boxes) {
+  const low = [0, 1].map((k) => Math.min(...boxes.map((box) => box.low[k])));
+  const high = [0, 1].map((k) => Math.max(...boxes.map((box) => box.high[k])));
+  const half = Math.max(high[0] - low[0], high[1] - low[1], 1e-6) * 0.55;
+  const centre = [0, 1].map((k) => (low[k] + high[k]) / 2);
+  state.view = { low: centre.map((c) => c - half), high: centre.map((c) => c + half) };
+  drawPlanes();
+}
+
+function closeUp(on) {
+  state.closeUp = on;
+  $("close-up").setAttribute("aria-pressed", String(on));
+  if (on) return look();
+  looking++;
+  $("progress").textContent = "";
+  state.view = whole();
+  drawPlanes();
+}
+
+// Images of z ~ N(0, T^2 I).
+function drawAtTemperature() {
+  const T = Number($("temperature").value);
+  state.drawn = Array.from({ length: 16 }, () => Float64Array.from({ length: M }, () => T * normal()));
+  $("drawn").replaceChildren(...state.drawn.map((z, i) => {
+    const button = document.createElement("button"), canvas = document.createElement("canvas");
+    paint(canvas, decoder.mean(z), shape);
+    button.type = "button";
+    button.setAttribute("aria-label", `draw ${i + 1} at temperature ${T}: move the point there`);
+    button.addEventListener("click", () => moveTo(Float64Array.from(z)));
+    button.append(canvas);
+    return button;
+  }));
+  drawPlanes();
+}
+
+function start() {
+  payload.images.rows.forEach((_, i) => $("image").append(new Option(named(i), i)));
+  $("image").addEventListener("change", () => choose(Number($("image").value)));
+  $("previous").addEventListener("click", () => choose(state.chosen - 1));
+  $("next").addEventListener("click", () => choose(state.chosen + 1));
+  $("close-up").addEventListener("click", () => closeUp(!state.closeUp));
+  $("draw").addEventListener("click", drawAtTemperature);
+  $("temperature").addEventListener("input", () => {
+    $("T").textContent = Number($("temperature").value).toFixed(2);
+    drawAtTemperature();
+  });
+  document.body.classList.toggle("two", guides.length > 1);
+  $("posterior-key").hidden = !exact && M !== 2;
+  $("when").hidden = exact !== null;
+  legend();
+  chooseAxes();
+  choose(0);
+  new ResizeObserver(drawPlanes).observe($("planes"));
+}
+
+// What the console, and a test, can ask.
+window.explorer = {
+  decoder, guides, images, state, moveTo, choose, posteriorOf,
+  // The median time of n decodes at draws of the prior [ms].
+  benchmark(n = 200) {
+    const taken = Array.from({ length: n }, () => {
+      const z = Float64Array.from({ length: M }, normal);
+      const began = performance.now();
+      for (let i = 0; i < 10; i++) decoder.mean(z); // clocks of browsers are coarse
+      return (performance.now() - began) / 10;
+    });
+    return taken.sort((a, b) => a - b)[n >> 1];
+  },
+};
+start();

@@ -1,0 +1,108 @@
+"""One file that needs no other: markup, style, script and numbers put into each other."""
+
+import base64
+import html
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments.explorer.decoders import Decoder
+from experiments.explorer.views import View
+
+__all__ = ["MARK", "SCRIPTS", "html_page", "packed_decoder", "packed_images", "packed_view",
+           "symmetric"]  # fmt: skip
+
+HOME = Path(__file__).parent
+SCRIPTS = ("numbers.js", "likelihoods.js", "decoder.js", "posterior.js")
+"""What computes; none of it needs a page."""
+SHOWN = {
+    "page.html": (*SCRIPTS, "drawing.js", "plane.js", "page.js"),
+    "groups.html": ("groups.js",),
+}
+MARK = '<meta name="generator" content="ppl-models explore">'
+
+
+def base64_of(values: Tensor | np.ndarray, kind: str) -> str:
+    """Numbers as little-endian bytes of a kind (``<f4``, say), in base 64."""
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    return base64.b64encode(np.ascontiguousarray(array.astype(kind)).tobytes()).decode()
+
+
+def html_page(template: str, title: str, texts: Mapping[str, str], payload: Any) -> str:
+    """The page; whatever comes from outside is escaped.
+
+    Args:
+        template: ``page.html`` or ``groups.html``.
+        title: the page's name.
+        texts: what stands for ``{{name}}`` in the template.
+        payload: what the script reads, as JSON.
+    """
+    numbers = json.dumps(payload, separators=(",", ":"), allow_nan=False)
+    parts = {name: html.escape(text) for name, text in {**texts, "title": title}.items()}
+    parts |= {
+        "mark": MARK,
+        "style": (HOME / "page.css").read_text(),
+        "script": "\n".join((HOME / name).read_text() for name in SHOWN[template]),
+        # inside a script element no entity is read: only the tag's own sign must not appear
+        "payload": numbers.replace("<", "\\u003c"),
+    }
+    # in one pass, so that no inserted text is taken for a place to insert at
+    return re.sub(r"{{(\w+)}}", lambda found: parts[found[1]], (HOME / template).read_text())
+
+
+def packed_decoder(decoder: Decoder, precision: str, levels: int) -> dict[str, Any]:
+    """The decoder for ``decoder.js``; weights transposed, so that a unit's are side by side."""
+    kind = {"float32": "<f4", "float16": "<f2"}[precision]
+    layers = [
+        {"inputs": weight.shape[1], "outputs": weight.shape[0],
+         "weight": base64_of(weight.mT, kind), "bias": base64_of(bias, kind)}
+        for weight, bias in decoder.layers
+    ]  # fmt: skip
+    return {"layers": layers, "precision": precision, "activation": decoder.activation,
+            "likelihood": decoder.likelihood, "number": decoder.number, "levels": levels,
+            "constants": decoder.constants}  # fmt: skip
+
+
+def symmetric(matrices: Tensor) -> str:
+    """The lower triangles of ``[..., M, M]``, row after row, as float32."""
+    row, column = torch.tril_indices(*matrices.shape[-2:])
+    return base64_of(matrices[..., row, column], "<f4")
+
+
+def quantised(z: Tensor) -> dict[str, Any]:
+    """Points ``[N, M]`` as 16 bits per number between the least and the largest of its column."""
+    values = z.double().cpu()
+    low, high = values.min(0).values, values.max(0).values
+    steps = (values - low) / (high - low).clamp(min=1e-12) * 65535
+    return {"low": low.tolist(), "high": high.tolist(), "z": base64_of(steps.round(), "<u2")}
+
+
+def packed_view(view: View) -> dict[str, Any]:
+    """A guide's view for ``page.js``."""
+    bounds = {
+        name: None if values is None else [round(value, 4) for value in values.tolist()]
+        for name, values in (("elbo", view.elbo), ("elbo_se", view.elbo_se))
+    }
+    return {
+        "cloud": quantised(view.means),
+        "mean": base64_of(view.mean, "<f4"),
+        "covariance": None if view.covariance is None else symmetric(view.covariance),
+        "draws": None if view.draws is None else base64_of(view.draws, "<f4"),
+        **bounds,
+    }
+
+
+def packed_images(x: Tensor, levels: int) -> dict[str, Any]:
+    """Images ``[n, ...]``: bytes where every pixel is a level, float32 elsewhere."""
+    bytes_ = (x.double() * levels).round()
+    exact = levels > 1 and (x.double() - bytes_ / levels).abs().max().item() < 1e-6
+    binary = levels == 1 and bool(((x == 0) | (x == 1)).all())
+    if exact or binary:
+        return {"x": base64_of(bytes_, "<u1"), "levels": levels}
+    return {"x": base64_of(x, "<f4"), "levels": 0}

@@ -1,0 +1,113 @@
+"""What a guide makes of test images: means of q for all, q itself and its bound for a few."""
+
+import math
+from typing import Any, NamedTuple
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from experiments.data import Data
+from experiments.evaluation.bounds import encode, particles_at_a_time, runs_of
+from experiments.evaluation.shared_draws import numbers_per_image
+from experiments.inference.frozen import held_out
+from experiments.inference.objectives import log_weights
+from guides import Guide
+from guides.point import Point
+from guides.prior import Prior
+from ppl_models.program import Batch
+
+__all__ = ["View", "chosen_rows", "view_of"]
+
+DRAWS = 100
+"""Of q where it is not Gaussian: what is shown of it."""
+
+
+class View(NamedTuple):
+    """One guide's view of N test images, and of n chosen ones.
+
+    ``means`` ``[N, M]``; of the chosen ones ``mean`` ``[n, M]``, ``covariance`` ``[n, M, M]``
+    where q is Gaussian, else ``draws`` ``[n, S, M]``, and ``elbo`` with its standard error
+    ``[n]`` [nats], which a point has not.
+    """
+
+    means: Tensor
+    mean: Tensor
+    covariance: Tensor | None
+    draws: Tensor | None
+    elbo: Tensor | None
+    elbo_se: Tensor | None
+
+
+def chosen_rows(labels: Tensor | None, size: int, count: int) -> list[int]:
+    """So many rows, as many of every class as there are, the classes in turn."""
+    if labels is None:
+        return list(range(min(count, size)))
+    by_class = [(labels == kind).nonzero().flatten().tolist() for kind in labels.unique()]
+    turns = [rows[turn] for turn in range(size) for rows in by_class if turn < len(rows)]
+    return turns[: min(count, size)]
+
+
+@torch.no_grad()
+def view_of(
+    model: nn.Module, guide: Guide, data: Data, chosen: list[int], particles: int, memory: float
+) -> View:
+    """Look at fixed images through a guide.
+
+    Args:
+        model: p, in evaluation mode.
+        guide: q; of a per-datum guide, the rows are fitted here.
+        data: the N images.
+        chosen: positions of the n images.
+        particles: draws of q that a chosen image's bound is the mean of.
+        memory: GiB for intermediate values.
+    """
+    guide = held_out(model, guide, data)
+    with pyro.validation_enabled(False):
+        parts = [encode(guide, batch, model)["z"] for batch in data.batches(1000)]
+        means = torch.cat(parts)
+        batch = data.batch(torch.tensor(chosen, device=means.device))
+        gaussian = _gaussian(model, guide, batch)
+        spread = None if gaussian is None else gaussian.covariance_matrix
+        shown = None if gaussian is not None or isinstance(guide, Point) else _draws(guide, batch)
+        mean = means[chosen] if gaussian is None else gaussian.mean
+        bound, error = _elbo(
+            model, guide, batch, particles, numbers_per_image(model, data), memory
+        )
+    return View(means, mean, spread, shown, bound, error)
+
+
+def _gaussian(model: Any, guide: Guide, batch: Batch) -> Any:
+    """q(z | x) as a multivariate normal, ``[n, M]``, or ``None`` where it is none."""
+    if isinstance(guide, Prior):
+        q = model.prior().expand((len(batch.index),))
+    else:
+        q = poutine.trace(guide).get_trace(batch).nodes["z"]["fn"]
+    if isinstance(getattr(q, "base_dist", None), dist.Normal):
+        return dist.MultivariateNormal(q.mean, scale_tril=torch.diag_embed(q.stddev))
+    return q if isinstance(q, dist.MultivariateNormal) else None
+
+
+def _draws(guide: Guide, batch: Batch) -> Tensor:
+    """Draws of q, ``[n, S, M]``."""
+    return torch.stack(
+        [poutine.trace(guide).get_trace(batch).nodes["z"]["value"] for _ in range(DRAWS)], 1
+    )
+
+
+def _elbo(
+    model: nn.Module, guide: Guide, batch: Batch, particles: int, numbers: int, memory: float
+) -> tuple[Tensor | None, Tensor | None]:
+    """The mean log-weight of every image and its standard error, ``[n]`` [nats]."""
+    if isinstance(guide, Point):
+        return None, None
+    at_a_time = particles_at_a_time(len(batch.index), numbers, memory)
+    log_w = torch.cat(
+        [
+            log_weights(p, q, batch).reshape(count, -1)
+            for count, p, q in runs_of(model, guide, batch, particles, min(at_a_time, 20))
+        ]
+    )
+    return log_w.mean(0), log_w.std(0) / math.sqrt(len(log_w))

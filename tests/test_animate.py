@@ -1,0 +1,113 @@
+"""Pictures that move: each of them in a few frames, and the laws that they show."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from experiments import animate
+from experiments.animations.evidence import COMPARED, _trained
+from experiments.animations.frames import DIGITS, save_gif, taken, training
+from experiments.data_sets import load
+from experiments.evaluation.oracle import diagonal_gap, rotate_to_largest_gap
+from experiments.inference.svi import SVI
+from experiments.runs.cli import cli
+from guides import Amortized
+from ppl_models import PPCA
+from tests.test_bad_input import refused
+
+
+@pytest.fixture(autouse=True)
+def _default_float32(monkeypatch, tmp_path):
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.chdir(tmp_path)
+
+
+def frames_of(path: str) -> list[np.ndarray]:
+    with Image.open(path) as shown:
+        pictures = []
+        for i in range(shown.n_frames):
+            shown.seek(i)
+            pictures.append(np.asarray(shown.convert("RGB")))
+    return pictures
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("encodings", ["--data", "digits", "--epochs", "2"]),
+        ("evidence", ["--steps", "20"]),
+        ("khat", ["--data", "digits", "--epochs", "2", "--images", "60"]),
+    ],
+)
+def test_every_picture_moves(name, args):
+    cli(animate.Config, animate.main, [name, "--frames", "4", *args])
+    pictures = frames_of(f"{name}.gif")
+    assert 3 <= len(pictures) <= 4
+    for before, after in itertools.pairwise(pictures):
+        assert (before != after).any()
+    assert all((shown[:5, :5] == 255).all() for shown in pictures)  # white, not nearly white
+    inks = np.unique(pictures[-1].reshape(-1, 3), axis=0)
+    assert (np.ptp(inks, axis=1) > 60).sum() >= 2  # and not all grey
+
+
+def test_no_diagonal_guide_passes_its_bound_and_a_full_one_reaches_the_evidence():
+    rows = load("digits")[0].rows(40)
+    x = rows.pixels.reshape(40, -1).double() / 16
+    model = rotate_to_largest_gap(PPCA.maximum_likelihood(x, 3)).requires_grad_(False)
+    floor = diagonal_gap(model).item()
+    config = animate.Config(name="evidence", frames=6, steps=200)
+    for name in COMPARED:
+        steps, gaps, _ = zip(*_trained(config, model, rows, name), strict=True)
+        assert steps == (0, 1, 4, 14, 53, 200)
+        least = 0 if "full" in name else floor
+        assert all(gap >= least - 1e-9 for gap in gaps), name
+        assert gaps[-1] == pytest.approx(least, abs=0.02), name
+
+
+def test_frames_lie_ever_farther_apart_and_end_where_training_ends():
+    assert taken(1000, 4) == [1, 10, 100, 1000]
+    assert taken(3, 40) == [1, 2, 3]
+    assert taken(7, 1) == [1, 7]
+
+
+def test_stopping_for_frames_changes_nothing():
+    data = load("digits", rows=100)[0]
+    ends = []
+    for frames in (2, 6):
+        torch.manual_seed(0)
+        model = PPCA(64, 2)
+        svi = SVI(model, Amortized(model, hidden_dims=(5,)))
+        steps = list(training(svi, data.like(model), 3, 40, frames, seed=0))
+        assert steps[0] == 0
+        assert steps[-1] == 9
+        assert steps == sorted(set(steps))
+        ends.append(model.W.detach().clone())
+    assert torch.equal(*ends)
+
+
+def test_a_gif_keeps_its_pictures_and_times():
+    colours = ["#ffffff", "#d62728", DIGITS[3]]
+    pictures = [Image.new("RGB", (20, 10), colour) for colour in colours]
+    pictures.append(Image.fromarray(np.concatenate([np.asarray(shown) for shown in pictures])))
+    pictures = [shown.resize((20, 30)) for shown in pictures]
+    save_gif(pictures, Path("a.gif"), 0.1, 1.0)
+    for shown, kept in zip(pictures, frames_of("a.gif"), strict=True):
+        assert np.abs(np.asarray(shown).astype(int) - kept).max() <= 2
+    with Image.open("a.gif") as kept:
+        assert kept.info["loop"] == 0
+        assert kept.info["duration"] == 100
+        kept.seek(3)
+        assert kept.info["duration"] == 1000
+
+
+def test_pictures_that_cannot_be_made(capsys):
+    refused(capsys, animate, ["evidence", "--frames", "1"], "--frames must be at least 2, got 1")
+    refused(capsys, animate, ["evidence", "--seconds", "0"], "between 0.02 and 60")
+    refused(capsys, animate, ["evidence", "--out", "a.mp4"], "must end in .gif")
+    refused(capsys, animate, ["nothing"], "nothing")
+    Path("evidence.gif").write_text("mine")
+    refused(capsys, animate, ["evidence"], "exists already")
