@@ -1,0 +1,87 @@
+"""The data of a lab, and how long it trains on them."""
+
+import os
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from experiments.data import Data
+from experiments.data_sets import load
+from experiments.runs.errors import UsageError
+
+__all__ = ["Lab", "open_lab"]
+
+NOTE = """NOTE: {reason}
+This notebook goes on with 'digits' instead: 1797 images of 8x8 pixels that ship with scikit-learn.
+Everything works; the figures differ from those quoted for MNIST."""
+
+
+class Lab(NamedTuple):
+    """What a lab works on.
+
+    Args:
+        name: mnist or digits.
+        train, test: images and labels.
+        x_train, x_test: the images as vectors in [0, 1], ``[N, D]``.
+        batch_size: of training.
+        epochs: passes over the training images.
+    """
+
+    name: str
+    train: Data
+    test: Data
+    x_train: Tensor
+    x_test: Tensor
+    batch_size: int
+    epochs: int
+
+    @property
+    def is_mnist(self) -> bool:
+        """Whether figures can be compared with those quoted for MNIST."""
+        return self.name == "mnist" and len(self.train) == 60_000
+
+    def images(self, x: Tensor) -> Tensor:
+        """Vectors ``[n, D]`` as images ``[n, 1, H, W]``."""
+        return x.reshape(-1, *self.train.image_shape)
+
+    def names(self, count: int) -> list[str]:
+        """The labels of the first test images, in words."""
+        assert self.test.labels is not None
+        return [str(int(label)) for label in self.test.labels[:count]]
+
+    def batches(self) -> tuple[Tensor, ...]:
+        """The training images in a fresh random order, ``[B, D]`` each."""
+        order = torch.randperm(len(self.x_train))
+        return tuple(self.x_train[index] for index in order.split(self.batch_size))
+
+
+def open_lab(data: str | None = None) -> Lab:
+    """The lab's data: MNIST, or digits where MNIST is not at hand and cannot be had.
+
+    Args:
+        data: mnist or digits; the environment variable ``LAB_DATA``, else mnist.
+
+    Raises:
+        UsageError: If the name or ``LAB_EPOCHS`` is something else.
+    """
+    name = data or os.environ.get("LAB_DATA") or "mnist"
+    if name not in ("mnist", "digits"):
+        raise UsageError(f"LAB_DATA is '{name}'; the labs are for mnist or digits.")
+    try:
+        splits = load(name)
+    except UsageError as error:
+        if name == "digits":
+            raise
+        print(NOTE.format(reason=error))
+        name, splits = "digits", load("digits")
+    dtype = torch.get_default_dtype()
+    x_train, x_test = (split.observations().flatten(1).to(dtype) for split in splits)
+    return Lab(name, *splits, x_train, x_test, 500 if name == "mnist" else 50, _epochs(20))
+
+
+def _epochs(default: int) -> int:
+    text = os.environ.get("LAB_EPOCHS") or str(default)
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"LAB_EPOCHS is '{text}'; it must be a number of epochs, 1 or more.")
+    return int(text)
