@@ -51,7 +51,7 @@ LIKELIHOOD_MISTAKES: list[tuple[Callable[..., Tensor], str]] = [
      "the variance is used as standard deviation: dist.Normal takes sigma."),
     (lambda *a: _scaled(lambda s: (2 * s).exp())(*a),
      "sigma^4 is used as standard deviation: the parameter is log sigma^2."),
-    (lambda *a: _log_p(*a[:3], a[3] / 2),
+    (lambda x, z, f, s: _log_p(x, z, f, s / 2),
      "sigma is used as variance: the parameter is log sigma^2."),
     (lambda x, z, f, s: -D * (HALF_LOG + s / 2) - 0.5 * _squares(x, z, f) / s,
      "the log variance is used as variance: take its exponential."),

@@ -235,4 +235,4 @@ def gradients(task: Task, function: Callable[..., Any], case: tuple) -> list | N
         return None
     total = sum(part.sum() for part in values)
     trained = [inputs[i] for i in task.trained]
-    return list(torch.autograd.grad(total, trained, allow_unused=True))  # type: ignore[arg-type]
+    return list(torch.autograd.grad(total, trained, allow_unused=True))

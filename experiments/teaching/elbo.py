@@ -24,6 +24,9 @@ class Fixed(dist.Normal):
         super().__init__(loc, scale)
         self.noise = noise
 
+    def expand(self, batch_shape: Any, _instance: None = None) -> "Fixed":
+        return Fixed(*(part.expand(batch_shape) for part in (self.loc, self.scale, self.noise)))
+
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         return self.loc + self.scale * self.noise
 

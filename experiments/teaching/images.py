@@ -83,9 +83,8 @@ def _example() -> nn.Module:
     """Convolutions at several depths, one of them shared, buffers, a frozen parameter."""
     shared = nn.Conv2d(3, 3, 1)
     block = nn.Sequential(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3), nn.Sequential(shared, nn.ReLU()))
-    module = nn.Sequential(nn.Conv2d(1, 3, 3, bias=False), block, shared, nn.Linear(4, 2))
-    module[0].requires_grad_(False)
-    return module
+    first = nn.Conv2d(1, 3, 3, bias=False).requires_grad_(False)
+    return nn.Sequential(first, block, shared, nn.Linear(4, 2))
 
 
 def count_parameters(answer: Count) -> None:
@@ -104,7 +103,7 @@ def count_parameters(answer: Count) -> None:
         sum(x.numel() for x in p if x.requires_grad): "frozen parameters are left out: they are "
         "parameters all the same.",
         sum(len(x) for x in p): "it counts rows (len): count all numbers (numel).",
-        sum(x.numel() for x in module[0].parameters()): "it counts the first layer alone.",
+        next(module.parameters()).numel(): "it counts the first layer alone.",
         sum(x.numel() for n, x in module.named_parameters() if "weight" in n): "biases are "
         "left out.",
     })  # fmt: skip

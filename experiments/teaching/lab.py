@@ -4,6 +4,7 @@ import os
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.data import Data
@@ -44,6 +45,10 @@ class Lab(NamedTuple):
     def images(self, x: Tensor) -> Tensor:
         """Vectors ``[n, D]`` as images ``[n, 1, H, W]``."""
         return x.reshape(-1, *self.train.image_shape)
+
+    def framed(self, x: Tensor) -> Tensor:
+        """As ``images``, with a white border that keeps neighbours in a grid apart."""
+        return F.pad(self.images(x), (1, 1, 1, 1))
 
     def names(self, count: int) -> list[str]:
         """The labels of the first test images, in words."""
