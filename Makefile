@@ -41,10 +41,8 @@ clean:
 
 # Student notebooks, and teacher notebooks executed on digits: build/labs/student, build/labs/teacher.
 labs: $(INSTALLED)
-	$(BIN)/python -c "import nbclient, jupytext, ipykernel" 2>/dev/null || $(BIN)/python -m pip install --quiet --editable ".[labs]"
 	$(BIN)/python -m experiments labs
 
 # Teacher notebooks executed on MNIST, their figures compared with those that they quote: build/labs/mnist.
 labs-mnist: $(INSTALLED)
-	$(BIN)/python -c "import nbclient, jupytext, ipykernel" 2>/dev/null || $(BIN)/python -m pip install --quiet --editable ".[labs]"
 	$(BIN)/python -m experiments labs --data mnist

@@ -54,8 +54,8 @@ def by_pyro(bound: type[Trace_ELBO]) -> Answer:
 
 def case() -> tuple:
     rows = int(torch.randint(6, 10, ()))
-    decoder = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 5)).requires_grad_(False)
-    loc, s, noise = torch.randn(rows, 2), 0.3 - torch.rand(rows, 2), torch.randn(rows, 2)
+    decoder = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 5)).requires_grad_(False)
+    loc, s, noise = torch.randn(rows, 3), 0.3 - torch.rand(rows, 3), torch.randn(rows, 3)
     return torch.randn(rows, 5), loc, s, noise, decoder, -0.5 - torch.rand(())
 
 

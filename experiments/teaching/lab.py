@@ -1,17 +1,23 @@
-"""The data of a lab, and how long it trains on them."""
+"""The data of a lab, how long it trains on them, and weights that ship with the project."""
 
+import inspect
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.data_sets import load
 from experiments.runs.errors import UsageError
+from experiments.runs.own_options import FILLED_IN
+from experiments.runs.presets import PRESETS
+from experiments.runs.pretrained import load_pretrained
+from guides.top_down import TopDown
+from ppl_models import NVAE
 
-__all__ = ["Lab", "open_lab"]
+__all__ = ["Lab", "load_shipped", "open_lab"]
 
 NOTE = """NOTE: {reason}
 This notebook goes on with 'digits' instead: 1797 images of 8x8 pixels that ship with scikit-learn.
@@ -90,3 +96,26 @@ def _epochs(default: int) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"LAB_EPOCHS is '{text}'; it must be a number of epochs, 1 or more.")
     return int(text)
+
+
+def load_shipped(name: str, pair: nn.Module) -> dict[str, Any]:
+    """Fill an NVAE and its guide, built as a preset describes them, with the shipped weights.
+
+    Returns what they were trained with.
+
+    Raises:
+        UsageError: If no weights ship for that preset.
+    """
+    preset = PRESETS.get(name, {})
+    options = {
+        kind: {**_defaults(kind), **preset.get(f"{words}_options", {})}
+        for kind, words in ((NVAE, "model"), (TopDown, "guide"))
+    }
+    recipe = {"model": "nvae", "model_options": options[NVAE], "guide": "top_down",
+              "guide_options": options[TopDown]}  # fmt: skip
+    return load_pretrained(name, pair, recipe)
+
+
+def _defaults(kind: type) -> dict[str, Any]:
+    parameters = inspect.signature(kind).parameters.values()
+    return {p.name: p.default for p in parameters if p.name not in FILLED_IN}
