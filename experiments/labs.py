@@ -51,15 +51,17 @@ def main(config: Config) -> dict[str, Any]:
         raise UsageError(f"{kept[0]} has been worked on: move it away, or give another --out.")
     seconds: dict[str, float] = {}
     for (path, folder), target in targets.items():
-        version = student if folder == "student" else teacher
-        notebook = version(read_lab(path), *([path.name] if folder == "student" else []))
-        started = time.perf_counter()
+        notebook = read_lab(path)
+        if folder == "student":
+            student(notebook, path.name)
+        else:
+            teacher(notebook)
+        took = ""
         if config.execute and folder != "student":
-            executed(notebook, path.name, config.data)
-            seconds[path.stem] = round(time.perf_counter() - started, 1)
+            seconds[path.stem] = executed(notebook, path.name, config.data)
+            took = f", executed in {seconds[path.stem]:.0f} s"
         save(notebook, target)
-        took = f", executed in {seconds[path.stem]:.0f} s" if folder != "student" else ""
-        print(f"{target}{took if config.execute else ''}")
+        print(f"{target}{took}", flush=True)
     return {"labs": [path.stem for path in sources], "seconds": seconds}
 
 
@@ -91,8 +93,8 @@ def save(notebook: Any, target: Path) -> None:
     write(target, lambda path: nbformat.write(notebook, path))
 
 
-def executed(notebook: Any, name: str, data: str) -> None:
-    """Run all cells in a kernel of their own, and keep what they show.
+def executed(notebook: Any, name: str, data: str) -> float:
+    """Run all cells in a kernel of their own, and keep what they show; the seconds it took.
 
     Raises:
         UsageError: If there is no Jupyter to run them.
@@ -104,6 +106,7 @@ def executed(notebook: Any, name: str, data: str) -> None:
     except ImportError as error:
         raise UsageError("nbclient is missing: pip install '.[labs]', or --no-execute") from error
     os.environ["LAB_DATA"] = data  # the kernel inherits it
+    started = time.perf_counter()
     client = NotebookClient(
         notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": "."}}
     )
@@ -111,6 +114,7 @@ def executed(notebook: Any, name: str, data: str) -> None:
         client.execute()
     except CellExecutionError as error:
         raise TrainingError(f"{name}: {one_line(str(error), 1500)}") from error
+    return round(time.perf_counter() - started, 1)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Self-checks accept every right answer, however it is written, and name every planted mistake."""
 
+import itertools
 import math
 import re
 
@@ -230,7 +231,7 @@ WRITTEN = [  # as students write them: what is wrong, and a word of what has to 
     ("ppca_cost", lambda x, W, mu, s: dense(x, W, mu, s) + (784 - len(mu)) * s, "outside"),
     ("posterior", lambda x, W, mu, s: solved(x, W, mu, s)[0], "expects 2 value"),
     ("monte_carlo_likelihood", lambda p: p.exp().mean(0).log(), "underflows"),
-    ("elbo", lambda x, m, v, e, f, s: drawn_elbo(x, m, v, torch.randn_like(e), f, s), "of its own"),
+    ("elbo", lambda x, m, v, e, *a: drawn_elbo(x, m, v, torch.randn_like(e), *a), "of its own"),
     ("elbo", lambda x, m, v, e, f, s: drawn_elbo(x, m.detach(), v, e, f, s), "gradient is not"),
     ("reparametrise", lambda m, s, e: dist.Normal(m, (s / 2).exp()).sample(), "of its own"),
     ("pca", lambda x, m: (x.mean(0), eigh(x, m)[1][:, :1]), "shape"),
@@ -268,7 +269,7 @@ def test_a_notebook_shows_the_words_and_no_traceback():
 
 def layers(*widths, last=None, between=nn.ReLU):
     parts = []
-    for a, b in zip(widths, widths[1:], strict=False):
+    for a, b in itertools.pairwise(widths):
         parts += [nn.Linear(a, b), between()]
     return nn.Sequential(*parts[:-1], *([last] if last else []))
 
