@@ -103,13 +103,16 @@ def executed(notebook: Any, name: str, data: str) -> float:
     try:
         from nbclient import NotebookClient
         from nbclient.exceptions import CellExecutionError
+        from traitlets.config import Config as Traits
     except ImportError as error:
         raise UsageError("nbclient is missing: pip install '.[labs]', or --no-execute") from error
     os.environ["LAB_DATA"] = data  # the kernel inherits it
     started = time.perf_counter()
+    local = {"KernelManager": {"transport": "ipc"}} if os.name == "posix" else {}
     client = NotebookClient(
-        notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": "."}}
-    )
+        notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": "."}},
+        config=Traits(local),
+    )  # fmt: skip
     try:
         client.execute()
     except CellExecutionError as error:

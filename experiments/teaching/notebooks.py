@@ -19,6 +19,7 @@ REGION = re.compile(
     r"^(?P<indent>[ ]*)# BEGIN SOLUTION\n(?P<body>.*?)^(?P=indent)# END SOLUTION$", re.M | re.S
 )
 HINT = re.compile(r"^ *# HINT: (.*)$", re.MULTILINE)
+LINK = re.compile(r"\]\((lab\d\w*)\.md\)")
 EMPTY = "*Your answer:*\n\n"
 
 
@@ -38,6 +39,8 @@ def read_lab(path: Path) -> Any:
         raise UsageError(f"{path} is no MyST notebook: {error}") from error
     for cell in notebook.cells:
         cell.metadata.setdefault("tags", [])
+        if cell.cell_type == "markdown":
+            cell.source = LINK.sub(r"](\1.ipynb)", cell.source)
     notebook.metadata.pop("jupytext", None)
     return notebook
 
