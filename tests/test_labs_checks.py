@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from experiments.teaching import bounds, check, elbo, evidence, linear
-from experiments.teaching.checking import examine
+from experiments.teaching.examining import examine
 
 MODULES = {
     "pca": linear, "pca_encoder": linear, "pca_decoder": linear, "ppca_decoder": linear,
@@ -215,6 +215,7 @@ def half_detached(m, s):
 
 WRITTEN = [  # as students write them: what is wrong, and a word of what has to be said
     ("kl", lambda m, s: 0.5 * (s.exp() + m**2 - 1 - s).sum(1).detach(), "no gradient flows"),
+    ("kl", lambda m, s: torch.tensor(pyro_kl(m, s).numpy()), "no gradient flows"),
     ("kl", half_detached, "its gradient is not"),
     ("kl", lambda m, s: None, "`return`"),
     ("kl", lambda m, s: "KL", "tensors"),
@@ -251,6 +252,20 @@ def test_a_stub_says_that_it_is_to_be_written(name):
 
     with pytest.raises(NotImplementedError, match="sum over latents"):
         getattr(check, name)(stub)
+
+
+@pytest.mark.parametrize("name", ["draw_latents", "binarise", "count_parameters", "encoder"])
+def test_functions_that_fail_are_explained(name):
+    sizes = (5, 2) if name == "encoder" else ()
+
+    def stub(*arguments):
+        raise NotImplementedError("To be written: the body")
+
+    with pytest.raises(NotImplementedError, match="To be written") as caught:
+        getattr(check, name)(stub, *sizes)
+    assert caught.value._render_traceback_() == ["To be written: the body"]
+    with pytest.raises(check.Wrong, match="raised TypeError"):
+        getattr(check, name)(lambda: None, *sizes)
 
 
 def test_checks_leave_the_random_state_alone():

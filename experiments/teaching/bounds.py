@@ -7,7 +7,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from experiments.teaching.checking import Mistake, Task, examine
+from experiments.teaching.checking import Mistake, Task
+from experiments.teaching.examining import examine
 from ppl_models.normals import IsotropicNormal
 
 __all__ = ["kl", "log_likelihood", "monte_carlo_likelihood", "reparametrise"]

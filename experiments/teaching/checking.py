@@ -1,4 +1,4 @@
-"""How an answer is checked: against the right value, then against known mistakes."""
+"""What a self-check is made of: tasks, known mistakes, and what is said of an answer."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,7 +7,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Mistake", "Task", "Wrong", "examine", "said", "seeded"]
+__all__ = [
+    "Mistake",
+    "Task",
+    "Unwritten",
+    "Wrong",
+    "agrees",
+    "asked",
+    "parts",
+    "said",
+    "same",
+    "seeded",
+]
 
 TOLERANCE = 5e-4
 """Of the largest entry: above the rounding of float32, far below any mistake."""
@@ -18,6 +29,13 @@ class Wrong(AssertionError):
 
     def _render_traceback_(self) -> list[str]:
         return [f"Not yet. {self}"]
+
+
+class Unwritten(NotImplementedError):
+    """A stub that is still a stub. A notebook shows its words alone, and stops there."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
 
 
 class Mistake(NamedTuple):
@@ -64,46 +82,24 @@ def said(name: str, words: str) -> None:
     print(f"check.{name}: right ({words}).")
 
 
-def examine(task: Task, answer: Callable[..., Any], repeats: int = 3) -> None:
-    """Check an answer on random inputs.
+def asked(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function gives; whatever it raises is said in words.
 
     Raises:
-        Wrong: With a hint, if it is wrong.
-        NotImplementedError: If it is still to be written.
+        Wrong: In place of any other error.
+        Unwritten: If the function is a stub.
     """
-    with seeded():
-        cases = [task.cases() for _ in range(repeats)]
-    answers = [called(task, answer, case) for case in cases]
-    found = [parts(task, value) for value in answers]
-    for right in task.right:
-        if agrees(found, [parts(task, right(*case)) for case in cases], task.tolerance):
-            if task.trained:
-                check_gradients(task, answer, right, cases)
-            said(task.name, f"on {repeats} random inputs" + ", gradient too" * bool(task.trained))
-            return
-    again = [parts(task, called(task, answer, case, seed=2)) for case in cases]
-    if not agrees(found, again):
-        raise Wrong(
-            f"check.{task.name}: it draws random numbers of its own, so every call gives another "
-            "result: use the arguments alone."
-        )
-    with torch.no_grad():
-        explain(task, found, cases)
-
-
-def called(task: Task, answer: Callable[..., Any], case: tuple, seed: int = 1) -> Any:
-    """The answer to one case; whatever it raises is said in words."""
-    shapes = ", ".join(described(x) for x in case)
     try:
-        with seeded(seed), torch.no_grad():
-            return answer(*(x.clone() if isinstance(x, Tensor) else x for x in case))
-    except NotImplementedError:
-        raise
+        return function(*arguments)
+    except NotImplementedError as error:
+        raise Unwritten(str(error)) from None
     except Exception as error:
+        shapes = ", ".join(described(x) for x in arguments) or "no arguments"
+        words = str(error).strip().split("\n")[0]
         raise Wrong(
-            f"check.{task.name} called the function with {shapes}, and it raised "
-            f"{type(error).__name__}: {error}. (A product of matrices whose sizes do not fit? "
-            "A transpose too many or too few? A size taken from outside the function?)"
+            f"check.{name} called the function with {shapes}, and it raised "
+            f"{type(error).__name__}: {words}. (Sizes that do not fit, a transpose too many or "
+            "too few? A size taken from outside the function?)"
         ) from error
 
 
@@ -151,98 +147,3 @@ def same(a: Tensor, b: Tensor, tolerance: float = TOLERANCE) -> bool:
     finite = b.isfinite()
     scale = float(b[finite].abs().max()) if finite.any() else 1.0
     return torch.allclose(a, b, rtol=0, atol=tolerance * scale + 1e-7, equal_nan=True)
-
-
-def explain(task: Task, found: list[list[Tensor]], cases: list[tuple]) -> None:
-    """Say which mistake it is, or at least by how much it is off.
-
-    Raises:
-        Wrong: Always.
-    """
-    right = [parts(task, task.right[0](*case)) for case in cases]
-    for number, name in enumerate(task.parts):
-        got, wanted = (of_part(values, number) for values in (found, right))
-        if agrees(got, wanted, task.tolerance):
-            continue
-        for mistake in task.mistakes:
-            try:
-                wrong = [parts(task, mistake.formula(*case)) for case in cases]
-            except Exception:  # a formula that fits no such shapes
-                continue
-            if agrees(got, of_part(wrong, number), task.tolerance):
-                raise Wrong(f"check.{task.name}: {mistake.hint}")
-        raise Wrong(f"check.{task.name}: {name} is wrong. {general(got, wanted, task.shape)}")
-    raise Wrong(f"check.{task.name}: each part is right for itself, but they do not fit together.")
-
-
-def of_part(values: list[list[Tensor]], number: int) -> list[list[Tensor]]:
-    """One part of all answers."""
-    return [[value[number]] for value in values]
-
-
-def general(found: list[list[Tensor]], right: list[list[Tensor]], shape: str) -> str:
-    """By how much answers are off, without saying what is right."""
-    (a,), (b,) = found[0], right[0]
-    if a.shape != b.shape:
-        words = f" ({shape})" if shape else ""
-        return f"Its shape is {list(a.shape)}, expected was {list(b.shape)}{words}."
-    if not all(x.isfinite().all() for (x,) in found):
-        return (
-            "It holds NaN or infinite values: the logarithm of zero or of a negative number, or "
-            "an exponential of something large?"
-        )
-    a, b = (torch.cat([x.flatten() for (x,) in xs]).double() for xs in (found, right))
-    ratio, difference = a / b, a - b
-    if same(-a, b):
-        return "Its sign is the wrong one, and nothing else."
-    if (ratio - ratio.mean()).abs().max() < 1e-3 * ratio.mean().abs():
-        return f"It is {ratio.mean():.3g} times what it should be, on every input: which factor?"
-    if (difference - difference.mean()).abs().max() < 1e-3 * difference.mean().abs():
-        return "It is off by the same constant on every input: which term has no x and no W in it?"
-    return (
-        f"It is off by {difference.abs().mean():.3g} on average where the right values are about "
-        f"{b.abs().mean():.3g}. Is every size taken from the arguments, and no variable from "
-        "outside the function?"
-    )
-
-
-def check_gradients(
-    task: Task, answer: Callable[..., Any], right: Callable[..., Any], cases: list[tuple]
-) -> None:
-    """See that what is right can be trained through.
-
-    Raises:
-        Wrong: If no gradient, or another one, reaches an argument.
-    """
-    for case in cases:
-        found = gradients(task, answer, case)
-        if found is None:
-            raise Wrong(
-                f"check.{task.name}: the value is right, but it is cut off from its arguments: no "
-                "gradient flows. Look for .item(), .detach(), .data, float(), NumPy, "
-                "torch.tensor(...) or no_grad()."
-            )
-        wanted = gradients(task, right, case) or []
-        for a, b in zip(found, wanted, strict=True):
-            if b is not None and (a is None or not same(a, b)):
-                raise Wrong(
-                    f"check.{task.name}: the value is right, its gradient is not: a part of it is "
-                    "cut off (.item(), .detach(), .data, or a draw instead of a function of "
-                    "the noise)."
-                )
-
-
-def gradients(task: Task, function: Callable[..., Any], case: tuple) -> list | None:
-    """The gradient of the sum of all entries in every trained argument."""
-    inputs = [
-        x.clone().requires_grad_(i in task.trained) if isinstance(x, Tensor) else x
-        for i, x in enumerate(case)
-    ]
-    with seeded():
-        value = function(*inputs)
-    values = value if isinstance(value, tuple) else (value,)
-    if not all(isinstance(part, Tensor) and part.requires_grad for part in values):
-        return None
-    total = sum(part.sum() for part in values)
-    trained = [inputs[i] for i in task.trained]
-    return list(torch.autograd.grad(total, trained, allow_unused=True))

@@ -10,7 +10,8 @@ import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
-from experiments.teaching.checking import Mistake, Task, examine
+from experiments.teaching.checking import Mistake, Task
+from experiments.teaching.examining import examine
 
 __all__ = ["elbo"]
 

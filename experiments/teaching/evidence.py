@@ -6,7 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Mistake, Task, examine
+from experiments.teaching.checking import Mistake, Task
+from experiments.teaching.examining import examine
 from ppl_models import PPCA
 
 __all__ = ["posterior", "ppca_cost"]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from experiments.teaching.checking import Wrong, said, seeded
+from experiments.teaching.checking import Wrong, asked, said, seeded
 
 __all__ = ["binarise", "count_convolutions", "count_parameters", "draw_latents"]
 
@@ -21,7 +21,7 @@ def draw_latents(answer: Callable[[int, int, float], Tensor]) -> None:
     """
     name = "draw_latents"
     with seeded():
-        z = answer(DRAWS, 3, 0.5)
+        z = asked(name, answer, DRAWS, 3, 0.5)
     if not isinstance(z, Tensor) or list(z.shape) != [DRAWS, 3]:
         shape = list(z.shape) if isinstance(z, Tensor) else type(z).__name__
         raise Wrong(f"check.{name}: {shape} was returned, expected was [count, latent_dim].")
@@ -54,7 +54,7 @@ def binarise(answer: Callable[[Tensor], Tensor]) -> None:
     name = "binarise"
     with seeded():
         x = torch.rand(2, 1, 28, 28).repeat(200, 1, 1, 1)
-        kept, found = x.clone(), answer(x)
+        kept, found = x.clone(), asked(name, answer, x)
     if not torch.equal(x, kept):
         raise Wrong(f"check.{name}: it changes the images that it is given.")
     if not isinstance(found, Tensor) or list(found.shape) != [400, 1, 32, 32]:
@@ -129,7 +129,7 @@ def count_convolutions(answer: Count) -> None:
 
 
 def _count(name: str, answer: Count, module: nn.Module, right: int, wrong: dict[int, str]) -> None:
-    found = answer(module)
+    found = asked(name, answer, module)
     try:
         number = int(found)
     except (TypeError, ValueError) as error:

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Mistake, Task, examine
+from experiments.teaching.checking import Mistake, Task
+from experiments.teaching.examining import examine
 from ppl_models import PCA
 
 __all__ = [

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from experiments.teaching.checking import Wrong, said, seeded
+from experiments.teaching.checking import Wrong, asked, said, seeded
 
 __all__ = ["decoder", "encoder"]
 
@@ -18,7 +18,7 @@ def encoder(network: Callable[[Tensor], tuple[Tensor, Tensor]], data_dim: int, l
     """
     name = "encoder"
     x = _inputs(7, data_dim)
-    found = _call(name, network, x)
+    found = asked(name, network, x)
     if not (isinstance(found, tuple) and len(found) == 2):
         raise Wrong(f"check.{name}: return two tensors, the mean and the log variance (chunk?).")
     for part, words in zip(found, ("the mean", "the log variance"), strict=True):
@@ -41,9 +41,9 @@ def decoder(network: Callable[[Tensor], Tensor], data_dim: int, latent_dim: int)
     """
     name = "decoder"
     z = _inputs(7, latent_dim)
-    found = _call(name, network, z)
+    found = asked(name, network, z)
     _shape(name, found, (7, data_dim), "the result")
-    several = _call(name, network, z.expand(3, 7, latent_dim))
+    several = asked(name, network, z.expand(3, 7, latent_dim))
     _shape(name, several, (3, 7, data_dim), "the result for several draws per image")
     _range(name, found, "the result")
     if (found.detach().abs() <= 1).all():
@@ -61,18 +61,6 @@ def _inputs(rows: int, dim: int) -> Tensor:
     """Inputs of very different lengths, so that bounded outputs show."""
     with seeded():
         return torch.randn(rows, dim) * torch.logspace(0, 4, rows).unsqueeze(1)
-
-
-def _call(name: str, network: Callable, x: Tensor):
-    try:
-        return network(x)
-    except NotImplementedError:
-        raise
-    except Exception as error:
-        raise Wrong(
-            f"check.{name} gave it a tensor of shape {list(x.shape)}, and it raised "
-            f"{type(error).__name__}: {error}. Do the widths of the layers follow each other?"
-        ) from error
 
 
 def _shape(name: str, found: Tensor, wanted: Iterable[int], words: str) -> None:

@@ -8,7 +8,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from experiments.teaching.checking import Wrong, said, seeded
+from experiments.teaching.checking import Wrong, asked, said, seeded
 
 __all__ = ["pair"]
 
@@ -50,14 +50,7 @@ def pair(
 
 
 def _trace(words: str, program: Callable, x: Tensor) -> poutine.Trace:
-    try:
-        return poutine.trace(program).get_trace(x)
-    except NotImplementedError:
-        raise
-    except Exception as error:
-        raise Wrong(
-            f"check.pair: the {words} raised {type(error).__name__}: {str(error).splitlines()[0]}"
-        ) from error
+    return asked(f"pair ({words})", poutine.trace(program).get_trace, x)
 
 
 def _sites(trace: poutine.Trace) -> list[str]:
