@@ -59,8 +59,8 @@ def binarise(answer: Callable[[Tensor], Tensor]) -> None:
         raise Wrong(f"check.{name}: it changes the images that it is given.")
     if not isinstance(found, Tensor) or list(found.shape) != [400, 1, 32, 32]:
         shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise Wrong(f"check.{name}: the result is {shape}, expected was [B, 1, 32, 32]: 2 pixels "
-                    "of black on every side (the last two axes).")  # fmt: skip
+        raise Wrong(f"check.{name}: the result is {shape}, expected was [B, 1, 32, 32]: 2 zeros "
+                    "on every side (of the last two axes).")  # fmt: skip
     inner = found[..., 2:-2, 2:-2]
     if not ((found == 0) | (found == 1)).all():
         raise Wrong(f"check.{name}: pixels are not binary: draw each from its Bernoulli.")
@@ -68,12 +68,12 @@ def binarise(answer: Callable[[Tensor], Tensor]) -> None:
         raise Wrong(f"check.{name}: pixels are rounded: a pixel of 0.3 is one in three draws of "
                     "ten, not in none.")  # fmt: skip
     if found.sum() != inner.sum():
-        raise Wrong(f"check.{name}: the border is not black, or it is not 2 pixels on every side.")
+        raise Wrong(f"check.{name}: the border is not zero, or it is not 2 pixels on every side.")
     means = torch.stack([inner[0::2].mean(0), inner[1::2].mean(0)]).to(x)
     if torch.equal(inner[0], inner[2]):
         raise Wrong(f"check.{name}: two draws of the same image are equal: are they draws?")
     if (means - (1 - x[:2])).abs().mean() < 0.1:
-        raise Wrong(f"check.{name}: black and white are exchanged.")
+        raise Wrong(f"check.{name}: ones and zeros are exchanged.")
     if (means - x[:2]).abs().max() > 0.2:
         raise Wrong(f"check.{name}: the share of ones is not the pixel's grey value.")
     said(name, "shape, border, and the mean of 200 draws")
