@@ -36,3 +36,13 @@ $(INSTALLED): pyproject.toml
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+
+.PHONY: labs labs-mnist
+
+# Student notebooks, and teacher notebooks executed on digits: build/labs/student, build/labs/teacher.
+labs: $(INSTALLED)
+	$(BIN)/python -m experiments labs
+
+# Teacher notebooks executed on MNIST, their figures compared with those that they quote: build/labs/mnist.
+labs-mnist: $(INSTALLED)
+	$(BIN)/python -m experiments labs --data mnist

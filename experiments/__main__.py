@@ -28,6 +28,7 @@ COMMANDS = {
     "reproduce": "a table, the lab's or a published one, with its protocol",
     "import-nvae": "a checkpoint of the published NVAE as a run",
     "export-nvae": "a run as a checkpoint of the published NVAE, or as weights to ship",
+    "labs": "the labs as notebooks: a version for students, one for teachers",
     "bench": "seconds per epoch against hand-written PyTorch, or per step of NVAE",
 }
 

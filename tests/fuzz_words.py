@@ -111,7 +111,7 @@ def command_line(rng: random.Random, home: Path) -> Case:
     """A command's own words with one mistake among them, and sometimes a second."""
     if rng.random() < 0.02:
         return Case([rng.choice([*WORDS, "ppcaa", "--version", "PPCA", "vae "]), "--rows", "20"])
-    command = rng.choice(list(COMMANDS))
+    command = rng.choice([name for name in COMMANDS if name in BASE])
     mistakes = [surplus, unknown, of_type, of_type, of_type, outside, extreme, extreme, extreme,
                 without_value, twice, place, place, origin, chosen, chosen, conflict]  # fmt: skip
     case = rng.choice(mistakes)(rng, command, home)

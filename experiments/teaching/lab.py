@@ -1,0 +1,121 @@
+"""The data of a lab, how long it trains on them, and weights that ship with the project."""
+
+import inspect
+import os
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from experiments.data import Data
+from experiments.data_sets import load
+from experiments.runs.errors import UsageError
+from experiments.runs.own_options import FILLED_IN
+from experiments.runs.presets import PRESETS
+from experiments.runs.pretrained import load_pretrained
+from guides.top_down import TopDown
+from ppl_models import NVAE
+
+__all__ = ["Lab", "load_shipped", "open_lab"]
+
+NOTE = """NOTE: {reason}
+This notebook goes on with 'digits' instead: 1797 images of 8x8 pixels that ship with scikit-learn.
+Everything works; the figures differ from those quoted for MNIST."""
+
+
+class Lab(NamedTuple):
+    """What a lab works on.
+
+    Args:
+        name: mnist or digits.
+        train, test: images and labels.
+        x_train, x_test: the images as vectors in [0, 1], ``[N, D]``.
+        batch_size: of training.
+        epochs: passes over the training images.
+    """
+
+    name: str
+    train: Data
+    test: Data
+    x_train: Tensor
+    x_test: Tensor
+    batch_size: int
+    epochs: int
+
+    @property
+    def is_mnist(self) -> bool:
+        """Whether figures can be compared with those quoted for MNIST."""
+        return self.name == "mnist" and len(self.train) == 60_000
+
+    def images(self, x: Tensor) -> Tensor:
+        """Vectors ``[n, D]`` as images ``[n, 1, H, W]``."""
+        return x.reshape(-1, *self.train.image_shape)
+
+    def framed(self, x: Tensor) -> Tensor:
+        """As ``images``, with a white border that keeps neighbours in a grid apart."""
+        return F.pad(self.images(x), (1, 1, 1, 1))
+
+    def names(self, count: int) -> list[str]:
+        """The labels of the first test images, in words."""
+        assert self.test.labels is not None
+        return [str(int(label)) for label in self.test.labels[:count]]
+
+    def batches(self) -> tuple[Tensor, ...]:
+        """The training images in a fresh random order, ``[B, D]`` each."""
+        order = torch.randperm(len(self.x_train))
+        return tuple(self.x_train[index] for index in order.split(self.batch_size))
+
+
+def open_lab(data: str | None = None) -> Lab:
+    """The lab's data: MNIST, or digits where MNIST is not at hand and cannot be had.
+
+    Args:
+        data: mnist or digits; the environment variable ``LAB_DATA``, else mnist.
+
+    Raises:
+        UsageError: If the name or ``LAB_EPOCHS`` is something else.
+    """
+    name = data or os.environ.get("LAB_DATA") or "mnist"
+    if name not in ("mnist", "digits"):
+        raise UsageError(f"LAB_DATA is '{name}'; the labs are for mnist or digits.")
+    try:
+        splits = load(name)
+    except UsageError as error:
+        if name == "digits":
+            raise
+        print(NOTE.format(reason=error))
+        name, splits = "digits", load("digits")
+    dtype = torch.get_default_dtype()
+    x_train, x_test = (split.observations().flatten(1).to(dtype) for split in splits)
+    return Lab(name, *splits, x_train, x_test, 500 if name == "mnist" else 50, _epochs(20))
+
+
+def _epochs(default: int) -> int:
+    text = os.environ.get("LAB_EPOCHS") or str(default)
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"LAB_EPOCHS is '{text}'; it must be a number of epochs, 1 or more.")
+    return int(text)
+
+
+def load_shipped(name: str, pair: nn.Module) -> dict[str, Any]:
+    """Fill an NVAE and its guide, built as a preset describes them, with the shipped weights.
+
+    Returns what they were trained with.
+
+    Raises:
+        UsageError: If no weights ship for that preset.
+    """
+    preset = PRESETS.get(name, {})
+    options = {
+        kind: {**_defaults(kind), **preset.get(f"{words}_options", {})}
+        for kind, words in ((NVAE, "model"), (TopDown, "guide"))
+    }
+    recipe = {"model": "nvae", "model_options": options[NVAE], "guide": "top_down",
+              "guide_options": options[TopDown]}  # fmt: skip
+    return load_pretrained(name, pair, recipe)
+
+
+def _defaults(kind: type) -> dict[str, Any]:
+    parameters = inspect.signature(kind).parameters.values()
+    return {p.name: p.default for p in parameters if p.name not in FILLED_IN}

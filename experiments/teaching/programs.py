@@ -1,0 +1,104 @@
+"""The check of a Pyro model and its guide: what `SVI` takes for granted (labs 2 and 3)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from experiments.teaching.checking import Wrong, asked, said, seeded
+
+__all__ = ["pair"]
+
+
+def pair(
+    model: Callable[[Tensor], Any],
+    guide: Callable[[Tensor], Any],
+    x: Tensor,
+    trained: str = "both",
+) -> None:
+    """Check that ``model(x)`` and ``guide(x)`` fit each other, for observations ``[B, D]``.
+
+    Args:
+        model: p(x, z), with latents ``z`` and the observation ``x``.
+        guide: q(z | x).
+        x: some observations.
+        trained: both, or model where the guide has no parameters of its own.
+
+    Raises:
+        Wrong: With a hint.
+    """
+    with pyro.get_param_store().scope(), pyro.validation_enabled(False), seeded():
+        q = _trace("guide", guide, x)
+        p = _trace("model", poutine.replay(model, trace=q), x)
+    latents = {key for key in _sites(p) if not p.nodes[key]["is_observed"]}
+    _names(p, latents, set(_sites(q)))
+    if any(q.nodes[key]["is_observed"] for key in _sites(q)):
+        raise Wrong("check.pair: the guide observes something; only the model does (obs=x).")
+    for words, trace, sites in (("model", p, [*latents, "x"]), ("guide", q, latents)):
+        for name in sites:
+            _event(words, name, trace.nodes[name], x)
+    for name in latents:
+        if not getattr(q.nodes[name]["fn"], "has_rsample", False):
+            raise Wrong(f"check.pair: '{name}' is not reparametrised in the guide.")
+    for words, program in (("model", model), ("guide", guide)):
+        if trained in ("both", words):
+            _parameters(words, program, x)
+    said("pair", "same latents, one plate, one event per image, parameters registered")
+
+
+def _trace(words: str, program: Callable, x: Tensor) -> poutine.Trace:
+    return asked(f"pair ({words})", poutine.trace(program).get_trace, x)
+
+
+def _sites(trace: poutine.Trace) -> list[str]:
+    return [
+        key for key, site in trace.nodes.items()
+        if site["type"] == "sample" and not poutine.util.site_is_subsample(site)
+    ]  # fmt: skip
+
+
+def _names(p: poutine.Trace, latents: set[str], guided: set[str]) -> None:
+    if "x" not in p.nodes or not p.nodes["x"]["is_observed"]:
+        raise Wrong('check.pair: the model needs pyro.sample("x", ..., obs=x): it sees no data.')
+    if latents != guided:
+        raise Wrong(
+            f"check.pair: the model's latents are {sorted(latents)}, the guide's are "
+            f"{sorted(guided)}: the name of a site is the whole contract between them."
+        )
+
+
+def _event(words: str, name: str, site: dict[str, Any], x: Tensor) -> None:
+    shape, event = site["fn"].batch_shape, site["fn"].event_shape
+    if not any(frame.vectorized for frame in site["cond_indep_stack"]):
+        raise Wrong(
+            f"check.pair: '{name}' in the {words} is in no plate: images are independent, which "
+            "pyro.plate says."
+        )
+    if len(shape) > 1 or len(event) != 1:
+        raise Wrong(
+            f"check.pair: '{name}' in the {words} has batch shape {list(shape)} and event shape "
+            f"{list(event)}: an image has one vector, so close it with .to_event(1)."
+        )
+    if shape != x.shape[:1]:
+        raise Wrong(
+            f"check.pair: '{name}' in the {words} has batch shape {list(shape)} for {len(x)} "
+            "images: one row per image."
+        )
+    if name == "z" and words == "model":
+        wanted = torch.distributions.Normal(torch.zeros_like(site["value"]), 1.0)
+        right = wanted.log_prob(site["value"]).sum(-1)
+        if not torch.allclose(site["fn"].log_prob(site["value"]), right, rtol=1e-3, atol=1e-3):
+            raise Wrong("check.pair: the prior of z in the model is not N(0, I).")
+
+
+def _parameters(words: str, program: Callable, x: Tensor) -> None:
+    with pyro.get_param_store().scope(), pyro.validation_enabled(False), seeded():
+        found = poutine.trace(program, param_only=True).get_trace(x).nodes
+    if not any(site["type"] == "param" for site in found.values()):
+        raise Wrong(
+            f"check.pair: the {words} shows Pyro no parameters, so that SVI would train none of "
+            "them: register its network with pyro.module."
+        )

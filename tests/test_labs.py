@@ -1,0 +1,201 @@
+"""The labs run, as teachers and as students get them, with data and without."""
+
+import builtins
+import json
+import re
+
+import pyro
+import pytest
+import torch
+
+from experiments import labs
+from experiments.runs.cli import cli
+from experiments.runs.errors import TrainingError, UsageError
+from experiments.teaching.lab import load_shipped, open_lab
+from experiments.teaching.notebooks import code_of, read_lab, stubbed, student, worked_on
+
+SOURCES = labs.find(labs.Config())
+WORDS = re.compile(r"# HINT: (.*)")
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_notebook(monkeypatch):
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.setenv("LAB_DATA", "digits")
+    monkeypatch.setenv("LAB_EPOCHS", "1")
+    monkeypatch.setattr(builtins, "display", print, raising=False)
+
+
+def run(cells):
+    """Execute cells as plain Python; what they leave."""
+    names = {"__name__": "__main__"}
+    with pyro.get_param_store().scope():
+        for number, code in enumerate(cells):
+            exec(compile(code, f"cell {number}", "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_a_lab_runs_on_digits(path, capsys):
+    names = run(code_of(read_lab(path)))
+    assert names["lab"].name == "digits"
+    calls = sum(cell.source.count("check.") for cell in read_lab(path).cells)
+    assert capsys.readouterr().out.count(": right (") == calls >= 4
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_students_get_hints_and_no_answers(path):
+    source, notebook = read_lab(path), student(read_lab(path), path.name)
+    text = json.dumps(notebook)
+    for word in ("SOLUTION", "HINT", "<details>", "teacher"):
+        assert word not in text
+    tasks = [cell.source for cell in source.cells if "BEGIN SOLUTION" in cell.source]
+    hints = [hint for cell in tasks for hint in WORDS.findall(cell)]
+    assert len(tasks) >= 2
+    for hint in hints:
+        assert any(f"Your turn. {hint}" in cell.source for cell in notebook.cells)
+    empty = [cell for cell in notebook.cells if cell.source.startswith("*Your answer:*")]
+    assert len(empty) == sum("answer" in c.metadata["tags"] for c in source.cells)
+    cells = code_of(notebook)
+    for body in re.findall(r"# BEGIN SOLUTION\n(.*?)# END", "\n".join(tasks), re.DOTALL):
+        for line in body.splitlines():
+            if "return" in line:
+                assert line not in "\n".join(cells)
+    with pytest.raises(NotImplementedError, match="To be written") as caught:
+        run(cells)
+    assert hints[0].replace('"', "'") in str(caught.value)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_all_but_the_solutions_is_left_to_students(path):
+    regions = re.compile(r"^ *# BEGIN SOLUTION.*?# END SOLUTION$", re.MULTILINE | re.DOTALL)
+    stubs = re.compile(r"^ *# Your turn.*?^ *raise NotImplementedError\(.*?\)$", re.M | re.S)
+    for cell in read_lab(path).cells:
+        if "BEGIN SOLUTION" in cell.source:
+            stub = stubbed(cell.source, path.name)
+            assert stubs.sub("", stub) == regions.sub("", cell.source)
+            compile(stub, path.name, "exec")
+
+
+def unreachable(*arguments, **options):
+    raise RuntimeError("Error downloading train-images")
+
+
+def test_without_data_and_network_a_lab_goes_on_with_digits(tmp_path, monkeypatch, capsys):
+    import torchvision
+
+    monkeypatch.delenv("LAB_DATA")
+    monkeypatch.setenv("PPL_DATA", str(tmp_path))
+    monkeypatch.setattr(torchvision.datasets, "MNIST", unreachable)
+    cells = code_of(read_lab(SOURCES[0]))
+    names = run(cells[:3])
+    assert names["lab"].name == "digits"
+    assert not names["lab"].is_mnist
+    told = capsys.readouterr().out
+    assert "NOTE: MNIST is not in" in told
+    assert "goes on with 'digits' instead" in told
+
+
+@pytest.mark.parametrize(("variable", "value"), [("LAB_DATA", "cifar10"), ("LAB_EPOCHS", "0"),
+                                                 ("LAB_EPOCHS", "many")])  # fmt: skip
+def test_bad_settings_of_a_lab(monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UsageError, match=f"{variable} is '{value}'"):
+        open_lab()
+
+
+def test_batches_show_every_image_once():
+    lab = open_lab()
+    rows = torch.cat(lab.batches())
+    assert torch.equal(rows.sum(0).round(), lab.x_train.sum(0).round())
+    assert len(rows) == 1437
+    assert {len(batch) for batch in lab.batches()[:-1]} == {50}
+    assert lab.images(lab.x_test).shape == (360, 1, 8, 8)
+
+
+def test_weights_that_do_not_ship():
+    with pytest.raises(UsageError, match="no weights for 'cifar10'"):
+        load_shipped("cifar10", torch.nn.Linear(1, 1))
+
+
+def test_notebooks_are_written_and_kept_once_worked_on(tmp_path, capsys):
+    nbformat = pytest.importorskip("nbformat", reason="comes with the extra 'labs'")
+    config = labs.Config(execute=False, out=tmp_path)
+    assert labs.main(config)["labs"] == [path.stem for path in SOURCES]
+    written = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.ipynb"))
+    assert written == sorted(
+        f"{kind}/{path.stem}.ipynb" for kind in ("student", "teacher") for path in SOURCES
+    )
+    for path in tmp_path.rglob("*.ipynb"):
+        nbformat.validate(nbformat.read(path, 4))
+        assert not worked_on(path)
+    labs.main(config)  # nobody has touched them
+    mine = tmp_path / "student" / f"{SOURCES[0].stem}.ipynb"
+    notebook = nbformat.read(mine, 4)
+    notebook.cells[-1].source += "\nMy answer."
+    nbformat.write(notebook, mine)
+    before = mine.read_bytes(), (tmp_path / "teacher" / mine.name).stat().st_mtime_ns
+    with pytest.raises(UsageError, match="has been worked on"):
+        labs.main(config)
+    assert (mine.read_bytes(), (tmp_path / "teacher" / mine.name).stat().st_mtime_ns) == before
+
+
+@pytest.mark.parametrize(("words", "told"), [
+    (["--labs", "9"], "there is no lab 9"), (["--source", "nowhere"], "there are no labs in"),
+    (["--data", "cifar10"], "--data"), (["--out", "pyproject.toml"], "pyproject.toml"),
+    (["--data", "mnist"], "cannot be downloaded"),
+])  # fmt: skip
+def test_bad_input_of_the_command(words, told, tmp_path, monkeypatch, capsys):
+    import torchvision
+
+    monkeypatch.setattr(torchvision.datasets, "MNIST", unreachable)
+    monkeypatch.setenv("PPL_DATA", str(tmp_path))
+    with pytest.raises(SystemExit) as ended:
+        cli(labs.Config, labs.main, ["--no-execute", "--out", str(tmp_path / "out"), *words])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("region", [
+    "# BEGIN SOLUTION\nx = 1", "# BEGIN SOLUTION\nx = 1\n# END SOLUTION",
+    "# HINT: alone", "    # BEGIN SOLUTION\n    # HINT: a\n# END SOLUTION",
+])  # fmt: skip
+def test_marks_that_do_not_fit_are_refused(region):
+    with pytest.raises(UsageError, match="no end, or no hint"):
+        stubbed(region, "lab9.md")
+
+
+LAB = """---
+kernelspec:
+  display_name: Python 3
+  name: python3
+---
+
+# A lab
+
+```{{code-cell}} ipython3
+from experiments.teaching import check
+check.count_parameters(lambda module: {answer})
+```
+"""
+
+
+def test_a_kernel_runs_a_lab_and_stops_where_a_check_does(tmp_path, capfd):
+    pytest.importorskip("nbclient", reason="comes with the extra 'labs'")
+    pytest.importorskip("ipykernel", reason="comes with the extra 'labs'")
+    source, out = tmp_path / "labs", tmp_path / "out"
+    source.mkdir()
+    right = "sum(p.numel() for p in module.parameters())"
+    (source / "lab1_right.md").write_text(LAB.format(answer=right))
+    (source / "lab2_wrong.md").write_text(LAB.format(answer="len(list(module.parameters()))"))
+    labs.main(labs.Config(labs=(1,), source=source, out=out))
+    assert "check.count_parameters: right" in (out / "teacher/lab1_right.ipynb").read_text()
+    with pytest.raises(TrainingError) as caught:
+        labs.main(labs.Config(labs=(2,), source=source, out=out))
+    assert "lab2_wrong.md" in str(caught.value)
+    assert "count the numbers in them" in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+    assert not (out / "teacher/lab2_wrong.ipynb").exists()
