@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,13 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_execution_excludepatterns = ["api/*"]
 nb_merge_streams = True
+nb_output_stderr = "warn"  # a page shows no warnings, and with -W none may occur
+# Pyro's progress bars miss a widget that no page needs.
+os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
 
 # --- the reference -------------------------------------------------------------------------------
 autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": True}
+autodoc_inherit_docstrings = False
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 autodoc_class_signature = "mixed"
@@ -75,7 +80,6 @@ html_show_sourcelink = False
 mathjax_path = _mathjax_file.name
 mathjax3_config = {
     "options": {"menuOptions": {"settings": {"assistiveMml": True}}, "enableMenu": False},
-    "svg": {"displayOverflow": "overflow"},
 }
 
 
@@ -91,17 +95,32 @@ def link_sources_to_the_reference(app: Sphinx, name: str, text: list[str]) -> No
     text[0] = re.sub(pattern, role, text[0])
 
 
+def list_modules(app: Sphinx, name: str, text: list[str]) -> None:
+    """``% modules: PATTERNS`` in a page of the reference becomes an entry for every module."""
+
+    def entries(match: re.Match) -> str:
+        paths = sorted(path for pattern in match[1].split() for path in ROOT.glob(pattern))
+        entry = "## {0}\n\n```{{eval-rst}}\n.. automodule:: {0}\n```\n"
+        return "\n".join(
+            entry.format(".".join(path.relative_to(ROOT).with_suffix("").parts))
+            for path in paths
+            if path.name not in ("__init__.py", "__main__.py")
+        )
+
+    text[0] = re.sub(r"^% modules: (.*)$", entries, text[0], flags=re.MULTILINE)
+
+
 _kept: dict[str, list[str]] = {}
 
 
 def keep(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Before Napoleon, which takes what stands before a colon for the type of an attribute."""
-    if what == "attribute":
+    if what in ("attribute", "data", "property"):
         _kept[name] = list(lines)
 
 
 def put_back(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    if what == "attribute":
+    if what in ("attribute", "data", "property"):
         lines[:] = _kept.pop(name, lines)
 
 
@@ -126,6 +145,7 @@ def drop_pages_that_are_not_there(app: Sphinx, name: str, text: list[str]) -> No
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("source-read", link_sources_to_the_reference)
+    app.connect("source-read", list_modules)
     app.connect("source-read", drop_pages_that_are_not_there)
     app.connect("autodoc-process-docstring", keep, priority=100)
     app.connect("autodoc-process-docstring", put_back, priority=900)
