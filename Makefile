@@ -28,8 +28,9 @@ fast: $(INSTALLED)
 tests: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto
 
-# Every page is executed, any warning is an error, and no page may ask an outside host for anything.
+# Every page is executed (again only where it or the code changed), any warning is an error, and no page may ask an outside host for anything.
 docs: $(VENV)/docs
+	rm -rf build/docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs build/docs
 	$(BIN)/python docs/check_site.py build/docs
 
