@@ -1,4 +1,5 @@
-# Two commands for a newcomer: `make demo` and `make test`. Both install into .venv when needed.
+# Two commands for a newcomer: `make demo` and `make test`; `make docs` builds the site.
+# All of them install into .venv when needed.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +8,7 @@ INSTALLED := $(VENV)/installed
 # Real data beside the checkout are used where they lie; PPL_DATA says otherwise.
 export PPL_DATA ?= $(abspath $(firstword $(wildcard data ../shared/data) data))
 
-.PHONY: demo test lint types fast tests clean
+.PHONY: demo test lint types fast tests docs clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m experiments compare --data digits
@@ -26,6 +27,16 @@ fast: $(INSTALLED)
 
 tests: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto
+
+# Every page is executed (again only where it or the code changed), any warning is an error, and no page may ask an outside host for anything.
+docs: $(VENV)/docs
+	rm -rf build/docs
+	$(BIN)/python -m sphinx -W --keep-going -b html docs build/docs
+	$(BIN)/python docs/check_site.py build/docs
+
+$(VENV)/docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable ".[dev,docs]"
+	touch $@
 
 # Without ensurepip (Debian's plain python3) the environment gets its pip from the one outside.
 $(INSTALLED): pyproject.toml

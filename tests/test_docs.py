@@ -1,6 +1,8 @@
 """What the documents say is what the code does."""
 
+import importlib
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from experiments.inference.objectives import OBJECTIVES
 from guides import GUIDES, PAIRS
 
 ROOT = Path(__file__).parents[1]
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+FENCED = re.compile(r"^(`{3,}|:{3,}).*?^\1", re.DOTALL | re.MULTILINE)
 
 
 def test_the_table_of_pairs_is_the_one_in_code():
@@ -38,8 +42,96 @@ def test_python_in_the_documents_runs(document, monkeypatch):
         exec(compile(block, document, "exec"), {})
 
 
+def slug(heading: str) -> str:
+    """The anchor of a heading, as MyST and code hosts make it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
 def test_links_lead_somewhere():
-    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
-        prose = re.sub(r"```.*?```|`[^`]*`", "", document.read_text(), flags=re.DOTALL)
-        for link in re.findall(r"\]\(([^)#:]+)\)", prose):
-            assert (document.parent / link).exists(), f"{document.name}: {link}"
+    for document in DOCUMENTS:
+        prose = re.sub(r"`[^`\n]*`", "", FENCED.sub("", document.read_text()))
+        for link in re.findall(r"\]\(([^)\s]+)\)", prose):
+            if re.match(r"\w+:", link):
+                continue
+            path, _, anchor = link.partition("#")
+            target = document.parent / path if path else document
+            assert target.exists(), f"{document.name}: {link}"
+            if anchor:
+                headings = re.findall(r"^#+ (.*)$", FENCED.sub("", target.read_text()), re.M)
+                found = {re.sub(r"-+", "-", slug(heading)) for heading in headings}
+                assert re.sub(r"-+", "-", anchor) in found, f"{document.name}: {link}"
+
+
+def test_numbers_at_a_glance_are_those_of_the_pages():
+    """Every figure of the README's table stands on the page that its row links to."""
+    text = (ROOT / "README.md").read_text()
+    table = text.split("## Results at a glance")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (.*?) \| (.*?) \| \[.*?\]\(([^)#]+).*?\) \|$", table, re.M)
+    assert len(rows) >= 5
+    for _, figures, page in rows:
+        there = (ROOT / page).read_text()
+        for number in re.findall(r"\d+\.\d+(?! M)", figures):
+            assert number in there, f"{number} is not in {page}"
+
+
+def pages_of(document: Path) -> list[Path]:
+    """What the toctrees of a page name."""
+    entries: list[Path] = []
+    for block in re.findall(r"^```\{toctree\}\n(.*?)^```", document.read_text(), re.S | re.M):
+        for line in block.splitlines():
+            if not line or line.startswith(":"):
+                continue
+            if "*" in line:
+                entries += sorted(document.parent.glob(f"{line}.md"))
+            else:
+                entries.append(document.parent / f"{line}.md")
+    return entries
+
+
+def test_every_page_is_in_the_menu():
+    reached, to_do = set(), [ROOT / "docs/index.md"]
+    while to_do:
+        page = to_do.pop()
+        assert page.exists(), page
+        if page not in reached:
+            reached.add(page)
+            to_do += pages_of(page)
+    assert {*ROOT.glob("docs/**/*.md")} - reached == set()
+
+
+def test_every_module_is_in_the_reference_once():
+    text = "\n".join(page.read_text() for page in ROOT.glob("docs/api/*.md"))
+    patterns = " ".join(re.findall(r"^% modules: (.*)$", text, re.M)).split()
+    listed = [path for pattern in patterns for path in ROOT.glob(pattern)]
+    assert len(listed) == len(set(listed))
+    rooms = ("ppl_models", "guides", "experiments")
+    assert set(listed) == {path for room in rooms for path in (ROOT / room).rglob("*.py")}
+
+
+def test_what_a_built_site_may_not_do_is_found(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    check_site = importlib.import_module("check_site")
+    good = (
+        '<html><head><link rel="stylesheet" href="a.css"><script src="a.js"></script></head>'
+        '<body id="top"><a href="https://pyro.ai">Pyro</a><a href="#top">up</a></body></html>'
+    )
+    (tmp_path / "index.html").write_text(good)
+    (tmp_path / "a.css").write_text("b { background: url(data:image/png;base64,AA) }")
+    (tmp_path / "a.js").write_text('const home = "https://example.org";')
+    assert check_site.problems(tmp_path) == []
+    for damage in (
+        '<script src="https://cdn.example.org/x.js"></script>',
+        '<link rel="stylesheet" href="//fonts.example.org/x.css">',
+        '<img src="http://example.org/x.png">',
+        "<style>@import 'https://example.org/x.css';</style>",
+        '<script>fetch("https://example.org/x")</script>',
+        '<a href="missing.html">x</a>',
+        '<a href="#nowhere">x</a>',
+    ):
+        (tmp_path / "index.html").write_text(good.replace("</body>", damage + "</body>"))
+        assert len(check_site.problems(tmp_path)) == 1, damage
+    (tmp_path / "a.css").write_text("@font-face { src: url(https://example.org/f.woff2) }")
+    assert len(check_site.problems(tmp_path)) == 2
+    monkeypatch.setattr(sys, "argv", ["check_site.py", str(tmp_path / "empty")])
+    assert check_site.main() == 2
+    assert "make docs" in capsys.readouterr().err
