@@ -76,7 +76,7 @@ def check(config: Config, path: Path) -> None:
         raise UsageError(f"--frames must be at least 2, got {config.frames}.")
     if not 0.02 <= config.seconds <= 60:
         raise UsageError(f"--seconds must lie between 0.02 and 60, got {config.seconds:g}.")
-    if path.exists():
+    if path.exists() or path.is_symlink():
         raise UsageError(f"--out {path} exists already.")
     if path.suffix != ".gif":
         raise UsageError(f"--out {path} must end in .gif.")

@@ -28,6 +28,8 @@ from experiments.runs.files import write
 from experiments.runs.saved_run import SavedRun, open_run
 from ppl_models.nvae import NVAE
 
+MOST_PARTICLES = 100_000
+
 
 @dataclass(frozen=True)
 class Config:
@@ -78,7 +80,7 @@ def main(config: Config) -> dict[str, Any]:
             f"the page would weigh {size / 1e6:.2f} MB, more than --limit {config.limit:g}; "
             f"{facts['lighter']}."
         )
-    write(file, lambda path: path.write_text(page))
+    write(file, lambda path: path.write_text(page, encoding="utf-8"))
     print(f"written: {file} ({size / 1e6:.2f} MB{facts['words']})")
     return {"file": str(file), "bytes": size, **facts}
 
@@ -96,8 +98,18 @@ def check(config: Config, file: Path) -> None:
             raise UsageError(f"--{name} must be at least 2, got {getattr(config, name)}.")
     if not config.temperature or not all(0 < t < float("inf") for t in config.temperature):
         raise UsageError(f"--temperature needs values above 0, got {config.temperature}.")
-    if file.is_dir() or (file.exists() and MARK.encode() not in file.read_bytes()[:2000]):
+    if config.particles > MOST_PARTICLES:
+        raise UsageError(f"--particles must be at most {MOST_PARTICLES}, got {config.particles}.")
+    if file.is_symlink() or (file.exists() and not is_page(file)):
         raise UsageError(f"{file} exists and is no page that explore wrote: give another --out.")
+
+
+def is_page(file: Path) -> bool:
+    """Whether a file is a page that an earlier call wrote."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as content:
+        return MARK.encode() in content.read(2000)
 
 
 def beside(saved: SavedRun, config: Config) -> list[SavedRun]:

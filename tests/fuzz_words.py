@@ -55,6 +55,8 @@ BASE = {
     "reproduce": ["lab", "--data", "digits", "--rows", "20", "--epochs", "1"],
     "import-nvae": ["runs/nvae.pt"],
     "export-nvae": ["runs/nvae"],
+    "explore": [RUN, "--points", "5", "--images", "2", "--particles", "2"],
+    "animate": ["evidence", "--frames", "2", "--steps", "1"],
     "bench": ["lab-vae", "--data", "digits", "--rows", "20", "--epochs", "1"],
 }  # fmt: skip
 """Words that a command takes, and is soon done with."""
@@ -99,6 +101,9 @@ CONFLICTS = [
     "vae --out runs/ppca --resume", "vae --binarize-seed -1", "vae --pad 7", "vae --pad 4097",
     "vae --rows 1", "vae --rows 1438", "ppca --latent-dim 65", "predictive --memory 1e-9",
     "evaluate --memory 1e-12", "ppca --data folder", "ppca --device cuda:99",
+    "explore --with runs/vae", "explore --with runs/nowhere", "explore --limit 1e-6",
+    "explore --weights float16 --limit 1e-6", "explore --temperature", "explore --points 1",
+    "animate --out new.mp4", "animate --frames 1", "animate --seconds 0.001",
 ]  # fmt: skip
 """Command lines that are malformed as a whole; each comes after the command's own words."""
 GRIDS = ["", "=", "a=", "=b", "seed", "seed=", "seed=0,0", "seed=0,,1", "nosuch=1,2", "seed=x",
@@ -120,6 +125,7 @@ def command_line(rng: random.Random, home: Path) -> Case:
 
 def words_of(command: str, *more: str) -> list[str]:
     out = [] if command == "export-nvae" or "--out" in more else ["--out", "new"]
+    out = ["--out", "new.gif"] if command == "animate" and out else out
     return [command, *BASE[command], *out, *more]
 
 

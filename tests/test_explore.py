@@ -41,7 +41,7 @@ def make(*args: str) -> dict:
     """The page of a run, its payload, and what the command says of it."""
     cli(explore.Config, explore.main, list(args))
     out = args[args.index("--out") + 1] if "--out" in args else f"{args[0]}/explore.html"
-    page = Path(out).read_text()
+    page = Path(out).read_text(encoding="utf-8")
     return {"page": page, **payload_of(page)}
 
 

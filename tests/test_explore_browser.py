@@ -227,8 +227,11 @@ def test_choosing_an_image_moves_to_its_encoding(opened):
     assert place(page) != started
     page.locator("#close-up").click()  # of more than two latents: on q alone
     assert page.evaluate("explorer.state.view") != whole
+    close = page.evaluate("explorer.state.view")
     page.locator("#up").select_option("0")  # the axis that lies across already
     assert page.evaluate("explorer.state.axes") == [1, 0]
+    turned = page.evaluate("explorer.state.view")  # the same box, seen from the other side
+    assert turned["low"] == close["low"][::-1]
 
 
 def test_the_temperature_is_the_draws_standard_deviation(opened):

@@ -79,7 +79,8 @@ function moveTo(z) {
   times.push(performance.now() - began);
   if (times.length > 51) times.shift();
   paint($("decoded"), image, shape);
-  const words = `z = (${Array.from(z.slice(0, 8), (value) => signed(value)).join(", ")}${M > 8 ? ", …" : ""})`;
+  const shown = Array.from(z.slice(0, 8), (value) => signed(value)).join(", ");
+  const words = `z = (${shown}${M > 8 ? ", …" : ""})`;
   $("place").textContent = words;
   $("decoded").setAttribute("aria-label", `The decoded image at ${words}`);
   if (times.length > 10) { // the first ones are slow: the browser has not compiled them yet
@@ -116,7 +117,8 @@ function chooseAxes() {
       if (wanted === other) state.axes[1 - axis] = state.axes[axis]; // the two change places
       state.axes[axis] = wanted;
       ["across", "up"].forEach((name, a) => { $(name).value = state.axes[a]; });
-      drawPlanes();
+      if (state.closeUp) look();
+      else drawPlanes();
     });
   });
 }
@@ -179,10 +181,9 @@ function bounds() {
   guides.forEach((guide, g) => {
     const name = guides.length > 1 ? ` of ${"AB"[g]}` : "";
     if (!guide.elbo) return rows.push([`ELBO${name}`, "none: q is a point"]);
-    rows.push([`ELBO${name}`, `${signed(guide.elbo[chosen], 3)} ± ${guide.elbo_se[chosen].toFixed(3)}`]);
-    if (evidence !== null) {
-      rows.push([`gap${name}`, `${signed(evidence - guide.elbo[chosen], 3)} ± ${guide.elbo_se[chosen].toFixed(3)}`]);
-    }
+    const elbo = guide.elbo[chosen], error = guide.elbo_se[chosen].toFixed(3);
+    rows.push([`ELBO${name}`, `${signed(elbo, 3)} ± ${error}`]);
+    if (evidence !== null) rows.push([`gap${name}`, `${signed(evidence - elbo, 3)} ± ${error}`]);
   });
   $("bounds").replaceChildren(...rows.map((cells) => {
     const row = document.createElement("tr");

@@ -34,6 +34,11 @@ def base64_of(values: Tensor | np.ndarray, kind: str) -> str:
     return base64.b64encode(np.ascontiguousarray(array.astype(kind)).tobytes()).decode()
 
 
+def read(name: str) -> str:
+    """A file of this package."""
+    return (HOME / name).read_text(encoding="utf-8")
+
+
 def html_page(template: str, title: str, texts: Mapping[str, str], payload: Any) -> str:
     """The page; whatever comes from outside is escaped.
 
@@ -47,13 +52,13 @@ def html_page(template: str, title: str, texts: Mapping[str, str], payload: Any)
     parts = {name: html.escape(text) for name, text in {**texts, "title": title}.items()}
     parts |= {
         "mark": MARK,
-        "style": (HOME / "page.css").read_text(),
-        "script": "\n".join((HOME / name).read_text() for name in SHOWN[template]),
+        "style": read("page.css"),
+        "script": "\n".join(read(name) for name in SHOWN[template]),
         # inside a script element no entity is read: only the tag's own sign must not appear
         "payload": numbers.replace("<", "\\u003c"),
     }
     # in one pass, so that no inserted text is taken for a place to insert at
-    return re.sub(r"{{(\w+)}}", lambda found: parts[found[1]], (HOME / template).read_text())
+    return re.sub(r"{{(\w+)}}", lambda found: parts[found[1]], read(template))
 
 
 def packed_decoder(decoder: Decoder, precision: str, levels: int) -> dict[str, Any]:

@@ -150,7 +150,7 @@ class Plane {
     context.lineWidth = width;
     context.setLineDash(dash);
     context.beginPath();
-    points.forEach((point, i) => (i ? context.lineTo(...this.place(point)) : context.moveTo(...this.place(point))));
+    for (const point of points) context.lineTo(...this.place(point)); // the first one only moves
     context.stroke();
     context.setLineDash([]);
   }

@@ -20,8 +20,8 @@ from experiments.runs.options import check
 
 __all__ = ["Planned", "plan", "save_plan"]
 
-NOT_OF_RUNS = ("sweep", "reproduce")
-"""Commands whose directories are not those of one run."""
+NOT_OF_RUNS = ("sweep", "reproduce", "explore", "animate")
+"""Commands whose results are no directory of one run."""
 
 ELSEWHERE = {"out", "resume", "device", "memory", "data_root"}
 """Options that a finished run may have had otherwise."""
