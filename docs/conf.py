@@ -26,6 +26,7 @@ extensions = [
     "sphinx.ext.mathjax",
 ]
 exclude_patterns = ["**.ipynb_checkpoints"]
+smartquotes = False  # two hyphens begin an option
 nitpicky = False  # types of torch and Pyro have no pages here; links between pages are checked
 
 # --- pages ---------------------------------------------------------------------------------------
@@ -124,6 +125,24 @@ def put_back(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: l
         lines[:] = _kept.pop(name, lines)
 
 
+def show_commands_as_code(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    """Command lines in the docstring of a module, which a terminal shows as they are."""
+    if what != "module":
+        return
+    text, inside = [], False
+    for line in lines:
+        command = line.strip().startswith(("python -m", "torchrun "))
+        if command and not inside:
+            text += ["", "::", ""]
+        elif inside and not command:
+            text.append("")
+        text.append(f"    {line.strip()}" if command else line)
+        inside = command
+    lines[:] = text
+
+
 def skip_what_is_elsewhere(
     app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any
 ) -> bool | None:
@@ -149,5 +168,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("source-read", drop_pages_that_are_not_there)
     app.connect("autodoc-process-docstring", keep, priority=100)
     app.connect("autodoc-process-docstring", put_back, priority=900)
+    app.connect("autodoc-process-docstring", show_commands_as_code)
     app.connect("autodoc-skip-member", skip_what_is_elsewhere)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

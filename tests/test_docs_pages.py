@@ -1,5 +1,6 @@
 """The pages of the site are programs, and their claims are asserted in them."""
 
+import ast
 import re
 import sys
 
@@ -29,6 +30,15 @@ def test_the_cells_of_a_page_run_and_what_they_claim_holds(page, capsys):
         plt.close("all")
         matplotlib.use(backend)
     assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", NOTEBOOKS, ids=name_of)
+def test_a_cell_shows_only_what_it_prints(page):
+    """A notebook would show the value of a last expression, the address of an object, say."""
+    for code in cells(page):
+        last = ast.parse(code).body[-1]
+        silent = ("print(", "torch.set_default_dtype(")
+        assert not isinstance(last, ast.Expr) or ast.unparse(last).startswith(silent)
 
 
 @pytest.mark.parametrize("page", NOTEBOOKS, ids=name_of)
