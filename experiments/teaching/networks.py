@@ -13,7 +13,9 @@ ROWS = 500
 """So many, since a right network may by chance give a few rows the same sign."""
 
 
-def encoder(network: Callable[[Tensor], tuple[Tensor, Tensor]], data_dim: int, latent_dim: int):
+def encoder(
+    network: Callable[[Tensor], tuple[Tensor, Tensor]], data_dim: int, latent_dim: int
+) -> None:
     """Check ``network(x)``: images ``[B, D]`` to loc and log sigma^2 of q, ``[B, M]`` each.
 
     Raises:
