@@ -44,13 +44,13 @@ def watched(minutes: float, data: str, out: Path) -> tuple[list[float], list[flo
 
 
 def slope(x: list[float], y: list[float], unit: str) -> str:
-    """Of y over an hour of x [seconds], its standard error from ten blocks, and the mean of y."""
+    """Of y over an hour of x [seconds], its standard error from ten blocks, and their means."""
     size = max(1, len(x) // 10)
     blocks = range(0, size * (len(x) // size), size)
     means = [[sum(values[i : i + size]) / size for i in blocks] for values in (x, y)]
     fit = linregress(*means)
-    mean = sum(y) / len(y)
-    return f"{3600 * fit.slope:.4g} ± {3600 * fit.stderr:.2g} {unit} per hour at {mean:.4g} {unit}"
+    shown = " ".join(f"{mean:.4g}" for mean in means[1])
+    return f"{3600 * fit.slope:.4g} ± {3600 * fit.stderr:.2g} {unit} per hour, of {shown} {unit}"
 
 
 def main() -> None:
