@@ -39,8 +39,9 @@ def sources_digest() -> str:
     """A name for the code as it is: outputs of other code are no outputs of this one."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
     for room in ROOMS:
-        for path in sorted((ROOT / room).rglob("*.py")):
-            digest.update(path.read_bytes())
+        for path in sorted((ROOT / room).rglob("*")):
+            if path.suffix in (".py", ".js", ".html", ".css"):
+                digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -53,6 +54,7 @@ nb_merge_streams = True
 nb_output_stderr = "warn"  # a page shows no warnings, and with -W none may occur
 # Pyro's progress bars miss a widget that no page needs.
 os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
+os.environ["LAB_DATA"] = "digits"  # wherever MNIST may lie
 
 # --- the reference -------------------------------------------------------------------------------
 autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": True}
