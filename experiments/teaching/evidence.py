@@ -114,7 +114,7 @@ COST_MISTAKES: list[tuple[Answer, str]] = [
 
 
 def ppca_cost(answer: Answer) -> None:
-    """Check ``answer(x, W, mu, log_variance)`` = log |C| + mean (x - mu)' C^-1 (x - mu).
+    """Check ``answer(x, W, mu, log_variance)``: ``log |C| + mean (x - mu)' C^-1 (x - mu)``.
 
     Right is -2 log p(x) - D log 2 pi with the closed form of the project's ``PPCA``.
     """
