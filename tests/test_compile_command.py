@@ -84,9 +84,12 @@ def test_without_a_compiler_one_line_says_so(monkeypatch):
 
 
 @pytest.mark.parametrize("asked", ["0", "1"])
-def test_the_environment_decides_where_nobody_asked(monkeypatch, asked):
+def test_the_environment_decides_where_nobody_asked(monkeypatch, capsys, asked):
     monkeypatch.setenv("PPL_COMPILE", asked)
     assert run("--epochs", "1", "--out", "a")["compiled"] is (asked == "1")
+    assert f"steps: PPL_COMPILE={asked}" in capsys.readouterr().out
+    rows = ("--guide", "mean_field", "--guide.local-steps", "2", "--epochs", "1", "--out", "rows")
+    assert run(*rows)["compiled"] is False  # and no warning: nobody asked for this pair
 
 
 def test_rounded_products_are_for_float32(capsys):

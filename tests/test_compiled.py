@@ -1,5 +1,6 @@
 """A compiled step draws, learns and remembers what the eager one does, or says why it does not."""
 
+import math
 import random
 from typing import Any
 
@@ -284,6 +285,34 @@ def test_an_unknown_handler_means_an_eager_step():
         svi.step(Batch.of(observations(VAE_AMORTIZED)))
 
 
+@needs_compiler
+def test_a_hook_on_a_gradient_is_called():
+    model, guide = build(VAE_AMORTIZED)
+    svi = SVI(model, guide, compile=True)
+    batch, seen = Batch.of(observations(VAE_AMORTIZED)), []
+    svi.step(batch)
+    weight = next(model.parameters())
+    hooks = [weight.register_hook(seen.append),
+             weight.register_post_accumulate_grad_hook(seen.append)]  # fmt: skip
+    with pytest.warns(CompileWarning, match="a hook is registered on a parameter's gradient"):
+        svi.step(batch)
+    for hook in hooks:
+        hook.remove()
+    svi.step(batch)
+    assert len(seen) == 2
+
+
+@needs_compiler
+def test_a_forward_hook_is_traced_with_its_module():
+    model, guide = build(VAE_AMORTIZED)
+    svi = SVI(model, guide, compile=True)
+    batch = Batch.of(observations(VAE_AMORTIZED))
+    assert svi.step(batch).isfinite()
+    model.decoder.register_forward_hook(lambda *_: _[-1] * math.nan)
+    with pyro.validation_enabled(False):
+        assert svi.step(batch).isnan()
+
+
 def test_rows_of_a_per_datum_guide_mean_eager_steps():
     pair = ("vae", "mean_field", {})
     model, guide = build(pair)
@@ -330,7 +359,7 @@ def test_products_in_bfloat16_leave_densities_in_float32():
     model = VAE((1, 28, 28), likelihood="bernoulli", network="conv").float()
     guide = GUIDES["amortized"](model, encoder="conv")
     batch = Batch.of(torch.rand(8, 1, 28, 28, dtype=torch.float32).round())
-    svi = SVI(model, guide, loss=OBJECTIVES["elbo"]())
+    svi = SVI(model, guide, loss=OBJECTIVES["elbo"](), compile=False)
     torch.manual_seed(0)
     exact = svi.evaluate_loss(batch)
     with BFloat16Products(), InsideObjective():

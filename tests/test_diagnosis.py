@@ -49,7 +49,7 @@ def said(svi: SVI, batch: Batch) -> str:
 
 def of(model, guide: str = "amortized", objective=None, **options) -> SVI:
     q = GUIDES[guide](model, **options)
-    return SVI(model, q, adam(model, q), objective)
+    return SVI(model, q, adam(model, q), objective, compile=False)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from ppl_models import Batch, data_plate
 
 
 @pytest.mark.parametrize("number", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_processes_train_as_one(number, tmp_path):
+def test_processes_train_as_one(number, tmp_path, monkeypatch):
+    monkeypatch.setenv("PPL_COMPILE", "0")  # several processes' steps are eager
     multiprocessing.set_forkserver_preload(["shared_steps"])  # imported once for all
     start_processes(in_process, (number, tmp_path), number, start_method="forkserver")
     found = [torch.load(tmp_path / f"{rank}-of-{number}.pt") for rank in range(number)]

@@ -32,7 +32,7 @@ from experiments.inference.objective import Objective
 from guides.local import LocalTable
 from ppl_models.program import Batch
 
-__all__ = ["LIVE", "CompileWarning", "CompiledGradients"]
+__all__ = ["LIVE", "CompileWarning", "CompiledGradients", "why_eager"]
 
 LIVE: dict[type, tuple[str, ...]] = {TemperKL: ("beta",), Regularised: ("weight",)}
 """Numbers that may change between steps, by their holder. Other handlers mean an eager step."""
@@ -44,6 +44,15 @@ class CompileWarning(UserWarning):
 
 MOST_GRAPHS = 16
 """Of one pair: more would mean that something else changes at every step."""
+
+
+def why_eager(pair: nn.Module) -> str | None:
+    """Why no step of a pair is a graph, whatever its batch; None if that depends on the batch."""
+    if any(isinstance(part, LocalTable) and part.rows.requires_grad for part in pair.modules()):
+        return "rows of a per-datum guide are updated sparsely"
+    if is_checkpointed(pair):
+        return "a graph keeps what --checkpoint-levels computes a second time"
+    return None
 
 
 class Compiled(NamedTuple):
@@ -154,7 +163,7 @@ class CompiledGradients:
         return (
             batch.size, batch.repeats, *(type(handler) for handler in runtime._PYRO_STACK),
             *itertools.chain.from_iterable(map(settings, self.holders)),
-            *((t.shape, t.stride(), t.dtype, t.requires_grad) for t in tensors),
+            *((t.shape, t.stride(), t.dtype, t.requires_grad, has_hook(t)) for t in tensors),
         )  # fmt: skip
 
     def _make(self, batch: Batch) -> Compiled | None:
@@ -179,10 +188,10 @@ class CompiledGradients:
             raise NotTraceable(f"shapes or settings have changed {MOST_GRAPHS} times")
         if not batch.index.is_cuda and not can_compile():
             raise NotTraceable("no C++ compiler is installed (g++, or what $CXX names)")
-        if any(isinstance(part, LocalTable) and part.rows.requires_grad for part in self.holders):
-            raise NotTraceable("rows of a per-datum guide are updated sparsely")
-        if is_checkpointed(self.whole):
-            raise NotTraceable("a graph keeps what --checkpoint-levels computes a second time")
+        if reason := why_eager(self.whole):
+            raise NotTraceable(reason)
+        if any(map(has_hook, self.tensors)):
+            raise NotTraceable("a hook is registered on a parameter's gradient")
         for handler in runtime._PYRO_STACK:
             if type(handler) not in LIVE:
                 raise NotTraceable(f"it knows no handler {type(handler).__name__}")
@@ -222,10 +231,20 @@ class CompiledGradients:
 
 
 def settings(holder: Any) -> list[Any]:
-    """Plain numbers, words and switches of a module or objective, but for its live numbers."""
+    """Plain numbers, words and switches of a module or objective, but for its live numbers.
+
+    A module's hooks are among them: they are traced with it.
+    """
     live = LIVE.get(type(holder), ())
-    return [value for name, value in vars(holder).items()
-            if type(value) in (bool, int, float, str) and name not in live]  # fmt: skip
+    hooks = (getattr(holder, name, ()) for name in ("_forward_pre_hooks", "_forward_hooks"))
+    plain = [value for name, value in vars(holder).items()
+             if type(value) in (bool, int, float, str) and name not in live]  # fmt: skip
+    return [*plain, *itertools.chain(*hooks)]
+
+
+def has_hook(tensor: Tensor) -> bool:
+    """Whether something is called with a parameter's gradient, which a graph would pass by."""
+    return bool(tensor._backward_hooks or tensor._post_accumulate_grad_hooks)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from experiments.inference.average import WeightAverage
 from experiments.inference.captured import CapturedStep
-from experiments.inference.compiled import CompiledGradients
+from experiments.inference.compiled import CompiledGradients, why_eager
 from experiments.inference.guard import Guard
 from experiments.inference.objectives import Elbo, Objective
 from experiments.inference.optim import RowAdam, local_tables
@@ -63,7 +63,8 @@ class SVI(pyro.infer.SVI):
         guard: refuses steps that are not finite, and bounds gradients; none by default.
         average: moves after every step; none by default.
         compile: take loss and gradient as one compiled graph: worth its half minute or so in long
-            runs. By default what the environment's ``PPL_COMPILE`` says: 1 or 0.
+            runs. By default what the environment's ``PPL_COMPILE`` says, 1 or 0, for pairs
+            whose steps can be one (see ``why_eager``).
 
     Attributes:
         trains: whether the pair has anything to train.
@@ -103,7 +104,7 @@ class SVI(pyro.infer.SVI):
                 )
         self.optimizers += [self.local_optim] if self.local_optim else []
         if compile is None:
-            compile = os.environ.get("PPL_COMPILE") == "1"
+            compile = os.environ.get("PPL_COMPILE") == "1" and not why_eager(Pair(model, guide))
         self.compiled: CompiledGradients | None = None
         self.captured: CapturedStep | None = None
         if compile and self.trains:

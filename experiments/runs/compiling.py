@@ -20,8 +20,8 @@ LEAST_MINUTES = 10.0
 def compiles(run: Run, guide: Guide, data: Data) -> bool:
     """Whether steps become one compiled graph: as asked for, or by the rule; says which.
 
-    A resumed run does as it did before. The rule looks at the configuration alone, never at a
-    clock, so that the same command draws the same numbers everywhere.
+    A resumed run does as it did before. The rule looks at the configuration (and ``PPL_COMPILE``),
+    never at a clock, so that the same command draws the same numbers everywhere.
     """
     config = run.config
     if number_of_processes() > 1:
@@ -30,8 +30,6 @@ def compiles(run: Run, guide: Guide, data: Data) -> bool:
         run.compiled = bool(run.saved.get("compiled"))
     elif config.compile is not None:
         run.compiled = config.compile
-    elif os.environ.get("PPL_COMPILE") in ("0", "1"):
-        run.compiled = os.environ["PPL_COMPILE"] == "1"
     else:
         run.compiled, words = _rule(run, guide, data)
         run.say(words)
@@ -44,6 +42,9 @@ def _rule(run: Run, guide: Guide, data: Data) -> tuple[bool, str]:
         return False, "eager steps: rows of a per-datum guide are updated sparsely"
     if getattr(config, "checkpoint_levels", False):
         return False, "eager steps: a graph would keep what --checkpoint-levels does not"
+    if (asked := os.environ.get("PPL_COMPILE")) in ("0", "1"):
+        words = "compiled" if asked == "1" else "eager"
+        return asked == "1", f"{words} steps: PPL_COMPILE={asked}"
     if config.minutes is not None:
         long = config.minutes >= LEAST_MINUTES
         size = f"{config.minutes:g} minutes, {'' if long else 'not '}the {LEAST_MINUTES:g}"
