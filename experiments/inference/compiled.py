@@ -23,12 +23,12 @@ from experiments.inference.graph import (
     NotTraceable,
     can_compile,
     compiled,
-    cuda_devices,
     traced,
 )
 from experiments.inference.handlers import TemperKL
 from experiments.inference.nvae_objective import Regularised
 from experiments.inference.objective import Objective
+from experiments.inference.whole import Whole
 from guides.local import LocalTable
 from ppl_models.program import Batch
 
@@ -62,36 +62,6 @@ class Compiled(NamedTuple):
     trained: list[nn.Parameter]
     rest: list[Tensor]
     live: list[Tensor]
-
-
-class Whole(nn.Module):
-    """Everything that a step reads or writes, so that a graph can take it as arguments."""
-
-    def __init__(self, model: Any, guide: Any, objective: Objective) -> None:
-        super().__init__()
-        self.model, self.guide, self.objective = model, guide, objective
-        penalties = getattr(objective, "penalties", ())
-        self.penalties = nn.ModuleList(part for part in penalties if isinstance(part, nn.Module))
-
-    @property
-    def objectives(self) -> list[Any]:
-        """The objective, and the one inside it."""
-        return [self.objective, *filter(None, [getattr(self.objective, "objective", None)])]
-
-    def forward(self, batch: Batch) -> Tensor:
-        """The loss [nats per data point]."""
-        return self.objective.differentiable_loss(self.model, self.guide, batch) / batch.size
-
-    @torch.no_grad()
-    def rehearse(self, batch: Batch) -> None:
-        """The loss once: Pyro's checks of it, and whatever is made at a first call; no trace."""
-        for part in self.penalties:
-            part.start()  # type: ignore[operator]
-        before = {name: buffer.clone() for name, buffer in self.named_buffers()}
-        with torch.random.fork_rng(devices=cuda_devices(batch.index)):
-            self(batch)
-        for name, buffer in self.named_buffers():
-            buffer.copy_(before.get(name, buffer))
 
 
 class CompiledGradients:

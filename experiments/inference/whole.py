@@ -1,0 +1,42 @@
+"""A model, a guide and an objective as one module whose output is the loss of a step."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments.inference.graph import cuda_devices
+from experiments.inference.objective import Objective
+from ppl_models.program import Batch
+
+__all__ = ["Whole"]
+
+
+class Whole(nn.Module):
+    """Everything that a step reads or writes, so that a graph can take it as arguments."""
+
+    def __init__(self, model: Any, guide: Any, objective: Objective) -> None:
+        super().__init__()
+        self.model, self.guide, self.objective = model, guide, objective
+        penalties = getattr(objective, "penalties", ())
+        self.penalties = nn.ModuleList(part for part in penalties if isinstance(part, nn.Module))
+
+    @property
+    def objectives(self) -> list[Any]:
+        """The objective, and the one inside it."""
+        return [self.objective, *filter(None, [getattr(self.objective, "objective", None)])]
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The loss [nats per data point]."""
+        return self.objective.differentiable_loss(self.model, self.guide, batch) / batch.size
+
+    @torch.no_grad()
+    def rehearse(self, batch: Batch) -> None:
+        """The loss once: Pyro's checks of it, and whatever is made at a first call; no trace."""
+        for part in self.penalties:
+            part.start()  # type: ignore[operator]
+        before = {name: buffer.clone() for name, buffer in self.named_buffers()}
+        with torch.random.fork_rng(devices=cuda_devices(batch.index)):
+            self(batch)
+        for name, buffer in self.named_buffers():
+            buffer.copy_(before.get(name, buffer))
