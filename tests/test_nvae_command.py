@@ -50,7 +50,7 @@ def trained(tmp_path_factory) -> Path:
     """A run of two epochs, for the commands that look at it."""
     torch.set_default_dtype(torch.float32)
     out = tmp_path_factory.mktemp("nvae") / "run"
-    cli(nvae.Config, nvae.main, [*TINY, "--out", str(out)])
+    cli(nvae.Config, nvae.main, [*TINY, "--no-compile", "--out", str(out)])
     return out
 
 

@@ -275,7 +275,7 @@ def test_three_steps(name, noise):
     optimizer = torch.optim.Adamax(
         ordered, lr=facts["lr"], eps=facts["eps"], weight_decay=facts["weight_decay"]
     )
-    svi = SVI(pair.model, pair.guide, optimizer, objective)
+    svi = SVI(pair.model, pair.guide, optimizer, objective, compile=False)
     batch = Batch.of(fixture.input("x"))
     parts = Parts(objective)
     rows = []

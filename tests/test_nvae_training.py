@@ -63,7 +63,7 @@ def counted(pair: Pair, run) -> dict[str, int]:
 @pytest.mark.parametrize("objective", [Elbo, AnalyticKL, lambda: BalancedKL((1, 2))])
 def test_a_step_runs_the_decoder_once_and_moves_batch_norms_once(depthwise, objective):
     pair = pair_of(depthwise=depthwise)
-    svi = SVI(pair.model, pair.guide, adamax(pair.model, pair.guide), objective())
+    svi = SVI(pair.model, pair.guide, adamax(pair.model, pair.guide), objective(), compile=False)
     calls = counted(pair, lambda: svi.step(Batch.of(images())))
     parts = [name for name, part in pair.model.named_modules()
              if name and not isinstance(part, (nn.ModuleList, nn.ModuleDict, Group))]  # fmt: skip
@@ -141,7 +141,8 @@ def test_a_step_that_is_not_finite_leaves_no_trace():
 
 def test_skipped_steps_are_counted_and_not_averaged():
     pair = pair_of()
-    svi = SVI(pair.model, pair.guide, adamax(pair.model, pair.guide), AnalyticKL(), Guard(pair))
+    svi = SVI(pair.model, pair.guide, adamax(pair.model, pair.guide), AnalyticKL(), Guard(pair),
+              compile=False)  # fmt: skip
     x = images(8)
     broken = svi.objective.differentiable_loss
     factors = lambda batch: math.inf if 3 in batch.index else 1.0  # noqa: E731

@@ -18,7 +18,7 @@ from experiments.runs.cli import cli
 ROOT = Path(__file__).parents[1]
 VAE = ["--data", "digits", "--rows", "190", "--batch-size", "60", "--binarize", "dynamic",
        "--likelihood", "bernoulli", "--schedule", "constant", "--warmup", "0",
-       "--dtype", "float64"]  # fmt: skip
+       "--dtype", "float64", "--no-compile"]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

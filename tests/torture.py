@@ -35,7 +35,7 @@ RUNS = {
     "nvae": ["nvae", "--preset", "digits-tiny", "--rows", "400", "--epochs", "3",
              "--batch-size", "50", "--evaluate", "2", "--ema", "0.9", "--readjust", "2"],
 }  # fmt: skip
-KINDS = {f"{name}{words}": [*args, *COMMON, *words.split()]
+KINDS = {f"{name}{words}": [*args, *COMMON, words.strip() or "--no-compile"]
          for name, args in RUNS.items() for words in ("", " --compile")}  # fmt: skip
 
 
