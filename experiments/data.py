@@ -75,9 +75,12 @@ class Data:
 
     def observations(self, index: Tensor | slice = slice(None)) -> Tensor:
         """Rows as floats, padded, binarised and shaped for the model, ``[B, *event_shape]``."""
-        x = self.pixels[index].to(self.dtype)
+        rows = (
+            self.pixels[index] if isinstance(index, slice) else self.pixels.index_select(0, index)
+        )
+        x = rows.to(self.dtype, copy=True)
         if self.levels != 1:
-            x = x / self.levels
+            x /= self.levels
         if self.pad:
             height, width = (self.pad - side for side in x.shape[-2:])
             x = F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))

@@ -28,6 +28,16 @@ def test_digits():
     )  # duplicates in the source
 
 
+@pytest.mark.parametrize("rows", [slice(None), torch.tensor([2, 0])])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_what_is_observed_is_a_copy(rows, dtype):
+    data = Data(torch.arange(48).reshape(3, 1, 4, 4).to(dtype), levels=64)
+    x = data.observations(rows)
+    assert torch.equal(x, torch.arange(48).reshape(3, 1, 4, 4)[rows] / 64)
+    x.zero_()
+    assert data.pixels.sum() == sum(range(48))
+
+
 def test_padding_is_centred_zeros():
     plain, padded = load("digits")[0], load("digits", pad=32)[0]
     x = padded.observations(torch.arange(3))

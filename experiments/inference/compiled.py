@@ -42,6 +42,9 @@ class CompileWarning(UserWarning):
     """A step that was to be compiled runs eagerly."""
 
 
+PLAIN = frozenset((bool, int, float, str))
+"""What a graph takes for granted of a module's or an objective's attributes."""
+
 MOST_GRAPHS = 16
 """Of one pair: more would mean that something else changes at every step."""
 
@@ -205,11 +208,9 @@ def settings(holder: Any) -> list[Any]:
 
     A module's hooks are among them: they are traced with it.
     """
-    live = LIVE.get(type(holder), ())
-    hooks = (getattr(holder, name, ()) for name in ("_forward_pre_hooks", "_forward_hooks"))
-    plain = [value for name, value in vars(holder).items()
-             if type(value) in (bool, int, float, str) and name not in live]  # fmt: skip
-    return [*plain, *itertools.chain(*hooks)]
+    own, live = vars(holder), LIVE.get(type(holder), ())
+    plain = [value for name, value in own.items() if type(value) in PLAIN and name not in live]
+    return [*plain, *own.get("_forward_pre_hooks", ()), *own.get("_forward_hooks", ())]
 
 
 def has_hook(tensor: Tensor) -> bool:

@@ -37,7 +37,7 @@ def measure_epochs(train: Data, batch_size: int, epochs: int, seed: int) -> list
             yield train.pixels[index].float() / train.levels
 
     ways: dict[str, Iterator[Any]] = {
-        "per-item DataLoader, hand-written": by_hand(train, lambda: iter(loader), seed),
+        "per-item DataLoader, hand-written": by_hand(train, lambda: (x for x, _ in loader), seed),
         "tensors in memory, hand-written": by_hand(train, in_memory, seed),
         **{f"ppl-models, {'compiled' if compile else 'eager'}":
            by_svi(train, batch_size, epochs, seed, compile) for compile in (False, True)},

@@ -118,22 +118,25 @@ def stepper(module: nn.Module, x: Tensor, compile: bool = False) -> Callable[[],
 
 
 class PerItem(Dataset):
-    """One image at a time as torchvision gives it: bytes to PIL to a float tensor."""
+    """One image and its label at a time as torchvision's MNIST gives them: a row of a tensor of
+    bytes to NumPy to PIL to a float tensor."""
 
     def __init__(self, data: Data) -> None:
         from torchvision.transforms import ToTensor
 
-        self.images, self.levels = data.pixels.cpu().numpy(), data.levels
+        self.images, self.levels = data.pixels[:, 0].cpu(), data.levels
+        self.labels = torch.zeros(len(data)) if data.labels is None else data.labels.cpu()
         self.transform = ToTensor()
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, row: int) -> Tensor:
+    def __getitem__(self, row: int) -> tuple[Tensor, int]:
         from PIL import Image
 
-        image = self.transform(Image.fromarray(self.images[row, 0]))
-        return image if self.levels == 255 else image * (255 / self.levels)
+        image = self.transform(Image.fromarray(self.images[row].numpy()))
+        image = image if self.levels == 255 else image * (255 / self.levels)
+        return image, int(self.labels[row])
 
 
 def per_item_loader(data: Data, batch_size: int) -> DataLoader:
