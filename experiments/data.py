@@ -78,7 +78,7 @@ class Data:
         rows = (
             self.pixels[index] if isinstance(index, slice) else self.pixels.index_select(0, index)
         )
-        x = rows.to(self.dtype, copy=True)
+        x = rows.to(self.dtype, copy=self.levels != 1)
         if self.levels != 1:
             x /= self.levels
         if self.pad:

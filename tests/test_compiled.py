@@ -308,7 +308,7 @@ def test_a_forward_hook_is_traced_with_its_module():
     svi = SVI(model, guide, compile=True)
     batch = Batch.of(observations(VAE_AMORTIZED))
     assert svi.step(batch).isfinite()
-    model.decoder.register_forward_hook(lambda *_: _[-1] * math.nan)
+    model.decoder.register_forward_hook(lambda part, inputs, output: output * math.nan)
     with pyro.validation_enabled(False):
         assert svi.step(batch).isnan()
 

@@ -28,8 +28,8 @@ from experiments.inference.graph import (
 from experiments.inference.handlers import TemperKL
 from experiments.inference.nvae_objective import Regularised
 from experiments.inference.objective import Objective
+from experiments.inference.optim import local_tables
 from experiments.inference.whole import Whole
-from guides.local import LocalTable
 from ppl_models.program import Batch
 
 __all__ = ["LIVE", "CompileWarning", "CompiledGradients", "why_eager"]
@@ -51,7 +51,7 @@ MOST_GRAPHS = 16
 
 def why_eager(pair: nn.Module) -> str | None:
     """Why no step of a pair is a graph, whatever its batch; None if that depends on the batch."""
-    if any(isinstance(part, LocalTable) and part.rows.requires_grad for part in pair.modules()):
+    if any(table.rows.requires_grad for table in local_tables(pair)):
         return "rows of a per-datum guide are updated sparsely"
     if is_checkpointed(pair):
         return "a graph keeps what --checkpoint-levels computes a second time"

@@ -118,8 +118,7 @@ def stepper(module: nn.Module, x: Tensor, compile: bool = False) -> Callable[[],
 
 
 class PerItem(Dataset):
-    """One image and its label at a time as torchvision's MNIST gives them: a row of a tensor of
-    bytes to NumPy to PIL to a float tensor."""
+    """An image and its label at a time as torchvision's MNIST gives them: by PIL, as floats."""
 
     def __init__(self, data: Data) -> None:
         from torchvision.transforms import ToTensor
