@@ -91,7 +91,7 @@ CONFLICTS = [
     "ppca --bits 4", "nvae --pretrained nothing", "compare --guides exact,exact",
     "compare --guides exact:", "compare --decoder learned --guides point", "compare --runs",
     "compare --runs runs/ppca runs/vae", "compare --of runs/nowhere",
-    "compare --runs runs/ppca runs/ppca/checkpoint", "refit --guide exact --objective dreg",
+    "compare --runs runs/ppca runs/ppca/checkpoint", "refit --guide exact --objective log_joint",
     "gaps --guide top_down", "sample --between 0 99999", "sample --between -1 0",
     "sample --steps 1", "sample --of groups --between 4", "sample --temperature 0 1",
     "bayesian-ppca --guide auto_laplace", "bayesian-ppca --guide nothing",
