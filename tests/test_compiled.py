@@ -224,6 +224,22 @@ def test_affine_maps_are_products_and_a_bias_apart():
     torch.testing.assert_close(scaled(bias, x, weight.mT)[0], 2 * right - bias)
 
 
+@pytest.mark.parametrize(
+    "shape", [(6, 4, 7), (6, 7, 3), (2, 6, 7), (1, 1, 1), (6, 7, 5), (0, 4, 5)]
+)
+def test_a_product_with_a_short_side_is_traced_as_sums(shape):
+    rows, inner, columns = shape
+    a, b = torch.randn(rows, inner), torch.randn(columns, inner).mT
+    made = graph.traced(lambda *values: (torch.mm(*values),), [a, b])
+    assert ("mm" in made.code) == (min(shape) in (0, 5))
+    torch.testing.assert_close(made(a, b)[0], a @ b, rtol=1e-14, atol=1e-14)
+
+
+def test_a_product_of_rounded_numbers_is_traced_as_it_is():
+    a, b = torch.randn(6, 2).bfloat16(), torch.randn(2, 6).bfloat16()
+    assert "mm" in graph.traced(lambda *values: (torch.mm(*values),), [a, b]).code
+
+
 class Awkward(PPCA):
     """Programs that no graph can stand for, each in its own way."""
 

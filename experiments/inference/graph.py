@@ -62,7 +62,7 @@ def _once(function: Callable[..., Any], values: Sequence[Tensor]) -> GraphModule
     before = _other_generators()
     with torch.random.fork_rng(cuda_devices(*values)), pyro.validation_enabled(False):
         try:
-            graph = make_fx(function, {torch.ops.aten.addmm.default: _affine})(*copies)
+            graph = make_fx(function, PRODUCTS)(*copies)
         except NotTraceable:
             raise
         except Exception as error:
@@ -79,6 +79,30 @@ def _affine(bias: Tensor, x: Tensor, weight: Tensor, *, beta: Any = 1, alpha: An
     step. The compiler would make one of ``+ bias`` again, so the bias is subtracted twice.
     """
     return x @ weight - (-bias) if beta == alpha == 1 else NotImplemented
+
+
+SHORT = 4
+"""A side of a matrix with which a processor's library of products is slow."""
+
+
+def _thin(a: Tensor, b: Tensor) -> Any:
+    """``mm`` as sums, which the compiler fuses with their neighbours, where a side is short."""
+    (rows, inner), columns = a.shape, b.shape[1]
+    exact = a.dtype in (torch.float32, torch.float64)
+    if a.is_cuda or not exact or not 0 < min(rows, inner, columns) <= SHORT:
+        return NotImplemented
+    if inner <= SHORT:
+        return sum(a[:, k, None] * b[k] for k in range(inner))
+    if columns <= SHORT:
+        return torch.stack([(a * column).sum(1) for column in b.T], 1)
+    return torch.stack([(row[:, None] * b).sum(0) for row in a])
+
+
+PRODUCTS: dict[Any, Callable[..., Any]] = {
+    torch.ops.aten.addmm.default: _affine,
+    torch.ops.aten.mm.default: _thin,
+}
+"""How products of matrices are traced."""
 
 
 def _other_generators() -> list[Any]:
