@@ -88,8 +88,8 @@ SHORT = 4
 def _thin(a: Tensor, b: Tensor) -> Any:
     """``mm`` as sums, which the compiler fuses with their neighbours, where a side is short."""
     (rows, inner), columns = a.shape, b.shape[1]
-    exact = a.dtype in (torch.float32, torch.float64)
-    if a.is_cuda or not exact or not 0 < min(rows, inner, columns) <= SHORT:
+    ours = a.device.type == "cpu" and a.dtype in (torch.float32, torch.float64)
+    if not ours or not 0 < min(rows, inner, columns) <= SHORT:
         return NotImplemented
     if inner <= SHORT:
         return sum(a[:, k, None] * b[k] for k in range(inner))
