@@ -340,6 +340,7 @@ def test_centred_networks_start_at_the_mean_image():
 
 def test_a_run_of_so_many_minutes_ends_with_its_schedule():
     args = ["--data", "digits", "--guide", "amortized", "--minutes", "0.02", "--out", "a"]
+    args.append("--no-compile")  # which may take longer than that
     metrics = run(ppca, *args, "--epochs", "1")
     records = [json.loads(line) for line in Path("a/metrics.jsonl").read_text().splitlines()]
     assert metrics["epochs"] == len(records) > 1
