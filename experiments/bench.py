@@ -128,7 +128,7 @@ def profiled(config: Config, train: Data, peak: float) -> Tables:
 
 def closed_form(config: Config, train: Data, peak: float) -> Tables:
     x = train.observations().flatten(1)
-    yield measure_closed_form(x, min(50, x.shape[1] // 4), max(1, config.rounds // 6))
+    yield measure_closed_form(x, min(50, x.shape[1] // 4), config.rounds)
 
 
 def scaling(config: Config, train: Data, peak: float) -> Tables:

@@ -88,8 +88,9 @@ SHORT = 4
 def _thin(a: Tensor, b: Tensor) -> Any:
     """``mm`` as sums, which the compiler fuses with their neighbours, where a side is short."""
     (rows, inner), columns = a.shape, b.shape[1]
-    ours = a.device.type == "cpu" and a.dtype in (torch.float32, torch.float64)
-    if not ours or not 0 < min(rows, inner, columns) <= SHORT:
+    if a.device.type != "cpu" or a.dtype not in (torch.float32, torch.float64):
+        return NotImplemented
+    if not 0 < min(rows, inner, columns) <= SHORT:
         return NotImplemented
     if inner <= SHORT:
         return sum(a[:, k, None] * b[k] for k in range(inner))
