@@ -22,14 +22,14 @@ from torch import Tensor
 from experiments.data import Data, as_data
 from experiments.data_sets import load
 from experiments.evaluation.bayesian import REPLICATED, draws_of_guide, posterior
+from experiments.inference.bayesian.laplace import curvature_at_mode
+from experiments.inference.bayesian.mcmc import check_cost, nuts
+from experiments.inference.bayesian.start import at_maximum_likelihood
+from experiments.inference.compiled.graph import can_compile
 from experiments.inference.fit import fit
-from experiments.inference.graph import can_compile
 from experiments.inference.guard import Guard
-from experiments.inference.laplace import curvature_at_mode
-from experiments.inference.mcmc import check_cost, nuts
 from experiments.inference.objectives import Elbo
-from experiments.inference.start import at_maximum_likelihood
-from experiments.inference.svi import SVI, Pair
+from experiments.inference.svi import SVI
 from experiments.runs.bayesian_report import Fitted, report_guides
 from experiments.runs.cli import cli
 from experiments.runs.errors import TrainingError, UsageError
@@ -159,7 +159,7 @@ def fitted(run: Run, model: BayesianPPCA, name: str, x: Tensor) -> Fitted:
     guide = Auto(model, name, start=start).double()
     rate = config.lr or (0.002 if name == "auto_iaf" else 0.02)
     adam = torch.optim.Adam(guide.parameters(), rate)
-    bounded = Guard(Pair(model, guide), clip=1.0)  # single draws may lie far out
+    bounded = Guard(clip=1.0)  # single draws may lie far out
     svi = SVI(model, guide, adam, Elbo(config.particles), bounded)
     try:
         for progress in fit(svi, x, config.steps, len(x), seed=config.seed):

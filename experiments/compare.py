@@ -21,7 +21,7 @@ import tyro
 
 from experiments.data import Data
 from experiments.evaluation.comparison import Entry, Row, parse_guides, rotate_to_largest_gap
-from experiments.inference.optimizers import adam, muon
+from experiments.inference.optim import adam, muon
 from experiments.inference.svi import SVI
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import save_comparison

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from experiments.inference.checkpointing import checkpoint_levels
-from experiments.inference.optimizers import adamax
+from experiments.inference.optim import adamax
 from experiments.inference.precision import products
 from experiments.inference.svi import SVI, Pair
 from experiments.runs.checkpoint import save_weights

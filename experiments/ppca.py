@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from experiments.data import Data
-from experiments.inference.optimizers import OPTIMIZERS
+from experiments.inference.optim import OPTIMIZERS
 from experiments.inference.svi import SVI
 from experiments.runs.cli import cli
 from experiments.runs.compiling import compiles

@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from experiments.inference.optimizers import OPTIMIZERS
+from experiments.inference.optim import OPTIMIZERS
 from experiments.inference.svi import SVI
 from experiments.runs.cli import cli
 from experiments.runs.compiling import compiles

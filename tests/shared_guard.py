@@ -12,8 +12,8 @@ from experiments.data_sets import load
 from experiments.inference.fit import fit
 from experiments.inference.guard import Guard
 from experiments.inference.objectives import AnalyticKL
-from experiments.inference.optimizers import adam
-from experiments.inference.svi import SVI, Pair
+from experiments.inference.optim import adam
+from experiments.inference.svi import SVI
 from guides import GUIDES
 from ppl_models import VAE, Batch
 
@@ -42,7 +42,6 @@ def trial(
     data_steps: Collection[int] = (0, 7, 30, 31, 32),
     gradient_steps: Collection[int] = (12, 50),
     epochs: int = 15,
-    lazy: bool | None = None,
 ) -> Trial:
     """Train a VAE on digits for every seed, and for the next one with NaN in such steps.
 
@@ -53,10 +52,9 @@ def trial(
         data_steps: from 0, in which a pixel is no number.
         gradient_steps: in which an entry of a gradient is infinite.
         epochs: of a batch of 100.
-        lazy: of the guard.
     """
     without = [elbo_after(seed, epochs)[0] for seed in seeds]
-    injected, skipped = elbo_after(max(seeds) + 1, epochs, data_steps, gradient_steps, lazy)
+    injected, skipped = elbo_after(max(seeds) + 1, epochs, data_steps, gradient_steps)
     return Trial(without, injected, skipped)
 
 
@@ -65,7 +63,6 @@ def elbo_after(
     epochs: int,
     data_steps: Collection[int] = (),
     gradient_steps: Collection[int] = (),
-    lazy: bool | None = None,
 ) -> tuple[float, int]:
     """The ELBO after training [nats per data point], and how many steps were skipped."""
     torch.manual_seed(seed)
@@ -74,18 +71,16 @@ def elbo_after(
     guide = GUIDES["amortized"](model, hidden_dims=(50,))
     svi = SVI(model, guide, adam(model, guide, 0.01), AnalyticKL())
     if data_steps or gradient_steps:
-        svi.guard = Guard(Pair(model, guide), lazy=lazy)
+        svi.guard = Guard()
     _inject(svi, set(data_steps), set(gradient_steps))
     with pyro.validation_enabled(False):
         for _ in fit(svi, train, epochs, 100, seed=seed):
             pass
-    if svi.guard:
-        svi.guard.read()
     return _elbo(svi, test), svi.guard.skipped if svi.guard else 0
 
 
 def _inject(svi: SVI, data_steps: set[int], gradient_steps: set[int]) -> None:
-    differentiate, steps = svi.differentiate, iter(range(10**9))
+    gradients, steps = svi.gradients, iter(range(10**9))
 
     def poisoned(batch: Batch) -> torch.Tensor:
         step = next(steps)
@@ -93,12 +88,12 @@ def _inject(svi: SVI, data_steps: set[int], gradient_steps: set[int]) -> None:
             x = batch.x.clone()  # type: ignore[union-attr]
             x.view(-1)[step] = math.nan
             batch = batch._replace(x=x)
-        loss = differentiate(batch)
+        loss = gradients(batch)
         if step in gradient_steps:
             next(p for p in svi.parameters if p.grad is not None).grad.view(-1)[0] = math.inf  # type: ignore[union-attr]
         return loss
 
-    svi.differentiate = poisoned  # type: ignore[method-assign]
+    svi.gradients = poisoned
 
 
 def _elbo(svi: SVI, data: Data, draws: int = 20) -> float:

@@ -1,132 +1,150 @@
-"""What test_distributed trains, in one process and in several."""
+"""What test_distributed trains, in one process and in two."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
+import pyro
 import torch
 import torch.distributed as processes
+from torch import Tensor
 
-from experiments import nvae
-from experiments.data import Data
+from experiments.data import Data, as_data
 from experiments.data_sets import load
-from experiments.inference.data_parallel import data_parallel
+from experiments.inference.compiled import gradients as compiled_gradients
 from experiments.inference.fit import fit
 from experiments.inference.guard import Guard
 from experiments.inference.objectives import OBJECTIVES
-from experiments.inference.optimizers import adam, adamax
+from experiments.inference.optim import adam, adamax
+from experiments.inference.parallel import own_noise, start_together
 from experiments.inference.svi import SVI, Pair
-from experiments.runs.cli import parse
-from experiments.runs.nvae_training import average_of, guard_of, recipe_of
 from guides import GUIDES
-from ppl_models import VAE
-from ppl_models.nvae import NVAE
+from ppl_models import NVAE, PPCA, VAE, Batch
 
-STEPS = 20
-UNEVEN = ("unequal last batch", "fewer rows than processes, batch norms", "free bits", "mixture",
-          "a row per datum")  # fmt: skip
-"""What three processes train too."""
+Found = dict[str, Tensor]
 
 
-def digits(rows: int, binarize: str = "none") -> Data:
-    return load("digits", rows=rows, binarize=binarize)[0]
+def digits(rows: int) -> Data:
+    return load("digits", rows=rows)[0]
 
 
-def trained(
-    svi: SVI, data: Data, batch_size: int, *more, steps: int = STEPS, **options
-) -> dict[str, torch.Tensor]:  # fmt: skip
-    """Weights, average, random state, losses and skips after so many steps, or a few more."""
-    data_parallel(svi)
-    epochs = -(-steps // -(-len(data) // batch_size))
-    done = list(fit(svi, data, epochs, batch_size, *more, **options))
-    state = Pair(svi.model, svi.guide).state_dict()
+@contextmanager
+def noise_by_row(svi: SVI) -> Iterator[None]:
+    """Inside, a row's draws depend on the row and the step alone, whichever process has it."""
+    step, index, size = 0, torch.empty(0), 0
+
+    def drawn(shape: Any, dtype: torch.dtype, device: Any) -> Tensor:
+        if step == 0:  # the model is asked for its shapes
+            return torch.randn(shape, dtype=dtype)
+        generator = torch.Generator().manual_seed(step)
+        whole = torch.randn(*shape[:-2], size, shape[-1], generator=generator, dtype=dtype)
+        return whole[..., index, :]
+
+    gradients = svi.gradients
+
+    def counted(batch: Batch) -> Tensor:
+        nonlocal step, index, size
+        step, index, size = step + 1, batch.index, batch.size
+        return gradients(batch)
+
+    svi.gradients = counted
+    with (
+        mock.patch("torch.distributions.normal._standard_normal", drawn),
+        mock.patch("torch.distributions.multivariate_normal._standard_normal", drawn),
+    ):
+        yield
+
+
+def trained(svi: SVI, data: Data, batch_size: int, epochs: int, by_row: bool = True) -> Found:
+    """Parameters, buffers of the average, losses of the epochs and skipped steps."""
+    start_together(svi)
+    own_noise(0)
+    with noise_by_row(svi) if by_row else mock.MagicMock():
+        done = list(fit(svi, data, epochs, batch_size))
+    state = dict(Pair(svi.model, svi.guide).named_parameters())
     if svi.average:
-        state |= {f"average.{name}": t for name, t in svi.average.weights.state_dict().items()}
-    losses = torch.tensor([loss for progress in done for loss in progress.losses])
+        state |= dict(svi.average.weights.named_parameters())
+    if by_row:  # a loss is the mean over all processes
+        state["losses"] = torch.tensor([loss for progress in done for loss in progress.losses])
     skipped = torch.tensor(sum(progress.skipped for progress in done))
-    assert len(losses) >= steps
-    return {**state, "losses": losses, "skipped": skipped, "random state": torch.get_rng_state()}
+    return {name: value.detach() for name, value in state.items()} | {"skipped": skipped}
 
 
 def vae(
-    guide: str = "amortized", objective: str = "elbo_analytic_kl", rows: int = 200,
-    batch_size: int = 50, guide_options: dict | None = None, **options,
-) -> dict[str, torch.Tensor]:  # fmt: skip
+    guide: str = "amortized", objective: Any = "elbo", particles: int = 1, rows: int = 60,
+    compile: bool = False, by_row: bool = True, decay: float = 0.0,
+) -> Found:  # fmt: skip
     data = digits(rows)
     model = VAE(tuple(data.image_shape), latent_dim=3, hidden_dims=(20,))
-    q = GUIDES[guide](model, **(guide_options or {})).for_data(rows)
-    svi = SVI(model, q, adam(model, q), OBJECTIVES[objective](**options))
-    return trained(svi, data, batch_size)
+    model.unused = torch.nn.Parameter(torch.ones(2))
+    q = GUIDES[guide](model).for_data(rows)
+    loss = OBJECTIVES[objective](particles) if isinstance(objective, str) else objective
+    optim = partial(torch.optim.AdamW, lr=0.01, weight_decay=decay)
+    svi = SVI(model, q, optim, loss, compile=compile)
+    with (
+        mock.patch.object(compiled_gradients, "compiled", lambda graph, values: graph),
+        mock.patch.object(compiled_gradients, "can_compile", return_value=True),
+    ):
+        found = trained(svi, data, 20, 7, by_row)
+    assert not compile or svi.compiled.reasons == []
+    return found
 
 
-def digits_tiny() -> dict[str, torch.Tensor]:
-    """The preset with all that NVAE was published with."""
-    published = ["--weight-decay", "3e-4", "--eps", "1e-3", "--regularise", "0.01"]
-    args = ["--preset", "digits-tiny", "--epochs", "4", "--batch-size", "80", *published,
-            "--regularise-start", "0.1", "--kl-anneal", "0.6"]  # fmt: skip
-    config = parse(nvae.Config, nvae.main, args)
-    data = digits(400, "dynamic")
-    model = NVAE(tuple(data.image_shape), **config.model_options)
-    guide = GUIDES["top_down"](model, **config.guide_options)
-    pair = Pair(model, guide).to(memory_format=torch.channels_last)
-    recipe = recipe_of(config, pair, len(data))
-    svi = SVI(
-        model, guide, adamax(model, guide, config.lr, config.weight_decay, config.eps),
-        recipe.objective, guard_of(config, pair), average_of(config, pair),
-    )  # fmt: skip
-    with recipe.temper:
-        return trained(svi, data, config.batch_size, recipe.schedule, anneal=recipe.anneal)
+def ppca() -> Found:
+    data = as_data(digits(60).pixels.flatten(1).double() / 16)
+    model = PPCA(64, 3)
+    return trained(SVI(model, GUIDES["exact"](model)), data, 20, 7)
 
 
-def nested(guide: str, rows: int = 45, **guide_options) -> dict[str, torch.Tensor]:
-    """A small NVAE with two particles along the batch, and a last batch of another size."""
-    sizes = {"groups": (1, 2), "latents": 2, "channels": 4, "blocks": 1, "cells_per_block": 1}
-    data = digits(rows, "static")
-    model = NVAE(tuple(data.image_shape), crop=0, **sizes)
-    q = GUIDES[guide](model, **guide_options)
-    svi = SVI(model, q, adamax(model, q), OBJECTIVES["elbo"](2))
-    return trained(svi, data, 10, steps=4)  # batch norms of several processes are slow
+def nvae(guide: str) -> Found:
+    """Batch norms see the rows of their own process: it is not what one process trains."""
+    data = digits(48)
+    model = NVAE(tuple(data.image_shape), (1, 2), 2, 4, blocks=1, cells_per_block=1, crop=0)
+    q = GUIDES[guide](model)
+    return trained(SVI(model, q, adamax(model, q)), data, 24, 2, by_row=False)
 
 
-def with_an_infinite_row(lazy: bool = False) -> dict[str, torch.Tensor]:
+def with_an_infinite_row() -> Found:
+    """One process meets it, and all refuse the step."""
     data = digits(60)
     pixels = data.pixels.double() / data.levels
     pixels[7] = 1e200  # its square is infinite
     model = VAE(tuple(data.image_shape), latent_dim=3, hidden_dims=(20,))
     guide = GUIDES["prior"](model)
-    guard = Guard(Pair(model, guide), lazy=lazy)
+    guard = Guard()
     svi = SVI(model, guide, adam(model, guide), OBJECTIVES["elbo"](), guard)
-    state = trained(svi, Data(pixels, flip=True), 10)
-    guard.read()
+    found = trained(svi, as_data(pixels), 20, 4)
     assert guard.last
     assert "site x: log-density -inf at Normal" in guard.last
-    return state | {"skipped": torch.tensor(guard.skipped)}
+    assert int(found["skipped"]) == 4
+    return found
 
 
-CASES: dict[str, Callable[[], dict[str, torch.Tensor]]] = {
+AS_ONE: dict[str, Callable[[], Found]] = {
     "vae": vae,
-    "digits-tiny": digits_tiny,
-    "unequal last batch": partial(vae, rows=65, batch_size=10),
-    "fewer rows than processes": partial(vae, rows=31, batch_size=6),
-    "fewer rows than processes, batch norms": partial(nested, "bottom_up", rows=31),
-    "nvae, particles": partial(nested, "top_down", cells_per_block=1),
-    "nvae, flows": partial(nested, "top_down", cells_per_block=1, flows=1),
+    "ppca": ppca,
+    "a row per datum": partial(vae, "mean_field"),
     "iwae": partial(vae, objective="iwae", particles=5),
     "dreg": partial(vae, objective="dreg", particles=3),
-    "stl, full covariance": partial(
-        vae, objective="stl", particles=2, guide_options={"covariance": "full"}
-    ),
-    "renyi, prior": partial(vae, "prior", "renyi", particles=4),
-    "free bits": partial(vae, objective="elbo_free_bits", free_bits=1.0, rows=65, batch_size=10),
-    "flow": partial(vae, "flow", "elbo", particles=2),
-    "mixture": partial(vae, "mixture", "miselbo", particles=2, strata=3, rows=65, batch_size=10),
-    "semi-amortized": partial(
-        vae, "semi_amortized", "iwae", particles=3, guide_options={"steps": 2}
-    ),
-    "a row per datum": partial(vae, "mean_field", "elbo", rows=65, batch_size=10),
+    "full rank, stl": partial(vae, "full_rank", "stl"),
+    "an unused parameter under weight decay": partial(vae, decay=0.1),
+    "Pyro's ELBO": partial(vae, objective=pyro.infer.Trace_ELBO()),
+    "Pyro's TraceGraph": partial(vae, objective=pyro.infer.TraceGraph_ELBO()),
     "infinite row": with_an_infinite_row,
-    "infinite row, lazy": partial(with_an_infinite_row, lazy=True),
 }
+"""With the same noise they are what one process trains."""
+
+ALIKE: dict[str, Callable[[], Found]] = {
+    "compiled": partial(vae, compile=True, by_row=False),
+    "a remainder": partial(vae, rows=65, by_row=False),
+    "free bits": partial(vae, objective="elbo_free_bits", by_row=False),
+    "nvae": partial(nvae, "top_down"),
+    "nvae, bottom up": partial(nvae, "bottom_up"),
+}
+"""The same in all processes, and something else in one."""
 
 
 def in_process(rank: int, number: int, folder: Path) -> None:
@@ -136,8 +154,8 @@ def in_process(rank: int, number: int, folder: Path) -> None:
     file = f"file://{folder / f'meeting-{number}'}"
     processes.init_process_group("gloo", init_method=file, rank=rank, world_size=number)
     found = {}
-    for name in CASES if number == 2 else UNEVEN:
+    for name, case in (AS_ONE | ALIKE).items():
         torch.manual_seed(0)
-        found[name] = CASES[name]()
+        found[name] = case()
     torch.save(found, folder / f"{rank}-of-{number}.pt")
     processes.destroy_process_group()

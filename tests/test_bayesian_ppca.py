@@ -20,12 +20,12 @@ from experiments.evaluation.bayesian import (
     worst_rhat,
 )
 from experiments.inference import mcmc
+from experiments.inference.bayesian.laplace import curvature_at_mode
+from experiments.inference.bayesian.mcmc import check_cost, compile_gradient, nuts
+from experiments.inference.bayesian.start import at_maximum_likelihood
+from experiments.inference.compiled.graph import can_compile
 from experiments.inference.fit import fit
-from experiments.inference.graph import can_compile
-from experiments.inference.laplace import curvature_at_mode
-from experiments.inference.mcmc import check_cost, compile_gradient, nuts
 from experiments.inference.objectives import Elbo
-from experiments.inference.start import at_maximum_likelihood
 from experiments.inference.svi import SVI
 from experiments.runs.errors import TrainingError, UsageError
 from guides.auto import AUTOGUIDES, Auto

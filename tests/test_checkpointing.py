@@ -13,10 +13,10 @@ from torch import nn
 from experiments.inference.average import WeightAverage
 from experiments.inference.checkpointing import checkpoint_levels, is_checkpointed
 from experiments.inference.guard import Guard
-from experiments.inference.nvae_objective import BalancedKL, Regularised
 from experiments.inference.objectives import AnalyticKL, Elbo
-from experiments.inference.optimizers import adamax
-from experiments.inference.regularisers import SpectralNorm, batch_norm_gains
+from experiments.inference.objectives.nvae import BalancedKL, Regularised
+from experiments.inference.objectives.regularisers import SpectralNorm, batch_norm_gains
+from experiments.inference.optim import adamax
 from experiments.inference.svi import SVI, Pair
 from experiments.runs.environment import peak_memory
 from guides import GUIDES
@@ -74,7 +74,7 @@ def test_steps_with_a_guard_and_an_average_are_the_same():
     for pair in (plain, again):
         average = WeightAverage(pair, 0.5)
         svi = SVI(pair.model, pair.guide, adamax(pair.model, pair.guide), AnalyticKL(),
-                  Guard(pair), average, compile=False)  # fmt: skip
+                  Guard(), average, compile=False)  # fmt: skip
         torch.manual_seed(5)
         for _ in range(3):
             svi.step(Batch.of(images()))

@@ -7,7 +7,7 @@ from torch import nn
 
 from experiments.inference.collapse import collapse_warnings
 from experiments.inference.objectives import AnalyticKL
-from experiments.inference.optimizers import adam
+from experiments.inference.optim import adam
 from experiments.inference.svi import SVI, Pair
 from guides import GUIDES
 from ppl_models import NVAE, PPCA, VAE, Batch

@@ -21,7 +21,7 @@ from experiments.evaluation.shared_draws import (
 from experiments.inference.fit import fit
 from experiments.inference.frozen import frozen
 from experiments.inference.objectives import STL, AnalyticKL
-from experiments.inference.optimizers import adam
+from experiments.inference.optim import adam
 from experiments.inference.svi import SVI
 from experiments.inference.traces import site_kls, traces
 from experiments.runs.errors import UsageError

@@ -11,8 +11,9 @@ from pyro.infer import Predictive, Trace_ELBO, TraceMeanField_ELBO
 from torch.func import functional_call
 
 from experiments.inference.handlers import TemperKL
-from experiments.inference.objectives import AnalyticKL, Elbo, LogJoint, traces
+from experiments.inference.objectives import AnalyticKL, Elbo, LogJoint
 from experiments.inference.svi import SVI, Pair
+from experiments.inference.traces import traces
 from guides.guide import EffectGuide
 from ppl_models import Batch, describe
 from tests.pairs import ALLOWED, SIZE, build, minibatch, name_of, objective_of, observations

@@ -6,10 +6,10 @@ import pytest
 import torch
 from pyro import poutine
 
-from experiments.inference.balance import VARIANTS, balancing_weights, group_sizes
 from experiments.inference.handlers import Temperature, TemperKL
-from experiments.inference.nvae_objective import BalancedKL, Regularised
-from experiments.inference.regularisers import SpectralNorm, batch_norm_gains
+from experiments.inference.objectives.balance import VARIANTS, balancing_weights, group_sizes
+from experiments.inference.objectives.nvae import BalancedKL, Regularised
+from experiments.inference.objectives.regularisers import SpectralNorm, batch_norm_gains
 from experiments.inference.svi import SVI, Pair
 from experiments.inference.traces import site_kls, traces
 from guides.top_down import TopDown

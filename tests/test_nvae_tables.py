@@ -8,8 +8,12 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from experiments.data_files import reduce_bits
-from experiments.inference.balance import group_sizes
-from experiments.inference.recipe import kl_coefficient, learning_rate, regularisation_weight
+from experiments.inference.objectives.balance import group_sizes
+from experiments.inference.optim.annealing import (
+    kl_coefficient,
+    learning_rate,
+    regularisation_weight,
+)
 from ppl_models.nvae.distributions import (
     CroppedBernoulli,
     PixelNormal,

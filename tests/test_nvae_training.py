@@ -17,10 +17,10 @@ from experiments.inference.average import WeightAverage
 from experiments.inference.fit import fit
 from experiments.inference.guard import Guard
 from experiments.inference.handlers import TemperKL
-from experiments.inference.nvae_objective import BalancedKL
 from experiments.inference.objectives import AnalyticKL, Elbo
-from experiments.inference.optimizers import adamax
-from experiments.inference.recipe import learning_rate, published_rate
+from experiments.inference.objectives.nvae import BalancedKL
+from experiments.inference.optim import adamax
+from experiments.inference.optim.annealing import learning_rate, published_rate
 from experiments.inference.svi import SVI, Pair
 from experiments.inference.traces import site_kls, traces
 from experiments.runs.batch_norms import readjusted
@@ -118,7 +118,7 @@ def test_the_sampled_and_the_analytic_bound_agree_in_expectation(guide):
 
 def test_a_step_that_is_not_finite_leaves_no_trace():
     pair = pair_of()
-    svi = SVI(pair.model, pair.guide, adamax(pair.model, pair.guide), AnalyticKL(), Guard(pair))
+    svi = SVI(pair.model, pair.guide, adamax(pair.model, pair.guide), AnalyticKL(), Guard())
     good = images(6)
     svi.step(Batch.of(good))
     before = {name: value.clone() for name, value in pair.state_dict().items()}
@@ -141,7 +141,7 @@ def test_a_step_that_is_not_finite_leaves_no_trace():
 
 def test_skipped_steps_are_counted_and_not_averaged():
     pair = pair_of()
-    svi = SVI(pair.model, pair.guide, adamax(pair.model, pair.guide), AnalyticKL(), Guard(pair),
+    svi = SVI(pair.model, pair.guide, adamax(pair.model, pair.guide), AnalyticKL(), Guard(),
               compile=False)  # fmt: skip
     x = images(8)
     broken = svi.objective.differentiable_loss

@@ -24,7 +24,7 @@ from experiments.inference.fit import fit
 from experiments.inference.frozen import fit_rows
 from experiments.inference.handlers import Mean, ObservePixels, Temperature, TemperKL
 from experiments.inference.objectives import IWAE, OBJECTIVES, STL, AnalyticKL, DReG, Elbo
-from experiments.inference.optimizers import muon
+from experiments.inference.optim import muon
 from experiments.inference.svi import SVI
 from experiments.inference.traces import log_weights
 from experiments.inference.traces import traces as run_traces

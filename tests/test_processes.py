@@ -161,7 +161,6 @@ def test_what_several_processes_refuse():
     ("module", "args", "words"),
     [(evaluate, ["run"], ALONE), (compare, ["--data", "digits"], ALONE), (nvae, ["--list"], ALONE),
      (nvae, ["--pretrained", "mnist-small"], ALONE),
-     (vae, ["--compile"], ALONE),
      (vae, ["--batch-size", "15"], "--batch-size 15 is that of all processes together: 2 do not")],
 )  # fmt: skip
 def test_what_is_refused_before_processes_meet(module, args, words, monkeypatch, capsys):

@@ -85,7 +85,7 @@ def test_rows_belong_to_their_own_optimiser(name):
     model = PPCA(4, 2)
     guide = GUIDES[name](model).for_data(10)
     both = torch.optim.Adam([*model.parameters(), *guide.parameters()])
-    with pytest.raises(ValueError, match="their own optimiser"):
+    with pytest.raises(ValueError, match="their own optimizer"):
         SVI(model, guide, both)
     svi = SVI(model, guide)
     svi.step(Batch.of(x))

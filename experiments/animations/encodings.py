@@ -14,8 +14,7 @@ from experiments.data import Data
 from experiments.evaluation.bounds import encode, mean_and_error, per_image
 from experiments.evaluation.samples import latent_grid
 from experiments.inference.objectives import AnalyticKL
-from experiments.inference.optim import cosine
-from experiments.inference.optimizers import adam
+from experiments.inference.optim import adam, cosine
 from experiments.inference.svi import SVI
 from guides import Amortized
 from ppl_models import VAE

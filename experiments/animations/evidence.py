@@ -20,7 +20,7 @@ from experiments.evaluation.oracle import (
     rotate_to_largest_gap,
 )
 from experiments.inference.objectives import STL
-from experiments.inference.optimizers import muon
+from experiments.inference.optim import muon
 from experiments.inference.svi import SVI
 from guides import GUIDES
 from ppl_models import PPCA

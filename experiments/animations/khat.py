@@ -14,8 +14,7 @@ from experiments.evaluation.bounds import mean_and_error
 from experiments.evaluation.khat import UNRELIABLE, khat, weights_of_draws
 from experiments.inference.fit import fit
 from experiments.inference.objectives import AnalyticKL
-from experiments.inference.optim import cosine
-from experiments.inference.optimizers import adam
+from experiments.inference.optim import adam, cosine
 from experiments.inference.svi import SVI
 from guides import Amortized
 from ppl_models import VAE

@@ -18,7 +18,7 @@ from experiments.evaluation.shared_draws import (
     shared_draws,
 )
 from experiments.inference.handlers import Mean
-from experiments.inference.objectives import log_weights, traces
+from experiments.inference.traces import log_weights, traces
 from experiments.runs.errors import UsageError
 from guides.prior import Prior
 from ppl_models.program import Batch

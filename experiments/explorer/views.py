@@ -13,7 +13,7 @@ from experiments.data import Data
 from experiments.evaluation.bounds import encode, particles_at_a_time, runs_of
 from experiments.evaluation.shared_draws import numbers_per_image
 from experiments.inference.frozen import held_out
-from experiments.inference.objectives import log_weights
+from experiments.inference.traces import log_weights
 from guides import Guide
 from guides.point import Point
 from guides.prior import Prior

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
-from experiments.inference.diagnosis import untouched
+from experiments.inference.guard.diagnosis import untouched
 from experiments.inference.traces import traces
 from guides.point import Point
 from guides.prior import Prior

@@ -1,6 +1,7 @@
 """The training loop, written once."""
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -10,8 +11,8 @@ import torch
 from torch import Tensor
 
 from experiments.data import Data, as_data
-from experiments.inference.distributed import agreed, share_randomness
 from experiments.inference.optim import Schedule, cosine
+from experiments.inference.parallel import agreed, own_rows
 from experiments.inference.svi import SVI
 from ppl_models.program import Batch
 
@@ -133,7 +134,9 @@ class Training:
         self.rates = [
             (group, group.setdefault("initial_lr", group["lr"]))
             for optimizer in svi.optimizers
+            if not getattr(optimizer, "scheduled", False)
             for group in optimizer.param_groups
+            if "lr" in group
         ]
 
     def epoch(self, at: Position, pause: Callable[[], bool] | None) -> Iterator[Progress]:
@@ -142,9 +145,10 @@ class Training:
         skipped = self._skipped() - at.skipped
         done, losses = len(at.losses), list[Tensor]()
         batches = self.rows.minibatches(self.batch_size, self.seed, at.epoch, done)
-        for step, batch in enumerate(batches, done):
+        for step, rows in enumerate(batches, done):
+            batch = own_rows(rows)
             progress = self.clock.progress(at.epoch, step)
-            if progress >= 1 and step:
+            if batch is None or (progress >= 1 and step):
                 break
             losses.append(self._step(batch, min(progress, 1.0), first=at.epoch + step == 0))
             if pause is not None and pause():
@@ -185,7 +189,7 @@ class Training:
 
     def _progress(self, at: Position, position: Position) -> Progress:
         steps = at.epoch * self.clock.per_epoch + len(at.losses)
-        rate = float(self.rates[0][0]["lr"])
+        rate = float(self.rates[0][0]["lr"]) if self.rates else math.nan
         return Progress(at.epoch + 1, steps, self._loss(at), list(at.losses), rate, at.seconds,
                         at.skipped, position)  # fmt: skip
 
@@ -211,9 +215,8 @@ class Clock:
         return agreed((time.perf_counter() - self.opened) / (60 * self.minutes))
 
     def epochs(self, start: int) -> Iterator[int]:
-        """Epochs to come, until their number or the time is up; processes begin each as one."""
+        """Epochs to come, until their number or the time is up; all processes agree."""
         for epoch in itertools.count(start):
             if self.progress(epoch, 0) >= 1:
                 return
-            share_randomness()
             yield epoch

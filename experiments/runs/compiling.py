@@ -3,7 +3,6 @@
 import os
 
 from experiments.data import Data
-from experiments.runs.processes import number_of_processes
 from experiments.runs.run import Run
 from guides import Guide
 from guides.local import PerDatumGuide
@@ -24,9 +23,7 @@ def compiles(run: Run, guide: Guide, data: Data) -> bool:
     never at a clock, so that the same command draws the same numbers everywhere.
     """
     config = run.config
-    if number_of_processes() > 1:
-        run.say("eager steps: those of several processes are not compiled")
-    elif run.saved is not None:
+    if run.saved is not None:
         run.compiled = bool(run.saved.get("compiled"))
     elif config.compile is not None:
         run.compiled = config.compile

@@ -11,11 +11,10 @@ import torch
 from tqdm import tqdm
 
 from experiments.data import Data
-from experiments.inference.data_parallel import data_parallel
-from experiments.inference.distributed import any_of
 from experiments.inference.fit import Position, Progress, fit
 from experiments.inference.guard import Diverged, Guard
 from experiments.inference.optim import SCHEDULES, Schedule
+from experiments.inference.parallel import any_of, gathered, own_noise, rank, start_together
 from experiments.inference.svi import SVI, Pair
 from experiments.runs.checkpoint import (
     WEIGHTS,
@@ -42,9 +41,6 @@ STATE = "state.pt"
 SLOWER = 0.5
 """Factor on the learning rate after a rollback."""
 
-LOOK = 100
-"""Steps between two looks at a guard's counters."""
-
 
 class Fitting:
     """Trains a pair with a run's options.
@@ -60,7 +56,7 @@ class Fitting:
         self.pair, self.watch = Pair(svi.model, svi.guide), Watch(run, svi, data)
         self.position = Position()
         self.saved: Position | None = None
-        self.rollbacks = self.steps = 0
+        self.rollbacks = 0
         self.epochs, self.seconds = every(run.config.checkpoint_every)
         self.saved_at = time.monotonic()
 
@@ -70,14 +66,15 @@ class Fitting:
         """Train from where the run stands to its end; whole epochs as they are done."""
         run = self.run
         if self.svi.guard is None:
-            self.svi.guard = Guard(self.pair)
+            self.svi.guard = Guard()
         self.svi.guard.most_skipped = run.config.max_skipped
         if not self.restore():
+            own_noise(run.config.seed, 0)
             self.save()
         elif self.position.epoch < run.config.epochs or run.config.minutes is not None:
             step = f", step {len(self.position.losses)}" if self.position.losses else ""
             run.say(f"continuing after epoch {self.position.epoch} of {run.config.epochs}{step}")
-        data_parallel(self.svi)
+        start_together(self.svi)
         schedule = schedule or SCHEDULES[run.config.schedule](run.config.warmup)
         with run.signals.deferred():
             while True:
@@ -89,7 +86,6 @@ class Fitting:
                 except Diverged as reason:
                     self._roll_back(reason)
             self._end_if_told("after training")
-        self.svi.parallel = None
         part()
 
     def _epochs(
@@ -124,7 +120,6 @@ class Fitting:
         """
         guard = self.svi.guard
         assert guard is not None
-        guard.read()
         if guard.consecutive >= max(2, -(-len(self.data) // self.run.config.batch_size)):
             raise TrainingError(
                 f"training diverged: the last {guard.consecutive} steps were not finite; "
@@ -133,9 +128,6 @@ class Fitting:
 
     def _pauses(self) -> bool:
         """After every step: whether to keep it, or to end with it."""
-        self.steps += 1
-        if self.svi.guard and self.steps % LOOK == 0:
-            self.svi.guard.read()
         return any_of(self.run.signals.received is not None or self._time_is_up())
 
     def _time_is_up(self) -> bool:
@@ -164,14 +156,13 @@ class Fitting:
     def save(self) -> None:
         """Write a checkpoint of weights and state."""
         svi, run = self.svi, self.run
-        if svi.guard:
-            svi.guard.read()
+        random = gathered(random_state())
         self.saved, self.saved_at = self.position, time.monotonic()  # in every process
         if follows():
             return
         state = {
             "svi": svi.state_dict(),
-            "random": random_state(),
+            "random": random,
             "position": tuple(self.position),
             "rollbacks": self.rollbacks,
             "guard": svi.guard.state_dict() if svi.guard else {},
@@ -208,12 +199,20 @@ class Fitting:
         if state["data"] != self.data.sha256:
             raise UsageError(f"{run.config.data} is not what {run.path} was trained on.")
         self.svi.load_state_dict(state["svi"])
-        put_random_state(state["random"])
         self.position = self.saved = Position(*state["position"])
+        self._put_random_state(state["random"])
         self.rollbacks = state["rollbacks"]
         if self.svi.guard:
             self.svi.guard.load_state_dict(state["guard"])
         run.continue_from(json.loads(state["records"]), state["losses"].tolist())
+
+    def _put_random_state(self, saved: Any) -> None:
+        """This process's own, if as many processes go on; else a new one but in the first."""
+        states = saved if isinstance(saved, list) else [saved]
+        if rank() < len(states):
+            put_random_state(states[rank()])
+        else:
+            own_noise(self.run.config.seed, self.position.epoch)
 
     def _roll_back(self, reason: Diverged) -> None:
         """Return to the last checkpoint, and go on from there with smaller steps.

@@ -10,7 +10,7 @@ from experiments.data import Data
 from experiments.evaluation.bounds import reconstruct, rows_at_a_time
 from experiments.evaluation.hierarchy import channel_kls, group_rows, resampled_groups
 from experiments.evaluation.samples import interpolations, prior_means
-from experiments.inference.regularisers import convolutions
+from experiments.inference.objectives.regularisers import convolutions
 from experiments.inference.svi import Pair
 from experiments.runs import plots
 from experiments.runs.batch_norms import readjusted

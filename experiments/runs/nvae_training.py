@@ -8,10 +8,14 @@ from experiments.data import Data
 from experiments.inference.average import WeightAverage
 from experiments.inference.guard import Guard
 from experiments.inference.handlers import TemperKL
-from experiments.inference.nvae_objective import BalancedKL, Regularised
 from experiments.inference.objectives import OBJECTIVES, Objective
-from experiments.inference.recipe import kl_coefficient, published_rate, regularisation_weight
-from experiments.inference.regularisers import SpectralNorm, batch_norm_gains
+from experiments.inference.objectives.nvae import BalancedKL, Regularised
+from experiments.inference.objectives.regularisers import SpectralNorm, batch_norm_gains
+from experiments.inference.optim.annealing import (
+    kl_coefficient,
+    published_rate,
+    regularisation_weight,
+)
 from experiments.inference.svi import Pair
 from experiments.runs.errors import UsageError
 from experiments.runs.nvae_options import NVAEOptions
@@ -59,7 +63,7 @@ def recipe_of(config: NVAEOptions, pair: Pair, rows: int) -> Recipe:
 
 def guard_of(config: NVAEOptions, pair: Pair) -> Guard:
     """What refuses steps that are not finite."""
-    return Guard(pair, math.inf if config.clip is None else config.clip)
+    return Guard(math.inf if config.clip is None else config.clip)
 
 
 def average_of(config: NVAEOptions, pair: Pair) -> WeightAverage | None:

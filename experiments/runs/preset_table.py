@@ -9,7 +9,7 @@ import pyro
 import torch
 from torch import nn
 
-from experiments.inference.regularisers import convolutions
+from experiments.inference.objectives.regularisers import convolutions
 from experiments.inference.svi import Pair
 from experiments.runs.presets import PRESETS
 from experiments.speed.convolutions import calls_of

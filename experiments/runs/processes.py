@@ -58,8 +58,6 @@ def check_processes(config: Any) -> None:
     else:
         if getattr(config, "pretrained", None) or getattr(config, "list", False):
             alone("--pretrained and --list run")
-        if getattr(config, "compile", None):
-            alone("steps are compiled (--compile) only")
         if config.batch_size % number_of_processes():
             raise UsageError(
                 f"--batch-size {config.batch_size} is that of all processes together: "

@@ -22,8 +22,8 @@ from experiments.inference.objectives import (
     check_objective,
     default_objective,
 )
+from experiments.inference.optim.annealing import cyclical
 from experiments.inference.precision import products
-from experiments.inference.recipe import cyclical
 from experiments.inference.svi import SVI, Pair
 from experiments.runs.errors import UsageError
 from experiments.runs.metrics import (

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.inference.regularisers import convolutions
+from experiments.inference.objectives.regularisers import convolutions
 
 __all__ = ["Call", "calls_of", "seconds_of"]
 

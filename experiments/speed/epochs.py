@@ -11,8 +11,7 @@ from torch import Tensor
 from experiments.data import Data
 from experiments.inference.fit import fit
 from experiments.inference.objectives import AnalyticKL
-from experiments.inference.optim import constant
-from experiments.inference.optimizers import adam
+from experiments.inference.optim import adam, constant
 from experiments.inference.svi import SVI
 from experiments.speed.handwritten import HandwrittenVAE, per_item_loader
 from guides import GUIDES

@@ -8,9 +8,9 @@ import pyro
 import torch
 
 from experiments.inference.handlers import TemperKL
-from experiments.inference.nvae_objective import BalancedKL, Regularised
-from experiments.inference.optimizers import adamax
-from experiments.inference.regularisers import SpectralNorm, batch_norm_gains
+from experiments.inference.objectives.nvae import BalancedKL, Regularised
+from experiments.inference.objectives.regularisers import SpectralNorm, batch_norm_gains
+from experiments.inference.optim import adamax
 from experiments.inference.svi import SVI, Pair
 from experiments.runs.environment import peak_memory
 from experiments.speed.convolutions import calls_of, seconds_of

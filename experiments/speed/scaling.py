@@ -9,10 +9,10 @@ import pyro
 import torch
 from torch import Tensor
 
-from experiments.inference.data_parallel import data_parallel
-from experiments.inference.nvae_objective import BalancedKL
 from experiments.inference.objectives import Objective
-from experiments.inference.optimizers import adam
+from experiments.inference.objectives.nvae import BalancedKL
+from experiments.inference.optim import adam
+from experiments.inference.parallel import own_rows, start_together
 from experiments.inference.svi import SVI
 from experiments.speed.steps import iwae_pair, lab_pair, our_step
 from experiments.speed.timing import Timing, in_turns
@@ -92,13 +92,15 @@ def _share(
     )
     batch = Batch(torch.from_numpy(x), torch.arange(len(x)), 60000)
     model, guide, objective = lab_pair()
-    svi = SVI(model, guide, adam(model, guide, 1e-3), objective, compile=False)
-    data_parallel(svi)
+    svi = SVI(model, guide, adam(model, guide, 1e-3), objective)
+    start_together(svi)
+    mine = own_rows(batch)
+    assert mine is not None
     seconds = []
     with pyro.validation_enabled(False):
         for _ in range(steps):
             began = time.perf_counter()
-            svi.step(batch)
+            svi.step(mine)
             seconds.append(time.perf_counter() - began)
     if rank == 0:
         results.put(seconds[steps // 3 :])

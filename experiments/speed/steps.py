@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.inference.nvae_objective import BalancedKL
 from experiments.inference.objectives import IWAE, AnalyticKL, Objective
-from experiments.inference.optimizers import adam, adamax
+from experiments.inference.objectives.nvae import BalancedKL
+from experiments.inference.optim import adam, adamax
 from experiments.inference.svi import SVI
 from experiments.runs.preset_table import preset_pair
 from experiments.speed.elsewhere import elsewhere

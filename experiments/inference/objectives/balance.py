@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-from experiments.inference.distributed import batch_mean
-
 __all__ = ["VARIANTS", "balancing_weights", "group_sizes"]
 
 VARIANTS = {
@@ -42,5 +40,5 @@ def balancing_weights(kls: Tensor, sizes: Tensor) -> Tensor:
     References:
         Vahdat & Kautz (2020), after Chen et al. (2017).
     """
-    weight = (batch_mean(kls.abs()) + 0.01) / sizes.to(kls)
+    weight = (kls.abs().mean(0) + 0.01) / sizes.to(kls)
     return (weight / weight.mean()).detach()

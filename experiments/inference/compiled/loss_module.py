@@ -5,14 +5,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.inference.graph import cuda_devices
-from experiments.inference.objective import Objective
+from experiments.inference.compiled.graph import cuda_devices
+from experiments.inference.objectives.base import Objective
+from experiments.inference.pair import Buffers
 from ppl_models.program import Batch
 
-__all__ = ["Whole"]
+__all__ = ["LossModule"]
 
 
-class Whole(nn.Module):
+class LossModule(nn.Module):
     """Everything that a step reads or writes, so that a graph can take it as arguments."""
 
     def __init__(self, model: Any, guide: Any, objective: Objective) -> None:
@@ -35,8 +36,8 @@ class Whole(nn.Module):
         """The loss once: Pyro's checks of it, and whatever is made at a first call; no trace."""
         for part in self.penalties:
             part.start()  # type: ignore[operator]
-        before = {name: buffer.clone() for name, buffer in self.named_buffers()}
+        buffers = Buffers(self)
+        before = buffers.clone()
         with torch.random.fork_rng(devices=cuda_devices(batch.index)):
             self(batch)
-        for name, buffer in self.named_buffers():
-            buffer.copy_(before.get(name, buffer))
+        buffers.restore(before)

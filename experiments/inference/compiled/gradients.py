@@ -18,18 +18,18 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from experiments.inference.checkpointing import is_checkpointed
-from experiments.inference.graph import (
+from experiments.inference.compiled.graph import (
     Graph,
     NotTraceable,
     can_compile,
     compiled,
     traced,
 )
+from experiments.inference.compiled.loss_module import LossModule
 from experiments.inference.handlers import TemperKL
-from experiments.inference.nvae_objective import Regularised
-from experiments.inference.objective import Objective
-from experiments.inference.optim import local_tables
-from experiments.inference.whole import Whole
+from experiments.inference.objectives.base import Objective
+from experiments.inference.objectives.nvae import Regularised
+from experiments.inference.optim.rows import local_tables
 from ppl_models.program import Batch
 
 __all__ = ["LIVE", "CompileWarning", "CompiledGradients", "why_eager"]
@@ -68,10 +68,11 @@ class Compiled(NamedTuple):
 
 
 class CompiledGradients:
-    """What ``SVI.gradients`` does, as one graph for every shape of a batch.
+    """Compiled replacement for ``SVI.eager``, with one graph per batch shape.
 
     A graph is made at the first step with a batch of its shape, in the modules' mode and under the
-    handlers of that step. A step that is no graph runs eagerly, with one warning that says why.
+    handlers of that step. A step that cannot be compiled runs eagerly, with one warning that says
+    why.
 
     Args:
         model: p(x, z).
@@ -87,39 +88,20 @@ class CompiledGradients:
     def __init__(
         self, model: Any, guide: Any, objective: Objective, eager: Callable[[Batch], Tensor]
     ) -> None:
-        self.whole, self.eager = Whole(model, guide, objective), eager
+        self.module, self.eager = LossModule(model, guide, objective), eager
         self.holders: list[Any] = []
         self.tensors: list[Tensor] = []
         self.graphs: dict[Hashable, Compiled | None] = {}
-        self.key: Hashable = None
         self.seconds = 0.0
         self.reasons: list[str] = []
 
     def __call__(self, batch: Batch) -> Tensor:
         """Add the loss's gradient to the parameters'; the loss, detached [nats per data point]."""
-        self.prepare(batch)
-        return self.add(batch)
-
-    def prepare(self, batch: Batch) -> Hashable:
-        """Make the graph for such a batch if there is none, fill in the live numbers; its key."""
-        if not self.holders:
-            self.whole.rehearse(batch)
-            self.holders = [*self.whole.modules(), *self.whole.objectives]
-            self.tensors = [*self.whole.parameters(), *self.whole.buffers()]
-        self.key = self._key(batch)
-        if self.key not in self.graphs and len(self.graphs) <= MOST_GRAPHS:
-            self.graphs[self.key] = self._make(batch)
-        made = self.graphs.get(self.key)
-        if made:
-            for number, (holder, name) in zip(made.live, self._live(), strict=True):
-                number.fill_(getattr(holder, name))
-        return self.key
-
-    def add(self, batch: Batch) -> Tensor:
-        """Add the gradient for a batch that was prepared for."""
-        made = self.graphs.get(self.key)
+        made = self._graph_for(batch)
         if made is None:
             return self.eager(batch)
+        for number, (holder, name) in zip(made.live, self._live(), strict=True):
+            number.fill_(getattr(holder, name))
         with torch.no_grad():
             loss, *gradients = made.graph(
                 *made.trained, *made.rest, batch.x, batch.index, *made.live
@@ -129,6 +111,17 @@ class CompiledGradients:
                 total = gradient if parameter.grad is None else parameter.grad + gradient
                 parameter.grad = total
         return loss
+
+    def _graph_for(self, batch: Batch) -> Compiled | None:
+        """The graph for such a batch, made at the first one of its kind."""
+        if not self.holders and isinstance(self.module.objective, Objective):
+            self.module.rehearse(batch)
+            self.holders = [*self.module.modules(), *self.module.objectives]
+            self.tensors = [*self.module.parameters(), *self.module.buffers()]
+        key = self._key(batch)
+        if key not in self.graphs and len(self.graphs) <= MOST_GRAPHS:
+            self.graphs[key] = self._make(batch)
+        return self.graphs.get(key)
 
     def _key(self, batch: Batch) -> Hashable:
         """All that a graph takes for granted."""
@@ -161,7 +154,9 @@ class CompiledGradients:
             raise NotTraceable(f"shapes or settings have changed {MOST_GRAPHS} times")
         if not batch.index.is_cuda and not can_compile():
             raise NotTraceable("no C++ compiler is installed (g++, or what $CXX names)")
-        if reason := why_eager(self.whole):
+        if not isinstance(self.module.objective, Objective):
+            raise NotTraceable("Pyro's own ELBOs read values in Python")
+        if reason := why_eager(self.module):
             raise NotTraceable(reason)
         if any(map(has_hook, self.tensors)):
             raise NotTraceable("a hook is registered on a parameter's gradient")
@@ -170,10 +165,10 @@ class CompiledGradients:
                 raise NotTraceable(f"it knows no handler {type(handler).__name__}")
 
     def _compiled(self, batch: Batch) -> Compiled:
-        whole, live = self.whole, list(self._live())
-        trained = {n: p for n, p in whole.named_parameters() if p.requires_grad}
-        rest: dict[str, Tensor] = {n: p for n, p in whole.named_parameters() if n not in trained}
-        rest |= dict(whole.named_buffers())
+        module, live = self.module, list(self._live())
+        trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        rest: dict[str, Tensor] = {n: p for n, p in module.named_parameters() if n not in trained}
+        rest |= dict(module.named_buffers())
 
         def loss_and_gradients(*values: Tensor) -> tuple[Tensor | None, ...]:
             leaves = [value.detach().requires_grad_() for value in values[: len(trained)]]
@@ -181,7 +176,7 @@ class CompiledGradients:
             x, index, *numbers = values[len(trained) + len(rest) :]
             state = dict(zip([*trained, *rest], [*leaves, *others], strict=True))
             with given(live, numbers):
-                loss = functional_call(whole, state, (batch._replace(x=x, index=index),))
+                loss = functional_call(module, state, (batch._replace(x=x, index=index),))
             for name, value in zip(rest, others, strict=True):
                 if state[name] is not value:
                     raise NotTraceable(f"the buffer {name} is replaced, not changed in place")
@@ -198,7 +193,7 @@ class CompiledGradients:
 
     def _live(self) -> Iterator[tuple[Any, str]]:
         """Who holds a number that may change between steps, and its name there."""
-        for holder in (*runtime._PYRO_STACK, self.whole.objective):
+        for holder in (*runtime._PYRO_STACK, self.module.objective):
             for name in LIVE.get(type(holder), ()):
                 yield holder, name
 

@@ -7,8 +7,7 @@ import pyro.distributions as dist
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from experiments.inference.distributed import batch_mean
-from experiments.inference.objective import Objective
+from experiments.inference.objectives.base import Objective
 from experiments.inference.traces import traces
 from ppl_models.program import Batch
 
@@ -48,7 +47,7 @@ class FreeBits(Objective):
         for name, site in q.iter_stochastic_nodes():
             kl = self._kl(name, site, p.nodes[name])
             rows = kl.numel() // kl.shape[-1] / self.num_particles
-            floored = batch_mean(kl.flatten(0, -2)).clamp(min=self.free_bits)
+            floored = kl.flatten(0, -2).mean(0).clamp(min=self.free_bits)
             loss = loss + site["scale"] * rows * floored.sum()
         return loss
 

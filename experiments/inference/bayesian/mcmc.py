@@ -14,7 +14,7 @@ from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from experiments.inference.graph import Graph, compiled, traced
+from experiments.inference.compiled.graph import Graph, compiled, traced
 from experiments.runs.errors import UsageError
 from ppl_models.program import Batch
 

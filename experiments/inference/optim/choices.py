@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from experiments.inference.optim import Muon, local_tables
+from experiments.inference.optim.muon import Muon
+from experiments.inference.optim.rows import local_tables
 
 __all__ = ["OPTIMIZERS", "adam", "adamax", "global_parameters", "muon"]
 

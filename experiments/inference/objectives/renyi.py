@@ -5,7 +5,7 @@ import math
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
-from experiments.inference.objective import Objective
+from experiments.inference.objectives.base import Objective
 from experiments.inference.traces import log_weights
 from ppl_models.program import Batch
 

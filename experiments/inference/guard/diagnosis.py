@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-from experiments.inference.graph import cuda_devices
-from experiments.inference.kept import Kept
-from experiments.inference.objective import Objective
+from experiments.inference.compiled.graph import cuda_devices
+from experiments.inference.objectives.base import Objective
+from experiments.inference.pair import Buffers
 from experiments.inference.traces import traces
 from ppl_models.program import Batch
 
@@ -45,20 +45,21 @@ def untouched(batch: Batch, *modules: Any) -> Iterator[None]:
         batch: names the device.
         modules: whose buffers are meant; what is no module has none.
     """
-    kept = Kept()
-    parts = [module for module in modules if isinstance(module, nn.Module)]
-    kept.take([buffer for part in parts for buffer in part.buffers()])
+    buffers = Buffers(*(module for module in modules if isinstance(module, nn.Module)))
+    before = buffers.clone()
     try:
         with torch.random.fork_rng(cuda_devices(batch.index)), pyro.validation_enabled(False):
             yield
     finally:
-        kept.put_back()
+        buffers.restore(before)
 
 
 def explain(
     model: Any, guide: Any, objective: Objective, batch: Batch, random: RandomState
 ) -> str:
-    """What is not finite in a step, in one line; the step is taken again and leaves no trace.
+    """What is not finite in a step, in one line; empty if a replay of it is finite.
+
+    The step is taken again and leaves no trace.
 
     The batch is looked at first, then parameters, then the sites in the order of sampling with
     the range of their distributions' parameters, their KLs, the loss, the gradients.
@@ -86,10 +87,7 @@ def explain(
         except (RuntimeError, ValueError) as error:  # factorisations, draws
             words = " ".join(str(error).partition("Trace Shapes")[0].split())
             found.append(f"a replay of it fails: {words[:200]}")
-    return "; ".join(filter(None, found)) or (
-        "a replay of it is finite, so what was not came from outside of model, guide and loss "
-        "(something that writes gradients, or in a compiled step other random numbers)"
-    )
+    return "; ".join(filter(None, found))
 
 
 def about_data(batch: Batch) -> str:

@@ -12,7 +12,7 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
 from experiments.inference.handlers import InsideObjective
-from experiments.inference.objective import Objective
+from experiments.inference.objectives.base import Objective
 from ppl_models.program import Batch, data_plate
 
 __all__ = ["Miselbo"]

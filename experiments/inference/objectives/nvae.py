@@ -7,8 +7,8 @@ import torch
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
-from experiments.inference.balance import balancing_weights, group_sizes
 from experiments.inference.objectives import AnalyticKL, Objective
+from experiments.inference.objectives.balance import balancing_weights, group_sizes
 from experiments.inference.traces import site_kls
 from ppl_models.program import Batch
 

@@ -1,0 +1,95 @@
+"""What stands between a gradient and the optimizers: a check, and a bound on its norm."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Diverged", "Guard"]
+
+
+UNEXPLAINED = (
+    "a replay of it is finite, so the cause lies outside of model, guide and loss (something that "
+    "writes gradients, or in a compiled step other random numbers)"
+)
+
+
+class Diverged(RuntimeError):
+    """Too many steps in a row were not finite; the message says where they were not."""
+
+
+class Guard:
+    """Lets a step pass only if its loss and all its gradients are finite.
+
+    An entry of a gradient whose square overflows counts as infinite: Adam's second moment of it
+    would stay infinite. The norm of many finite entries may overflow, unless it is to be bounded.
+    The check reads one number per step, which on a GPU waits for the gradients.
+
+    Args:
+        clip: gradients are scaled down to this norm; infinite leaves them. Rows of per-datum
+            guides are no part of it.
+        most_skipped: steps in a row that may be refused.
+
+    Attributes:
+        steps: how many were tried.
+        skipped: how many were refused.
+        consecutive: how many of the last ones were refused.
+        last: what was wrong with the first step of the latest series, in one line.
+    """
+
+    def __init__(self, clip: float = math.inf, most_skipped: int = 20) -> None:
+        self.clip, self.most_skipped = clip, most_skipped
+        self.steps = self.skipped = self.consecutive = 0
+        self.last: str | None = None
+
+    @torch.no_grad()
+    def passes(self, loss: Tensor, parameters: Iterable[nn.Parameter]) -> bool:
+        """Whether a step may be taken; its gradients are bounded then."""
+        self.steps += 1
+        found: list[Any] = [p for p in parameters if p.grad is not None]
+        dense = [p for p in found if not p.grad.is_sparse]
+        values = [p.grad for p in dense] + [p.grad._values() for p in found if p.grad.is_sparse]
+        if not self._finite(loss, [value for value in values if value.numel()]):
+            return False
+        if self.clip < math.inf and dense:
+            norm = nn.utils.get_total_norm([p.grad for p in dense])
+            if not norm.isfinite():
+                return False
+            nn.utils.clip_grads_with_norm_(dense, self.clip, norm)
+        self.consecutive = 0
+        return True
+
+    @staticmethod
+    def _finite(loss: Tensor, values: list[Tensor]) -> bool:
+        if not values:
+            return math.isfinite(loss.item())
+        squares = torch.stack(torch._foreach_norm(values)).square().sum()
+        if math.isfinite((squares + loss).item()):
+            return True
+        # The sum of finite squares may overflow: look at the largest entry of each gradient.
+        largest = torch.stack(torch._foreach_norm(values, math.inf))
+        return bool(loss.isfinite() & largest.square().isfinite().all())
+
+    def refuse(self, explain: Callable[[], str]) -> None:
+        """Count a step that did not pass; the first of a series is explained.
+
+        Raises:
+            Diverged: If it was one too many.
+        """
+        self.skipped += 1
+        self.consecutive += 1
+        if self.consecutive == 1:
+            self.last = f"step {self.steps} was not finite: {explain() or UNEXPLAINED}"
+        if self.consecutive >= self.most_skipped:
+            number, self.consecutive = self.consecutive, 0  # who goes on has as many again
+            raise Diverged(f"{number} steps in a row were not finite; {self.last}")
+
+    def state_dict(self) -> dict[str, int]:
+        """The counters."""
+        return {"steps": self.steps, "skipped": self.skipped, "consecutive": self.consecutive}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.steps, self.skipped = state["steps"], state["skipped"]
+        self.consecutive = state["consecutive"]

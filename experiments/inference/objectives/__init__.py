@@ -1,0 +1,35 @@
+"""What is maximised: bounds on log p(x) as Pyro ELBOs, free of synchronisation inside a step.
+
+A plate rescales a minibatch by N / B, so every objective estimates a sum over the data set, in
+nats; ``SVI`` divides by N.
+"""
+
+from experiments.inference.objectives.base import Objective
+from experiments.inference.objectives.elbo import STL, AnalyticKL, Elbo, LogJoint
+from experiments.inference.objectives.free_bits import FreeBits
+from experiments.inference.objectives.iwae import IWAE, DReG
+from experiments.inference.objectives.miselbo import Miselbo
+from experiments.inference.objectives.registry import (
+    OBJECTIVES,
+    ONLY,
+    check_objective,
+    default_objective,
+)
+from experiments.inference.objectives.renyi import Renyi
+
+__all__ = [
+    "IWAE",
+    "OBJECTIVES",
+    "ONLY",
+    "STL",
+    "AnalyticKL",
+    "DReG",
+    "Elbo",
+    "FreeBits",
+    "LogJoint",
+    "Miselbo",
+    "Objective",
+    "Renyi",
+    "check_objective",
+    "default_objective",
+]

@@ -1,0 +1,76 @@
+"""The evidence lower bound, by sampling and with KLs in closed form."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pyro.poutine.trace_struct import Trace
+from torch import Tensor
+
+from experiments.inference.objectives.base import Objective
+from experiments.inference.traces import seen_through_z, site_kls, traces
+from ppl_models.program import Batch
+
+__all__ = ["STL", "AnalyticKL", "Elbo", "LogJoint"]
+
+
+class Elbo(Objective):
+    r"""The evidence lower bound, by sampling: Pyro's ``Trace_ELBO``.
+
+    .. math::
+        E_{q(z \mid x)} [\log p(x, z) - \log q(z \mid x)]
+    """
+
+    def bound(self, model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
+        return (_sum(model_trace) - _sum(guide_trace)) / self.num_particles
+
+
+def _sum(trace: Trace) -> Any:
+    return sum(site["log_prob_sum"] for site in trace.nodes.values() if site["type"] == "sample")
+
+
+class LogJoint(Elbo):
+    r"""The joint density at the point guide's z. It is not a bound on log p(x).
+
+    .. math::
+        \log p(x, \hat z)
+    """
+
+
+class AnalyticKL(Objective):
+    r"""The evidence lower bound, each site's KL in closed form where it is registered.
+
+    .. math::
+        E_{q(z \mid x)} \log p(x \mid z) - \mathrm{KL}(q(z \mid x) \,\|\, p(z))
+
+    References:
+        Kingma & Welling (2014), the second of their two estimators.
+    """
+
+    latents = False
+
+    def bound(self, model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
+        kls, self.sampled_sites = site_kls(model_trace, guide_trace)
+        reconstruction = model_trace.nodes["x"]["log_prob_sum"]
+        divergence: Any = sum(kl.sum() for kl in kls.values())
+        bound = reconstruction - divergence
+        return bound if self.num_particles == 1 else bound / self.num_particles
+
+
+class STL(Objective):
+    r"""Sticking the landing: the ELBO, with log q seen through z alone in the gradient.
+
+    .. math::
+        E_{q_\phi(z \mid x)} [\log p(x, z) - \log q_{\bar\phi}(z \mid x)],
+        \quad \bar\phi = \phi \text{ held constant}
+
+    The score of q, zero on average, is left out; where q can reach p(z | x), the gradient's noise
+    vanishes with the gap.
+
+    References:
+        Roeder, Wu & Duvenaud (2017).
+    """
+
+    def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
+        model_trace, guide_trace = traces(model, guide, batch, self.num_particles)
+        log_q = _sum(seen_through_z(guide, guide_trace))
+        return (log_q - _sum(model_trace)) / self.num_particles

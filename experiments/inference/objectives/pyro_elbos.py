@@ -1,0 +1,69 @@
+"""Losses and gradients of our objectives and of Pyro's, in nats per data point."""
+
+from typing import Any
+
+import pyro
+import pyro.infer as infer
+import torch
+from pyro import poutine
+from pyro.infer import ELBO
+from torch import Tensor
+
+from experiments.inference.objectives.base import Objective
+from experiments.inference.objectives.elbo import Elbo
+from ppl_models.program import Batch
+
+__all__ = ["add_gradients", "loss_of", "objective_of"]
+
+IMPOSSIBLE: dict[type, str] = {
+    infer.JitTrace_ELBO: "traces modules once and for all; use compile=True",
+    infer.JitTraceMeanField_ELBO: "traces modules once and for all; use compile=True",
+    infer.JitTraceGraph_ELBO: "traces modules once and for all; use compile=True",
+    infer.JitTraceEnum_ELBO: "traces modules once and for all; use compile=True",
+    infer.ReweightedWakeSleep: "has two losses; use IWAE or DReG",
+    infer.TraceTailAdaptive_ELBO: "has a gradient without a loss; use Renyi",
+    infer.Trace_MMD: "is no bound",
+}
+
+
+def objective_of(loss: Any) -> Any:
+    """What ``SVI`` takes as ``loss``: one of our objectives or a Pyro ELBO; ``Elbo`` for None.
+
+    Raises:
+        TypeError: If it is something else, or an ELBO that cannot be used so.
+    """
+    if loss is None:
+        return Elbo()
+    for kind, reason in IMPOSSIBLE.items():
+        if isinstance(loss, kind):
+            raise TypeError(f"loss={type(loss).__name__} {reason}.")
+    if not isinstance(loss, ELBO):
+        name = loss.__name__ if isinstance(loss, type) else type(loss).__name__
+        raise TypeError(
+            f"loss is {name}: give one of experiments.inference.objectives, such as Elbo(), or a "
+            "pyro.infer ELBO, such as Trace_ELBO()."
+        )
+    return loss
+
+
+def add_gradients(objective: Any, model: Any, guide: Any, batch: Batch) -> Tensor:
+    """Add the loss's gradient to the parameters'; the loss, detached [nats per data point]."""
+    if hasattr(objective, "differentiable_loss"):
+        loss = objective.differentiable_loss(model, guide, batch) / batch.size
+        loss.backward()
+        return loss.detach()
+    # Other losses take gradients of what they find in the parameter store, of the sum of rows.
+    with pyro.get_param_store().scope(), poutine.trace(param_only=True):
+        total = objective.loss_and_grads(model, guide, batch)
+    gradients = [p.grad for m in (model, guide) for p in m.parameters() if p.grad is not None]
+    torch._foreach_div_(gradients, batch.size)
+    return batch.index.new_tensor(total / batch.size, dtype=torch.get_default_dtype())
+
+
+@torch.no_grad()
+def loss_of(objective: Any, model: Any, guide: Any, batch: Batch) -> Tensor:
+    """The loss on a batch, a detached tensor [nats per data point]."""
+    if isinstance(objective, Objective):
+        return objective.differentiable_loss(model, guide, batch) / batch.size
+    total = objective.loss(model, guide, batch)
+    return batch.index.new_tensor(total / batch.size, dtype=torch.get_default_dtype())

@@ -1,0 +1,45 @@
+"""Objectives by name, and which of them a guide takes."""
+
+from experiments.inference.objectives.base import Objective
+from experiments.inference.objectives.elbo import STL, AnalyticKL, Elbo, LogJoint
+from experiments.inference.objectives.free_bits import FreeBits
+from experiments.inference.objectives.iwae import IWAE, DReG
+from experiments.inference.objectives.miselbo import Miselbo
+from experiments.inference.objectives.renyi import Renyi
+
+__all__ = ["OBJECTIVES", "ONLY", "check_objective", "default_objective"]
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "elbo": Elbo,
+    "elbo_analytic_kl": AnalyticKL,
+    "elbo_free_bits": FreeBits,
+    "stl": STL,
+    "iwae": IWAE,
+    "dreg": DReG,
+    "renyi": Renyi,
+    "miselbo": Miselbo,
+    "log_joint": LogJoint,
+}
+
+ONLY = {"point": "log_joint", "mixture": "miselbo"}
+"""Guides that take one objective, and that no other guide takes."""
+
+
+def default_objective(guide: str) -> str:
+    """The objective a guide is trained with unless another is asked for."""
+    return {"prior": "iwae", **ONLY}.get(guide, "elbo")
+
+
+def check_objective(guide: str, objective: str) -> None:
+    """Refuse an objective that does not fit the guide.
+
+    Raises:
+        ValueError: If it is unknown, or does not fit; names those that do.
+    """
+    others = [name for name in OBJECTIVES if name not in ONLY.values()]
+    allowed = [ONLY[guide]] if guide in ONLY else others
+    if objective not in allowed:
+        problem = "does not fit" if objective in OBJECTIVES else "is unknown; it cannot train"
+        raise ValueError(
+            f"objective '{objective}' {problem} guide '{guide}', which takes {', '.join(allowed)}."
+        )

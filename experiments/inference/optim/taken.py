@@ -1,0 +1,63 @@
+"""What ``SVI`` takes as ``optim``, and the optimizers that it becomes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from pyro.optim import HorovodOptimizer, PyroOptim
+from torch import nn
+
+from experiments.inference.optim.choices import adam, global_parameters
+from experiments.inference.optim.pyro_adapter import PyroOptimizer
+from experiments.inference.optim.rows import local_tables
+
+__all__ = ["Optim", "optimizers_of"]
+
+Optimizer = torch.optim.Optimizer
+Optim = Optimizer | Sequence[Optimizer] | PyroOptim | Callable[[list[nn.Parameter]], Optimizer]
+"""A torch optimizer or several, a Pyro optimizer, or a function from parameters to one."""
+
+
+def optimizers_of(optim: Optim | None, model: nn.Module, guide: nn.Module) -> list[Any]:
+    """The optimizers of a pair's global parameters; Adam at rate 0.01 by default.
+
+    Raises:
+        TypeError: If ``optim`` is something else.
+        ValueError: If it moves parameters of another pair, or rows of a per-datum guide.
+    """
+    parameters = global_parameters(model, guide)
+    if optim is None:
+        optim = adam(model, guide) or []
+    if isinstance(optim, PyroOptim) and not isinstance(optim, HorovodOptimizer):
+        places = (("model", model), ("guide", guide))
+        names = {id(p): f"{place}.{n}" for place, m in places for n, p in m.named_parameters()}
+        return [PyroOptimizer(optim, {names[id(p)]: p for p in parameters})]
+    if callable(optim) and not isinstance(optim, (PyroOptim, Optimizer)):
+        optim = optim(parameters) if parameters else []
+    found = [optim] if isinstance(optim, Optimizer) else optim
+    if not isinstance(found, Sequence) or not all(isinstance(o, Optimizer) for o in found):
+        raise TypeError(
+            f"optim is {type(optim).__name__}: give a torch.optim optimizer, a pyro.optim one, or "
+            "a function from parameters to an optimizer, such as "
+            "lambda parameters: torch.optim.Adam(parameters, lr=0.01)."
+        )
+    _check_parameters(found, model, guide)
+    return list(found)
+
+
+def _check_parameters(found: Sequence[Optimizer], model: nn.Module, guide: nn.Module) -> None:
+    own = {id(p) for module in (model, guide) for p in module.parameters()}
+    rows = {id(table.rows) for table in local_tables(model, guide)}
+    moved = [p for optimizer in found for group in optimizer.param_groups for p in group["params"]]
+    if rows & {id(p) for p in moved}:
+        raise ValueError(
+            "rows of a per-datum guide have their own optimizer: leave them out of optim "
+            "(global_parameters(model, guide) gives the others)."
+        )
+    foreign = [list(p.shape) for p in moved if id(p) not in own]
+    if foreign:
+        raise ValueError(
+            f"{len(foreign)} of the {len(moved)} parameters of optim belong to neither model nor "
+            f"guide (shapes {foreign[:3]}{'...' if len(foreign) > 3 else ''}): build it from "
+            "global_parameters(model, guide), after both are on their device."
+        )

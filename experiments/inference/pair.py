@@ -1,0 +1,66 @@
+"""A model and a guide, held once, and what a step of them may change besides parameters."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from guides.local import LocalTable
+
+__all__ = ["Buffers", "Pair", "sparse_gradients"]
+
+
+class Pair(nn.Module):
+    """A model and a guide, held once: what is moved, copied, saved and switched to evaluation."""
+
+    model: Any
+    guide: Any
+
+    def __init__(self, model: nn.Module, guide: nn.Module) -> None:
+        super().__init__()
+        self.model, self.guide = model, guide
+
+    @property
+    def number_of_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
+
+class Buffers:
+    """The buffers of modules: running means, vectors of power iterations.
+
+    Args:
+        modules: whose buffers are meant, those that they get later among them.
+    """
+
+    def __init__(self, *modules: nn.Module) -> None:
+        self.holders = [part._buffers for module in modules for part in module.modules()]
+
+    def clone(self) -> list[tuple[dict[str, Tensor | None], str, Tensor, Tensor]]:
+        """Every buffer, where it is held, and a copy of its values."""
+        return [
+            (holder, name, buffer, buffer.clone())
+            for holder in self.holders
+            for name, buffer in holder.items()
+            if buffer is not None
+        ]
+
+    @staticmethod
+    @torch.no_grad()
+    def restore(copies: list[tuple[dict[str, Tensor | None], str, Tensor, Tensor]]) -> None:
+        """Undo all changes, in place or not, since ``clone``."""
+        for holder, name, buffer, values in copies:
+            holder[name] = buffer.copy_(values)
+
+
+@contextmanager
+def sparse_gradients(tables: list[LocalTable]) -> Iterator[None]:
+    """Inside, the gradient of a per-datum table holds the rows of the batch alone."""
+    for table in tables:
+        table.sparse = True
+    try:
+        yield
+    finally:
+        for table in tables:
+            table.sparse = False
