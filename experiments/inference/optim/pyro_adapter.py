@@ -62,7 +62,8 @@ class PyroOptimizer:
         moved = {name: p for name, p in self.named.items() if p.grad is not None}
         # A scheduler is made at the first gradient: it complains if its optimizer never moves.
         self._make(name for name, p in moved.items() if p not in self.optim.optim_objs)
-        torch._foreach_mul_([parameter.grad for parameter in moved.values()], self.size)
+        for parameter in moved.values():
+            parameter.grad.mul_(self.size)  # type: ignore[union-attr]
         self.optim(list(moved.values()))
 
     def state_dict(self) -> dict[str, Any]:

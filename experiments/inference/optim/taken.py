@@ -1,7 +1,7 @@
 """What ``SVI`` takes as ``optim``, and the optimizers that it becomes."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from pyro.optim import HorovodOptimizer, PyroOptim
@@ -14,7 +14,12 @@ from experiments.inference.optim.rows import local_tables
 __all__ = ["Optim", "optimizers_of"]
 
 Optimizer = torch.optim.Optimizer
-Optim = Optimizer | Sequence[Optimizer] | PyroOptim | Callable[[list[nn.Parameter]], Optimizer]
+Optim: TypeAlias = (
+    torch.optim.Optimizer
+    | Sequence[torch.optim.Optimizer]
+    | PyroOptim
+    | Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+)
 """A torch optimizer or several, a Pyro optimizer, or a function from parameters to one."""
 
 
