@@ -19,7 +19,7 @@ from experiments.evaluation.bayesian import (
     predictive,
     worst_rhat,
 )
-from experiments.inference import mcmc
+from experiments.inference.bayesian import mcmc
 from experiments.inference.bayesian.laplace import curvature_at_mode
 from experiments.inference.bayesian.mcmc import check_cost, compile_gradient, nuts
 from experiments.inference.bayesian.start import at_maximum_likelihood

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from experiments import train, vae
-from experiments.inference import compiled
 from experiments.inference.compiled import CompileWarning
+from experiments.inference.compiled import gradients as compiled
 from experiments.runs import compiling
 from experiments.runs.checkpoint import latest
 from experiments.runs.cli import cli

@@ -14,9 +14,9 @@ from pyro import poutine
 from torch import nn
 from torch._dynamo.utils import counters
 
-from experiments.inference import compiled, graph
 from experiments.inference.average import WeightAverage
-from experiments.inference.compiled import CompileWarning
+from experiments.inference.compiled import CompileWarning, graph
+from experiments.inference.compiled import gradients as compiled
 from experiments.inference.fit import fit
 from experiments.inference.guard import Guard
 from experiments.inference.handlers import InsideObjective, TemperKL
