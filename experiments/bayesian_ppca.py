@@ -21,6 +21,7 @@ from torch import Tensor
 
 from experiments.data import Data, as_data
 from experiments.data_sets import load
+from experiments.errors import TrainingError, UsageError
 from experiments.evaluation.bayesian import REPLICATED, draws_of_guide, posterior
 from experiments.inference.fit import fit
 from experiments.inference.graph import can_compile
@@ -32,7 +33,6 @@ from experiments.inference.start import at_maximum_likelihood
 from experiments.inference.svi import SVI, Pair
 from experiments.runs.bayesian_report import Fitted, report_guides
 from experiments.runs.cli import cli
-from experiments.runs.errors import TrainingError, UsageError
 from experiments.runs.options import RunOptions
 from experiments.runs.run import Run
 from guides.auto import AUTOGUIDES, Auto

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.data_files import inside
-from experiments.runs.errors import UsageError
+from experiments.errors import UsageError
 from ppl_models.program import Batch, describe
 
 __all__ = ["Data", "as_data"]

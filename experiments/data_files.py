@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.runs.errors import UsageError
+from experiments.errors import UsageError
 
 __all__ = ["READERS", "import_torchvision", "inside", "read_images", "reduce_bits"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.data import Data
 from experiments.data_files import read_images, reduce_bits
-from experiments.runs.errors import UsageError
+from experiments.errors import UsageError
 
 __all__ = ["load", "load_as"]
 

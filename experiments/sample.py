@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from experiments.data import Data
+from experiments.errors import UsageError
 from experiments.evaluation.bounds import encode
 from experiments.evaluation.hierarchy import resampled_groups
 from experiments.evaluation.samples import aggregate_means, interpolations, prior_means, traversals
@@ -30,7 +31,6 @@ from experiments.runs import plots
 from experiments.runs.batch_norms import readjusted
 from experiments.runs.cli import cli
 from experiments.runs.environment import pick_device
-from experiments.runs.errors import UsageError
 from experiments.runs.files import write
 from experiments.runs.metrics import protocol
 from experiments.runs.options import SavedRunOptions

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from experiments import data_files
 from experiments.data import Data, as_data
 from experiments.data_sets import load
-from experiments.runs.errors import UsageError
+from experiments.errors import UsageError
 from ppl_models import PPCA
 
 

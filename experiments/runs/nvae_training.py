@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from experiments.data import Data
+from experiments.errors import UsageError
 from experiments.inference.average import WeightAverage
 from experiments.inference.guard import Guard
 from experiments.inference.handlers import TemperKL
@@ -13,7 +14,6 @@ from experiments.inference.objectives import OBJECTIVES, Objective
 from experiments.inference.recipe import kl_coefficient, published_rate, regularisation_weight
 from experiments.inference.regularisers import SpectralNorm, batch_norm_gains
 from experiments.inference.svi import Pair
-from experiments.runs.errors import UsageError
 from experiments.runs.nvae_options import NVAEOptions
 
 __all__ = ["Recipe", "average_of", "check_data", "guard_of", "recipe_of"]

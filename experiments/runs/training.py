@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from experiments.data import Data
+from experiments.errors import UsageError
 from experiments.evaluation.bounds import particles_at_a_time
 from experiments.evaluation.shared_draws import numbers_per_image
 from experiments.inference.frozen import announce_rows
@@ -25,7 +26,6 @@ from experiments.inference.objectives import (
 from experiments.inference.precision import products
 from experiments.inference.recipe import cyclical
 from experiments.inference.svi import SVI, Pair
-from experiments.runs.errors import UsageError
 from experiments.runs.metrics import (
     measure,
     protocol,
