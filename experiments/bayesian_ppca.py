@@ -19,8 +19,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from experiments.data import Data, as_data
-from experiments.data_sets import load
+from experiments.data import Data, as_data, load
+from experiments.data.dataset import Source
 from experiments.errors import TrainingError, UsageError
 from experiments.evaluation.bayesian import REPLICATED, draws_of_guide, posterior
 from experiments.inference.fit import fit
@@ -143,7 +143,8 @@ def observed(config: Config) -> Data:
         truth.W.copy_(directions * torch.tensor([6.0, 4.0, 2.5]))
         truth.mu.normal_()
         truth.log_sigma.fill_(0.5).log_()
-        return replace(as_data(truth(Batch.draw(config.rows or 500)).double()), name="simulated")
+        data = as_data(truth(Batch.draw(config.rows or 500)).double())
+        return replace(data, source=Source("simulated"))
 
 
 def fitted(run: Run, model: BayesianPPCA, name: str, x: Tensor) -> Fitted:

@@ -23,8 +23,7 @@ from typing import Any, Literal
 import torch
 import tyro
 
-from experiments.data import Data
-from experiments.data_sets import load
+from experiments.data import Data, load
 from experiments.errors import UsageError
 from experiments.inference.checkpointing import checkpoint_levels
 from experiments.runs.cli import cli

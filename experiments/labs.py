@@ -38,7 +38,7 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     sources = find(config)
     if config.data == "mnist":
-        from experiments.data_sets import load
+        from experiments.data import load
 
         load("mnist")  # a notebook would fall back to digits
     folders = ("mnist",) if config.data == "mnist" else ("student", "teacher")

@@ -11,7 +11,6 @@ latent after another walked from -3 to 3; the way from one test image to another
     python -m experiments.sample runs/nvae-... --of groups --between 3 3
 """
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -104,8 +103,7 @@ def two_images(test: Data, between: tuple[int, int]) -> Data:
                 f"--between {between[0]} {between[1]}: there is no test image {row}; they are "
                 f"0 to {len(test) - 1}."
             )
-    pixels = test.fixed().pixels[torch.tensor(between, device=test.pixels.device)]
-    return dataclasses.replace(test.fixed(), pixels=pixels, labels=None, source_sha256=None)
+    return test.fixed().select(torch.tensor(between, device=test.pixels.device))
 
 
 def from_prior(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:

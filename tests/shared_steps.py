@@ -8,8 +8,8 @@ import torch
 import torch.distributed as processes
 
 from experiments import nvae
-from experiments.data import Data
-from experiments.data_sets import load
+from experiments.data import Data, load
+from experiments.data.transforms import Flip
 from experiments.inference.data_parallel import data_parallel
 from experiments.inference.fit import fit
 from experiments.inference.guard import Guard
@@ -96,7 +96,7 @@ def with_an_infinite_row(lazy: bool = False) -> dict[str, torch.Tensor]:
     guide = GUIDES["prior"](model)
     guard = Guard(Pair(model, guide), lazy=lazy)
     svi = SVI(model, guide, adam(model, guide), OBJECTIVES["elbo"](), guard)
-    state = trained(svi, Data(pixels, flip=True), 10)
+    state = trained(svi, Data(pixels, transforms=(Flip(),)), 10)
     guard.read()
     assert guard.last
     assert "site x: log-density -inf at Normal" in guard.last

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from experiments import compare, evaluate, export_nvae, pca, ppca, reproduce, sample
-from experiments.data_sets import load
+from experiments.data import load
 from experiments.errors import TrainingError, UsageError, in_words, is_bad_input, one_line
 from experiments.runs.checkpoint import latest
 from experiments.runs.cli import cli

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch.distributions import kl_divergence
 
-from experiments.data import as_data
-from experiments.data_sets import load
+from experiments.data import as_data, load
 from experiments.errors import UsageError
 from experiments.evaluation.aggregate import active_units, aggregate_figures, aggregate_log_prob
 from experiments.evaluation.bounds import mean_and_error, per_image, rows_at_a_time

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from experiments.data_files import reduce_bits
+from experiments.data.loading import reduce_bits
 from experiments.inference.balance import group_sizes
 from experiments.inference.recipe import kl_coefficient, learning_rate, regularisation_weight
 from ppl_models.nvae.distributions import (

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from experiments.data import Data
-from experiments.data_sets import load_as
+from experiments.data import Data, load_as
 from experiments.errors import UsageError, reason
 from experiments.inference.svi import Pair
 from experiments.runs.checkpoint import latest, load_weights

@@ -1,7 +1,6 @@
 """What every training command does before and after its ten lines of model, guide and SVI."""
 
 import inspect
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -184,7 +183,7 @@ def centre(data: Data, *parts: Any) -> None:
         if not hasattr(part, "centre"):
             raise UsageError(f"--centre is for a VAE with an encoder, not {type(part).__name__}.")
     parameter = next(parts[0].parameters())
-    rows = replace(data, binarize="none", dequantize="none")
+    rows = data.without_noise()
     total = torch.stack([batch.x.double().sum(0) for batch in rows.batches(5000)]).sum(0)  # type: ignore[union-attr]
     for part in parts:
         part.centre((total / len(data)).to(parameter))
