@@ -53,7 +53,7 @@ def main() -> None:
         return
     name, *rest = arguments
     if name not in COMMANDS:
-        from experiments.runs.errors import one_line
+        from experiments.errors import one_line
 
         words = f"command '{one_line(name)}' is unknown; there are {', '.join(COMMANDS)}."
         print(f"error: {words}", file=sys.stderr)

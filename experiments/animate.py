@@ -20,9 +20,9 @@ from experiments.animations.encodings import encodings
 from experiments.animations.evidence import evidence
 from experiments.animations.frames import save_gif
 from experiments.animations.khat import khat_by_digit
-from experiments.data_sets import load
+from experiments.data import load
+from experiments.errors import UsageError
 from experiments.runs.cli import cli
-from experiments.runs.errors import UsageError
 
 DRAWN = {"encodings": encodings, "evidence": evidence, "khat": khat_by_digit}
 

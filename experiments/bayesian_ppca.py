@@ -19,8 +19,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from experiments.data import Data, as_data
-from experiments.data_sets import load
+from experiments.data import Data, as_data, load
+from experiments.data.dataset import Source
+from experiments.errors import TrainingError, UsageError
 from experiments.evaluation.bayesian import REPLICATED, draws_of_guide, posterior
 from experiments.inference.bayesian.laplace import curvature_at_mode
 from experiments.inference.bayesian.mcmc import check_cost, nuts
@@ -32,7 +33,6 @@ from experiments.inference.objectives import Elbo
 from experiments.inference.svi import SVI
 from experiments.runs.bayesian_report import Fitted, report_guides
 from experiments.runs.cli import cli
-from experiments.runs.errors import TrainingError, UsageError
 from experiments.runs.options import RunOptions
 from experiments.runs.run import Run
 from guides.auto import AUTOGUIDES, Auto
@@ -143,7 +143,8 @@ def observed(config: Config) -> Data:
         truth.W.copy_(directions * torch.tensor([6.0, 4.0, 2.5]))
         truth.mu.normal_()
         truth.log_sigma.fill_(0.5).log_()
-        return replace(as_data(truth(Batch.draw(config.rows or 500)).double()), name="simulated")
+        data = as_data(truth(Batch.draw(config.rows or 500)).double())
+        return replace(data, source=Source("simulated"))
 
 
 def fitted(run: Run, model: BayesianPPCA, name: str, x: Tensor) -> Fitted:

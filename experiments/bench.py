@@ -23,12 +23,11 @@ from typing import Any, Literal
 import torch
 import tyro
 
-from experiments.data import Data
-from experiments.data_sets import load
+from experiments.data import Data, load
+from experiments.errors import UsageError
 from experiments.inference.checkpointing import checkpoint_levels
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import markdown_table
-from experiments.runs.errors import UsageError
 from experiments.runs.files import write
 from experiments.runs.metrics import protocol
 from experiments.runs.options import RunOptions

@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
+from experiments.errors import UsageError
 from experiments.evaluation.calibration import calibrate
 from experiments.inference.svi import Pair
 from experiments.runs import plots
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import markdown_table
-from experiments.runs.errors import UsageError
 from experiments.runs.metrics import protocol, protocol_rows
 from experiments.runs.options import SavedRunOptions
 from experiments.runs.run import Run

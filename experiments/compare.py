@@ -20,13 +20,13 @@ import torch
 import tyro
 
 from experiments.data import Data
+from experiments.errors import UsageError
 from experiments.evaluation.comparison import Entry, Row, parse_guides, rotate_to_largest_gap
 from experiments.inference.optim import adam, muon
 from experiments.inference.svi import SVI
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import save_comparison
 from experiments.runs.environment import pick_device
-from experiments.runs.errors import UsageError
 from experiments.runs.options import DataOptions, FreshRunOptions
 from experiments.runs.run import Run
 from experiments.runs.saved_comparison import check_same_images, read_runs, save_table_of_runs

@@ -17,13 +17,13 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
+from experiments.errors import UsageError
 from experiments.explorer.decoders import check_same, decoder_of
 from experiments.explorer.groups import groups_page
 from experiments.explorer.latents import check_weight, latents_page
 from experiments.explorer.page import MARK
 from experiments.runs.cli import cli
 from experiments.runs.environment import pick_device
-from experiments.runs.errors import UsageError
 from experiments.runs.files import write
 from experiments.runs.saved_run import SavedRun, open_run
 from ppl_models.nvae import NVAE

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 import tyro
 
+from experiments.errors import UsageError
 from experiments.inference.svi import Pair
 from experiments.runs.checkpoint import latest, load_weights, shapes_of, unpacked, verified
 from experiments.runs.cli import cli
-from experiments.runs.errors import UsageError
 from experiments.runs.pretrained import pack
 from experiments.runs.reference_checkpoint import CELLS, published_name, write_checkpoint
 from experiments.runs.saved_run import buildable, read_config

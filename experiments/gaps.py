@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from experiments.data import Data
+from experiments.errors import UsageError
 from experiments.evaluation.ais import annealed_bound, sandwich
 from experiments.evaluation.bounds import mean_and_error, rows_at_a_time
 from experiments.evaluation.gaps import best_evidence, interval, local_elbo, stopping_rule
@@ -28,7 +29,6 @@ from experiments.inference.svi import Pair
 from experiments.runs import plots
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import markdown_table
-from experiments.runs.errors import UsageError
 from experiments.runs.metrics import protocol, protocol_rows, save_values
 from experiments.runs.options import SavedRunOptions
 from experiments.runs.pictures import as_images

@@ -16,13 +16,13 @@ import torch
 from torch import nn
 
 from experiments.data import Data
+from experiments.errors import UsageError
 from experiments.evaluation.gradient_noise import Moments, distance, moments
 from experiments.inference.objectives import OBJECTIVES, check_objective
 from experiments.inference.svi import Pair
 from experiments.runs import plots
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import markdown_table
-from experiments.runs.errors import UsageError
 from experiments.runs.metrics import protocol, protocol_rows
 from experiments.runs.options import SavedRunOptions
 from experiments.runs.run import Run

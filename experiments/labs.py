@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from experiments.errors import TrainingError, UsageError, one_line
 from experiments.runs.cli import cli
-from experiments.runs.errors import TrainingError, UsageError, one_line
 from experiments.runs.files import write
 from experiments.teaching.notebooks import read_lab, student, teacher, worked_on
 
@@ -38,7 +38,7 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     sources = find(config)
     if config.data == "mnist":
-        from experiments.data_sets import load
+        from experiments.data import load
 
         load("mnist")  # a notebook would fall back to digits
     folders = ("mnist",) if config.data == "mnist" else ("student", "teacher")

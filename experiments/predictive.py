@@ -14,6 +14,7 @@ from typing import Any, Literal
 import pyro
 import torch
 
+from experiments.errors import UsageError
 from experiments.evaluation.bounds import rows_at_a_time
 from experiments.evaluation.predictive import replicated, tail_areas
 from experiments.inference.frozen import held_out
@@ -21,7 +22,6 @@ from experiments.inference.svi import Pair
 from experiments.runs import plots
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import markdown_table
-from experiments.runs.errors import UsageError
 from experiments.runs.metrics import protocol, protocol_rows
 from experiments.runs.options import SavedRunOptions
 from experiments.runs.pictures import as_images

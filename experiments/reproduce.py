@@ -23,12 +23,12 @@ import tyro
 from tqdm import tqdm
 
 from experiments import evaluate, gaps
+from experiments.errors import UsageError
 from experiments.runs import plots
 from experiments.runs.checkpoint import checkpoints
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import markdown_table
 from experiments.runs.environment import pick_device, plain
-from experiments.runs.errors import UsageError
 from experiments.runs.files import read_json, write, write_json
 from experiments.runs.gap_table import table_of_gaps
 from experiments.runs.place import Place

@@ -11,7 +11,6 @@ latent after another walked from -3 to 3; the way from one test image to another
     python -m experiments.sample runs/nvae-... --of groups --between 3 3
 """
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from experiments.data import Data
+from experiments.errors import UsageError
 from experiments.evaluation.bounds import encode
 from experiments.evaluation.hierarchy import resampled_groups
 from experiments.evaluation.samples import aggregate_means, interpolations, prior_means, traversals
@@ -30,7 +30,6 @@ from experiments.runs import plots
 from experiments.runs.batch_norms import readjusted
 from experiments.runs.cli import cli
 from experiments.runs.environment import pick_device
-from experiments.runs.errors import UsageError
 from experiments.runs.files import write
 from experiments.runs.metrics import protocol
 from experiments.runs.options import SavedRunOptions
@@ -104,8 +103,7 @@ def two_images(test: Data, between: tuple[int, int]) -> Data:
                 f"--between {between[0]} {between[1]}: there is no test image {row}; they are "
                 f"0 to {len(test) - 1}."
             )
-    pixels = test.fixed().pixels[torch.tensor(between, device=test.pixels.device)]
-    return dataclasses.replace(test.fixed(), pixels=pixels, labels=None, source_sha256=None)
+    return test.fixed().select(torch.tensor(between, device=test.pixels.device))
 
 
 def from_prior(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:

@@ -24,8 +24,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from tqdm import tqdm
 
+from experiments.errors import TrainingError
 from experiments.runs.cli import cli
-from experiments.runs.errors import TrainingError
 from experiments.runs.grid import read_grid
 from experiments.runs.launching import BACKENDS, check_backend
 from experiments.runs.lock import Lock

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from experiments.data_sets import load
+from experiments.data import load
 from experiments.inference.svi import Pair
 from experiments.runs.checkpoint import save_weights
 from experiments.runs.files import FORMAT

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import pyro
 import torch
 
-from experiments.data import Data
-from experiments.data_sets import load
+from experiments.data import Data, load
 from experiments.inference.fit import fit
 from experiments.inference.guard import Guard
 from experiments.inference.objectives import AnalyticKL

@@ -12,8 +12,7 @@ import torch
 import torch.distributed as processes
 from torch import Tensor
 
-from experiments.data import Data, as_data
-from experiments.data_sets import load
+from experiments.data import Data, as_data, load
 from experiments.inference.compiled import gradients as compiled_gradients
 from experiments.inference.fit import fit
 from experiments.inference.guard import Guard

@@ -279,7 +279,7 @@ def test_as_a_process(args, code, words):
 
 def test_library_refuses_arrays_it_cannot_use():
     from experiments.data import as_data
-    from experiments.runs.errors import UsageError
+    from experiments.errors import UsageError
 
     for x, word in (
         (torch.tensor([[1.0, float("nan")]]), "row 0"),

@@ -10,6 +10,7 @@ import torch
 from pyro import poutine
 
 from experiments import bayesian_ppca
+from experiments.errors import TrainingError, UsageError
 from experiments.evaluation.arviz_adapter import compare_loo, inference_data, rhat, save_netcdf
 from experiments.evaluation.bayesian import (
     Posterior,
@@ -27,7 +28,6 @@ from experiments.inference.compiled.graph import can_compile
 from experiments.inference.fit import fit
 from experiments.inference.objectives import Elbo
 from experiments.inference.svi import SVI
-from experiments.runs.errors import TrainingError, UsageError
 from guides.auto import AUTOGUIDES, Auto
 from ppl_models import PPCA, Batch
 from ppl_models.bayesian_ppca import BayesianPPCA

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from experiments import compare, evaluate, export_nvae, pca, ppca, reproduce, sample
-from experiments.data_sets import load
+from experiments.data import load
+from experiments.errors import TrainingError, UsageError, in_words, is_bad_input, one_line
 from experiments.runs.checkpoint import latest
 from experiments.runs.cli import cli
-from experiments.runs.errors import TrainingError, UsageError, in_words, is_bad_input, one_line
 from experiments.runs.files import read_json
 from experiments.runs.place import Place
 from tests.test_bad_input import DIGITS, refused

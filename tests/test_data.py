@@ -1,15 +1,20 @@
 """Images in memory: splits, order, padding, binarisation, and real files where they lie."""
 
+import subprocess
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments import data_files
-from experiments.data import Data, as_data
-from experiments.data_sets import load
-from experiments.runs.errors import UsageError
+from experiments.data import Data, as_data, load
+from experiments.data.idx import MD5
+from experiments.data.readers import read
+from experiments.data.transforms import Scale
+from experiments.errors import UsageError
 from ppl_models import PPCA
 
 
@@ -31,7 +36,7 @@ def test_digits():
 @pytest.mark.parametrize("rows", [slice(None), torch.tensor([2, 0])])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_what_is_observed_is_a_copy(rows, dtype):
-    data = Data(torch.arange(48).reshape(3, 1, 4, 4).to(dtype), levels=64)
+    data = Data(torch.arange(48).reshape(3, 1, 4, 4).to(dtype), transforms=(Scale(64),))
     x = data.observations(rows)
     assert torch.equal(x, torch.arange(48).reshape(3, 1, 4, 4)[rows] / 64)
     x.zero_()
@@ -167,16 +172,52 @@ def test_mnist(mnist_root):
     assert (len(train), len(test)) == (60000, 10000)
     assert train.labels[:5].tolist() == [5, 0, 4, 1, 9]
     assert isinstance(train, Data)
-    for name, checksum in data_files.MD5.items():
+    for name, checksum in MD5.items():
         assert len(checksum) == 32, name
 
 
 def test_a_changed_byte_of_mnist_is_noticed(mnist_root, tmp_path):
     raw = tmp_path / "MNIST/raw"
     raw.mkdir(parents=True)
-    for name in ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
+    for name in MD5:
         content = bytearray((mnist_root / "MNIST/raw" / name).read_bytes())
-        content[5000] ^= 1
+        content[5000] ^= name.startswith("t10k-images")
         (raw / name).write_bytes(content)
     with pytest.raises(UsageError, match="checksum"):
-        data_files.read_images("mnist", "test", tmp_path)
+        read("mnist", tmp_path)
+
+
+@pytest.mark.parametrize("event_shape", [(64,), (1, 8, 8)])
+def test_flipped_images_are_mirrored_whatever_shape_the_model_observes(event_shape):
+    data = load("digits", flip=True)[0]
+    flat = replace(data, event_shape=torch.Size(event_shape))
+    batch = next(flat.minibatches(100, 0, 0))
+    images, whole = batch.x.reshape(-1, 8, 8), flat.observations(batch.index).reshape(-1, 8, 8)
+    mirrored = (images == whole.flip(-1)).flatten(1).all(1)
+    assert ((images == whole).flatten(1).all(1) | mirrored).all()
+    assert 30 <= mirrored.sum() <= 70
+    assert torch.equal(next(flat.batches(100)).x.reshape(-1, 8, 8)[:5],
+                       load("digits")[0].observations(slice(5)).reshape(-1, 8, 8))  # fmt: skip
+
+
+def test_digits_are_scikit_learns_and_do_not_import_it():
+    from sklearn.datasets import load_digits
+
+    digits, (train, test) = load_digits(), load("digits")
+    known = {image.tobytes() + bytes([label]) for image, label in
+             zip(digits.images.astype(np.uint8), digits.target, strict=True)}  # fmt: skip
+    for part in (train, test):
+        for image, label in zip(part.pixels.numpy(), part.labels.tolist(), strict=True):
+            assert image.tobytes() + bytes([label]) in known
+    code = (
+        "import sys; from experiments.data import load; load('digits')\n"
+        "print('sklearn' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_importing_the_package_loads_no_torch():
+    code = "import sys, experiments.data.names, experiments.data; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.distributions import kl_divergence
 
-from experiments.data import as_data
-from experiments.data_sets import load
+from experiments.data import as_data, load
+from experiments.errors import UsageError
 from experiments.evaluation.aggregate import active_units, aggregate_figures, aggregate_log_prob
 from experiments.evaluation.bounds import mean_and_error, per_image, rows_at_a_time
 from experiments.evaluation.samples import interpolations, spherical, straight, traversals
@@ -24,7 +24,6 @@ from experiments.inference.objectives import STL, AnalyticKL
 from experiments.inference.optim import adam
 from experiments.inference.svi import SVI
 from experiments.inference.traces import site_kls, traces
-from experiments.runs.errors import UsageError
 from experiments.runs.metrics import draws_errors
 from guides import GUIDES
 from ppl_models import PPCA, VAE, Batch

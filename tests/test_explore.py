@@ -14,6 +14,8 @@ import torch
 
 from experiments import explore
 from experiments.data import Data
+from experiments.data.dataset import Source
+from experiments.data.transforms import Scale
 from experiments.evaluation.bounds import expected, likelihood_at
 from experiments.explorer.decoders import decoder_of
 from experiments.explorer.groups import png
@@ -203,7 +205,7 @@ def test_the_grid_finds_a_narrow_posterior_and_the_bound_stays_below_it():
 
 
 def load_digits() -> Data:
-    from experiments.data_sets import load
+    from experiments.data import load
 
     return load("digits")[1]
 
@@ -211,7 +213,9 @@ def load_digits() -> Data:
 def test_the_labs_vae_fits_two_megabytes_in_full_precision():
     model = VAE((1, 28, 28), 2)
     pixels = torch.randint(256, (2000, 1, 28, 28), dtype=torch.uint8)
-    data = Data(pixels, torch.arange(2000) % 10, 255, split="test").like(model)
+    data = Data(pixels, torch.arange(2000) % 10, (Scale(255),), source=Source(split="test")).like(
+        model
+    )
     pair = {"model": "vae", "guide": "amortized", "guide_options": {}}
     saved = SavedRun(Path("lab"), {"pair": pair}, model, GUIDES["amortized"](model), data, data)
     page, facts = latents_page([saved], explore.Config(run=Path("lab"), particles=2))

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from experiments import evaluate, ppca
+from experiments.errors import UsageError
 from experiments.inference.svi import SVI
 from experiments.runs import checkpoint
 from experiments.runs.checkpoint import MANIFEST, checkpoints, latest, manifest
 from experiments.runs.cli import cli
-from experiments.runs.errors import UsageError
 from experiments.runs.lock import LOCK, Lock
 from tests.test_bad_input import refused
 from tests.test_commands import run

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from experiments import labs
+from experiments.errors import TrainingError, UsageError
 from experiments.runs.cli import cli
-from experiments.runs.errors import TrainingError, UsageError
 from experiments.teaching.lab import load_shipped, open_lab
 from experiments.teaching.notebooks import code_of, read_lab, stubbed, student, worked_on
 

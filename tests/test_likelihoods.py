@@ -9,8 +9,8 @@ import torch
 from scipy.integrate import quad
 
 from experiments import train
-from experiments.data import Data
-from experiments.data_sets import load
+from experiments.data import Data, load
+from experiments.data.transforms import Scale
 from experiments.runs.cli import cli
 from ppl_models import VAE, Batch
 from ppl_models.discretized import DiscretizedLogisticMixture
@@ -155,7 +155,7 @@ def test_a_likelihood_that_does_not_fit_the_pixels_is_refused(
 
 
 def test_dequantised_pixels_never_reach_an_end():
-    white = Data(torch.full((400, 1, 64, 64), 255, dtype=torch.uint8), levels=255)
+    white = Data(torch.full((400, 1, 64, 64), 255, dtype=torch.uint8), transforms=(Scale(255),))
     black = replace(white, pixels=torch.zeros_like(white.pixels))
     for data in (white.dequantized(0), black.dequantized(0)):
         for pixels in (data, data.fixed()):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from experiments.data_sets import load
+from experiments.data import load
 from ppl_models import PCA, PPCA
 
 # M, sigma^2, train and test log p(x), test squared error of PCA and of PPCA's posterior mean

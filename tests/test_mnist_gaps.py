@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from experiments.data import as_data
-from experiments.data_sets import load
+from experiments.data import as_data, load
 from experiments.evaluation.ais import annealed_bound
 from experiments.evaluation.bounds import mean_and_error
 from experiments.evaluation.calibration import calibrate

@@ -19,7 +19,8 @@ from experiments import (
     sample,
     train,
 )
-from experiments.data_sets import load
+from experiments.data import load
+from experiments.data.rows import Read, Rows
 from experiments.evaluation.bounds import per_image
 from experiments.inference.svi import Pair
 from experiments.runs import pretrained
@@ -218,10 +219,11 @@ def test_bad_input(capsys, args, words):
 
 
 def test_rgb_for_a_grey_preset(capsys, monkeypatch):
-    def colours(name, split, root=None):
-        return torch.zeros(8, 3, 32, 32, dtype=torch.uint8), None, 255
+    def colours(name, root, reading):
+        rows = Rows(torch.zeros(8, 3, 32, 32, dtype=torch.uint8), None, 255)
+        return Read(rows, rows)
 
-    monkeypatch.setattr("experiments.data_sets.read_images", colours)
+    monkeypatch.setattr("experiments.data.loading.read", colours)
     refused(capsys, nvae, ["--preset", "mnist", "--data", "cifar10", "--out", "run"],
             "preset 'mnist' is for grey images", "3 channels", "cifar10")  # fmt: skip
     refused(capsys, train, ["--model", "nvae", "--data", "cifar10", "--guide", "top_down",

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from experiments.data_files import reduce_bits
+from experiments.data.loading import reduce_bits
 from experiments.inference.objectives.balance import group_sizes
 from experiments.inference.optim.annealing import (
     kl_coefficient,

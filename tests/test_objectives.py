@@ -11,8 +11,7 @@ from pyro import poutine
 from pyro.infer import Trace_ELBO
 from torch.distributions import kl_divergence
 
-from experiments.data import as_data
-from experiments.data_sets import load
+from experiments.data import as_data, load
 from experiments.evaluation.bounds import per_image
 from experiments.evaluation.comparison import paired
 from experiments.evaluation.oracle import (

@@ -6,11 +6,11 @@ import torch
 from pyro.infer import Trace_ELBO
 
 from experiments.data import as_data
+from experiments.errors import TrainingError, UsageError
 from experiments.inference.fit import fit
 from experiments.inference.frozen import announce_rows, fit_rows, frozen, held_out
 from experiments.inference.optim import Muon, RowAdam, constant, cosine, orthogonal
 from experiments.inference.svi import SVI
-from experiments.runs.errors import TrainingError, UsageError
 from guides import GUIDES
 from guides.local import LocalTable
 from ppl_models import PPCA, Batch

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from experiments import ppca, sweep
+from experiments.errors import UsageError
 from experiments.runs import launching
 from experiments.runs.cli import cli
-from experiments.runs.errors import UsageError
 from experiments.runs.grid import arguments, name_of, points, read_grid
 from experiments.runs.launching import Outcome
 from experiments.runs.planning import plan, save_plan

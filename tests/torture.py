@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 from safetensors.torch import load
 
+from experiments.errors import UsageError
 from experiments.runs.checkpoint import WEIGHTS, checkpoints, latest, verified
-from experiments.runs.errors import UsageError
 
 COMMON = ["--data", "digits", "--seed", "3", "--checkpoint-every", "0s"]
 RUNS = {

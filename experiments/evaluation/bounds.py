@@ -12,6 +12,7 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 
 from experiments.data import Data
+from experiments.errors import UsageError
 from experiments.evaluation.shared_draws import (
     SharedDraws,
     numbers_per_image,
@@ -19,7 +20,6 @@ from experiments.evaluation.shared_draws import (
 )
 from experiments.inference.handlers import Mean
 from experiments.inference.traces import log_weights, traces
-from experiments.runs.errors import UsageError
 from guides.prior import Prior
 from ppl_models.program import Batch
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 from torch import Tensor
 
 from experiments.data import Data
+from experiments.errors import UsageError
 from experiments.evaluation.bounds import mean_and_error
 from experiments.evaluation.oracle import (
     diagonal_gap,
@@ -19,7 +20,6 @@ from experiments.evaluation.oracle import (
 from experiments.inference.fit import fit
 from experiments.inference.frozen import fit_rows
 from experiments.inference.svi import SVI, Pair
-from experiments.runs.errors import UsageError
 from experiments.runs.metrics import draws_errors, measure
 from guides import GUIDES
 from ppl_models.ppca import PPCA

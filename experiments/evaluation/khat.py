@@ -5,11 +5,11 @@ import torch
 from torch import Tensor, nn
 
 from experiments.data import Data
+from experiments.errors import UsageError
 from experiments.evaluation.arviz_adapter import pareto_k
 from experiments.evaluation.bounds import CACHED_NUMBERS, runs_of
 from experiments.evaluation.shared_draws import numbers_per_image
 from experiments.inference.traces import log_weights
-from experiments.runs.errors import UsageError
 
 __all__ = ["LEAST_DRAWS", "UNRELIABLE", "khat", "weights_of_draws"]
 

@@ -22,10 +22,10 @@ from scipy.sparse.linalg import LinearOperator, lsmr
 from torch import Tensor, nn
 
 from experiments.data import Data
+from experiments.errors import UsageError
 from experiments.evaluation.ais import density
 from experiments.evaluation.bounds import CACHED_NUMBERS
 from experiments.evaluation.shared_draws import numbers_per_image
-from experiments.runs.errors import UsageError
 from ppl_models.program import Batch
 
 __all__ = ["DEPTH", "Tail", "far_tail"]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from experiments.runs.errors import UsageError
+from experiments.errors import UsageError
 from ppl_models.likelihoods import LIKELIHOODS
 from ppl_models.networks import ACTIVATIONS, ImageMLP
 from ppl_models.ppca import PPCA

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from experiments.data import Data
+from experiments.errors import UsageError
 from experiments.explorer.decoders import Decoder, decoder_of
 from experiments.explorer.page import (
     base64_of,
@@ -17,7 +18,6 @@ from experiments.explorer.page import (
     symmetric,
 )
 from experiments.explorer.views import chosen_rows, view_of
-from experiments.runs.errors import UsageError
 from experiments.runs.saved_run import SavedRun
 from guides.local import PerDatumGuide
 

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from experiments.data import Data
+from experiments.errors import TrainingError, UsageError
 from experiments.inference.objectives import STL, LogJoint, Objective
 from experiments.inference.optim import cosine, local_tables
 from experiments.inference.svi import SVI
-from experiments.runs.errors import TrainingError, UsageError
 from guides import Guide
 from guides.local import PerDatumGuide
 from guides.point import Point

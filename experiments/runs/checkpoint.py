@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from experiments.runs.errors import UsageError
+from experiments.errors import UsageError
 from experiments.runs.files import sync, write_synced
 from experiments.runs.processes import follows
 

@@ -13,8 +13,8 @@ from typing import Annotated, Any, get_type_hints
 
 import tyro
 
+from experiments.errors import Finished, UsageError, in_words, is_bad_input
 from experiments.runs.allocation import keep_freed_memory
-from experiments.runs.errors import Finished, UsageError, in_words, is_bad_input
 from experiments.runs.options import check
 from experiments.runs.own_options import import_model, options_of
 from experiments.runs.processes import check_processes, failed, follows

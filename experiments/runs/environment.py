@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from experiments.runs.errors import UsageError
+from experiments.errors import UsageError
 from experiments.runs.processes import local_position, number_of_processes
 
 __all__ = ["determinism", "peak_memory", "pick_device", "plain", "versions"]

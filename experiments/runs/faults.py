@@ -5,8 +5,8 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
+from experiments.errors import TrainingError, UsageError, is_out_of_memory, one_line
 from experiments.runs.checkpoint import checkpoints
-from experiments.runs.errors import TrainingError, UsageError, is_out_of_memory, one_line
 
 __all__ = ["found_before", "raise_fault"]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.runs.errors import UsageError, reason
+from experiments.errors import UsageError, reason
 from experiments.runs.processes import follows
 
 __all__ = ["FORMAT", "append", "read_json", "sync", "write", "write_json", "write_synced"]

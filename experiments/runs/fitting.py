@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from experiments.data import Data
+from experiments.errors import TrainingError, UsageError
 from experiments.inference.fit import Position, Progress, fit
 from experiments.inference.guard import Diverged, Guard
 from experiments.inference.optim import SCHEDULES, Schedule
@@ -25,7 +26,6 @@ from experiments.runs.checkpoint import (
     unpacked,
     verified,
 )
-from experiments.runs.errors import TrainingError, UsageError
 from experiments.runs.options import every
 from experiments.runs.processes import follows, part
 from experiments.runs.random_state import put_random_state, random_state

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from experiments.errors import UsageError
 from experiments.evaluation.bounds import mean_and_error
 from experiments.evaluation.gaps import best_evidence
 from experiments.evaluation.khat import UNRELIABLE
-from experiments.runs.errors import UsageError
 from experiments.runs.saved_comparison import SAME_IMAGES, Saved, read_runs
 
 __all__ = ["GapTable", "table_of_gaps"]

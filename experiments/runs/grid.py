@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.runs.errors import UsageError
+from experiments.errors import UsageError
 
 __all__ = ["Grid", "arguments", "name_of", "points", "read_grid"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import experiments
-from experiments.runs.errors import UsageError
+from experiments.errors import UsageError
 from experiments.runs.planning import Planned
 
 __all__ = ["BACKENDS", "Outcome", "check_backend", "launch"]

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 from typing import IO, Any, Self
 
-from experiments.runs.errors import UsageError
+from experiments.errors import UsageError
 from experiments.runs.processes import follows
 
 __all__ = ["LOCK", "Lock"]

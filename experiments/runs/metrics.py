@@ -9,11 +9,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from experiments.data import Data
+from experiments.errors import TrainingError
 from experiments.evaluation.aggregate import aggregate_figures
 from experiments.evaluation.bounds import mean_and_error, per_image
 from experiments.evaluation.shared_draws import between_draws_error, block_sizes
 from experiments.inference.frozen import held_out
-from experiments.runs.errors import TrainingError
 from experiments.runs.files import write
 from guides import Guide
 from guides.exact import Exact

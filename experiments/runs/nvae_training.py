@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from experiments.data import Data
+from experiments.errors import UsageError
 from experiments.inference.average import WeightAverage
 from experiments.inference.guard import Guard
 from experiments.inference.handlers import TemperKL
@@ -17,7 +18,6 @@ from experiments.inference.optim.annealing import (
     regularisation_weight,
 )
 from experiments.inference.svi import Pair
-from experiments.runs.errors import UsageError
 from experiments.runs.nvae_options import NVAEOptions
 
 __all__ = ["Recipe", "average_of", "check_data", "guard_of", "recipe_of"]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import tyro
 
-from experiments.runs.errors import UsageError
+from experiments.errors import UsageError
 
 __all__ = [
     "MAY_CHANGE",

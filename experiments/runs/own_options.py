@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_type_hints
 
 import tyro
 
-from experiments.runs.errors import UsageError
+from experiments.errors import UsageError
 
 __all__ = ["FILLED_IN", "import_model", "options_of"]
 

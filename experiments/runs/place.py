@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.runs.errors import UsageError
+from experiments.errors import UsageError
 from experiments.runs.files import write
 from experiments.runs.processes import follows
 

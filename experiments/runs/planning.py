@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from experiments.__main__ import COMMANDS
+from experiments.errors import UsageError
 from experiments.runs.checkpoint import checkpoints
 from experiments.runs.cli import parse
 from experiments.runs.environment import plain
-from experiments.runs.errors import UsageError
 from experiments.runs.files import read_json, write_json
 from experiments.runs.grid import Grid, arguments, name_of, points
 from experiments.runs.option_names import option_names, positional_names

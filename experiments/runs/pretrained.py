@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from experiments.runs.errors import UsageError
+from experiments.errors import UsageError
 from experiments.runs.files import read_json, write
 
 __all__ = ["available", "check_available", "load_pretrained", "pack"]

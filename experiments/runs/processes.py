@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from experiments.runs.errors import UsageError
+from experiments.errors import UsageError
 from experiments.runs.options import DataOptions, FitOptions
 
 __all__ = ["alone", "check_processes", "check_rows", "failed", "first_one_first", "follows",

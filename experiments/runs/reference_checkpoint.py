@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from experiments.errors import UsageError
 from experiments.inference.svi import Pair
-from experiments.runs.errors import UsageError
 from experiments.runs.files import write
 from guides import GUIDES
 from ppl_models.nvae import NVAE

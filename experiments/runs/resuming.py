@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.runs.errors import Finished, UsageError
+from experiments.errors import Finished, UsageError
 from experiments.runs.files import FORMAT, read_json
 from experiments.runs.lock import LOCK
 from experiments.runs.options import MAY_CHANGE

@@ -16,8 +16,7 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments.data import Data
-from experiments.data_sets import load_as
+from experiments.data import Data, load_as
 from experiments.inference.fit import Progress
 from experiments.inference.optim import Schedule
 from experiments.inference.svi import SVI, Pair

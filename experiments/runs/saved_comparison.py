@@ -9,9 +9,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from experiments.errors import UsageError, reason
 from experiments.evaluation.bounds import mean_and_error
 from experiments.runs.comparison_report import csv_table, markdown_table
-from experiments.runs.errors import UsageError, reason
 from experiments.runs.files import read_json, write
 from experiments.runs.metrics import protocol_rows
 from experiments.runs.run import Run

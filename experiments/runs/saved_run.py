@@ -11,11 +11,10 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from experiments.data import Data
-from experiments.data_sets import load_as
+from experiments.data import Data, load_as
+from experiments.errors import UsageError, reason
 from experiments.inference.svi import Pair
 from experiments.runs.checkpoint import latest, load_weights
-from experiments.runs.errors import UsageError, reason
 from experiments.runs.files import FORMAT, read_json
 from experiments.runs.own_options import import_model
 from guides import GUIDES, Guide

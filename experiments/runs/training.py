@@ -1,13 +1,13 @@
 """What every training command does before and after its ten lines of model, guide and SVI."""
 
 import inspect
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from experiments.data import Data
+from experiments.errors import UsageError
 from experiments.evaluation.bounds import particles_at_a_time
 from experiments.evaluation.shared_draws import numbers_per_image
 from experiments.inference.frozen import announce_rows
@@ -25,7 +25,6 @@ from experiments.inference.objectives import (
 from experiments.inference.optim.annealing import cyclical
 from experiments.inference.precision import products
 from experiments.inference.svi import SVI, Pair
-from experiments.runs.errors import UsageError
 from experiments.runs.metrics import (
     measure,
     protocol,
@@ -184,7 +183,7 @@ def centre(data: Data, *parts: Any) -> None:
         if not hasattr(part, "centre"):
             raise UsageError(f"--centre is for a VAE with an encoder, not {type(part).__name__}.")
     parameter = next(parts[0].parameters())
-    rows = replace(data, binarize="none", dequantize="none")
+    rows = data.without_noise()
     total = torch.stack([batch.x.double().sum(0) for batch in rows.batches(5000)]).sum(0)  # type: ignore[union-attr]
     for part in parts:
         part.centre((total / len(data)).to(parameter))

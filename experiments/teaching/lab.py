@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.data import Data
-from experiments.data_sets import load
-from experiments.runs.errors import UsageError
+from experiments.data import Data, load
+from experiments.errors import UsageError
 from experiments.runs.own_options import FILLED_IN
 from experiments.runs.presets import PRESETS
 from experiments.runs.pretrained import load_pretrained

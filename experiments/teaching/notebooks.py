@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from experiments.runs.errors import UsageError
+from experiments.errors import UsageError
 
 __all__ = ["code_of", "read_lab", "student", "teacher", "worked_on"]
 

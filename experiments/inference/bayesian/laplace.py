@@ -6,8 +6,8 @@ import pyro
 import torch
 from torch import Tensor
 
+from experiments.errors import TrainingError
 from experiments.inference.objectives import Elbo
-from experiments.runs.errors import TrainingError
 from guides.auto import Auto
 from ppl_models.program import Batch
 

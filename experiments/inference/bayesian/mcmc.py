@@ -14,8 +14,8 @@ from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from experiments.errors import UsageError
 from experiments.inference.compiled.graph import Graph, compiled, traced
-from experiments.runs.errors import UsageError
 from ppl_models.program import Batch
 
 __all__ = ["Chains", "check_cost", "nuts"]

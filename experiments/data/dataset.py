@@ -1,0 +1,232 @@
+"""Stored values, and the transforms that turn a batch of them into observations."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from experiments.data.transforms import Binarize, Dequantize, Flip, Pad, Scale, Transform
+from experiments.errors import UsageError
+from ppl_models.program import Batch, describe
+
+__all__ = ["Data", "Source"]
+
+
+class Source(NamedTuple):
+    """Where rows come from.
+
+    Args:
+        name: of the data set.
+        split: train or test.
+        sha256: checksum of the values that were read, where the stored ones are no longer those.
+        read: what was read from files, and how; empty for data sets by name.
+        classes: names of the labels, if they have names.
+        files: path, split and checksum of every file, for folders.
+    """
+
+    name: str = "array"
+    split: str = "train"
+    sha256: str | None = None
+    read: str = ""
+    classes: tuple[str, ...] = ()
+    files: tuple[tuple[str, str, str], ...] = ()
+
+
+ARRAY = Source()
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set: values as stored, and how a batch of them becomes observations.
+
+    Args:
+        pixels: stored values ``[N, ...]``: bytes of images ``[N, C, H, W]``, or any numbers.
+        labels: class of every row ``[N]``, if there are classes.
+        transforms: what is done to a batch, in order.
+        drawn: a transform whose noise is part of the stored values (static binarisation).
+        source: where the values come from.
+        event_shape: the shape of an observation, ``None`` for that of the transformed rows.
+        dtype: of the observations.
+    """
+
+    pixels: Tensor
+    labels: Tensor | None = None
+    transforms: tuple[Transform, ...] = ()
+    drawn: Binarize | Dequantize | None = None
+    source: Source = ARRAY
+    event_shape: torch.Size | None = None
+    dtype: torch.dtype = torch.float32
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def split(self) -> str:
+        return self.source.split
+
+    @property
+    def levels(self) -> int:
+        """The largest byte, by which pixels are divided; 1 where they are taken as they are."""
+        return next((step.levels for step in self.transforms if isinstance(step, Scale)), 1)
+
+    @property
+    def noise(self) -> Binarize | Dequantize | None:
+        """The transform that draws anew at every visit, if there is one."""
+        kinds = (Binarize, Dequantize)
+        return next((step for step in self.transforms if isinstance(step, kinds)), None)
+
+    @property
+    def image_shape(self) -> torch.Size:
+        """The shape of a row after all transforms: ``[C, H, W]`` for images."""
+        shape = self.pixels.shape[1:]
+        for step in self.transforms:
+            shape = step.shape(shape)
+        return shape
+
+    @property
+    def data_dim(self) -> int:
+        return self.image_shape.numel()
+
+    @property
+    def kind(self) -> str:
+        """What a likelihood must fit: grey, grey-dequantised or binary pixels."""
+        noise = self.noise or self.drawn
+        if isinstance(noise, Binarize):
+            return "binary"
+        return "grey" if noise is None else "grey-dequantised"
+
+    @property
+    def binarize(self) -> Literal["none", "dynamic", "static"]:
+        """Whether pixels are binary, drawn anew at every visit (dynamic) or once (static)."""
+        if self.kind != "binary":
+            return "none"
+        return "static" if self.noise is None else "dynamic"
+
+    @property
+    def binarize_seed(self) -> int | None:
+        """The seed of binarisation or dequantisation."""
+        noise = self.noise or self.drawn
+        return None if noise is None else noise.seed
+
+    @cached_property
+    def sha256(self) -> str:
+        """Checksum of the values before noise is drawn: what a protocol names the data by."""
+        if self.source.sha256:
+            return self.source.sha256
+        return hashlib.sha256(self.pixels.cpu().contiguous().numpy().tobytes()).hexdigest()
+
+    def observations(self, index: Tensor | slice = slice(None), training: bool = False) -> Tensor:
+        """Rows as the model observes them, ``[B, *event_shape]``; mirrored only in training."""
+        rows = (
+            self.pixels[index] if isinstance(index, slice) else self.pixels.index_select(0, index)
+        )
+        x = rows.to(self.dtype, copy=self.levels != 1)
+        for step in self.transforms:
+            if training or not isinstance(step, Flip):
+                x = step(x)
+        return x if self.event_shape is None else x.reshape(-1, *self.event_shape)
+
+    def batch(self, index: Tensor, training: bool = False) -> Batch:
+        """The rows at ``index`` ``[B]`` as the argument of a program."""
+        return Batch(self.observations(index, training), index, len(self))
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """All rows in order."""
+        for index in torch.arange(len(self), device=self.pixels.device).split(size):
+            yield self.batch(index)
+
+    def minibatches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """All rows in an order that depends on seed and epoch alone; from one batch on."""
+        state = int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(state))
+        for index in order.to(self.pixels.device).split(size)[start:]:
+            yield self.batch(index, training=True)
+
+    def like(self, model: nn.Module) -> Self:
+        """The data in the dtype, on the device and in the shape that a model observes.
+
+        Raises:
+            UsageError: If the model's observations have another number of entries.
+        """
+        shape = describe(model).x
+        if shape.numel() != self.data_dim:
+            raise UsageError(
+                f"the model observes {list(shape)}, the data set '{self.name}' has "
+                f"{list(self.image_shape)} per row."
+            )
+        parameter = next(model.parameters(), None)
+        moved = self if parameter is None else self.to(parameter.device)
+        dtype = self.dtype if parameter is None else parameter.dtype
+        return replace(moved, event_shape=shape, dtype=dtype)
+
+    def to(self, device: torch.device | str) -> Self:
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, pixels=self.pixels.to(device), labels=labels)
+
+    def select(self, index: Tensor | slice) -> Self:
+        """Some rows as a data set of their own."""
+        labels = None if self.labels is None else self.labels[index]
+        source = self.source._replace(sha256=None)
+        return replace(self, pixels=self.pixels[index], labels=labels, source=source)
+
+    def rows(self, count: int | None) -> Self:
+        """The first ``count`` rows as a data set of their own.
+
+        Raises:
+            UsageError: If there are not so many.
+        """
+        if count is None or count == len(self):
+            return self
+        if not 2 <= count <= len(self):
+            raise UsageError(f"rows={count} must lie between 2 and {len(self)} for '{self.name}'.")
+        return self.select(slice(count))
+
+    def with_steps(self, *steps: Transform) -> Self:
+        """With more transforms after those it has."""
+        return replace(self, transforms=(*self.transforms, *steps))
+
+    def without_noise(self) -> Self:
+        """Without the noise that is drawn anew at every visit."""
+        kept = tuple(step for step in self.transforms if step is not self.noise)
+        return replace(self, transforms=kept)
+
+    def binarized(self, how: str, seed: int) -> Self:
+        """With Bernoulli pixels: drawn anew at every visit, or once from ``seed``.
+
+        Raises:
+            UsageError: If ``how`` is unknown or a pixel lies outside [0, 1].
+        """
+        if how not in ("none", "dynamic", "static"):
+            raise UsageError(f"binarize '{how}' must be none, dynamic or static.")
+        if how == "none":
+            return self
+        if self.pixels.min() < 0 or self.pixels.max() > self.levels:
+            raise UsageError("only pixels in [0, 1] can be binarised.")
+        noisy = self.with_steps(Binarize(seed))
+        return noisy if how == "dynamic" else noisy.fixed()
+
+    def dequantized(self, seed: int) -> Self:
+        """Grey pixels inside (0, 1), with fresh noise at every visit; refused for all others."""
+        padded = any(isinstance(step, Pad) for step in self.transforms)
+        if self.kind == "binary" or padded or self.pixels.dtype != torch.uint8:
+            raise UsageError("--dequantize is for grey pixels, not binarised, not padded.")
+        return self.with_steps(Dequantize(seed, self.levels))
+
+    def fixed(self) -> Self:
+        """The same x at every visit: noise is drawn once, from the recorded seed."""
+        if self.noise is None:
+            return self
+        pixels = self.noise.draw(self.pixels, self.levels)
+        source = self.source._replace(sha256=self.sha256)
+        steps = self.without_noise().transforms
+        kept = tuple(step for step in steps if not isinstance(step, Scale))
+        return replace(self, pixels=pixels, transforms=kept, drawn=self.noise, source=source)

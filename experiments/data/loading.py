@@ -1,0 +1,119 @@
+"""A data set by name, with what is done to its pixels before anything sees them."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.data.dataset import Data, Source
+from experiments.data.readers import read
+from experiments.data.rows import Read, Reading, Rows
+from experiments.data.transforms import Flip, Pad, Scale
+from experiments.errors import UsageError
+
+__all__ = ["load", "load_as", "reduce_bits"]
+
+
+def load_as(
+    options: Mapping[str, Any], root: Path | None, rows: int | None,
+    say: Callable[[str], None] = print,
+) -> tuple[Data, Data]:  # fmt: skip
+    """The train and test split that a run's options describe; older runs have fewer of them."""
+    names = set(inspect.signature(load).parameters) - {"name", "root", "rows", "say"}
+    known = {name: options[name] for name in names if name in options}
+    return load(options["data"], root, rows=rows, say=say, **known)
+
+
+def load(
+    name: str,
+    root: Path | None = None,
+    pad: int = 0,
+    binarize: str = "none",
+    binarize_seed: int = 0,
+    rows: int | None = None,
+    dequantize: bool = False,
+    bits: int = 8,
+    flip: bool = False,
+    value_range: tuple[float, float] | None = None,
+    background: str | None = None,
+    frames: str = "one",
+    resize: int = 0,
+    label: str | None = None,
+    say: Callable[[str], None] = print,
+) -> tuple[Data, Data]:
+    """The train and test split of a data set.
+
+    Args:
+        name: see ``experiments.data.names``; or a file of numbers.
+        root: where the files lie; the environment variable ``PPL_DATA``, else ``data``.
+        pad: zero-pad images to this side.
+        binarize: none, dynamic or static.
+        binarize_seed: for static draws; the test split uses the next one.
+        rows: keep the first rows of the training split only.
+        dequantize: add uniform noise to grey bytes.
+        bits: per channel; lower-order bits are discarded.
+        flip: training images are mirrored at every other visit.
+        value_range: of a folder's images of more than 8 bits: values that become 0 and 255.
+        background: of a folder's images: the colour behind transparent pixels; black by default.
+        frames: of a folder's images with several: one (refused), first or all.
+        resize: of a folder's images: resize each to a square of this side.
+        label: of a CSV file: the column that holds classes.
+        say: prints what was skipped or changed while files were read.
+
+    Raises:
+        UsageError: If the data cannot be had, or an option does not fit them.
+    """
+    if not 0 <= binarize_seed < 2**32:
+        raise UsageError(f"binarize_seed={binarize_seed} must lie in 0 to 2^32 - 1.")
+    limits = (float(value_range[0]), float(value_range[1])) if value_range else None
+    found = read(name, root, Reading(limits, background, frames, resize, label))
+    for note in found.notes:
+        say(note)
+    _check(name, found, pad, flip)
+    splits = []
+    for split, part, seed in (("train", found.train, binarize_seed),
+                              ("test", found.test, binarize_seed + 1)):  # fmt: skip
+        source = Source(Path(name).name, split, None, found.read, found.classes, found.files)
+        data = _data(_reduced(part, bits, name), source, pad)
+        data = data.rows(rows) if split == "train" else data
+        data = data.binarized(binarize, seed)
+        splits.append(data.dequantized(seed) if dequantize else data)
+    train, test = splits
+    return train.with_steps(Flip()) if flip else train, test
+
+
+def reduce_bits(pixels: Any, bits: int) -> Any:
+    """Bytes as levels 0 to 2^bits - 1: lower-order bits are discarded."""
+    return pixels >> (8 - bits)
+
+
+def _data(rows: Rows, source: Source, pad: int) -> Data:
+    scale = (Scale(rows.levels),) if rows.levels != 1 else ()
+    return Data(rows.pixels, rows.labels, (*scale, Pad(pad)) if pad else scale, source=source)
+
+
+def _reduced(rows: Rows, bits: int, name: str) -> Rows:
+    if bits == 8:
+        return rows
+    if rows.levels != 255 or not 1 <= bits < 8:
+        raise UsageError(
+            f"bits={bits} must lie in 1 to 8, and '{name}' has {rows.levels + 1} levels."
+        )
+    return Rows(reduce_bits(rows.pixels, bits), rows.labels, 2**bits - 1)
+
+
+def _check(name: str, found: Read, pad: int, flip: bool) -> None:
+    """Refuse splits that do not belong together, and options that their shape does not allow."""
+    shapes = [list(part.pixels.shape[1:]) for part in (found.train, found.test)]
+    for split, part, shape in zip(("train", "test"), found[:2], shapes, strict=True):
+        if (pad or flip) and len(shape) < 2:
+            option = "pad" if pad else "flip"
+            raise UsageError(f"--{option} is for images; the rows of '{name}' are {shape}.")
+        if pad and pad < max(shape[-2:]):
+            raise UsageError(f"pad={pad} is smaller than the images of '{name}', {shape[-2:]}.")
+        if len(part.pixels) < 2:  # one image has no standard error
+            raise UsageError(f"'{name}' has a single image to {split} on; at least 2 are needed.")
+    if shapes[0] != shapes[1]:
+        raise UsageError(
+            f"'{name}' has images {shapes[0]} to train on and {shapes[1]} to test on."
+        )

@@ -1,0 +1,38 @@
+"""Names of data sets, for options and their checks. Nothing here imports torch."""
+
+import difflib
+from pathlib import Path
+
+from experiments.errors import UsageError
+
+__all__ = ["ARRAY_FILES", "DATA_SETS", "check_name", "is_array_file"]
+
+DATA_SETS = (
+    "digits", "mnist", "fashion_mnist", "kmnist", "omniglot", "cifar10", "celeba64", "folder",
+)  # fmt: skip
+ARRAY_FILES = (".npy", ".npz", ".csv")
+
+
+def is_array_file(name: str) -> bool:
+    """Whether a name is that of a file of numbers."""
+    return Path(name).suffix.lower() in ARRAY_FILES
+
+
+def check_name(name: str) -> None:
+    """Refuse what is neither a data set nor a file of numbers.
+
+    Raises:
+        UsageError: With the closest name.
+    """
+    if name in DATA_SETS or is_array_file(name):
+        return
+    if Path(name).is_dir():
+        raise UsageError(f"--data {name} is a directory: use --data folder --data-root {name}.")
+    if Path(name).is_file():
+        raise UsageError(f"--data {name}: files of numbers are {', '.join(ARRAY_FILES)}.")
+    close = difflib.get_close_matches(name, DATA_SETS, 1)
+    hint = f"did you mean {close[0]}? There are" if close else "there are"
+    raise UsageError(
+        f"data set '{name}' is unknown; {hint} {', '.join(DATA_SETS)}, and files "
+        f"({', '.join(ARRAY_FILES)})."
+    )

@@ -1,0 +1,43 @@
+"""Readers of data sets by name."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from experiments.data.digits import digits
+from experiments.data.downloads import celeba64, cifar10, omniglot
+from experiments.data.folder import folder
+from experiments.data.idx import idx
+from experiments.data.names import check_name
+from experiments.data.rows import Read, Reading
+from experiments.errors import UsageError
+
+__all__ = ["READERS", "read"]
+
+READERS: dict[str, Callable[[Path, Reading], Read]] = {
+    "digits": digits,
+    "mnist": idx("MNIST"),
+    "fashion_mnist": idx("FashionMNIST"),
+    "kmnist": idx("KMNIST"),
+    "omniglot": omniglot,
+    "cifar10": cifar10,
+    "celeba64": celeba64,
+    "folder": folder,
+}
+
+PLAIN = Reading()
+
+
+def read(name: str, root: Path | None = None, reading: Reading = PLAIN) -> Read:
+    """Both splits of a data set.
+
+    Raises:
+        UsageError: If the name is unknown, files are missing, damaged or cannot be fetched, or an
+            option does not fit the data set.
+    """
+    check_name(name)
+    if root is None and name == "folder":
+        raise UsageError("--data folder needs --data-root with the directory of the images.")
+    if name != "folder":
+        reading.refuse(name)
+    return READERS[name](Path(root or os.environ.get("PPL_DATA") or "data"), reading)

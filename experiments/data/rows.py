@@ -1,0 +1,88 @@
+"""What readers of files are told, and what they give."""
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments.errors import UsageError
+
+__all__ = ["Read", "Reading", "Rows", "as_images", "held_out"]
+
+
+class Rows(NamedTuple):
+    """One split: values as stored ``[N, ...]``, labels ``[N]``, and the largest byte.
+
+    ``levels`` is 1 where the values are taken as they are.
+    """
+
+    pixels: Tensor
+    labels: Tensor | None
+    levels: int
+
+
+class Read(NamedTuple):
+    """Both splits of a data set, and what there is to say of it.
+
+    Args:
+        train: rows to train on.
+        test: rows to test on.
+        read: what was read from files, and how.
+        notes: lines to print.
+        classes: names of the labels.
+        files: path, split and checksum of every file.
+    """
+
+    train: Rows
+    test: Rows
+    read: str = ""
+    notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    files: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read.
+
+    Args:
+        value_range: the values that become 0 and 255, for images of more than 8 bits.
+        background: the colour behind transparent pixels.
+        frames: what is done with images of several frames: one (refused), first or all.
+        resize: side of the square that every image is resized to; 0 leaves them.
+        label: the column of a CSV file that holds classes.
+    """
+
+    value_range: tuple[float, float] | None = None
+    background: str | None = None
+    frames: str = "one"
+    resize: int = 0
+    label: str | None = None
+
+    def refuse(self, name: str, allowed: tuple[str, ...] = ()) -> None:
+        """Refuse options that do not fit a data set.
+
+        Raises:
+            UsageError: Naming the first of them.
+        """
+        for option in fields(self):
+            if option.name not in allowed and getattr(self, option.name) != option.default:
+                of = "--data FILE.csv" if option.name == "label" else "--data folder"
+                words = option.name.replace("_", "-")
+                raise UsageError(f"--{words} is for {of}, not for '{name}'.")
+
+
+def held_out(count: int, test: int | None = None) -> np.ndarray:
+    """Which of ``count`` rows are tested on, ``[N]`` bools; a fifth unless told otherwise."""
+    order = np.random.default_rng(0).permutation(count)
+    chosen = np.zeros(count, bool)
+    chosen[order[-(test or max(2, count // 5)) :]] = True
+    return chosen
+
+
+def as_images(array: np.ndarray) -> Tensor:
+    """Arrays ``[N, H, W]`` or ``[N, H, W, C]`` as ``[N, C, H, W]``."""
+    pixels = torch.from_numpy(array)
+    return pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,94 @@
+"""What is done to stored values when a batch of them is observed, one small class per step."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["Binarize", "Dequantize", "Flip", "Pad", "Scale", "Transform"]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A step from stored values to observations; it maps rows ``[B, ...]`` to rows."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def shape(self, shape: torch.Size) -> torch.Size:
+        """The shape of a row after this step."""
+        return shape
+
+
+@dataclass(frozen=True)
+class Scale(Transform):
+    """Bytes divided by the largest one; in place, since rows are a copy by then."""
+
+    levels: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.div_(self.levels)
+
+
+@dataclass(frozen=True)
+class Pad(Transform):
+    """Zeros around images, to a given side."""
+
+    side: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        height, width = (self.side - side for side in x.shape[-2:])
+        return F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
+
+    def shape(self, shape: torch.Size) -> torch.Size:
+        return torch.Size((*shape[:-2], self.side, self.side))
+
+
+@dataclass(frozen=True)
+class Binarize(Transform):
+    """Bernoulli pixels; ``draw`` gives the ones that every visit sees (static)."""
+
+    seed: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.bernoulli(x)
+
+    def draw(self, pixels: Tensor, levels: int) -> Tensor:
+        """Zeros and ones as bytes, drawn from this seed alone."""
+        return (_uniform(pixels, self.seed) < pixels / levels).to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class Dequantize(Transform):
+    """Uniform noise on grey bytes, (levels x + u) / (levels + 1)."""
+
+    seed: int
+    levels: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return _inside((self.levels * x + torch.rand_like(x)) / (self.levels + 1))
+
+    def draw(self, pixels: Tensor, levels: int) -> Tensor:
+        """The same with noise that is drawn from this seed alone."""
+        return _inside((pixels + _uniform(pixels, self.seed)) / (levels + 1))
+
+
+@dataclass(frozen=True)
+class Flip(Transform):
+    """Every other image, on average, with left and right exchanged; in minibatches only."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        coins = torch.rand(len(x), *(1,) * (x.ndim - 1), device=x.device) < 0.5
+        return torch.where(coins, x.flip(-1), x)
+
+
+def _uniform(pixels: Tensor, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.rand(pixels.shape, generator=generator, dtype=torch.float32)
+    return draws.to(pixels.device)
+
+
+def _inside(x: Tensor) -> Tensor:
+    """Dequantised pixels, strictly between 0 and 1: in float32 the noise may round to an end."""
+    return x.clamp(2**-17, 1 - 2**-16)

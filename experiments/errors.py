@@ -1,0 +1,70 @@
+"""What goes wrong, in one line."""
+
+import errno
+import os
+import re
+import traceback
+
+__all__ = ["Finished", "TrainingError", "UsageError", "in_words", "is_bad_input",
+           "is_out_of_memory", "one_line",
+           "reason"]  # fmt: skip
+
+BAD_PATH = (
+    errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT,
+    errno.ENOTDIR, errno.EPERM, errno.EROFS,
+)  # fmt: skip
+"""Of a path that cannot be used; a full disk, say, is another matter."""
+NO_MEMORY = re.compile("allocate memory|not enough memory|out of memory")
+"""What torch says of it, on processors and on GPUs."""
+
+
+class UsageError(ValueError):
+    """Bad input: printed as one line, exit code 2."""
+
+
+class TrainingError(RuntimeError):
+    """A run that failed on the way: printed as one line, exit code 1."""
+
+
+class Finished(Exception):
+    """There is nothing left to do: printed as it is, exit code 0."""
+
+
+def is_bad_input(error: Exception) -> bool:
+    """Whether an error is the user's to mend: a wrong value, or a path that cannot be used."""
+    return isinstance(error, ValueError) or (
+        isinstance(error, OSError) and error.errno in BAD_PATH
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory has ended, a processor's or a GPU's."""
+    return isinstance(error, MemoryError) or bool(NO_MEMORY.search(str(error)))
+
+
+def in_words(error: BaseException) -> str:
+    """An error as one line; what nobody foresaw says how to see where it happened."""
+    if os.environ.get("PPL_DEBUG"):
+        traceback.print_exception(error)
+    words = one_line(str(error))
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return one_line(f"{error.filename}: {error.strerror}")
+    if isinstance(error, (ValueError, OSError, TrainingError)):
+        return words
+    if is_out_of_memory(error):
+        return f"there is not enough memory for so many numbers ({words or 'MemoryError'})."
+    return f"{type(error).__name__}: {words[:300]} (PPL_DEBUG=1 shows where)"
+
+
+def reason(error: Exception) -> str:
+    """Why something failed, in a few words that can stand inside a line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return one_line(str(error), 200).split(". ")[0] or type(error).__name__
+
+
+def one_line(text: str, most: int = 2000) -> str:
+    """Any text as one line, at most so long, that a terminal shows as it is."""
+    words = " ".join(text.split())
+    words = words if len(words) <= most else f"{words[:most]} ..."
+    return "".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in words)
