@@ -1,5 +1,6 @@
 """Steps that undo themselves on the device where they are not finite: nothing is read back."""
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -56,8 +57,8 @@ class Deferred:
     ) -> Tensor:  # fmt: skip
         """A step of the optimisers that leaves no trace where ``check`` of its loss is false.
 
-        State that the optimisers make at their first step begins at zero. A recorded step repeats
-        all of this.
+        The loss of such a step is given as infinite or NaN. State that the optimisers make at
+        their first step begins at zero. A recorded step repeats all of this.
         """
         before = self._state(svi)
         self.kept.take([*buffers, *before])
@@ -76,7 +77,7 @@ class Deferred:
         skipped, consecutive, _ = self.counts
         skipped.add_(~self.finite)
         consecutive.add_(1).mul_(~self.finite)
-        return loss
+        return torch.where(self.finite, loss, math.inf * loss.abs())
 
     def _state(self, svi: "SVI") -> list[Tensor]:
         """What the optimisers change, but for rows; all of it on the device."""

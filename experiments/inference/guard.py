@@ -65,6 +65,8 @@ class Guard:
     def step(self, svi: "SVI", batch: Batch) -> Tensor:
         """One step of an SVI, if it is finite; the loss before it [nats per data point].
 
+        The loss of a refused step is infinite or NaN, also where only a gradient was.
+
         Raises:
             Diverged: If so many steps in a row were not, and that is known at once.
         """
@@ -84,6 +86,7 @@ class Guard:
             self.kept.put_back()
             svi.drop_gradients()
             self._refused(svi, batch, random)
+            loss = math.inf * loss.abs()
         return loss
 
     def take(self, svi: "SVI", gradients: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
