@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import pyro
 import torch
 from pyro import poutine
-from pyro.poutine import runtime
-from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor, nn
+
+from ppl_models.parameters import are_captured, own_parameters
 
 __all__ = ["Batch", "Program", "Sites", "data_plate", "describe", "prior_trace"]
 
@@ -54,13 +54,6 @@ def data_plate(batch: Batch) -> pyro.plate:
     return pyro.plate("data", batch.size, subsample=batch.index, dim=-1)
 
 
-def _parameters_are_captured() -> bool:
-    return any(
-        isinstance(handler, TraceMessenger) and handler.param_only
-        for handler in runtime._PYRO_STACK
-    )
-
-
 class Program(nn.Module):
     """A Pyro program whose parameters live in the module.
 
@@ -75,7 +68,7 @@ class Program(nn.Module):
     vectorises: bool = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if _parameters_are_captured():
+        if are_captured():
             name = _names.setdefault(self, f"{type(self).__name__}{next(_numbers)}")
             pyro.module(name, self)
         return super().__call__(*args, **kwargs)
@@ -105,7 +98,8 @@ def prior_trace(model: Callable, size: int = 1) -> poutine.Trace:
 
 
 def _hidden_trace(model: Callable, batch: Batch) -> poutine.Trace:
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), poutine.block():
+    hidden = torch.random.fork_rng(devices=[])
+    with torch.no_grad(), hidden, poutine.block(), own_parameters(model):
         return poutine.trace(model).get_trace(batch)
 
 
@@ -113,7 +107,8 @@ def describe(model: Callable) -> Sites:
     """Read the sites of a model off one draw from it.
 
     Raises:
-        ValueError: If the model has no site ``x`` or no latent, or if it has discrete latents.
+        ValueError: If the model has no site ``x`` or no latent, if it has discrete latents, or if
+            it calls ``pyro.param`` for what is no parameter of its modules.
     """
     nodes = prior_trace(model).nodes
     sites = {

@@ -21,6 +21,7 @@ from experiments.evaluation.shared_draws import (
 from experiments.inference.handlers import Mean
 from experiments.inference.traces import log_weights, traces
 from guides.prior import Prior
+from ppl_models.parameters import own_parameters
 from ppl_models.program import Batch
 
 __all__ = [
@@ -43,7 +44,8 @@ def likelihood_at(model: nn.Module, latents: dict[str, Tensor], batch: Batch) ->
     """p(x | z) at given latents: the model is run with them in place of draws."""
     conditioned = poutine.condition(model, data=latents)
     unobserved = batch._replace(x=None)
-    return poutine.trace(conditioned).get_trace(unobserved).nodes["x"]["fn"]
+    with own_parameters(model):
+        return poutine.trace(conditioned).get_trace(unobserved).nodes["x"]["fn"]
 
 
 def expected(likelihood: Any) -> Tensor:
@@ -53,7 +55,7 @@ def expected(likelihood: Any) -> Tensor:
 
 def guide_means(guide: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """The mean of q for every latent; of a hierarchy, level by level."""
-    with Mean():
+    with Mean(), own_parameters(guide):
         trace = poutine.trace(guide).get_trace(batch)
     return {
         name: site["value"]

@@ -15,6 +15,7 @@ from guides import allowed_guides
 from guides.full_rank import FullRank
 from guides.local import PerDatumGuide
 from guides.mean_field import MeanField
+from ppl_models.parameters import own_parameters
 from ppl_models.program import Batch, describe
 
 __all__ = ["complete", "complete_by_guide", "latent_grid", "prior_means"]
@@ -24,7 +25,7 @@ __all__ = ["complete", "complete_by_guide", "latent_grid", "prior_means"]
 def prior_means(model: nn.Module, count: int, temperature: float = 1.0, seed: int = 0) -> Tensor:
     """E[x | z] for latents drawn at a temperature, ``[count, *event_shape]``."""
     device = next(model.parameters()).device
-    with torch.random.fork_rng(devices=[]), Temperature(temperature):
+    with torch.random.fork_rng(devices=[]), Temperature(temperature), own_parameters(model):
         torch.manual_seed(seed)
         trace = poutine.trace(model).get_trace(Batch.draw(count, device))
     return expected(trace.nodes["x"]["fn"])

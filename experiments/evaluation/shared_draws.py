@@ -16,6 +16,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.data import Data
+from ppl_models.parameters import own_parameters
 from ppl_models.program import Batch
 
 __all__ = [
@@ -83,9 +84,12 @@ def shared_draws(model: nn.Module, data: Data, draws: int, most: int = 1000) -> 
     pieces = -(-draws // (BLOCKS * most)) * BLOCKS
     ends = [draws * piece // pieces for piece in range(pieces + 1)]
     sizes = [end - begin for begin, end in itertools.pairwise(ends)]
-    traces = (poutine.trace(model).get_trace(Batch.draw(size, device)) for size in sizes if size)
     numbers = numbers_per_image(model, data)
-    parts = [_weigh(trace, data, numbers) for trace in traces]
+    with own_parameters(model):
+        traces = (
+            poutine.trace(model).get_trace(Batch.draw(size, device)) for size in sizes if size
+        )
+        parts = [_weigh(trace, data, numbers) for trace in traces]
     log_sum, log_square_sum, sum_log = (
         torch.stack(sums) for sums in zip(*(sums for sums, _ in parts), strict=True)
     )

@@ -38,9 +38,9 @@ class Position(NamedTuple):
 class Progress(NamedTuple):
     """Where training stands after an epoch, or inside one that was paused.
 
-    ``loss`` is the mean over the epoch [nats per data point], ``losses`` every step's,
-    ``seconds`` this epoch's wall time, ``skipped`` the steps that a guard did not let pass; where
-    there is one, losses that are not finite are not in the mean.
+    ``loss`` is the mean over the epoch's rows [nats per data point], ``losses`` every step's,
+    ``seconds`` this epoch's wall time, ``skipped`` the steps that a guard did not let pass; their
+    losses are not finite, and the mean is over the rows of the others.
     """
 
     epoch: int
@@ -176,9 +176,12 @@ class Training:
         return self.svi.guard.skipped if self.svi.guard else 0
 
     def _loss(self, at: Position) -> float:
-        """The epoch's mean so far; without losses that a guard has seen."""
-        values = torch.tensor(at.losses, dtype=torch.float64)
-        return (values[values.isfinite()] if self.svi.guard else values).mean().item()
+        """The mean over the epoch's rows so far, but for those of steps that a guard refused."""
+        losses = torch.tensor(at.losses, dtype=torch.float64)
+        before = self.batch_size * torch.arange(len(losses))
+        rows = (len(self.rows) - before).clamp(max=self.batch_size).to(losses)
+        taken = losses.isfinite() if self.svi.guard else slice(None)
+        return (losses[taken] @ rows[taken] / rows[taken].sum()).item()
 
     def _next(self, at: Position) -> Position:
         """Where the next epoch begins."""

@@ -91,6 +91,8 @@ class SVI:
     def step(self, batch: Batch) -> Tensor:
         """One gradient step; the loss before it, a detached tensor [nats per data point].
 
+        The loss of a refused step is infinite or NaN, also where only a gradient was.
+
         Raises:
             ValueError: If the pair has nothing to train.
             Diverged: If the guard has refused too many steps in a row.
@@ -103,7 +105,7 @@ class SVI:
             self.buffers.restore(before)
             self._drop_gradients()
             self.guard.refuse(lambda: first_said(self._explanation(batch, random)))
-            return loss
+            return math.inf * loss.abs()
         for optimizer in self.optimizers:
             if isinstance(optimizer, PyroOptimizer):
                 optimizer.size = batch.size

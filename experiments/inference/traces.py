@@ -18,6 +18,7 @@ from torch.distributions import kl_divergence
 from experiments.inference.gaussians import detached
 from experiments.inference.handlers import InsideObjective
 from guides.guide import EffectGuide
+from ppl_models.parameters import own_parameters
 from ppl_models.program import Batch
 
 __all__ = ["log_weights", "seen_through_z", "site_kls", "traces"]
@@ -33,7 +34,8 @@ def traces(
     takes none, particles follow each other in one long batch, ``[S * B]``.
 
     Raises:
-        ValueError: Inside ``Temperature``; at a guide site that cannot be reparametrised.
+        ValueError: Inside ``Temperature``; at a guide site that cannot be reparametrised; at a
+            ``pyro.param`` that is no parameter of the two.
     """
     if particles > 1 and not getattr(model, "vectorises", True):
         batch = batch.repeated(particles)
@@ -41,7 +43,7 @@ def traces(
     elif particles > 1:
         outer = pyro.plate("particles", particles, dim=-2)
         model, guide = outer(model), outer(guide)
-    with InsideObjective():
+    with InsideObjective(), own_parameters(model, guide):
         model_trace, guide_trace = _run(model, guide, batch, latents)
     for name, site in guide_trace.iter_stochastic_nodes():
         if torch.is_grad_enabled() and not site["fn"].has_rsample:

@@ -22,6 +22,7 @@ from experiments.runs.metrics import (
     summary,
     table_line,
 )
+from experiments.runs.pictures import loss_picture
 from experiments.runs.run import Run
 from guides import Guide
 from guides.local import PerDatumGuide
@@ -100,9 +101,7 @@ def visible(images: Tensor, model: Any) -> Tensor:
 
 def pictures(run: Run, model: Any, guide: Guide, test: Data, kls: list[Tensor]) -> None:
     """Loss, KL per group, reconstructions, samples, interpolations, what each group changes."""
-    if run.losses:
-        per_epoch = -(-len(run.losses) // max(1, len(run.lines)))
-        run.figure("loss", plots.loss_curve(run.losses, per_epoch, run.config.objective))
+    loss_picture(run, run.config.objective)
     names = [f"z{i}" for i in range(len(kls))]
     run.figure("groups_kl", plots.bars(names, [float(kl.sum()) for kl in kls], [0.0] * len(kls),
                                        None, "KL [nats]", linear=True))  # fmt: skip

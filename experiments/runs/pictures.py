@@ -1,5 +1,7 @@
 """The lab's pictures of a trained pair."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +15,7 @@ from guides.local import PerDatumGuide
 from ppl_models.ppca import PPCA
 from ppl_models.program import describe
 
-__all__ = ["TEMPERATURES", "as_images", "lab_pictures"]
+__all__ = ["TEMPERATURES", "as_images", "lab_pictures", "loss_picture"]
 
 TEMPERATURES = (0.25, 0.5, 0.75, 1.0, 1.5)
 
@@ -37,6 +39,14 @@ def samples(model: nn.Module, data: Data) -> dict[str, Tensor]:
         return {"T = 1": as_images(prior_means(model, 25), data)}
 
 
+def loss_picture(run: Run, name: str) -> None:
+    """The loss of every step and epoch, if there was any."""
+    if run.losses:
+        records = run.records
+        means = [math.nan if record["loss"] is None else record["loss"] for record in records]
+        run.figure("loss", plots.loss_curve(run.losses, records[0]["steps"], name, means))
+
+
 def lab_pictures(
     run: Run, model: nn.Module, guides: tuple[Guide, Guide], train: Data, test: Data, loss: str
 ) -> None:
@@ -50,9 +60,7 @@ def lab_pictures(
         test: fixed test data, likewise.
         loss: the objective's name.
     """
-    if run.losses:
-        per_epoch = -(-len(run.losses) // max(1, len(run.lines)))
-        run.figure("loss", plots.loss_curve(run.losses, per_epoch, loss))
+    loss_picture(run, loss)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         parts = zip(guides, (train, test), strict=True)

@@ -99,17 +99,28 @@ def grids(groups: dict[str, Tensor], side: int = 5) -> Figure:
     return figure
 
 
-def loss_curve(losses: Sequence[float], per_epoch: int, name: str) -> Figure:
-    """The loss of every step, and its mean over each epoch."""
+def loss_curve(
+    losses: Sequence[float], per_epoch: int, name: str, means: Sequence[float] | None = None
+) -> Figure:
+    """The loss of every step, and its mean over each epoch.
+
+    Args:
+        losses: of every step [nats per data point].
+        per_epoch: steps per epoch.
+        name: of the loss.
+        means: over each epoch's rows; by default the steps' means, for batches of one size.
+    """
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
     values = np.asarray(losses)
     axis.plot(np.arange(1, len(values) + 1), values, lw=0.6, alpha=0.5, label="every step")
-    means = [values[i : i + per_epoch].mean() for i in range(0, len(values), per_epoch)]
+    if means is None:
+        means = [values[i : i + per_epoch].mean() for i in range(0, len(values), per_epoch)]
     ends = np.minimum(np.arange(1, len(means) + 1) * per_epoch, len(values))
     axis.plot(ends, means, "o-", ms=3, label="mean of an epoch")
-    low, high = min(values.min(), min(means)), np.quantile(values, 0.95)
     axis.set(xlabel="iteration", ylabel=f"loss ({name}) [nats per data point]")
+    finite = values[np.isfinite(values)]
+    low, high = (finite.min(), np.quantile(finite, 0.95)) if finite.size else (0.0, 0.0)
     if high > low:
         axis.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low))
     axis.legend()

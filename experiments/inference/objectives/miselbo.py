@@ -13,6 +13,7 @@ from torch import Tensor
 
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.objectives.base import Objective
+from ppl_models.parameters import own_parameters
 from ppl_models.program import Batch, data_plate
 
 __all__ = ["Miselbo"]
@@ -46,7 +47,7 @@ class Miselbo(Objective):
         self.strata = strata
 
     def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
-        with InsideObjective():
+        with InsideObjective(), own_parameters(guide):
             trace = prune_subsample_sites(poutine.trace(guide).get_trace(batch))
         ((name, site),) = trace.iter_stochastic_nodes()
         q = site["fn"]
@@ -56,7 +57,7 @@ class Miselbo(Objective):
         seen = trace.copy()
         seen.nodes[name] = {**site, "value": z}
         draws = pyro.plate("particles", len(z), dim=-2)
-        with InsideObjective():
+        with InsideObjective(), own_parameters(model):
             replayed = poutine.trace(poutine.replay(draws(model), trace=seen)).get_trace(batch)
         replayed = prune_subsample_sites(replayed)
         replayed.compute_log_prob()

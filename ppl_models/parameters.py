@@ -1,0 +1,97 @@
+"""Parameters lie in modules: what Pyro's global store would hold instead is refused by name."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cached_property
+from typing import Any
+
+import pyro
+from pyro import poutine
+from pyro.poutine import runtime
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.trace_messenger import TraceMessenger
+from torch import nn
+from torch.distributions import constraints
+
+__all__ = ["are_captured", "own_parameters"]
+
+
+def are_captured() -> bool:
+    """Whether an outer handler collects parameters, as ``pyro.infer.SVI`` does in a step."""
+    return any(
+        isinstance(handler, TraceMessenger) and handler.param_only
+        for handler in runtime._PYRO_STACK
+    )
+
+
+@contextmanager
+def own_parameters(*programs: Any) -> Iterator[None]:
+    """Inside, programs see their modules' parameters and none of Pyro's global store.
+
+    ``pyro.module`` of a submodule and the ``PyroParam`` of a ``PyroModule`` are parameters of a
+    module, and no other program can share them by name. While ``pyro.infer.SVI`` captures
+    parameters nothing happens: it needs the store.
+
+    Args:
+        programs: models and guides, bare or inside Pyro's handlers; a guide's ``model`` counts
+            as well.
+
+    Raises:
+        ValueError: At a ``pyro.param`` that is no parameter of theirs.
+    """
+    if are_captured():
+        yield
+        return
+    store = pyro.get_param_store()
+    with store.scope() if len(store) else nullcontext(), OwnParameters(*programs) as own:
+        try:
+            yield
+        except ValueError:
+            if own.refused:  # Pyro has added the shapes of a trace to it
+                raise ValueError(own.refused) from None
+            raise
+        finally:
+            store.clear()  # of what was registered inside
+
+
+class OwnParameters(Messenger):
+    """Hands out parameters of modules and refuses all others.
+
+    Args:
+        programs: models and guides.
+    """
+
+    def __init__(self, *programs: Any) -> None:
+        super().__init__()
+        self.programs = [poutine.unwrap(program) for program in programs]
+        self.refused: str | None = None
+
+    @cached_property
+    def known(self) -> set[int]:
+        models = [getattr(program, "model", None) for program in self.programs]
+        modules = [part for part in (*self.programs, *models) if isinstance(part, nn.Module)]
+        return {id(parameter) for module in modules for parameter in module.parameters()}
+
+    def _pyro_param(self, msg: Any) -> None:
+        value = msg["args"][1] if len(msg["args"]) > 1 else None
+        constrained = msg["kwargs"].get("constraint", constraints.real) is not constraints.real
+        if id(value) in self.known and not constrained:
+            msg["value"], msg["done"] = value, True  # the store would unfreeze or copy it
+        elif msg["args"] == (msg["name"],) and msg["name"] not in pyro.get_param_store():
+            self.refuse(msg["name"])
+
+    def _pyro_post_param(self, msg: Any) -> None:
+        value = msg["value"]
+        unconstrained = value.unconstrained() if hasattr(value, "unconstrained") else value
+        if id(unconstrained) not in self.known:
+            self.refuse(msg["name"])
+
+    def refuse(self, name: str) -> None:
+        owners = " or ".join(
+            getattr(program, "__name__", type(program).__name__) for program in self.programs
+        )
+        self.refused = (
+            f"pyro.param '{name.replace('$$$', '.')}' is no parameter of {owners}: it would be "
+            "neither trained nor saved. Make it an nn.Parameter of the module."
+        )
+        raise ValueError(self.refused)
