@@ -85,11 +85,11 @@ def main(config: Config) -> dict[str, Any]:
     if config.runs is not None:
         return compare_saved(config)
     parse_guides(config.guides or "exact")
-    saved = None
+    saved, asked = None, config
     if config.of:
         saved = open_run(config.of, config.data_root, pick_device(config.device))
         config = like_saved(config, saved)
-    with Run("compare", config) as run:
+    with Run("compare", config, asked) as run:
         train = (saved.train.rows(config.rows) if saved else run.load_data()[0]).fixed()
         entries, decoders = plan(config, saved.model if saved else fresh(run, train, config.seed))
         for entry in entries:  # a guide that does not fit is refused before any is trained

@@ -80,7 +80,7 @@ def main(config: Config) -> dict[str, Any]:
             f"the page would weigh {size / 1e6:.2f} MB, more than --limit {config.limit:g}; "
             f"{facts['lighter']}."
         )
-    write(file, lambda path: path.write_text(page, encoding="utf-8"))
+    write(file, lambda path: path.write_text(page, encoding="utf-8"), parents=True)
     print(f"written: {file} ({size / 1e6:.2f} MB{facts['words']})")
     return {"file": str(file), "bytes": size, **facts}
 

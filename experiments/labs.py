@@ -89,8 +89,7 @@ def save(notebook: Any, target: Path) -> None:
     """Write a notebook."""
     import nbformat
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write(target, lambda path: nbformat.write(notebook, path))
+    write(target, lambda path: nbformat.write(notebook, path), parents=True)
 
 
 def executed(notebook: Any, name: str, data: str) -> float:

@@ -13,7 +13,6 @@ refitted; --resume goes on where it stopped, epoch by epoch and row by row.
 """
 
 import dataclasses
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +24,14 @@ from tqdm import tqdm
 from experiments import evaluate, gaps
 from experiments.errors import UsageError
 from experiments.runs import plots
-from experiments.runs.checkpoint import checkpoints
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import markdown_table
 from experiments.runs.environment import pick_device, plain
-from experiments.runs.files import read_json, write, write_json
+from experiments.runs.files import read_json, reading, write, write_json
 from experiments.runs.gap_table import table_of_gaps
-from experiments.runs.place import Place
+from experiments.runs.lock import Lock
+from experiments.runs.place import Place, set_aside
+from experiments.runs.resuming import is_finished
 from experiments.runs.saved_comparison import (
     SAME_IMAGES,
     check_same_images,
@@ -81,14 +81,24 @@ def main(config: Config) -> dict[str, Any]:
     if unknown := set(names) - set(table):
         raise UsageError(f"--entries: no row {', '.join(unknown)}; there are {', '.join(table)}.")
     place = Place("reproduce", config.out, config.resume)
-    begin(place.path, config)
     try:
+        check_table(place.path, config)
+        with Lock(place.path):
+            done(names, table, place, config)
+            save_gaps(place.path, [name for name, row in table.items() if row.gaps])
+            return {"table": save(place.path, table)}
+    finally:
+        place.remove()
+
+
+def done(names: Sequence[str], table: dict[str, Row], place: Place, config: Config) -> None:
+    """Every row, under a ``config.json`` that says what the table is made with."""
+    try:
+        begin(place.path, config)
         rows_done(names, table, place.path, config)
     except BaseException:
-        place.leave(begun=config.resume or any(path.is_dir() for path in place.path.iterdir()))
+        place.empty(begun=any(path.is_dir() for path in place.path.iterdir()))
         raise
-    save_gaps(place.path, [name for name, row in table.items() if row.gaps])
-    return {"table": save(place.path, table)}
 
 
 def rows_done(names: Sequence[str], table: dict[str, Row], out: Path, config: Config) -> None:
@@ -100,50 +110,51 @@ def rows_done(names: Sequence[str], table: dict[str, Row], out: Path, config: Co
     for name in names:
         tqdm.write(f"\n{name}: {out / name}")
         row = table[name]
-        if row.of and not finished(out / row.of):
+        if row.of and not is_finished(out / row.of):
             raise UsageError(f"--entries: {name} needs {row.of}, which comes first.")
         trained(row, out / name, config)
         evaluated(row, out / name, config)
         gaps_measured(row, out / name, config)
 
 
-def begin(out: Path, config: Config) -> None:
-    """Say in a new directory what the table is made with, or see that an old one's is the same.
+def check_table(out: Path, config: Config) -> None:
+    """See that what is gone on with is a table with the same options.
 
     Raises:
-        UsageError: If it holds anything else, or a table with other options.
+        UsageError: If it is not.
     """
-    options = plain(dataclasses.asdict(config))
-    asked = {name: options[name] for name in DECIDES}
     if not config.resume:
-        write_json(out / "config.json", {"command": "reproduce", "options": asked})
         return
-    saved = read_json(out / "config.json")
-    then = saved.get("options") if isinstance(saved, dict) else None
-    if not isinstance(then, dict) or saved["command"] != "reproduce":
-        raise UsageError(f"{out} holds no table to go on with.")
+    path = out / "config.json"
+    saved = read_json(path)
+    with reading(path):
+        if saved["command"] != "reproduce":
+            raise UsageError(f"{out} holds no table to go on with.")
+        then, asked = {**saved["options"]}, plain(dataclasses.asdict(config))
     differing = [name for name in DECIDES if then.get(name, asked[name]) != asked[name]]
     if differing:
         raise UsageError(f"--resume with other options: {', '.join(differing)} differ.")
 
 
-def finished(directory: Path) -> bool:
-    """Whether a run has left its final figures."""
-    return (directory / "metrics.json").exists()
+def begin(out: Path, config: Config) -> None:
+    """Say in a new directory what the table is made with."""
+    if not config.resume:
+        options = plain(dataclasses.asdict(config))
+        asked = {name: options[name] for name in DECIDES}
+        write_json(out / "config.json", {"command": "reproduce", "options": asked})
 
 
 def trained(row: Row, out: Path, config: Config) -> None:
     """Train a row, or go on with it, unless it is done."""
-    if finished(out) or row.command is None:
+    if is_finished(out) or row.command is None:
         return
-    begun = bool(checkpoints(out))
-    if out.exists() and not begun:
-        shutil.rmtree(out)  # stopped in its first epoch: options, no weights
-    values = dataclasses.asdict(config) | row.options | {"out": out, "resume": begun}
+    values = dataclasses.asdict(config) | row.options | {"out": out, "resume": out.exists()}
     if row.of:
         values["run"] = out.with_name(row.of)
     values["epochs"] = config.epochs or row.options.get("epochs", 20)
     accepted = {f.name for f in dataclasses.fields(row.command.Config)} - {"name"}
+    if out.exists() and "resume" not in accepted:
+        set_aside(out)
     row.command.main(row.command.Config(**{k: v for k, v in values.items() if k in accepted}))
 
 
@@ -175,10 +186,10 @@ def gaps_measured(row: Row, run: Path, config: Config) -> None:
 
 def measured(command: Any, run: Path, out: Path, config: Config, **options: Any) -> None:
     """Run a command on a trained row, unless that is done."""
-    if finished(out):
+    if is_finished(out):
         return
     if out.exists():
-        shutil.rmtree(out)  # stopped before its figures
+        set_aside(out)  # stopped before its figures
     command.main(
         command.Config(
             run, data_root=config.data_root, seed=config.seed, device=config.device,
@@ -189,7 +200,7 @@ def measured(command: Any, run: Path, out: Path, config: Config, **options: Any)
 
 def save_gaps(out: Path, names: list[str]) -> None:
     """Print and save what the rows' guides lose, side by side, as far as it is measured."""
-    done = {name: gaps_of(out / name) for name in names if finished(gaps_of(out / name))}
+    done = {name: gaps_of(out / name) for name in names if is_finished(gaps_of(out / name))}
     if not done:
         return
     found = table_of_gaps(done)
@@ -204,9 +215,9 @@ def save_gaps(out: Path, names: list[str]) -> None:
 def save(out: Path, table: dict[str, Row]) -> list[dict[str, Any]]:
     """Print and save the table of all rows that are done, published figures beside them."""
     done = {
-        name: next(path for path in (evaluation_of(out / name), out / name) if finished(path))
+        name: next(path for path in (evaluation_of(out / name), out / name) if is_finished(path))
         for name, row in table.items()
-        if finished(out / name if row.samples is None else evaluation_of(out / name))
+        if is_finished(out / name if row.samples is None else evaluation_of(out / name))
     }
     runs = read_runs(list(done.values()))
     check_same_images(runs)

@@ -26,13 +26,12 @@ from tqdm import tqdm
 
 from experiments.errors import TrainingError
 from experiments.runs.cli import cli
-from experiments.runs.grid import read_grid
-from experiments.runs.launching import BACKENDS, check_backend
-from experiments.runs.lock import Lock
-from experiments.runs.place import writable
-from experiments.runs.planning import Planned, plan, save_plan
+from experiments.runs.place import locked
 from experiments.runs.signals import Signals
-from experiments.runs.sweep_report import rows_of, save_sweep
+from experiments.sweeps.grid import read_grid
+from experiments.sweeps.launch import BACKENDS, check_backend
+from experiments.sweeps.plan import Planned, check_directory, check_runs, plan, save_plan
+from experiments.sweeps.report import rows_of, save_sweep
 
 
 @dataclass(frozen=True)
@@ -66,16 +65,20 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     grid = read_grid(config.grid, config.with_)
     out = (config.out or Path("runs") / f"sweep-{config.command}").absolute()
+    check_directory(config.command, out)
     runs = plan(config.command, grid, out)
     if config.dry_run:
+        check_runs(runs)
         return listed(runs)
     check_backend(config.backend)
-    writable(out)
-    save_plan(config.command, out, runs)
-    with Lock(out), Signals():
+    with locked(out), Signals():
+        check_directory(config.command, out)  # another sweep may have been there until now
+        check_runs(runs)
+        save_plan(config.command, out)
         errors = run_all([run for run in runs if run.state != "finished"], len(runs), config)
-    rows = rows_of(runs, errors, config.figures)
-    metrics = save_sweep(out, config.command, grid, runs, rows)
+        rows = rows_of(runs, errors, config.figures)
+        good = [run for run in runs if not errors.get(run.name)]
+        metrics = save_sweep(out, config.command, grid, good, rows)
     tqdm.write(f"\n{metrics['text']}saved as {out / 'table.md'}"
                + (f", drawn in {out / 'figure.png'}" if metrics["figure"] else ""))  # fmt: skip
     failed = [name for name, error in errors.items() if error]

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import socket
 from pathlib import Path
 
@@ -177,7 +178,8 @@ def test_nothing_in_a_file_is_executed(name, half, capsys):
         files[name] = bomb
         (folder / MANIFEST).write_bytes(manifest(files))
     ((half if name == "config.json" else folder) / name).write_bytes(bomb)
-    checkpoint._remove_old(half / "checkpoint", checkpoints(half)[:-1])
+    for path in checkpoints(half)[:-1]:
+        shutil.rmtree(path)
     refused(capsys, ppca, [*ARGS, "--out", "half", "--resume"], name)
     assert not Path("exploded").exists()
 

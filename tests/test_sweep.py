@@ -12,14 +12,15 @@ import torch
 
 from experiments import ppca, sweep
 from experiments.errors import UsageError
-from experiments.runs import launching
 from experiments.runs.cli import cli
-from experiments.runs.grid import arguments, name_of, points, read_grid
-from experiments.runs.launching import Outcome
-from experiments.runs.planning import plan, save_plan
-from experiments.runs.sweep_report import over_seeds, picture, rows_of, what_differs
+from experiments.sweeps import launch as launching
+from experiments.sweeps.grid import arguments, name_of, points, read_grid
+from experiments.sweeps.launch import Outcome
+from experiments.sweeps.plan import Planned, plan, save_plan
+from experiments.sweeps.report import over_seeds, picture, rows_of, what_differs
 from tests.test_bad_input import refused
 from tests.test_commands import run
+from tests.test_resume import stopped
 
 DIGITS = ["--with", "data=digits", "epochs=2", "batch_size=1000"]
 
@@ -42,15 +43,21 @@ def pretend(monkeypatch, errors=None) -> list:
 
     def launch(run, threads, folder):
         asked.append(run)
-        run.path.mkdir(exist_ok=True)
-        figures = {"test": {"elbo": float(len(asked))}, "protocol": None}
         error = (errors or {}).get(run.name)
         if error is None:
-            (run.path / "metrics.json").write_text(json.dumps(figures))
+            finish(run, {"test": {"elbo": float(len(asked))}, "protocol": None})
         return Outcome(run.name, 0.1, error)
 
     monkeypatch.setattr(launching, "launch", launch)
     return asked
+
+
+def finish(run: Planned, metrics: dict) -> None:
+    """Leave what a finished run leaves."""
+    run.path.mkdir(parents=True, exist_ok=True)
+    (run.path / "config.json").write_text(json.dumps({"options": run.options}))
+    (run.path / "metrics.json").write_text(json.dumps(metrics))
+    (run.path / "report.html").write_text("")
 
 
 def test_points_are_all_combinations_by_names_that_do_not_depend_on_their_order():
@@ -143,20 +150,18 @@ def test_a_run_that_fails_does_not_stop_the_others(capsys, monkeypatch):
     assert [run.name for run in asked[3:]] == ["lr=1"]
 
 
-def test_a_stopped_run_goes_on_from_its_checkpoint():
+def test_a_stopped_run_goes_on_from_its_checkpoint(monkeypatch):
     config = {"data": "digits", "epochs": "4", "guide": "amortized", "schedule": "constant"}
     shared = [f"{name}={value}" for name, value in config.items()]
     out = Path("s").absolute()
     (planned,) = plan("ppca", read_grid(["seed=5"], shared), out)
     assert planned.state == "to run"
-    save_plan("ppca", out, [planned])
-    short = [word for word in planned.arguments if "epochs" not in word]
-    run(ppca, *short, "--epochs", "2", "--out", str(planned.path))
-    (planned.path / "metrics.json").unlink()
-    (planned,) = plan("ppca", read_grid(["seed=5"], shared), out)
+    out.mkdir()
+    save_plan("ppca", out)
+    assert stopped(monkeypatch, 6, ppca, [*planned.arguments, "--out", str(planned.path)]) == 143
     assert planned.state == "to continue"
     metrics = swept("ppca", "--grid", "seed=5", "--with", *shared, "--out", "s")
-    assert "continuing after epoch 2 of 4" in Path("s/logs/seed=5.log").read_text()
+    assert "continuing after epoch 1 of 4, step 3" in Path("s/logs/seed=5.log").read_text()
     whole = run(ppca, *planned.arguments, "--out", "whole")
     assert metrics["rows"][0]["test.elbo"] == pytest.approx(whole["test"]["elbo"], rel=1e-5)
 
@@ -286,11 +291,10 @@ def test_means_over_seeds_leave_failed_runs_out():
 def test_figures_of_different_images_are_not_compared(monkeypatch):
     out = Path("s").absolute()
     runs = plan("vae", read_grid(["binarize=none,static"], []), out)
-    save_plan("vae", out, runs)
+    out.mkdir()
+    save_plan("vae", out)
     for planned, pixels in zip(runs, ("grey", "binary"), strict=True):
-        planned.path.mkdir(parents=True)
-        figures = {"test": {"elbo": 1.0}, "protocol": {"pixels": pixels, "n": 360}}
-        (planned.path / "metrics.json").write_text(json.dumps(figures))
+        finish(planned, {"test": {"elbo": 1.0}, "protocol": {"pixels": pixels, "n": 360}})
     assert what_differs(runs) == ["pixels"]
     rows = rows_of(runs, {}, ["test.elbo", "test.nothing"])
     assert rows == [{"binarize": "none", "test.elbo": 1.0}, {"binarize": "static",

@@ -65,7 +65,7 @@ def save_gif(pictures: Sequence[Image.Image], path: Path, seconds: float, last: 
     def save(file: Path) -> None:
         small[0].save(file, "GIF", save_all=True, append_images=small[1:], duration=times, loop=0)
 
-    write(path, save)
+    write(path, save, parents=True)
 
 
 def taken(steps: int, frames: int) -> list[int]:

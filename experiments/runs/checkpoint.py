@@ -2,13 +2,14 @@
 
 A checkpoint ``checkpoint/00007`` holds ``weights.safetensors``, what else a command keeps, and
 ``manifest.json`` with sizes and checksums. It is filled under another name, synced and renamed;
-older ones go only then. Nothing is read before its checksum is known to be right.
+older ones are removed only then. Nothing is read before its checksum is known to be right.
 """
 
 import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -17,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
 from experiments.errors import UsageError
-from experiments.runs.files import sync, write_synced
+from experiments.runs.files import TEMPORARY, make_directories, reading, sync, write_synced
 from experiments.runs.processes import follows
 
 __all__ = [
@@ -42,13 +42,21 @@ __all__ = [
 FORMAT = 1
 """Of checkpoints."""
 
+NUMBER = re.compile("[0-9]{5,}")
+"""Name of a checkpoint: its number, with zeros in front up to five digits."""
+
 WEIGHTS, MANIFEST = "weights.safetensors", "manifest.json"
 
 
 def checkpoints(directory: Path) -> list[Path]:
-    """A run's complete checkpoints, the newest one last."""
-    found = (directory / "checkpoint").glob("[0-9]" * 5)
-    return sorted(path for path in found if path.is_dir())
+    """A run's complete checkpoints by their numbers, the newest one last."""
+    return [path for path in _numbered(directory / "checkpoint") if path.is_dir()]
+
+
+def _numbered(folder: Path) -> list[Path]:
+    """Everything in a folder that is named by a number, the largest last."""
+    found = [path for path in folder.glob("[0-9]*") if NUMBER.fullmatch(path.name)]
+    return sorted(found, key=lambda path: (int(path.name), path.name))
 
 
 def latest(directory: Path) -> Path:
@@ -76,11 +84,8 @@ def unpacked(content: bytes, path: Path) -> Any:
     Raises:
         UsageError: If there is anything else in it; names the file.
     """
-    try:
+    with reading(path):
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the bytes lead to
-        words = " ".join(str(error).split())[:150]
-        raise UsageError(f"{path} is no state of a run ({words}).") from error
 
 
 def save_weights(directory: Path, module: nn.Module, keep: int = 1, **more: bytes) -> None:
@@ -103,10 +108,11 @@ def save_weights(directory: Path, module: nn.Module, keep: int = 1, **more: byte
 def save_checkpoint(directory: Path, files: Mapping[str, bytes], keep: int = 1) -> Path:
     """Write a run's next checkpoint, then remove all but the last ``keep``."""
     folder = directory / "checkpoint"
-    folder.mkdir(parents=True, exist_ok=True)
-    done = checkpoints(directory)
-    path = folder / f"{int(done[-1].name) + 1 if done else 1:05d}"
-    temporary = Path(tempfile.mkdtemp(prefix=".", dir=folder))
+    if not folder.exists():
+        make_directories([folder])
+    done, numbered = checkpoints(directory), _numbered(folder)
+    path = folder / f"{int(numbered[-1].name) + 1 if numbered else 1:05d}"
+    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder))
     try:
         for name, content in files.items():
             write_synced(temporary / name, content)
@@ -117,16 +123,18 @@ def save_checkpoint(directory: Path, files: Mapping[str, bytes], keep: int = 1) 
         sync(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    _remove_old(folder, done[: max(0, len(done) + 1 - keep)])
+    for old in done[: max(0, len(done) + 1 - keep)]:
+        _remove(old)
     return path
 
 
-def _remove_old(folder: Path, old: list[Path]) -> None:
-    """Remove checkpoints, and what was left where a process was killed in the middle."""
-    for path in old:
-        path.rename(folder / f".old-{path.name}")  # half removed, it must not look complete
-    for path in folder.glob(".*"):
-        shutil.rmtree(path, ignore_errors=True)
+def _remove(path: Path) -> None:
+    """Remove a checkpoint; a folder without a manifest is none, and stays."""
+    if path.is_symlink() or not (path / MANIFEST).exists():
+        return
+    old = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
+    os.rename(path, old)  # half removed, it must not look complete
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def manifest(files: Mapping[str, bytes]) -> bytes:
@@ -139,24 +147,22 @@ def manifest(files: Mapping[str, bytes]) -> bytes:
     return json.dumps(content, indent=1).encode()
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    """The files that a checkpoint's manifest lists.
+def _read_manifest(path: Path) -> dict[str, tuple[int, str]]:
+    """The files that a checkpoint's manifest lists, with their sizes [bytes] and checksums.
 
     Raises:
         UsageError: If it is missing, damaged or of another format.
     """
-    try:
+    with reading(path / MANIFEST):
         content = json.loads((path / MANIFEST).read_bytes())
         signature = content.pop("sha256")
-        right = hashlib.sha256(json.dumps(content).encode()).hexdigest() == signature
-        listed, found = content["files"], content["format"]
-    except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
-        raise UsageError(f"{path / MANIFEST} is damaged ({type(error).__name__}).") from error
-    if not right:
-        raise UsageError(f"{path / MANIFEST} is damaged: its checksum differs.")
-    if found != FORMAT:
-        raise UsageError(f"{path} is of format {found}; this version reads {FORMAT}.")
-    return listed
+        if hashlib.sha256(json.dumps(content).encode()).hexdigest() != signature:
+            raise UsageError(f"{path / MANIFEST} is damaged: its checksum differs.")
+        if content["format"] != FORMAT:
+            raise UsageError(
+                f"{path} is of format {content['format']}; this version reads {FORMAT}."
+            )
+        return {name: (entry["size"], entry["sha256"]) for name, entry in content["files"].items()}
 
 
 def verified(path: Path, *names: str) -> list[bytes]:
@@ -174,12 +180,10 @@ def verified(path: Path, *names: str) -> list[bytes]:
             content = (path / name).read_bytes()
         except OSError as error:
             raise UsageError(f"{path / name} cannot be read ({error.strerror}).") from error
-        if len(content) != listed[name]["size"]:
-            raise UsageError(
-                f"{path / name} is damaged: {len(content)} bytes instead of "
-                f"{listed[name]['size']}."
-            )
-        if hashlib.sha256(content).hexdigest() != listed[name]["sha256"]:
+        size, checksum = listed[name]
+        if len(content) != size:
+            raise UsageError(f"{path / name} is damaged: {len(content)} bytes instead of {size}.")
+        if hashlib.sha256(content).hexdigest() != checksum:
             raise UsageError(f"{path / name} is damaged: its checksum differs.")
         contents.append(content)
     return contents
@@ -199,12 +203,22 @@ def fill(module: nn.Module, content: bytes, path: Path) -> None:
     """Fill a module with weights that were read from a checkpoint.
 
     Raises:
-        UsageError: If they are of another shape.
+        UsageError: If they are of another shape or type, or not finite.
     """
-    try:
-        module.load_state_dict(load(content))
-    except (SafetensorError, RuntimeError) as error:
-        raise UsageError(f"{path / WEIGHTS} does not fit this run: {error}") from error
+    with reading(path / WEIGHTS):
+        tensors, own = load(content), module.state_dict()
+        for name, tensor in tensors.items():
+            if name in own and tensor.dtype != own[name].dtype:
+                raise UsageError(
+                    f"{path / WEIGHTS} does not fit this run: {name} is {tensor.dtype}, "
+                    f"not {own[name].dtype}."
+                )
+            if not tensor.isfinite().all() and name in own and own[name].isfinite().all():
+                raise UsageError(f"{path / WEIGHTS} holds weights that are not finite: {name}.")
+        try:
+            module.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise UsageError(f"{path / WEIGHTS} does not fit this run: {error}") from error
 
 
 def shapes_of(directory: Path, *names: str) -> list[list[int]]:
@@ -215,7 +229,8 @@ def shapes_of(directory: Path, *names: str) -> list[list[int]]:
     """
     path = latest(directory)
     (content,) = verified(path, WEIGHTS)
-    tensors = load(content)
+    with reading(path / WEIGHTS):
+        tensors = load(content)
     missing = [name for name in names if name not in tensors]
     if missing:
         raise UsageError(f"{path / WEIGHTS} holds no {', '.join(missing)}.")

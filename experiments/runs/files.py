@@ -1,43 +1,147 @@
 """Files that are either the old or the new, never half of either.
 
-Of several processes only the first one writes.
+Of several processes only the first one writes. What a call creates is remembered, so that a
+failed command removes that and nothing else.
 """
 
+import contextlib
 import json
 import math
 import os
+import shutil
+import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import UsageError, reason
+from experiments.errors import TrainingError, UsageError, is_out_of_memory, reason
 from experiments.runs.processes import follows
 
-__all__ = ["FORMAT", "append", "read_json", "sync", "write", "write_json", "write_synced"]
+__all__ = [
+    "FORMAT",
+    "TEMPORARY",
+    "append",
+    "forget",
+    "make_directories",
+    "missing",
+    "read_json",
+    "reading",
+    "remove_created",
+    "remove_temporary",
+    "sync",
+    "write",
+    "write_json",
+    "write_synced",
+    "write_text",
+]
 
 
 FORMAT = 2
 """Of run directories; one of another format is refused."""
 
+TEMPORARY = ".ppl-tmp-"
+"""Prefix of temporary files and folders: nothing else that is hidden is ever removed."""
 
-def write(path: Path, save: Callable[[Path], Any]) -> Path:
-    """Have ``save`` fill a temporary file beside ``path``, sync it, and rename it to ``path``."""
+_created: dict[Path, tuple[int, int]] = {}
+"""What this process has created: absolute path to device and inode."""
+
+
+def _remember(path: Path) -> None:
+    status = path.lstat()
+    _created[path.absolute()] = status.st_dev, status.st_ino
+
+
+def write(path: Path, save: Callable[[Path], Any], parents: bool = False) -> Path:
+    """Have ``save`` fill a temporary file beside ``path``, sync it, and rename it to ``path``.
+
+    Args:
+        path: the file.
+        save: writes it.
+        parents: whether to make the directories that are missing.
+    """
     if follows():
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=path.suffix, prefix=".")
+    made = missing(path.parent) if parents else []
+    try:
+        make_directories(made)
+        _replace(path, save)
+    except BaseException:
+        forget(*made)
+        raise
+    return path
+
+
+def _replace(path: Path, save: Callable[[Path], Any]) -> None:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=path.suffix, prefix=TEMPORARY)
     temporary = Path(name)
     try:
         os.close(descriptor)
         save(temporary)
         sync(temporary)
         temporary.chmod(0o644)
+        mine = path.absolute() in _created or not os.path.lexists(path)
         os.replace(temporary, path)
+        if mine:
+            _remember(path)
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
-    return path
+
+
+def missing(path: Path) -> list[Path]:
+    """The directories that ``path`` lacks, itself first."""
+    return [part for part in (path, *path.parents) if not os.path.lexists(part)]
+
+
+def make_directories(paths: Sequence[Path], new: bool = False) -> None:
+    """Make directories that are ``missing``.
+
+    Args:
+        paths: as ``missing`` lists them, the innermost first.
+        new: whether another process may not have made the innermost one in the meantime.
+
+    Raises:
+        FileExistsError: If it has.
+    """
+    for number, path in enumerate(reversed(paths), 1):
+        try:
+            path.mkdir()
+        except FileExistsError:
+            if new and number == len(paths):
+                raise
+        else:
+            _remember(path)
+
+
+def remove_created(directory: Path) -> None:
+    """Remove what this process has created below a directory."""
+    below = [path for path in _created if directory.absolute() in path.parents]
+    forget(*sorted(below, reverse=True))  # what is inside comes first
+
+
+def forget(*paths: Path) -> None:
+    """Remove files and folders that this process has created; folders only if they are empty."""
+    for path in paths:
+        created = _created.pop(path.absolute(), None)
+        with contextlib.suppress(OSError):
+            status = path.lstat()
+            if created == (status.st_dev, status.st_ino):
+                path.rmdir() if stat.S_ISDIR(status.st_mode) else path.unlink()
+
+
+def remove_temporary(directory: Path) -> None:
+    """Remove what a process that was killed had half written into a directory of its own.
+
+    Links are not followed, not to the directory either.
+    """
+    if directory.is_symlink() or not directory.is_dir():
+        return
+    for path in directory.glob(f"{TEMPORARY}*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
@@ -58,27 +162,56 @@ def write_synced(path: Path, content: bytes) -> None:
 def append(path: Path, line: str) -> None:
     """Add a line to a file."""
     if not follows():
-        with path.open("a") as file:
+        new = not os.path.lexists(path)
+        with path.open("a", encoding="utf-8") as file:
+            if new:
+                _remember(path)
             file.write(line + "\n")
 
 
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file in UTF-8."""
+    return write(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
 def write_json(path: Path, content: Any) -> Path:
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    return write(path, lambda file: file.write_text(text))
+    return write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Inside, whatever the content of a saved file leads to is said of that file.
+
+    Raises:
+        UsageError: In place of any error except a lack of memory.
+    """
+    try:
+        yield
+    except (UsageError, TrainingError):
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        words = reason(error)
+        if not isinstance(error, (OSError, ValueError)):
+            words = f"{type(error).__name__}: {words}"
+        raise UsageError(f"{path} cannot be read ({words}).") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file of a run.
 
     Raises:
-        UsageError: If it is missing, not JSON, or nested too deeply.
+        UsageError: If it is missing, no JSON object, or nested too deeply.
     """
-    try:
-        return _json(path.read_text())
-    except FileNotFoundError:
-        raise UsageError(f"{path.parent} is not a run: it has no {path.name}.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be read ({reason(error)}).") from error
+    with reading(path):
+        try:
+            content = _json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UsageError(f"{path.parent} is not a run: it has no {path.name}.") from None
+        if not isinstance(content, dict):
+            raise UsageError(f"{path} is not that of a run: it is no JSON object.")
+    return content
 
 
 def _json(text: str) -> Any:

@@ -26,6 +26,7 @@ from experiments.runs.checkpoint import (
     unpacked,
     verified,
 )
+from experiments.runs.files import reading
 from experiments.runs.options import every
 from experiments.runs.processes import follows, part
 from experiments.runs.random_state import put_random_state, random_state
@@ -103,9 +104,7 @@ class Fitting:
             for progress in progresses:
                 self.position = progress.position
                 if progress.complete:
-                    run.log(progress, total, bar)
-                    run.log_compiler(self.svi)
-                    self.watch(progress)
+                    self.watch(progress, total, bar)
                 if self._is_due(progress):
                     self.save()
                 self._end_if_told(f"after step {progress.steps} (epoch {progress.epoch})")
@@ -177,34 +176,47 @@ class Fitting:
         """Go back to the newest checkpoint that is whole; whether there is any.
 
         Raises:
-            UsageError: If all are damaged, or are of other data.
+            UsageError: If all are damaged, missing, or of other data.
         """
-        found = checkpoints(self.run.path) if self.run.resumed or self.saved else []
+        run = self.run
+        found = checkpoints(run.path) if run.resumed or self.saved else []
+        if run.resumed and not found and (run.path / "metrics.jsonl").exists():
+            raise UsageError(f"{run.path} has no checkpoint to continue from.")
         for path in reversed(found):
             try:
-                weights, state = verified(path, WEIGHTS, STATE)
+                weights, content = verified(path, WEIGHTS, STATE)
             except UsageError as error:
                 if path is found[0]:
                     raise
-                self.run.say(f"warning: {error} The checkpoint before it is taken.")
+                run.say(f"warning: {error} The checkpoint before it is taken.")
                 continue
             fill(self.pair, weights, path)
-            self._put(unpacked(state, path / STATE))
+            state = unpacked(content, path / STATE)
+            with reading(path / STATE):
+                records, losses = self._put(state)
+            run.continue_from(records, losses)
             return True
         return False
 
-    def _put(self, state: dict[str, Any]) -> None:
-        """Be where a checkpoint's state says."""
-        run = self.run
+    def _put(self, state: dict[str, Any]) -> tuple[list[dict[str, Any]], list[float]]:
+        """Be where a checkpoint's state says; the log until then.
+
+        Raises:
+            UsageError: If it is of other data.
+            ValueError: If its parts do not go together.
+        """
         if state["data"] != self.data.sha256:
-            raise UsageError(f"{run.config.data} is not what {run.path} was trained on.")
+            raise UsageError(f"{self.run.config.data} is not what {self.run.path} was trained on.")
         self.svi.load_state_dict(state["svi"])
         self.position = self.saved = Position(*state["position"])
         self._put_random_state(state["random"])
         self.rollbacks = state["rollbacks"]
         if self.svi.guard:
             self.svi.guard.load_state_dict(state["guard"])
-        run.continue_from(json.loads(state["records"]), state["losses"].tolist())
+        records = json.loads(state["records"])
+        if [record["epoch"] for record in records] != [*range(1, self.position.epoch + 1)]:
+            raise ValueError(f"the log is not that of {self.position.epoch} epochs")
+        return records, state["losses"].tolist()
 
     def _put_random_state(self, saved: Any) -> None:
         """This process's own, if as many processes go on; else a new one but in the first."""
@@ -221,7 +233,7 @@ class Fitting:
             TrainingError: If that has been done often enough.
         """
         done, most = self.rollbacks, self.run.config.max_rollbacks
-        if done == most:
+        if done >= most:
             raise TrainingError(f"training diverged: {reason} {most} smaller rates did not help.")
         self.restore()
         for group in (g for optimizer in self.svi.optimizers for g in optimizer.param_groups):

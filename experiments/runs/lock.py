@@ -1,73 +1,171 @@
 """One process per run directory: a lock that the system lifts when its holder ends."""
 
+import contextlib
 import fcntl
 import os
+import re
 import socket
+import stat
+import sys
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
-from experiments.errors import UsageError
+from experiments.errors import TrainingError, UsageError
 from experiments.runs.processes import follows
 
 __all__ = ["LOCK", "Lock"]
 
 LOCK = "run.lock"
 
+OURS = re.compile(rb"\0*|(\d+) (\S+)\n")
+"""What a lock file holds: process and host; nothing, or zeros, after a power failure."""
+
 
 class Lock:
     """Holds a directory until the end of its block, or of the process, however that went.
 
     The file names its holder's process and host. One that is left over on this host is taken; one
-    from another host cannot be judged from here and is respected.
+    from another host cannot be judged from here and is respected. A link, or a file with any
+    other content, is left alone.
 
     Args:
         directory: of a run.
 
+    Attributes:
+        path: where the directory was when it was last looked at.
+
     Raises:
-        UsageError: If another process holds it.
+        UsageError: If another process holds it, or the file is no lock.
     """
 
     def __init__(self, directory: Path) -> None:
-        self.path, self._file = directory / LOCK, None
-        if not follows():
+        self.path = directory
+        self._folder = self._file = -1
+        if follows():
+            return
+        self._folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
             self._file = self._taken()
+        except BaseException:
+            os.close(self._folder)
+            raise
 
-    def _taken(self) -> IO[str]:
-        file = self.path.open("a+")
+    def _taken(self) -> int:
+        file = self._opened()
+        try:
+            return self._claimed(file)
+        except _Gone:
+            os.close(file)
+            return self._taken()
+        except BaseException:
+            os.close(file)
+            raise
+
+    def _opened(self) -> int:
+        path = self.path / LOCK
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        try:
+            file = os.open(LOCK, flags, 0o644, dir_fd=self._folder)
+        except OSError as error:
+            if path.is_symlink() or path.is_dir():
+                raise UsageError(f"{path} is no file: remove it if it is not needed.") from error
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            os.close(file)
+            raise UsageError(f"{path} is no file of its own: remove it if it is not needed.")
+        return file
+
+    def _claimed(self, file: int) -> int:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            self._refuse(file)
-        if not self._is_the_one_on_disk(file):  # its last holder removed it in between
-            file.close()
-            return self._taken()
-        file.seek(0)
-        if file.read().rpartition(" ")[2].strip() not in ("", socket.gethostname()):
-            self._refuse(file)
-        file.truncate(0)
-        file.write(f"{os.getpid()} {socket.gethostname()}\n")
-        file.flush()
+            self._refuse(*_holder(file))
+        if not _same(file, LOCK, self._folder):  # its last holder removed it in between
+            raise _Gone
+        process, host = _holder(file)
+        if process is None:
+            raise UsageError(
+                f"{self.path / LOCK} is no lock of a run: remove it if it is not needed."
+            )
+        if host not in ("", socket.gethostname()):
+            self._refuse(process, host)
+        try:
+            os.ftruncate(file, 0)
+            os.pwrite(file, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
+        except OSError as error:
+            os.unlink(LOCK, dir_fd=self._folder)
+            raise OSError(error.errno, error.strerror, str(self.path / LOCK)) from error
         return file
 
-    def _is_the_one_on_disk(self, file: IO[str]) -> bool:
-        return self.path.exists() and os.path.samestat(os.fstat(file.fileno()), self.path.stat())
-
-    def _refuse(self, file: IO[str]) -> None:
-        file.seek(0)
-        process, _, host = file.read().strip().partition(" ")
-        file.close()
+    def _refuse(self, process: str | None, host: str) -> None:
         here = host == socket.gethostname()
-        words = "" if here else f"; if it is gone, remove {self.path}"
+        words = "" if here else f"; if it is gone, remove {self.path / LOCK}"
         raise UsageError(
-            f"{self.path.parent} is being written by process {process or 'unknown'} on "
+            f"{self.path} is being written by process {process or 'unknown'} on "
             f"{host or 'an unknown host'}{words}."
         )
+
+    def directory(self) -> Path:
+        """Where the directory is now: it may have been moved.
+
+        Raises:
+            TrainingError: If it has been deleted, or another process has taken it.
+        """
+        if self._file < 0 or _same(self._file, self.path / LOCK):
+            return self.path
+        found = _path_of(self._folder)
+        if found is None or not _same(self._file, found / LOCK):
+            raise TrainingError(
+                f"{self.path} was deleted, moved or unlocked by another process; "
+                "nothing more is written."
+            )
+        self.path = found
+        return found
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        if self._file is not None:
-            self.path.unlink(missing_ok=True)
-            self._file.close()
-            self._file = None
+        if self._file >= 0:
+            if _same(self._file, LOCK, self._folder):
+                with contextlib.suppress(OSError):
+                    os.unlink(LOCK, dir_fd=self._folder)
+            os.close(self._file)
+            os.close(self._folder)
+            self._file = -1
+
+
+class _Gone(Exception):
+    """The lock file was removed while it was being taken."""
+
+
+def _holder(file: int) -> tuple[str | None, str]:
+    """Process and host in a lock file; no process where it holds something else."""
+    found = OURS.fullmatch(os.pread(file, 1000, 0))
+    if found is None:
+        return None, ""
+    process, host = ((part or b"").decode(errors="replace") for part in found.groups())
+    return process, host
+
+
+def _same(file: int, path: Path | str, folder: int | None = None) -> bool:
+    """Whether an open file is the one at a path."""
+    try:
+        found = os.stat(path, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return False
+    return os.path.samestat(os.fstat(file), found)
+
+
+def _path_of(folder: int) -> Path | None:
+    """Where an open directory is now, if the system tells."""
+    try:
+        if sys.platform == "darwin":
+            found = fcntl.fcntl(folder, 50, bytes(1024)).rstrip(b"\0")  # F_GETPATH
+        else:
+            found = os.readlink(f"/proc/self/fd/{folder}").encode()
+    except OSError:
+        return None
+    path = Path(os.fsdecode(found))
+    return path if path.is_dir() else None

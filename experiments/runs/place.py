@@ -1,17 +1,24 @@
 """Where a command writes: a directory of its own, of which a failed start leaves nothing."""
 
-import contextlib
 import os
-import shutil
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from experiments.errors import UsageError
-from experiments.runs.files import write
+from experiments.runs.files import (
+    TEMPORARY,
+    forget,
+    make_directories,
+    missing,
+    remove_created,
+)
+from experiments.runs.lock import Lock
 from experiments.runs.processes import follows
 
-__all__ = ["Place", "writable"]
+__all__ = ["Place", "locked", "set_aside"]
 
 
 class Place:
@@ -28,37 +35,23 @@ class Place:
     """
 
     def __init__(self, command: str, out: Path | None, resume: bool = False) -> None:
+        self.resume, self.missing = resume, missing(out or Path("runs"))
         if resume:
             if out is None:
                 raise UsageError("--resume needs --out with what is to be continued.")
-            self.path, self.made = out, []
+            self.path = out
         else:
-            above = absent(out or Path("runs"))
             self.path = new_directory(out) if out else stamped_directory(command)
-            self.made = above if out else [self.path, *above]
-        self.resume = resume
 
-    def leave(self, begun: bool) -> None:
-        """After a failure: nothing is left behind, unless there is something to go on with."""
-        if begun or follows() or self.resume:
-            return
-        if not (self.path / "metrics.json").exists():
-            discard(self.path, self.made)
+    def empty(self, begun: bool) -> None:
+        """After a failure: remove what was created, unless there is something to go on with."""
+        kept = begun or self.resume or (self.path / "metrics.json").exists()
+        if not (kept or follows()):
+            remove_created(self.path)
 
-
-def absent(path: Path) -> list[Path]:
-    """The directories that ``path`` lacks, itself first."""
-    return [part for part in (path, *path.parents) if not os.path.lexists(part)]
-
-
-def discard(path: Path, made: Sequence[Path]) -> None:
-    """Empty a directory; remove it and those above, so far as they were ``made`` for it."""
-    for entry in path.iterdir() if os.path.isdir(path) else ():
-        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    with contextlib.suppress(OSError):  # others may have put something into one
-        for part in made:
-            if os.path.isdir(part):
-                part.rmdir()
+    def remove(self) -> None:
+        """After that: remove the directory too, and those made for it, unless they hold more."""
+        forget(self.path, *self.missing)
 
 
 def stamped_directory(command: str) -> Path:
@@ -69,7 +62,7 @@ def stamped_directory(command: str) -> Path:
     for suffix in ("", *(f"-{number}" for number in range(2, 100))):
         path = Path("runs") / f"{stamp}{suffix}"
         try:
-            path.mkdir(parents=True)
+            make_directories(missing(path) or [path], new=True)
         except FileExistsError:
             continue
         except OSError as error:
@@ -104,12 +97,42 @@ def writable(path: Path) -> Path:
     Raises:
         UsageError: If that fails.
     """
-    made = absent(path)
+    made = missing(path)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        write(path / ".writable", lambda file: file.write_text(""))
-        (path / ".writable").unlink()
+        make_directories(made)
+        descriptor, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path)
+        os.close(descriptor)
+        os.unlink(name)
     except OSError as error:
-        discard(path, made)
+        forget(*made)
         raise UsageError(f"--out {path} cannot be written ({error.strerror}).") from error
     return path
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Inside, a directory exists and is locked; if it stays empty, it is removed again.
+
+    Raises:
+        UsageError: If it cannot be written, or another process holds it.
+    """
+    made = missing(path)
+    writable(path)
+    try:
+        with Lock(path):
+            yield
+    finally:
+        forget(*made)
+
+
+def set_aside(path: Path) -> None:
+    """Rename what a killed command left in a directory, so that it can begin anew.
+
+    Raises:
+        UsageError: If another process is at work there.
+    """
+    with Lock(path):
+        number = 1
+        while os.path.lexists(aside := path.with_name(f"{path.name}.unfinished-{number}")):
+            number += 1
+        path.rename(aside)

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from experiments.errors import UsageError
-from experiments.runs.files import read_json, write
+from experiments.runs.files import read_json, reading, write
 
 __all__ = ["available", "check_available", "load_pretrained", "pack"]
 
@@ -47,11 +47,12 @@ def pack(run: Path, module: nn.Module, file: Path) -> None:
         name: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
         for name, tensor in module.state_dict().items()
     }
-    epochs = len((run / "metrics.jsonl").read_text().splitlines())
-    about = {"pair": config["pair"], "options": config["options"], "versions": config["versions"],
-             "epochs": epochs}  # fmt: skip
+    with reading(run / "metrics.jsonl"):
+        epochs = (run / "metrics.jsonl").read_bytes().count(b"\n")
+    about = {name: config.get(name) for name in ("pair", "options", "versions")}
+    about["epochs"] = epochs
     metadata = {name: json.dumps(value) for name, value in about.items()}
-    write(file, lambda path: save_file(tensors, path, metadata=metadata))
+    write(file, lambda path: save_file(tensors, path, metadata=metadata), parents=True)
 
 
 def load_pretrained(name: str, module: nn.Module, recipe: dict[str, Any]) -> dict[str, Any]:

@@ -99,4 +99,4 @@ def write_checkpoint(path: Path, pair: nn.Module, rest: dict[str, Any]) -> None:
     """
     state = OrderedDict((name, tensor.clone()) for name, tensor in to_reference(pair).items())
     content = {**rest, "state_dict": state, "args": argparse.Namespace(**rest["args"])}
-    write(path, lambda file: torch.save(content, file))
+    write(path, lambda file: torch.save(content, file), parents=True)

@@ -4,11 +4,14 @@ import base64
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.runs.formulas import mathml
 
-__all__ = ["html_table", "report"]
+if TYPE_CHECKING:
+    from experiments.runs.run import Run
+
+__all__ = ["html_table", "report", "training_row", "write_events"]
 
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -79,6 +82,18 @@ def report(
     )
 
 
+def training_row(run: "Run", metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """How training went, as a table of one line."""
+    records = run.records
+    return [{
+        "epochs": records[-1]["epoch"], "steps": records[-1]["steps"],
+        "steps skipped": sum(record["skipped"] for record in records),
+        "last loss [nats per data point]": records[-1]["loss"], "seconds": run.train_seconds,
+        "of which compiling": run.compile_seconds,
+        "parameters": metrics.get("parameters"), "device": str(run.device),
+    }]  # fmt: skip
+
+
 def write_events(
     directory: Path, records: Sequence[dict[str, Any]], metrics: Mapping[str, Any]
 ) -> None:
@@ -88,6 +103,8 @@ def write_events(
     with SummaryWriter(str(directory / "tensorboard")) as writer:
         for record in records:
             for name in ("loss", "lr"):
+                if record[name] is None:  # no step of the epoch was finite
+                    continue
                 writer.add_scalar(f"train/{name}", record[name], record["epoch"])
         for split in ("train", "test"):
             for name, value in (metrics.get(split) or {}).items():

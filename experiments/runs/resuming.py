@@ -9,14 +9,31 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import Finished, UsageError
-from experiments.runs.files import FORMAT, read_json
+from experiments.runs.files import FORMAT, read_json, reading, remove_temporary
 from experiments.runs.lock import LOCK
 from experiments.runs.options import MAY_CHANGE
 
-__all__ = ["command_line", "read_saved", "resume_line", "without_results"]
+__all__ = [
+    "asked_options",
+    "command_line",
+    "holds_nothing",
+    "is_finished",
+    "read_saved",
+    "resume_line",
+    "with_history",
+    "without_results",
+]
 
 RESULTS = ("metrics.json", "report.html", "tensorboard")
-"""What a run writes when its training is over."""
+"""What a run writes when its training is over, the report last."""
+
+DECIDES_BITS = ("versions", "threads", "processes", "device")
+"""What ``config.json`` says of the machine; a run is the same bit for bit only where it is."""
+
+
+def is_finished(directory: Path) -> bool:
+    """Whether a run has written its final figures and, after them, its report."""
+    return all((directory / name).exists() for name in ("metrics.json", "report.html"))
 
 
 def read_saved(command: str, options: dict[str, Any], config: Any) -> dict[str, Any] | None:
@@ -27,17 +44,18 @@ def read_saved(command: str, options: dict[str, Any], config: Any) -> dict[str, 
         Finished: If there is nothing left to do.
     """
     directory = config.out
-    if directory.is_dir() and not any(_of_a_run(path) for path in directory.iterdir()):
+    if directory.is_dir() and holds_nothing(directory):
         return None
-    saved = read_json(directory / "config.json")
-    if not isinstance(saved, dict) or not isinstance(saved.get("options"), dict):
-        raise UsageError(f"{directory}/config.json is not that of a run.")
+    path = directory / "config.json"
+    saved = read_json(path)
     if saved.get("format") != FORMAT or saved.get("command") != command:
         raise UsageError(
             f"{directory} is a run of '{saved.get('command')}', format "
             f"{saved.get('format')}; this is '{command}', format {FORMAT}."
         )
-    then = {f.name: f.default for f in dataclasses.fields(config)} | saved["options"]
+    with reading(path):
+        then = {f.name: f.default for f in dataclasses.fields(config)} | asked_options(saved)
+        with_history(saved, saved, 0)
     differing = [name for name, value in options.items() if then.get(name) != value]
     refused = [name for name in differing if name not in MAY_CHANGE]
     if refused:
@@ -45,29 +63,67 @@ def read_saved(command: str, options: dict[str, Any], config: Any) -> dict[str, 
             f"--resume with other options than the run's: {', '.join(refused)} differ."
         )
     _check_epochs(directory, config)
-    if (directory / "report.html").exists() and not {*differing} & {"epochs", "evaluate"}:
+    if is_finished(directory) and not {*differing} & {"epochs", "evaluate"}:
         raise Finished(f"{directory} is finished: {directory / 'report.html'}")
     return saved
 
 
+def asked_options(saved: dict[str, Any]) -> dict[str, Any]:
+    """The options that a run was started with, from its ``config.json``."""
+    return {**saved.get("asked", saved["options"])}
+
+
 def _check_epochs(directory: Path, config: Any) -> None:
     try:
-        done = len((directory / "metrics.jsonl").read_text().splitlines())
+        done = (directory / "metrics.jsonl").read_bytes().count(b"\n")
     except OSError:
         return
     if done > config.epochs and config.minutes is None:
         raise UsageError(f"{directory} has done {done} epochs already: --epochs {config.epochs}.")
 
 
-def _of_a_run(path: Path) -> bool:
-    return path.name != LOCK and not path.name.startswith(".")
+def holds_nothing(directory: Path) -> bool:
+    """Whether there is nothing in a directory but a lock and hidden files."""
+    names = (path.name for path in directory.iterdir())
+    return all(name == LOCK or name.startswith(".") for name in names)
+
+
+def with_history(
+    content: dict[str, Any], saved: dict[str, Any], epochs: int
+) -> tuple[dict[str, Any], str]:
+    """A resumed run's ``config.json`` with what earlier parts of it ran on, and a warning of it.
+
+    Args:
+        content: the new ``config.json``.
+        saved: the one on disk.
+        epochs: done so far.
+    """
+    before = {name: saved.get(name) for name in DECIDES_BITS}
+    then, now = _flat(before), _flat(content)
+    changes = [f"{name} {then[name]}, now {now.get(name)}" for name in then
+               if then[name] is not None and then[name] != now.get(name)]  # fmt: skip
+    history, warning = [*saved.get("history", [])], ""
+    if changes:
+        history.append({**before, "epochs": epochs})
+        warning = (
+            f"warning: resumed under other conditions ({'; '.join(changes)}): the results may "
+            "differ in their last bits from those of an uninterrupted run."
+        )
+    return {**content, **({"history": history} if history else {})}, warning
+
+
+def _flat(content: dict[str, Any]) -> dict[str, Any]:
+    versions = content.get("versions") or {}
+    return {**versions, **{name: content.get(name) for name in DECIDES_BITS[1:]}}
 
 
 def without_results(directory: Path) -> None:
-    """Remove what said that a run was over: it goes on."""
+    """Remove what said that a run was over, and what was left half written: it goes on."""
     for name in RESULTS:
         path = directory / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for folder in (directory, directory / "checkpoint", directory / "figures"):
+        remove_temporary(folder)
 
 
 def command_line(command: str) -> list[str]:

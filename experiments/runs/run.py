@@ -23,7 +23,7 @@ from experiments.inference.svi import SVI, Pair
 from experiments.runs.checkpoint import checkpoints, save_weights
 from experiments.runs.environment import determinism, peak_memory, pick_device, plain, versions
 from experiments.runs.faults import found_before, raise_fault
-from experiments.runs.files import FORMAT, append, write, write_json
+from experiments.runs.files import FORMAT, append, make_directories, write, write_json, write_text
 from experiments.runs.fitting import Fitting
 from experiments.runs.fitting_rows import fit_frozen
 from experiments.runs.formulas import formulas
@@ -37,8 +37,8 @@ from experiments.runs.processes import (
     join,
     number_of_processes,
 )
-from experiments.runs.report import report, write_events
-from experiments.runs.resuming import command_line, read_saved, without_results
+from experiments.runs.report import report, training_row, write_events
+from experiments.runs.resuming import command_line, read_saved, with_history, without_results
 from experiments.runs.signals import Interrupted, Signals
 
 __all__ = ["Run"]
@@ -51,15 +51,17 @@ class Run:
     Args:
         command: the command's name.
         config: its options.
+        asked: the options that were asked for, where the command has changed some.
 
     Raises:
         UsageError: If the directory holds another run, or cannot be written; when resuming, if
             there is nothing to continue or an option differs.
     """
 
-    def __init__(self, command: str, config: Any) -> None:
+    def __init__(self, command: str, config: Any, asked: Any = None) -> None:
         self.command, self.config = command, config
         self.options = plain(dataclasses.asdict(config))
+        self.asked = plain(dataclasses.asdict(asked or config))
         self.device = pick_device(config.device)
         join(self.device)
         self.saved: dict[str, Any] | None = None
@@ -67,17 +69,33 @@ class Run:
         self.compiled = self.begun = False
         resume = getattr(config, "resume", False)
         self.place = Place(command, config.out, resume)
-        self.path = self.place.path
-        if resume:
-            self.saved = read_saved(command, self.options, config)
+        try:
+            if resume:
+                self.saved = read_saved(command, self.asked, config)
+            self.lock = Lock(self.place.path)
+        except BaseException:
+            self.place.remove()
+            raise
         self.resumed = self.saved is not None
         self.signals, self._held = Signals(), ExitStack()
-        self._held.enter_context(Lock(self.path))
+        self._held.enter_context(self.lock)
         self.began = time.perf_counter()
         self.train_seconds = self.compile_seconds = 0.0
         # a long run's log, as small as it can be: it stays in memory, and in every checkpoint
         self.losses, self.lines = array("d"), list[str]()
         self.figures: list[Path] = []
+
+    @property
+    def path(self) -> Path:
+        """The run directory, wherever it was moved to.
+
+        Raises:
+            TrainingError: If it was deleted, or another process has taken it.
+        """
+        before = self.lock.path
+        if (path := self.lock.directory()) != before:
+            self.say(f"warning: {before} was moved; the run goes on in {path}.")
+        return path
 
     def __enter__(self) -> Self:
         self._held.enter_context(self.signals)
@@ -89,16 +107,20 @@ class Run:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        path = self.lock.path
+        begun = bool(self.lines or checkpoints(path))
         if isinstance(error, Exception):
-            self.place.leave(begun=bool(self.lines or checkpoints(self.path)))
+            self.place.empty(begun)
         self._held.close()
+        if isinstance(error, Exception):
+            self.place.remove()
         if self.signals.received and isinstance(error, (Interrupted, Exception)):
             # whatever a signal did to an import, say, in whose middle it came
             stop = error if isinstance(error, Interrupted) else Interrupted(self.signals.received)
-            stop.directory = self.path
+            stop.directory = path
             raise stop
         if isinstance(error, Exception) and self.begun:
-            raise_fault(error, self.path)
+            raise_fault(error, path)
 
     def save_config(self, **more: Any) -> None:
         """Write ``config.json``: every option, versions, device, threads.
@@ -116,7 +138,9 @@ class Run:
             "processes": number_of_processes(),
             **plain(more),
         }
-        if not self.resumed:
+        if self.asked != self.options:
+            self.content["asked"] = self.asked
+        if self.saved is None:
             write_json(self.path / "config.json", self.content)
         self.begun = True
 
@@ -164,12 +188,17 @@ class Run:
 
     def continue_from(self, records: list[dict[str, Any]], losses: list[float]) -> None:
         """Have logged this much and no more, and not be over."""
-        write_json(self.path / "config.json", self.content)
-        without_results(self.path)
         self.lines, self.losses = [json.dumps(record) for record in records], array("d", losses)
         self.train_seconds = sum(record["seconds"] for record in records)
         text = "".join(line + "\n" for line in self.lines)
-        write(self.path / "metrics.jsonl", lambda path: path.write_text(text))
+        if self.saved is not None:
+            self.content, warning = with_history(self.content, self.saved, len(records))
+            self.saved = self.content
+            if warning:
+                self.say(warning)
+        write_json(self.path / "config.json", self.content)
+        without_results(self.path)
+        write_text(self.path / "metrics.jsonl", text)
 
     def record(self, progress: Progress) -> None:
         """Log an epoch."""
@@ -182,43 +211,16 @@ class Run:
         self.lines.append(json.dumps(record))
         append(self.path / "metrics.jsonl", self.lines[-1])
 
-    def log(self, progress: Progress, epochs: int | None, bar: tqdm) -> None:
-        """Log an epoch and show it."""
-        self.record(progress)
-        bar.update()
-        line = f"loss {progress.loss:.4f} nats per data point"
-        if not bar.disable:
-            bar.set_postfix_str(line)
-        elif epochs is None:
-            self.say(f"epoch {progress.epoch}: {line}, {self.train_seconds / 60:.1f} minutes")
-        elif progress.epoch % max(1, epochs // 20) == 0 or progress.epoch == epochs:
-            self.say(f"epoch {progress.epoch}/{epochs}: {line}, {progress.seconds:.2f} s")
-
-    def log_compiler(self, svi: SVI) -> None:
-        """Say what compiling took, once."""
-        if svi.compiled and svi.compiled.seconds > self.compile_seconds:
-            self.compile_seconds = svi.compiled.seconds
-            self.say(f"of which {self.compile_seconds:.1f} s were the compiler's, once")
-
     @property
     def seconds(self) -> dict[str, float]:
         return {"train": self.train_seconds, "compile": self.compile_seconds,
                 "total": time.perf_counter() - self.began}  # fmt: skip
 
-    def training_row(self, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """How training went, as a table of one line."""
-        last = json.loads(self.lines[-1])
-        return [{
-            "epochs": last["epoch"], "steps": last["steps"],
-            "steps skipped": sum(record["skipped"] for record in self.records),
-            "last loss [nats per data point]": last["loss"], "seconds": self.train_seconds,
-            "of which compiling": self.compile_seconds,
-            "parameters": metrics.get("parameters"), "device": str(self.device),
-        }]  # fmt: skip
-
     def figure(self, name: str, figure: Figure) -> None:
         """Save a picture among the run's figures."""
         path = self.path / "figures" / f"{name}.png"
+        if not path.parent.exists():
+            make_directories([path.parent])
         self.figures.append(write(path, lambda file: figure.savefig(file, dpi=110, format="png")))
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
@@ -234,9 +236,9 @@ class Run:
         write_events(self.path, self.records, metrics)
         command = shlex.join(command_line(self.command))
         title = f"{self.command} · {self.path.name}"
-        trained = {"Training": self.training_row(metrics)} if self.lines else {}
+        trained = {"Training": training_row(self, metrics)} if self.lines else {}
         shown = {**tables, **trained}
         page = report(title, command, words, shown, self.figures, formulas(metrics))
-        path = write(self.path / "report.html", lambda file: file.write_text(page))
+        path = write_text(self.path / "report.html", page)
         self.say(f"report: {path}")
         return metrics

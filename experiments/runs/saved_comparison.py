@@ -1,18 +1,16 @@
 """Saved runs side by side: refused where their figures do not measure the same thing."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from experiments.errors import UsageError, reason
+from experiments.errors import UsageError
 from experiments.evaluation.bounds import mean_and_error
 from experiments.runs.comparison_report import csv_table, markdown_table
-from experiments.runs.files import read_json, write
+from experiments.runs.files import read_json, reading, write
 from experiments.runs.metrics import protocol_rows
 from experiments.runs.run import Run
 
@@ -57,10 +55,8 @@ class Saved(NamedTuple):
             UsageError: If the file is damaged.
         """
         path = self.path / "per_image.safetensors"
-        try:
+        with reading(path):
             return load_file(path) if path.exists() else {}
-        except (SafetensorError, OSError) as error:
-            raise UsageError(f"{path} cannot be read ({reason(error)}).") from error
 
 
 def read_runs(paths: Sequence[Path], figures: bool = True) -> list[Saved]:
@@ -76,29 +72,13 @@ def read_runs(paths: Sequence[Path], figures: bool = True) -> list[Saved]:
     runs = []
     for path in paths:
         metrics, config = read_json(path / "metrics.json"), read_json(path / "config.json")
-        with _as_written(path):
-            split = (metrics["protocol"] or {}).get("split")
+        with reading(path):
+            split = str((metrics["protocol"] or {}).get("split"))
             if figures and not isinstance(metrics.get(split), dict):
                 raise UsageError(f"{path} has no figures of images to compare.")
             options = config["options"] | config.get("of", {}).get("options", {})
             runs.append(Saved(path, metrics, options))
     return runs
-
-
-@contextmanager
-def _as_written(path: Path) -> Iterator[None]:
-    """Inside, what is missing or of another type is said of a run's files.
-
-    Raises:
-        UsageError: In place of what that leads to.
-    """
-    try:
-        yield
-    except UsageError:
-        raise
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        words = f"{type(error).__name__}: {reason(error)}"
-        raise UsageError(f"{path} has other figures than a run writes ({words}).") from error
 
 
 def check_same_images(runs: Sequence[Saved]) -> None:
@@ -143,11 +123,11 @@ def table_of_runs(runs: Sequence[Saved]) -> list[dict[str, Any]]:
     """One line per run; a bound stands in the column of its own estimator."""
     columns: dict[str, None] = {}
     for run in runs:
-        with _as_written(run.path):
+        with reading(run.path):
             columns |= dict.fromkeys(_columns(run))
     table = []
     for run in runs:
-        with _as_written(run.path):
+        with reading(run.path):
             table.append(_line(run, runs[0], list(columns)))
     return table
 

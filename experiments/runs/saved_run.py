@@ -45,10 +45,7 @@ class SavedRun(NamedTuple):
     def metrics(self) -> dict[str, Any]:
         """Its final figures; empty while it is not finished."""
         path = self.directory / "metrics.json"
-        found = read_json(path) if path.exists() else {}
-        if not isinstance(found, dict):
-            raise UsageError(f"{path} is not that of a run.")
-        return found
+        return read_json(path) if path.exists() else {}
 
 
 def build_model(name: str, data: Data, options: dict[str, Any]) -> nn.Module:
@@ -84,8 +81,7 @@ def read_config(directory: Path) -> dict[str, Any]:
         UsageError: If the directory is no run, of another format, or has no guide.
     """
     config = read_json(directory / "config.json")
-    found = config.get("format") if isinstance(config, dict) else None
-    if found != FORMAT:
+    if (found := config.get("format")) != FORMAT:
         raise UsageError(f"{directory} is a run of format {found}; this version reads {FORMAT}.")
     if "pair" not in config:
         raise UsageError(f"{directory} ({config.get('command')}) holds no model and guide.")

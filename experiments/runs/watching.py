@@ -1,8 +1,9 @@
-"""What a run says of its training when numbers are wrong, or right and worthless."""
+"""What a run says of its training: progress, wrong numbers, and right ones that are worthless."""
 
 from typing import TYPE_CHECKING
 
 import torch
+from tqdm import tqdm
 
 from experiments.data import Data
 from experiments.inference.collapse import collapse_warnings
@@ -32,8 +33,27 @@ class Watch:
         self.run, self.svi, self.rows = run, svi, data.like(svi.model)
         self.said: set[str] = set()
 
-    def __call__(self, progress: Progress) -> None:
-        """After an epoch."""
+    def __call__(self, progress: Progress, epochs: int | None, bar: tqdm) -> None:
+        """After an epoch: log it, show it, and warn."""
+        self.run.record(progress)
+        self._show(progress, epochs, bar)
+        self._warn(progress)
+
+    def _show(self, progress: Progress, epochs: int | None, bar: tqdm) -> None:
+        run = self.run
+        bar.update()
+        line = f"loss {progress.loss:.4f} nats per data point"
+        if not bar.disable:
+            bar.set_postfix_str(line)
+        elif epochs is None:
+            run.say(f"epoch {progress.epoch}: {line}, {run.train_seconds / 60:.1f} minutes")
+        elif progress.epoch % max(1, epochs // 20) == 0 or progress.epoch == epochs:
+            run.say(f"epoch {progress.epoch}/{epochs}: {line}, {progress.seconds:.2f} s")
+        if self.svi.compiled and self.svi.compiled.seconds > run.compile_seconds:
+            run.compile_seconds = self.svi.compiled.seconds
+            run.say(f"of which {run.compile_seconds:.1f} s were the compiler's, once")
+
+    def _warn(self, progress: Progress) -> None:
         guard, config = self.svi.guard, self.run.config
         if progress.skipped and guard and guard.last:
             self._say(guard.last, f"{guard.last} (epoch {progress.epoch}: {progress.skipped} of "

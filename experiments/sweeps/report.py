@@ -9,12 +9,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from experiments.runs.comparison_report import markdown_table
-from experiments.runs.files import read_json, write, write_json
-from experiments.runs.grid import Grid
-from experiments.runs.planning import Planned
+from experiments.runs.files import write, write_json, write_text
 from experiments.runs.plots import lines_with_errors
 from experiments.runs.report import cell
 from experiments.runs.saved_comparison import SAME_IMAGES
+from experiments.sweeps.grid import Grid
+from experiments.sweeps.plan import Planned
 
 __all__ = ["over_seeds", "picture", "rows_of", "save_sweep", "what_differs"]
 
@@ -32,8 +32,7 @@ def rows_of(
     """One row per run: its point, its figures as far as it has them, and its error."""
     rows = []
     for run in runs:
-        path = run.path / "metrics.json"
-        metrics = read_json(path) if path.exists() else {}
+        metrics = {} if errors.get(run.name) else run.metrics()
         found = {name: _at(metrics, name) for name in figures}
         rows.append({**run.point, **found, "error": errors.get(run.name)})
     empty = {name for name in (*figures, "error") if all(row[name] is None for row in rows)}
@@ -69,9 +68,8 @@ def over_seeds(rows: Sequence[dict[str, Any]], axes: Sequence[str]) -> list[dict
 
 def what_differs(runs: Sequence[Planned]) -> list[str]:
     """Fields of the finished runs' protocols that make their figures incomparable."""
-    paths = [run.path / "metrics.json" for run in runs]
-    found = [read_json(path).get("protocol") or {} for path in paths if path.exists()]
-    protocols = [protocol for protocol in found if protocol]
+    found = [run.metrics().get("protocol") for run in runs]
+    protocols = [protocol for protocol in found if isinstance(protocol, dict)]
     return [
         field for field in (*SAME_IMAGES, "measure")
         if len({str(p[field]) for p in protocols if p.get(field) is not None}) > 1
@@ -129,7 +127,7 @@ def save_sweep(
     text += f"\n{', '.join(f'{name} in {unit}' for name, unit in shown if unit)}\n"
     if differing:
         text += f"\nNot all rows are comparable: the runs differ in {', '.join(differing)}.\n"
-    write(out / "table.md", lambda path: path.write_text(text))
+    write_text(out / "table.md", text)
     drawn = None if differing else picture(table, grid.axes)
     (out / "figure.png").unlink(missing_ok=True)  # of a smaller grid, perhaps
     if drawn is not None:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +11,8 @@ from typing import Any, NamedTuple
 
 import experiments
 from experiments.errors import UsageError
-from experiments.runs.planning import Planned
+from experiments.runs.place import set_aside
+from experiments.sweeps.plan import Planned
 
 __all__ = ["BACKENDS", "Outcome", "check_backend", "launch"]
 
@@ -42,19 +42,23 @@ def launch(run: Planned, threads: int, folder: str) -> Outcome:
         folder: where relative paths start.
     """
     words = [sys.executable, "-m", run.module, *run.arguments, "--out", str(run.path)]
-    if run.state == "to continue":
-        words.append("--resume")
-    elif run.path.exists():
-        shutil.rmtree(run.path)  # it stopped before its first checkpoint
     began = time.perf_counter()
-    with run.log.open("a" if run.state == "to continue" else "w") as log:
+    try:
+        if run.path.exists() and "resume" in run.options:
+            words.append("--resume")
+        elif run.path.exists():
+            set_aside(run.path)  # the command cannot continue it
+    except UsageError as refusal:  # what a killed sweep had started is still at work
+        return Outcome(run.name, 0.0, str(refusal))
+    with run.log.open("a", encoding="utf-8") as log:
+        start = log.tell()
         process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=folder,
             env=_environment(threads), process_group=0,  # Ctrl-C is the sweep's, not twice theirs
         )  # fmt: skip
     RUNNING.add(process)
     try:
-        error = _error(process.wait(), run)
+        error = _error(process.wait(), run, start)
     finally:
         RUNNING.discard(process)
     return Outcome(run.name, time.perf_counter() - began, error)
@@ -73,16 +77,17 @@ def _packages() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(paths)} if paths else {}
 
 
-def _error(code: int, run: Planned) -> str | None:
-    """What went wrong, in the run's own last words."""
-    if code == 0 and (run.path / "metrics.json").exists():
+def _error(code: int, run: Planned, start: int) -> str | None:
+    """What went wrong, in the run's own last words, which are in its log from ``start`` on."""
+    if code == 0 and run.state == "finished":
         return None
     if code < 0:
         return f"ended by signal {-code}" + (", perhaps for lack of memory" if code == -9 else "")
-    lines = [line for line in run.log.read_text(errors="replace").splitlines() if line.strip()]
+    written = run.log.read_bytes()[start:].decode(errors="replace")
+    lines = [line for line in written.splitlines() if line.strip()]
     words = [line for line in lines if line.startswith("error: ")] or lines[-1:]
     if code == 0 or not words:
-        return f"ended with code {code} and left no metrics.json"
+        return f"ended with code {code} and left no report"
     return words[-1].removeprefix("error: ")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.errors import UsageError
+from experiments.runs.files import reading
 
 __all__ = ["Grid", "arguments", "name_of", "points", "read_grid"]
 
@@ -70,11 +71,9 @@ def _check(axes: dict[str, tuple[str, ...]]) -> None:
 
 
 def _from_file(path: Path) -> Grid:
-    try:
-        text = path.read_text()
+    with reading(path):
+        text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read ({error}).") from error
     tables = content if isinstance(content, dict) else {}
     if not isinstance(tables.get("grid"), dict) or set(tables) - {"grid", "with"}:
         raise UsageError(f"{path} must have a table 'grid', and may have a table 'with'.")

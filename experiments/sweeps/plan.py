@@ -10,29 +10,27 @@ from typing import Any, Literal, NamedTuple
 
 from experiments.__main__ import COMMANDS
 from experiments.errors import UsageError
-from experiments.runs.checkpoint import checkpoints
 from experiments.runs.cli import parse
 from experiments.runs.environment import plain
-from experiments.runs.files import read_json, write_json
-from experiments.runs.grid import Grid, arguments, name_of, points
-from experiments.runs.option_names import option_names, positional_names
+from experiments.runs.files import missing, read_json, reading, write_json
 from experiments.runs.options import check
+from experiments.runs.resuming import asked_options, holds_nothing, is_finished
+from experiments.sweeps.grid import Grid, arguments, name_of, points
+from experiments.sweeps.option_names import option_names, positional_names
 
-__all__ = ["Planned", "plan", "save_plan"]
+__all__ = ["Planned", "check_directory", "check_runs", "plan", "save_plan"]
 
 NOT_OF_RUNS = ("sweep", "reproduce", "explore", "animate")
 """Commands whose results are no directory of one run."""
 
 ELSEWHERE = {"out", "resume", "device", "memory", "data_root"}
-"""Options that a finished run may have had otherwise."""
+"""Options that a run of the same sweep may have had otherwise."""
 
 PLAN = "sweep.json"
 
-State = Literal["finished", "to continue", "to run"]
-
 
 class Planned(NamedTuple):
-    """A point of the grid, the command line that runs it, and how far it has come.
+    """A point of the grid and the command line that runs it.
 
     ``arguments`` come after ``python -m module``; ``options`` are what the command makes of them.
     """
@@ -42,7 +40,6 @@ class Planned(NamedTuple):
     arguments: list[str]
     options: dict[str, Any]
     path: Path
-    state: State
 
     @property
     def name(self) -> str:
@@ -53,16 +50,53 @@ class Planned(NamedTuple):
         """Where it writes what it prints."""
         return self.path.parent / "logs" / f"{self.name}.log"
 
+    @property
+    def state(self) -> Literal["finished", "to continue", "to run"]:
+        """How far it has come."""
+        if is_finished(self.path):
+            return "finished"
+        begun = self.path.is_dir() and not holds_nothing(self.path)
+        return "to continue" if begun and "resume" in self.options else "to run"
+
+    def metrics(self) -> dict[str, Any]:
+        """Its final figures; empty while it is not finished.
+
+        Raises:
+            UsageError: If it was made with other options, or its files are damaged.
+        """
+        self.check_options()
+        return read_json(self.path / "metrics.json") if is_finished(self.path) else {}
+
+    def check_options(self) -> None:
+        """Refuse a run directory that was made with other options, by its own ``config.json``.
+
+        Raises:
+            UsageError: Naming the options.
+        """
+        path = self.path / "config.json"
+        if not path.exists() or self.state == "to run":
+            return
+        with reading(path):
+            saved = asked_options(read_json(path))
+        differing = [
+            name for name, value in self.options.items()
+            if name not in ELSEWHERE and saved.get(name, value) != value
+        ]  # fmt: skip
+        if differing:
+            raise UsageError(
+                f"{self.path} was made with other options ({', '.join(differing)}); name another "
+                "--out."
+            )
+
 
 def plan(command: str, grid: Grid, out: Path) -> list[Planned]:
-    """Every point as a run below ``out``.
+    """Every point as a run below ``out``, whatever lies there.
 
     Raises:
-        UsageError: If the command is unknown, an option or a value is none of its, two points are
-            the same run, or ``out`` holds anything but this command's sweep.
+        UsageError: If the command is unknown, an option or a value is none of its, or two points
+            are the same run.
     """
     module = _module(command)
-    saved = _saved_options(command, out)
     runs: dict[str, Planned] = {}
     same: dict[str, str] = {}
     for point in points(grid):
@@ -72,19 +106,40 @@ def plan(command: str, grid: Grid, out: Path) -> list[Planned]:
         if name in runs or key in same:
             raise UsageError(f"two points are the same run: {same.get(key, name)} and {name}.")
         same[key] = name
-        path = out / name
-        state = _state(path, options, saved.get(name, options))
-        if state == "to continue" and "resume" not in options:
-            state = "to run"
-        runs[name] = Planned(point, module.__name__, words, options, path, state)
+        runs[name] = Planned(point, module.__name__, words, options, out / name)
     return list(runs.values())
 
 
-def save_plan(command: str, out: Path, runs: Sequence[Planned]) -> None:
-    """Write what every run is made with, those of earlier grids among them."""
-    options = _saved_options(command, out) | {run.name: run.options for run in runs}
-    (out / "logs").mkdir(parents=True, exist_ok=True)
-    write_json(out / PLAN, {"command": command, "options": options})
+def check_directory(command: str, out: Path) -> None:
+    """Refuse a directory with anything but this command's sweep.
+
+    Raises:
+        UsageError: Saying what it holds.
+    """
+    if missing(out) or (out.is_dir() and holds_nothing(out)):
+        return
+    saved = read_json(out / PLAN) if (out / PLAN).exists() else {}
+    made = saved.get("command")
+    if made != command:
+        what = f"a sweep of {made}" if made else "something that is no sweep"
+        raise UsageError(f"--out {out} holds {what}; name another directory.")
+
+
+def check_runs(runs: Sequence[Planned]) -> None:
+    """Refuse runs that were made with other options.
+
+    Raises:
+        UsageError: Naming the first one, and the options.
+    """
+    for run in runs:
+        run.check_options()
+
+
+def save_plan(command: str, out: Path) -> None:
+    """Write which command's sweep this is; what each run was made with, it says itself."""
+    if not (out / PLAN).exists():
+        write_json(out / PLAN, {"command": command})
+    (out / "logs").mkdir(exist_ok=True)
 
 
 def _module(command: str) -> Any:
@@ -99,18 +154,6 @@ def _module(command: str) -> Any:
     if command in NOT_OF_RUNS or not {"out", "seed"} <= fields:
         raise UsageError(f"'{command}' makes no run of its own to be swept.")
     return module
-
-
-def _saved_options(command: str, out: Path) -> dict[str, Any]:
-    """What runs below ``out`` were made with, by their names."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return {}
-    saved = read_json(out / PLAN) if (out / PLAN).exists() else {}
-    made = saved.get("command") if isinstance(saved, dict) else None
-    if made != command:
-        what = f"a sweep of {made}" if made else "something that is no sweep"
-        raise UsageError(f"--out {out} holds {what}; name another directory.")
-    return saved["options"]
 
 
 def _checked(
@@ -154,23 +197,3 @@ def _check_guide(command: str, config: Any) -> None:
     model, guide = getattr(config, "model", command), getattr(config, "guide", None)
     if model in PAIRS and isinstance(guide, str) and guide not in PAIRS[model]:
         raise UsageError(f"{model} does not take it, but {', '.join(PAIRS[model])}.")
-
-
-def _state(path: Path, options: dict[str, Any], saved: dict[str, Any]) -> State:
-    """How far a run has come.
-
-    Raises:
-        UsageError: If it was made with other options.
-    """
-    finished = (path / "metrics.json").exists()
-    if not finished and not checkpoints(path):
-        return "to run"
-    differing = [
-        name for name, value in options.items()
-        if name not in ELSEWHERE and saved.get(name, value) != value
-    ]  # fmt: skip
-    if differing:
-        raise UsageError(
-            f"{path} was made with other options ({', '.join(differing)}); name another --out."
-        )
-    return "finished" if finished else "to continue"

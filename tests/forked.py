@@ -1,0 +1,109 @@
+"""Commands in forked processes, which cost no imports, and files before and after them."""
+
+import contextlib
+import hashlib
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from experiments.__main__ import main as experiments
+
+__all__ = ["Child", "Ended", "forked", "snapshot", "start"]
+
+
+class Ended(NamedTuple):
+    """How a command ended: its exit code, or the negative number of a signal, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Child(NamedTuple):
+    """A command that was started, and the folder with what it says."""
+
+    process: int
+    said: Path
+
+    def wait(self, limit: float = 120) -> Ended:
+        """Wait for its end; it is killed after so many seconds."""
+        until = time.monotonic() + limit
+        while (found := os.waitpid(self.process, os.WNOHANG))[0] == 0:
+            if time.monotonic() > until:
+                os.kill(self.process, signal.SIGKILL)
+            time.sleep(0.005)
+        texts = [(self.said / name).read_text(errors="replace") for name in ("out", "err")]
+        return Ended(os.waitstatus_to_exitcode(found[1]), *texts)
+
+
+def start(
+    words: list[str], home: Path, said: Path, prepare: Callable[[], None] | None = None
+) -> Child:
+    """Start a command in a process of its own.
+
+    Args:
+        words: after ``python -m experiments``.
+        home: its working directory.
+        said: a folder for what it says.
+        prepare: called in the new process before the command.
+    """
+    said.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush(), sys.stderr.flush()
+    process = os.fork()
+    if process == 0:
+        code = 99
+        try:
+            code = _run(words, home, said, prepare)
+        finally:
+            os._exit(code)
+    return Child(process, said)
+
+
+def forked(
+    words: list[str], home: Path, said: Path, prepare: Callable[[], None] | None = None
+) -> Ended:
+    """Run a command in a process of its own to its end."""
+    return start(words, home, said, prepare).wait()
+
+
+def _run(words: list[str], home: Path, said: Path, prepare: Callable[[], None] | None) -> int:
+    os.chdir(home)
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(said / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
+    sys.stdout, sys.stderr = (
+        open(number, "w", closefd=False, encoding="utf-8", buffering=1)  # noqa: SIM115
+        for number in (1, 2)
+    )
+    sys.argv = ["experiments", *words]
+    with contextlib.suppress(ValueError):  # pytest's own handlers
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        if prepare:
+            prepare()
+        experiments()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 98
+    return 0
+
+
+def snapshot(home: Path) -> dict[str, str]:
+    """Everything below a directory: kinds, permissions, and contents of files and links."""
+    found = {}
+    for path in home.rglob("*"):
+        name, mode = str(path.relative_to(home)), path.lstat().st_mode
+        if path.is_symlink():
+            content = os.readlink(path)
+        elif path.is_file():
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+        else:
+            content = ""
+        found[name] = f"{mode:o} {content}"
+    return found
