@@ -44,10 +44,9 @@ SIX_GUIDES = ("exact", "full_rank", "mean_field", "amortized", "prior", "point")
 
 @dataclass(frozen=True)
 class Config(DataOptions, FreshRunOptions):
-    data: Literal[
-        "digits", "mnist", "fashion_mnist", "kmnist", "omniglot", "cifar10", "celeba64", "folder"
-    ] = "digits"
-    """Data set."""
+    data: str = "digits"
+    """Data set: digits, mnist, fashion_mnist, kmnist, omniglot, cifar10, celeba64, folder, or a
+    file of numbers (.npy, .npz or .csv)."""
     model: str = "ppca"
     """p(x, z). Its options are --model.OPTION, or --OPTION for short."""
     guides: str | None = None
@@ -152,7 +151,8 @@ def fresh(run: Run, data: Data, seed: int) -> Any:
 def like_saved(config: Config, saved: SavedRun) -> Config:
     """The options with the model and the data of a saved run, its decoder frozen."""
     pair = saved.config["pair"]
-    names = ("data", "pad", "binarize", "binarize_seed", "dequantize", "dtype")
+    names = ("data", "pad", "binarize", "binarize_seed", "dequantize", "bits",
+             "value_range", "background", "frames", "resize", "label", "dtype")  # fmt: skip
     taken = {name: saved.config["options"].get(name, getattr(config, name)) for name in names}
     return dataclasses.replace(
         config, model=pair["model"], model_options=pair["model_options"], decoder="frozen", **taken

@@ -286,7 +286,7 @@ def test_library_refuses_arrays_it_cannot_use():
         (torch.tensor([[0.0, 1.0], [float("inf"), 1.0]]), "row 1"),
         (torch.zeros(0, 5), "rows"),
         (torch.zeros(5), "N, ..."),
-        (torch.zeros(5, 2, dtype=torch.int64), "int64"),
+        (torch.zeros(5, 2, dtype=torch.complex64), "complex"),
         ([["a", "b"]], "numeric"),
     ):
         with pytest.raises(UsageError, match=word):

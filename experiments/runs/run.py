@@ -125,10 +125,11 @@ class Run:
         config = self.config
         chosen = None if every_row else config.rows
         with first_one_first(), found_before(self.resumed):
-            train, test = load_as(dataclasses.asdict(config), config.data_root, chosen)
+            train, test = load_as(dataclasses.asdict(config), config.data_root, chosen, self.say)
         check_rows(len(train))
         self.say(
-            f"{config.data}: {len(train)} train and {len(test)} test images of "
+            f"{train.name}: {len(train)} train and {len(test)} test "
+            f"{'images' if len(train.image_shape) == 3 else 'rows'} of "
             f"{list(train.image_shape)}"
         )
         dtype = getattr(torch, config.dtype)

@@ -127,7 +127,9 @@ def open_run(directory: Path, data_root: Path | None, device: torch.device) -> S
     if not (directory / "metrics.json").exists():
         tqdm.write(f"warning: {directory} was not finished; these are the weights it had reached.")
     options, recipe = config["options"], config["pair"]
-    train, test = load_as(options, data_root or _path(options["data_root"]), options["rows"])
+    train, test = load_as(
+        options, data_root or _path(options["data_root"]), options["rows"], tqdm.write
+    )
     with buildable(directory), torch.random.fork_rng(devices=[]), pyro.poutine.block():
         model = build_model(recipe["model"], train, recipe["model_options"])
         model.to(device=device, dtype=getattr(torch, options["dtype"]))
