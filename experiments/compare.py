@@ -57,6 +57,9 @@ class Config(DataOptions, FreshRunOptions):
     default both where the maximum is known."""
     of: Path | None = None
     """A saved run whose decoder, frozen, all guides share; its data and model are taken too."""
+    data_changed: Literal["refuse", "ok"] = "refuse"
+    """Refuse data that differ from those the run --of was made with, or go on with a warning
+    (ok)."""
     rotate: bool = True
     """Turn the frozen W until all posterior precisions are equal: the diagonal gap is largest."""
     seeds: int = 1
@@ -86,7 +89,9 @@ def main(config: Config) -> dict[str, Any]:
     parse_guides(config.guides or "exact")
     saved = None
     if config.of:
-        saved = open_run(config.of, config.data_root, pick_device(config.device))
+        saved = open_run(
+            config.of, config.data_root, pick_device(config.device), config.data_changed
+        )
         config = like_saved(config, saved)
     with Run("compare", config) as run:
         train = (saved.train.rows(config.rows) if saved else run.load_data()[0]).fixed()
@@ -95,6 +100,7 @@ def main(config: Config) -> dict[str, Any]:
             trial = make_guide(run, fresh(run, train, 0), entry.name, entry.options, train)
             make_objective(trial.model, entry.name, objective_for(entry.name, "learned", config))
         run.save_config()
+        run.data_changed = saved.config["data_changed"] if saved else None
         rows: list[Row] = []
         for decoder in decoders:
             run.say(f"decoder {decoder}:")

@@ -205,7 +205,7 @@ class Fitting:
     def _put(self, state: dict[str, Any]) -> None:
         """Be where a checkpoint's state says."""
         run = self.run
-        if state["data"] != self.data.sha256:
+        if state["data"] != self.data.sha256 and not run.data_changed:
             raise UsageError(f"{run.config.data} is not what {run.path} was trained on.")
         self.svi.load_state_dict(state["svi"])
         put_random_state(state["random"])

@@ -27,8 +27,8 @@ __all__ = [
 ]
 
 MAY_CHANGE = {
-    "resume", "out", "epochs", "device", "memory", "data_root", "evaluate", "readjust",
-    "checkpoint_levels", "checkpoint_every", "keep", "max_rollbacks",
+    "resume", "out", "epochs", "device", "memory", "data_root", "data_changed", "evaluate",
+    "readjust", "checkpoint_levels", "checkpoint_every", "keep", "max_rollbacks",
 }  # fmt: skip
 """Options that a resumed run may give another value."""
 
@@ -92,6 +92,8 @@ class FitOptions:
     on most processors); densities never are."""
     resume: bool = False
     """Continue the run in --out from its last checkpoint."""
+    data_changed: Literal["refuse", "ok"] = "refuse"
+    """Refuse data that differ from those the run was made with, or go on with a warning (ok)."""
     checkpoint_every: str = "1m"
     """How often training is kept on disk: a time (30s, 10m, 1h), or a number of epochs."""
     keep: int = 2
@@ -132,6 +134,8 @@ class SavedRunOptions:
     """Directory of a trained run."""
     data_root: Path | None = None
     """Where the data lie; by default $PPL_DATA, else ./data."""
+    data_changed: Literal["refuse", "ok"] = "refuse"
+    """Refuse data that differ from those the run was made with, or go on with a warning (ok)."""
     seed: int = 0
     """Seed of the draws."""
     device: str = "auto"

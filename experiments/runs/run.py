@@ -16,13 +16,15 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments.data import Data, load_as
+from experiments.data import Data
 from experiments.inference.fit import Progress
 from experiments.inference.optim import Schedule
 from experiments.inference.svi import SVI, Pair
 from experiments.runs.checkpoint import checkpoints, save_weights
+from experiments.runs.data_loading import load_data
+from experiments.runs.data_record import save_record
 from experiments.runs.environment import determinism, peak_memory, pick_device, plain, versions
-from experiments.runs.faults import found_before, raise_fault
+from experiments.runs.faults import raise_fault
 from experiments.runs.files import FORMAT, append, write, write_json
 from experiments.runs.fitting import Fitting
 from experiments.runs.fitting_rows import fit_frozen
@@ -31,8 +33,6 @@ from experiments.runs.lock import Lock
 from experiments.runs.place import Place
 from experiments.runs.processes import (
     alone,
-    check_rows,
-    first_one_first,
     follows,
     join,
     number_of_processes,
@@ -65,6 +65,8 @@ class Run:
         self.saved: dict[str, Any] | None = None
         self.content: dict[str, Any] = {}
         self.compiled = self.begun = False
+        self.data_record: dict[str, Any] | None = None
+        self.data_changed: str | None = None
         resume = getattr(config, "resume", False)
         self.place = Place(command, config.out, resume)
         self.path = self.place.path
@@ -116,25 +118,17 @@ class Run:
             "processes": number_of_processes(),
             **plain(more),
         }
+        if "of" in more:
+            self.data_changed = more["of"].get("data_changed")
         if not self.resumed:
             write_json(self.path / "config.json", self.content)
+            if self.data_record:
+                save_record(self.path, self.data_record)
         self.begun = True
 
     def load_data(self, every_row: bool = False) -> tuple[Data, Data]:
         """The train and test split that the options ask for, on the run's device."""
-        config = self.config
-        chosen = None if every_row else config.rows
-        with first_one_first(), found_before(self.resumed):
-            train, test = load_as(dataclasses.asdict(config), config.data_root, chosen, self.say)
-        check_rows(len(train))
-        self.say(
-            f"{train.name}: {len(train)} train and {len(test)} test "
-            f"{'images' if len(train.image_shape) == 3 else 'rows'} of "
-            f"{list(train.image_shape)}"
-        )
-        dtype = getattr(torch, config.dtype)
-        parts = (part.to(self.device) for part in (train, test))
-        return tuple(dataclasses.replace(part, dtype=dtype) for part in parts)  # type: ignore
+        return load_data(self, every_row)
 
     def say(self, line: str) -> None:
         if not follows():
@@ -166,6 +160,8 @@ class Run:
     def continue_from(self, records: list[dict[str, Any]], losses: list[float]) -> None:
         """Have logged this much and no more, and not be over."""
         write_json(self.path / "config.json", self.content)
+        if self.data_record:
+            save_record(self.path, self.data_record)
         without_results(self.path)
         self.lines, self.losses = [json.dumps(record) for record in records], array("d", losses)
         self.train_seconds = sum(record["seconds"] for record in records)
@@ -225,6 +221,8 @@ class Run:
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write ``metrics.json`` with the time so far and the most memory."""
         metrics["seconds"], metrics["memory"] = self.seconds, peak_memory(self.device)
+        if self.data_changed:
+            metrics["data_changed"] = self.data_changed
         write_json(self.path / "metrics.json", metrics)
 
     def finish(
