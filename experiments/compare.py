@@ -44,10 +44,9 @@ SIX_GUIDES = ("exact", "full_rank", "mean_field", "amortized", "prior", "point")
 
 @dataclass(frozen=True)
 class Config(DataOptions, FreshRunOptions):
-    data: Literal[
-        "digits", "mnist", "fashion_mnist", "kmnist", "omniglot", "cifar10", "celeba64", "folder"
-    ] = "digits"
-    """Data set."""
+    data: str = "digits"
+    """Data set: digits, mnist, fashion_mnist, kmnist, omniglot, cifar10, celeba64, folder, or a
+    file of numbers (.npy, .npz or .csv)."""
     model: str = "ppca"
     """p(x, z). Its options are --model.OPTION, or --OPTION for short."""
     guides: str | None = None
@@ -58,6 +57,9 @@ class Config(DataOptions, FreshRunOptions):
     default both where the maximum is known."""
     of: Path | None = None
     """A saved run whose decoder, frozen, all guides share; its data and model are taken too."""
+    data_changed: Literal["refuse", "ok"] = "refuse"
+    """Refuse data that differ from those the run --of was made with, or go on with a warning
+    (ok)."""
     rotate: bool = True
     """Turn the frozen W until all posterior precisions are equal: the diagonal gap is largest."""
     seeds: int = 1
@@ -87,7 +89,9 @@ def main(config: Config) -> dict[str, Any]:
     parse_guides(config.guides or "exact")
     saved, asked = None, config
     if config.of:
-        saved = open_run(config.of, config.data_root, pick_device(config.device))
+        saved = open_run(
+            config.of, config.data_root, pick_device(config.device), config.data_changed
+        )
         config = like_saved(config, saved)
     with Run("compare", config, asked) as run:
         train = (saved.train.rows(config.rows) if saved else run.load_data()[0]).fixed()
@@ -96,6 +100,7 @@ def main(config: Config) -> dict[str, Any]:
             trial = make_guide(run, fresh(run, train, 0), entry.name, entry.options, train)
             make_objective(trial.model, entry.name, objective_for(entry.name, "learned", config))
         run.save_config()
+        run.data_changed = saved.config["data_changed"] if saved else None
         rows: list[Row] = []
         for decoder in decoders:
             run.say(f"decoder {decoder}:")
@@ -152,7 +157,8 @@ def fresh(run: Run, data: Data, seed: int) -> Any:
 def like_saved(config: Config, saved: SavedRun) -> Config:
     """The options with the model and the data of a saved run, its decoder frozen."""
     pair = saved.config["pair"]
-    names = ("data", "pad", "binarize", "binarize_seed", "dequantize", "dtype")
+    names = ("data", "pad", "binarize", "binarize_seed", "dequantize", "bits",
+             "value_range", "background", "frames", "resize", "label", "dtype")  # fmt: skip
     taken = {name: saved.config["options"].get(name, getattr(config, name)) for name in names}
     return dataclasses.replace(
         config, model=pair["model"], model_options=pair["model_options"], decoder="frozen", **taken

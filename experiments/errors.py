@@ -56,7 +56,7 @@ def in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {words[:300]} (PPL_DEBUG=1 shows where)"
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Why something failed, in a few words that can stand inside a line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

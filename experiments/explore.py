@@ -55,6 +55,8 @@ class Config:
     """Of an NVAE: passes that move batch norms to a temperature; 0 leaves them as trained."""
     data_root: Path | None = None
     """Where the data lie; by default $PPL_DATA, else ./data."""
+    data_changed: Literal["refuse", "ok"] = "refuse"
+    """Refuse data that differ from those the run was made with, or go on with a warning (ok)."""
     seed: int = 0
     """Seed of the draws."""
     device: str = "auto"
@@ -66,7 +68,7 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     file = config.out or config.run / "explore.html"
     check(config, file)
-    saved = open_run(config.run, config.data_root, pick_device(config.device))
+    saved = open_run(config.run, config.data_root, pick_device(config.device), config.data_changed)
     if isinstance(saved.model, NVAE):
         if config.with_:
             raise UsageError("--with is for pages that hold the decoder; an NVAE's does not.")
@@ -120,7 +122,9 @@ def beside(saved: SavedRun, config: Config) -> list[SavedRun]:
     """
     if config.with_ is None:
         return []
-    other = open_run(config.with_, config.data_root, pick_device(config.device))
+    other = open_run(
+        config.with_, config.data_root, pick_device(config.device), config.data_changed
+    )
     names = (config.run, config.with_)
     check_same(saved.model, other.model, names)
     x = [run.test.fixed().rows(min(100, len(run.test))).observations() for run in (saved, other)]

@@ -60,13 +60,15 @@ def pictures(
     z_train, directions = plots.two_directions(pca.encode(train))
     z_test, _ = plots.two_directions(pca.encode(test), directions)
     labels = (splits[0].labels, splits[1].labels)
-    run.figure("encodings", plots.encodings(z_train, z_test, labels, "PCA encodings"))
+    run.figure(
+        "encodings",
+        plots.encodings(z_train, z_test, labels, "PCA encodings", splits[0].source.classes),
+    )
     run.figure("squared_error", error_curve(pca, test))
     if len(splits[1].image_shape) == 3:
-        digits = None if labels[1] is None else [str(int(label)) for label in labels[1][:10]]
         shown = pca.decode(pca.encode(test[:10]))
         rows = {"x": as_images(test[:10], splits[1]), "PCA": as_images(shown, splits[1])}
-        run.figure("reconstructions", plots.images_in_rows(rows, digits))
+        run.figure("reconstructions", plots.images_in_rows(rows, splits[1].label_names(10)))
         run.figure("components", plots.columns(pca.components, pca.mean, splits[1].image_shape))
 
 

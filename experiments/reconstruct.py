@@ -36,7 +36,7 @@ class Config(SavedRunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     with Run("reconstruct", config) as run:
-        saved = open_run(config.run, config.data_root, run.device)
+        saved = open_run(config.run, config.data_root, run.device, config.data_changed)
         run.save_config(of=saved.config)
         test = saved.test.rows(min(config.images, len(saved.test))).fixed()
         observed = mask_of(config.mask, saved)
@@ -56,12 +56,11 @@ def main(config: Config) -> dict[str, Any]:
         }  # fmt: skip
         run.say(f"squared error {error:.4f} ± {error_se:.4f}, of hidden pixels {hidden:.4f}")
         if len(test.image_shape) == 3:
-            labels = None if test.labels is None else [str(int(k)) for k in test.labels[:10]]
             rows = {"x": x[:10], "observed": (x * observed)[:10], "E[x | z]": shown[:10]}
             if config.mask == "none":
                 del rows["observed"]
             pictures = {name: as_images(part, test) for name, part in rows.items()}
-            run.figure("reconstructions", plots.images_in_rows(pictures, labels))
+            run.figure("reconstructions", plots.images_in_rows(pictures, test.label_names(10)))
         pair = saved.config["pair"]
         metrics = {
             "model": pair["model"], "guide": pair["guide"], "objective": None,

@@ -13,6 +13,7 @@ from experiments.inference.optim import OPTIMIZERS
 from experiments.inference.svi import SVI
 from experiments.runs.cli import cli
 from experiments.runs.compiling import compiles
+from experiments.runs.data_loading import record_data
 from experiments.runs.options import AnnealOptions, FitOptions, RunOptions
 from experiments.runs.run import Run
 from experiments.runs.saved_run import open_run
@@ -39,7 +40,7 @@ class Config(AnnealOptions, FitOptions, RunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     with Run("refit", config) as run:
-        saved = open_run(config.run, config.data_root, run.device)
+        saved = open_run(config.run, config.data_root, run.device, config.data_changed)
         model = saved.model.requires_grad_(False)
         guide = make_guide(run, model, config.guide, config.guide_options, saved.train)
         if config.centre:
@@ -53,6 +54,8 @@ def main(config: Config) -> dict[str, Any]:
         # The data options of the first run make this one readable by itself.
         own = {name: value for name, value in run.options.items() if value is not None}
         run.options = saved.config["options"] | own
+        record_data(run, saved.train, saved.test)
+        run.data_changed = run.data_changed or saved.config["data_changed"]
         start(run, svi, built)
         fit_run(run, svi, saved.train)
         return conclude(run, svi, saved.train, saved.test, built)

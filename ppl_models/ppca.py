@@ -118,14 +118,20 @@ class PPCA(Program):
                 likelihood; scikit-learn's ``PCA.score`` uses 1).
 
         Raises:
-            ValueError: If ``latent_dim`` reaches the data's rank: sigma^2 would be zero.
+            ValueError: If the data are constant, or ``latent_dim`` reaches their rank: sigma^2
+                would be zero.
 
         References:
             The ML solution of Tipping & Bishop (1999).
         """
+        if len(x) < 2 or (x == x[:1]).all():
+            what = f"{len(x)} row" if len(x) < 2 else "all rows are alike"
+            raise ValueError(f"the data are constant ({what}): no sigma^2 above 0 fits them best.")
         mean, eigenvalues, vectors = covariance_spectrum(x, correction)
         tolerance = eigenvalues[0] * len(eigenvalues) * torch.finfo(torch.float64).eps
         rank = int((eigenvalues > tolerance).sum())
+        if rank < 2:
+            raise ValueError("the data lie on a line: sigma^2 is 0 for every latent_dim.")
         if not 1 <= latent_dim < rank:
             raise ValueError(
                 f"latent_dim={latent_dim} must lie between 1 and {rank - 1}: the data have rank "

@@ -286,7 +286,7 @@ def test_library_refuses_arrays_it_cannot_use():
         (torch.tensor([[0.0, 1.0], [float("inf"), 1.0]]), "row 1"),
         (torch.zeros(0, 5), "rows"),
         (torch.zeros(5), "N, ..."),
-        (torch.zeros(5, 2, dtype=torch.int64), "int64"),
+        (torch.zeros(5, 2, dtype=torch.complex64), "complex"),
         ([["a", "b"]], "numeric"),
     ):
         with pytest.raises(UsageError, match=word):
@@ -352,3 +352,26 @@ def test_what_cannot_be_centred(capsys):
     refused(capsys, train, [*args, "--guide", "amortized"], "--centre is for a VAE")
     beta = [*DIGITS, "--likelihood", "beta", "--dequantize", "--centre"]
     refused(capsys, vae, beta, "only an mlp decoder under gaussian")
+
+
+def test_a_failed_download_leaves_nothing(monkeypatch, tmp_path):
+    import torchvision.datasets
+
+    from experiments.data.downloads import fetch
+    from experiments.errors import UsageError
+
+    def half(root, **options):
+        Path(root, "MNIST/raw").mkdir(parents=True, exist_ok=True)
+        Path(root, "MNIST/raw/train.gz").write_bytes(b"half")
+        raise RuntimeError("connection reset")
+
+    monkeypatch.setattr(torchvision.datasets, "MNIST", half)
+    with pytest.raises(UsageError, match="connection reset"):
+        fetch("MNIST", tmp_path / "new/data")
+    assert not (tmp_path / "new").exists()
+    kept = tmp_path / "old/MNIST/own.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("mine")
+    with pytest.raises(UsageError, match="connection reset"):
+        fetch("MNIST", tmp_path / "old")
+    assert [path for path in (tmp_path / "old").rglob("*") if path.is_file()] == [kept]

@@ -1,5 +1,6 @@
 """Images in memory: splits, order, padding, binarisation, and real files where they lie."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -221,3 +222,16 @@ def test_importing_the_package_loads_no_torch():
     code = "import sys, experiments.data.names, experiments.data; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (torch.full((20, 6), 77 / 255), "constant (all rows are alike)"),
+        (torch.rand(1, 6), "constant (1 row)"),
+        (torch.arange(5.0)[:, None] * torch.ones(6), "lie on a line"),
+    ],
+)
+def test_data_that_no_ppca_fits_best(x, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        PPCA.maximum_likelihood(x, 2)

@@ -1,35 +1,180 @@
 """Arrays of one's own as data sets."""
 
+import sys
+import warnings
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from experiments.data.dataset import Data
 from experiments.data.transforms import Scale
-from experiments.errors import UsageError
+from experiments.errors import UsageError, reason
 
-__all__ = ["as_data"]
+__all__ = ["as_data", "as_values"]
+
+EXACT = 2**53
+"""Integers beyond this are not exact in float64."""
 
 
 def as_data(x: Any) -> Data:
-    """A data set of an array of one's own, ``[N, ...]``; floats as they are, bytes over 255.
+    """A data set of an array ``[N, ...]``, a tensor or a DataFrame.
+
+    Floats are taken as they are, bytes (uint8) are divided by 255, other integers are counts:
+    floats of the same value.
 
     Raises:
-        UsageError: If it is empty, has no rows, is not numeric, or holds NaN or infinite values.
+        UsageError: If it is empty, has no rows, is not numeric, has masked or missing entries, or
+            holds NaN or infinite values.
     """
     if isinstance(x, Data):
         return x
-    try:
-        pixels = torch.as_tensor(x)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(f"data must be a numeric array [N, ...]: {error}") from error
-    if pixels.ndim < 2 or pixels.numel() == 0:
-        raise UsageError(f"data must be an array [N, ...] with rows, got {list(pixels.shape)}.")
-    if pixels.dtype == torch.uint8:
-        return Data(pixels, transforms=(Scale(255),))
-    if not pixels.is_floating_point():
-        raise UsageError(f"data must be floats or bytes (uint8), got {pixels.dtype}.")
-    if not pixels.isfinite().all():
-        row = int((~pixels.flatten(1).isfinite()).any(1).nonzero()[0])
+    values = as_values(x)
+    if values.dtype == torch.uint8:
+        return Data(values, transforms=(Scale(255),))
+    return Data(values, dtype=values.dtype)
+
+
+def as_values(x: Any) -> Tensor:
+    """The values of an array as bytes or floats, checked.
+
+    Raises:
+        UsageError: As ``as_data``.
+    """
+    values = _from_tensor(x) if isinstance(x, Tensor) else _from_array(_array(x))
+    if values.ndim < 2 or values.numel() == 0:
+        raise UsageError(f"data must be an array [N, ...] with rows, got {list(values.shape)}.")
+    if values.is_floating_point() and not values.isfinite().all():
+        row = int((~values.flatten(1).isfinite()).any(1).nonzero()[0])
         raise UsageError(f"data hold NaN or infinite values, the first of them in row {row}.")
-    return Data(pixels, dtype=pixels.dtype)
+    return values
+
+
+def _from_tensor(x: Tensor) -> Tensor:
+    if x.layout != torch.strided:
+        raise UsageError("data are a sparse tensor: give x.to_dense().")
+    if x.is_quantized:
+        raise UsageError("data are a quantized tensor: give x.dequantize().")
+    if x.is_nested:
+        raise UsageError("data are a nested tensor, with rows of different sizes.")
+    if x.is_meta:
+        raise UsageError("data are on the device meta, without values.")
+    x = x.detach()
+    x = x.resolve_conj().resolve_neg() if x.is_complex() else x.resolve_neg()
+    return _checked(x, str(x.dtype).removeprefix("torch."))
+
+
+def _checked(x: Tensor, name: str) -> Tensor:
+    """A tensor of any dtype as bytes or floats."""
+    if x.is_complex():
+        raise UsageError("data are complex: give real and imaginary parts as real numbers.")
+    if x.dtype == torch.uint8 or x.dtype in (torch.float32, torch.float64, torch.float16,
+                                             torch.bfloat16):  # fmt: skip
+        return x
+    if x.dtype == torch.bool:
+        return x.to(torch.float32)
+    if x.is_floating_point():
+        return x.to(torch.float32)  # the eight-bit kinds
+    try:
+        wide = x.to(torch.int64) if x.dtype != torch.uint64 else _below(x)
+    except (RuntimeError, NotImplementedError) as error:
+        raise UsageError(f"data must be numbers, got {name}.") from error
+    large = int(wide.abs().max()) if wide.numel() else 0
+    if large < 0 or large > EXACT:
+        raise UsageError(f"data hold integers beyond 2^53 ({name}), which no float has exactly.")
+    return wide.to(torch.float32 if large <= 2**24 else torch.float64)
+
+
+def _below(x: Tensor) -> Tensor:
+    """Integers of 64 bits without sign as those with one; what does not fit is negative."""
+    signed = x.view(torch.int64)
+    return torch.where(signed < 0, torch.iinfo(torch.int64).max, signed)
+
+
+def _array(x: Any) -> np.ndarray:
+    """Anything but a tensor as a NumPy array."""
+    kinds = (torch.utils.data.Dataset, torch.utils.data.DataLoader)
+    if isinstance(x, kinds):
+        raise UsageError(
+            f"data are a {type(x).__name__}: give its tensors or arrays [N, ...], for example "
+            "torch.stack([x for x, *_ in dataset])."
+        )
+    if isinstance(x, np.ma.MaskedArray):
+        if np.ma.getmaskarray(x).any():
+            raise UsageError(
+                "data are a masked array with masked entries: fill them (x.filled(value)) or drop "
+                "their rows."
+            )
+        return np.asarray(x.data)
+    scipy = sys.modules.get("scipy.sparse")
+    if scipy is not None and scipy.issparse(x):
+        raise UsageError("data are a sparse matrix: give x.toarray().")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return _of_frame(x) if hasattr(x, "to_numpy") else np.asarray(x)
+    except UsageError:
+        raise
+    except Exception as error:  # __array__ of anyone's classes
+        raise UsageError(f"data must be a numeric array [N, ...]: {reason(error)}.") from error
+
+
+def _of_frame(x: Any) -> np.ndarray:
+    """A DataFrame's numbers; text columns are named, and so is the first missing entry's row."""
+    array = x.to_numpy()
+    if array.dtype != object or array.ndim != 2 or not hasattr(x, "columns"):
+        return array
+    for name in x.columns:
+        column = x[name]
+        if getattr(column.dtype, "kind", "O") not in "biuf":
+            try:
+                column.astype("float64")
+            except (TypeError, ValueError):
+                if not column.isna().any():
+                    raise UsageError(
+                        f"column '{name}' of the DataFrame is not numeric ({column.dtype})."
+                    ) from None
+    missing = x.isna().any(axis=1).to_numpy()
+    if missing.any():
+        raise UsageError(f"data have missing entries, the first in row {int(missing.argmax())}.")
+    return array
+
+
+def _from_array(array: np.ndarray) -> Tensor:
+    if array.dtype.names:
+        raise UsageError(
+            f"data have fields ({', '.join(array.dtype.names)}): give an array of plain numbers, "
+            "for example numpy.lib.recfunctions.structured_to_unstructured(x)."
+        )
+    if array.dtype == object:
+        array = _numbers(array)
+    if array.dtype.kind not in "biufc":
+        raise UsageError(f"data must be a numeric array [N, ...], got {array.dtype}.")
+    if array.dtype.kind == "c":
+        raise UsageError("data are complex: give real and imaginary parts as real numbers.")
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if native.dtype.kind == "f" and native.dtype.itemsize > 8:
+        native = native.astype(np.float64)
+    if not native.flags.writeable or any(stride < 0 for stride in native.strides):
+        native = native.copy()
+    return _checked(torch.from_numpy(native), str(array.dtype))
+
+
+def _numbers(array: np.ndarray) -> np.ndarray:
+    """An array of Python objects, if all of them are numbers."""
+    kinds = {type(value) for value in array.flat}
+    numeric = (bool, int, float, np.number, np.bool_)
+    wrong = [kind.__name__ for kind in kinds if not issubclass(kind, numeric)]
+    if wrong or not kinds:
+        raise UsageError(
+            f"data must be a numeric array [N, ...], got objects ({', '.join(sorted(wrong))}); "
+            "rows of different lengths give such arrays too."
+        )
+    if any(issubclass(kind, (complex, np.complexfloating)) for kind in kinds):
+        raise UsageError("data are complex: give real and imaginary parts as real numbers.")
+    whole = all(issubclass(kind, (bool, int, np.integer, np.bool_)) for kind in kinds)
+    try:
+        return array.astype(np.int64 if whole else np.float64)
+    except (OverflowError, ValueError, TypeError) as error:
+        raise UsageError(f"data must be a numeric array [N, ...]: {reason(error)}.") from error

@@ -117,6 +117,13 @@ class Data:
         noise = self.noise or self.drawn
         return None if noise is None else noise.seed
 
+    def label_names(self, count: int) -> list[str] | None:
+        """The classes of the first ``count`` rows in words, where there are classes."""
+        if self.labels is None:
+            return None
+        names = self.source.classes
+        return [names[k] if names else str(k) for k in self.labels[:count].tolist()]
+
     @cached_property
     def sha256(self) -> str:
         """Checksum of the values before noise is drawn: what a protocol names the data by."""

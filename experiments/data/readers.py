@@ -8,7 +8,8 @@ from experiments.data.digits import digits
 from experiments.data.downloads import celeba64, cifar10, omniglot
 from experiments.data.folder import folder
 from experiments.data.idx import idx
-from experiments.data.names import check_name
+from experiments.data.names import check_name, is_array_file
+from experiments.data.number_files import number_file
 from experiments.data.rows import Read, Reading
 from experiments.errors import UsageError
 
@@ -36,6 +37,8 @@ def read(name: str, root: Path | None = None, reading: Reading = PLAIN) -> Read:
             option does not fit the data set.
     """
     check_name(name)
+    if is_array_file(name):
+        return number_file(name, root, reading)
     if root is None and name == "folder":
         raise UsageError("--data folder needs --data-root with the directory of the images.")
     if name != "folder":

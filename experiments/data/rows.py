@@ -61,6 +61,12 @@ class Reading:
     resize: int = 0
     label: str | None = None
 
+    def words(self) -> list[str]:
+        """The options that were given."""
+        chosen = {f.name: getattr(self, f.name) for f in fields(self)}
+        given = {f.name for f in fields(self) if chosen[f.name] != f.default}
+        return [f"{name.replace('_', '-')} {chosen[name]}" for name in chosen if name in given]
+
     def refuse(self, name: str, allowed: tuple[str, ...] = ()) -> None:
         """Refuse options that do not fit a data set.
 

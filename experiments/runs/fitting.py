@@ -205,7 +205,7 @@ class Fitting:
             UsageError: If it is of other data.
             ValueError: If its parts do not go together.
         """
-        if state["data"] != self.data.sha256:
+        if state["data"] != self.data.sha256 and not self.run.data_changed:
             raise UsageError(f"{self.run.config.data} is not what {self.run.path} was trained on.")
         self.svi.load_state_dict(state["svi"])
         self.position = self.saved = Position(*state["position"])

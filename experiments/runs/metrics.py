@@ -146,6 +146,7 @@ def protocol(data: Data, guide: nn.Module | None, particles: int | None) -> dict
         "binarize": data.binarize,
         "binarize_seed": data.binarize_seed,
         "data_sha256": data.sha256,
+        "read": data.source.read or None,
         "estimator": ESTIMATORS.get(type(guide), "monte_carlo"),
         "particles": particles or default_particles(guide),
         "local_steps": getattr(guide, "local_steps", None),

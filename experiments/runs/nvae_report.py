@@ -110,9 +110,8 @@ def pictures(run: Run, model: Any, guide: Guide, test: Data, kls: list[Tensor]) 
         first = next(iter(test.batches(10)))
         shown = reconstruct(model, guide, first)
     assert first.x is not None
-    digits = None if test.labels is None else [str(int(label)) for label in test.labels[:10]]
     rows = {"x": visible(first.x, model), "E[x | z]": visible(shown, model)}
-    run.figure("reconstructions", plots.images_in_rows(rows, digits))
+    run.figure("reconstructions", plots.images_in_rows(rows, test.label_names(10)))
     drawn = {}
     for t in TEMPERATURES:
         with readjusted(run.path, model, t, run.config.readjust):

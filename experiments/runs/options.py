@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 import tyro
 
+from experiments.data.names import check_name
 from experiments.errors import UsageError
+from experiments.runs.data_options import DataOptions
 
 __all__ = [
     "MAY_CHANGE",
@@ -25,35 +27,10 @@ __all__ = [
 ]
 
 MAY_CHANGE = {
-    "resume", "out", "epochs", "device", "memory", "data_root", "evaluate", "readjust",
-    "checkpoint_levels", "checkpoint_every", "keep", "max_rollbacks",
+    "resume", "out", "epochs", "device", "memory", "data_root", "data_changed", "evaluate",
+    "readjust", "checkpoint_levels", "checkpoint_every", "keep", "max_rollbacks",
 }  # fmt: skip
 """Options that a resumed run may give another value."""
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    data: Literal[
-        "digits", "mnist", "fashion_mnist", "kmnist", "omniglot", "cifar10", "celeba64", "folder"
-    ] = "mnist"
-    """Data set. digits ships with scikit-learn; folder is a directory of images; the others are
-    downloaded once."""
-    data_root: Path | None = None
-    """Where the files lie; by default $PPL_DATA, else ./data."""
-    rows: int | None = None
-    """Train on the first so many rows only."""
-    pad: int = 0
-    """Zero-pad images to this side (digits to 32, say)."""
-    binarize: Literal["none", "dynamic", "static"] = "none"
-    """Bernoulli pixels: drawn anew at every visit, or once."""
-    binarize_seed: int = 0
-    """Seed of static draws; recorded in the protocol."""
-    dequantize: bool = False
-    """Add uniform noise to grey bytes, for likelihoods inside (0, 1)."""
-    bits: int = 8
-    """Of every channel: the lower ones of a byte are dropped."""
-    flip: bool = False
-    """Mirror training images at every other visit."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +92,8 @@ class FitOptions:
     on most processors); densities never are."""
     resume: bool = False
     """Continue the run in --out from its last checkpoint."""
+    data_changed: Literal["refuse", "ok"] = "refuse"
+    """Refuse data that differ from those the run was made with, or go on with a warning (ok)."""
     checkpoint_every: str = "1m"
     """How often training is kept on disk: a time (30s, 10m, 1h), or a number of epochs."""
     keep: int = 2
@@ -155,6 +134,8 @@ class SavedRunOptions:
     """Directory of a trained run."""
     data_root: Path | None = None
     """Where the data lie; by default $PPL_DATA, else ./data."""
+    data_changed: Literal["refuse", "ok"] = "refuse"
+    """Refuse data that differ from those the run was made with, or go on with a warning (ok)."""
     seed: int = 0
     """Seed of the draws."""
     device: str = "auto"
@@ -173,8 +154,8 @@ AT_LEAST_ONE = (
 )  # fmt: skip
 ABOVE_ZERO = ("lr", "prior_scale", "memory", "minutes", "eps", "clip", "regularise_start")
 NOT_NEGATIVE = (
-    "pad", "seed", "binarize_seed", "alpha", "free_bits", "strata", "regularise", "weight_decay",
-    "least_lr", "readjust", "beta", "gpus", "max_rollbacks", "tail_images",
+    "pad", "resize", "seed", "binarize_seed", "alpha", "free_bits", "strata", "regularise",
+    "weight_decay", "least_lr", "readjust", "beta", "gpus", "max_rollbacks", "tail_images",
 )  # fmt: skip
 
 
@@ -200,6 +181,8 @@ def check(config: Any) -> None:
     if values.get("products") == "bfloat16" and values.get("dtype") == "float64":
         raise UsageError("--products bfloat16 rounds float32: leave out --dtype float64.")
     every(values.get("checkpoint_every", "1"))
+    if isinstance(config, DataOptions):
+        check_name(config.data)
     if values.get("pad", 0) > 4096:
         raise UsageError(f"--pad must be at most 4096, got {values['pad']}.")
     for name in ("seed", "binarize_seed"):

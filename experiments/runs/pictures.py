@@ -71,13 +71,12 @@ def lab_pictures(
     z_test, _ = plots.two_directions(z_test, directions)
     names = "means of q(z | x)" + ("" if directions.shape[0] <= 2 else ", two leading directions")
     labels = (train.labels, test.labels)
-    run.figure("encodings", plots.encodings(z_train, z_test, labels, names))
+    run.figure("encodings", plots.encodings(z_train, z_test, labels, names, train.source.classes))
     if len(test.image_shape) != 3:
         return
     assert first.x is not None
-    digits = None if test.labels is None else [str(int(label)) for label in test.labels[:10]]
     rows = {"x": as_images(first.x, test), "E[x | z]": as_images(shown, test)}
-    run.figure("reconstructions", plots.images_in_rows(rows, digits))
+    run.figure("reconstructions", plots.images_in_rows(rows, test.label_names(10)))
     run.figure("samples", plots.grids(samples(model, test)))
     if describe(model).latents == {"z": torch.Size([2])}:
         grid = {"the latent plane, at quantiles of the prior": as_images(latent_grid(model), test)}

@@ -1,10 +1,13 @@
 """Pictures: each function takes numbers and returns a figure."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -17,6 +20,9 @@ __all__ = [
     "loss_curve",
     "two_directions",
 ]
+
+MOST_NAMES = 30
+"""Classes that a colour bar names."""
 
 
 def two_directions(z: Tensor, directions: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -33,23 +39,37 @@ def two_directions(z: Tensor, directions: Tensor | None = None) -> tuple[Tensor,
     return z @ directions, directions
 
 
-def encodings(train: Tensor, test: Tensor, labels: Sequence[Tensor | None], title: str) -> Figure:
+def encodings(
+    train: Tensor, test: Tensor, labels: Sequence[Tensor | None], title: str,
+    classes: Sequence[str] = (),
+) -> Figure:  # fmt: skip
     """Train and test encodings ``[N, 2]`` side by side, coloured by class, one colour bar."""
     figure = Figure(figsize=(11, 5), layout="constrained")
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    found = [int(label.max()) + 1 for label in labels if label is not None]
+    number = max([10, *found] if not classes else [len(classes)])
+    colours: dict[str, Any] = {"cmap": _class_colours(number), "vmin": -0.5, "vmax": number - 0.5}
     for axis, z, label, name in zip(axes, (train, test), labels, ("train", "test"), strict=True):
         points = z[:10000].double().cpu().numpy()
-        colours = None if label is None else label[:10000].cpu().numpy()
-        drawn = axis.scatter(
-            points[:, 0], points[:, 1], s=4, c=colours, cmap="tab10", vmin=-0.5, vmax=9.5,
-            rasterized=True,
-        ) if colours is not None else axis.scatter(points[:, 0], points[:, 1], s=4)  # fmt: skip
+        shown = {} if label is None else {"c": label[:10000].cpu().numpy(), **colours}
+        drawn = axis.scatter(points[:, 0], points[:, 1], s=4, rasterized=True, **shown)
         axis.set(title=name, xlabel="$z_1$", aspect="equal")
     axes[0].set_ylabel("$z_2$")
     if labels[0] is not None:
-        figure.colorbar(drawn, ax=axes, ticks=range(10), label="class")
+        few = number <= MOST_NAMES
+        bar = figure.colorbar(drawn, ax=axes, ticks=range(number) if few else None, label="class")
+        if classes and few:
+            bar.set_ticklabels([name[:20] for name in classes])
     figure.suptitle(title)
     return figure
+
+
+def _class_colours(number: int) -> Any:
+    """Ten or twenty colours that are told apart, or a scale of more."""
+    if number > 20:
+        return "turbo"
+    colours: Any = colormaps["tab10" if number <= 10 else "tab20"]
+    return ListedColormap(colours.colors[:number])
 
 
 def _show(axis: Axes, image: Tensor, limits: tuple[float, float] | None = (0.0, 1.0)) -> None:

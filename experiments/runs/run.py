@@ -16,13 +16,15 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments.data import Data, load_as
+from experiments.data import Data
 from experiments.inference.fit import Progress
 from experiments.inference.optim import Schedule
 from experiments.inference.svi import SVI, Pair
 from experiments.runs.checkpoint import checkpoints, save_weights
+from experiments.runs.data_loading import load_data
+from experiments.runs.data_record import save_record
 from experiments.runs.environment import determinism, peak_memory, pick_device, plain, versions
-from experiments.runs.faults import found_before, raise_fault
+from experiments.runs.faults import raise_fault
 from experiments.runs.files import FORMAT, append, make_directories, write, write_json, write_text
 from experiments.runs.fitting import Fitting
 from experiments.runs.fitting_rows import fit_frozen
@@ -31,8 +33,6 @@ from experiments.runs.lock import Lock
 from experiments.runs.place import Place
 from experiments.runs.processes import (
     alone,
-    check_rows,
-    first_one_first,
     follows,
     join,
     number_of_processes,
@@ -67,6 +67,8 @@ class Run:
         self.saved: dict[str, Any] | None = None
         self.content: dict[str, Any] = {}
         self.compiled = self.begun = False
+        self.data_record: dict[str, Any] | None = None
+        self.data_changed: str | None = None
         resume = getattr(config, "resume", False)
         self.place = Place(command, config.out, resume)
         try:
@@ -140,24 +142,17 @@ class Run:
         }
         if self.asked != self.options:
             self.content["asked"] = self.asked
+        if "of" in more:
+            self.data_changed = more["of"].get("data_changed")
         if self.saved is None:
             write_json(self.path / "config.json", self.content)
+            if self.data_record:
+                save_record(self.path, self.data_record)
         self.begun = True
 
     def load_data(self, every_row: bool = False) -> tuple[Data, Data]:
         """The train and test split that the options ask for, on the run's device."""
-        config = self.config
-        chosen = None if every_row else config.rows
-        with first_one_first(), found_before(self.resumed):
-            train, test = load_as(dataclasses.asdict(config), config.data_root, chosen)
-        check_rows(len(train))
-        self.say(
-            f"{config.data}: {len(train)} train and {len(test)} test images of "
-            f"{list(train.image_shape)}"
-        )
-        dtype = getattr(torch, config.dtype)
-        parts = (part.to(self.device) for part in (train, test))
-        return tuple(dataclasses.replace(part, dtype=dtype) for part in parts)  # type: ignore
+        return load_data(self, every_row)
 
     def say(self, line: str) -> None:
         if not follows():
@@ -197,6 +192,8 @@ class Run:
             if warning:
                 self.say(warning)
         write_json(self.path / "config.json", self.content)
+        if self.data_record:
+            save_record(self.path, self.data_record)
         without_results(self.path)
         write_text(self.path / "metrics.jsonl", text)
 
@@ -226,6 +223,8 @@ class Run:
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write ``metrics.json`` with the time so far and the most memory."""
         metrics["seconds"], metrics["memory"] = self.seconds, peak_memory(self.device)
+        if self.data_changed:
+            metrics["data_changed"] = self.data_changed
         write_json(self.path / "metrics.json", metrics)
 
     def finish(

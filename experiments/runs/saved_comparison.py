@@ -153,6 +153,9 @@ def save_table_of_runs(run: Run, saved: Sequence[Saved]) -> dict[str, Any]:
     """Print the table, save it as CSV and Markdown, and write metrics and report."""
     table = table_of_runs(saved)
     run.say(f"\n{markdown_table(table)}")
+    for one in saved:
+        if one.metrics.get("data_changed"):
+            run.say(f"warning: of {one.path}: {one.metrics['data_changed']}.")
     write(run.path / "table.md", lambda path: path.write_text(markdown_table(table)))
     write(run.path / "table.csv", lambda path: path.write_text(csv_table(table)))
     first = saved[0]

@@ -12,9 +12,11 @@ from torch import nn
 from tqdm import tqdm
 
 from experiments.data import Data, load_as
+from experiments.data.record import record_of
 from experiments.errors import UsageError, reason
 from experiments.inference.svi import Pair
 from experiments.runs.checkpoint import latest, load_weights
+from experiments.runs.data_record import check_data
 from experiments.runs.files import FORMAT, read_json
 from experiments.runs.own_options import import_model
 from guides import GUIDES, Guide
@@ -113,17 +115,24 @@ def buildable(directory: Path) -> Iterator[None]:
         ) from error
 
 
-def open_run(directory: Path, data_root: Path | None, device: torch.device) -> SavedRun:
+def open_run(
+    directory: Path, data_root: Path | None, device: torch.device, data_changed: str = "refuse"
+) -> SavedRun:
     """Rebuild the pair of a run and load its weights and data.
 
     Raises:
-        UsageError: If the directory is no run, of another format, has no guide or no checkpoint.
+        UsageError: If the directory is no run, of another format, has no guide or no checkpoint;
+            if the data have changed since it was made, unless ``data_changed`` is ok.
     """
     config = read_config(directory)
     if not (directory / "metrics.json").exists():
         tqdm.write(f"warning: {directory} was not finished; these are the weights it had reached.")
     options, recipe = config["options"], config["pair"]
-    train, test = load_as(options, data_root or _path(options["data_root"]), options["rows"])
+    train, test = load_as(
+        options, data_root or _path(options["data_root"]), options["rows"], tqdm.write
+    )
+    changed = check_data(directory, record_of(train, test), data_changed, tqdm.write)
+    config["data_changed"] = changed
     with buildable(directory), torch.random.fork_rng(devices=[]), pyro.poutine.block():
         model = build_model(recipe["model"], train, recipe["model_options"])
         model.to(device=device, dtype=getattr(torch, options["dtype"]))

@@ -23,7 +23,7 @@ __all__ = ["Planned", "check_directory", "check_runs", "plan", "save_plan"]
 NOT_OF_RUNS = ("sweep", "reproduce", "explore", "animate")
 """Commands whose results are no directory of one run."""
 
-ELSEWHERE = {"out", "resume", "device", "memory", "data_root"}
+ELSEWHERE = {"out", "resume", "device", "memory", "data_root", "data_changed"}
 """Options that a run of the same sweep may have had otherwise."""
 
 PLAN = "sweep.json"

@@ -1,0 +1,109 @@
+"""CSV files: numeric columns, and at most one column of classes."""
+
+import csv
+import re
+from array import array
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.errors import UsageError
+
+__all__ = ["Table", "read_csv"]
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.I | re.A)
+"""Python's floats take underscores and other digits too."""
+
+
+class Table(NamedTuple):
+    """Numbers ``[N, D]``, the classes of the rows in words, and the columns' names."""
+
+    values: np.ndarray
+    labels: list[str] | None
+    columns: list[str]
+
+
+def read_csv(path: Path, label: str | None) -> Table:
+    """The numeric columns of a file, in UTF-8, separated by commas, semicolons or tabs.
+
+    Raises:
+        UsageError: Naming the column that is text, or the line that is ragged, empty or no number.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            delimiter = max(",;\t", key=first.count)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            lines = [(reader.line_num, row) for row in reader if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path} is no CSV file in UTF-8 ({error}).") from error
+    if not lines:
+        raise UsageError(f"{path} is empty.")
+    names, lines = _header(lines)
+    for line, row in lines:
+        if len(row) != len(names):
+            raise UsageError(
+                f"{path} is ragged: line {line} has {len(row)} fields, others {len(names)}."
+            )
+    labelled = _label_column(path, names, label)
+    kept = [place for place in range(len(names)) if place != labelled]
+    values = _numbers(path, names, lines, kept)
+    if kept and not names[kept[0]] and (values[:, 0] == np.arange(len(values))).all():
+        raise UsageError(
+            f"{path}: the first column has no name and counts the rows: leave out the index "
+            "(to_csv(index=False)), or name the column."
+        )
+    labels = None if labelled is None else [row[labelled].strip() for _, row in lines]
+    return Table(values, labels, [names[place] for place in kept])
+
+
+def _header(lines: list[tuple[int, list[str]]]) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Names of the columns: the first line if it looks like names, else their numbers from 0."""
+    (_, first), below = lines[0], lines[1:]
+    fields = [field.strip() for field in first]
+    text = [place for place, field in enumerate(fields) if not NUMBER.fullmatch(field)]
+    fractions = [field for place, field in enumerate(fields)
+                 if place not in text and not field.isdecimal()]  # fmt: skip
+    again = any(place < len(row) and fields[place] and row[place].strip() == fields[place]
+                for _, row in below for place in text)  # fmt: skip
+    if not text or fractions or again:  # a line of data
+        return [str(place) for place in range(len(first))], lines
+    return fields, below
+
+
+def _label_column(path: Path, names: list[str], label: str | None) -> int | None:
+    if label is None:
+        return None
+    if names.count(label) != 1:
+        what = "no column" if label not in names else "several columns"
+        shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+        raise UsageError(f"{path} has {what} '{label}'; it has {shown}.")
+    return names.index(label)
+
+
+def _numbers(
+    path: Path, names: list[str], lines: list[tuple[int, list[str]]], kept: list[int]
+) -> np.ndarray:
+    text = [
+        names[place] for place in kept
+        if lines and not any(NUMBER.fullmatch(row[place].strip()) for _, row in lines)
+        and any(row[place].strip() for _, row in lines)
+    ]  # fmt: skip
+    if text:
+        raise UsageError(
+            f"{path} has columns of text ({', '.join(text[:10])}): leave them out; classes are "
+            "named by --label COLUMN."
+        )
+    values = array("d")
+    for line, row in lines:
+        for place in kept:
+            field = row[place].strip()
+            if not NUMBER.fullmatch(field):
+                what = f"holds {field[:30]!r}" if field else "is empty"
+                raise UsageError(
+                    f"{path}: line {line}, column '{names[place]}' {what}, which is no number."
+                )
+            values.append(float(field))
+    return np.array(values).reshape(len(lines), len(kept))

@@ -1,0 +1,88 @@
+"""The record of a run's data, ``data.json``: written once, compared by every later command."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from experiments.data.record import changes
+from experiments.errors import UsageError
+from experiments.runs.checkpoint import latest, unpacked, verified
+from experiments.runs.files import read_json, write
+
+__all__ = ["check_data", "save_record"]
+
+FILE = "data.json"
+
+
+def save_record(directory: Path, record: dict[str, Any]) -> None:
+    """Write what a run's data are."""
+    write(directory / FILE, lambda path: path.write_text(json.dumps(record), encoding="utf-8"))
+
+
+def check_data(
+    directory: Path, now: dict[str, Any], allowed: str, say: Callable[[str], None]
+) -> str | None:
+    """Compare a run's data with those it was made with.
+
+    Args:
+        directory: of the run.
+        now: the record of the data as they are.
+        allowed: ok goes on with changed data; anything else refuses them.
+        say: prints warnings.
+
+    Returns:
+        What has changed, now or at an earlier ``--resume``; ``None`` if nothing has.
+
+    Raises:
+        UsageError: If the data have changed, or the record is damaged.
+    """
+    then = _read(directory, say)
+    try:
+        found = changes(then, now)
+        before = then.get("changed")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{directory / FILE} is not that of a run.") from error
+    if found is None:
+        if before:
+            say(f"warning: {directory} was resumed with other data: {before}.")
+        return before
+    words = f"{directory}: {found}"
+    if allowed != "ok":
+        raise UsageError(f"{words}; restore them, or go on with --data-changed ok.")
+    say(f"warning: {words}.")
+    return f"{before}; {found}" if before else found
+
+
+def _read(directory: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    if (directory / FILE).exists():
+        found = read_json(directory / FILE)
+        if not isinstance(found, dict):
+            raise UsageError(f"{directory / FILE} is not that of a run.")
+        return found
+    return _of_an_older_run(directory, say)
+
+
+def _of_an_older_run(directory: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """What a run without a record still says: of its training data in the last checkpoint, of its
+    test data in its protocol."""
+    splits: dict[str, Any] = {}
+    try:
+        path = latest(directory)
+        (state,) = verified(path, "state.pt")
+        splits["train"] = {"sha256": unpacked(state, path / "state.pt")["data"]}
+    except (UsageError, KeyError, TypeError, ValueError):
+        pass  # whoever reads the weights says what is wrong with them
+    try:
+        protocol = read_json(directory / "metrics.json")["protocol"]
+        if protocol["split"] == "test":
+            splits["test"] = {"sha256": protocol["data_sha256"]}
+    except (UsageError, KeyError, TypeError):
+        pass
+    unknown = [split for split in ("train", "test") if split not in splits]
+    if unknown:
+        say(
+            f"warning: {directory} has no {FILE}: its {' and '.join(unknown)} data cannot be "
+            "compared with those it was made with."
+        )
+    return {"splits": splits}
