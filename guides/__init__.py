@@ -7,7 +7,7 @@ from guides.bottom_up import BottomUp
 from guides.exact import Exact
 from guides.flow import Flow
 from guides.full_rank import FullRank
-from guides.guide import Guide
+from guides.guide import Guide, real_latents
 from guides.mean_field import MeanField
 from guides.mixture import Mixture
 from guides.point import Point
@@ -52,6 +52,10 @@ def allowed_guides(model: nn.Module) -> tuple[str, ...]:
     latents = describe(model).latents
     flat = len(latents) == 1 and len(next(iter(latents.values()))) == 1
     exact = ("exact",) if flat and hasattr(model, "posterior") else ()
+    try:
+        real_latents(model, "a guide")
+    except ValueError:
+        return ("prior", *exact)
     return ("prior", "point", *exact, "mean_field", *(VECTOR if flat else ()))
 
 
