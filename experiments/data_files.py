@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from experiments.runs.errors import UsageError
+from ppl_models.names import unknown
 
 __all__ = ["READERS", "import_torchvision", "inside", "read_images", "reduce_bits"]
 
@@ -47,7 +48,7 @@ def read_images(name: str, split: str, root: Path | None = None) -> Images:
         UsageError: If the name is unknown, or files are missing, damaged or cannot be fetched.
     """
     if name not in READERS:
-        raise UsageError(f"data set '{name}' is unknown; there are {', '.join(READERS)}.")
+        raise UsageError(unknown("data set", name, READERS))
     if root is None and name == "folder":
         raise UsageError("--data folder needs --data-root with the directory of the images.")
     folder = Path(root or os.environ.get("PPL_DATA") or "data")

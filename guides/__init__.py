@@ -15,6 +15,7 @@ from guides.prior import Prior
 from guides.semi_amortized import SemiAmortized
 from guides.top_down import TopDown
 from ppl_models import MODELS
+from ppl_models.names import unknown
 from ppl_models.program import describe
 
 __all__ = ["GUIDES", "PAIRS", "Guide", "allowed_guides", "check_pair"]
@@ -67,7 +68,9 @@ def check_pair(model: nn.Module, guide: str) -> None:
     """
     allowed = allowed_guides(model)
     if guide not in allowed:
-        problem = "does not fit" if guide in GUIDES else "is unknown; it cannot be paired with"
+        if guide not in GUIDES:
+            raise ValueError(unknown("guide", guide, allowed))
         raise ValueError(
-            f"guide '{guide}' {problem} {type(model).__name__}, which takes {', '.join(allowed)}."
+            f"guide '{guide}' does not fit {type(model).__name__}, which takes "
+            f"{', '.join(allowed)}."
         )

@@ -16,6 +16,7 @@ from experiments.inference.miselbo import Miselbo
 from experiments.inference.objective import Objective
 from experiments.inference.renyi import Renyi
 from experiments.inference.traces import log_weights, seen_through_z, site_kls, traces
+from ppl_models.names import unknown
 from ppl_models.program import Batch
 
 __all__ = [
@@ -188,7 +189,9 @@ def check_objective(guide: str, objective: str) -> None:
     others = [name for name in OBJECTIVES if name not in ONLY.values()]
     allowed = [ONLY[guide]] if guide in ONLY else others
     if objective not in allowed:
-        problem = "does not fit" if objective in OBJECTIVES else "is unknown; it cannot train"
+        if objective not in OBJECTIVES:
+            raise ValueError(unknown("objective", objective, allowed))
         raise ValueError(
-            f"objective '{objective}' {problem} guide '{guide}', which takes {', '.join(allowed)}."
+            f"objective '{objective}' does not fit guide '{guide}', which takes "
+            f"{', '.join(allowed)}."
         )

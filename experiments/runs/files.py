@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.runs.errors import UsageError, reason
+from experiments.runs.missing import no_run
 from experiments.runs.processes import follows
 
 __all__ = ["FORMAT", "append", "read_json", "sync", "write", "write_json", "write_synced"]
@@ -76,7 +77,7 @@ def read_json(path: Path) -> Any:
     try:
         return _json(path.read_text())
     except FileNotFoundError:
-        raise UsageError(f"{path.parent} is not a run: it has no {path.name}.") from None
+        raise UsageError(no_run(path)) from None
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read ({reason(error)}).") from error
 
