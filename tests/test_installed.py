@@ -1,4 +1,4 @@
-"""A Python without the packages, or too old, gets one line that says how to install and activate."""
+"""A Python that is too old or lacks the packages gets one line that says what to do."""
 
 import subprocess
 import sys

@@ -66,8 +66,9 @@ def checked_args(args: Any, tensors: int) -> dict[str, Any]:
 
 def _check_sizes(values: dict[str, Any], tensors: int) -> None:
     """Refuse arguments that together ask for more parts than there are tensors."""
-    before, after = values.get("num_preprocess_blocks"), values["num_postprocess_blocks"]
-    if before not in (None, after):
+    after = values["num_postprocess_blocks"]
+    before = values.get("num_preprocess_blocks", after)
+    if before != after:
         raise UsageError(
             f"the checkpoint's num_preprocess_blocks={_shown(before)} is not its "
             f"num_postprocess_blocks={after}."
