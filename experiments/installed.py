@@ -20,9 +20,8 @@ def check_installed() -> None:
         SystemExit: Then.
     """
     if sys.version_info < PYTHON:
-        _end(
-            f"Python {PYTHON[0]}.{PYTHON[1]} or later is needed, this is {sys.version.split()[0]}"
-        )
+        found = sys.version.split()[0]
+        _end(f"Python {PYTHON[0]}.{PYTHON[1]} or later is needed, this is {found}")
     for name in NEEDED:
         if importlib.util.find_spec(name) is None:
             not_installed(name)
