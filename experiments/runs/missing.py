@@ -20,7 +20,7 @@ def no_run(path: Path) -> str:
     parent = directory.parent if any(_runs(directory.parent)) else Path("runs")
     near = suggestion(directory.name, [run.name for run in _runs(parent)])
     return f"{directory} does not exist. {near.capitalize()}".rstrip() + _listed(
-        parent, f"The newest runs in {parent} are"
+        parent, f"The newest runs {'here' if parent == Path() else f'in {parent}'} are"
     )
 
 
