@@ -12,6 +12,7 @@ export PPL_DATA ?= $(abspath $(firstword $(wildcard data ../shared/data) data))
 
 demo: $(INSTALLED)
 	$(BIN)/python -m experiments compare --data digits
+	@echo "To run commands yourself, activate the environment: source $(VENV)/bin/activate (then: ppl --help)"
 
 test: $(INSTALLED) lint types tests
 

@@ -1,7 +1,10 @@
 """The list of commands, and the one that was asked for."""
 
+import difflib
 import importlib
 import sys
+
+from experiments.installed import check_installed, not_installed
 
 __all__ = ["COMMANDS", "main"]
 
@@ -55,10 +58,18 @@ def main() -> None:
     if name not in COMMANDS:
         from experiments.errors import one_line
 
-        words = f"command '{one_line(name)}' is unknown; there are {', '.join(COMMANDS)}."
+        close = difflib.get_close_matches(name, COMMANDS, 1)
+        near = f"did you mean {close[0]}? There" if close else "there"
+        words = f"command '{one_line(name)}' is unknown; {near} are {', '.join(COMMANDS)}."
         print(f"error: {words}", file=sys.stderr)
         sys.exit(2)
-    module = importlib.import_module(f"experiments.{name.replace('-', '_')}")
+    check_installed()
+    try:
+        module = importlib.import_module(f"experiments.{name.replace('-', '_')}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith(("experiments", "guides", "ppl_models")):
+            raise
+        not_installed(error.name or str(error))
     from experiments.runs.cli import cli
 
     cli(module.Config, module.main, rest)

@@ -37,6 +37,7 @@ from experiments.runs.options import RunOptions
 from experiments.runs.run import Run
 from guides.auto import AUTOGUIDES, Auto
 from ppl_models.bayesian_ppca import BayesianPPCA
+from ppl_models.names import unknown
 from ppl_models.ppca import PPCA
 from ppl_models.program import Batch
 
@@ -106,10 +107,11 @@ def check(config: Config) -> None:
     Raises:
         UsageError: Naming the option.
     """
-    unknown = set(config.guide) - {*AUTOGUIDES, "nuts"}
-    if unknown or not config.guide:
+    names = [*AUTOGUIDES, "nuts"]
+    others = [name for name in config.guide if name not in names]
+    if others or not config.guide:
         raise UsageError(
-            f"--guide {' '.join(unknown)} is unknown; there are {', '.join(AUTOGUIDES)}, nuts."
+            unknown("guide", others[0], names) if others else f"--guide is one of {names}."
         )
     if "auto_laplace" in config.guide and not config.identified:
         raise UsageError("auto_laplace needs --identified: where W turns there is no curvature.")

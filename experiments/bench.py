@@ -41,6 +41,7 @@ from experiments.speed.nvae_step import step_speed
 from experiments.speed.profile import profile_epoch
 from experiments.speed.scaling import measure_scaling
 from experiments.speed.steps import SUBJECTS, measure_steps
+from ppl_models.names import unknown
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Config(RunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     if config.preset not in PRESETS:
-        raise UsageError(f"preset '{config.preset}' is unknown; there are {', '.join(PRESETS)}.")
+        raise UsageError(unknown("preset", config.preset, PRESETS))
     if not any(config.only in name for name in SUBJECTS):
         raise UsageError(f"--only '{config.only}' is in none of: {'; '.join(SUBJECTS)}.")
     every = [name for name in SUITES if name != "nvae-step"]

@@ -38,10 +38,11 @@ def main(config: Config) -> dict[str, Any]:
     data, pad = DATA.get(args["dataset"], ("folder", 0))
     model: Any = pair.model
     grey = model.data_shape[0] == 1
+    dtype = str(model.top.dtype).removeprefix("torch.")
     with Run("import-nvae", config) as run:
         run.options |= {
             "data": data, "pad": pad, "binarize": "dynamic" if grey else "none",
-            "binarize_seed": 0, "rows": None, "dtype": "float32", "dequantize": False,
+            "binarize_seed": 0, "rows": None, "dtype": dtype, "dequantize": False,
             "bits": args["num_x_bits"], "flip": False,
         }  # fmt: skip
         model_options, guide_options = options_of_args(args)

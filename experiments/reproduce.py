@@ -39,6 +39,7 @@ from experiments.runs.saved_comparison import (
     table_of_runs,
 )
 from experiments.tables import TABLES, Row
+from ppl_models.names import unknown
 
 DECIDES = ("name", "epochs", "samples", "images", "data", "rows", "seed")
 """Options that a table is made with, the same when it is gone on with."""
@@ -78,8 +79,8 @@ def main(config: Config) -> dict[str, Any]:
     table = TABLES[config.name]
     gpu = pick_device(config.device).type == "cuda"
     names = config.entries or [name for name in table if gpu or name != "iwae-50"]
-    if unknown := set(names) - set(table):
-        raise UsageError(f"--entries: no row {', '.join(unknown)}; there are {', '.join(table)}.")
+    if others := [name for name in names if name not in table]:
+        raise UsageError(unknown("row", others[0], table))
     place = Place("reproduce", config.out, config.resume)
     try:
         check_table(place.path, config)

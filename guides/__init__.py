@@ -7,7 +7,7 @@ from guides.bottom_up import BottomUp
 from guides.exact import Exact
 from guides.flow import Flow
 from guides.full_rank import FullRank
-from guides.guide import Guide
+from guides.guide import Guide, real_latents
 from guides.mean_field import MeanField
 from guides.mixture import Mixture
 from guides.point import Point
@@ -15,6 +15,7 @@ from guides.prior import Prior
 from guides.semi_amortized import SemiAmortized
 from guides.top_down import TopDown
 from ppl_models import MODELS
+from ppl_models.names import unknown
 from ppl_models.program import describe
 
 __all__ = ["GUIDES", "PAIRS", "Guide", "allowed_guides", "check_pair"]
@@ -52,6 +53,10 @@ def allowed_guides(model: nn.Module) -> tuple[str, ...]:
     latents = describe(model).latents
     flat = len(latents) == 1 and len(next(iter(latents.values()))) == 1
     exact = ("exact",) if flat and hasattr(model, "posterior") else ()
+    try:
+        real_latents(model, "a guide")
+    except ValueError:
+        return ("prior", *exact)
     return ("prior", "point", *exact, "mean_field", *(VECTOR if flat else ()))
 
 
@@ -63,7 +68,9 @@ def check_pair(model: nn.Module, guide: str) -> None:
     """
     allowed = allowed_guides(model)
     if guide not in allowed:
-        problem = "does not fit" if guide in GUIDES else "is unknown; it cannot be paired with"
+        if guide not in GUIDES:
+            raise ValueError(unknown("guide", guide, allowed))
         raise ValueError(
-            f"guide '{guide}' {problem} {type(model).__name__}, which takes {', '.join(allowed)}."
+            f"guide '{guide}' does not fit {type(model).__name__}, which takes "
+            f"{', '.join(allowed)}."
         )

@@ -9,6 +9,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import nn
 
 from guides.guide import Guide
+from ppl_models.names import unknown
 from ppl_models.program import Batch, data_plate, describe, prior_trace
 
 __all__ = ["AUTOGUIDES", "Auto"]
@@ -61,7 +62,7 @@ class Auto(Guide):
     ) -> None:  # fmt: skip
         super().__init__(model)
         if name not in AUTOGUIDES:
-            raise ValueError(f"guide '{name}' is unknown; there are {', '.join(AUTOGUIDES)}.")
+            raise ValueError(unknown("guide", name, AUTOGUIDES))
         if name == "auto_laplace" and not getattr(model, "identified", True):
             raise ValueError(
                 "auto_laplace needs a mode with curvature all around: where W may turn there is "

@@ -28,7 +28,7 @@ class Exact(Guide):
             raise ValueError(
                 f"exact needs a model with a posterior; {type(model).__name__} has none."
             )
-        self._site, _, _ = single_latent(model, "exact")
+        self._site, _, _ = single_latent(model, "exact", real=False)
 
     def forward(self, batch: Batch) -> Tensor:
         with data_plate(batch):

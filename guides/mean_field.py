@@ -5,11 +5,13 @@ from typing import Any
 
 import pyro
 import pyro.distributions as dist
+import torch
 from torch import Tensor, nn
 
 from guides.gaussian import initial_row, loc_scale
+from guides.guide import real_latents
 from guides.local import LocalTable, PerDatumGuide
-from ppl_models.program import Batch, data_plate, describe
+from ppl_models.program import Batch, data_plate
 
 __all__ = ["MeanField"]
 
@@ -26,6 +28,9 @@ class MeanField(PerDatumGuide):
         local_lr: learning rate of the rows.
         local_steps: steps that fit the rows of a held-out data set.
 
+    Raises:
+        ValueError: If a latent is not free on the real line.
+
     References:
         Jordan, Ghahramani, Jaakkola & Saul (1999).
     """
@@ -34,16 +39,12 @@ class MeanField(PerDatumGuide):
         self, model: nn.Module, size: int = 0, local_lr: float = 0.1, local_steps: int = 500
     ) -> None:
         super().__init__(model, size, local_lr, local_steps)
-        self.tables = nn.ModuleDict(
-            {
-                name: LocalTable(
-                    size,
-                    (*shape[:-1], 2 * shape[-1]),
-                    initial_row(shape[-1], 2 * shape[-1]).repeat(*shape[:-1], 1),
-                )
-                for name, shape in describe(model).latents.items()
-            }
-        )
+        self._shapes = real_latents(model, "mean_field")
+        self.tables = nn.ModuleDict()
+        for name, shape in self._shapes.items():
+            *outer, last = shape or (1,)  # a scalar is a vector of one
+            row = initial_row(last, 2 * last).repeat(*outer, 1)
+            self.tables[name] = LocalTable(size, row.shape, row)
         self.like_model()
 
     def _tables(self) -> Iterable[tuple[str, Any]]:
@@ -52,8 +53,10 @@ class MeanField(PerDatumGuide):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         with data_plate(batch):
             return {
-                name: pyro.sample(
-                    name, dist.Normal(*loc_scale(table(batch))).to_event(len(table.shape))
-                )
+                name: pyro.sample(name, self._posterior(table(batch), self._shapes[name]))
                 for name, table in self._tables()
             }
+
+    def _posterior(self, rows: Tensor, shape: torch.Size) -> dist.Distribution:
+        loc, scale = (part.reshape(-1, *shape) for part in loc_scale(rows))
+        return dist.Normal(loc, scale).to_event(len(shape))

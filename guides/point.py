@@ -7,8 +7,9 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
+from guides.guide import real_latents
 from guides.local import LocalTable, PerDatumGuide
-from ppl_models.program import Batch, data_plate, describe
+from ppl_models.program import Batch, data_plate
 
 __all__ = ["Point"]
 
@@ -27,6 +28,9 @@ class Point(PerDatumGuide):
         size: N, the number of rows.
         local_lr: learning rate of the rows.
         local_steps: steps that fit the rows of a held-out data set.
+
+    Raises:
+        ValueError: If a latent is not free on the real line.
     """
 
     def __init__(
@@ -34,7 +38,7 @@ class Point(PerDatumGuide):
     ) -> None:
         super().__init__(model, size, local_lr, local_steps)
         self.tables = nn.ModuleDict(
-            {name: LocalTable(size, shape) for name, shape in describe(model).latents.items()}
+            {name: LocalTable(size, shape) for name, shape in real_latents(model, "point").items()}
         )
         self.like_model()
 

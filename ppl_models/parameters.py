@@ -28,8 +28,8 @@ def are_captured() -> bool:
 def own_parameters(*programs: Any) -> Iterator[None]:
     """Inside, programs see their modules' parameters and none of Pyro's global store.
 
-    ``pyro.module`` of a submodule and the ``PyroParam`` of a ``PyroModule`` are parameters of a
-    module, and no other program can share them by name. While ``pyro.infer.SVI`` captures
+    ``pyro.module`` of a submodule and a ``PyroParam`` of a module of Pyro's are among them, and no
+    other program can share them by name. While ``pyro.infer.SVI`` captures
     parameters nothing happens: it needs the store.
 
     Args:

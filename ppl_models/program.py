@@ -12,7 +12,16 @@ from torch import Tensor, nn
 
 from ppl_models.parameters import are_captured, own_parameters
 
-__all__ = ["Batch", "Program", "Sites", "data_plate", "describe", "prior_trace"]
+__all__ = [
+    "Batch",
+    "Program",
+    "Sites",
+    "check_plates",
+    "data_plate",
+    "describe",
+    "is_deterministic",
+    "prior_trace",
+]
 
 _numbers = itertools.count()
 _names: "weakref.WeakKeyDictionary[Program, str]" = weakref.WeakKeyDictionary()
@@ -103,14 +112,40 @@ def _hidden_trace(model: Callable, batch: Batch) -> poutine.Trace:
         return poutine.trace(model).get_trace(batch)
 
 
+def is_deterministic(site: Any) -> bool:
+    """Whether a site is a ``pyro.deterministic``, which has no density."""
+    return bool(site["infer"].get("_deterministic"))
+
+
+def check_plates(name: str, site: Any) -> None:
+    """Refuse a site of every datum that lies in a second plate.
+
+    Raises:
+        ValueError: Then, naming the plate.
+    """
+    plates = [frame.name for frame in site["cond_indep_stack"]]
+    others = [plate for plate in plates if plate not in ("data", "particles")]
+    if "data" in plates and others:
+        raise ValueError(
+            f"site '{name}' lies in the plate '{others[0]}' beside that of the data: make that "
+            "dimension part of the event instead (expand, then to_event)."
+        )
+
+
 def describe(model: Callable) -> Sites:
     """Read the sites of a model off one draw from it.
 
     Raises:
-        ValueError: If the model has no site ``x`` or no latent, if it has discrete latents, or if
-            it calls ``pyro.param`` for what is no parameter of its modules.
+        ValueError: If the model has no site ``x`` or no latent, if it has discrete latents or an
+            ``obs_mask``, or if it calls ``pyro.param`` for what is no parameter of its modules.
     """
     nodes = prior_trace(model).nodes
+    for name, site in nodes.items():
+        if site["type"] == "sample" and is_deterministic(site) and f"{name}_unobserved" in nodes:
+            raise ValueError(
+                f"obs_mask makes a latent '{name}_unobserved' of what is missing in '{name}': "
+                "mask the distribution instead, as in Normal(loc, scale).mask(seen).to_event(1)."
+            )
     sites = {
         name: site["fn"]
         for name, site in nodes.items()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_models.likelihoods import LIKELIHOODS
+from ppl_models.names import unknown
 from ppl_models.networks import ACTIVATIONS, ConvDecoder, ImageMLP
 from ppl_models.program import Batch, Program, data_plate
 
@@ -48,13 +49,13 @@ class VAE(Program):
         super().__init__()
         if latent_dim < 1:
             raise ValueError(f"latent_dim={latent_dim} must be at least 1.")
-        for name, names in (
-            (likelihood, LIKELIHOODS),
-            (network, ("mlp", "conv")),
-            (activation, ACTIVATIONS),
+        for kind, name, names in (
+            ("likelihood", likelihood, LIKELIHOODS),
+            ("network", network, ("mlp", "conv")),
+            ("activation", activation, ACTIVATIONS),
         ):
             if name not in names:
-                raise ValueError(f"'{name}' is unknown; there are {', '.join(names)}.")
+                raise ValueError(unknown(kind, name, names))
         self.latent_dim = latent_dim
         self.likelihood = LIKELIHOODS[likelihood](data_shape)
         number = self.likelihood.number

@@ -203,7 +203,7 @@ def test_output_directories(capsys, saved):
 
 def test_saved_runs(capsys, saved):
     out = ["--out", "new"]
-    refused(capsys, evaluate, ["nowhere", *out], "not a run")
+    refused(capsys, evaluate, ["nowhere", *out], "nowhere does not exist")
     refused(capsys, evaluate, ["run", "--particles", "-1", *out], "--particles")
     refused(capsys, evaluate, ["run", "--memory", "1e-12", *out], "too small for one image")
     refused(
@@ -341,7 +341,7 @@ def test_runs_that_cannot_share_a_table(capsys, saved):
 
 def test_reproduce(capsys, saved):
     refused(capsys, reproduce, ["iwae", "--resume"], "--resume needs --out")
-    refused(capsys, reproduce, ["iwae", "--entries", "iwae-7"], "no row iwae-7", "vae-1")
+    refused(capsys, reproduce, ["iwae", "--entries", "iwae-7"], "row 'iwae-7' is unknown", "vae-1")
     refused(capsys, reproduce, ["lab", "--out", saved], "holds something already")
     refused(capsys, reproduce, ["lab", "--out", saved, "--resume"], "holds no table")
     refused(capsys, reproduce, ["tables"], "tables")

@@ -244,7 +244,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(mcmc, "TIMED_FROM", 700)
     monkeypatch.setattr(mcmc, "MOST_DAYS", 0)
     for words, message in {
-        ("--guide", "auto_everything"): "auto_everything is unknown",
+        ("--guide", "auto_everything"): "guide 'auto_everything' is unknown",
         ("--guide", "auto_laplace"): "--identified",
         ("--guide", "nuts"): "NUTS on 40 data of 20 numbers",
         ("--latent-dim", "30"): "latent_dim=30",

@@ -311,7 +311,7 @@ def test_chosen_rows_take_the_classes_in_turn():
 def test_what_has_no_page(capsys):
     untrained(Path("conv"), "vae", "amortized", network="conv")
     refused(capsys, explore, ["conv"], "PPCA, of a VAE with an mlp decoder")
-    refused(capsys, explore, ["nothing"], "is not a run")
+    refused(capsys, explore, ["nothing"], "nothing does not exist")
     assert not Path("conv/explore.html").exists()
 
 

@@ -114,7 +114,7 @@ def test_batches_show_every_image_once():
 
 
 def test_weights_that_do_not_ship():
-    with pytest.raises(UsageError, match="no weights for 'cifar10'"):
+    with pytest.raises(UsageError, match="'cifar10' is unknown"):
         load_shipped("cifar10", torch.nn.Linear(1, 1))
 
 

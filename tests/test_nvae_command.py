@@ -210,7 +210,7 @@ def test_the_speed_of_a_step():
         (["--preset", "cifar10", "--data", "digits", "--binarize", "none"],
          ["preset 'cifar10' is for RGB images", "1 channels", "mnist-small"]),
         (["--pretrained", "cifar10", "--data", "digits"], ["no weights", "mnist-small"]),
-        (["--pretrained", "cats", "--data", "digits"], ["no weights for 'cats'", "mnist-small"]),
+        (["--pretrained", "cats", "--data", "digits"], ["'cats' is unknown", "mnist-small"]),
         ([*TINY, "--bits", "5"], ["bits=5", "17 levels"]),
     ],
 )  # fmt: skip

@@ -179,10 +179,10 @@ def test_a_dry_run_lists_and_writes_nothing(capsys):
     ("args", "words"),
     [
         (["vae"], ["the grid is empty", "--grid seed=0,1,2"]),
-        (["vea", "--grid", "seed=0"], ["'vea' is unknown", "is it vae?"]),
+        (["vea", "--grid", "seed=0"], ["'vea' is unknown", "did you mean vae?"]),
         (["reproduce", "--grid", "seed=0"], ["no run of its own"]),
         (["import-nvae", "--grid", "seed=0"], ["import-nvae has no option 'seed'"]),
-        (["vae", "--grid", "latent=2,10"], ["vae has no option 'latent'; is it latent_dim?"]),
+        (["vae", "--grid", "latent=2,10"], ["no option 'latent'; did you mean latent_dim?"]),
         (["vae", "--grid", "zzz=2"], ["no option 'zzz'", "it has seed", "guide.covariance"]),
         (["vae", "--grid", "seed=0", "--with", "covariance=full"], ["guide.covariance?"]),
         (["vae", "--grid", "latent_dim=2,ten"], ["latent_dim=ten", "--latent-dim"]),

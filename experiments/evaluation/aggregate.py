@@ -47,7 +47,7 @@ def aggregate_log_prob(posteriors: list[Any], z: Tensor) -> Tensor:
     """
     parts = []
     for q in posteriors:
-        split = z.split(max(1, 2**22 // (q.batch_shape.numel() * z.shape[-1])))
+        split = z.split(max(1, 2**22 // (q.batch_shape.numel() * z[0].numel())))
         parts.append(torch.cat([q.log_prob(piece.unsqueeze(1)).logsumexp(1) for piece in split]))
     rows = sum(q.batch_shape.numel() for q in posteriors)
     return torch.stack(parts).logsumexp(0) - math.log(rows)

@@ -149,7 +149,7 @@ def _by_row(values: Tensor, like: Tensor) -> Tensor:
 
 
 def _squares(values: Latents) -> Tensor:
-    total: Any = sum(value.square().flatten(1).sum(1) for value in values.values())
+    total: Any = sum(value.square().reshape(len(value), -1).sum(1) for value in values.values())
     return total
 
 

@@ -22,6 +22,7 @@ from experiments.inference.frozen import fit_rows
 from experiments.inference.svi import SVI, Pair
 from experiments.runs.metrics import draws_errors, measure
 from guides import GUIDES
+from ppl_models.names import unknown
 from ppl_models.ppca import PPCA
 
 __all__ = ["Entry", "Row", "best", "paired", "parse_guides", "rotate_to_largest_gap"]
@@ -45,7 +46,7 @@ def parse_guides(text: str) -> list[Entry]:
     for label in (part.strip() for part in re.split(r",(?![^(]*\))", text)):
         name, *settings = label.split(":")
         if name not in GUIDES:
-            raise UsageError(f"guide '{name}' is unknown; there are {', '.join(GUIDES)}.")
+            raise UsageError(unknown("guide", name, GUIDES))
         options = {}
         for setting in settings:
             option, equals, value = setting.partition("=")

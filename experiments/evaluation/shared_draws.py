@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from experiments.data import Data
 from ppl_models.parameters import own_parameters
-from ppl_models.program import Batch
+from ppl_models.program import Batch, check_plates
 
 __all__ = [
     "SharedDraws",
@@ -123,6 +123,8 @@ def _weigh(
         for name, site in trace.iter_stochastic_nodes()
         if name != "x" and not poutine.util.site_is_subsample(site)
     }
+    for name in (*latents, "x"):
+        check_plates(name, trace.nodes[name])
     by_products = isinstance(getattr(likelihood, "base_dist", None), dist.Normal | dist.Bernoulli)
     rows = 2000 if by_products else max(1, 2**22 // (len(trace.nodes["x"]["value"]) * numbers))
     columns: list[tuple[Tensor, ...]] = []

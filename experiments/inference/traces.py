@@ -1,7 +1,9 @@
 """One run of guide and model, and what every objective reads off their traces."""
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyro
@@ -19,7 +21,7 @@ from experiments.inference.gaussians import detached
 from experiments.inference.handlers import InsideObjective
 from guides.guide import EffectGuide
 from ppl_models.parameters import own_parameters
-from ppl_models.program import Batch
+from ppl_models.program import Batch, check_plates, is_deterministic
 
 __all__ = ["log_weights", "seen_through_z", "site_kls", "traces"]
 
@@ -43,7 +45,7 @@ def traces(
     elif particles > 1:
         outer = pyro.plate("particles", particles, dim=-2)
         model, guide = outer(model), outer(guide)
-    with InsideObjective(), own_parameters(model, guide):
+    with InsideObjective(), own_parameters(model, guide), _room_for_particles():
         model_trace, guide_trace = _run(model, guide, batch, latents)
     for name, site in guide_trace.iter_stochastic_nodes():
         if torch.is_grad_enabled() and not site["fn"].has_rsample:
@@ -52,6 +54,22 @@ def traces(
                 "its score-function gradient would be missing."
             )
     return model_trace, guide_trace
+
+
+@contextmanager
+def _room_for_particles() -> Iterator[None]:
+    """Inside, a plate that takes the particles' dimension is refused in words."""
+    try:
+        yield
+    except ValueError as error:
+        found = re.match('at plates "(.+?)" and "(.+?)", collide', str(error))
+        if found is None or "particles" not in found.groups():
+            raise
+        (plate,) = {*found.groups()} - {"particles"}
+        raise ValueError(
+            f"the plate '{plate}' beside that of the data leaves no room for particles: make "
+            "that dimension part of the event instead (expand, then to_event)."
+        ) from None
 
 
 def _run(model: Callable, guide: Callable, batch: Batch, latents: bool) -> tuple[Trace, Trace]:
@@ -84,13 +102,14 @@ def log_weights(model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
     The subsampling factor is divided out: it never enters a logarithm.
 
     Raises:
-        ValueError: If a latent lies outside the data plate.
+        ValueError: If a latent lies outside the data plate, or in a second one inside it.
     """
     total: Any = 0.0
     for trace, sign in ((model_trace, 1.0), (guide_trace, -1.0)):
         for name, site in trace.nodes.items():
-            if site["type"] != "sample":
+            if site["type"] != "sample" or is_deterministic(site):
                 continue
+            check_plates(name, site)
             if "data" not in {frame.name for frame in site["cond_indep_stack"]}:
                 raise ValueError(
                     f"site '{name}' is global: it has no importance weight per datum."

@@ -30,6 +30,7 @@ NO_TYPE = re.compile(
     r"no type matching (?:\{None\}\|)?(\S+) could be instantiated from \[(.*?)\]\. Got errors:.*?"
     r"( Argument helptext|$)"
 )
+NO_CHOICE = re.compile(r"(invalid choice '(.*?)' for argument '.*?')\. (Expected one of \(.*?\))")
 
 
 def cli(config_class: type, main: Callable[[Any], Any], args: Sequence[str] | None = None) -> None:
@@ -113,7 +114,16 @@ def _one_line(boxed: str) -> str:
     for noise in NOISE:
         words = words.removeprefix(noise)
     words = NO_TYPE.sub(r"\2 is no \1\3", words)
+    words = NO_CHOICE.sub(_nearest_choice, words)
     return words.split(" For full helptext")[0]
+
+
+def _nearest_choice(found: re.Match[str]) -> str:
+    """A parser's message about a choice, with the nearest one named."""
+    from ppl_models.names import suggestion
+
+    near = suggestion(found[2], re.findall("'(.*?)'", found[3]))
+    return f"{found[1]}; {near}{found[3]}" if near else found[0]
 
 
 def _value(args: Sequence[str], option: str, default: str) -> str:
@@ -141,7 +151,9 @@ def _with_preset(config_class: type, args: Sequence[str]) -> type:
     trained = _value(args, "--pretrained", name)
     name = trained if trained in presets else name
     if name not in presets:
-        raise UsageError(f"preset '{name}' is unknown; there are {', '.join(presets)}.")
+        from ppl_models.names import unknown
+
+        raise UsageError(unknown("preset", name, presets))
     hints = get_type_hints(config_class, include_extras=True)
     fields: list[Any] = [("preset", str, dataclasses.field(default=name))]
     for key, value in presets[name].items():
@@ -186,8 +198,9 @@ def _with_options(config_class: type, args: Sequence[str]) -> tuple[type, list[s
 
 def _guide_class(name: str, model: str) -> type:
     from guides import GUIDES, PAIRS
+    from ppl_models.names import unknown
 
     if name not in GUIDES:
         allowed = PAIRS.get(model.split(".")[-1], tuple(GUIDES))
-        raise UsageError(f"guide '{name}' is unknown; there are {', '.join(allowed)}.")
+        raise UsageError(unknown("guide", name, allowed))
     return GUIDES[name]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import TrainingError, UsageError, is_out_of_memory, reason
+from experiments.runs.missing import no_run
 from experiments.runs.processes import follows
 
 __all__ = [
@@ -208,7 +209,7 @@ def read_json(path: Path) -> dict[str, Any]:
         try:
             content = _json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise UsageError(f"{path.parent} is not a run: it has no {path.name}.") from None
+            raise UsageError(no_run(path)) from None
         if not isinstance(content, dict):
             raise UsageError(f"{path} is not that of a run: it is no JSON object.")
     return content

@@ -180,6 +180,7 @@ def check(config: Any) -> None:
                 raise UsageError(f"--{name.replace('_', '-')} must be {words}, got {value}.")
     if values.get("products") == "bfloat16" and values.get("dtype") == "float64":
         raise UsageError("--products bfloat16 rounds float32: leave out --dtype float64.")
+    _check_objective(values.get("objective"))
     every(values.get("checkpoint_every", "1"))
     if isinstance(config, DataOptions):
         check_name(config.data)
@@ -192,6 +193,15 @@ def check(config: Any) -> None:
     for name in ("warmup", "kl_anneal", "ema"):
         if not 0 <= values.get(name, 0) < 1:
             raise UsageError(f"--{name.replace('_', '-')} must lie in [0, 1), got {values[name]}.")
+
+
+def _check_objective(name: Any) -> None:
+    """Refuse an unknown objective before data are looked for."""
+    from experiments.inference.objectives import OBJECTIVES
+    from ppl_models.names import unknown
+
+    if isinstance(name, str) and name not in OBJECTIVES:
+        raise UsageError(unknown("objective", name, OBJECTIVES))
 
 
 def every(text: str) -> tuple[int | None, float | None]:

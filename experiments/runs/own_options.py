@@ -33,14 +33,13 @@ def import_model(name: str) -> type:
     from torch.nn import Module
 
     from ppl_models import MODELS
+    from ppl_models.names import unknown
 
     if name in MODELS:
         return MODELS[name]
     module, _, attribute = name.partition(":")
     if not attribute:
-        raise UsageError(
-            f"model '{name}' is unknown; there are {', '.join(MODELS)}, or package.module:Class."
-        )
+        raise UsageError(f"{unknown('model', name, MODELS)[:-1]}, or package.module:Class.")
     sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(module), attribute)

@@ -28,7 +28,8 @@ def as_images(x: Tensor, data: Data) -> Tensor:
 def _encodings(model: nn.Module, guide: Guide, data: Data, count: int) -> Tensor:
     few = data if isinstance(guide, PerDatumGuide) else data.rows(min(count, len(data)))
     parts = [encode(guide, batch, model) for batch in few.batches(1000)]
-    return torch.cat([next(iter(part.values())).flatten(1) for part in parts])[:count]
+    first = [next(iter(part.values())) for part in parts]
+    return torch.cat([z.reshape(len(z), -1) for z in first])[:count]
 
 
 def samples(model: nn.Module, data: Data) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from experiments.errors import UsageError
 from experiments.runs.files import read_json, reading, write
+from ppl_models.names import unknown
 
 __all__ = ["available", "check_available", "load_pretrained", "pack"]
 
@@ -29,9 +30,7 @@ def check_available(name: str) -> None:
         UsageError: Naming those that exist.
     """
     if name not in available():
-        raise UsageError(
-            f"there are no weights for '{name}'; there are some for {', '.join(available())}."
-        )
+        raise UsageError(unknown("trained preset", name, available()))
 
 
 def pack(run: Path, module: nn.Module, file: Path) -> None:

@@ -1,7 +1,6 @@
 """The published NVAE's ``checkpoint.pt``, read without running anything in it, and written."""
 
 import argparse
-import pickle
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from experiments.errors import UsageError
+from experiments.errors import UsageError, one_line
 from experiments.inference.svi import Pair
 from experiments.runs.files import write
+from experiments.runs.foreign_file import read_foreign
+from experiments.runs.reference_checks import (
+    check_finite,
+    checked_args,
+    checked_epoch,
+    checked_state,
+)
 from guides import GUIDES
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.reference import SIZES, from_reference, options_of_args, to_reference
@@ -53,40 +59,45 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: If it is missing, damaged, no such checkpoint, or carries code.
     """
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UsageError(f"{path} does not exist.") from None
-    except pickle.UnpicklingError as error:
-        words = str(error).split("GLOBAL ")[-1].split(" ")[0] if "GLOBAL" in str(error) else ""
-        what = f"carries code or foreign objects ({words})" if words else "is no checkpoint"
-        raise UsageError(f"{path} {what}; nothing in it was run.") from error
-    except Exception as error:  # torch.load raises whatever the damaged bytes lead to
-        raise UsageError(f"{path} cannot be read: {type(error).__name__}, {error}") from error
+    found = read_foreign(path)
     wanted = ("state_dict", "args")
     if not isinstance(found, dict) or any(name not in found for name in wanted):
         raise UsageError(f"{path} is no NVAE checkpoint: it lacks {' or '.join(wanted)}.")
-    return {**found, "args": vars(found["args"])}
+    state = checked_state(found["state_dict"])
+    args = checked_args(found["args"], len(state))
+    checked_epoch(found.get("epoch"))
+    return {**found, "state_dict": state, "args": args}
 
 
 def pair_of(checkpoint: dict[str, Any]) -> Pair:
     """The model and guide that a checkpoint's own arguments describe, with its weights.
 
+    Names and shapes are compared before a model takes up memory. Weights in half precision
+    become float32.
+
     Raises:
         UsageError: If its arguments or tensors do not fit.
     """
+    state = checkpoint["state_dict"]
     try:
-        model_options, guide_options = options_of_args(checkpoint["args"])
-        model = NVAE(**model_options)
-        pair = Pair(model, GUIDES["top_down"](model, **guide_options))
-        state = from_reference(pair, checkpoint["state_dict"])
-        pair.to(dtype=next(iter(state.values())).dtype).load_state_dict(state)
+        with torch.device("meta"):
+            shapes = _pair(checkpoint["args"])
+        weights = from_reference(shapes, state)
+        check_finite(state)
+        pair = _pair(checkpoint["args"])
     except KeyError as error:
         raise UsageError(f"the checkpoint's arguments lack {error}.") from error
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    except (ValueError, RuntimeError, OverflowError) as error:  # sizes beyond all numbers
+        raise UsageError(one_line(str(error), 300)) from error
+    double = all(w.dtype == torch.float64 for w in weights.values() if w.is_floating_point())
+    pair.to(dtype=torch.float64 if double else torch.float32).load_state_dict(weights)
     return pair
+
+
+def _pair(args: dict[str, Any]) -> Pair:
+    model_options, guide_options = options_of_args(args)
+    model = NVAE(**model_options)
+    return Pair(model, GUIDES["top_down"](model, **guide_options))
 
 
 def write_checkpoint(path: Path, pair: nn.Module, rest: dict[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """The points of a grid as runs: checked by the command's own parser before any is started."""
 
 import dataclasses
-import difflib
 import importlib
 import json
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from experiments.runs.options import check
 from experiments.runs.resuming import asked_options, holds_nothing, is_finished
 from experiments.sweeps.grid import Grid, arguments, name_of, points
 from experiments.sweeps.option_names import option_names, positional_names
+from ppl_models.names import suggestion, unknown
 
 __all__ = ["Planned", "check_directory", "check_runs", "plan", "save_plan"]
 
@@ -143,12 +143,8 @@ def save_plan(command: str, out: Path) -> None:
 
 
 def _module(command: str) -> Any:
-    close = difflib.get_close_matches(command, COMMANDS, 1)
     if command not in COMMANDS:
-        raise UsageError(
-            f"command '{command}' is unknown; "
-            + (f"is it {close[0]}?" if close else f"there are {', '.join(COMMANDS)}.")
-        )
+        raise UsageError(unknown("command", command, COMMANDS))
     module = importlib.import_module(f"experiments.{command.replace('-', '_')}")
     fields = {f.name for f in dataclasses.fields(module.Config)}
     if command in NOT_OF_RUNS or not {"out", "seed"} <= fields:
@@ -184,10 +180,8 @@ def _nearest(name: str, known: Sequence[str]) -> str:
         own = [option for option in known if option.startswith(f"{kind}.")]
         return f"with this {kind} it has {', '.join(own) or 'none'}."
     last = {option.rpartition(".")[2]: option for option in known}
-    close = difflib.get_close_matches(name, known, 1)
-    if close or name in last:
-        return f"is it {close[0] if close else last[name]}?"
-    return f"it has {', '.join(known)}."
+    near = suggestion(name, known) or suggestion(last.get(name, ""), known)
+    return near.rstrip() or f"it has {', '.join(known)}."
 
 
 def _check_guide(command: str, config: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ppl_models.names import unknown
 from ppl_models.nvae.cells import EncoderCell, MBConvCell
 from ppl_models.nvae.program import adaptive_groups
 
@@ -45,7 +46,7 @@ def options_of_args(args: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     """
     data = args["dataset"]
     if data not in SIZES:
-        raise ValueError(f"data set '{data}' is unknown; there are {', '.join(SIZES)}.")
+        raise ValueError(unknown("data set", data, SIZES))
     if args.get("arch_instance", "res_mbconv") != "res_mbconv":
         raise ValueError(f"cells '{args['arch_instance']}' are unknown; there are res_mbconv.")
     grey = data in ("mnist", "omniglot")

@@ -6,6 +6,7 @@ from experiments.inference.objectives.free_bits import FreeBits
 from experiments.inference.objectives.iwae import IWAE, DReG
 from experiments.inference.objectives.miselbo import Miselbo
 from experiments.inference.objectives.renyi import Renyi
+from ppl_models.names import unknown
 
 __all__ = ["OBJECTIVES", "ONLY", "check_objective", "default_objective"]
 
@@ -39,7 +40,9 @@ def check_objective(guide: str, objective: str) -> None:
     others = [name for name in OBJECTIVES if name not in ONLY.values()]
     allowed = [ONLY[guide]] if guide in ONLY else others
     if objective not in allowed:
-        problem = "does not fit" if objective in OBJECTIVES else "is unknown; it cannot train"
+        if objective not in OBJECTIVES:
+            raise ValueError(unknown("objective", objective, allowed))
         raise ValueError(
-            f"objective '{objective}' {problem} guide '{guide}', which takes {', '.join(allowed)}."
+            f"objective '{objective}' does not fit guide '{guide}', which takes "
+            f"{', '.join(allowed)}."
         )

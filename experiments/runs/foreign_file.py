@@ -1,0 +1,102 @@
+"""A file of torch's that somebody else wrote: looked at before it is opened, read without code."""
+
+import argparse
+import os
+import pickle
+import re
+import stat
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from experiments.errors import UsageError, one_line
+
+__all__ = ["read_foreign"]
+
+KINDS = {
+    stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+}  # fmt: skip
+"""What is no file; opening some of these waits for ever, or reads without end."""
+
+
+class Dtype:
+    """Stands for ``numpy.dtype`` in a file: the name of a type and the order of its bytes.
+
+    Args:
+        name: such as f8.
+    """
+
+    def __init__(self, name: Any, *_: Any) -> None:
+        self.name, self.order = name, "|"
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = state[1]
+
+
+def scalar(dtype: Any, content: Any) -> Any:
+    """Stands for what makes a NumPy scalar in a file: a plain number, or text.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    name = f"{dtype.order}{dtype.name}"
+    if not re.fullmatch(r"[<>=|][biufcUS]\d{1,4}", name) or not isinstance(content, bytes):
+        raise ValueError(f"{name} is no number.")
+    (value,) = np.frombuffer(content, name).tolist()
+    return value
+
+
+HARMLESS: list[Any] = [
+    argparse.Namespace, (Dtype, "numpy.dtype"), (scalar, "numpy.core.multiarray.scalar"),
+    (scalar, "numpy._core.multiarray.scalar"),
+]  # fmt: skip
+"""What may be named in a file, besides what torch allows: arguments and NumPy's scalars."""
+
+
+def read_foreign(path: Path) -> Any:
+    """What ``torch.save`` wrote: plain values, tensors, arguments; nothing else is unpickled.
+
+    Raises:
+        UsageError: If it is missing or no file, damaged, larger than it looks, or carries code.
+    """
+    _check_file(path)
+    try:
+        with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols and kinds of tensors
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        words = str(error).split("GLOBAL ")[-1].split(" ")[0] if "GLOBAL" in str(error) else ""
+        what = f"carries code or foreign objects ({words})" if words else "is no checkpoint"
+        raise UsageError(f"{path} {what}; nothing in it was run.") from error
+    except Exception as error:  # torch.load raises whatever the damaged bytes lead to
+        words = one_line(f"{type(error).__name__}, {error}", 200)
+        raise UsageError(f"{path} cannot be read: {words}") from error
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what cannot be opened safely, and archives that unpack to more than their size."""
+    try:
+        found = os.stat(path)
+        kind = KINDS.get(stat.S_IFMT(found.st_mode))
+        if kind:
+            raise UsageError(f"{path} is {kind}, not a file.")
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as archive:
+            total = sum(record.file_size for record in archive.infolist())
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist.") from None
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    if total > found.st_size:  # torch stores records as they are
+        raise UsageError(
+            f"{path} declares {total} bytes in a file of {found.st_size}: it is compressed or "
+            "damaged, and no checkpoint that torch wrote."
+        )

@@ -1,0 +1,185 @@
+"""Sites as people write them: right, or refused in one line that names the site."""
+
+import functools
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch.distributions import MultivariateNormal
+
+from experiments.data import as_data
+from experiments.evaluation.ais import annealed_bound
+from experiments.evaluation.bounds import encode, per_image
+from experiments.inference.frozen import held_out
+from experiments.inference.objectives import OBJECTIVES
+from experiments.inference.svi import SVI
+from guides import GUIDES, allowed_guides, check_pair
+from ppl_models import PPCA
+from ppl_models.program import Batch, Program, data_plate, describe
+
+D = 5
+
+
+class Scalar(Program):
+    """z ~ N(0, 1), x ~ N(z b, 1/4)."""
+
+    def __init__(self):
+        super().__init__()
+        self.b = torch.nn.Parameter(torch.randn(D))
+
+    def forward(self, batch):
+        with data_plate(batch):
+            z = pyro.sample("z", dist.Normal(self.b.new_zeros(()), 1.0))
+            return pyro.sample(
+                "x", dist.Normal(z[..., None] * self.b, 0.5).to_event(1), obs=batch.x
+            )
+
+    def evidence(self, x):
+        C = torch.outer(self.b, self.b) + 0.25 * torch.eye(D).to(self.b)
+        return MultivariateNormal(torch.zeros(D).to(self.b), C).log_prob(x).detach()
+
+
+@functools.cache
+def fitted() -> tuple[Scalar, torch.nn.Module, torch.Tensor]:
+    """A frozen model, the mean-field guide fitted to data, and the data."""
+    torch.manual_seed(0)
+    model = Scalar().requires_grad_(False)
+    x = torch.randn(30, D)
+    return model, held_out(model, GUIDES["mean_field"](model), as_data(x).like(model)), x
+
+
+def test_a_scalar_latent_of_every_datum():
+    model, guide, x = fitted()
+    data, want = as_data(x).like(model), model.evidence(x)
+    assert allowed_guides(model) == ("prior", "point", "mean_field")
+    found = per_image(model, guide, data, particles=5)
+    # the posterior is a Gaussian of the family: every weight is log p(x)
+    for name in ("elbo", "iw_bound"):
+        torch.testing.assert_close(found[name], want, atol=1e-3, rtol=0)
+    b, precision = model.b.detach(), 1 + 4 * model.b.detach().square().sum()
+    z = encode(guide, Batch.of(x), model)["z"]
+    torch.testing.assert_close(z, 4 * x @ b / precision, atol=1e-2, rtol=0)
+    prior = per_image(model, GUIDES["prior"](model), data, particles=20000)
+    assert (prior["iw_bound"] - want).abs().mean() < 0.05
+    chains = annealed_bound(model, GUIDES["prior"](model), Batch.of(x), 8, 50, 3)
+    assert (chains.bound - want).abs().mean() < 0.2
+
+
+@pytest.mark.parametrize("objective", ["elbo", "elbo_analytic_kl", "stl", "iwae", "dreg"])
+def test_a_scalar_latent_under_every_objective(objective):
+    model, guide, x = fitted()
+    torch.manual_seed(0)
+    particles = 1 if objective == "elbo_analytic_kl" else 4
+    svi = SVI(model, guide, loss=OBJECTIVES[objective](particles))
+    losses = torch.stack([svi.evaluate_loss(Batch.of(x)) for _ in range(100)])
+    error = 4 * losses.std().item() / 10 + 2e-3  # rows are fitted to about 1e-3 nats
+    assert -losses.mean().item() == pytest.approx(model.evidence(x).mean().item(), abs=error)
+
+
+class WithDeterministic(PPCA):
+    def forward(self, batch):
+        pyro.deterministic("sigma", self.sigma)
+        pyro.deterministic("twice", 2 * self.W, event_dim=2)
+        return super().forward(batch)
+
+
+def test_a_deterministic_site_outside_the_plate_has_no_density():
+    torch.manual_seed(0)
+    model = WithDeterministic(D, 2).double()
+    x = torch.randn(9, D, dtype=torch.float64)
+    guide = GUIDES["exact"](model)
+    found = per_image(model, guide, as_data(x).like(model), particles=7)
+    C = model.W @ model.W.mT + model.sigma**2 * torch.eye(D)
+    want = MultivariateNormal(model.mu, C).log_prob(x).detach()
+    for name in ("elbo", "iw_bound"):
+        torch.testing.assert_close(found[name], want)
+    for objective in ("elbo", "iwae", "stl"):
+        loss = SVI(model, guide, loss=OBJECTIVES[objective](3)).evaluate_loss(Batch.of(x))
+        torch.testing.assert_close(-loss, want.mean())
+
+
+class Missing(Program):
+    def __init__(self, name="x"):
+        super().__init__()
+        self.name, self.W = name, torch.nn.Parameter(torch.randn(D, 2))
+
+    def forward(self, batch):
+        seen = batch.index % 2 == 0
+        with data_plate(batch):
+            z = pyro.sample("z", dist.Normal(self.W.new_zeros(2), 1.0).to_event(1))
+            x = dist.Normal(z @ self.W.mT, 0.4).to_event(1)
+            if self.name != "x":
+                pyro.sample("x", x, obs=batch.x)
+            pyro.sample(self.name, x, obs=batch.x, obs_mask=seen)
+
+
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_an_obs_mask_is_refused_by_the_site(name):
+    for use in (describe, GUIDES["full_rank"], GUIDES["mean_field"], allowed_guides):
+        with pytest.raises(ValueError, match=rf"^obs_mask makes a latent '{name}_unobserved'"):
+            use(Missing(name))
+
+
+class Nested(Program):
+    def __init__(self):
+        super().__init__()
+        self.b = torch.nn.Parameter(torch.ones(3))
+
+    def forward(self, batch):
+        with data_plate(batch):
+            with pyro.plate("factors", 3, dim=-2):
+                z = pyro.sample("z", dist.Normal(self.b.new_zeros(()), 1.0))
+            x = dist.Normal(z.mT * self.b, 0.5).to_event(1)
+            return pyro.sample("x", x, obs=batch.x)
+
+
+def test_a_second_plate_is_refused_where_it_does_not_work():
+    x = torch.randn(8, 3)
+    model = Nested()
+    prior = GUIDES["prior"](model)
+    for use in (
+        GUIDES["mean_field"], GUIDES["point"],
+        lambda model: per_image(model, prior, as_data(x).like(model), particles=30),
+        lambda model: SVI(model, prior, loss=OBJECTIVES["iwae"](1)).step(Batch.of(x)),
+        lambda model: SVI(model, prior, loss=OBJECTIVES["iwae"](5)).step(Batch.of(x)),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="the plate 'factors' beside that of the data"):
+            use(model)
+
+
+class Somewhere(Program):
+    def __init__(self, prior):
+        super().__init__()
+        self.prior, self.W = prior, torch.nn.Parameter(torch.rand(3, D))
+
+    def forward(self, batch):
+        with data_plate(batch):
+            z = pyro.sample("z", self.prior())
+            return pyro.sample("x", dist.Normal(z @ self.W, 0.5).to_event(1), obs=batch.x)
+
+
+ELSEWHERE = {
+    "gamma": lambda: dist.Gamma(torch.ones(3), 1.0).to_event(1),
+    "log-normal": lambda: dist.LogNormal(torch.zeros(3), 1.0).to_event(1),
+    "dirichlet": lambda: dist.Dirichlet(torch.ones(3)),
+    "half-normal": lambda: dist.HalfNormal(torch.ones(3)).to_event(1),
+    "beta": lambda: dist.Beta(torch.ones(3), 1.0).to_event(1),
+    "uniform": lambda: dist.Uniform(-torch.ones(3), 1.0).to_event(1),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_latent_off_the_real_line_is_refused_by_gaussians_and_points(name):
+    model = Somewhere(ELSEWHERE[name])
+    assert allowed_guides(model) == ("prior",)
+    for guide in ("point", "mean_field", "full_rank", "amortized", "flow", "mixture",
+                  "semi_amortized"):  # fmt: skip
+        with pytest.raises(
+            ValueError, match=rf"^{guide} is for latents on the real line; 'z' has"
+        ):
+            GUIDES[guide](model)
+        with pytest.raises(ValueError, match="which takes prior"):
+            check_pair(model, guide)
+    batch = Batch.of(torch.randn(6, D))
+    assert SVI(model, GUIDES["prior"](model), loss=OBJECTIVES["iwae"](5)).step(batch).isfinite()
