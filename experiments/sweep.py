@@ -74,7 +74,7 @@ def main(config: Config) -> dict[str, Any]:
     with locked(out), Signals():
         check_directory(config.command, out)  # another sweep may have been there until now
         check_runs(runs)
-        save_plan(config.command, out)
+        save_plan(config.command, out, runs)
         errors = run_all([run for run in runs if run.state != "finished"], len(runs), config)
         rows = rows_of(runs, errors, config.figures)
         good = [run for run in runs if not errors.get(run.name)]

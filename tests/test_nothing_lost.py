@@ -35,6 +35,7 @@ SWEPT = ["sweep", "ppca", "--grid", "seed=0", "--with", "data=digits", "rows=20"
          "batch_size=20", "guide=amortized", "--out", "sweep"]  # fmt: skip
 COMMANDS = {
     **{name: words_of(name) for name in BASE if name not in ("sweep", "bayesian-ppca")},
+    "reproduce": [*words_of("reproduce"), "--entries", "pca"],
     "labs": ["labs", "--labs", "1", "--no-execute", "--out", "new"],
     "sweep": SWEPT,
     "ppca, unnamed": ["ppca", *BASE["ppca"]],

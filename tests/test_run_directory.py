@@ -4,14 +4,13 @@ import errno
 import json
 import os
 import shutil
-import signal
 import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 
-from experiments import compare, evaluate, ppca, refit, sweep
+from experiments import ppca, refit
 from experiments.inference.svi import SVI
 from experiments.runs import checkpoint, files
 from experiments.runs.checkpoint import checkpoints, latest, save_checkpoint
@@ -20,7 +19,6 @@ from experiments.runs.errors import TrainingError, UsageError
 from experiments.runs.lock import LOCK, Lock
 from experiments.runs.place import Place, set_aside, writable
 from experiments.runs.resuming import is_finished
-from experiments.runs.run import Run
 from tests.test_bad_input import refused
 from tests.test_commands import run
 from tests.test_faults import failed

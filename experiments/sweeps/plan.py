@@ -135,10 +135,14 @@ def check_runs(runs: Sequence[Planned]) -> None:
         run.check_options()
 
 
-def save_plan(command: str, out: Path) -> None:
-    """Write which command's sweep this is; what each run was made with, it says itself."""
-    if not (out / PLAN).exists():
-        write_json(out / PLAN, {"command": command})
+def save_plan(command: str, out: Path, runs: Sequence[Planned]) -> None:
+    """Write which command's sweep this is and, for readers, the options of all its runs."""
+    path = out / PLAN
+    with reading(path):
+        saved = read_json(path) if path.exists() else {}
+        options = saved.get("options", {}) | {run.name: run.options for run in runs}
+    if options != saved.get("options"):
+        write_json(path, {"command": command, "options": options})
     (out / "logs").mkdir(exist_ok=True)
 
 
