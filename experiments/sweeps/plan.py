@@ -18,7 +18,7 @@ from experiments.runs.resuming import asked_options, holds_nothing, is_finished
 from experiments.sweeps.grid import Grid, arguments, name_of, points
 from experiments.sweeps.option_names import option_names, positional_names
 
-__all__ = ["Planned", "check_directory", "check_runs", "plan", "save_plan"]
+__all__ = ["Planned", "check_directory", "plan", "save_plan"]
 
 NOT_OF_RUNS = ("sweep", "reproduce", "explore", "animate")
 """Commands whose results are no directory of one run."""
@@ -123,16 +123,6 @@ def check_directory(command: str, out: Path) -> None:
     if made != command:
         what = f"a sweep of {made}" if made else "something that is no sweep"
         raise UsageError(f"--out {out} holds {what}; name another directory.")
-
-
-def check_runs(runs: Sequence[Planned]) -> None:
-    """Refuse runs that were made with other options.
-
-    Raises:
-        UsageError: Naming the first one, and the options.
-    """
-    for run in runs:
-        run.check_options()
 
 
 def save_plan(command: str, out: Path, runs: Sequence[Planned]) -> None:
