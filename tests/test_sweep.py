@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import statistics
 import sys
 from pathlib import Path
@@ -13,9 +14,10 @@ import torch
 from experiments import ppca, sweep
 from experiments.errors import UsageError
 from experiments.runs.cli import cli
+from experiments.runs.lock import Lock
 from experiments.sweeps import launch as launching
 from experiments.sweeps.grid import arguments, name_of, points, read_grid
-from experiments.sweeps.launch import Outcome
+from experiments.sweeps.launch import Outcome, launch
 from experiments.sweeps.plan import Planned, plan, save_plan
 from experiments.sweeps.report import over_seeds, picture, rows_of, what_differs
 from tests.test_bad_input import refused
@@ -157,7 +159,7 @@ def test_a_stopped_run_goes_on_from_its_checkpoint(monkeypatch):
     (planned,) = plan("ppca", read_grid(["seed=5"], shared), out)
     assert planned.state == "to run"
     out.mkdir()
-    save_plan("ppca", out)
+    save_plan("ppca", out, [planned])
     assert stopped(monkeypatch, 6, ppca, [*planned.arguments, "--out", str(planned.path)]) == 143
     assert planned.state == "to continue"
     metrics = swept("ppca", "--grid", "seed=5", "--with", *shared, "--out", "s")
@@ -292,7 +294,7 @@ def test_figures_of_different_images_are_not_compared(monkeypatch):
     out = Path("s").absolute()
     runs = plan("vae", read_grid(["binarize=none,static"], []), out)
     out.mkdir()
-    save_plan("vae", out)
+    save_plan("vae", out, runs)
     for planned, pixels in zip(runs, ("grey", "binary"), strict=True):
         finish(planned, {"test": {"elbo": 1.0}, "protocol": {"pixels": pixels, "n": 360}})
     assert what_differs(runs) == ["pixels"]
@@ -303,3 +305,106 @@ def test_figures_of_different_images_are_not_compared(monkeypatch):
     assert metrics["differ"] == ["pixels"]
     assert "Not all rows are comparable" in Path("s/table.md").read_text()
     assert not Path("s/figure.png").exists()
+
+
+class Ended:
+    """A process that has ended well."""
+
+    def wait(self) -> int:
+        return 0
+
+
+def leave_unfinished(path: str, options: dict) -> None:
+    """What a killed command leaves: its options, no figures."""
+    Path(path).mkdir(parents=True)
+    Path(path, "config.json").write_text(json.dumps({"options": options}))
+
+
+def tree(folder: str) -> dict[str, bytes]:
+    paths = (path for path in Path(folder).rglob("*") if path.is_file())
+    return {str(path): path.read_bytes() for path in paths}
+
+
+def test_a_second_sweep_changes_nothing_of_the_first(capsys, monkeypatch):
+    pretend(monkeypatch)
+    args = ["vae", "--grid", "seed=0,1", "--out", "s"]
+    swept(*args)
+    before = tree("s")
+    other = [*args, "--with", "epochs=3"]
+    with Lock(Path("s")):
+        refused(capsys, sweep, other, "is being written by process")
+    refused(capsys, sweep, other, "seed=0 was made with other options (epochs)")
+    assert tree("s") == before
+
+
+def test_each_run_is_compared_with_its_own_options(capsys, monkeypatch):
+    asked = pretend(monkeypatch)
+    args = ["vae", "--grid", "seed=0,1", "--out", "s"]
+    swept(*args)
+    config = Path("s/seed=1/config.json")
+    content = json.loads(config.read_text())
+    for changed in ({"asked": {**content["options"], "lr": 7}},
+                    {"options": {**content["options"], "lr": 7}}):  # fmt: skip
+        config.write_text(json.dumps(content | changed))
+        refused(capsys, sweep, args, "seed=1 was made with other options (lr)")
+    config.write_text(json.dumps(content | {"options": {**content["options"], "device": "cuda"}}))
+    swept(*args)
+    assert len(asked) == 2
+
+
+def test_a_run_without_a_report_is_not_finished(monkeypatch):
+    asked = pretend(monkeypatch)
+    args = ["vae", "--grid", "seed=0,1", "--out", "s"]
+    swept(*args)
+    Path("s/seed=1/report.html").unlink()
+    swept(*args)
+    assert [run.name for run in asked] == ["seed=0", "seed=1", "seed=1"]
+
+
+@pytest.mark.parametrize(("command", "aside"), [("evaluate", True), ("vae", False)])
+def test_what_a_killed_sweep_left_is_not_removed(command, aside, monkeypatch):
+    """A command that cannot be continued begins anew beside it; the others continue it."""
+    shared = ["run=r"] if command == "evaluate" else []
+    (planned,) = plan(command, read_grid(["seed=0"], shared), Path("s").absolute())
+    leave_unfinished("s/seed=0", planned.options)
+    Path("s/seed=0/notes.txt").write_text("mine")
+    save_plan(command, Path("s"), [planned])
+    started = []
+
+    def start(words, **_):
+        started.append(words)
+        finish(planned, {})
+        return Ended()
+
+    monkeypatch.setattr(launching.subprocess, "Popen", start)
+    assert launch(planned, 1, ".").error is None
+    assert ("--resume" in started[0]) != aside
+    kept = "s/seed=0.unfinished-1/notes.txt" if aside else "s/seed=0/notes.txt"
+    assert Path(kept).read_text() == "mine"
+
+
+def test_a_run_of_a_killed_sweep_that_is_still_at_work_is_left_alone(capsys, monkeypatch):
+    shared = ["run=r", "particles=5"]
+    planned, other = plan("evaluate", read_grid(["seed=0,1"], shared), Path("s").absolute())
+    leave_unfinished("s/seed=0", planned.options | {"particles": 60000})
+    save_plan("evaluate", Path("s"), [planned])
+    launched = []
+
+    def popen(words, **_):
+        (run,) = [word for word in words if "seed=1" in word and "s/" in word]
+        launched.append(run)
+        finish(other, {"test": {"elbo": 1.0}})
+        return Ended()
+
+    monkeypatch.setattr(launching.subprocess, "Popen", popen)
+    args = ["evaluate", "--grid", "seed=0,1", "--with", *shared, "--out", "s"]
+    before = tree("s/seed=0")
+    with Lock(Path("s/seed=0")):
+        refused(capsys, sweep, args, "1 of 2 runs failed", code=1)
+    assert len(launched) == 1
+    assert tree("s/seed=0") == before
+    rows = json.loads(Path("s/metrics.json").read_text())["rows"]
+    assert f"is being written by process {os.getpid()}" in rows[0]["error"]
+    assert [row["test.elbo"] for row in rows] == [None, 1.0]
+    finish(planned._replace(options=planned.options | {"particles": 60000}), {"test": {"elbo": 9}})
+    refused(capsys, sweep, args, "seed=0 was made with other options (particles)")

@@ -71,21 +71,24 @@ def latest(directory: Path) -> Path:
     return found[-1]
 
 
-def packed(state: Any) -> bytes:
-    """Plain values and tensors as bytes that ``unpacked`` reads."""
+def packed(state: dict[str, Any]) -> bytes:
+    """A dictionary of plain values and tensors as bytes that ``unpacked`` reads."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()
 
 
-def unpacked(content: bytes, path: Path) -> Any:
+def unpacked(content: bytes, path: Path) -> dict[str, Any]:
     """What ``packed`` was given, on the CPU; nothing but plain values and tensors is built.
 
     Raises:
-        UsageError: If there is anything else in it; names the file.
+        UsageError: If it is no dictionary of those; names the file.
     """
     with reading(path):
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise TypeError(f"it holds a {type(state).__name__}")
+        return state
 
 
 def save_weights(directory: Path, module: nn.Module, keep: int = 1, **more: bytes) -> None:

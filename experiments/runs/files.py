@@ -194,7 +194,9 @@ def reading(path: Path) -> Iterator[None]:
         if is_out_of_memory(error):
             raise
         words = reason(error)
-        if not isinstance(error, (OSError, ValueError)):
+        if isinstance(error, KeyError):
+            words = f"it lacks {words}"
+        elif not isinstance(error, (OSError, ValueError)):
             words = f"{type(error).__name__}: {words}"
         raise UsageError(f"{path} cannot be read ({words}).") from error
 

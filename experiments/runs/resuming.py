@@ -12,6 +12,7 @@ from experiments.errors import Finished, UsageError
 from experiments.runs.files import FORMAT, read_json, reading, remove_temporary
 from experiments.runs.lock import LOCK
 from experiments.runs.options import MAY_CHANGE
+from experiments.runs.processes import follows
 
 __all__ = [
     "asked_options",
@@ -119,6 +120,8 @@ def _flat(content: dict[str, Any]) -> dict[str, Any]:
 
 def without_results(directory: Path) -> None:
     """Remove what said that a run was over, and what was left half written: it goes on."""
+    if follows():
+        return
     for name in RESULTS:
         path = directory / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

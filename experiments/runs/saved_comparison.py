@@ -72,7 +72,7 @@ def read_runs(paths: Sequence[Path], figures: bool = True) -> list[Saved]:
     runs = []
     for path in paths:
         metrics, config = read_json(path / "metrics.json"), read_json(path / "config.json")
-        with reading(path):
+        with reading(path / "metrics.json"):
             split = str((metrics["protocol"] or {}).get("split"))
             if figures and not isinstance(metrics.get(split), dict):
                 raise UsageError(f"{path} has no figures of images to compare.")
@@ -123,11 +123,11 @@ def table_of_runs(runs: Sequence[Saved]) -> list[dict[str, Any]]:
     """One line per run; a bound stands in the column of its own estimator."""
     columns: dict[str, None] = {}
     for run in runs:
-        with reading(run.path):
+        with reading(run.path / "metrics.json"):
             columns |= dict.fromkeys(_columns(run))
     table = []
     for run in runs:
-        with reading(run.path):
+        with reading(run.path / "metrics.json"):
             table.append(_line(run, runs[0], list(columns)))
     return table
 

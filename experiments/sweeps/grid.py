@@ -74,15 +74,15 @@ def _from_file(path: Path) -> Grid:
     with reading(path):
         text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    tables = content if isinstance(content, dict) else {}
-    if not isinstance(tables.get("grid"), dict) or set(tables) - {"grid", "with"}:
+    tables = {"with": {}, **content} if isinstance(content, dict) else {}
+    if set(tables) != {"grid", "with"} or not all(isinstance(t, dict) for t in tables.values()):
         raise UsageError(f"{path} must have a table 'grid', and may have a table 'with'.")
     axes = {
         _python(name): tuple(_text(value) for value in (values if isinstance(values, list)
                                                         else [values]))
         for name, values in tables["grid"].items()
     }  # fmt: skip
-    return Grid(axes, {_python(name): _text(v) for name, v in tables.get("with", {}).items()})
+    return Grid(axes, {_python(name): _text(v) for name, v in tables["with"].items()})
 
 
 def _python(name: str) -> str:

@@ -18,7 +18,7 @@ from experiments.sweeps.grid import Grid, arguments, name_of, points
 from experiments.sweeps.option_names import option_names, positional_names
 from ppl_models.names import suggestion, unknown
 
-__all__ = ["Planned", "check_directory", "check_runs", "plan", "save_plan"]
+__all__ = ["Planned", "check_directory", "plan", "save_plan"]
 
 NOT_OF_RUNS = ("sweep", "reproduce", "explore", "animate")
 """Commands whose results are no directory of one run."""
@@ -125,20 +125,14 @@ def check_directory(command: str, out: Path) -> None:
         raise UsageError(f"--out {out} holds {what}; name another directory.")
 
 
-def check_runs(runs: Sequence[Planned]) -> None:
-    """Refuse runs that were made with other options.
-
-    Raises:
-        UsageError: Naming the first one, and the options.
-    """
-    for run in runs:
-        run.check_options()
-
-
-def save_plan(command: str, out: Path) -> None:
-    """Write which command's sweep this is; what each run was made with, it says itself."""
-    if not (out / PLAN).exists():
-        write_json(out / PLAN, {"command": command})
+def save_plan(command: str, out: Path, runs: Sequence[Planned]) -> None:
+    """Write which command's sweep this is and, for readers, the options of all its runs."""
+    path = out / PLAN
+    with reading(path):
+        saved = read_json(path) if path.exists() else {}
+        options = saved.get("options", {}) | {run.name: run.options for run in runs}
+    if options != saved.get("options"):
+        write_json(path, {"command": command, "options": options})
     (out / "logs").mkdir(exist_ok=True)
 
 
