@@ -24,7 +24,7 @@ from experiments.explorer.page import MARK
 from experiments.runs.cli import cli
 from experiments.runs.environment import pick_device
 from experiments.runs.errors import UsageError
-from experiments.runs.files import write
+from experiments.runs.files import write_text
 from experiments.runs.saved_run import SavedRun, open_run
 from ppl_models.nvae import NVAE
 
@@ -80,7 +80,7 @@ def main(config: Config) -> dict[str, Any]:
             f"the page would weigh {size / 1e6:.2f} MB, more than --limit {config.limit:g}; "
             f"{facts['lighter']}."
         )
-    write(file, lambda path: path.write_text(page, encoding="utf-8"))
+    write_text(file, page)
     print(f"written: {file} ({size / 1e6:.2f} MB{facts['words']})")
     return {"file": str(file), "bytes": size, **facts}
 

@@ -20,6 +20,7 @@ from experiments.runs.own_options import import_model, options_of
 from experiments.runs.processes import check_processes, failed, follows
 from experiments.runs.resuming import resume_line
 from experiments.runs.signals import Interrupted
+from experiments.runs.streams import safe_streams
 
 __all__ = ["cli", "extended", "parse"]
 
@@ -34,7 +35,12 @@ NO_TYPE = re.compile(
 
 def cli(config_class: type, main: Callable[[Any], Any], args: Sequence[str] | None = None) -> None:
     """Parse, check and run a command; every fault of the user's is one line and exit code 2."""
-    args = sys.argv[1:] if args is None else args
+    with safe_streams():
+        run(config_class, main, sys.argv[1:] if args is None else args)
+
+
+def run(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -> None:
+    """Run a command; an error ends in its line on stderr and in its exit code."""
     try:
         check_words(args)
         config = parse(config_class, main, args)
@@ -74,7 +80,8 @@ def check_words(args: Sequence[str]) -> None:
     """
     for word in args:
         if "\0" in word or any("\ud800" <= letter <= "\udfff" for letter in word):
-            raise UsageError(f"{word!r} on the command line is no text in UTF-8.")
+            encoding = sys.getfilesystemencoding()
+            raise UsageError(f"{word!r} on the command line is no text in {encoding}.")
 
 
 def parse(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -> Any:

@@ -14,8 +14,9 @@ from typing import Any
 from experiments.runs.errors import UsageError, reason
 from experiments.runs.processes import follows
 
-__all__ = ["FORMAT", "append", "read_json", "sync", "write", "write_json", "write_synced"]
-
+__all__ = [
+    "FORMAT", "append", "read_json", "sync", "write", "write_json", "write_synced", "write_text",
+]  # fmt: skip
 
 FORMAT = 2
 """Of run directories; one of another format is refused."""
@@ -58,13 +59,19 @@ def write_synced(path: Path, content: bytes) -> None:
 def append(path: Path, line: str) -> None:
     """Add a line to a file."""
     if not follows():
-        with path.open("a") as file:
+        with path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write UTF-8, whatever the locale; undecodable bytes of a file's name are escaped."""
+    content = text.encode("utf-8", "backslashreplace")
+    return write(path, lambda file: file.write_bytes(content))
 
 
 def write_json(path: Path, content: Any) -> Path:
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    return write(path, lambda file: file.write_text(text))
+    return write_text(path, text)
 
 
 def read_json(path: Path) -> Any:
@@ -74,7 +81,7 @@ def read_json(path: Path) -> Any:
         UsageError: If it is missing, not JSON, or nested too deeply.
     """
     try:
-        return _json(path.read_text())
+        return _json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path.parent} is not a run: it has no {path.name}.") from None
     except (OSError, ValueError, RecursionError) as error:

@@ -71,7 +71,7 @@ def _check(axes: dict[str, tuple[str, ...]]) -> None:
 
 def _from_file(path: Path) -> Grid:
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read ({error}).") from error

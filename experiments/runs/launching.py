@@ -47,7 +47,7 @@ def launch(run: Planned, threads: int, folder: str) -> Outcome:
     elif run.path.exists():
         shutil.rmtree(run.path)  # it stopped before its first checkpoint
     began = time.perf_counter()
-    with run.log.open("a" if run.state == "to continue" else "w") as log:
+    with run.log.open("ab" if run.state == "to continue" else "wb") as log:
         process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=folder,
             env=_environment(threads), process_group=0,  # Ctrl-C is the sweep's, not twice theirs
@@ -63,7 +63,8 @@ def launch(run: Planned, threads: int, folder: str) -> Outcome:
 def _environment(threads: int) -> dict[str, str]:
     """This process's, its packages first, so many threads for every library that counts them."""
     counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-    return {**os.environ, **counts, **_packages(), "PYTHONUNBUFFERED": "1"}
+    words = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
+    return {**os.environ, **counts, **_packages(), **words}
 
 
 def _packages() -> dict[str, str]:
@@ -79,7 +80,8 @@ def _error(code: int, run: Planned) -> str | None:
         return None
     if code < 0:
         return f"ended by signal {-code}" + (", perhaps for lack of memory" if code == -9 else "")
-    lines = [line for line in run.log.read_text(errors="replace").splitlines() if line.strip()]
+    said = run.log.read_text(encoding="utf-8", errors="replace")
+    lines = [line for line in said.splitlines() if line.strip()]
     words = [line for line in lines if line.startswith("error: ")] or lines[-1:]
     if code == 0 or not words:
         return f"ended with code {code} and left no metrics.json"

@@ -33,7 +33,7 @@ class Lock:
             self._file = self._taken()
 
     def _taken(self) -> IO[str]:
-        file = self.path.open("a+")
+        file = self.path.open("a+", encoding="utf-8", errors="replace")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.runs.errors import UsageError
-from experiments.runs.files import write
+from experiments.runs.files import write_text
 from experiments.runs.processes import follows
 
 __all__ = ["Place", "writable"]
@@ -107,7 +107,7 @@ def writable(path: Path) -> Path:
     made = absent(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        write(path / ".writable", lambda file: file.write_text(""))
+        write_text(path / ".writable", "")
         (path / ".writable").unlink()
     except OSError as error:
         discard(path, made)

@@ -47,7 +47,7 @@ def pack(run: Path, module: nn.Module, file: Path) -> None:
         name: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
         for name, tensor in module.state_dict().items()
     }
-    epochs = len((run / "metrics.jsonl").read_text().splitlines())
+    epochs = len((run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
     about = {"pair": config["pair"], "options": config["options"], "versions": config["versions"],
              "epochs": epochs}  # fmt: skip
     metadata = {name: json.dumps(value) for name, value in about.items()}

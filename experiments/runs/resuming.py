@@ -52,7 +52,7 @@ def read_saved(command: str, options: dict[str, Any], config: Any) -> dict[str, 
 
 def _check_epochs(directory: Path, config: Any) -> None:
     try:
-        done = len((directory / "metrics.jsonl").read_text().splitlines())
+        done = len((directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
     except OSError:
         return
     if done > config.epochs and config.minutes is None:

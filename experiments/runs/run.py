@@ -24,7 +24,7 @@ from experiments.inference.svi import SVI, Pair
 from experiments.runs.checkpoint import checkpoints, save_weights
 from experiments.runs.environment import determinism, peak_memory, pick_device, plain, versions
 from experiments.runs.faults import found_before, raise_fault
-from experiments.runs.files import FORMAT, append, write, write_json
+from experiments.runs.files import FORMAT, append, write, write_json, write_text
 from experiments.runs.fitting import Fitting
 from experiments.runs.fitting_rows import fit_frozen
 from experiments.runs.formulas import formulas
@@ -170,7 +170,7 @@ class Run:
         self.lines, self.losses = [json.dumps(record) for record in records], array("d", losses)
         self.train_seconds = sum(record["seconds"] for record in records)
         text = "".join(line + "\n" for line in self.lines)
-        write(self.path / "metrics.jsonl", lambda path: path.write_text(text))
+        write_text(self.path / "metrics.jsonl", text)
 
     def record(self, progress: Progress) -> None:
         """Log an epoch."""
@@ -238,6 +238,6 @@ class Run:
         trained = {"Training": self.training_row(metrics)} if self.lines else {}
         shown = {**tables, **trained}
         page = report(title, command, words, shown, self.figures, formulas(metrics))
-        path = write(self.path / "report.html", lambda file: file.write_text(page))
+        path = write_text(self.path / "report.html", page)
         self.say(f"report: {path}")
         return metrics

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from experiments.runs.comparison_report import markdown_table
-from experiments.runs.files import read_json, write, write_json
+from experiments.runs.files import read_json, write, write_json, write_text
 from experiments.runs.grid import Grid
 from experiments.runs.planning import Planned
 from experiments.runs.plots import lines_with_errors
@@ -129,7 +129,7 @@ def save_sweep(
     text += f"\n{', '.join(f'{name} in {unit}' for name, unit in shown if unit)}\n"
     if differing:
         text += f"\nNot all rows are comparable: the runs differ in {', '.join(differing)}.\n"
-    write(out / "table.md", lambda path: path.write_text(text))
+    write_text(out / "table.md", text)
     drawn = None if differing else picture(table, grid.axes)
     (out / "figure.png").unlink(missing_ok=True)  # of a smaller grid, perhaps
     if drawn is not None:
