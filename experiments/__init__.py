@@ -1,1 +1,13 @@
+"""Everything that brings models and guides together: data, inference, evaluation, commands."""
 
+import os
+import sys
+
+# `python -m experiments` puts the working directory first on the path, and a file that lies there
+# (torch.py, say) would be taken for a library. A user's models are imported from it by their name.
+if (
+    sys.argv[:1] == ["-m"]
+    and sys.path[:1] == [os.getcwd()]
+    and not os.path.samefile(os.getcwd(), os.path.dirname(os.path.dirname(__file__)))
+):
+    sys.path.pop(0)

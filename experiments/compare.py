@@ -87,7 +87,7 @@ def main(config: Config) -> dict[str, Any]:
     parse_guides(config.guides or "exact")
     saved = None
     if config.of:
-        saved = open_run(config.of, config.data_root, pick_device(config.device))
+        saved = open_run(config.of, config.data_root, pick_device(config.device), config.model)
         config = like_saved(config, saved)
     with Run("compare", config) as run:
         train = (saved.train.rows(config.rows) if saved else run.load_data()[0]).fixed()

@@ -39,7 +39,7 @@ class Config(SavedRunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     with Run("evaluate", config) as run:
-        saved = open_run(config.run, config.data_root, run.device)
+        saved = open_run(config.run, config.data_root, run.device, config.model)
         run.save_config(of=saved.config)
         pair = saved.config["pair"]
         metrics: dict[str, Any] = {

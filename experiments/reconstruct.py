@@ -36,7 +36,7 @@ class Config(SavedRunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     with Run("reconstruct", config) as run:
-        saved = open_run(config.run, config.data_root, run.device)
+        saved = open_run(config.run, config.data_root, run.device, config.model)
         run.save_config(of=saved.config)
         test = saved.test.rows(min(config.images, len(saved.test))).fixed()
         observed = mask_of(config.mask, saved)

@@ -80,7 +80,7 @@ def check_words(args: Sequence[str]) -> None:
     """
     for word in args:
         if "\0" in word or any("\ud800" <= letter <= "\udfff" for letter in word):
-            encoding = sys.getfilesystemencoding()
+            encoding = sys.getfilesystemencoding().upper()
             raise UsageError(f"{word!r} on the command line is no text in {encoding}.")
 
 

@@ -18,6 +18,7 @@ from experiments.runs.checkpoint import latest, load_weights
 from experiments.runs.errors import UsageError, reason
 from experiments.runs.files import FORMAT, read_json
 from experiments.runs.own_options import import_model
+from experiments.runs.trust import check_named
 from guides import GUIDES, Guide
 from ppl_models import MODELS
 from ppl_models.program import describe
@@ -97,6 +98,9 @@ def read_config(directory: Path) -> dict[str, Any]:
             if name not in values or type(values[name]) not in kind:
                 words = f"{part}.{name} is {values[name]!r}" if name in values else f"no {name}"
                 raise UsageError(f"{directory}/config.json is not that of a run: {words}.")
+    dtype = config["options"]["dtype"]
+    if dtype not in ("float32", "float64"):  # it names an attribute of torch
+        raise UsageError(f"{directory}/config.json is not that of a run: dtype is {dtype!r}.")
     return config
 
 
@@ -118,25 +122,35 @@ def buildable(directory: Path) -> Iterator[None]:
         ) from error
 
 
-def open_run(directory: Path, data_root: Path | None, device: torch.device) -> SavedRun:
+def open_run(
+    directory: Path, data_root: Path | None, device: torch.device, model: str | None = None
+) -> SavedRun:
     """Rebuild the pair of a run and load its weights and data.
 
+    Args:
+        directory: of the run.
+        data_root: where its data lie.
+        device: of the weights and the data.
+        model: the class from outside this package that may be imported, as the user names it.
+
     Raises:
-        UsageError: If the directory is no run, of another format, has no guide or no checkpoint.
+        UsageError: If the directory is no run, of another format, has no guide or no checkpoint;
+            if its model is from outside this package and is not ``model``.
     """
     config = read_config(directory)
+    check_named(directory, config["pair"]["model"], model)
     if not (directory / "metrics.json").exists():
         tqdm.write(f"warning: {directory} was not finished; these are the weights it had reached.")
     options, recipe = config["options"], config["pair"]
     train, test = load_as(options, data_root or _path(options["data_root"]), options["rows"])
     with buildable(directory), torch.random.fork_rng(devices=[]), pyro.poutine.block():
-        model = build_model(recipe["model"], train, recipe["model_options"])
-        model.to(device=device, dtype=getattr(torch, options["dtype"]))
-        guide = GUIDES[recipe["guide"]](model, **recipe["guide_options"]).for_data(len(train))
-    pair = Pair(model, guide).to(memory_format=torch.channels_last)  # for convolutions
+        built = build_model(recipe["model"], train, recipe["model_options"])
+        built.to(device=device, dtype=getattr(torch, options["dtype"]))
+        guide = GUIDES[recipe["guide"]](built, **recipe["guide_options"]).for_data(len(train))
+    pair = Pair(built, guide).to(memory_format=torch.channels_last)  # for convolutions
     load_weights(latest(directory), pair)
-    model.eval(), guide.eval()
-    return SavedRun(directory, config, model, guide, train.like(model), test.like(model))
+    built.eval(), guide.eval()
+    return SavedRun(directory, config, built, guide, train.like(built), test.like(built))
 
 
 def _path(text: str | None) -> Path | None:
