@@ -15,6 +15,7 @@ import tyro
 
 from experiments.runs.allocation import keep_freed_memory
 from experiments.runs.errors import Finished, UsageError, in_words, is_bad_input
+from experiments.runs.launched import LaunchError
 from experiments.runs.options import check
 from experiments.runs.own_options import import_model, options_of
 from experiments.runs.processes import check_processes, failed, follows
@@ -49,6 +50,9 @@ def run(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -> 
         keep_freed_memory()
         warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
         main(config)
+    except LaunchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
     except Interrupted as stop:
