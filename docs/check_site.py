@@ -60,7 +60,7 @@ def outside(site: Path, pages: dict[Path, Page]) -> Iterator[str]:
     for pattern, suffixes in ((IN_STYLES, (".css", ".html")), (IN_SCRIPTS, (".js", ".html"))):
         for path in sorted(site.rglob("*")):
             if path.suffix in suffixes:
-                for address in pattern.findall(path.read_text(errors="replace")):
+                for address in pattern.findall(path.read_text(encoding="utf-8", errors="replace")):
                     yield f"{path.relative_to(site)}: asks for {address}"
 
 
@@ -94,7 +94,7 @@ def problems(site: Path) -> list[str]:
     paths = sorted(site.rglob("*.html"))
     if not paths:
         raise ValueError(f"no pages under {site}: make docs builds them.")
-    pages = {path: Page(path.read_text()) for path in paths}
+    pages = {path: Page(path.read_text(encoding="utf-8")) for path in paths}
     return sorted({*outside(site, pages), *dead(site, pages)})
 
 

@@ -1,7 +1,16 @@
 """Everything that brings models and guides together: data, inference, evaluation, commands."""
 
+import os
 import sys
 
+# `python -m experiments` puts the working directory first on the path, and a file that lies there
+# (torch.py, say) would be taken for a library. A user's models are imported from it by their name.
+if (
+    sys.argv[:1] == ["-m"]
+    and sys.path[:1] == [os.getcwd()]
+    and not os.path.samefile(os.getcwd(), os.path.dirname(os.path.dirname(__file__)))
+):
+    sys.path.pop(0)
 # While `python -m experiments.vae` looks for its module, argv[0] is still "-m"; `-m experiments`
 # checks for itself, after its --help.
 if sys.argv[:1] == ["-m"] and not {"experiments", "-mexperiments"} & set(sys.orig_argv):

@@ -5,6 +5,7 @@ import importlib
 import sys
 
 from experiments.installed import check_installed, not_installed
+from experiments.runs.streams import safe_streams
 
 __all__ = ["COMMANDS", "main"]
 
@@ -49,7 +50,12 @@ Start with
 
 
 def main() -> None:
-    arguments = sys.argv[1:]
+    with safe_streams():
+        run(sys.argv[1:])
+
+
+def run(arguments: list[str]) -> None:
+    """Run the command that the arguments name."""
     lines = "\n".join(f"  {name:<13} {words}" for name, words in COMMANDS.items())
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE.format(commands=lines))

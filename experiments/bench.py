@@ -28,7 +28,7 @@ from experiments.errors import UsageError
 from experiments.inference.checkpointing import checkpoint_levels
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import markdown_table
-from experiments.runs.files import write
+from experiments.runs.files import write_text
 from experiments.runs.metrics import protocol
 from experiments.runs.options import RunOptions
 from experiments.runs.preset_table import preset_pair
@@ -156,9 +156,9 @@ def save(
     run: Run, train: Data | None, tables: dict[str, list[dict[str, Any]]], peak: float
 ) -> dict[str, Any]:
     """The tables as JSON and as Markdown, and the run's usual files."""
-    write(run.path / "bench.json", lambda path: path.write_text(json.dumps(tables, indent=1)))
+    write_text(run.path / "bench.json", json.dumps(tables, indent=1))
     text = "\n".join(f"## {name}\n\n{markdown_table(rows)}" for name, rows in tables.items())
-    write(run.path / "bench.md", lambda path: path.write_text(text))
+    write_text(run.path / "bench.md", text)
     metrics = {
         "model": run.config.name, "guide": "", "objective": "",
         "data": train.name if train else "noise",

@@ -36,7 +36,9 @@ class Config(SavedRunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     with Run("calibrate", config) as run:
-        saved = open_run(config.run, config.data_root, run.device, config.data_changed)
+        saved = open_run(
+            config.run, config.data_root, run.device, config.data_changed, config.model
+        )
         if isinstance(saved.guide, PerDatumGuide):
             raise UsageError(
                 "calibration is for guides that take any x; this one has a row per datum."

@@ -90,7 +90,11 @@ def main(config: Config) -> dict[str, Any]:
     saved, asked = None, config
     if config.of:
         saved = open_run(
-            config.of, config.data_root, pick_device(config.device), config.data_changed
+            config.of,
+            config.data_root,
+            pick_device(config.device),
+            config.data_changed,
+            config.model,
         )
         config = like_saved(config, saved)
     with Run("compare", config, asked) as run:

@@ -44,7 +44,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def in_words(error: BaseException) -> str:
     """An error as one line; what nobody foresaw says how to see where it happened."""
-    if os.environ.get("PPL_DEBUG"):
+    if os.environ.get("PPL_DEBUG", "0") not in ("", "0"):
         traceback.print_exception(error)
     words = one_line(str(error))
     if isinstance(error, OSError) and error.strerror and error.filename:

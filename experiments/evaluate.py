@@ -39,7 +39,9 @@ class Config(SavedRunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     with Run("evaluate", config) as run:
-        saved = open_run(config.run, config.data_root, run.device, config.data_changed)
+        saved = open_run(
+            config.run, config.data_root, run.device, config.data_changed, config.model
+        )
         run.save_config(of=saved.config)
         pair = saved.config["pair"]
         metrics: dict[str, Any] = {

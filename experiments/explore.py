@@ -24,7 +24,7 @@ from experiments.explorer.latents import check_weight, latents_page
 from experiments.explorer.page import MARK
 from experiments.runs.cli import cli
 from experiments.runs.environment import pick_device
-from experiments.runs.files import write
+from experiments.runs.files import write_text
 from experiments.runs.saved_run import SavedRun, open_run
 from ppl_models.nvae import NVAE
 
@@ -37,6 +37,9 @@ class Config:
     """Directory of a trained run: PPCA, a VAE with an mlp decoder, or an NVAE."""
     with_: Annotated[Path | None, tyro.conf.arg(name="with")] = None
     """A second run of the same decoder under another guide, to be shown beside the first."""
+    model: str | None = None
+    """The run's model, package.module:Class, where it is from outside this package: its code is
+    imported only if it is named here."""
     out: Path | None = None
     """The file; by default RUN/explore.html."""
     limit: float = 2.0
@@ -68,7 +71,7 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     file = config.out or config.run / "explore.html"
     check(config, file)
-    saved = open_run(config.run, config.data_root, pick_device(config.device), config.data_changed)
+    saved = opened(config.run, config)
     if isinstance(saved.model, NVAE):
         if config.with_:
             raise UsageError("--with is for pages that hold the decoder; an NVAE's does not.")
@@ -82,9 +85,15 @@ def main(config: Config) -> dict[str, Any]:
             f"the page would weigh {size / 1e6:.2f} MB, more than --limit {config.limit:g}; "
             f"{facts['lighter']}."
         )
-    write(file, lambda path: path.write_text(page, encoding="utf-8"), parents=True)
+    write_text(file, page)
     print(f"written: {file} ({size / 1e6:.2f} MB{facts['words']})")
     return {"file": str(file), "bytes": size, **facts}
+
+
+def opened(run: Path, config: Config) -> SavedRun:
+    """One of the runs."""
+    device = pick_device(config.device)
+    return open_run(run, config.data_root, device, config.data_changed, config.model)
 
 
 def check(config: Config, file: Path) -> None:
@@ -122,9 +131,7 @@ def beside(saved: SavedRun, config: Config) -> list[SavedRun]:
     """
     if config.with_ is None:
         return []
-    other = open_run(
-        config.with_, config.data_root, pick_device(config.device), config.data_changed
-    )
+    other = opened(config.with_, config)
     names = (config.run, config.with_)
     check_same(saved.model, other.model, names)
     x = [run.test.fixed().rows(min(100, len(run.test))).observations() for run in (saved, other)]

@@ -72,7 +72,9 @@ class Config(SavedRunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     with Run("gaps", config) as run:
-        saved = open_run(config.run, config.data_root, run.device, config.data_changed)
+        saved = open_run(
+            config.run, config.data_root, run.device, config.data_changed, config.model
+        )
         run.save_config(of=saved.config)
         data = saved.test.rows(min(config.images, len(saved.test))).fixed()
         name = config.guide or saved.config["pair"]["guide"]

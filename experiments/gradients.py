@@ -48,7 +48,9 @@ def main(config: Config) -> dict[str, Any]:
     if config.steps < 2 or not config.draws or min(config.draws) < 1:
         raise UsageError("--steps must be at least 2, --draws one or several numbers >= 1.")
     with Run("gradients", config) as run:
-        saved = open_run(config.run, config.data_root, run.device, config.data_changed)
+        saved = open_run(
+            config.run, config.data_root, run.device, config.data_changed, config.model
+        )
         for objective in config.objectives:
             check_objective(saved.config["pair"]["guide"], objective)
         run.save_config(of=saved.config)

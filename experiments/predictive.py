@@ -43,7 +43,9 @@ def main(config: Config) -> dict[str, Any]:
     if config.sets < 2:
         raise UsageError(f"--sets must be at least 2, got {config.sets}.")
     with Run("predictive", config) as run:
-        saved = open_run(config.run, config.data_root, run.device, config.data_changed)
+        saved = open_run(
+            config.run, config.data_root, run.device, config.data_changed, config.model
+        )
         run.save_config(of=saved.config)
         data = saved.test.rows(min(config.images, len(saved.test))).fixed()
         gib = config.sets * len(data) * data.data_dim * data.dtype.itemsize / 2**30

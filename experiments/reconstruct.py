@@ -36,7 +36,9 @@ class Config(SavedRunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     with Run("reconstruct", config) as run:
-        saved = open_run(config.run, config.data_root, run.device, config.data_changed)
+        saved = open_run(
+            config.run, config.data_root, run.device, config.data_changed, config.model
+        )
         run.save_config(of=saved.config)
         test = saved.test.rows(min(config.images, len(saved.test))).fixed()
         observed = mask_of(config.mask, saved)

@@ -32,6 +32,9 @@ from experiments.runs.training import (
 class Config(AnnealOptions, FitOptions, RunOptions):
     run: tyro.conf.Positional[Path]
     """Directory of a trained run."""
+    model: str | None = None
+    """The run's model, package.module:Class, where it is from outside this package: its code is
+    imported only if it is named here."""
     data_root: Path | None = None
     """Where the data lie; by default $PPL_DATA, else ./data."""
     centre: bool = False
@@ -40,7 +43,9 @@ class Config(AnnealOptions, FitOptions, RunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     with Run("refit", config) as run:
-        saved = open_run(config.run, config.data_root, run.device, config.data_changed)
+        saved = open_run(
+            config.run, config.data_root, run.device, config.data_changed, config.model
+        )
         model = saved.model.requires_grad_(False)
         guide = make_guide(run, model, config.guide, config.guide_options, saved.train)
         if config.centre:

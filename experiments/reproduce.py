@@ -27,7 +27,7 @@ from experiments.runs import plots
 from experiments.runs.cli import cli
 from experiments.runs.comparison_report import markdown_table
 from experiments.runs.environment import pick_device, plain
-from experiments.runs.files import read_json, reading, write, write_json
+from experiments.runs.files import read_json, reading, write, write_json, write_text
 from experiments.runs.gap_table import table_of_gaps
 from experiments.runs.lock import Lock
 from experiments.runs.place import Place, set_aside
@@ -206,7 +206,7 @@ def save_gaps(out: Path, names: list[str]) -> None:
         return
     found = table_of_gaps(done)
     text = f"{markdown_table(found.rows)}\n{found.words}\n"
-    write(out / "gaps.md", lambda path: path.write_text(text))
+    write_text(out / "gaps.md", text)
     write_json(out / "gaps.json", {"protocol": found.protocol, "rows": found.rows})
     figure = plots.stacked(list(done), found.parts, "log p(x) - ELBO [nats per image]")
     write(out / "gaps.png", lambda path: figure.savefig(path, dpi=110, format="png"))
@@ -229,7 +229,7 @@ def save(out: Path, table: dict[str, Row]) -> list[dict[str, Any]]:
     facts = ", ".join(f"{name} {value}" for name, value in runs[0].protocol.items()
                       if name in SAME_IMAGES and value is not None)  # fmt: skip
     text = f"{markdown_table(lines)}\nNats per test image; {facts}.\n"
-    write(out / "table.md", lambda path: path.write_text(text))
+    write_text(out / "table.md", text)
     write_json(out / "table.json", {"protocol": runs[0].protocol, "rows": lines})
     tqdm.write(f"\n{text}saved as {out / 'table.md'}")
     return lines

@@ -65,7 +65,9 @@ def main(config: Config) -> dict[str, Any]:
             raise UsageError(f"--temperature must be above 0, got {temperature}.")
     if config.steps < 2:
         raise UsageError(f"--steps must be at least 2 (both ends), got {config.steps}.")
-    saved = open_run(config.run, config.data_root, pick_device(config.device), config.data_changed)
+    saved = open_run(
+        config.run, config.data_root, pick_device(config.device), config.data_changed, config.model
+    )
     ends = two_images(saved.test, config.between)
     with Run("sample", config) as run:
         run.save_config(of=saved.config)

@@ -124,7 +124,8 @@ def test_train_takes_a_model_of_ones_own(tmp_path):
     metrics = run(train, *args, "--guide", "amortized", "--guide.hidden-dims", "8", "--out", "a")
     assert metrics["model"] == "ownmodel:Scaled"
     assert metrics["test"]["log_evidence"] is None
-    assert run(evaluate, "a", "--particles", "5", "--out", "b")["test"]["iw_particles"] == 5
+    own = ["--model", "ownmodel:Scaled", "--particles", "5"]
+    assert run(evaluate, "a", *own, "--out", "b")["test"]["iw_particles"] == 5
 
 
 def test_a_saved_run_is_evaluated_refitted_sampled_and_reconstructed(trained):

@@ -92,6 +92,15 @@ def test_the_environment_decides_where_nobody_asked(monkeypatch, capsys, asked):
     assert run(*rows)["compiled"] is False  # and no warning: nobody asked for this pair
 
 
+def test_the_environment_says_0_or_1(monkeypatch, capsys):
+    monkeypatch.setenv("PPL_COMPILE", "yes")
+    with pytest.raises(SystemExit) as end:
+        run("--epochs", "1", "--out", "a")
+    assert end.value.code == 2
+    assert "PPL_COMPILE is 'yes': use 0 or 1" in capsys.readouterr().err
+    assert not Path("a").exists()
+
+
 def test_rounded_products_are_for_float32(capsys):
     with pytest.raises(SystemExit) as end:
         run("--products", "bfloat16", "--dtype", "float64", "--out", "a")

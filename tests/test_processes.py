@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from experiments import compare, evaluate, nvae, vae
 from experiments.runs.checkpoint import latest
 from experiments.runs.cli import cli
+from tests.test_bad_input import refused
 
 ROOT = Path(__file__).parents[1]
 VAE = ["--data", "digits", "--rows", "190", "--batch-size", "60", "--binarize", "dynamic",
@@ -117,6 +118,77 @@ def test_what_goes_wrong_in_one_process_rolls_all_of_them_back():
         torch.testing.assert_close(weights("two")[name], tensor, rtol=1e-9, atol=1e-9)
     lines = [Path(out, "metrics.jsonl").read_text().splitlines() for out in ("one", "two")]
     assert len(lines[0]) == len(lines[1]) == 3
+
+
+KILLED = """
+import os, signal, sys
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from experiments import vae
+from experiments.runs.cli import cli
+
+steps = []
+
+def count(*_):
+    steps.append(1)
+    if len(steps) == 6 and os.environ["RANK"] == sys.argv[1]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+register_optimizer_step_post_hook(count)
+cli(vae.Config, vae.main, sys.argv[2:])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_is_killed_ends_the_others(rank):
+    Path("killed.py").write_text(KILLED, encoding="utf-8")
+    args = [*VAE, "--epochs", "9", "--checkpoint-every", "1", "--out", "a"]
+    ended = together(2, "killed.py", str(rank), *args)
+    assert ended[rank][0] == -9
+    code, _, errors = ended[1 - rank]
+    assert (code, errors.count("\n")) == (1, 1), errors
+    last = latest(Path("a"))
+    assert errors == (
+        f"error: another process has ended or cannot be reached; {last} is whole: --resume goes "
+        "on from it.\n"
+    )
+
+
+TOGETHER = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29555"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "values"),
+    [
+        ("WORLD_SIZE", ["two", "0", "-1", "", "2.0", "\N{SUPERSCRIPT TWO}", "9" * 5000]),
+        ("RANK", ["one", "2", "-1", "", None]),
+        ("LOCAL_RANK", ["x", "2", "-1"]),
+        ("LOCAL_WORLD_SIZE", ["0", "3", "x"]),
+        ("MASTER_PORT", ["http", "0", "65536", "-5", "", None]),
+        ("MASTER_ADDR", ["", None, "no host", "a" * 300, "."]),
+    ],
+)
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_malformed_launch_is_refused_before_anyone_waits(
+    variable, values, rank, monkeypatch, capsys
+):
+    for value in values:
+        for name, right in {**TOGETHER, "RANK": rank, variable: value}.items():
+            monkeypatch.delenv(name, raising=False)
+            if right is not None:
+                monkeypatch.setenv(name, right)
+        with pytest.raises(SystemExit) as end:
+            cli(vae.Config, vae.main, [*VAE, "--out", "a"])
+        assert end.value.code == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: the environment variable {variable} is ")
+        assert error.count("\n") == 1
+        assert not list(Path().iterdir())
+
+
+def test_a_rank_without_a_number_of_processes_is_refused(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    refused(capsys, vae, [*VAE, "--out", "a"], "variable RANK is '1'; it needs WORLD_SIZE")
 
 
 @pytest.mark.slow

@@ -15,11 +15,13 @@ import tyro
 
 from experiments.errors import Finished, UsageError, in_words, is_bad_input
 from experiments.runs.allocation import keep_freed_memory
+from experiments.runs.launched import LaunchError
 from experiments.runs.options import check
 from experiments.runs.own_options import import_model, options_of
 from experiments.runs.processes import check_processes, failed, follows
 from experiments.runs.resuming import resume_line
 from experiments.runs.signals import Interrupted
+from experiments.runs.streams import safe_streams
 
 __all__ = ["cli", "extended", "parse"]
 
@@ -35,7 +37,12 @@ NO_CHOICE = re.compile(r"(invalid choice '(.*?)' for argument '.*?')\. (Expected
 
 def cli(config_class: type, main: Callable[[Any], Any], args: Sequence[str] | None = None) -> None:
     """Parse, check and run a command; every fault of the user's is one line and exit code 2."""
-    args = sys.argv[1:] if args is None else args
+    with safe_streams():
+        run(config_class, main, sys.argv[1:] if args is None else args)
+
+
+def run(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -> None:
+    """Run a command; an error ends in its line on stderr and in its exit code."""
     try:
         check_words(args)
         config = parse(config_class, main, args)
@@ -44,6 +51,9 @@ def cli(config_class: type, main: Callable[[Any], Any], args: Sequence[str] | No
         keep_freed_memory()
         warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
         main(config)
+    except LaunchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
     except Interrupted as stop:
@@ -75,7 +85,8 @@ def check_words(args: Sequence[str]) -> None:
     """
     for word in args:
         if "\0" in word or any("\ud800" <= letter <= "\udfff" for letter in word):
-            raise UsageError(f"{word!r} on the command line is no text in UTF-8.")
+            encoding = sys.getfilesystemencoding().upper()
+            raise UsageError(f"{word!r} on the command line is no text in {encoding}.")
 
 
 def parse(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -> Any:

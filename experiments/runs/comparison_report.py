@@ -3,14 +3,13 @@
 import csv
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from experiments.data import Data
 from experiments.evaluation.comparison import Row, best
 from experiments.runs import plots
-from experiments.runs.files import write
+from experiments.runs.files import write_text
 from experiments.runs.metrics import protocol
 from experiments.runs.report import cell
 from experiments.runs.run import Run
@@ -66,8 +65,8 @@ def save_comparison(run: Run, rows: list[Row], data: Data) -> dict[str, Any]:
         run.say(f"\n{WORDS[decoder]}\n\n{printed(table)}")
         shortfall_bars(run, decoder, [row for row in table if row["seed"] == config.seed])
     plain = [{name: row[name] for name in HEADINGS} for row in figures]
-    _save(run.path / "table.csv", csv_table(plain))
-    _save(
+    write_text(run.path / "table.csv", csv_table(plain))
+    write_text(
         run.path / "table.md",
         markdown_table([{HEADINGS[n]: v for n, v in r.items()} for r in plain]),
     )
@@ -95,10 +94,6 @@ def shortfall_bars(run: Run, decoder: str, table: Sequence[dict[str, Any]]) -> N
     names = [row["guide"] for row in shown]
     figure = plots.bars(names, short, errors, oracle, label, "diagonal gap, closed form")
     run.figure(f"gap_{decoder}", figure)
-
-
-def _save(path: Path, text: str) -> None:
-    write(path, lambda file: file.write_text(text))
 
 
 def printed(table: Sequence[dict[str, Any]]) -> str:

@@ -3,6 +3,7 @@
 import os
 
 from experiments.data import Data
+from experiments.errors import UsageError
 from experiments.runs.run import Run
 from guides import Guide
 from guides.local import PerDatumGuide
@@ -39,7 +40,9 @@ def _rule(run: Run, guide: Guide, data: Data) -> tuple[bool, str]:
         return False, "eager steps: rows of a per-datum guide are updated sparsely"
     if getattr(config, "checkpoint_levels", False):
         return False, "eager steps: a graph would keep what --checkpoint-levels does not"
-    if (asked := os.environ.get("PPL_COMPILE")) in ("0", "1"):
+    if asked := os.environ.get("PPL_COMPILE"):
+        if asked not in ("0", "1"):
+            raise UsageError(f"the environment variable PPL_COMPILE is {asked!r}: use 0 or 1.")
         words = "compiled" if asked == "1" else "eager"
         return asked == "1", f"{words} steps: PPL_COMPILE={asked}"
     if config.minutes is not None:

@@ -2,19 +2,23 @@
 
 import contextlib
 import errno
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.errors import TrainingError, UsageError, is_out_of_memory, one_line
 from experiments.runs.checkpoint import checkpoints
+from experiments.runs.launched import follows, number_of_processes
 
 __all__ = ["found_before", "raise_fault"]
 
+LOST = re.compile("gloo|nccl|connection (closed|reset|refused)|broken pipe", re.IGNORECASE)
+"""What the transports of torch.distributed say of a peer that is gone."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def raise_fault(error: Exception, directory: Path) -> None:
-    """Say what a fault of disk or memory was, and where the run can go on.
+    """Say what a fault of disk, memory or another process was, and where the run can go on.
 
     Raises:
         TrainingError: If it was one; other errors are left alone.
@@ -23,6 +27,8 @@ def raise_fault(error: Exception, directory: Path) -> None:
     if words is not None:
         kept = checkpoints(directory)
         last = f"{kept[-1]} is whole: --resume goes on from it" if kept else "nothing is kept yet"
+        if follows() and not kept:
+            last = "the first process knows the last checkpoint"
         raise TrainingError(f"{words}; {last}.") from error
 
 
@@ -33,6 +39,8 @@ def _fault(error: Exception) -> str | None:
         return f"{error.filename}: {reason}" if error.filename else reason
     if is_out_of_memory(error):
         return f"out of memory ({text or 'MemoryError'}); a smaller --batch-size needs less"
+    if number_of_processes() > 1 and LOST.search(text):
+        return "another process has ended or cannot be reached"
     return None
 
 

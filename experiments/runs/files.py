@@ -171,8 +171,9 @@ def append(path: Path, line: str) -> None:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a text file in UTF-8."""
-    return write(path, lambda file: file.write_text(text, encoding="utf-8"))
+    """Write UTF-8, whatever the locale; undecodable bytes of a file's name are escaped."""
+    content = text.encode("utf-8", "backslashreplace")
+    return write(path, lambda file: file.write_bytes(content))
 
 
 def write_json(path: Path, content: Any) -> Path:

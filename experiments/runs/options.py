@@ -132,6 +132,9 @@ class TrainOptions(AnnealOptions, FitOptions, DataOptions, FreshRunOptions):
 class SavedRunOptions:
     run: tyro.conf.Positional[Path]
     """Directory of a trained run."""
+    model: str | None = None
+    """The run's model, package.module:Class, where it is from outside this package: its code is
+    imported only if it is named here."""
     data_root: Path | None = None
     """Where the data lie; by default $PPL_DATA, else ./data."""
     data_changed: Literal["refuse", "ok"] = "refuse"

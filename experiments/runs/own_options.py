@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_type_hints
 import tyro
 
 from experiments.errors import UsageError
+from experiments.runs.trust import check_outside_of_runs
 
 __all__ = ["FILLED_IN", "import_model", "options_of"]
 
@@ -28,7 +29,8 @@ def import_model(name: str) -> type:
     """A model by its name, or a class of one's own as ``package.module:Class``.
 
     Raises:
-        UsageError: If there is no such model, or the class cannot be imported.
+        UsageError: If there is no such model, or the class cannot be imported or lies in a run
+            directory.
     """
     from torch.nn import Module
 
@@ -42,6 +44,7 @@ def import_model(name: str) -> type:
         raise UsageError(f"{unknown('model', name, MODELS)[:-1]}, or package.module:Class.")
     sys.path.insert(0, os.getcwd())
     try:
+        check_outside_of_runs(module)
         found = getattr(importlib.import_module(module), attribute)
         if not (isinstance(found, type) and issubclass(found, Module)):
             raise UsageError(f"model '{name}' is not a torch.nn.Module class.")
@@ -52,7 +55,7 @@ def import_model(name: str) -> type:
         words = str(error) or type(error).__name__
         raise UsageError(f"model '{name}' cannot be imported: {words}.") from error
     finally:
-        sys.path.pop(0)
+        sys.path.append(sys.path.pop(0))  # last, for what its functions import later
 
 
 def options_of(

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from experiments.errors import UsageError
+from experiments.runs.launched import check_launch, follows, local_position, number_of_processes
 from experiments.runs.options import DataOptions, FitOptions
 
 __all__ = ["alone", "check_processes", "check_rows", "failed", "first_one_first", "follows",
@@ -21,20 +22,6 @@ __all__ = ["alone", "check_processes", "check_rows", "failed", "first_one_first"
 _store: list[Any] = []
 PATIENCE = timedelta(hours=2)
 """How long a process waits for the others: for the first one's download, say."""
-
-
-def number_of_processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", 1))
-
-
-def follows() -> bool:
-    """Whether this is another process than the first."""
-    return number_of_processes() > 1 and int(os.environ.get("RANK", 0)) > 0
-
-
-def local_position() -> int:
-    """Which of this machine's processes it is, from 0."""
-    return int(os.environ.get("LOCAL_RANK", 0))
 
 
 def alone(what: str) -> None:
@@ -63,6 +50,7 @@ def check_processes(config: Any) -> None:
                 f"--batch-size {config.batch_size} is that of all processes together: "
                 f"{number_of_processes()} do not divide it."
             )
+    check_launch()
 
 
 def check_rows(rows: int) -> None:
@@ -152,15 +140,29 @@ def _let_others_know() -> None:
     time.sleep(0.2)  # the last one has counted, and reads the code
 
 
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Inside, nothing is printed: where a store is gone torch shows a stack of C++ calls."""
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
+
+
 def _said_before(code: int) -> tuple[bool, int]:
     """Whether another process has spoken, and the code that it ended with."""
     if not _store:  # they have not met: all fail alike
         return follows(), code
     (store,) = _store
     try:
-        if store.add("count", 1) > 1:
-            return True, int(store.get("code"))
-        store.set("code", str(code))
+        with _without_stderr():
+            if store.add("count", 1) > 1:
+                return True, int(store.get("code"))
+            store.set("code", str(code))
     except RuntimeError:  # the process that kept the store is gone
         pass
     return False, code

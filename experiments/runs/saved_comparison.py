@@ -10,7 +10,7 @@ from torch import Tensor
 from experiments.errors import UsageError
 from experiments.evaluation.bounds import mean_and_error
 from experiments.runs.comparison_report import csv_table, markdown_table
-from experiments.runs.files import read_json, reading, write
+from experiments.runs.files import read_json, reading, write_text
 from experiments.runs.metrics import protocol_rows
 from experiments.runs.run import Run
 
@@ -156,8 +156,8 @@ def save_table_of_runs(run: Run, saved: Sequence[Saved]) -> dict[str, Any]:
     for one in saved:
         if one.metrics.get("data_changed"):
             run.say(f"warning: of {one.path}: {one.metrics['data_changed']}.")
-    write(run.path / "table.md", lambda path: path.write_text(markdown_table(table)))
-    write(run.path / "table.csv", lambda path: path.write_text(csv_table(table)))
+    write_text(run.path / "table.md", markdown_table(table))
+    write_text(run.path / "table.csv", csv_table(table))
     first = saved[0]
     metrics = {
         "model": first.metrics["model"], "guide": [one.metrics["guide"] for one in saved],

@@ -19,6 +19,7 @@ from experiments.runs.checkpoint import latest, load_weights
 from experiments.runs.data_record import check_data
 from experiments.runs.files import FORMAT, read_json
 from experiments.runs.own_options import import_model
+from experiments.runs.trust import check_named
 from guides import GUIDES, Guide
 from ppl_models import MODELS
 from ppl_models.program import describe
@@ -94,6 +95,9 @@ def read_config(directory: Path) -> dict[str, Any]:
             if name not in values or type(values[name]) not in kind:
                 words = f"{part}.{name} is {values[name]!r}" if name in values else f"no {name}"
                 raise UsageError(f"{directory}/config.json is not that of a run: {words}.")
+    dtype = config["options"]["dtype"]
+    if dtype not in ("float32", "float64"):  # it names an attribute of torch
+        raise UsageError(f"{directory}/config.json is not that of a run: dtype is {dtype!r}.")
     return config
 
 
@@ -116,15 +120,28 @@ def buildable(directory: Path) -> Iterator[None]:
 
 
 def open_run(
-    directory: Path, data_root: Path | None, device: torch.device, data_changed: str = "refuse"
+    directory: Path,
+    data_root: Path | None,
+    device: torch.device,
+    data_changed: str = "refuse",
+    model: str | None = None,
 ) -> SavedRun:
     """Rebuild the pair of a run and load its weights and data.
 
+    Args:
+        directory: of the run.
+        data_root: where its data lie.
+        device: of the weights and the data.
+        data_changed: ok, to go on with data that have changed.
+        model: the class from outside this package that may be imported, as the user names it.
+
     Raises:
         UsageError: If the directory is no run, of another format, has no guide or no checkpoint;
-            if the data have changed since it was made, unless ``data_changed`` is ok.
+            if the data have changed since it was made, unless ``data_changed`` is ok; if its
+            model is from outside this package and is not ``model``.
     """
     config = read_config(directory)
+    check_named(directory, config["pair"]["model"], model)
     if not (directory / "metrics.json").exists():
         tqdm.write(f"warning: {directory} was not finished; these are the weights it had reached.")
     options, recipe = config["options"], config["pair"]
@@ -134,13 +151,13 @@ def open_run(
     changed = check_data(directory, record_of(train, test), data_changed, tqdm.write)
     config["data_changed"] = changed
     with buildable(directory), torch.random.fork_rng(devices=[]), pyro.poutine.block():
-        model = build_model(recipe["model"], train, recipe["model_options"])
-        model.to(device=device, dtype=getattr(torch, options["dtype"]))
-        guide = GUIDES[recipe["guide"]](model, **recipe["guide_options"]).for_data(len(train))
-    pair = Pair(model, guide).to(memory_format=torch.channels_last)  # for convolutions
+        built = build_model(recipe["model"], train, recipe["model_options"])
+        built.to(device=device, dtype=getattr(torch, options["dtype"]))
+        guide = GUIDES[recipe["guide"]](built, **recipe["guide_options"]).for_data(len(train))
+    pair = Pair(built, guide).to(memory_format=torch.channels_last)  # for convolutions
     load_weights(latest(directory), pair)
-    model.eval(), guide.eval()
-    return SavedRun(directory, config, model, guide, train.like(model), test.like(model))
+    built.eval(), guide.eval()
+    return SavedRun(directory, config, built, guide, train.like(built), test.like(built))
 
 
 def _path(text: str | None) -> Path | None:

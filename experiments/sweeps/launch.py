@@ -67,7 +67,8 @@ def launch(run: Planned, threads: int, folder: str) -> Outcome:
 def _environment(threads: int) -> dict[str, str]:
     """This process's, its packages first, so many threads for every library that counts them."""
     counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-    return {**os.environ, **counts, **_packages(), "PYTHONUNBUFFERED": "1"}
+    words = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
+    return {**os.environ, **counts, **_packages(), **words}
 
 
 def _packages() -> dict[str, str]:

@@ -1,0 +1,75 @@
+"""What a launcher says in the environment: how many processes there are, and which one this is."""
+
+import os
+import socket
+
+from experiments.errors import UsageError
+
+__all__ = ["LaunchError", "check_launch", "follows", "local_position", "number_of_processes"]
+
+NAMES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+class LaunchError(UsageError):
+    """A process that cannot meet the others: it speaks for itself."""
+
+
+def number_of_processes() -> int:
+    return max(1, _number("WORLD_SIZE", 1))
+
+
+def follows() -> bool:
+    """Whether this is another process than the first."""
+    return 0 < _number("RANK", 0) < number_of_processes()
+
+
+def local_position() -> int:
+    """Which of this machine's processes it is, from 0."""
+    return _number("LOCAL_RANK", 0)
+
+
+def _number(name: str, default: int) -> int:
+    """A variable's value, or ``default`` where it is none: ``check_launch`` refuses it."""
+    text = os.environ.get(name, "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else default
+
+
+def check_launch() -> None:
+    """Refuse variables of a launcher that lead to no meeting, before anyone waits.
+
+    Raises:
+        LaunchError: With the variable, its value and what would be right.
+    """
+    given = {name: os.environ[name] for name in NAMES if name in os.environ}
+    if "WORLD_SIZE" not in given:
+        for name in ("RANK", "LOCAL_RANK"):
+            if given.get(name, "0") != "0":
+                raise _refused(name, "needs WORLD_SIZE beside it")
+        return
+    number = _checked("WORLD_SIZE", 1, 10**6)
+    _checked("LOCAL_WORLD_SIZE", 1, number, needed=False)
+    _checked("RANK", 0, number - 1, needed=number > 1)
+    local = _number("LOCAL_WORLD_SIZE", number)
+    _checked("LOCAL_RANK", 0, local - 1, needed=False)
+    if number > 1:
+        port = _checked("MASTER_PORT", 1, 65535)
+        try:
+            found = socket.getaddrinfo(given["MASTER_ADDR"], port) if given["MASTER_ADDR"] else []
+        except (KeyError, OSError, UnicodeError):
+            found = []
+        if not found:
+            raise _refused("MASTER_ADDR", "must be the host of the first process")
+
+
+def _checked(name: str, least: int, most: int, needed: bool = True) -> int:
+    """A variable's value, between two bounds."""
+    value = _number(name, -1)
+    if (needed or name in os.environ) and not least <= value <= most:
+        raise _refused(name, f"must be a whole number from {least} to {most}")
+    return value
+
+
+def _refused(name: str, what: str) -> LaunchError:
+    found = os.environ.get(name)
+    words = "is not set" if found is None else f"is {found!r}"
+    return LaunchError(f"the environment variable {name} {words}; it {what} (torchrun sets it).")

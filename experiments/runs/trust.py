@@ -1,0 +1,60 @@
+"""Where a module's code would come from, known before any of it runs."""
+
+import os
+import sys
+from collections.abc import Iterator
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+from experiments.errors import UsageError
+
+__all__ = ["check_named", "check_outside_of_runs"]
+
+
+def check_named(directory: Path, name: str, named: str | None) -> None:
+    """Refuse to import what a run names and the user does not.
+
+    Args:
+        directory: of the run.
+        name: its model; ``package.module:Class`` where it is not one of ours.
+        named: ``--model`` of this command.
+
+    Raises:
+        UsageError: With the option that allows it.
+    """
+    if ":" in name and name != named:
+        raise UsageError(
+            f"{directory} was trained with a model from outside this package, {name!r}: if you "
+            f"know and trust that code, add --model {name}"
+        )
+
+
+def check_outside_of_runs(module: str) -> None:
+    """Refuse a module, or a package around it, that lies in a run directory.
+
+    Raises:
+        UsageError: With the run directory.
+    """
+    for path in _places(module):
+        for folder in (path, *path.parents, *path.resolve().parents):
+            if (folder / "config.json").exists() and (folder / "checkpoint").exists():
+                raise UsageError(
+                    f"module {module} lies in the run directory {folder}, and no code is imported "
+                    "from there: move it elsewhere."
+                )
+
+
+def _places(module: str) -> Iterator[Path]:
+    """A module's file, and the folders and files of the packages around it, outermost first.
+
+    ``importlib.util.find_spec`` would import these packages.
+    """
+    outer, *inner = module.split(".")
+    found = (finder.find_spec(outer, None) for finder in sys.meta_path)
+    spec = next((spec for spec in found if spec is not None), None)
+    while spec is not None:
+        if spec.origin is not None and spec.has_location:
+            yield Path(os.path.abspath(spec.origin))
+        folders = list(spec.submodule_search_locations or ())
+        yield from (Path(os.path.abspath(folder)) for folder in folders)
+        spec = PathFinder.find_spec(inner.pop(0), folders) if inner else None
