@@ -5,7 +5,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from ppl_models.normals import IsotropicNormal
+from ppl_models.normals import IsotropicNormal, LowRankNormal
 from ppl_models.program import Batch, Program, data_plate
 
 __all__ = ["BayesianPPCA"]
@@ -86,7 +86,7 @@ class BayesianPPCA(Program):
         V[..., range(self.latent_dim), range(self.latent_dim)] = diagonal
         return V
 
-    def evidence(self, W: Tensor, mu: Tensor, sigma: Tensor) -> dist.LowRankMultivariateNormal:
+    def evidence(self, W: Tensor, mu: Tensor, sigma: Tensor) -> LowRankNormal:
         """p(x | W, mu, sigma), z integrated out, event ``[D]``."""
         variance = sigma.square().unsqueeze(-1).expand(*sigma.shape, self.data_dim)
-        return dist.LowRankMultivariateNormal(mu, W, variance)
+        return LowRankNormal(mu, W, variance)

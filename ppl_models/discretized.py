@@ -1,5 +1,6 @@
 """Probabilities of pixel levels from the bins of a logistic density."""
 
+import math
 from typing import ClassVar
 
 import torch
@@ -7,6 +8,8 @@ import torch.nn.functional as F
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
+
+from ppl_models.continuous_bernoulli import log_ratio
 
 __all__ = ["DiscretizedLogisticMixture"]
 
@@ -56,12 +59,20 @@ class DiscretizedLogisticMixture(TorchDistribution):
         )
         return DiscretizedLogisticMixture(logits, loc, log_scale, self.levels, -1 - self._dim)
 
+    def _scale_parameters(self) -> tuple[Tensor, Tensor]:
+        """log s and 1 / s. A scale whose inverse might overflow (e^-43 in float32) counts as the
+        smallest that cannot: a bin has all of the mass, or none, either way."""
+        log_scale = self.log_scale.clamp(min=math.log(torch.finfo(self.log_scale.dtype).tiny) / 2)
+        return log_scale, (-log_scale).exp()
+
     def log_prob(self, value: Tensor) -> Tensor:
-        x = value.unsqueeze(self._dim)
-        half, inverse = 0.5 / self.levels, (-self.log_scale).exp()
+        x, half = value.unsqueeze(self._dim), 0.5 / self.levels
+        log_scale, inverse = self._scale_parameters()
         upper, lower = (x + half - self.loc) * inverse, (x - half - self.loc) * inverse
-        # sigmoid(u) - sigmoid(l) = sigmoid(u) sigmoid(-l) (1 - exp(l - u)), without cancellation
-        bin_ = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(lower - upper))
+        # sigmoid(u) - sigmoid(l) = sigmoid(u) sigmoid(-l) (1 - exp(l - u)), without cancellation;
+        # the width u - l is known exactly, and its logarithm where it underflows
+        log_inside = -log_scale - math.log(self.levels) - log_ratio(inverse / self.levels)
+        bin_ = F.logsigmoid(upper) + F.logsigmoid(-lower) + log_inside
         log_p = torch.where(
             x < half, F.logsigmoid(upper), torch.where(x > 1 - half, F.logsigmoid(-lower), bin_)
         )
@@ -84,7 +95,7 @@ class DiscretizedLogisticMixture(TorchDistribution):
     @property
     def mean(self) -> Tensor:
         """The mean over levels, ``[*batch_shape, *event_shape]``: sum_k P(x >= k / L) / L."""
-        weights, inverse = self.logits.softmax(self._dim), (-self.log_scale).exp()
+        weights, (_, inverse) = self.logits.softmax(self._dim), self._scale_parameters()
         total = torch.zeros_like(self.loc)
         for k in range(1, self.levels + 1):
             total = total + torch.sigmoid((self.loc - (k - 0.5) / self.levels) * inverse)

@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ppl_models import continuous_bernoulli
+from ppl_models.beta import StableBeta
 from ppl_models.discretized import DiscretizedLogisticMixture
-from ppl_models.normals import IsotropicNormal, LogitNormal
+from ppl_models.normals import IsotropicNormal, LogitNormal, LowRankNormal
 
 __all__ = ["LIKELIHOODS", "MIN_SCALE", "Likelihood"]
 
@@ -115,12 +117,10 @@ class LowRankGaussian(Likelihood):
     number = 1 + rank + 1
     pixels = ("grey", "grey-dequantised")
 
-    def distribution(self, parameters: Tensor) -> dist.LowRankMultivariateNormal:
+    def distribution(self, parameters: Tensor) -> LowRankNormal:
         flat = parameters.flatten(-len(self.data_shape))
         loc, factor, scale = flat[..., 0, :], flat[..., 1:-1, :], flat[..., -1, :]
-        return dist.LowRankMultivariateNormal(
-            loc, 0.1 * factor.mT, (MIN_SCALE + F.softplus(scale)).square()
-        )
+        return LowRankNormal(loc, 0.1 * factor.mT, (MIN_SCALE + F.softplus(scale)).square())
 
 
 class Bernoulli(Likelihood):
@@ -148,7 +148,7 @@ class ContinuousBernoulli(Likelihood):
 
     def distribution(self, parameters: Tensor) -> Any:
         (logits,) = self.split(parameters)
-        return self.independent(dist.ContinuousBernoulli(logits=logits))
+        return self.independent(continuous_bernoulli.ContinuousBernoulli(logits))
 
 
 class LogitNormalPixels(Likelihood):
@@ -170,7 +170,7 @@ class Beta(Likelihood):
 
     def distribution(self, parameters: Tensor) -> Any:
         a, b = self.split(parameters)
-        return self.independent(dist.Beta(MIN_SCALE + F.softplus(a), MIN_SCALE + F.softplus(b)))
+        return self.independent(StableBeta(MIN_SCALE + F.softplus(a), MIN_SCALE + F.softplus(b)))
 
 
 class DiscretizedLogistic(Likelihood):

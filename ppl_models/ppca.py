@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ppl_models.normals import IsotropicNormal
+from ppl_models.normals import IsotropicNormal, LowRankNormal
 from ppl_models.pca import covariance_spectrum
 from ppl_models.program import Batch, Program, data_plate
 
@@ -64,11 +64,9 @@ class PPCA(Program):
             z = pyro.sample("z", self.prior())
             return pyro.sample("x", self.likelihood(z), obs=batch.x)
 
-    def marginal(self) -> dist.LowRankMultivariateNormal:
+    def marginal(self) -> LowRankNormal:
         """p(x) = N(mu, W W' + sigma^2 I), through the K x K capacitance matrix (Woodbury)."""
-        return dist.LowRankMultivariateNormal(
-            self.mu, self.W, self.sigma.square().expand(len(self.mu))
-        )
+        return LowRankNormal(self.mu, self.W, self.sigma.square().expand(len(self.mu)))
 
     def posterior_precision(self) -> Tensor:
         """Lambda = (W'W + sigma^2 I) / sigma^2, ``[K, K]``, the same for every datum."""
@@ -92,7 +90,7 @@ class PPCA(Program):
         if observed is not None:
             W, mu, x = W[observed], mu[observed], x[..., observed]
         precision = self._precision(W)
-        projected = (x @ W - mu @ W) / self.sigma.square()
+        projected = (x - mu) @ W / self.sigma.square()
         loc = torch.cholesky_solve(projected.mT, torch.linalg.cholesky(precision)).mT
         return dist.MultivariateNormal(loc, precision_matrix=precision)
 
@@ -150,12 +148,13 @@ class PPCA(Program):
         """
         self.mu.copy_(x.mean(0))
         centred = x - self.mu
-        second = torch.linalg.inv(self.posterior_precision()) * len(x)
+        covariance = torch.linalg.inv(self.posterior_precision())
         expected = self.posterior(x).mean  # <z_n>, [N, K]
-        second += expected.mT @ expected  # sum of <z_n z_n'>
-        cross = centred.mT @ expected
-        W = torch.linalg.solve(second, cross, left=False)
-        residual = centred.square().sum() - (W * cross).sum()
+        second = expected.mT @ expected + len(x) * covariance  # sum of <z_n z_n'>
+        W = torch.linalg.solve(second, centred.mT @ expected, left=False)
+        # sums of squares, of which none is subtracted: sigma may be small beside W
+        residual = (centred - expected @ W.mT).square().sum()
+        residual += len(x) * (W @ covariance * W).sum()
         self.W.copy_(W)
         self.log_sigma.copy_(0.5 * (residual / x.numel()).log())
 

@@ -154,6 +154,23 @@ def test_a_narrow_likelihood_keeps_its_digits_in_float32():
     assert (found - exact.log_prob(x.double())).abs().max() < 1e-6
 
 
+def test_the_table_of_shared_draws_keeps_its_digits_far_from_the_origin():
+    loc = 1e7 + torch.rand(4, 1, 8, 8)
+    likelihood = dist.Normal(loc, torch.full_like(loc, 0.01)).to_event(3)
+    found = log_prob_table(likelihood, loc + 0.01)
+    wanted = torch.stack([likelihood.log_prob(one + 0.01) for one in loc])
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-4)
+
+
+def test_certain_binary_pixels_keep_their_digits_in_float32():
+    logits = (20 * torch.randn(3, 1, 28, 28)).float()
+    likelihood = dist.Bernoulli(logits=logits).to_event(3)
+    x = (logits > 0).float()
+    exact = dist.Bernoulli(logits=logits.double()).to_event(3).log_prob(x.double())
+    found = log_prob_table(likelihood, x).diagonal()
+    torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-5)
+
+
 def test_the_prior_is_measured_from_shared_draws(trained):
     model, _, _, test = trained
     values = per_image(model, GUIDES["prior"](model), test, 1000)

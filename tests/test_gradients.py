@@ -28,6 +28,18 @@ def test_sticking_the_landing_has_no_noise_at_the_posterior():
     assert quiet.noise < 1e-6 * noisy.noise
 
 
+def test_a_little_noise_on_a_large_gradient_keeps_its_digits():
+    class Noisy:  # a gradient of 1e9 with a standard deviation of one
+        def differentiable_loss(self, model, guide, batch):
+            return batch.size * (1e9 + torch.randn(())) * parameter
+
+    model, batch = setting()
+    parameter = torch.nn.Parameter(torch.zeros(()))
+    found = moments(model, model, Noisy(), batch, [parameter], 2000)
+    assert abs(found.noise - 1) < 0.1
+    assert abs(found.mean.item() - 1e9) < 0.2
+
+
 def test_estimators_of_one_gradient_agree_and_dreg_keeps_the_signal():
     model, batch = setting()
     guide = GUIDES["amortized"](model, hidden_dims=(8,))

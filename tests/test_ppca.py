@@ -54,6 +54,25 @@ def test_posterior_of_some_pixels_ignores_the_others():
     torch.testing.assert_close(posterior.covariance_matrix[0], expected)
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e2, 1e4, 1e5])
+def test_the_posterior_in_float32_keeps_its_digits_far_from_the_origin(offset):
+    x = (offset + torch.randn(400, 2) @ torch.randn(2, 64) + 0.1 * torch.randn(400, 64)).float()
+    model = PPCA.maximum_likelihood(x, 2).requires_grad_(False)
+    W, mu, variance = (t.double() for t in (model.W, model.mu, model.sigma**2))
+    M = W.mT @ W + variance * torch.eye(2)
+    exact = torch.linalg.solve(M, W.mT @ (x.double() - mu).mT).mT
+    deviation = (variance * torch.linalg.inv(M).diagonal()).sqrt()
+    assert ((model.posterior(x).mean - exact) / deviation).abs().max() < 1e-3
+
+
+def test_em_in_float32_reaches_a_sigma_far_below_the_data():
+    x = (100 * torch.randn(400, 2) @ torch.randn(2, 30) + 1e-2 * torch.randn(400, 30)).float()
+    best, model = PPCA.maximum_likelihood(x, 2), PPCA(30, 2).float()
+    for _ in range(30):
+        model.em_step(x)
+    assert model.sigma.item() == pytest.approx(best.sigma.item(), rel=1e-2)
+
+
 def test_maximum_likelihood_scores_as_sklearn():
     x = data(500, 12)
     model = PPCA.maximum_likelihood(x, 5, correction=1)

@@ -46,20 +46,21 @@ def moments(
         parameters: of p, or of q.
         draws: how many gradients.
     """
-    total: Any = 0.0
-    square: Any = 0.0
+    mean: Any = 0.0
+    squares: Any = 0.0
     with pyro.validation_enabled(False):
-        for _ in range(draws):
+        for draw in range(1, draws + 1):
             loss = objective.differentiable_loss(model, guide, batch) / batch.size
             gradients = torch.autograd.grad(loss, list(parameters), allow_unused=True)
             row = torch.cat([
                 torch.zeros_like(p).flatten() if g is None else g.flatten()
                 for p, g in zip(parameters, gradients, strict=True)
             ]).double()  # fmt: skip
-            total, square = total + row, square + row.square()
-    mean = total / draws
-    variance = (square / draws - mean.square()).clamp(min=0) * draws / (draws - 1)
-    return Moments(mean, variance.sqrt(), draws)
+            # Welford's updates: E g^2 - (E g)^2 would cancel where there is little noise
+            difference = row - mean
+            mean = mean + difference / draw
+            squares = squares + difference * (row - mean)
+    return Moments(mean, (squares / (draws - 1)).sqrt(), draws)
 
 
 def distance(one: Moments, other: Moments) -> tuple[float, float]:

@@ -1,5 +1,7 @@
 """Is this guide any good, datum by datum? The tail index of its importance weights."""
 
+import math
+
 import pyro
 import torch
 from torch import Tensor, nn
@@ -34,7 +36,7 @@ def weights_of_draws(
         rows: images at a time; by default what the processor's cache holds.
 
     Raises:
-        UsageError: If a weight is not finite; names the datum.
+        UsageError: If a weight is zero, NaN or infinite; names the datum.
     """
     at_once = max(1, CACHED_NUMBERS // numbers_per_image(model, data))
     rows = rows or max(1, min(len(data), at_once // min(draws, 50)))
@@ -50,24 +52,57 @@ def weights_of_draws(
     found = torch.cat(chunks)
     if not found.isfinite().all():
         row = int((~found.isfinite()).any(1).nonzero()[0])
-        raise UsageError(f"datum {row} has an importance weight that is not finite.")
+        _refuse_undefined(found[row : row + 1], row)
+        share = (found[row] == -math.inf).double().mean().item()
+        raise UsageError(
+            f"datum {row} has an importance weight that is not finite in nats: {share:.1%} of its "
+            "weights are zero, where the guide proposes latents that the model rules out."
+        )
     return found
+
+
+def _refuse_undefined(log_w: Tensor, first: int = 0) -> None:
+    """Refuse a weight that is NaN or infinite."""
+    undefined = (log_w.isnan() | (log_w == math.inf)).any(1)
+    if undefined.any():
+        row = first + int(undefined.nonzero()[0])
+        raise UsageError(f"datum {row} has an importance weight that is not finite.")
 
 
 def khat(log_w: Tensor) -> Tensor:
     """The tail index of every datum's weights, ``[N]``; 0 where all are equal to rounding.
 
+    A weight of zero is a draw like any other, below the tail. Where the largest weights are equal
+    but the others are not, there is nothing to fit, and k-hat is infinite.
+
     Args:
-        log_w: ``[N, draws]`` [nats].
+        log_w: ``[N, draws]`` [nats]; minus infinity for a weight of zero.
 
     Raises:
-        UsageError: If there are too few draws for a tail.
+        UsageError: If there are too few draws for a tail, a weight is NaN or infinite, or so many
+            are zero that the tail would have some of them.
+
+    References:
+        Vehtari, Simpson, Gelman, Yao & Gabry (2024), PSIS, also for the length of the tail.
     """
-    if log_w.shape[1] < LEAST_DRAWS:
+    draws = log_w.shape[1]
+    if draws < LEAST_DRAWS:
+        raise UsageError(f"{draws} draws are too few for a tail index: at least {LEAST_DRAWS}.")
+    _refuse_undefined(log_w)
+    largest = log_w.topk(math.ceil(min(draws / 5, 3 * draws**0.5)) + 1).values
+    if not largest.isfinite().all():
+        row = int((~largest.isfinite()).any(1).nonzero()[0])
+        share = (log_w[row] == -math.inf).double().mean().item()
         raise UsageError(
-            f"{log_w.shape[1]} draws are too few for a tail index: at least {LEAST_DRAWS}."
+            f"{share:.1%} of the importance weights of datum {row} are zero: too few are left "
+            "for a tail index."
         )
-    found = torch.from_numpy(pareto_k(log_w.double().cpu().numpy())).to(log_w.device)
-    low, high = log_w.aminmax(dim=1)
-    rounding = 100 * torch.finfo(log_w.dtype).eps * torch.maximum(low.abs(), high.abs())
-    return torch.where(high - low <= rounding, torch.zeros_like(found), found)
+    high, cutoff, low = largest[:, 0], largest[:, -1], log_w.amin(1)
+    rounding = 100 * torch.finfo(log_w.dtype).eps * torch.maximum(high.abs(), cutoff.abs())
+    found = torch.full_like(high, math.inf, dtype=torch.float64)
+    found[high - low <= rounding] = 0
+    spread = high - cutoff > rounding
+    if spread.any():
+        fitted = pareto_k(log_w[spread].double().cpu().numpy())
+        found[spread] = torch.from_numpy(fitted).to(found)
+    return found

@@ -50,19 +50,19 @@ def best_linear(model: PPCA, covariance: Literal["diagonal", "full"] = "diagonal
     The best diagonal covariance has the precision's diagonal; the best full one is the posterior.
     """
     guide = Amortized(model, encoder="linear", covariance=covariance)
-    axes = torch.eye(len(model.mu)).to(model.mu)
-    exact = model.posterior(torch.cat([0 * axes[:1], axes]))
-    constant, slopes = exact.mean[0], exact.mean[1:] - exact.mean[0]  # [K], [D, K]
+    precision = model.posterior_precision()
+    slopes = torch.linalg.solve(precision, model.W.mT / model.sigma.square())  # [K, D]
+    constant = -slopes @ model.mu
     if covariance == "full":
-        L = exact.scale_tril[0]
+        L = dist.MultivariateNormal(constant, precision_matrix=precision).scale_tril
         scale = L.diagonal()
         row, column = torch.tril_indices(len(L), len(L), -1)
         below = (L / scale[:, None])[row, column] * len(L) ** 0.5
         spread = torch.cat([scale.log(), below])
     else:
-        spread = -model.posterior_precision().diagonal().log()
+        spread = -precision.diagonal().log()
     head = guide.encoder.head
-    head.weight[: len(constant)] = slopes.mT
+    head.weight[: len(constant)] = slopes
     head.bias.copy_(torch.cat([constant, spread]))
     return guide
 

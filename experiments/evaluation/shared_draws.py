@@ -59,15 +59,17 @@ def log_prob_table(likelihood: Any, x: Tensor) -> Tensor:
         x: images ``[N, *event_shape]``.
     """
     base = getattr(likelihood, "base_dist", None)
-    if isinstance(base, dist.Normal):  # in float64: squares would cancel where sigma is small
+    if isinstance(base, dist.Normal):  # in float64, from the draws' mean: squares would cancel
         parts = (base.loc, base.scale)
         loc, scale = (p.expand(base.batch_shape).flatten(1).double() for p in parts)
-        x, precision = x.flatten(1).double(), scale.square().reciprocal()
+        origin = loc.mean(0)
+        loc, x = loc - origin, x.flatten(1).double() - origin
+        precision = scale.square().reciprocal()
         constant = (loc.square() * precision + (2 * math.pi / precision).log()).sum(1)
         return x @ (loc * precision).mT - 0.5 * (x.square() @ precision.mT + constant)
     if isinstance(base, dist.Bernoulli):
-        logits = base.logits.flatten(1)
-        return x.flatten(1) @ logits.mT - F.softplus(logits).sum(1)
+        logits, x = base.logits.flatten(1), x.flatten(1)
+        return x @ F.logsigmoid(logits).mT + (1 - x) @ F.logsigmoid(-logits).mT
     return likelihood.log_prob(x.unsqueeze(1))
 
 

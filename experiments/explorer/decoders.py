@@ -2,13 +2,13 @@
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from experiments.errors import UsageError
 from ppl_models.likelihoods import LIKELIHOODS
 from ppl_models.networks import ACTIVATIONS, ImageMLP
+from ppl_models.normals import PROBIT_MIXTURE
 from ppl_models.ppca import PPCA
 from ppl_models.vae import VAE
 
@@ -22,7 +22,7 @@ class Decoder(NamedTuple):
 
     ``layers`` are weights ``[outputs, inputs]`` with biases ``[outputs]``, an activation between
     them; the last one gives ``number`` values per pixel, ``[number, D]``. ``constants`` are what
-    the likelihood has besides (log sigma, the nodes of a quadrature).
+    the likelihood has besides (log sigma, the terms of a mean).
     """
 
     layers: list[tuple[Tensor, Tensor]]
@@ -82,9 +82,9 @@ def _of_vae(model: VAE, decoder: ImageMLP) -> Decoder:
 def _constants(likelihood: str, model: VAE) -> dict[str, list[float]]:
     own: Any = getattr(model.likelihood, "log_sigma", None)
     constants = {} if own is None else {"log_sigma": own.detach().flatten().tolist()}
-    if likelihood == "logit_normal":  # whose mean is a quadrature, with the same nodes here
-        nodes, weights = np.polynomial.hermite_e.hermegauss(32)
-        constants |= {"nodes": nodes.tolist(), "weights": (weights / weights.sum()).tolist()}
+    if likelihood == "logit_normal":  # whose mean is a sum over these
+        weights, slopes = zip(*PROBIT_MIXTURE, strict=True)
+        constants |= {"weights": list(weights), "slopes": list(slopes)}
     return constants
 
 

@@ -4,6 +4,7 @@
 
 const MIN_SCALE = 1 / 255;
 const HALF_LOG_2PI = 0.5 * Math.log(2 * Math.PI);
+const SMALLEST_LOG_SCALE = Math.log(2 ** -1022) / 2; // whose inverse cannot overflow
 
 function normalLogProb(x, loc, scale) {
   return -0.5 * ((x - loc) / scale) ** 2 - Math.log(scale) - HALF_LOG_2PI;
@@ -35,21 +36,27 @@ gaussian.logProb = (out, x, { constants }) => {
   return -0.5 * squared * Math.exp(-2 * logSigma) - x.length * (logSigma + HALF_LOG_2PI);
 };
 
+// log(a / (1 - exp(-a))), a >= 0; near zero, where both cancel, the first terms of its series.
+function logRatio(a) {
+  return a < 1e-3 ? a / 2 - (a * a) / 24 : Math.log(a) - Math.log(-Math.expm1(-a));
+}
+
 const continuousBernoulli = independent(
-  // near zero, where both forms divide by the logit, the first terms of their series
-  (out, d) => (Math.abs(out[d]) < 1e-3 ? 0.5 + out[d] / 12 : 1 / -Math.expm1(-out[d]) - 1 / out[d]),
-  (out, x, d) => {
-    const logit = out[d];
-    const size = Math.abs(logit) < 1e-3 ? 2 + logit ** 2 / 6 : logit / Math.tanh(logit / 2);
-    return x * logit - softplus(logit) + Math.log(size);
+  (out, d) => {
+    const a = Math.abs(out[d]);
+    const fromEnd = a < 1e-3 ? 0.5 - a / 12 : 1 / a - 1 / Math.expm1(a);
+    return out[d] > 0 ? 1 - fromEnd : fromEnd;
   },
+  // x from the end that the logit favours, so that nothing cancels
+  (out, x, d) => out[d] * (x - (out[d] > 0 ? 1 : 0)) + logRatio(Math.abs(out[d])),
 );
 
+// The mean: a logistic distribution is nearly a mixture of normals (ppl_models/normals.py).
 const logitNormal = independent(
   (out, d, pixels, { constants }) => {
-    const scale = scaleAt(out[pixels + d]);
-    return constants.nodes.reduce(
-      (sum, node, i) => sum + constants.weights[i] * sigmoid(out[d] + node * scale), 0);
+    const variance = scaleAt(out[pixels + d]) ** 2;
+    return constants.slopes.reduce((sum, slope, i) => sum + constants.weights[i] *
+      normalCdf(out[d] / Math.sqrt(slope ** -2 + variance)), 0);
   },
   (out, x, d, pixels) =>
     normalLogProb(Math.log(x) - Math.log1p(-x), out[d], scaleAt(out[pixels + d])) -
@@ -75,12 +82,13 @@ function discretizedLogistics(count) {
     return logits.map((logit, j) => ({
       logWeight: logit - total,
       loc: out[j * pixels + d],
-      inverse: Math.exp(-out[(count + j) * pixels + d]),
+      logScale: Math.max(out[(count + j) * pixels + d], SMALLEST_LOG_SCALE),
     }));
   };
   const mean = (out, d, pixels, { levels }) => {
     let sum = 0;
-    for (const { logWeight, loc, inverse } of parts(out, d, pixels)) {
+    for (const { logWeight, loc, logScale } of parts(out, d, pixels)) {
+      const inverse = Math.exp(-logScale);
       for (let k = 1; k <= levels; k++) {
         sum += Math.exp(logWeight) * sigmoid((loc - (k - 0.5) / levels) * inverse);
       }
@@ -89,12 +97,13 @@ function discretizedLogistics(count) {
   };
   const logProb = (out, x, d, pixels, { levels }) => {
     const half = 0.5 / levels;
-    return logSumExp(parts(out, d, pixels).map(({ logWeight, loc, inverse }) => {
+    return logSumExp(parts(out, d, pixels).map(({ logWeight, loc, logScale }) => {
+      const inverse = Math.exp(-logScale);
       const upper = (x + half - loc) * inverse, lower = (x - half - loc) * inverse;
       const below = -softplus(-upper), above = -softplus(lower);
       if (x < half) return logWeight + below;
       if (x > 1 - half) return logWeight + above;
-      return logWeight + below + above + Math.log(-Math.expm1(lower - upper));
+      return logWeight + below + above - logScale - Math.log(levels) - logRatio(inverse / levels);
     }));
   };
   return independent(mean, logProb);

@@ -1,4 +1,4 @@
-// Base 64 to arrays of numbers, and two special functions that JavaScript lacks.
+// Base 64 to arrays of numbers, and special functions that JavaScript lacks.
 
 function bytesOf(text) {
   const letters = atob(text);
@@ -44,6 +44,10 @@ function erf(x) {
     sum += term;
   }
   return (Math.sign(x) * 2 * Math.exp(-size * size) * sum) / Math.sqrt(Math.PI);
+}
+
+function normalCdf(x) {
+  return 0.5 * (1 + erf(x / Math.SQRT2));
 }
 
 // log Gamma(x), x > 0: Stirling's series, from where it has converged.
