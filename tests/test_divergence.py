@@ -27,7 +27,7 @@ def _here(monkeypatch, tmp_path):
 
 def breaks(monkeypatch, when) -> None:
     """Have gradients be no numbers in steps for which ``when(step, rate)`` is true."""
-    whole, steps = SVI.differentiate, []
+    whole, steps = SVI._attempt, []
 
     def broken(self, batch):
         steps.append(1)
@@ -36,7 +36,7 @@ def breaks(monkeypatch, when) -> None:
             next(p for p in self.parameters if p.grad is not None).grad.fill_(math.nan)
         return loss
 
-    monkeypatch.setattr(SVI, "differentiate", broken)
+    monkeypatch.setattr(SVI, "_attempt", broken)
 
 
 def test_skipped_steps_are_counted_and_explained(monkeypatch, capsys):
