@@ -4,8 +4,8 @@ import difflib
 import importlib
 import sys
 
-from experiments.installed import check_installed, not_installed
-from experiments.runs.streams import safe_streams
+from experiments.options.installed import check_installed, not_installed
+from experiments.options.streams import safe_streams
 
 __all__ = ["COMMANDS", "main"]
 
@@ -49,6 +49,26 @@ Start with
 """
 
 
+SCRIPTS = {
+    "pca",
+    "ppca",
+    "bayesian-ppca",
+    "nonlinear",
+    "vae",
+    "nvae",
+    "train",
+    "compare",
+    "reproduce",
+}
+"""Experiments, in files to read and edit; the other commands are tools."""
+
+
+def module_of(command: str) -> str:
+    """The module with the options and the ``main`` of a command."""
+    home = "experiments" if command in SCRIPTS else "experiments.tools"
+    return f"{home}.{command.replace('-', '_')}"
+
+
 def main() -> None:
     with safe_streams():
         run(sys.argv[1:])
@@ -71,7 +91,7 @@ def run(arguments: list[str]) -> None:
         sys.exit(2)
     check_installed()
     try:
-        module = importlib.import_module(f"experiments.{name.replace('-', '_')}")
+        module = importlib.import_module(module_of(name))
     except ModuleNotFoundError as error:
         if (error.name or "").startswith(("experiments", "guides", "ppl_models")):
             raise

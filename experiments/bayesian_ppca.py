@@ -22,7 +22,7 @@ from torch import Tensor
 from experiments.data import Data, as_data, load
 from experiments.data.dataset import Source
 from experiments.errors import TrainingError, UsageError
-from experiments.evaluation.bayesian import REPLICATED, draws_of_guide, posterior
+from experiments.evaluation.bayesian.draws import REPLICATED, draws_of_guide, posterior
 from experiments.inference.bayesian.laplace import curvature_at_mode
 from experiments.inference.bayesian.mcmc import check_cost, nuts
 from experiments.inference.bayesian.start import at_maximum_likelihood
@@ -31,9 +31,9 @@ from experiments.inference.fit import fit
 from experiments.inference.guard import Guard
 from experiments.inference.objectives import Elbo
 from experiments.inference.svi import SVI
-from experiments.runs.bayesian_report import Fitted, report_guides
+from experiments.options.common import RunOptions
+from experiments.reports.bayesian import Fitted, report_guides
 from experiments.runs.cli import cli
-from experiments.runs.options import RunOptions
 from experiments.runs.run import Run
 from guides.auto import AUTOGUIDES, Auto
 from ppl_models.bayesian_ppca import BayesianPPCA

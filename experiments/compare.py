@@ -24,14 +24,15 @@ from experiments.errors import UsageError
 from experiments.evaluation.comparison import Entry, Row, parse_guides, rotate_to_largest_gap
 from experiments.inference.optim import adam, muon
 from experiments.inference.svi import SVI
+from experiments.options.common import DataOptions, FreshRunOptions
+from experiments.reports.comparison import save_comparison
 from experiments.runs.cli import cli
-from experiments.runs.comparison_report import save_comparison
 from experiments.runs.environment import pick_device
-from experiments.runs.options import DataOptions, FreshRunOptions
 from experiments.runs.run import Run
-from experiments.runs.saved_comparison import check_same_images, read_runs, save_table_of_runs
-from experiments.runs.saved_run import SavedRun, build_model, open_run
-from experiments.runs.training import (
+from experiments.training.data import load_data
+from experiments.training.saved_comparison import check_same_images, read_runs, save_table_of_runs
+from experiments.training.saved_run import SavedRun, build_model, open_run
+from experiments.training.train import (
     at_maximum_likelihood,
     check_pixels,
     make_guide,
@@ -98,7 +99,7 @@ def main(config: Config) -> dict[str, Any]:
         )
         config = like_saved(config, saved)
     with Run("compare", config, asked) as run:
-        train = (saved.train.rows(config.rows) if saved else run.load_data()[0]).fixed()
+        train = (saved.train.rows(config.rows) if saved else load_data(run)[0]).fixed()
         entries, decoders = plan(config, saved.model if saved else fresh(run, train, config.seed))
         for entry in entries:  # a guide that does not fit is refused before any is trained
             trial = make_guide(run, fresh(run, train, 0), entry.name, entry.options, train)
@@ -176,7 +177,7 @@ def frozen_decoder(run: Run, train: Data, saved: SavedRun | None) -> Any:
     """
     if saved:
         return saved.model.requires_grad_(False)
-    data = run.load_data(every_row=True)[0] if run.config.rows else train
+    data = load_data(run, every_row=True)[0] if run.config.rows else train
     model: Any = at_maximum_likelihood(fresh(run, data, run.config.seed), data)
     turn = run.config.rotate and hasattr(model, "rotated")
     return rotate_to_largest_gap(model) if turn else model

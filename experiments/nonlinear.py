@@ -11,8 +11,8 @@ the objective ``iwae``.
 from dataclasses import dataclass
 from typing import Any
 
+from experiments.options.vae import VAEOptions
 from experiments.runs.cli import cli
-from experiments.runs.vae_options import VAEOptions
 from experiments.vae import train_vae
 
 

@@ -19,17 +19,19 @@ from experiments.inference.checkpointing import checkpoint_levels
 from experiments.inference.optim import adamax
 from experiments.inference.precision import products
 from experiments.inference.svi import SVI, Pair
+from experiments.options.nvae import NVAEOptions
 from experiments.runs.checkpoint import save_weights
 from experiments.runs.cli import cli
-from experiments.runs.compiling import compiles
-from experiments.runs.nvae_options import NVAEOptions
-from experiments.runs.nvae_report import conclude_nvae
-from experiments.runs.nvae_training import average_of, check_data, guard_of, recipe_of
-from experiments.runs.preset_table import preset_table
-from experiments.runs.pretrained import check_available, load_pretrained
 from experiments.runs.run import Run
-from experiments.runs.saved_run import build_model
-from experiments.runs.training import make_guide, prepare, recipe, start
+from experiments.training.compiling import compiles
+from experiments.training.data import load_data
+from experiments.training.nvae.preset_table import preset_table
+from experiments.training.nvae.pretrained import check_available, load_pretrained
+from experiments.training.nvae.recipe import average_of, check_data, guard_of, recipe_of
+from experiments.training.nvae.report import conclude_nvae
+from experiments.training.rows import fit_in
+from experiments.training.saved_run import build_model
+from experiments.training.train import make_guide, prepare, recipe, start
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def main(config: Config) -> dict[str, Any]:
     if config.pretrained:
         check_available(config.pretrained)
     with Run("nvae", config) as run:
-        train, test = run.load_data()
+        train, test = load_data(run)
         check_data(config, train)
         model = prepare(run, build_model("nvae", train, config.model_options), train)
         guide = make_guide(run, model, config.guide, config.guide_options, train)
@@ -63,7 +65,7 @@ def main(config: Config) -> dict[str, Any]:
         svi = SVI(model, guide, optimizer, chosen.objective, guard_of(config, pair),
                   average_of(config, pair), compile)  # fmt: skip
         with chosen.temper, products(config.products):
-            for _ in run.fit(svi, train, chosen.anneal, chosen.schedule):
+            for _ in fit_in(run, svi, train, chosen.anneal, chosen.schedule):
                 pass
         if svi.average:
             svi.average.apply()

@@ -14,13 +14,15 @@ import torch
 from matplotlib.figure import Figure
 
 from experiments.data import Data
-from experiments.runs import plots
+from experiments.options.common import DataOptions, FreshRunOptions
+from experiments.reports import plots
+from experiments.reports.page import finish
 from experiments.runs.checkpoint import save_weights
 from experiments.runs.cli import cli
-from experiments.runs.metrics import protocol
-from experiments.runs.options import DataOptions, FreshRunOptions
-from experiments.runs.pictures import as_images
 from experiments.runs.run import Run
+from experiments.training.data import load_data
+from experiments.training.metrics import protocol
+from experiments.training.pictures import as_images
 from ppl_models import PCA
 
 
@@ -32,7 +34,7 @@ class Config(DataOptions, FreshRunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     with Run("pca", config) as run:
-        splits = run.load_data()
+        splits = load_data(run)
         train, test = (data.fixed().observations().flatten(1) for data in splits)
         pca = PCA(train, config.latent_dim)
         run.save_config(model_options={"latent_dim": config.latent_dim})
@@ -50,7 +52,7 @@ def main(config: Config) -> dict[str, Any]:
         pictures(run, pca, splits, train, test)
         words = f"PCA with {config.latent_dim} components of {config.data}."
         rows = [{"split": name, **metrics[name]} for name in ("train", "test")]
-        return run.finish(metrics, words, {"Squared error per image": rows})
+        return finish(run, metrics, words, {"Squared error per image": rows})
 
 
 def pictures(

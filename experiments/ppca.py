@@ -13,11 +13,12 @@ from typing import Any, Literal
 from experiments.data import Data
 from experiments.inference.optim import OPTIMIZERS
 from experiments.inference.svi import SVI
+from experiments.options.common import TrainOptions
 from experiments.runs.cli import cli
-from experiments.runs.compiling import compiles
-from experiments.runs.options import TrainOptions
 from experiments.runs.run import Run
-from experiments.runs.training import (
+from experiments.training.compiling import compiles
+from experiments.training.data import load_data
+from experiments.training.train import (
     conclude,
     fit_run,
     make_guide,
@@ -42,7 +43,7 @@ class Config(TrainOptions):
 
 def main(config: Config) -> dict[str, Any]:
     with Run("ppca", config) as run:
-        train, test = run.load_data()
+        train, test = load_data(run)
         model = prepare(run, PPCA(train.data_dim, config.latent_dim), train)
         model = without_gradients(model, train, config)
         guide = make_guide(run, model, config.guide, config.guide_options, train)

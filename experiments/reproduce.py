@@ -21,24 +21,24 @@ from typing import Any, Literal
 import tyro
 from tqdm import tqdm
 
-from experiments import evaluate, gaps
 from experiments.errors import UsageError
-from experiments.runs import plots
+from experiments.reports import plots
+from experiments.reports.comparison import markdown_table
+from experiments.reports.gap_table import table_of_gaps
 from experiments.runs.cli import cli
-from experiments.runs.comparison_report import markdown_table
 from experiments.runs.environment import pick_device, plain
 from experiments.runs.files import read_json, reading, write, write_json, write_text
-from experiments.runs.gap_table import table_of_gaps
 from experiments.runs.lock import Lock
 from experiments.runs.place import Place, set_aside
 from experiments.runs.resuming import is_finished
-from experiments.runs.saved_comparison import (
+from experiments.tools import evaluate, gaps
+from experiments.tools.tables import TABLES, Row
+from experiments.training.saved_comparison import (
     SAME_IMAGES,
     check_same_images,
     read_runs,
     table_of_runs,
 )
-from experiments.tables import TABLES, Row
 from ppl_models.names import unknown
 
 DECIDES = ("name", "epochs", "samples", "images", "data", "rows", "seed")

@@ -11,12 +11,13 @@ import tyro
 
 from experiments.inference.optim import OPTIMIZERS
 from experiments.inference.svi import SVI
+from experiments.options.common import TrainOptions
 from experiments.runs.cli import cli
-from experiments.runs.compiling import compiles
-from experiments.runs.options import TrainOptions
 from experiments.runs.run import Run
-from experiments.runs.saved_run import build_model
-from experiments.runs.training import (
+from experiments.training.compiling import compiles
+from experiments.training.data import load_data
+from experiments.training.saved_run import build_model
+from experiments.training.train import (
     centre,
     conclude,
     fit_run,
@@ -39,7 +40,7 @@ class Config(TrainOptions):
 
 def main(config: Config) -> dict[str, Any]:
     with Run("train", config) as run:
-        train, test = run.load_data()
+        train, test = load_data(run)
         model = prepare(run, build_model(config.model, train, config.model_options), train)
         guide = make_guide(run, model, config.guide, config.guide_options, train)
         if config.centre:

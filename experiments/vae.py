@@ -13,10 +13,12 @@ from typing import Any
 from experiments.inference.objectives import ONLY
 from experiments.inference.optim import OPTIMIZERS
 from experiments.inference.svi import SVI
+from experiments.options.vae import VAEOptions
 from experiments.runs.cli import cli
-from experiments.runs.compiling import compiles
 from experiments.runs.run import Run
-from experiments.runs.training import (
+from experiments.training.compiling import compiles
+from experiments.training.data import load_data
+from experiments.training.train import (
     centre,
     conclude,
     fit_run,
@@ -26,7 +28,6 @@ from experiments.runs.training import (
     recipe,
     start,
 )
-from experiments.runs.vae_options import VAEOptions
 from ppl_models import VAE
 
 
@@ -49,7 +50,7 @@ def main(config: Config) -> dict[str, Any]:
 def train_vae(command: str, config: VAEOptions) -> dict[str, Any]:
     """The VAE's model under the guide and objective that the options ask for."""
     with Run(command, config) as run:
-        train, test = run.load_data()
+        train, test = load_data(run)
         model = prepare(run, VAE(tuple(train.image_shape), **config.model_options()), train)
         guide = make_guide(run, model, config.guide, config.guide_options, train)
         if config.centre:

@@ -12,8 +12,8 @@ import types
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from experiments.__main__ import COMMANDS
-from experiments.runs.options import ABOVE_ZERO, AT_LEAST_ONE, NOT_NEGATIVE
+from experiments.__main__ import COMMANDS, module_of
+from experiments.options.common import ABOVE_ZERO, AT_LEAST_ONE, NOT_NEGATIVE
 
 __all__ = ["SMALL", "STOCK", "Case", "command_line", "words_of"]
 
@@ -131,7 +131,7 @@ def words_of(command: str, *more: str) -> list[str]:
 
 def numbers(command: str) -> dict[str, Any]:
     """Every option of a command with its type."""
-    config = importlib.import_module(f"experiments.{command.replace('-', '_')}").Config
+    config = importlib.import_module(module_of(command)).Config
     hints = get_type_hints(config)
     return {f.name: hints[f.name] for f in dataclasses.fields(config) if f.name in hints}
 

@@ -11,8 +11,8 @@ from experiments.data import load
 from experiments.inference.svi import Pair
 from experiments.runs.checkpoint import save_weights
 from experiments.runs.files import FORMAT
-from experiments.runs.saved_run import build_model
-from experiments.runs.training import recipe
+from experiments.training.saved_run import build_model
+from experiments.training.train import recipe
 from guides import GUIDES
 
 OPTIONS = {"data": "digits", "data_root": None, "rows": 100, "pad": 0, "binarize": "none",

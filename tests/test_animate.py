@@ -8,13 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments import animate
 from experiments.animations.evidence import COMPARED, _trained
 from experiments.animations.frames import DIGITS, save_gif, taken, training
 from experiments.data import load
 from experiments.evaluation.oracle import diagonal_gap, rotate_to_largest_gap
 from experiments.inference.svi import SVI
 from experiments.runs.cli import cli
+from experiments.tools import animate
 from guides import Amortized
 from ppl_models import PPCA
 from tests.test_bad_input import refused

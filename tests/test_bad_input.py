@@ -10,21 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import (
-    calibrate,
-    compare,
-    evaluate,
-    pca,
-    ppca,
-    reconstruct,
-    refit,
-    reproduce,
-    sample,
-    train,
-    vae,
-)
+from experiments import compare, pca, ppca, reproduce, train, vae
 from experiments.runs.checkpoint import latest
 from experiments.runs.cli import cli
+from experiments.tools import calibrate, evaluate, reconstruct, refit, sample
 from ppl_models import PPCA
 
 DIGITS = ["--data", "digits", "--epochs", "1"]

@@ -11,8 +11,13 @@ from pyro import poutine
 
 from experiments import bayesian_ppca
 from experiments.errors import TrainingError, UsageError
-from experiments.evaluation.arviz_adapter import compare_loo, inference_data, rhat, save_netcdf
-from experiments.evaluation.bayesian import (
+from experiments.evaluation.bayesian.arviz_adapter import (
+    compare_loo,
+    inference_data,
+    rhat,
+    save_netcdf,
+)
+from experiments.evaluation.bayesian.draws import (
     Posterior,
     distance,
     draws_of_guide,

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import calibrate as command
 from experiments import ppca
 from experiments.evaluation.calibration import band, calibrate
 from experiments.evaluation.oracle import best_linear, rotate_to_largest_gap
+from experiments.tools import calibrate as command
 from guides import GUIDES
 from ppl_models import NVAE, PPCA, Batch
 from tests.test_bad_input import refused

@@ -7,23 +7,11 @@ import jsonschema
 import pytest
 import torch
 
-from experiments import (
-    bench,
-    compare,
-    evaluate,
-    nonlinear,
-    pca,
-    ppca,
-    reconstruct,
-    refit,
-    reproduce,
-    sample,
-    train,
-    vae,
-)
+from experiments import compare, nonlinear, pca, ppca, reproduce, train, vae
 from experiments.runs.checkpoint import latest
 from experiments.runs.cli import cli
 from experiments.runs.files import FORMAT
+from experiments.tools import bench, evaluate, reconstruct, refit, sample
 
 SCHEMA = json.loads((Path(__file__).parent / "metrics.schema.json").read_text())
 SHORT = ["--data", "digits", "--epochs", "2", "--batch-size", "1000"]
@@ -327,7 +315,7 @@ def test_bench_times_four_ways():
 
 
 def test_centred_networks_start_at_the_mean_image():
-    from experiments.runs.saved_run import open_run
+    from experiments.training.saved_run import open_run
 
     args = [*SHORT, "--binarize", "dynamic", "--likelihood", "bernoulli", "--lr", "1e-12"]
     run(vae, *args, "--centre", "--out", "a")

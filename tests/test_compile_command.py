@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from experiments import train, vae
 from experiments.inference.compiled import CompileWarning
 from experiments.inference.compiled import gradients as compiled
-from experiments.runs import compiling
 from experiments.runs.checkpoint import latest
 from experiments.runs.cli import cli
+from experiments.training import compiling
 
 SHORT = ["--data", "digits", "--rows", "100", "--batch-size", "50", "--device", "cpu"]
 

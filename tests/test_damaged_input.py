@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import compare, evaluate, export_nvae, pca, ppca, reproduce, sample
+from experiments import compare, pca, ppca, reproduce
 from experiments.data import load
 from experiments.errors import TrainingError, UsageError, in_words, is_bad_input, one_line
 from experiments.runs.checkpoint import latest
 from experiments.runs.cli import cli
 from experiments.runs.files import read_json
 from experiments.runs.place import Place
+from experiments.tools import evaluate, export_nvae, sample
 from tests.test_bad_input import DIGITS, refused
 
 SMALL = [*DIGITS, "--rows", "20"]

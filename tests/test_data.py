@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.data import Data, as_data, load
-from experiments.data.idx import MD5
+from experiments.data.files.idx import MD5
 from experiments.data.readers import read
 from experiments.data.transforms import Scale
 from experiments.errors import UsageError

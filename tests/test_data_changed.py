@@ -9,21 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments import (
-    calibrate,
-    compare,
-    evaluate,
-    explore,
-    gaps,
-    ppca,
-    reconstruct,
-    refit,
-    sample,
-)
+from experiments import compare, ppca
 from experiments.data import load
 from experiments.data.record import changes, record_of
 from experiments.runs.cli import cli
 from experiments.runs.files import read_json
+from experiments.tools import calibrate, evaluate, explore, gaps, reconstruct, refit, sample
 from tests.test_bad_input import refused
 
 RNG = np.random.default_rng(0)

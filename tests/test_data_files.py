@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import evaluate, ppca, reconstruct, sample
+from experiments import ppca
 from experiments.data import load
 from experiments.errors import UsageError
 from experiments.runs.cli import cli
 from experiments.runs.files import read_json
+from experiments.tools import evaluate, reconstruct, sample
 from tests.test_bad_input import refused
 
 RNG = np.random.default_rng(0)

@@ -12,10 +12,10 @@ from PIL import Image
 
 from experiments import pca
 from experiments.data import load
-from experiments.data.image_files import FORMATS
+from experiments.data.files.image_files import FORMATS
 from experiments.errors import UsageError
+from experiments.reports.plots import encodings
 from experiments.runs.cli import cli
-from experiments.runs.plots import encodings
 from tests.test_bad_input import refused
 
 RAMP = np.add.outer(np.arange(8), np.arange(8)) / 14  # in [0, 1]
@@ -419,7 +419,7 @@ def test_a_report_shows_classes_by_name(tmp_path, monkeypatch):
         for number in range(6):
             Image.fromarray(rng.integers(0, 255, (4, 4), np.uint8)).save(f"x/{name}/{number}.png")
     seen = []
-    monkeypatch.setattr("experiments.runs.plots.encodings",
+    monkeypatch.setattr("experiments.reports.plots.encodings",
                         lambda *args: seen.append(args) or encodings(*args))  # fmt: skip
     cli(pca.Config, pca.main, ["--data", "folder", "--data-root", "x", "--out", "run"])
     assert seen[0][-1] == ("galaxy", "nebula")

@@ -10,7 +10,7 @@ from experiments.data import as_data
 from experiments.inference.fit import Position, fit
 from experiments.inference.guard import Guard
 from experiments.inference.svi import SVI, Pair
-from experiments.runs import plots
+from experiments.reports import plots
 from guides import GUIDES
 from ppl_models import PPCA
 

@@ -12,7 +12,6 @@ import pyro
 import pytest
 import torch
 
-from experiments import explore
 from experiments.data import Data
 from experiments.data.dataset import Source
 from experiments.data.transforms import Scale
@@ -25,7 +24,8 @@ from experiments.explorer.views import chosen_rows
 from experiments.inference.svi import Pair
 from experiments.runs.checkpoint import save_weights
 from experiments.runs.cli import cli
-from experiments.runs.saved_run import SavedRun, open_run
+from experiments.tools import explore
+from experiments.training.saved_run import SavedRun, open_run
 from guides import GUIDES
 from ppl_models import PPCA, VAE, Batch
 from ppl_models.likelihoods import LIKELIHOODS

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import explore
 from experiments.evaluation.bounds import expected, likelihood_at
 from experiments.runs.cli import cli
+from experiments.tools import explore
 from ppl_models import Batch
 from tests.shared_explore import spread_ppca, untrained
 

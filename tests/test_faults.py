@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import evaluate, ppca
+from experiments import ppca
 from experiments.errors import UsageError
 from experiments.inference.svi import SVI
 from experiments.runs import checkpoint
 from experiments.runs.checkpoint import MANIFEST, checkpoints, latest, manifest
 from experiments.runs.cli import cli
 from experiments.runs.lock import LOCK, Lock
+from experiments.tools import evaluate
 from tests.test_bad_input import refused
 from tests.test_commands import run
 from tests.test_resume import RUNS, contents, stopped
@@ -187,7 +188,7 @@ def test_nothing_in_a_file_is_executed(name, half, capsys):
 def test_readjusted_batch_norms_that_changed_are_computed_anew(tmp_path):
     from safetensors.torch import save_file
 
-    from experiments.runs.batch_norms import _checksum, _kept
+    from experiments.training.nvae.batch_norms import _checksum, _kept
 
     path, values, wanted = tmp_path / "b", {"a": torch.ones(3)}, {"weights": "w"}
     save_file(values, path, metadata=wanted | {"checksum": _checksum(values)})

@@ -7,11 +7,12 @@ import pytest
 import torch
 from pyro import poutine
 
-from experiments import gaps, ppca, vae
+from experiments import ppca, vae
 from experiments.data import as_data
 from experiments.evaluation.gaps import best_evidence, interval, local_elbo, stopping_rule
 from experiments.evaluation.oracle import best_linear, diagonal_gap, rotate_to_largest_gap
-from experiments.runs.gap_table import table_of_gaps
+from experiments.reports.gap_table import table_of_gaps
+from experiments.tools import gaps
 from guides import GUIDES
 from ppl_models import NVAE, PPCA, Batch
 from tests.test_bad_input import refused

@@ -2,10 +2,11 @@
 
 import torch
 
-from experiments import gradients, ppca
+from experiments import ppca
 from experiments.evaluation.gradient_noise import distance, moments
 from experiments.evaluation.oracle import best_linear
 from experiments.inference.objectives import IWAE, STL, DReG, Elbo
+from experiments.tools import gradients
 from guides import GUIDES
 from ppl_models import PPCA, Batch
 from tests.test_bad_input import refused

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import installed
+from experiments.options import installed
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,7 +19,8 @@ def bare(*words: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize("words", [
     ("-m", "experiments", "ppca"), ("-m", "experiments", "ppca", "--help"),
-    ("-m", "experiments.vae"), ("-mexperiments.vae",), ("-m", "experiments.import_nvae", "x.pt"),
+    ("-m", "experiments.vae"), ("-mexperiments.vae",),
+    ("-m", "experiments.tools.import_nvae", "x.pt"),
 ])  # fmt: skip
 def test_a_python_without_the_packages_says_how_to_get_them(words):
     done = bare(*words)

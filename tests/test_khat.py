@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from experiments.data import as_data
-from experiments.evaluation.arviz_adapter import pareto_k
+from experiments.evaluation.bayesian.arviz_adapter import pareto_k
 from experiments.evaluation.khat import khat, weights_of_draws
 from experiments.evaluation.oracle import (
     best_linear,

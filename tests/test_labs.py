@@ -8,11 +8,11 @@ import pyro
 import pytest
 import torch
 
-from experiments import labs
 from experiments.errors import TrainingError, UsageError
 from experiments.runs.cli import cli
 from experiments.teaching.lab import load_shipped, open_lab
 from experiments.teaching.notebooks import code_of, read_lab, stubbed, student, worked_on
+from experiments.tools import labs
 
 SOURCES = labs.find(labs.Config())
 WORDS = re.compile(r"# HINT: (.*)")

@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from experiments import evaluate, ppca, sweep
+from experiments import ppca
 from experiments.runs.checkpoint import MANIFEST, WEIGHTS, checkpoints, manifest
+from experiments.tools import evaluate, sweep
 from tests.test_bad_input import refused
 from tests.test_commands import run
 from tests.test_resume import RUNS

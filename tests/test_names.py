@@ -4,19 +4,8 @@ import os
 
 import pytest
 
-from experiments import (
-    bayesian_ppca,
-    bench,
-    compare,
-    evaluate,
-    nvae,
-    refit,
-    reproduce,
-    sample,
-    sweep,
-    train,
-    vae,
-)
+from experiments import bayesian_ppca, compare, nvae, reproduce, train, vae
+from experiments.tools import bench, evaluate, refit, sample, sweep
 from guides import check_pair
 from ppl_models import PPCA, VAE
 from ppl_models.names import unknown

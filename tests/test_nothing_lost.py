@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from machine_faults import FAULTS
 
 from experiments.__main__ import COMMANDS as LISTED
+from experiments.__main__ import module_of
 from experiments.errors import UsageError
 from experiments.runs.checkpoint import checkpoints, verified
 
@@ -66,7 +67,7 @@ def template(tmp_path_factory) -> Path:
     """A home with runs, one of them stopped in the middle, and a finished sweep."""
     torch.set_default_dtype(torch.float32)
     for name in LISTED:  # once, not in every process
-        importlib.import_module(f"experiments.{name.replace('-', '_')}")
+        importlib.import_module(module_of(name))
     home = tmp_path_factory.mktemp("template")
     stock(home)
     shutil.copytree(home / "runs/ppca", home / "sweep/seed=0")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import export_nvae, import_nvae
 from experiments.runs.cli import cli
-from experiments.runs.reference_checkpoint import pair_of, read_checkpoint
+from experiments.tools import export_nvae, import_nvae
+from experiments.training.nvae.reference_checkpoint import pair_of, read_checkpoint
 from ppl_models.nvae.distributions import SoftNormal
 from tests.golden import GOLDEN, Fixture
 from tests.test_bad_input import refused

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import import_nvae
 from experiments.errors import UsageError
 from experiments.inference.svi import Pair
-from experiments.runs import reference_checkpoint
-from experiments.runs.reference_checkpoint import pair_of, read_checkpoint
+from experiments.tools import import_nvae
+from experiments.training.nvae import reference_checkpoint
+from experiments.training.nvae.reference_checkpoint import pair_of, read_checkpoint
 from guides import GUIDES
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.reference import options_of_args, to_reference

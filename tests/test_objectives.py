@@ -14,11 +14,7 @@ from torch.distributions import kl_divergence
 from experiments.data import as_data, load
 from experiments.evaluation.bounds import per_image
 from experiments.evaluation.comparison import paired
-from experiments.evaluation.oracle import (
-    diagonal_gap,
-    gap_in_closed_form,
-    rotate_to_largest_gap,
-)
+from experiments.evaluation.oracle import diagonal_gap, gap_in_closed_form, rotate_to_largest_gap
 from experiments.inference.fit import fit
 from experiments.inference.frozen import fit_rows
 from experiments.inference.handlers import Mean, ObservePixels, Temperature, TemperKL

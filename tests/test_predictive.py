@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from experiments import predictive, vae
+from experiments import vae
 from experiments.data import as_data
 from experiments.evaluation.predictive import STATISTICS, replicated, tail_areas
+from experiments.tools import predictive
 from guides import GUIDES
 from ppl_models import PPCA, Batch
 from tests.test_bad_input import refused

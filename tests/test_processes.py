@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from experiments import compare, evaluate, nvae, vae
+from experiments import compare, nvae, vae
 from experiments.runs.checkpoint import latest
 from experiments.runs.cli import cli
+from experiments.tools import evaluate
 from tests.test_bad_input import refused
 
 ROOT = Path(__file__).parents[1]

@@ -72,10 +72,10 @@ def test_help_imports_no_torch():
 def test_every_listed_command_is_a_file_with_config_and_main():
     import importlib
 
-    from experiments.__main__ import COMMANDS
+    from experiments.__main__ import COMMANDS, module_of
 
     for name in COMMANDS:
-        module = importlib.import_module(f"experiments.{name.replace('-', '_')}")
+        module = importlib.import_module(module_of(name))
         assert module.Config.__dataclass_params__.frozen
         assert callable(module.main)
         assert "python -m experiments" in module.__doc__

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import ppca, refit
+from experiments import ppca
 from experiments.errors import UsageError
 from experiments.inference.svi import SVI
 from experiments.runs import checkpoint, files
@@ -19,6 +19,7 @@ from experiments.runs.cli import cli
 from experiments.runs.lock import LOCK, Lock
 from experiments.runs.place import Place, set_aside, writable
 from experiments.runs.resuming import is_finished
+from experiments.tools import refit
 from tests.test_bad_input import refused
 from tests.test_commands import run
 from tests.test_faults import failed

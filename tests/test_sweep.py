@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from experiments import ppca, sweep
+from experiments import ppca
 from experiments.errors import UsageError
 from experiments.runs.cli import cli
 from experiments.runs.lock import Lock
@@ -20,6 +20,7 @@ from experiments.sweeps.grid import arguments, name_of, points, read_grid
 from experiments.sweeps.launch import Outcome, launch
 from experiments.sweeps.plan import Planned, plan, save_plan
 from experiments.sweeps.report import over_seeds, picture, rows_of, what_differs
+from experiments.tools import sweep
 from tests.test_bad_input import refused
 from tests.test_commands import run
 from tests.test_resume import stopped

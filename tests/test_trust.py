@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import compare, evaluate, explore, refit, train
+from experiments import compare, train
 from experiments.runs.cli import cli
+from experiments.tools import evaluate, explore, refit
 from tests.shared_explore import spread_ppca
 from tests.test_bad_input import refused
 from tests.test_commands import run

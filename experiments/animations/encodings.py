@@ -12,7 +12,7 @@ from torch import Tensor
 from experiments.animations.frames import DIGITS, picture, training
 from experiments.data import Data
 from experiments.evaluation.bounds import encode, mean_and_error, per_image
-from experiments.evaluation.samples import latent_grid
+from experiments.evaluation.sampling.samples import latent_grid
 from experiments.inference.objectives import AnalyticKL
 from experiments.inference.optim import adam, cosine
 from experiments.inference.svi import SVI

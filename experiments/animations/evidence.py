@@ -14,11 +14,7 @@ from torch import Tensor
 
 from experiments.animations.frames import picture, training
 from experiments.data import Data
-from experiments.evaluation.oracle import (
-    diagonal_gap,
-    gap_in_closed_form,
-    rotate_to_largest_gap,
-)
+from experiments.evaluation.oracle import diagonal_gap, gap_in_closed_form, rotate_to_largest_gap
 from experiments.inference.objectives import STL
 from experiments.inference.optim import muon
 from experiments.inference.svi import SVI

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from experiments.data.digits import digits
 from experiments.data.downloads import celeba64, cifar10, omniglot
-from experiments.data.folder import folder
-from experiments.data.idx import idx
+from experiments.data.files.folder import folder
+from experiments.data.files.idx import idx
+from experiments.data.files.number_files import number_file
 from experiments.data.names import check_name, is_array_file
-from experiments.data.number_files import number_file
 from experiments.data.rows import Read, Reading
 from experiments.errors import UsageError
 

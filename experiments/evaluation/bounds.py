@@ -13,11 +13,7 @@ from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.errors import UsageError
-from experiments.evaluation.shared_draws import (
-    SharedDraws,
-    numbers_per_image,
-    shared_draws,
-)
+from experiments.evaluation.shared_draws import SharedDraws, numbers_per_image, shared_draws
 from experiments.inference.handlers import Mean
 from experiments.inference.traces import log_weights, traces
 from guides.prior import Prior

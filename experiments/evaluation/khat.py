@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.errors import UsageError
-from experiments.evaluation.arviz_adapter import pareto_k
+from experiments.evaluation.bayesian.arviz_adapter import pareto_k
 from experiments.evaluation.bounds import CACHED_NUMBERS, runs_of
 from experiments.evaluation.shared_draws import numbers_per_image
 from experiments.inference.traces import log_weights

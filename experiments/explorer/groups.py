@@ -10,13 +10,13 @@ from torch import Tensor
 
 from experiments.evaluation.bounds import encode, expected, likelihood_at
 from experiments.evaluation.hierarchy import resampled_groups
-from experiments.evaluation.samples import prior_means
+from experiments.evaluation.sampling.samples import prior_means
 from experiments.explorer.page import html_page
 from experiments.explorer.views import chosen_rows
 from experiments.inference.frozen import held_out
 from experiments.inference.handlers import Temperature
-from experiments.runs.batch_norms import readjusted
-from experiments.runs.saved_run import SavedRun
+from experiments.training.nvae.batch_norms import readjusted
+from experiments.training.saved_run import SavedRun
 from ppl_models.program import describe
 
 __all__ = ["groups_page"]

@@ -18,7 +18,7 @@ from experiments.explorer.page import (
     symmetric,
 )
 from experiments.explorer.views import chosen_rows, view_of
-from experiments.runs.saved_run import SavedRun
+from experiments.training.saved_run import SavedRun
 from guides.local import PerDatumGuide
 
 __all__ = ["check_weight", "latents_page"]

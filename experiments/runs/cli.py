@@ -14,14 +14,14 @@ from typing import Annotated, Any, get_type_hints
 import tyro
 
 from experiments.errors import Finished, UsageError, in_words, is_bad_input
-from experiments.runs.allocation import keep_freed_memory
-from experiments.runs.launched import LaunchError
-from experiments.runs.options import check
-from experiments.runs.own_options import import_model, options_of
+from experiments.options.allocation import keep_freed_memory
+from experiments.options.common import check
+from experiments.options.constructors import import_model, options_of
+from experiments.options.launched import LaunchError
+from experiments.options.streams import safe_streams
 from experiments.runs.processes import check_processes, failed, follows
 from experiments.runs.resuming import resume_line
 from experiments.runs.signals import Interrupted
-from experiments.runs.streams import safe_streams
 
 __all__ = ["cli", "extended", "parse"]
 

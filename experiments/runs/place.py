@@ -8,13 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from experiments.errors import UsageError
-from experiments.runs.files import (
-    TEMPORARY,
-    forget,
-    make_directories,
-    missing,
-    remove_created,
-)
+from experiments.runs.files import TEMPORARY, forget, make_directories, missing, remove_created
 from experiments.runs.lock import Lock
 from experiments.runs.processes import follows
 

@@ -13,8 +13,8 @@ from datetime import timedelta
 from typing import Any
 
 from experiments.errors import UsageError
-from experiments.runs.launched import check_launch, follows, local_position, number_of_processes
-from experiments.runs.options import DataOptions, FitOptions
+from experiments.options.common import DataOptions, FitOptions
+from experiments.options.launched import check_launch, follows, local_position, number_of_processes
 
 __all__ = ["alone", "check_processes", "check_rows", "failed", "first_one_first", "follows",
            "join", "local_position", "number_of_processes", "part"]  # fmt: skip

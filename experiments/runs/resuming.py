@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import Finished, UsageError
+from experiments.options.common import MAY_CHANGE
 from experiments.runs.files import FORMAT, read_json, reading, remove_temporary
 from experiments.runs.lock import LOCK
-from experiments.runs.options import MAY_CHANGE
 from experiments.runs.processes import follows
 
 __all__ = [
@@ -132,7 +132,7 @@ def without_results(directory: Path) -> None:
 def command_line(command: str) -> list[str]:
     """The words that started this run."""
     own = sys.argv[2:] if sys.argv[1:2] == [command] else sys.argv[1:]
-    return ["python", "-m", f"experiments.{command.replace('-', '_')}", *own]
+    return ["python", "-m", "experiments", command, *own]
 
 
 def resume_line(module: str, args: Sequence[str], directory: Path) -> str:

@@ -3,10 +3,8 @@
 import dataclasses
 import json
 import random
-import shlex
 import time
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -16,29 +14,16 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments.data import Data
 from experiments.inference.fit import Progress
-from experiments.inference.optim import Schedule
-from experiments.inference.svi import SVI, Pair
-from experiments.runs.checkpoint import checkpoints, save_weights
-from experiments.runs.data_loading import load_data
+from experiments.runs.checkpoint import checkpoints
 from experiments.runs.data_record import save_record
 from experiments.runs.environment import determinism, peak_memory, pick_device, plain, versions
 from experiments.runs.faults import raise_fault
 from experiments.runs.files import FORMAT, append, make_directories, write, write_json, write_text
-from experiments.runs.fitting import Fitting
-from experiments.runs.fitting_rows import fit_frozen
-from experiments.runs.formulas import formulas
 from experiments.runs.lock import Lock
 from experiments.runs.place import Place
-from experiments.runs.processes import (
-    alone,
-    follows,
-    join,
-    number_of_processes,
-)
-from experiments.runs.report import report, training_row, write_events
-from experiments.runs.resuming import command_line, read_saved, with_history, without_results
+from experiments.runs.processes import follows, join, number_of_processes
+from experiments.runs.resuming import read_saved, with_history, without_results
 from experiments.runs.signals import Interrupted, Signals
 
 __all__ = ["Run"]
@@ -150,31 +135,9 @@ class Run:
                 save_record(self.path, self.data_record)
         self.begun = True
 
-    def load_data(self, every_row: bool = False) -> tuple[Data, Data]:
-        """The train and test split that the options ask for, on the run's device."""
-        return load_data(self, every_row)
-
     def say(self, line: str) -> None:
         if not follows():
             tqdm.write(line)
-
-    def fit(
-        self,
-        svi: SVI,
-        data: Data,
-        anneal: Callable[[float], None] | None = None,
-        schedule: Schedule | None = None,
-    ) -> Iterator[Progress]:
-        """``fit`` with this run's options: logged, kept as it goes on, and continued."""
-        if not svi.trains:
-            alone("what has nothing to train runs")
-            save_weights(self.path, Pair(svi.model, svi.guide))
-            self.say("nothing to train: neither the model nor the guide has free parameters.")
-        elif not any(p.requires_grad for p in svi.model.parameters()) and svi.local_optim:
-            alone("rows under a frozen model are fitted")
-            fit_frozen(self, svi, data)
-        else:
-            yield from Fitting(self, svi, data)(anneal, schedule)
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -226,18 +189,3 @@ class Run:
         if self.data_changed:
             metrics["data_changed"] = self.data_changed
         write_json(self.path / "metrics.json", metrics)
-
-    def finish(
-        self, metrics: dict[str, Any], words: str, tables: Mapping[str, Sequence[dict[str, Any]]]
-    ) -> dict[str, Any]:
-        """Write ``metrics.json``, TensorBoard events and the report, and say where it is."""
-        self.save_metrics(metrics)
-        write_events(self.path, self.records, metrics)
-        command = shlex.join(command_line(self.command))
-        title = f"{self.command} · {self.path.name}"
-        trained = {"Training": training_row(self, metrics)} if self.lines else {}
-        shown = {**tables, **trained}
-        page = report(title, command, words, shown, self.figures, formulas(metrics))
-        path = write_text(self.path / "report.html", page)
-        self.say(f"report: {path}")
-        return metrics

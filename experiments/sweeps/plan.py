@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from experiments.__main__ import COMMANDS
+from experiments.__main__ import COMMANDS, module_of
 from experiments.errors import UsageError
+from experiments.options.common import check
 from experiments.runs.cli import parse
 from experiments.runs.environment import plain
 from experiments.runs.files import missing, read_json, reading, write_json
-from experiments.runs.options import check
 from experiments.runs.resuming import asked_options, holds_nothing, is_finished
 from experiments.sweeps.grid import Grid, arguments, name_of, points
 from experiments.sweeps.option_names import option_names, positional_names
@@ -139,7 +139,7 @@ def save_plan(command: str, out: Path, runs: Sequence[Planned]) -> None:
 def _module(command: str) -> Any:
     if command not in COMMANDS:
         raise UsageError(unknown("command", command, COMMANDS))
-    module = importlib.import_module(f"experiments.{command.replace('-', '_')}")
+    module = importlib.import_module(module_of(command))
     fields = {f.name for f in dataclasses.fields(module.Config)}
     if command in NOT_OF_RUNS or not {"out", "seed"} <= fields:
         raise UsageError(f"'{command}' makes no run of its own to be swept.")

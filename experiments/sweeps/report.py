@@ -8,13 +8,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.runs.comparison_report import markdown_table
+from experiments.reports.comparison import markdown_table
+from experiments.reports.page import cell
+from experiments.reports.plots import lines_with_errors
 from experiments.runs.files import write, write_json, write_text
-from experiments.runs.plots import lines_with_errors
-from experiments.runs.report import cell
-from experiments.runs.saved_comparison import SAME_IMAGES
 from experiments.sweeps.grid import Grid
 from experiments.sweeps.plan import Planned
+from experiments.training.saved_comparison import SAME_IMAGES
 
 __all__ = ["over_seeds", "picture", "rows_of", "save_sweep", "what_differs"]
 

@@ -5,12 +5,7 @@ and with the kind of difference if it is not; never with the answer. Right is wh
 forms of this project and Pyro's ``Trace_ELBO`` give on random inputs.
 """
 
-from experiments.teaching.bounds import (
-    kl,
-    log_likelihood,
-    monte_carlo_likelihood,
-    reparametrise,
-)
+from experiments.teaching.bounds import kl, log_likelihood, monte_carlo_likelihood, reparametrise
 from experiments.teaching.checking import Wrong
 from experiments.teaching.elbo import elbo
 from experiments.teaching.evidence import posterior, ppca_cost

@@ -6,16 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import (
-    Task,
-    Wrong,
-    agrees,
-    asked,
-    parts,
-    said,
-    same,
-    seeded,
-)
+from experiments.teaching.checking import Task, Wrong, agrees, asked, parts, said, same, seeded
 
 __all__ = ["examine"]
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from experiments.data import Data, load
 from experiments.errors import UsageError
-from experiments.runs.own_options import FILLED_IN
-from experiments.runs.presets import PRESETS
-from experiments.runs.pretrained import load_pretrained
+from experiments.options.constructors import FILLED_IN
+from experiments.options.presets import PRESETS
+from experiments.training.nvae.pretrained import load_pretrained
 from guides.top_down import TopDown
 from ppl_models import NVAE
 

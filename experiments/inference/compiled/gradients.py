@@ -18,13 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from experiments.inference.checkpointing import is_checkpointed
-from experiments.inference.compiled.graph import (
-    Graph,
-    NotTraceable,
-    can_compile,
-    compiled,
-    traced,
-)
+from experiments.inference.compiled.graph import Graph, NotTraceable, can_compile, compiled, traced
 from experiments.inference.compiled.loss_module import LossModule
 from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives.base import Objective

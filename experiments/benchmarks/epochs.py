@@ -1,0 +1,79 @@
+"""Epochs of the lab's VAE: image by image, on tensors in memory, and with this project's fit."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.benchmarks.handwritten import HandwrittenVAE, per_item_loader
+from experiments.data import Data
+from experiments.inference.fit import fit
+from experiments.inference.objectives import AnalyticKL
+from experiments.inference.optim import adam, constant
+from experiments.inference.svi import SVI
+from guides import GUIDES
+from ppl_models import VAE
+
+__all__ = ["measure_epochs"]
+
+
+def measure_epochs(train: Data, batch_size: int, epochs: int, seed: int) -> list[dict[str, Any]]:
+    """Seconds of an epoch, the ways alternating; the first epoch of each is not timed.
+
+    Args:
+        train: images.
+        batch_size: B.
+        epochs: timed, of every way.
+        seed: of parameters and order.
+    """
+    loader = per_item_loader(train, batch_size)
+
+    def in_memory() -> Iterator[Tensor]:
+        for index in torch.randperm(len(train)).split(batch_size):
+            yield train.pixels[index].float() / train.levels
+
+    ways: dict[str, Iterator[Any]] = {
+        "per-item DataLoader, hand-written": by_hand(train, lambda: (x for x, _ in loader), seed),
+        "tensors in memory, hand-written": by_hand(train, in_memory, seed),
+        **{f"ppl-models, {'compiled' if compile else 'eager'}":
+           by_svi(train, batch_size, epochs, seed, compile) for compile in (False, True)},
+    }  # fmt: skip
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for epoch in range(epochs + 1):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            next(way)
+            if epoch:
+                seconds[name].append(time.perf_counter() - began)
+    slowest = statistics.median(next(iter(seconds.values())))
+    return [
+        {"way": name, "of the per-item loop": statistics.median(times) / slowest,
+         "seconds per epoch, median": statistics.median(times), "fastest": min(times),
+         "slowest": max(times)}
+        for name, times in seconds.items()
+    ]  # fmt: skip
+
+
+def by_hand(train: Data, batches: Callable[[], Iterator[Tensor]], seed: int) -> Iterator[None]:
+    """The lab's loop: loss, backward, Adam; one epoch for every value asked for."""
+    torch.manual_seed(seed)
+    device = train.pixels.device
+    vae = HandwrittenVAE(train.data_dim).to(device)
+    optimizer = torch.optim.Adam(vae.parameters(), lr=0.01, fused=True)
+    while True:
+        for x in batches():
+            optimizer.zero_grad(set_to_none=True)
+            vae.loss(x.to(device).flatten(1)).backward()
+            optimizer.step()
+        yield
+
+
+def by_svi(train: Data, batch_size: int, epochs: int, seed: int, compile: bool) -> Iterator[Any]:
+    torch.manual_seed(seed)
+    model = VAE(tuple(train.image_shape)).to(train.pixels.device)
+    guide = GUIDES["amortized"](model)
+    svi = SVI(model, guide, adam(model, guide, 0.01), AnalyticKL(), compile=compile)
+    return fit(svi, train, epochs + 1, batch_size, constant(), seed)

@@ -1,0 +1,60 @@
+"""Training steps of NVAE, timed beside its own convolutions."""
+
+import statistics
+import time
+from typing import Any
+
+import pyro
+import torch
+
+from experiments.benchmarks.convolutions import calls_of, seconds_of
+from experiments.inference.handlers import TemperKL
+from experiments.inference.objectives.nvae import BalancedKL, Regularised
+from experiments.inference.objectives.regularisers import SpectralNorm, batch_norm_gains
+from experiments.inference.optim import adamax
+from experiments.inference.svi import SVI, Pair
+from experiments.runs.environment import peak_memory
+from ppl_models.program import Batch
+
+__all__ = ["step_speed"]
+
+
+def step_speed(pair: Pair, rows: int, steps: int = 5) -> dict[str, Any]:
+    """Seconds and memory of a step with the whole published recipe, and its rate of arithmetic.
+
+    Args:
+        pair: NVAE under a guide.
+        rows: B, images of noise.
+        steps: timed, after one that is not.
+
+    Returns:
+        Median seconds per step; peak memory [GiB], the process's resident one or on a GPU that of
+        its tensors; GFLOP/s of a step, counting its convolutions alone, and of these convolutions
+        one by one; and the share.
+    """
+    like = next(pair.parameters())
+    x = torch.rand(rows, *pair.model.data_shape, dtype=like.dtype, device=like.device).round()
+    batch = Batch.of(x)
+    objective = Regularised(
+        BalancedKL(pair.model.groups_per_scale),
+        [SpectralNorm(pair), lambda: batch_norm_gains(pair)], 1e-2,
+    )  # fmt: skip
+    svi = SVI(pair.model, pair.guide, adamax(pair.model, pair.guide, 1e-5), objective)
+    times = []
+    with pyro.validation_enabled(False), TemperKL(0.5):
+        for _ in range(steps + 1):
+            began = time.perf_counter()
+            svi.step(batch).item()
+            times.append(time.perf_counter() - began)
+    peak = peak_memory(x.device)
+    memory = peak.get("peak_gpu_gib", peak["peak_gib"])
+    with torch.no_grad(), pyro.validation_enabled(False):
+        calls = calls_of(pair, lambda: pair.guide(batch))
+    flops = 3 * sum(call.flops * number for call, number in calls.items())
+    alone = sum(seconds_of(call, x) * number for call, number in calls.items())
+    seconds = statistics.median(times[1:])
+    return {
+        "batch": rows, "seconds per step": seconds, "fastest": min(times[1:]),
+        "peak memory GiB": memory, "GFLOP/s of a step": flops / seconds / 1e9,
+        "GFLOP/s of its convolutions": flops / alone / 1e9, "share": alone / seconds,
+    }  # fmt: skip

@@ -1,0 +1,107 @@
+"""How a step grows: with the batch, the particles, the groups of latents, and the processes."""
+
+import multiprocessing
+import tempfile
+import time
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from experiments.benchmarks.steps import iwae_pair, lab_pair, our_step
+from experiments.benchmarks.timing import Timing, in_turns
+from experiments.inference.objectives import Objective
+from experiments.inference.objectives.nvae import BalancedKL
+from experiments.inference.optim import adam
+from experiments.inference.parallel import own_rows, start_together
+from experiments.inference.svi import SVI
+from guides import GUIDES
+from ppl_models import NVAE, Batch
+
+__all__ = ["measure_scaling"]
+
+BATCHES, PARTICLES, GROUPS = (32, 128, 512, 2048), (1, 5, 50), ((1, 2), (2, 4), (4, 8))
+PROCESSES = (1, 2)
+
+
+def measure_scaling(images: Tensor, rounds: int) -> list[dict[str, Any]]:
+    """Milliseconds of a step, compiled but where it says eager, and of each row, particle, ...
+
+    Args:
+        images: ``[N, 1, 28, 28]``.
+        rounds: visits of every size.
+    """
+    rows = []
+    for size in BATCHES:
+        rows.append(("lab VAE", "B", size, timed(*lab_pair(), images[:size], rounds)))
+    for number in PARTICLES:
+        timing = timed(*iwae_pair(number), images[:100], rounds)
+        rows.append(("IWAE 2 x 200, B = 100", "K", number, timing))
+    for groups in GROUPS:
+        timing = timed(*nvae(groups), images[:50], rounds, compile=False)
+        rows.append(("small NVAE, B = 50, eager", "groups", sum(groups), timing))
+    for number in PROCESSES:
+        rows.append(("lab VAE, B = 512, eager", "processes", number, shared(images, number)))
+    return [{"step": step, "size": name, "value": value, "median ms": 1e3 * timing.median,
+             "ms per one": 1e3 * timing.median / value}
+            for step, name, value, timing in rows]  # fmt: skip
+
+
+def nvae(groups: tuple[int, ...]) -> tuple[Any, Any, Objective]:
+    model = NVAE((1, 28, 28), groups, latents=4, channels=8, blocks=1, cells_per_block=1,
+                 depthwise=False, crop=0)  # fmt: skip
+    options: Any = {"cells_per_block": 1}
+    return model, GUIDES["top_down"](model, **options), BalancedKL(model.groups_per_scale)
+
+
+def timed(
+    model: Any, guide: Any, objective: Objective, x: Tensor, rounds: int, compile: bool = True
+) -> Timing:
+    """A step on these images."""
+    batch = Batch(x, torch.arange(len(x)), 60000)
+    step = our_step(model, guide, objective, batch, compile)
+    return in_turns({"step": step}, rounds)["step"]
+
+
+def shared(images: Tensor, number: int, steps: int = 60) -> Timing:
+    """An eager step whose batch and threads so many processes on this machine share."""
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, torch.get_num_threads() // number)
+    with tempfile.TemporaryDirectory() as folder:
+        results = context.Queue()
+        processes = [
+            context.Process(target=_share, args=(rank, number, threads, f"{folder}/meeting",
+                                                 images[:512].numpy(), steps, results))
+            for rank in range(number)
+        ]  # fmt: skip
+        for process in processes:
+            process.start()
+        timing = Timing.of(results.get())
+        for process in processes:
+            process.join()
+    return timing
+
+
+def _share(
+    rank: int, number: int, threads: int, meeting: str, x: Any, steps: int, results: Any
+) -> None:
+    torch.set_num_threads(threads)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=number
+    )
+    batch = Batch(torch.from_numpy(x), torch.arange(len(x)), 60000)
+    model, guide, objective = lab_pair()
+    svi = SVI(model, guide, adam(model, guide, 1e-3), objective)
+    start_together(svi)
+    mine = own_rows(batch)
+    assert mine is not None
+    seconds = []
+    with pyro.validation_enabled(False):
+        for _ in range(steps):
+            began = time.perf_counter()
+            svi.step(mine)
+            seconds.append(time.perf_counter() - began)
+    if rank == 0:
+        results.put(seconds[steps // 3 :])
+    torch.distributed.destroy_process_group()

@@ -1,0 +1,173 @@
+"""A training step of four models, ours beside the same by hand and by Pyro's own SVI."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import pyro
+import pyro.distributions as dist
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from experiments.benchmarks.elsewhere import elsewhere
+from experiments.benchmarks.handwritten import (
+    HandwrittenConvVAE,
+    HandwrittenIWAE,
+    HandwrittenVAE,
+    stepper,
+)
+from experiments.benchmarks.numpyro_peer import lab_vae_step
+from experiments.benchmarks.pyro_peer import pyro_steps
+from experiments.benchmarks.timing import in_turns
+from experiments.inference.objectives import IWAE, AnalyticKL, Objective
+from experiments.inference.objectives.nvae import BalancedKL
+from experiments.inference.optim import adam, adamax
+from experiments.inference.svi import SVI
+from experiments.training.nvae.preset_table import preset_pair
+from guides import GUIDES
+from ppl_models import NVAE, VAE, Batch
+
+__all__ = ["SUBJECTS", "Subject", "iwae_pair", "lab_pair", "measure_steps", "our_step"]
+
+TANH: Any = {"hidden_dims": (200, 200), "activation": "tanh"}
+
+
+class Subject(NamedTuple):
+    """What is trained for the clock, from images ``[B, C, H, W]`` in [0, 1].
+
+    Args:
+        rows: B.
+        pair: model, guide and objective of ours.
+        by_hand: the same in plain PyTorch, and the batch as it takes it, if there is one.
+        likelihood: of the hand-written decoder's output, for ``pyro.infer.SVI``.
+        particles: K for it.
+        border: zeros around the image.
+    """
+
+    rows: int
+    pair: Callable[[], tuple[Any, Any, Objective]]
+    by_hand: Callable[[Tensor], tuple[Any, Tensor]] | None = None
+    likelihood: Callable[[Any, Tensor], Any] | None = None
+    particles: int | None = None
+    border: int = 0
+
+
+def _vae(objective: Objective, guide: Mapping[str, Any], **options: Any) -> tuple[Any, Any, Any]:
+    model = VAE((1, 28, 28), **options)
+    return model, GUIDES["amortized"](model, **guide), objective
+
+
+def lab_pair() -> tuple[Any, Any, Objective]:
+    """The lab's VAE: model, guide and objective."""
+    return _vae(AnalyticKL(), {})
+
+
+def iwae_pair(particles: int) -> tuple[Any, Any, Objective]:
+    """Two layers of 200 units each way, K draws."""
+    return _vae(IWAE(particles), TANH, latent_dim=50, likelihood="bernoulli", **TANH)
+
+
+def _handwritten_iwae(particles: int, x: Tensor) -> tuple[Any, Tensor]:
+    return HandwrittenIWAE(784, particles), x.flatten(1)
+
+
+def _conv() -> tuple[Any, Any, Objective]:
+    shape = {"latent_dim": 20, "likelihood": "bernoulli", "network": "conv"}
+    return _vae(AnalyticKL(), {"encoder": "conv"}, **shape)
+
+
+def _nvae() -> tuple[Any, Any, Objective]:
+    pair = preset_pair("mnist-small").to(memory_format=torch.channels_last)
+    return pair.model, pair.guide, BalancedKL(pair.model.groups_per_scale)
+
+
+def _normal(module: Any, loc: Tensor) -> Any:
+    return dist.Normal(loc, module.log_sigma.exp()).to_event(1)
+
+
+def _pixels(module: Any, logits: Tensor) -> Any:
+    return dist.Bernoulli(logits=logits).to_event(1)
+
+
+def _image(module: Any, logits: Tensor) -> Any:
+    return dist.Bernoulli(logits=logits.squeeze(1)).to_event(3)
+
+
+SUBJECTS: dict[str, Subject] = {
+    **{f"lab VAE, B = {rows}": Subject(
+        rows, lab_pair, lambda x: (HandwrittenVAE(784), x.flatten(1)), _normal)
+        for rows in (128, 500)},
+    **{f"IWAE 2 x 200, K = {k}, B = 100": Subject(
+        100, partial(iwae_pair, k), partial(_handwritten_iwae, k), _pixels, k) for k in (1, 5)},
+    "convolutional VAE, B = 128": Subject(
+        128, _conv, lambda x: (HandwrittenConvVAE((1, 28, 28)), x), _image),
+    "NVAE mnist-small, B = 100": Subject(100, _nvae, border=2),
+}  # fmt: skip
+
+
+def measure_steps(name: str, images: Tensor, rounds: int, peak: float) -> list[dict[str, Any]]:
+    """Times of a subject's step in every way there is, eager hand-written PyTorch being one.
+
+    Args:
+        name: in ``SUBJECTS``.
+        images: at least B of them, ``[N, 1, 28, 28]``, binary but for the lab's VAE.
+        rounds: visits of every way.
+        peak: of the machine's matrix products [FLOP/s].
+    """
+    subject = SUBJECTS[name]
+    x = F.pad(images[: subject.rows], (subject.border,) * 4)
+    batch = Batch(x, torch.arange(len(x), device=x.device), 60000)
+    ways: dict[str, Callable[[], Any]] = {}
+    if subject.by_hand:
+        for compile in (False, True):
+            module, given = subject.by_hand(x)
+            words = f"hand-written PyTorch, {'torch.compile' if compile else 'eager'}"
+            ways[words] = stepper(module.to(x.device), given, compile)
+    for compile in (False, True):
+        step = our_step(*subject.pair(), batch, compile)
+        ways[f"ppl-models, {'compiled' if compile else 'eager'}"] = step
+    flops = _flops(ways["ppl-models, eager"])
+    if name.startswith("lab"):
+        numpyro = lab_vae_step(x.flatten(1))
+        ways |= {"NumPyro, jit": numpyro} if numpyro else {}
+    with elsewhere(peers, name, x.cpu()) as others:
+        times = in_turns(ways | others, rounds)
+    reference = next(iter(times.values())).median
+    return [
+        {"step": name, "way": way, **timing.row(reference),
+         "of the matrix products' peak": flops / timing.median / peak}
+        for way, timing in times.items()
+    ]  # fmt: skip
+
+
+def peers(name: str, x: Tensor) -> dict[str, Callable[[], Any]]:
+    """Ways of ``pyro.infer.SVI`` to take a subject's step, if it can."""
+    subject = SUBJECTS[name]
+    if not subject.by_hand or not subject.likelihood:
+        return {}
+    module, given = subject.by_hand(x)
+    return pyro_steps(module, given, partial(subject.likelihood, module), subject.particles)
+
+
+def our_step(
+    model: nn.Module, guide: Any, objective: Objective, batch: Batch, compile: bool
+) -> Callable[[], Tensor]:
+    """A step of a pair on one batch, without Pyro's checks."""
+    device = batch.index.device
+    model.to(device), guide.to(device)
+    optimizer = (adamax if isinstance(model, NVAE) else adam)(model, guide, 1e-3)
+    svi = SVI(model, guide, optimizer, objective, compile=compile)
+
+    def step() -> Tensor:
+        with pyro.validation_enabled(False):
+            return svi.step(batch)
+
+    return step
+
+
+def _flops(step: Callable[[], Any]) -> float:
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()

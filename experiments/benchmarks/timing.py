@@ -1,0 +1,73 @@
+"""Wall times of several ways to do one thing, taken in turns so that a busy machine is fair."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+
+from experiments.benchmarks.elsewhere import Elsewhere
+
+__all__ = ["Timing", "in_turns", "seconds_of_calls"]
+
+
+class Timing(NamedTuple):
+    """Of one call [s]: the median over rounds, and the quartiles."""
+
+    median: float
+    lower: float
+    upper: float
+
+    @classmethod
+    def of(cls, seconds: list[float]) -> "Timing":
+        """The summary of rounds."""
+        if len(seconds) == 1:
+            return cls(*seconds, *seconds, *seconds)
+        lower, median, upper = statistics.quantiles(seconds, n=4, method="inclusive")
+        return cls(median, lower, upper)
+
+    def row(self, reference: float) -> dict[str, Any]:
+        """The ratio to a reference first, then milliseconds."""
+        return {"ratio": self.median / reference, "median ms": 1e3 * self.median,
+                "quartiles ms": f"{1e3 * self.lower:.3g} to {1e3 * self.upper:.3g}"}  # fmt: skip
+
+
+def in_turns(
+    ways: Mapping[str, Callable[[], Any]], rounds: int = 20, warmup: int = 5, visit: float = 0.25
+) -> dict[str, Timing]:
+    """Time every way once per round, each visit long enough for warm caches.
+
+    Args:
+        ways: what to call.
+        rounds: visits of each.
+        warmup: calls of each before, not timed; what they compile is not either.
+        visit: seconds that a visit lasts at least.
+    """
+    calls = {}
+    for name, way in ways.items():
+        for _ in range(warmup):
+            way()
+        calls[name] = max(1, round(visit / seconds_of_calls(way)))
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            taken[name].append(seconds_of_calls(way, calls[name]) / calls[name])
+    return {name: Timing.of(seconds) for name, seconds in taken.items()}
+
+
+def seconds_of_calls(way: Callable[[], Any], calls: int = 1) -> float:
+    """Wall time of so many calls, a GPU's work included [s]."""
+    if isinstance(way, Elsewhere):
+        return way.seconds(calls)
+    _wait()
+    began = time.perf_counter()
+    for _ in range(calls):
+        way()
+    _wait()
+    return time.perf_counter() - began
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -1,0 +1,160 @@
+"""One image file: its format, its frames, its orientation, and whatever is wrong with it."""
+
+import hashlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from experiments.data.downloads import import_torchvision
+from experiments.data.files.image_modes import Frame, convert, loses_bits, one_channel
+from experiments.data.rows import Reading
+from experiments.errors import UsageError, reason
+
+__all__ = ["FORMATS", "SUFFIXES", "ImageFile", "read_file"]
+
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""What Pillow may open: no format that starts another program."""
+
+SUFFIXES = {
+    ".avif", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg",
+    ".jpf", ".jpg", ".jpx", ".mpo", ".apng", ".png", ".pbm", ".pfm", ".pgm", ".pnm", ".ppm",
+    ".tif", ".tiff", ".webp",
+}  # fmt: skip
+"""Of files that must be images."""
+
+
+class ImageFile(NamedTuple):
+    """The frames of a file, with what is told of them.
+
+    Args:
+        frames: one, or all that the file holds.
+        number: how many it holds.
+        narrowed: whether the lower 8 of 16 bits were discarded.
+    """
+
+    frames: list[Frame]
+    number: int
+    narrowed: bool
+
+    @property
+    def sha256(self) -> str:
+        """Checksum of the pixels, shortened."""
+        digest = hashlib.sha256()
+        for frame in self.frames:
+            digest.update(repr(frame.array.shape).encode() + frame.array.tobytes())
+        return digest.hexdigest()[:16]
+
+
+def read_file(path: Path, reading: Reading) -> ImageFile | None:
+    """An image file as bytes; ``None`` for a file without suffix that is no image.
+
+    Raises:
+        UsageError: If it has an image's suffix and cannot be read, or holds several frames and
+            nothing is said of them.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    surely = path.suffix.lower() in SUFFIXES
+    if surely and not path.is_file():
+        raise UsageError(f"{path} is no regular file; remove it.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of metadata, and of sizes that still fit
+            with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+                return _read(path, image, reading)
+    except UsageError:
+        raise
+    except UnidentifiedImageError as error:
+        if not surely:
+            return None
+        words = "it is empty" if not path.stat().st_size else f"no {', '.join(FORMATS)}"
+        raise UsageError(f"{path} is damaged ({words}); mend or remove it.") from error
+    except Exception as error:  # Pillow's decoders raise whatever they like
+        if (
+            not surely
+            and not path.suffix
+            and isinstance(error, (OSError, SyntaxError, ValueError))
+        ):
+            return None
+        words = reason(error) or type(error).__name__
+        raise UsageError(f"{path} is damaged ({words}); mend or remove it.") from error
+
+
+def _read(path: Path, image: Any, reading: Reading) -> ImageFile:
+    number = getattr(image, "n_frames", 1)
+    if number > 1 and reading.frames == "one":
+        raise UsageError(
+            f"{path} holds {number} frames or pages: read them with --frames all, or the first "
+            "of each file with --frames first."
+        )
+    narrowed = False
+    frames = []
+    try:
+        for position in range(number if reading.frames == "all" else 1):
+            image.seek(position)
+            rawmode = _rawmode(image)
+            narrowed = narrowed or loses_bits(image, rawmode)
+            frames.append(_frame(image, rawmode, reading))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}.") from None
+    return ImageFile(frames, number, narrowed)
+
+
+def _rawmode(image: Any) -> str:
+    """How the file holds its pixels, in Pillow's words."""
+    args = image.tile[0].args if image.tile else ""
+    first = args[0] if isinstance(args, tuple) and args else args
+    return first if isinstance(first, str) else ""
+
+
+def _frame(image: Any, rawmode: str, reading: Reading) -> Frame:
+    from PIL import ImageOps
+
+    tags = dict(getattr(image, "tag_v2", None) or {})
+    upright = ImageOps.exif_transpose(image)
+    upright.format = image.format
+    frame = convert(upright, tags, rawmode, reading)
+    if image.format == "GIF":  # whose later frames Pillow gives as RGB
+        frame = frame._replace(array=one_channel(frame.array), palette=True)
+    if reading.resize and not frame.unscaled:
+        return frame._replace(array=_resized(frame.array, reading.resize))
+    return frame
+
+
+def _resized(array: np.ndarray, side: int) -> np.ndarray:
+    """torchvision's resize, antialiased, to a square."""
+    import_torchvision()
+    from torchvision.transforms.v2.functional import resize
+
+    image = torch.from_numpy(np.atleast_3d(array).copy()).permute(2, 0, 1)
+    done = resize(image, [side, side], antialias=True).permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(done[..., 0] if array.ndim == 2 else done)
+
+
+def walk(root: Path) -> Iterator[Path]:
+    """Files below a directory, and hidden entries themselves; links to directories are followed.
+
+    Raises:
+        UsageError: If a directory cannot be read.
+    """
+    seen: set[tuple[int, int]] = set()
+    pending = [root]
+    while pending:
+        folder = pending.pop()
+        try:
+            status = folder.stat()
+            entries = list(folder.iterdir())
+        except OSError as error:
+            raise UsageError(f"{folder} cannot be read ({error.strerror}).") from error
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for entry in entries:
+            if entry.is_dir() and not entry.name.startswith("."):
+                pending.append(entry)
+            else:
+                yield entry

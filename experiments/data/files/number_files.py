@@ -1,0 +1,140 @@
+"""Files of numbers as data sets: .npy, .npz and .csv. Nothing in them is unpickled."""
+
+import math
+import os
+import zipfile
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+
+from experiments.data.arrays import as_values
+from experiments.data.files.csv_files import read_csv
+from experiments.data.rows import Read, Reading, Rows, held_out
+from experiments.errors import UsageError, reason
+
+__all__ = ["number_file"]
+
+DESCRIBED = {"u1": "bytes, over 255", "i": "counts", "u": "counts", "b": "counts"}
+
+
+def number_file(name: str, root: Path | None, reading: Reading) -> Read:
+    """The rows of a file; a fifth of them, always the same, is held out.
+
+    Raises:
+        UsageError: If it is missing, damaged, or holds anything but rows of numbers.
+    """
+    path = _place(name, root)
+    reading.refuse(path.name, ("label",) if path.suffix.lower() == ".csv" else ())
+    notes: list[str] = []
+    try:
+        values, labels, how = _contents(path, reading, notes)
+        pixels = as_values(values)
+    except UsageError as error:
+        text = str(error)
+        raise UsageError(text if str(path) in text else f"{path}: {text}") from None
+    except Exception as error:  # unpackers and parsers of headers raise what they like
+        raise UsageError(f"{path} cannot be read ({reason(error)}).") from error
+    if len(pixels) < 4:
+        raise UsageError(f"{path} holds {len(pixels)} rows; at least 4 are needed.")
+    numbers, classes = _classes(path, labels, len(pixels))
+    levels = 255 if pixels.dtype == torch.uint8 else 1
+    test = held_out(len(pixels))
+    train, rest = (
+        Rows(pixels[part], None if numbers is None else numbers[part], levels)
+        for part in (~test, test)
+    )
+    shape = "x".join(map(str, values.shape))
+    return Read(train, rest, f"{path.suffix[1:].lower()}: {shape} {how}", tuple(notes), classes)
+
+
+def _place(name: str, root: Path | None) -> Path:
+    """Where the file lies: as it is named, or in ``--data-root``."""
+    path = Path(name) if root is None else root / name
+    if root is not None and not path.exists():
+        path = root / path.name
+    if not path.is_file():
+        raise UsageError(f"--data {path} is no file.")
+    return path
+
+
+def _contents(
+    path: Path, reading: Reading, notes: list[str]
+) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """Values, labels, and how the values are taken."""
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        table = read_csv(path, reading.label)
+        labels = None if table.labels is None else np.array(table.labels)
+        whole = (table.values == np.floor(table.values)).all()
+        how = f"{'counts' if whole else 'floats'}, columns {', '.join(table.columns)}"
+        label = f", classes {reading.label}" if reading.label else ""
+        return table.values, labels, (how if len(how) < 200 else f"{how[:200]} ...") + label
+    if suffix == ".npy":
+        with path.open("rb") as file:
+            values = _read_npy(file, os.fstat(file.fileno()).st_size)
+        return values, None, _described(values)
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        if "x" not in members:
+            found = ", ".join(sorted(members)[:10]) or "nothing"
+            raise UsageError(f"{path} holds {found}: it must hold x, and may hold y (classes).")
+        others = sorted(set(members) - {"x", "y"})
+        if others:
+            notes.append(f"of {path.name} x and y are read, not {', '.join(others[:10])}")
+        arrays = []
+        for member in ("x", "y"):
+            if member in members:
+                with archive.open(members[member]) as file:
+                    arrays.append(_read_npy(file, members[member].file_size))
+    return arrays[0], arrays[1] if len(arrays) > 1 else None, _described(arrays[0])
+
+
+def _read_npy(file: IO[bytes], size: int) -> np.ndarray:
+    """An array in NumPy's format, whose header is compared with the size before it is read."""
+    version = np.lib.format.read_magic(file)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0}.get(
+        version, np.lib.format.read_array_header_2_0
+    )
+    shape, columns_first, dtype = read_header(file)
+    if dtype.hasobject:
+        raise UsageError("it holds Python objects, which are not loaded: save an array of numbers")
+    count = math.prod(shape)
+    said = file.tell() + count * dtype.itemsize
+    if said != size:
+        raise UsageError(f"it has {size} bytes where its header says {said}")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if said > memory:
+        raise UsageError(f"it holds {said / 2**30:.0f} GiB, more than this machine's memory")
+    flat = np.frombuffer(bytearray(file.read()), dtype, count)
+    return flat.reshape(shape[::-1]).T if columns_first else flat.reshape(shape)
+
+
+def _described(values: np.ndarray) -> str:
+    kind = DESCRIBED.get(values.dtype.str[1:]) or DESCRIBED.get(values.dtype.kind)
+    return f"{values.dtype.name} ({kind or 'floats'})"
+
+
+def _classes(
+    path: Path, labels: np.ndarray | None, count: int
+) -> tuple[torch.Tensor | None, tuple[str, ...]]:
+    """Labels as positions among the sorted classes, and the classes' names.
+
+    Raises:
+        UsageError: If they are no integers or words, or not one for each row.
+    """
+    if labels is None:
+        return None, ()
+    if labels.shape == (count, 1):
+        labels = labels[:, 0]
+    if labels.shape != (count,):
+        raise UsageError(f"{path}: {count} rows, but labels {list(labels.shape)}.")
+    if labels.dtype.kind == "f" and (labels == np.floor(labels)).all():
+        labels = labels.astype(np.int64)
+    if labels.dtype.kind not in "biuU":
+        raise UsageError(f"{path}: labels must be integers or words, got {labels.dtype}.")
+    if labels.dtype.kind == "U" and all(word.removeprefix("-").isdecimal() for word in labels):
+        labels = labels.astype(np.int64)
+    found, numbers = np.unique(labels, return_inverse=True)
+    return torch.from_numpy(numbers.astype(np.int64)), tuple(map(str, found.tolist()))

@@ -1,0 +1,99 @@
+"""What several guides say about Bayesian PPCA's parameters: table, LOO, NetCDF, picture."""
+
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from experiments.data import Data
+from experiments.evaluation.bayesian.arviz_adapter import compare_loo, inference_data, save_netcdf
+from experiments.evaluation.bayesian.draws import Posterior, distance, predictive, worst_rhat
+from experiments.evaluation.predictive import tail_areas
+from experiments.reports import plots
+from experiments.reports.comparison import markdown_table
+from experiments.reports.page import finish
+from experiments.runs.files import write
+from experiments.runs.run import Run
+from experiments.training.metrics import protocol, protocol_rows
+from ppl_models.bayesian_ppca import BayesianPPCA
+
+__all__ = ["Fitted", "report_guides"]
+
+SURPLUS = 0.1
+"""A column is surplus where its norm is below this share of the largest."""
+
+
+class Fitted(NamedTuple):
+    """What a guide says, and what that took."""
+
+    posterior: Posterior
+    seconds: float
+    divergences: int | None = None
+
+
+def report_guides(
+    run: Run, found: dict[str, Fitted], model: BayesianPPCA, data: Data, x: Tensor
+) -> dict[str, Any]:
+    """Print and save everything."""
+    tables: dict[str, Any] = {"Guides": [line(name, one, found) for name, one in found.items()]}
+    kept, tables["Posterior predictive checks"] = {}, []
+    for name, one in found.items():
+        replicated = predictive(model, one.posterior, len(x))
+        checks = tail_areas(x, replicated.flatten(0, 1))
+        tables["Posterior predictive checks"] += [{"guide": name, **row} for row in checks]
+        kept[name] = saved(run, name, one.posterior, replicated, x)
+    kept.pop("auto_delta", None)  # a point has no density to leave a datum out of
+    if len(kept) > 1:
+        tables["LOO, as if draws of q were of the posterior [nats]"] = compare_loo(kept)
+    for title, rows in tables.items():
+        run.say(f"\n{title}\n\n{markdown_table(rows)}")
+    norms = {name: one.posterior.norms.flatten(0, 1) for name, one in found.items()}
+    run.figure("columns", plots.column_norms(norms))
+    metrics = {
+        "model": "bayesian_ppca", "guide": list(found), "objective": "elbo", "data": data.name,
+        "seed": run.config.seed, "epochs": run.config.steps, "parameters": 0, "seconds": {},
+        "protocol": protocol(data, None, run.config.particles), "tables": tables,
+    }  # fmt: skip
+    words = f"Bayesian PPCA on {len(x)} data of {x.shape[1]} numbers ({data.name})."
+    return finish(run, metrics, words, {**tables, "Protocol": protocol_rows(metrics)})
+
+
+def line(name: str, one: Fitted, found: dict[str, Fitted]) -> dict[str, Any]:
+    """One guide's row; beside NUTS, how far E[W W'] is from its own."""
+    norms = one.posterior.norms.flatten(0, 1).mean(0)
+    row: dict[str, Any] = {
+        "guide": name,
+        "columns": int((norms > SURPLUS * norms[0]).sum()),
+        "largest norms": ", ".join(f"{norm:.3f}" for norm in norms[:5]),
+        "sigma": f"{one.posterior.sigma.mean():.4f} ± {one.posterior.sigma.std():.4f}",
+        "log p / N": f"{one.posterior.log_p.mean() / one.posterior.log_likelihood.shape[-1]:.4f}",
+        "seconds": f"{one.seconds:.0f}",
+    }
+    if "nuts" in found and len(found) > 1:
+        gap = None if name == "nuts" else distance(one.posterior, found["nuts"].posterior)
+        row["E[W W'] from nuts, sds"] = gap
+    if "nuts" in found:
+        several = name == "nuts" and len(one.posterior.sigma) > 1
+        values = worst_rhat(one.posterior) if several else {}
+        for quantity in ("W W'", "sigma", "log p"):
+            row[f"R-hat {quantity}"] = f"{values[quantity]:.4f}" if values else None
+        row["divergences"] = one.divergences
+    return row
+
+
+def saved(run: Run, name: str, found: Posterior, replicated: Tensor, x: Tensor) -> Any:
+    """The draws as ArviZ's inference data, also saved as NetCDF."""
+    groups = {
+        "posterior": {
+            "W": found.W, "mu": found.mu, "sigma": found.sigma, "s": found.s,
+            "log_p": found.log_p,
+        },
+        "log_likelihood": {"x": found.log_likelihood},
+        "posterior_predictive": {"x": replicated},
+        "observed_data": {"x": x},
+    }  # fmt: skip
+    data = inference_data(
+        {group: {key: value.numpy() for key, value in values.items()}
+         for group, values in groups.items()}
+    )  # fmt: skip
+    write(run.path / f"{name}.nc", lambda path: save_netcdf(data, path))
+    return data

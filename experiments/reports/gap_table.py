@@ -1,0 +1,102 @@
+"""What several guides lose on one model, side by side."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from experiments.errors import UsageError
+from experiments.evaluation.bounds import mean_and_error
+from experiments.evaluation.gaps import best_evidence
+from experiments.evaluation.khat import UNRELIABLE
+from experiments.training.saved_comparison import SAME_IMAGES, Saved, read_runs
+
+__all__ = ["GapTable", "table_of_gaps"]
+
+
+class GapTable(NamedTuple):
+    """One line per guide [nats per image], what log p(x) was, and the protocol they share.
+
+    ``parts`` are the mean approximation and amortisation gap of every guide.
+    """
+
+    rows: list[dict[str, Any]]
+    words: str
+    protocol: dict[str, Any]
+    parts: dict[str, list[float]]
+
+
+def table_of_gaps(paths: Mapping[str, Path]) -> GapTable:
+    """The gaps of every guide to one estimate of log p(x), the best on average of all of them.
+
+    The last column is paired: by how much the first guide's family lacks more than this one's.
+
+    Args:
+        paths: name of the row -> directory of its ``gaps``, all of one model.
+
+    Raises:
+        UsageError: If they were not measured on the same images.
+    """
+    saved = dict(zip(paths, read_gaps(list(paths.values())), strict=True))
+    estimates = {
+        f"{name} of {row}": value
+        for row, gaps in saved.items() for name, value in gaps.values.items()
+        if name in ("log_evidence", "iw_bound", "ais_bound")
+    }  # fmt: skip
+    best, evidence = best_evidence(estimates)
+    first = next(iter(saved.values()))
+    rows = [{"guide": row, **_line(gaps, evidence, first)} for row, gaps in saved.items()]
+    reached = {row: _reached(gaps.values) for row, gaps in saved.items()}
+    parts = {
+        "approximation gap": [mean_and_error(evidence - best)[0] for best in reached.values()],
+        "amortisation gap": [
+            mean_and_error(reached[row] - gaps.values["elbo"])[0] for row, gaps in saved.items()
+        ],
+    }
+    mean, error = mean_and_error(evidence)
+    words = (
+        f"Nats per image; {first.protocol['n']} {first.protocol['split']} images, errors over "
+        f"images. log p(x): {mean:.3f} ± {error:.3f}, {best}."
+    )
+    if "ais" in first.protocol:
+        words += f" AIS: {first.protocol['ais']}."
+    return GapTable(rows, words, first.protocol, parts)
+
+
+def read_gaps(paths: list[Path]) -> list[Saved]:
+    """The figures of several ``gaps``, refused where their images differ."""
+    runs = read_runs(paths, figures=False)
+    for run in runs:
+        differing = [f for f in SAME_IMAGES if run.protocol.get(f) != runs[0].protocol.get(f)]
+        if differing:
+            raise UsageError(
+                f"{runs[0].path} and {run.path} differ in {', '.join(differing)}: "
+                "they cannot share a table."
+            )
+    return runs
+
+
+def _line(gaps: Saved, evidence: Tensor, first: Saved) -> dict[str, Any]:
+    values = gaps.values
+    elbo, reached = values["elbo"], _reached(values)
+    paired = None if gaps is first else _with_error(reached - _reached(first.values))
+    bounds = {"ELBO": elbo, "IW bound": values["iw_bound"], "AIS": values.get("ais_bound")}
+    return {
+        **{name: None if value is None else f"{value.mean():.3f}"
+           for name, value in bounds.items()},
+        "approximation gap": _with_error(evidence - reached),
+        "amortisation gap": _with_error(reached - elbo) if "local_elbo" in values else None,
+        "first's approximation gap minus this": paired,
+        f"share of k-hat > {UNRELIABLE}": f"{(values['khat'] > UNRELIABLE).double().mean():.3f}",
+    }  # fmt: skip
+
+
+def _reached(values: dict[str, Tensor]) -> Tensor:
+    """The best ELBO of a guide's family on every image; its own where it has no encoder."""
+    return values.get("local_elbo", values["elbo"])
+
+
+def _with_error(values: Tensor) -> str:
+    mean, error = mean_and_error(values)
+    return f"{mean:.3f} ± {error:.3f}"

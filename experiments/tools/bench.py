@@ -1,0 +1,174 @@
+"""How fast is it? The same arithmetic, several ways, side by side, taken in turns.
+
+steps: a training step of the lab's VAE, a 2 x 200 IWAE, a convolutional VAE and a small NVAE: ours
+eager and compiled, hand-written PyTorch eager and compiled, pyro.infer.SVI, NumPyro where it is
+installed (the extra "peers"). Ratios are to hand-written eager PyTorch.
+lab-vae: epochs of the lab's VAE: a loop over a DataLoader that fetches image by image, as the lab
+has it; the same on tensors in memory; this project's fit, eager and compiled.
+profile: where the time of such an epoch goes, and how much of it is matrix products.
+closed-form: PPCA beside scikit-learn. scaling: a step's time by batch, particles and groups.
+nvae-step: steps of a preset of NVAE with its whole recipe, beside its own convolutions.
+
+    python -m experiments bench
+    python -m experiments bench lab-vae --data digits --epochs 10
+    python -m experiments bench nvae-step --preset mnist-large --batch-size 32
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+
+from experiments.benchmarks.closed_form import measure_closed_form
+from experiments.benchmarks.epochs import measure_epochs
+from experiments.benchmarks.machine import matrix_peak
+from experiments.benchmarks.nvae_step import step_speed
+from experiments.benchmarks.profile import profile_epoch
+from experiments.benchmarks.scaling import measure_scaling
+from experiments.benchmarks.steps import SUBJECTS, measure_steps
+from experiments.data import Data, load
+from experiments.errors import UsageError
+from experiments.inference.checkpointing import checkpoint_levels
+from experiments.options.common import RunOptions
+from experiments.options.presets import PRESETS
+from experiments.reports.comparison import markdown_table
+from experiments.reports.page import finish
+from experiments.runs.cli import cli
+from experiments.runs.files import write_text
+from experiments.runs.run import Run
+from experiments.training.metrics import protocol
+from experiments.training.nvae.preset_table import preset_pair
+from ppl_models.names import unknown
+
+
+@dataclass(frozen=True)
+class Config(RunOptions):
+    name: tyro.conf.Positional[
+        Literal["all", "steps", "lab-vae", "profile", "closed-form", "scaling", "nvae-step"]
+    ] = "all"
+    """What is timed; all is everything but nvae-step."""
+    only: str = ""
+    """Of steps: those whose name holds this, NVAE or B = 500, say."""
+    rounds: int = 20
+    """How often every way is visited."""
+    preset: str = "mnist-large"
+    """Of nvae-step."""
+    steps: int = 5
+    """Timed steps of nvae-step, after one that is not timed."""
+    checkpoint_levels: bool = False
+    """Of nvae-step: compute the cells a second time instead of keeping what they computed."""
+    data: Literal["mnist", "fashion_mnist", "kmnist", "digits"] = "mnist"
+    """Data set of grey images; steps and scaling need 28 x 28."""
+    data_root: Path | None = None
+    """Where the files lie; by default $PPL_DATA, else ./data."""
+    rows: int | None = None
+    """The first so many images only."""
+    epochs: int = 3
+    """Timed epochs of each way of lab-vae, after one that is not timed."""
+    batch_size: int | None = None
+    """Rows per step; 500 for lab-vae, 32 for nvae-step by default."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    if config.preset not in PRESETS:
+        raise UsageError(unknown("preset", config.preset, PRESETS))
+    if not any(config.only in name for name in SUBJECTS):
+        raise UsageError(f"--only '{config.only}' is in none of: {'; '.join(SUBJECTS)}.")
+    every = [name for name in SUITES if name != "nvae-step"]
+    names: list[str] = every if config.name == "all" else [config.name]
+    with Run("bench", config) as run:
+        train = None if config.name == "nvae-step" else images(run, names)
+        run.save_config()
+        peak = matrix_peak(run.device)
+        run.say(f"{torch.get_num_threads()} threads on {run.device}, {peak / 1e9:.0f} GFLOP/s in "
+                "a product of 2048 x 2048 matrices")  # fmt: skip
+        tables: dict[str, list[dict[str, Any]]] = {}
+        for name in names:
+            tables[name] = []
+            for table in SUITES[name](config, run.device if train is None else train, peak):
+                run.say(f"\n{markdown_table(table)}")
+                tables[name] += table
+        return save(run, train, tables, peak)
+
+
+def images(run: Run, names: list[str]) -> Data:
+    """What is timed on.
+
+    Raises:
+        UsageError: If a suite wants images of another size.
+    """
+    config = run.config
+    train = load(config.data, config.data_root, rows=config.rows)[0]
+    if {"steps", "scaling"} & set(names) and train.image_shape[1:] != (28, 28):
+        raise UsageError(f"steps and scaling are for 28 x 28 images, not --data {config.data}.")
+    return train.to(run.device)
+
+
+Tables = Iterator[list[dict[str, Any]]]
+
+
+def steps(config: Config, train: Data, peak: float) -> Tables:
+    grey = train.observations(slice(0, 2048))
+    for name in SUBJECTS:
+        if config.only in name:
+            images = grey if name.startswith("lab") else torch.bernoulli(grey)
+            yield measure_steps(name, images, config.rounds, peak)
+
+
+def lab_vae(config: Config, train: Data, peak: float) -> Tables:
+    yield measure_epochs(train, config.batch_size or 500, config.epochs, config.seed)
+
+
+def profiled(config: Config, train: Data, peak: float) -> Tables:
+    yield profile_epoch(train, config.batch_size or 500)
+
+
+def closed_form(config: Config, train: Data, peak: float) -> Tables:
+    x = train.observations().flatten(1)
+    yield measure_closed_form(x, min(50, x.shape[1] // 4), config.rounds)
+
+
+def scaling(config: Config, train: Data, peak: float) -> Tables:
+    images = torch.bernoulli(train.observations(slice(0, 2048)))
+    yield measure_scaling(images, max(1, config.rounds // 3))
+
+
+def nvae_step(config: Config, device: Any, peak: float) -> Tables:
+    pair = preset_pair(config.preset).to(device)
+    pair.to(memory_format=torch.channels_last)
+    if config.checkpoint_levels:
+        checkpoint_levels(pair)
+    yield [{"preset": config.preset, "checkpointed": config.checkpoint_levels,
+            **step_speed(pair, config.batch_size or 32, config.steps)}]  # fmt: skip
+
+
+SUITES: dict[str, Callable[[Config, Any, float], Tables]] = {
+    "steps": steps, "lab-vae": lab_vae, "profile": profiled, "closed-form": closed_form,
+    "scaling": scaling, "nvae-step": nvae_step,
+}  # fmt: skip
+"""By name, each from images or, of nvae-step, from the device."""
+
+
+def save(
+    run: Run, train: Data | None, tables: dict[str, list[dict[str, Any]]], peak: float
+) -> dict[str, Any]:
+    """The tables as JSON and as Markdown, and the run's usual files."""
+    write_text(run.path / "bench.json", json.dumps(tables, indent=1))
+    text = "\n".join(f"## {name}\n\n{markdown_table(rows)}" for name, rows in tables.items())
+    write_text(run.path / "bench.md", text)
+    metrics = {
+        "model": run.config.name, "guide": "", "objective": "",
+        "data": train.name if train else "noise",
+        "seed": run.config.seed, "epochs": 0, "parameters": 0, "seconds": {},
+        "protocol": protocol(train, None, 1) if train else None, "bench": tables,
+        "threads": torch.get_num_threads(), "matrix_peak_gflops": peak / 1e9,
+    }  # fmt: skip
+    return finish(run, metrics, "Wall times, the ways taking turns.", tables)
+
+
+if __name__ == "__main__":
+    cli(Config, main)

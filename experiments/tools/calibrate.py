@@ -1,0 +1,78 @@
+"""Is a guide's uncertainty right? Simulation-based calibration of a saved run.
+
+Data are drawn from the model together with their latents; where q(z | x) is p(z | x), the rank of
+each latent among draws of q is uniform. Ranks at both ends: q is too narrow (overconfident); in
+the middle: too wide. Nothing is fitted anew.
+
+    python -m experiments calibrate runs/ppca-...
+    python -m experiments calibrate runs/vae-... --simulations 20000
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from experiments.errors import UsageError
+from experiments.evaluation.calibration import calibrate
+from experiments.inference.svi import Pair
+from experiments.options.common import SavedRunOptions
+from experiments.reports import plots
+from experiments.reports.comparison import markdown_table
+from experiments.reports.page import finish
+from experiments.runs.cli import cli
+from experiments.runs.run import Run
+from experiments.training.metrics import protocol, protocol_rows
+from experiments.training.saved_run import open_run
+from guides.local import PerDatumGuide
+
+
+@dataclass(frozen=True)
+class Config(SavedRunOptions):
+    simulations: int = 10_000
+    """Data drawn from the model."""
+    draws: int = 99
+    """Of q per datum; a latent's rank is one of draws + 1."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    with Run("calibrate", config) as run:
+        saved = open_run(
+            config.run, config.data_root, run.device, config.data_changed, config.model
+        )
+        if isinstance(saved.guide, PerDatumGuide):
+            raise UsageError(
+                "calibration is for guides that take any x; this one has a row per datum."
+            )
+        run.save_config(of=saved.config)
+        torch.manual_seed(config.seed)
+        found = calibrate(saved.model, saved.guide, config.simulations, config.draws)
+        rows = [
+            {"latent": k + 1, "outside the band by": float(outside),
+             "verdict": verdict(float(outside), float(ends))}
+            for k, (outside, ends) in enumerate(zip(found.outside, found.ends, strict=True))
+        ]  # fmt: skip
+        run.say(f"\n{markdown_table(rows)}")
+        run.figure("ranks", plots.rank_histograms(found.ranks, found.draws))
+        pair = saved.config["pair"]
+        metrics = {
+            "model": pair["model"], "guide": pair["guide"], "objective": None,
+            "data": saved.test.name, "seed": config.seed, "epochs": 0,
+            "parameters": Pair(saved.model, saved.guide).number_of_parameters, "seconds": {},
+            "protocol": protocol(saved.test, saved.guide, config.draws),
+            "calibration": rows, "passed": found.passed, "simulations": config.simulations,
+        }  # fmt: skip
+        words = f"{pair['guide']} of {config.run} on {config.simulations} simulated data."
+        tables = {"Ranks": rows, "Protocol": protocol_rows(metrics)}
+        return finish(run, metrics, words, tables)
+
+
+def verdict(outside: float, ends: float) -> str:
+    """What the ranks of one latent say."""
+    if outside == 0:
+        return "calibrated"
+    return "too narrow" if ends > 0.005 else "too wide" if ends < -0.005 else "biased"
+
+
+if __name__ == "__main__":
+    cli(Config, main)

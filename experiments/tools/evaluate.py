@@ -1,0 +1,76 @@
+"""How good is a saved run? Bounds on log p(x) and the squared error, on train or test images.
+
+With more particles the importance-weighted bound rises towards log p(x); its effective sample
+size says how much of it to believe. Under the guide prior all images share the draws, and the
+bound has a standard error from the draws too. Beside the bound: its rate and distortion, the
+latents that q uses, and how far the aggregate posterior is from the prior.
+
+    python -m experiments evaluate runs/vae-... --particles 100
+    python -m experiments evaluate runs/nonlinear-... --particles 20000
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from experiments.inference.svi import Pair
+from experiments.options.common import SavedRunOptions
+from experiments.reports.page import finish
+from experiments.runs.cli import cli
+from experiments.runs.run import Run
+from experiments.training.metrics import (
+    aggregate,
+    aggregate_line,
+    measure,
+    protocol,
+    protocol_rows,
+    save_values,
+    summary,
+    table_line,
+)
+from experiments.training.saved_run import open_run
+
+
+@dataclass(frozen=True)
+class Config(SavedRunOptions):
+    particles: int = 100
+    """Draws of q per image."""
+    split: Literal["both", "train", "test"] = "test"
+    """The images."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    with Run("evaluate", config) as run:
+        saved = open_run(
+            config.run, config.data_root, run.device, config.data_changed, config.model
+        )
+        run.save_config(of=saved.config)
+        pair = saved.config["pair"]
+        metrics: dict[str, Any] = {
+            "model": pair["model"], "guide": pair["guide"], "objective": None,
+            "data": saved.test.name, "seed": config.seed, "epochs": 0,
+            "parameters": Pair(saved.model, saved.guide).number_of_parameters, "seconds": {},
+            "protocol": protocol(saved.test, saved.guide, config.particles),
+            "trained": {k: saved.metrics.get(k) for k in ("objective", "epochs", "seconds")},
+        }  # fmt: skip
+        for data in (saved.train.fixed(), saved.test.fixed()):
+            if config.split in ("both", data.split):
+                measured = measure(
+                    saved.model, saved.guide, data, config.seed, config.particles, config.memory
+                )
+                figures = summary(measured.values, saved.guide, config.particles)
+                figures |= aggregate(saved.model, measured.guide, data, config.seed)
+                metrics[data.split] = figures
+                metrics["protocol"] = protocol(data, saved.guide, config.particles)
+                save_values(run.path, measured.values)
+                for line in (table_line(data.split, figures), aggregate_line(figures)):
+                    run.say(line)
+        rows = [{"split": name, **metrics[name]} for name in ("train", "test") if name in metrics]
+        words = (
+            f"{pair['model']} under {pair['guide']} of {config.run}, {config.particles} particles."
+        )
+        tables = {"Figures [nats per data point]": rows, "Protocol": protocol_rows(metrics)}
+        return finish(run, metrics, words, tables)
+
+
+if __name__ == "__main__":
+    cli(Config, main)

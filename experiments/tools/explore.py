@@ -1,0 +1,144 @@
+"""What lies where in the latent space? A run as one page to open in a browser, without network.
+
+The page holds the decoder and runs it: drag a point through the latent plane and see its image,
+draw at a temperature, look at q(z | x) of a test image beside the exact posterior. With a second
+guide on the same decoder (a run of refit) both are shown side by side. Of an NVAE, whose decoder
+is too large for a page, samples are computed here: every group drawn anew at every temperature.
+
+    python -m experiments explore runs/vae-...
+    python -m experiments explore runs/vae-... --with runs/refit-... --out two-guides.html
+    python -m experiments explore runs/nvae-... --temperature 0.6 1.0
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+
+from experiments.errors import UsageError
+from experiments.explorer.decoders import check_same, decoder_of
+from experiments.explorer.groups import groups_page
+from experiments.explorer.latents import check_weight, latents_page
+from experiments.explorer.page import MARK
+from experiments.runs.cli import cli
+from experiments.runs.environment import pick_device
+from experiments.runs.files import write_text
+from experiments.training.saved_run import SavedRun, open_run
+from ppl_models.nvae import NVAE
+
+MOST_PARTICLES = 100_000
+
+
+@dataclass(frozen=True)
+class Config:
+    run: tyro.conf.Positional[Path]
+    """Directory of a trained run: PPCA, a VAE with an mlp decoder, or an NVAE."""
+    with_: Annotated[Path | None, tyro.conf.arg(name="with")] = None
+    """A second run of the same decoder under another guide, to be shown beside the first."""
+    model: str | None = None
+    """The run's model, package.module:Class, where it is from outside this package: its code is
+    imported only if it is named here."""
+    out: Path | None = None
+    """The file; by default RUN/explore.html."""
+    limit: float = 2.0
+    """Largest size of the page [MB, a million bytes]."""
+    weights: Literal["auto", "float32", "float16"] = "auto"
+    """How the decoder is kept; auto takes float32 where that fits the limit."""
+    points: int = 2000
+    """Test images whose encodings are shown; of a guide with a row per datum at most 300."""
+    images: int = 50
+    """Test images to choose from, with q(z | x) of each."""
+    particles: int = 200
+    """Draws of q for the ELBO of each of these."""
+    temperature: tuple[float, ...] = (0.6, 0.8, 1.0)
+    """Of an NVAE's samples; other pages draw for themselves."""
+    readjust: int = 500
+    """Of an NVAE: passes that move batch norms to a temperature; 0 leaves them as trained."""
+    data_root: Path | None = None
+    """Where the data lie; by default $PPL_DATA, else ./data."""
+    data_changed: Literal["refuse", "ok"] = "refuse"
+    """Refuse data that differ from those the run was made with, or go on with a warning (ok)."""
+    seed: int = 0
+    """Seed of the draws."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto takes a GPU if there is one."""
+    memory: float = 2.0
+    """GiB for intermediate values."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    file = config.out or config.run / "explore.html"
+    check(config, file)
+    saved = opened(config.run, config)
+    if isinstance(saved.model, NVAE):
+        if config.with_:
+            raise UsageError("--with is for pages that hold the decoder; an NVAE's does not.")
+        page, facts = groups_page(saved, config)
+    else:
+        check_weight(decoder_of(saved.model, saved.config["pair"]["model"]), config)
+        page, facts = latents_page([saved, *beside(saved, config)], config)
+    size = len(page.encode())
+    if size > config.limit * 1e6:
+        raise UsageError(
+            f"the page would weigh {size / 1e6:.2f} MB, more than --limit {config.limit:g}; "
+            f"{facts['lighter']}."
+        )
+    write_text(file, page)
+    print(f"written: {file} ({size / 1e6:.2f} MB{facts['words']})")
+    return {"file": str(file), "bytes": size, **facts}
+
+
+def opened(run: Path, config: Config) -> SavedRun:
+    """One of the runs."""
+    device = pick_device(config.device)
+    return open_run(run, config.data_root, device, config.data_changed, config.model)
+
+
+def check(config: Config, file: Path) -> None:
+    """Refuse numbers and files that no page can be made of.
+
+    Raises:
+        UsageError: With the option.
+    """
+    if not 0 < config.limit < 1e4:
+        raise UsageError(f"--limit must be above 0 and below 10000 MB, got {config.limit:g}.")
+    for name in ("points", "images", "particles"):
+        if getattr(config, name) < 2:
+            raise UsageError(f"--{name} must be at least 2, got {getattr(config, name)}.")
+    if not config.temperature or not all(0 < t < float("inf") for t in config.temperature):
+        raise UsageError(f"--temperature needs values above 0, got {config.temperature}.")
+    if config.particles > MOST_PARTICLES:
+        raise UsageError(f"--particles must be at most {MOST_PARTICLES}, got {config.particles}.")
+    if file.is_symlink() or (file.exists() and not is_page(file)):
+        raise UsageError(f"{file} exists and is no page that explore wrote: give another --out.")
+
+
+def is_page(file: Path) -> bool:
+    """Whether a file is a page that an earlier call wrote."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as content:
+        return MARK.encode() in content.read(2000)
+
+
+def beside(saved: SavedRun, config: Config) -> list[SavedRun]:
+    """The run to be shown beside the first one, if there is one.
+
+    Raises:
+        UsageError: If its decoder or its data are others.
+    """
+    if config.with_ is None:
+        return []
+    other = opened(config.with_, config)
+    names = (config.run, config.with_)
+    check_same(saved.model, other.model, names)
+    x = [run.test.fixed().rows(min(100, len(run.test))).observations() for run in (saved, other)]
+    if saved.test.sha256 != other.test.sha256 or not torch.equal(*x):
+        raise UsageError(f"{config.with_} is tested on other images than {config.run}.")
+    return [other]
+
+
+if __name__ == "__main__":
+    cli(Config, main)

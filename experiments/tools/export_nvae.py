@@ -1,0 +1,95 @@
+"""Can others use these weights? A run of the NVAE as a checkpoint of the published code.
+
+A run that was imported keeps its arguments; of a run of our own they are derived from its options.
+A FILE that ends in .safetensors gets the weights in half precision instead, with the options they
+were trained with: what `nvae --pretrained` reads.
+
+    python -m experiments export-nvae runs/nvae-mnist --file checkpoint.pt
+    python -m experiments export-nvae runs/nvae-... --file mnist-small.safetensors
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from experiments.errors import UsageError
+from experiments.inference.svi import Pair
+from experiments.runs.checkpoint import latest, load_weights, shapes_of, unpacked, verified
+from experiments.runs.cli import cli
+from experiments.training.nvae.pretrained import pack
+from experiments.training.nvae.reference_checkpoint import CELLS, published_name, write_checkpoint
+from experiments.training.saved_run import buildable, read_config
+from guides import GUIDES
+from ppl_models.nvae import NVAE
+from ppl_models.nvae.reference import args_of_options
+
+
+@dataclass(frozen=True)
+class Config:
+    run: tyro.conf.Positional[Path]
+    """Directory of a run of the NVAE under top_down."""
+    file: Path = Path("checkpoint.pt")
+    """The file to write."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    saved = read_config(config.run)
+    if (saved["pair"]["model"], saved["pair"]["guide"]) != ("nvae", "top_down"):
+        raise UsageError(f"{config.run} is no NVAE under top_down.")
+    if config.file.exists():
+        raise UsageError(f"--file {config.file} exists already.")
+    packed = config.file.suffix == ".safetensors"
+    with buildable(config.run):
+        model_options, guide_options = options_of_run(config.run, saved)
+        model = NVAE(**model_options)
+        built = Pair(model, GUIDES["top_down"](model, **guide_options))
+        built.to(dtype=getattr(torch, saved["options"]["dtype"]))
+        facts = {} if packed else published_facts(config.run, saved)
+    load_weights(latest(config.run), built)
+    try:
+        if packed:
+            pack(config.run, built, config.file)
+        else:
+            write_checkpoint(config.file, built, facts)
+    except OSError as error:
+        raise UsageError(f"--file {config.file} cannot be written ({error.strerror}).") from error
+    print(f"written: {config.file}")
+    return {"file": str(config.file)}
+
+
+def options_of_run(run: Path, saved: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of ``NVAE`` and of ``TopDown``; the image's shape is read off the weights."""
+    model, guide = saved["pair"]["model_options"], saved["pair"]["guide_options"]
+    top, stem = shapes_of(run, "model.top", "guide.tower.stem.weight")
+    halvings = model["blocks"] + len(model["groups"]) - 1
+    shape = (stem[1], top[1] << halvings, top[2] << halvings)
+    return {**model, "data_shape": shape, "bits": saved["options"].get("bits", 8)}, guide
+
+
+def published_facts(run: Path, saved: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint holds besides the weights.
+
+    Raises:
+        UsageError: If the published code has no such model.
+    """
+    source = latest(run) / "reference.pt"
+    if source.exists():
+        (content,) = verified(source.parent, source.name)
+        return unpacked(content, source)
+    model, guide = options_of_run(run, saved)
+    options = saved["options"]
+    try:
+        args = args_of_options(model, guide)
+        args["dataset"] = published_name(options["data"], model["data_shape"])
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    args |= {"epochs": options["epochs"], "batch_size": options["batch_size"],
+             "learning_rate": options["lr"], "seed": options["seed"]}  # fmt: skip
+    return {"epoch": options["epochs"], "args": args, "arch_instance": CELLS}
+
+
+if __name__ == "__main__":
+    cli(Config, main)

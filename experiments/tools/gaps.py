@@ -1,0 +1,245 @@
+"""Where does a guide lose: in its family, in its encoder, and on which images?
+
+log p(x) - ELBO of a saved run's guide, split at the best ELBO that its family reaches on every
+image by itself (Cremer, Li & Duvenaud 2018): what is missing above is the family's, below the
+encoder's. log p(x) is exact where the model knows it; elsewhere importance weighting or annealed
+importance sampling, whichever is higher on average. Beside it k-hat, the tail index of every
+image's importance weights as the draws at hand show it: above 0.7 they are not to be believed. Of
+the first few images, where q is Gaussian, also the tail index that the weights end in.
+
+    python -m experiments gaps runs/vae-...
+    python -m experiments gaps runs/nvae-... --images 100 --ais-from prior
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from experiments.data import Data
+from experiments.errors import UsageError
+from experiments.evaluation.ais import annealed_bound, sandwich
+from experiments.evaluation.bounds import mean_and_error, rows_at_a_time
+from experiments.evaluation.gaps import best_evidence, interval, local_elbo, stopping_rule
+from experiments.evaluation.khat import UNRELIABLE, khat, weights_of_draws
+from experiments.evaluation.tail_index import DEPTH, far_tail
+from experiments.inference.frozen import held_out
+from experiments.inference.svi import Pair
+from experiments.options.common import SavedRunOptions
+from experiments.reports import plots
+from experiments.reports.comparison import markdown_table
+from experiments.reports.page import finish
+from experiments.runs.cli import cli
+from experiments.runs.run import Run
+from experiments.training.metrics import protocol, protocol_rows, save_values
+from experiments.training.pictures import as_images
+from experiments.training.saved_run import SavedRun, open_run
+from guides import GUIDES, Guide, check_pair
+from guides.local import PerDatumGuide
+
+ESTIMATES = ("log_evidence", "iw_bound", "ais_bound")
+"""Of log p(x)."""
+
+
+@dataclass(frozen=True)
+class Config(SavedRunOptions):
+    guide: Literal["mean_field", "full_rank"] | None = None
+    """Instead of the run's own guide: one with a row per image, fitted to these images."""
+    images: int = 500
+    """The first so many test images, at most; all estimates are of the same."""
+    particles: int = 1000
+    """Importance samples per image, for the bound and for k-hat."""
+    local_steps: int = 2000
+    """At most so many steps of every image by itself, before those that are averaged."""
+    local_lr: float = 0.02
+    """Their first rate."""
+    tail_images: int = 5
+    """Of so many images also the tail index from draws sent into the tail; 0 leaves it out."""
+    tail_draws: int = 100_000
+    """For that, per image."""
+    ais_from: Literal["guide", "prior", "none"] = "guide"
+    """Where annealed importance sampling starts; none leaves it out."""
+    chains: int = 16
+    """Of annealed importance sampling, per image."""
+    ais_steps: int = 200
+    """Temperatures."""
+    leapfrog: int = 8
+    """Steps of a Hamiltonian proposal."""
+    simulated: int = 50
+    """Data drawn from the model, on which annealed importance sampling is checked from both
+    sides."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    with Run("gaps", config) as run:
+        saved = open_run(
+            config.run, config.data_root, run.device, config.data_changed, config.model
+        )
+        run.save_config(of=saved.config)
+        data = saved.test.rows(min(config.images, len(saved.test))).fixed()
+        name = config.guide or saved.config["pair"]["guide"]
+        check_pair(saved.model, name)
+        own = GUIDES[config.guide](saved.model) if config.guide else saved.guide
+        guide = held_out(saved.model, own, data)
+        guide.eval()
+        values = measured(run, saved, guide, data, config)
+        run.say(f"k-hat above {UNRELIABLE}: {share(values):.1%} of the images")
+        tails = far_tails(run, saved.model, guide, data, values["khat"], config)
+        found = {name: values[name] for name in ESTIMATES if name in values}
+        estimator, evidence = best_evidence(found)
+        rows = gap_rows(values, evidence, config.seed)
+        run.say(f"\n{markdown_table(rows)}\nlog p(x): {estimator}, "
+                f"{evidence.double().mean():.4f} nats per image")  # fmt: skip
+        save_values(run.path, values)
+        pictures(run, values, rows, data)
+        how = protocol(data, guide, config.particles) | how_measured(values, config)
+        if tails:
+            how["tails"] = (f"{config.tail_draws} draws each of the first {len(tails)} images, "
+                            f"half of them sent {DEPTH:g} standard deviations out")  # fmt: skip
+        metrics = {
+            "model": saved.config["pair"]["model"], "guide": name, "objective": None,
+            "data": data.name, "seed": config.seed, "epochs": 0,
+            "parameters": Pair(saved.model, guide).number_of_parameters, "seconds": {},
+            "protocol": how, "gaps": rows, "evidence": estimator,
+            "means": {key: value.double().mean().item() for key, value in values.items()},
+            "share_unreliable": share(values), "tails": tails,
+            "sandwich": checked(run, saved, guide, config),
+        }  # fmt: skip
+        words = f"Where {name} loses on {len(data)} test images of {config.run}."
+        tables = {"Gaps [nats per image]": rows, "Protocol": protocol_rows(metrics)}
+        tables |= {"Tail index": tails} if tails else {}
+        return finish(run, metrics, words, tables)
+
+
+def how_measured(values: dict[str, Tensor], config: Config) -> dict[str, Any]:
+    """The protocol's part on what was done beyond drawing from q."""
+    how: dict[str, Any] = {}
+    if "local_elbo" in values:
+        how["local"] = f"{stopping_rule(config.local_steps)}; first rate {config.local_lr}"
+    if "ais_bound" in values:
+        how["ais"] = (f"{config.chains} chains from the {config.ais_from}, {config.ais_steps} "
+                      f"temperatures, {config.leapfrog} leapfrog steps")  # fmt: skip
+    return how
+
+
+def checked(run: Run, saved: SavedRun, guide: Guide, config: Config) -> dict[str, float] | None:
+    """Annealed importance sampling between its two bounds, on data drawn from the model."""
+    if config.ais_from == "none" or isinstance(guide, PerDatumGuide):
+        return None  # a guide with rows has none for such data
+    width = sandwich(saved.model, guide, config.simulated, config.chains, config.ais_steps,
+                     config.leapfrog, config.ais_from)  # fmt: skip
+    mean, error = mean_and_error(width)
+    run.say(f"AIS on {config.simulated} simulated data: upper minus lower bound of log p(x) "
+            f"{mean:.4f} ± {error:.4f} nats")  # fmt: skip
+    return {"simulated": config.simulated, "width": mean, "width_se": error}
+
+
+def measured(
+    run: Run, saved: SavedRun, guide: Guide, data: Data, config: Config
+) -> dict[str, Tensor]:
+    """Every estimate of every image, ``[N]`` each [nats]."""
+    model: Any = saved.model
+    log_w = weights_of_draws(model, guide, data, config.particles)
+    values = {
+        "elbo": log_w.mean(1),
+        "iw_bound": log_w.logsumexp(1) - torch.tensor(float(log_w.shape[1])).log(),
+        "khat": khat(log_w),
+    }
+    run.say(f"ELBO {values['elbo'].mean():.4f}, IW-{config.particles} bound "
+            f"{values['iw_bound'].mean():.4f} nats per image")  # fmt: skip
+    try:
+        local = local_elbo(model, guide, data, config.particles, config.local_lr,
+                           config.local_steps)  # fmt: skip
+    except NotImplementedError:
+        run.say("the guide has no encoder: nothing is lost to amortisation.")
+    else:
+        values["local_elbo"] = local.elbo
+        run.say(f"best ELBO of the family {local.elbo.mean():.4f}, after {local.steps} steps")
+    if hasattr(model, "marginal"):
+        values["log_evidence"] = torch.cat(
+            [model.marginal().log_prob(batch.x) for batch in data.batches(1000)]
+        ).detach()
+    if config.ais_from != "none":
+        values["ais_bound"] = annealed(model, guide, data, config)
+        run.say(f"AIS bound {values['ais_bound'].mean():.4f}")
+    return values
+
+
+def far_tails(
+    run: Run, model: Any, guide: Guide, data: Data, khats: Tensor, config: Config
+) -> list[dict[str, Any]]:
+    """What is found of the first images beside k-hat, one line each; none if q is not Gaussian."""
+    if not config.tail_images:
+        return []
+    try:
+        found = far_tail(model, guide, data, config.tail_draws, config.tail_images)
+    except UsageError as error:
+        run.say(f"no tail index beside k-hat: {error}")
+        return []
+    count = len(found.tail_index)
+    columns = {"k-hat": khats[:count], **found._asdict()}
+    means = {name: column.double().mean().item() for name, column in columns.items()}
+    run.say(
+        f"tail index of the first {count} images: {means['tail_index']:.3f}, from draws tilted "
+        f"into the tail (k-hat, from draws of q: {means['k-hat']:.3f}); largest eigenvalue of the "
+        f"quadratic that log w is near: {means['eigenvalue']:.3f}, R^2 {means['r2']:.3f}"
+    )
+    return [
+        {"image": row, **{name: column[row].item() for name, column in columns.items()}}
+        for row in range(count)
+    ]
+
+
+def annealed(model: Any, guide: Guide, data: Data, config: Config) -> Tensor:
+    """The annealed bound of every image, at most a hundred images at a time."""
+    assert config.ais_from != "none"
+    most = 100 * config.chains
+    rows = max(1, rows_at_a_time(model, data, config.memory, most) // config.chains)
+    bounds = [
+        annealed_bound(model, guide, batch, config.chains, config.ais_steps, config.leapfrog,
+                       config.ais_from).bound
+        for batch in data.batches(rows)
+    ]  # fmt: skip
+    found = torch.cat(bounds)
+    if not found.isfinite().all():
+        row = int((~found.isfinite()).nonzero()[0])
+        raise UsageError(f"datum {row} has an annealed weight that is not finite.")
+    return found
+
+
+def gap_rows(values: dict[str, Tensor], evidence: Tensor, seed: int) -> list[dict[str, Any]]:
+    """The gaps with bootstrap intervals over images."""
+    local = values.get("local_elbo", values["elbo"])
+    parts = {
+        "approximation": evidence - local,
+        "amortisation": local - values["elbo"],
+        "total": evidence - values["elbo"],
+    }
+    rows = []
+    for name, part in parts.items():
+        low, high = interval(part, seed)
+        rows.append({"gap": name, "nats": part.double().mean().item(), "from": low, "to": high})
+    return rows
+
+
+def share(values: dict[str, Tensor]) -> float:
+    """Of images whose weights are not to be believed."""
+    return (values["khat"] > UNRELIABLE).double().mean().item()
+
+
+def pictures(run: Run, values: dict[str, Tensor], rows: list[dict[str, Any]], data: Data) -> None:
+    """The gaps as bars, the tail indices by class, and the ten images with the worst."""
+    errors = [(row["to"] - row["from"]) / 2 for row in rows]
+    names = [row["gap"] for row in rows]
+    run.figure("gaps", plots.bars(names, [row["nats"] for row in rows], errors, None, "nats"))
+    run.figure("khat", plots.by_class(values["khat"], data.labels, "k-hat", UNRELIABLE))
+    if len(data.image_shape) == 3:
+        worst = values["khat"].argsort(descending=True)[:10]
+        shown = as_images(data.observations(worst.to(data.pixels.device)), data)
+        titles = [f"{float(k):.2f}" for k in values["khat"][worst]]
+        run.figure("worst", plots.images_in_rows({"worst k-hat": shown}, titles))
+
+
+if __name__ == "__main__":
+    cli(Config, main)

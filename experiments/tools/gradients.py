@@ -1,0 +1,108 @@
+"""How noisy is the gradient of each objective, for the decoder and for the encoder?
+
+Many gradients of one batch of a saved run, per objective and number of particles: their noise, the
+signal to noise ratio, and for estimators of the same gradient how far their means lie apart, with
+what noise alone would give. Importance weighting drowns the encoder's signal as particles grow
+(Rainforth et al. 2018); dreg does not.
+
+    python -m experiments gradients runs/vae-...
+    python -m experiments gradients runs/vae-... --objectives elbo stl --draws 1
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from experiments.data import Data
+from experiments.errors import UsageError
+from experiments.evaluation.gradient_noise import Moments, distance, moments
+from experiments.inference.objectives import OBJECTIVES, check_objective
+from experiments.inference.svi import Pair
+from experiments.options.common import SavedRunOptions
+from experiments.reports import plots
+from experiments.reports.comparison import markdown_table
+from experiments.reports.page import finish
+from experiments.runs.cli import cli
+from experiments.runs.run import Run
+from experiments.training.metrics import protocol, protocol_rows
+from experiments.training.saved_run import SavedRun, open_run
+
+SAME = {"stl": "elbo", "elbo_analytic_kl": "elbo", "dreg": "iwae"}
+"""Estimators of another one's gradient."""
+
+
+@dataclass(frozen=True)
+class Config(SavedRunOptions):
+    objectives: tuple[str, ...] = ("elbo", "stl", "iwae", "dreg", "renyi")
+    """Compared; an estimator comes after the one whose gradient it estimates too."""
+    draws: tuple[int, ...] = (1, 5, 25)
+    """Numbers of particles per datum."""
+    images: int = 100
+    """Of the test set, one batch."""
+    steps: int = 200
+    """Gradients per objective."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    if config.steps < 2 or not config.draws or min(config.draws) < 1:
+        raise UsageError("--steps must be at least 2, --draws one or several numbers >= 1.")
+    with Run("gradients", config) as run:
+        saved = open_run(
+            config.run, config.data_root, run.device, config.data_changed, config.model
+        )
+        for objective in config.objectives:
+            check_objective(saved.config["pair"]["guide"], objective)
+        run.save_config(of=saved.config)
+        data = saved.test.rows(min(config.images, len(saved.test))).fixed()
+        rows = table(saved, data, config)
+        run.say(f"\n{markdown_table(rows)}")
+        names = [f"{row['objective']}, {row['particles']}" for row in rows]
+        for part in ("q", "p"):
+            ratios = [row[f"{part}: signal to noise"] for row in rows]
+            run.figure(f"signal_{part}", plots.bars(names, ratios, [0.0] * len(rows), None,
+                                                    "signal to noise"))  # fmt: skip
+        pair = saved.config["pair"]
+        metrics = {
+            "model": pair["model"], "guide": pair["guide"], "objective": None,
+            "data": data.name, "seed": config.seed, "epochs": 0,
+            "parameters": Pair(saved.model, saved.guide).number_of_parameters, "seconds": {},
+            "protocol": protocol(data, saved.guide, max(config.draws)), "gradients": rows,
+        }  # fmt: skip
+        words = f"Gradients of {config.run} on {len(data)} images."
+        tables = {"Gradients [nats per data point]": rows, "Protocol": protocol_rows(metrics)}
+        return finish(run, metrics, words, tables)
+
+
+def table(saved: SavedRun, data: Data, config: Config) -> list[dict[str, Any]]:
+    """One row per objective and number of particles."""
+    (batch,) = data.batches(len(data))
+    parts: dict[str, nn.Module] = {"q": saved.guide, "p": saved.model}
+    found: dict[tuple[str, int, str], Moments] = {}
+    rows = []
+    for count in config.draws:
+        for name in config.objectives:
+            row: dict[str, Any] = {"objective": name, "particles": count}
+            for part, module in parts.items():
+                parameters = [p for p in module.parameters() if p.requires_grad]
+                if not parameters:
+                    raise UsageError(f"{part} of {config.run} has no parameters of its own.")
+                torch.manual_seed(config.seed)
+                here = moments(saved.model, saved.guide, OBJECTIVES[name](count), batch,
+                               parameters, config.steps)  # fmt: skip
+                found[name, count, part] = here
+                row |= {f"{part}: noise": here.noise, f"{part}: signal to noise":
+                        here.signal_to_noise}  # fmt: skip
+                other = found.get((SAME.get(name, ""), count, part))
+                if part == "q":
+                    apart = None if other is None else distance(here, other)
+                    row["q: apart (noise alone)"] = (
+                        None if apart is None else f"{apart[0]:.3g} ({apart[1]:.3g})"
+                    )
+            rows.append(row)
+    return rows
+
+
+if __name__ == "__main__":
+    cli(Config, main)

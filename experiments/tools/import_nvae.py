@@ -1,0 +1,71 @@
+"""What do the published weights say? A checkpoint of the published NVAE as an ordinary run.
+
+Nothing in the file is executed. The model is built from the arguments stored in the file itself,
+and `evaluate`, `sample` and `reconstruct` take the run like any other.
+
+    python -m experiments import-nvae checkpoint.pt --out runs/nvae-mnist
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from experiments.reports.page import finish
+from experiments.runs.checkpoint import packed, save_weights
+from experiments.runs.cli import cli
+from experiments.runs.run import Run
+from experiments.training.nvae.reference_checkpoint import DATA, pair_of, read_checkpoint
+from ppl_models.nvae.reference import options_of_args
+
+
+@dataclass(frozen=True)
+class Config:
+    file: tyro.conf.Positional[Path]
+    """The published code's checkpoint.pt."""
+    out: Path | None = None
+    """Run directory; by default runs/import-nvae-<time>."""
+    data_root: Path | None = None
+    """Where the data will be looked for."""
+    device: tyro.conf.Suppress[str] = "cpu"
+    seed: tyro.conf.Suppress[int] = 0
+
+
+def main(config: Config) -> dict[str, Any]:
+    checkpoint = read_checkpoint(config.file)
+    pair = pair_of(checkpoint)
+    args = checkpoint["args"]
+    data, pad = DATA.get(args["dataset"], ("folder", 0))
+    model: Any = pair.model
+    grey = model.data_shape[0] == 1
+    dtype = str(model.top.dtype).removeprefix("torch.")
+    with Run("import-nvae", config) as run:
+        run.options |= {
+            "data": data, "pad": pad, "binarize": "dynamic" if grey else "none",
+            "binarize_seed": 0, "rows": None, "dtype": dtype, "dequantize": False,
+            "bits": args["num_x_bits"], "flip": False,
+        }  # fmt: skip
+        model_options, guide_options = options_of_args(args)
+        del model_options["data_shape"], model_options["bits"]
+        run.save_config(
+            pair={"model": "nvae", "model_options": model_options, "guide": "top_down",
+                  "guide_options": guide_options}
+        )  # fmt: skip
+        rest = {name: value for name, value in checkpoint.items() if name != "state_dict"}
+        save_weights(run.path, pair, reference_pt=packed(rest))
+        groups = " + ".join(map(str, model.groups_per_scale))
+        run.say(
+            f"{args['dataset']}: {pair.number_of_parameters} parameters, {groups} groups of "
+            f"{model.latents} channels, {checkpoint.get('epoch')} epochs"
+        )
+        metrics = {
+            "model": "nvae", "guide": "top_down", "objective": None, "data": data, "seed": 0,
+            "epochs": checkpoint.get("epoch") or 0, "parameters": pair.number_of_parameters,
+            "protocol": None,
+        }  # fmt: skip
+        return finish(run, metrics, f"Imported from {config.file.name}.", {})
+
+
+if __name__ == "__main__":
+    cli(Config, main)

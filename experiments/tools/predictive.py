@@ -1,0 +1,89 @@
+"""Do data that a fitted model makes look like the data? Posterior predictive checks of a run.
+
+Whole test sets are made anew, each image from latents of its own q(z | x) (or, with --latents
+prior, from nowhere), and a few statistics of the real set are put among theirs. A tail area near 0
+or 1: the model does not make such data.
+
+    python -m experiments predictive runs/vae-...
+    python -m experiments predictive runs/ppca-... --latents prior --sets 200
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyro
+import torch
+
+from experiments.errors import UsageError
+from experiments.evaluation.bounds import rows_at_a_time
+from experiments.evaluation.predictive import replicated, tail_areas
+from experiments.inference.frozen import held_out
+from experiments.inference.svi import Pair
+from experiments.options.common import SavedRunOptions
+from experiments.reports import plots
+from experiments.reports.comparison import markdown_table
+from experiments.reports.page import finish
+from experiments.runs.cli import cli
+from experiments.runs.run import Run
+from experiments.training.metrics import protocol, protocol_rows
+from experiments.training.pictures import as_images
+from experiments.training.saved_run import open_run
+
+
+@dataclass(frozen=True)
+class Config(SavedRunOptions):
+    latents: Literal["guide", "prior"] = "guide"
+    """Of the sets: from q(z | x) of each image (posterior predictive), or from p(z)."""
+    sets: int = 100
+    """Data sets that are made."""
+    images: int = 1000
+    """The first so many test images, at most."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    if config.sets < 2:
+        raise UsageError(f"--sets must be at least 2, got {config.sets}.")
+    with Run("predictive", config) as run:
+        saved = open_run(
+            config.run, config.data_root, run.device, config.data_changed, config.model
+        )
+        run.save_config(of=saved.config)
+        data = saved.test.rows(min(config.images, len(saved.test))).fixed()
+        gib = config.sets * len(data) * data.data_dim * data.dtype.itemsize / 2**30
+        if gib > config.memory:
+            raise UsageError(
+                f"{config.sets} sets of {len(data)} images are {gib:.2f} GiB, more than --memory "
+                f"{config.memory}; take fewer --sets or --images."
+            )
+        guide = held_out(saved.model, saved.guide, data)
+        guide.eval()
+        q = guide if config.latents == "guide" else None
+        rows_at_once = rows_at_a_time(saved.model, data, config.memory, 500)
+        with pyro.validation_enabled(False):
+            made = torch.stack(
+                [replicated(saved.model, q, data, rows_at_once) for _ in range(config.sets)]
+            )
+        x = data.observations()
+        rows = tail_areas(x.flatten(1), made.flatten(2))
+        run.say(f"\n{markdown_table(rows)}")
+        if len(data.image_shape) == 3:
+            shown = {"x": x[:10]} | {
+                f"set {s + 1}": made[s, :10] for s in range(min(5, len(made)))
+            }
+            images = {name: as_images(part, data) for name, part in shown.items()}
+            run.figure("replicated", plots.images_in_rows(images))
+        pair = saved.config["pair"]
+        metrics = {
+            "model": pair["model"], "guide": pair["guide"], "objective": None,
+            "data": data.name, "seed": config.seed, "epochs": 0,
+            "parameters": Pair(saved.model, saved.guide).number_of_parameters, "seconds": {},
+            "protocol": protocol(data, guide, None) | {"latents": config.latents},
+            "checks": rows, "sets": config.sets,
+        }  # fmt: skip
+        words = f"{config.sets} data sets like the first {len(data)} test images of {config.run}."
+        tables = {"Checks": rows, "Protocol": protocol_rows(metrics)}
+        return finish(run, metrics, words, tables)
+
+
+if __name__ == "__main__":
+    cli(Config, main)

@@ -1,0 +1,91 @@
+"""What does the model keep of an image, and what does it make of half of one?
+
+Without a mask: E[x | z*] at the guide's mean, beside the originals. With a mask the hidden pixels
+are completed by conditioning: q(z | observed pixels) is fitted to the observed ones alone.
+
+    python -m experiments reconstruct runs/ppca-...
+    python -m experiments reconstruct runs/ppca-... --mask half
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from experiments.evaluation.bounds import mean_and_error, reconstruct, rows_at_a_time
+from experiments.evaluation.sampling.samples import complete
+from experiments.inference.frozen import held_out
+from experiments.inference.svi import Pair
+from experiments.options.common import SavedRunOptions
+from experiments.reports import plots
+from experiments.reports.page import finish
+from experiments.runs.cli import cli
+from experiments.runs.run import Run
+from experiments.training.metrics import protocol
+from experiments.training.pictures import as_images
+from experiments.training.saved_run import SavedRun, open_run
+
+
+@dataclass(frozen=True)
+class Config(SavedRunOptions):
+    mask: Literal["none", "half"] = "none"
+    """half: the lower half of every image is hidden."""
+    images: int = 1000
+    """At most so many test images."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    with Run("reconstruct", config) as run:
+        saved = open_run(
+            config.run, config.data_root, run.device, config.data_changed, config.model
+        )
+        run.save_config(of=saved.config)
+        test = saved.test.rows(min(config.images, len(saved.test))).fixed()
+        observed = mask_of(config.mask, saved)
+        x = test.observations()
+        if config.mask == "none":
+            guide = held_out(saved.model, saved.guide, test)
+            batches = test.batches(rows_at_a_time(saved.model, test, config.memory, 1000))
+            shown = torch.cat([reconstruct(saved.model, guide, batch) for batch in batches])
+        else:
+            shown, how = complete(saved.model, test, observed, config.seed)
+        squares = (x - shown).square()
+        error, error_se = mean_and_error(squares.flatten(1).sum(1))
+        hidden, hidden_se = mean_and_error((squares * ~observed).flatten(1).sum(1))
+        figures = {
+            "squared_error": error, "squared_error_se": error_se,
+            "hidden_squared_error": hidden, "hidden_squared_error_se": hidden_se,
+        }  # fmt: skip
+        run.say(f"squared error {error:.4f} ± {error_se:.4f}, of hidden pixels {hidden:.4f}")
+        if len(test.image_shape) == 3:
+            rows = {"x": x[:10], "observed": (x * observed)[:10], "E[x | z]": shown[:10]}
+            if config.mask == "none":
+                del rows["observed"]
+            pictures = {name: as_images(part, test) for name, part in rows.items()}
+            run.figure("reconstructions", plots.images_in_rows(pictures, test.label_names(10)))
+        pair = saved.config["pair"]
+        metrics = {
+            "model": pair["model"], "guide": pair["guide"], "objective": None,
+            "data": test.name, "seed": config.seed, "epochs": 0,
+            "parameters": Pair(saved.model, saved.guide).number_of_parameters, "seconds": {},
+            "protocol": protocol(test, saved.guide, None)
+            | ({} if config.mask == "none" else {"estimator": how, "mask": config.mask}),
+            "test": figures,
+        }  # fmt: skip
+        words = f"The first {len(test)} test images of {test.name} through {config.run}."
+        return finish(run, metrics, words, {"Squared error per image": [figures]})
+
+
+def mask_of(name: str, saved: SavedRun) -> Tensor:
+    """True where a pixel is observed, shaped as the model's observations."""
+    observed = torch.ones(saved.test.image_shape, dtype=torch.bool)
+    if name == "half":
+        rows = observed.shape[-2] if observed.ndim > 1 else observed.shape[-1]
+        observed[..., rows // 2 :, :] = False
+    shape = saved.test.event_shape or saved.test.image_shape
+    return observed.reshape(shape).to(saved.test.pixels.device)
+
+
+if __name__ == "__main__":
+    cli(Config, main)

@@ -1,0 +1,166 @@
+"""What does the model believe images look like, and what do its latents mean?
+
+Draws from the prior, its standard deviation multiplied by T (low temperatures give typical images,
+high ones the far corners); draws from the aggregate posterior, the latents that data have; one
+latent after another walked from -3 to 3; the way from one test image to another.
+
+    python -m experiments sample runs/ppca-... --temperature 0.5 1.0 2.0
+    python -m experiments sample runs/vae-... --of aggregate
+    python -m experiments sample runs/vae-... --of traversals
+    python -m experiments sample runs/vae-... --of interpolation --between 3 7
+    python -m experiments sample runs/nvae-... --of groups --between 3 3
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from experiments.data import Data
+from experiments.errors import UsageError
+from experiments.evaluation.bounds import encode
+from experiments.evaluation.hierarchy import resampled_groups
+from experiments.evaluation.sampling.samples import (
+    aggregate_means,
+    interpolations,
+    prior_means,
+    traversals,
+)
+from experiments.inference.frozen import held_out
+from experiments.inference.svi import Pair
+from experiments.options.common import SavedRunOptions
+from experiments.reports import plots
+from experiments.reports.page import finish
+from experiments.runs.cli import cli
+from experiments.runs.environment import pick_device
+from experiments.runs.files import write
+from experiments.runs.run import Run
+from experiments.training.metrics import protocol
+from experiments.training.nvae.batch_norms import readjusted
+from experiments.training.pictures import TEMPERATURES, as_images
+from experiments.training.saved_run import SavedRun, open_run
+from ppl_models.program import describe
+
+
+@dataclass(frozen=True)
+class Config(SavedRunOptions):
+    of: Literal["prior", "aggregate", "traversals", "interpolation", "groups"] = "prior"
+    """The prior at --temperature, the aggregate posterior, every latent in turn (around the image
+    --between starts at), the way --between two test images, or every group of a hierarchy drawn
+    anew (around the image --between starts at)."""
+    temperature: tuple[float, ...] = TEMPERATURES
+    """One or several temperatures, above 0."""
+    count: int = 25
+    """Images per temperature, or from the aggregate posterior."""
+    between: tuple[int, int] = (0, 1)
+    """Two test images, by their position from 0."""
+    steps: int = 11
+    """Images on the way, ends included; draws of every group."""
+    readjust: int = 500
+    """Passes that move batch norms to the temperature; 0 leaves them as they were trained."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    if not config.temperature:
+        raise UsageError("--temperature needs at least one value above 0.")
+    for temperature in config.temperature:
+        if not 0 < temperature < float("inf"):
+            raise UsageError(f"--temperature must be above 0, got {temperature}.")
+    if config.steps < 2:
+        raise UsageError(f"--steps must be at least 2 (both ends), got {config.steps}.")
+    saved = open_run(
+        config.run, config.data_root, pick_device(config.device), config.data_changed, config.model
+    )
+    ends = two_images(saved.test, config.between)
+    with Run("sample", config) as run:
+        run.save_config(of=saved.config)
+        drawn = DRAWN[config.of](saved, ends, config)
+        tensors = {name.replace(" ", ""): images.contiguous() for name, images in drawn.items()}
+        write(run.path / "samples.safetensors", lambda path: save_file(tensors, path))
+        if len(saved.test.image_shape) == 3:
+            images = {name: as_images(part, saved.test) for name, part in drawn.items()}
+            if config.of in ("prior", "aggregate"):
+                run.figure("samples", plots.grids(images, math.ceil(config.count**0.5)))
+            else:
+                run.figure("samples", plots.images_in_rows(images))
+        pair = saved.config["pair"]
+        metrics = {
+            "model": pair["model"], "guide": pair["guide"], "objective": None,
+            "data": saved.test.name, "seed": config.seed, "epochs": 0,
+            "parameters": Pair(saved.model, saved.guide).number_of_parameters, "seconds": {},
+            "protocol": protocol(saved.test, saved.guide, 1) | {"estimator": config.of},
+            "of": config.of, "temperature": list(config.temperature), "count": config.count,
+            "between": list(config.between),
+            "mean_pixel": [float(torch.mean(images.double())) for images in drawn.values()],
+        }  # fmt: skip
+        return finish(run, metrics, f"Samples ({config.of}) from {config.run}.", {})
+
+
+def two_images(test: Data, between: tuple[int, int]) -> Data:
+    """The two test images as a data set of their own.
+
+    Raises:
+        UsageError: If there is no such image.
+    """
+    for row in between:
+        if not 0 <= row < len(test):
+            raise UsageError(
+                f"--between {between[0]} {between[1]}: there is no test image {row}; they are "
+                f"0 to {len(test) - 1}."
+            )
+    return test.fixed().select(torch.tensor(between, device=test.pixels.device))
+
+
+def from_prior(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:
+    drawn = {}
+    for t in config.temperature:
+        with readjusted(saved.directory, saved.model, t, config.readjust):
+            drawn[f"T = {t:g}"] = prior_means(saved.model, config.count, t, config.seed)
+    return drawn
+
+
+def from_aggregate(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:
+    shown = aggregate_means(
+        saved.model, saved.guide, saved.train.fixed(), config.count, config.seed
+    )
+    return {"aggregate posterior": shown}
+
+
+def walked(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:
+    latents = describe(saved.model).latents
+    if len(latents) != 1:
+        raise UsageError(
+            f"traversals need one vector latent; the model has {', '.join(latents)}: "
+            "use --of groups."
+        )
+    guide = held_out(saved.model, saved.guide, ends)
+    (z,) = encode(guide, next(iter(ends.batches(2))), saved.model).values()
+    rows = traversals(saved.model, z[0], config.steps)
+    return {f"z {k + 1}": row for k, row in enumerate(rows)}
+
+
+def on_the_way(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:
+    guide = held_out(saved.model, saved.guide, ends)
+    return interpolations(saved.model, guide, ends, (0, 1), config.steps)
+
+
+def group_by_group(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:
+    guide = held_out(saved.model, saved.guide, ends)
+    first = ends.batch(torch.zeros(1, dtype=torch.long, device=ends.pixels.device))
+    return resampled_groups(saved.model, guide, first, config.steps, config.seed)
+
+
+DRAWN = {
+    "prior": from_prior,
+    "aggregate": from_aggregate,
+    "traversals": walked,
+    "interpolation": on_the_way,
+    "groups": group_by_group,
+}
+
+
+if __name__ == "__main__":
+    cli(Config, main)

@@ -1,0 +1,117 @@
+"""How do the figures change with the options? A grid of runs: guides x seeds x sizes.
+
+--grid gives options several values, written like the command's own options; every combination is a
+run in a directory of its own below --out. Called again, the sweep goes on: a finished run is not
+run again, a stopped one continues from its checkpoint, and a larger grid adds its new points. A
+run that fails does not stop the others. At the end: a table, with means and standard errors over
+seeds, and a picture.
+
+    python -m experiments sweep vae --grid guide=amortized,flow seed=0,1,2 --with data=digits
+    python -m experiments sweep ppca --grid guide.covariance=diagonal,full --with guide=amortized
+    python -m experiments sweep ppca --grid guide=exact,amortized:covariance=full --dry-run
+    python -m experiments sweep vae --grid 'hidden_dims=(200,200),(400)' centre=true,false --jobs 2
+    python -m experiments sweep evaluate --grid run=runs/a,runs/b particles=1,10,100
+    python -m experiments sweep vae --grid grid.toml --backend ray --jobs 8
+"""
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tqdm import tqdm
+
+from experiments.errors import TrainingError
+from experiments.runs.cli import cli
+from experiments.runs.place import locked
+from experiments.runs.signals import Signals
+from experiments.sweeps.grid import read_grid
+from experiments.sweeps.launch import BACKENDS, check_backend
+from experiments.sweeps.plan import Planned, check_directory, plan, save_plan
+from experiments.sweeps.report import rows_of, save_sweep
+
+
+@dataclass(frozen=True)
+class Config:
+    command: tyro.conf.Positional[str]
+    """What is run: vae, ppca, train, nvae, ...; or evaluate, gaps, ... with run=DIRECTORY."""
+    grid: tuple[str, ...] = ()
+    """NAME=VALUE,VALUE,... for every option that varies. A guide's own options are guide.NAME for
+    all guides, or follow one of them (guide=amortized:covariance=full,flow); a value with commas
+    stands in brackets. Or a .toml or .json file with a table [grid] of lists, and maybe [with]."""
+    with_: Annotated[tuple[str, ...], tyro.conf.arg(name="with")] = ()
+    """NAME=VALUE for every option that all runs share."""
+    figures: tuple[str, ...] = (
+        "test.elbo", "test.iw_bound", "test.log_evidence", "test.log_joint",
+        "test.squared_error", "seconds.train", "memory.peak_gib",
+    )  # fmt: skip
+    """What the table shows of the runs' metrics.json; the first that they have is drawn."""
+    jobs: int = 1
+    """Runs at a time; they share the threads of the processor."""
+    backend: Literal["joblib", "ray"] = "joblib"
+    """joblib: on this machine. ray: on the cluster of RAY_ADDRESS, whose machines must see the
+    same --out and have this package installed; or on this machine."""
+    gpus: float = 0.0
+    """GPUs that Ray sets aside for each run; without any a run sees none."""
+    dry_run: bool = False
+    """List the runs and how far they have come, and stop."""
+    out: Path | None = None
+    """Where the runs' directories go; by default runs/sweep-<command>."""
+
+
+def main(config: Config) -> dict[str, Any]:
+    grid = read_grid(config.grid, config.with_)
+    out = (config.out or Path("runs") / f"sweep-{config.command}").absolute()
+    check_directory(config.command, out)
+    runs = plan(config.command, grid, out)
+    if config.dry_run:
+        return listed(runs)
+    check_backend(config.backend)
+    with locked(out), Signals():
+        check_directory(config.command, out)  # another sweep may have been there until now
+        for run in runs:
+            run.check_options()
+        save_plan(config.command, out, runs)
+        errors = run_all([run for run in runs if run.state != "finished"], len(runs), config)
+        rows = rows_of(runs, errors, config.figures)
+        good = [run for run in runs if not errors.get(run.name)]
+        metrics = save_sweep(out, config.command, grid, good, rows)
+    tqdm.write(f"\n{metrics['text']}saved as {out / 'table.md'}"
+               + (f", drawn in {out / 'figure.png'}" if metrics["figure"] else ""))  # fmt: skip
+    failed = [name for name, error in errors.items() if error]
+    if failed:
+        raise TrainingError(f"{len(failed)} of {len(runs)} runs failed; see {out / 'logs'}.")
+    return metrics
+
+
+def listed(runs: Sequence[Planned]) -> dict[str, Any]:
+    """Print every run, its command line and how far it has come."""
+    for run in runs:
+        run.check_options()
+    for run in runs:
+        words = shlex.join([*run.arguments, "--out", str(run.path)])
+        tqdm.write(f"{run.state}: {run.name}\n    python -m {run.module} {words}")
+    counts = Counter(run.state for run in runs)
+    total = ", ".join(f"{number} {state}" for state, number in counts.items())
+    tqdm.write(f"{len(runs)} runs: {total}; none was started.")
+    return {"runs": {run.name: run.state for run in runs}}
+
+
+def run_all(runs: Sequence[Planned], total: int, config: Config) -> dict[str, str | None]:
+    """Run what is not finished, and say how each ended; the errors by the runs' names."""
+    tqdm.write(f"{total} runs, {total - len(runs)} of them finished before")
+    errors: dict[str, str | None] = {}
+    if not runs:
+        return errors
+    for outcome in BACKENDS[config.backend](runs, config.jobs, config.gpus):
+        errors[outcome.name] = outcome.error
+        words = f"failed: {outcome.error}" if outcome.error else "finished"
+        tqdm.write(f"{len(errors)}/{len(runs)} {outcome.name}: {outcome.seconds:.1f} s, {words}")
+    return errors
+
+
+if __name__ == "__main__":
+    cli(Config, main)

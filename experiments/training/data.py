@@ -1,0 +1,43 @@
+"""The data of a run: loaded as its options say, remembered, and compared when it is resumed."""
+
+import dataclasses
+
+import torch
+
+from experiments.data import Data, load_as
+from experiments.data.record import record_of
+from experiments.runs.data_record import check_data
+from experiments.runs.faults import found_before
+from experiments.runs.processes import check_rows, first_one_first
+from experiments.runs.run import Run
+
+__all__ = ["load_data", "record_data"]
+
+
+def load_data(run: Run, every_row: bool = False) -> tuple[Data, Data]:
+    """The train and test split that a run's options ask for, on its device."""
+    config = run.config
+    chosen = None if every_row else config.rows
+    with first_one_first(), found_before(run.resumed):
+        train, test = load_as(dataclasses.asdict(config), config.data_root, chosen, run.say)
+    check_rows(len(train))
+    if not every_row:
+        record_data(run, train, test)
+    what = "images" if len(train.image_shape) == 3 else "rows"
+    shape = list(train.image_shape)
+    run.say(f"{train.name}: {len(train)} train and {len(test)} test {what} of {shape}")
+    train, test = (
+        dataclasses.replace(part.to(run.device), dtype=getattr(torch, config.dtype))
+        for part in (train, test)
+    )
+    return train, test
+
+
+def record_data(run: Run, train: Data, test: Data) -> None:
+    """Remember what a run's data are; compare those of a resumed run."""
+    record = record_of(train, test)
+    if run.resumed:
+        allowed = run.config.data_changed
+        run.data_changed = check_data(run.path, record, allowed, run.say)
+        record["changed"] = run.data_changed
+    run.data_record = record

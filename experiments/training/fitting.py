@@ -1,0 +1,244 @@
+"""The training of a run: logged, checkpointed, continued, interrupted, rolled back."""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from experiments.data import Data
+from experiments.errors import TrainingError, UsageError
+from experiments.inference.fit import Position, Progress, fit
+from experiments.inference.guard import Diverged, Guard
+from experiments.inference.optim import SCHEDULES, Schedule
+from experiments.inference.parallel import any_of, gathered, own_noise, rank, start_together
+from experiments.inference.svi import SVI, Pair
+from experiments.options.common import every
+from experiments.runs.checkpoint import (
+    WEIGHTS,
+    checkpoints,
+    fill,
+    packed,
+    save_weights,
+    unpacked,
+    verified,
+)
+from experiments.runs.files import reading
+from experiments.runs.processes import follows, part
+from experiments.runs.random_state import put_random_state, random_state
+from experiments.runs.run import Run
+from experiments.runs.signals import Interrupted
+from experiments.training.watch import Watch
+
+__all__ = ["Fitting"]
+
+STATE = "state.pt"
+SLOWER = 0.5
+"""Factor on the learning rate after a rollback."""
+
+
+class Fitting:
+    """Trains a pair with a run's options.
+
+    Args:
+        run: where it is logged and kept.
+        svi: model, guide, optimiser and objective.
+        data: the rows.
+    """
+
+    def __init__(self, run: Run, svi: SVI, data: Data) -> None:
+        self.run, self.svi, self.data = run, svi, data
+        self.pair, self.watch = Pair(svi.model, svi.guide), Watch(run, svi, data)
+        self.position = Position()
+        self.saved: Position | None = None
+        self.rollbacks = 0
+        self.epochs, self.seconds = every(run.config.checkpoint_every)
+        self.saved_at = time.monotonic()
+
+    def __call__(
+        self, anneal: Callable[[float], None] | None, schedule: Schedule | None
+    ) -> Iterator[Progress]:
+        """Train from where the run stands to its end; whole epochs as they are done."""
+        run = self.run
+        if self.svi.guard is None:
+            self.svi.guard = Guard()
+        self.svi.guard.most_skipped = run.config.max_skipped
+        if not self.restore():
+            own_noise(run.config.seed, 0)
+            self.save()
+        elif self.position.epoch < run.config.epochs or run.config.minutes is not None:
+            step = f", step {len(self.position.losses)}" if self.position.losses else ""
+            run.say(f"continuing after epoch {self.position.epoch} of {run.config.epochs}{step}")
+        start_together(self.svi)
+        schedule = schedule or SCHEDULES[run.config.schedule](run.config.warmup)
+        with run.signals.deferred():
+            while True:
+                try:
+                    yield from self._epochs(anneal, schedule)
+                    self._check_end()
+                    self._keep()
+                    break
+                except Diverged as reason:
+                    self._roll_back(reason)
+            self._end_if_told("after training")
+        part()
+
+    def _epochs(
+        self, anneal: Callable[[float], None] | None, schedule: Schedule
+    ) -> Iterator[Progress]:
+        run, config = self.run, self.run.config
+        spent = (run.train_seconds + self.position.seconds) / 60
+        progresses = fit(
+            self.svi, self.data, config.epochs, config.batch_size, schedule, config.seed,
+            config.patience, self.position, anneal, config.minutes, spent, self._pauses,
+        )  # fmt: skip
+        total = config.epochs if config.minutes is None else None
+        quiet = follows() or not sys.stderr.isatty()
+        with tqdm(total=total, initial=self.position.epoch, unit="epoch", disable=quiet) as bar:
+            for progress in progresses:
+                self.position = progress.position
+                if progress.complete:
+                    self.watch(progress, total, bar)
+                if self._is_due(progress):
+                    self.save()
+                self._end_if_told(f"after step {progress.steps} (epoch {progress.epoch})")
+                if progress.complete:
+                    yield progress
+
+    def _check_end(self) -> None:
+        """Refuse to go on with what did not take a step in a whole epoch.
+
+        Raises:
+            TrainingError: With what was wrong.
+        """
+        guard = self.svi.guard
+        assert guard is not None
+        if guard.consecutive >= max(2, -(-len(self.data) // self.run.config.batch_size)):
+            raise TrainingError(
+                f"training diverged: the last {guard.consecutive} steps were not finite; "
+                f"{guard.last}"
+            )
+
+    def _pauses(self) -> bool:
+        """After every step: whether to keep it, or to end with it."""
+        return any_of(self.run.signals.received is not None or self._time_is_up())
+
+    def _time_is_up(self) -> bool:
+        return self.seconds is not None and time.monotonic() - self.saved_at >= self.seconds
+
+    def _is_due(self, progress: Progress) -> bool:
+        if self.epochs is not None:
+            return progress.complete and progress.epoch % self.epochs == 0
+        return any_of(self._time_is_up())
+
+    def _keep(self) -> None:
+        if self.saved != self.position:
+            self.save()
+
+    def _end_if_told(self, where: str) -> None:
+        """Keep what there is and end, if a signal has come.
+
+        Raises:
+            Interrupted: Then.
+        """
+        received = self.run.signals.received
+        if any_of(received is not None):
+            self._keep()
+            raise Interrupted(received or signal.SIGTERM, f"{where}, which is kept")
+
+    def save(self) -> None:
+        """Write a checkpoint of weights and state."""
+        svi, run = self.svi, self.run
+        random = gathered(random_state())
+        self.saved, self.saved_at = self.position, time.monotonic()  # in every process
+        if follows():
+            return
+        state = {
+            "svi": svi.state_dict(),
+            "random": random,
+            "position": tuple(self.position),
+            "rollbacks": self.rollbacks,
+            "guard": svi.guard.state_dict() if svi.guard else {},
+            "losses": torch.tensor(run.losses, dtype=torch.float64),
+            "records": f"[{','.join(run.lines)}]",
+            "data": self.data.sha256,
+        }
+        module = svi.average.weights if svi.average else self.pair
+        save_weights(run.path, module, run.config.keep, state_pt=packed(state))
+
+    def restore(self) -> bool:
+        """Go back to the newest checkpoint that is whole; whether there is any.
+
+        Raises:
+            UsageError: If all are damaged, missing, or of other data.
+        """
+        run = self.run
+        found = checkpoints(run.path) if run.resumed or self.saved else []
+        if run.resumed and not found and (run.path / "metrics.jsonl").exists():
+            raise UsageError(f"{run.path} has no checkpoint to continue from.")
+        for path in reversed(found):
+            try:
+                weights, content = verified(path, WEIGHTS, STATE)
+            except UsageError as error:
+                if path is found[0]:
+                    raise
+                run.say(f"warning: {error} The checkpoint before it is taken.")
+                continue
+            fill(self.pair, weights, path)
+            state = unpacked(content, path / STATE)
+            with reading(path / STATE):
+                records, losses = self._put(state)
+            run.continue_from(records, losses)
+            return True
+        return False
+
+    def _put(self, state: dict[str, Any]) -> tuple[list[dict[str, Any]], list[float]]:
+        """Be where a checkpoint's state says; the log until then.
+
+        Raises:
+            UsageError: If it is of other data.
+            ValueError: If its parts do not go together.
+        """
+        if state["data"] != self.data.sha256 and not self.run.data_changed:
+            raise UsageError(f"{self.run.config.data} is not what {self.run.path} was trained on.")
+        self.svi.load_state_dict(state["svi"])
+        self.position = self.saved = Position(*state["position"])
+        self._put_random_state(state["random"])
+        self.rollbacks = state["rollbacks"]
+        if self.svi.guard:
+            self.svi.guard.load_state_dict(state["guard"])
+        records = json.loads(state["records"])
+        if [record["epoch"] for record in records] != [*range(1, self.position.epoch + 1)]:
+            raise ValueError(f"the log is not that of {self.position.epoch} epochs")
+        return records, state["losses"].tolist()
+
+    def _put_random_state(self, saved: Any) -> None:
+        """This process's own, if as many processes go on; else a new one but in the first."""
+        states = saved if isinstance(saved, list) else [saved]
+        if rank() < len(states):
+            put_random_state(states[rank()])
+        else:
+            own_noise(self.run.config.seed, self.position.epoch)
+
+    def _roll_back(self, reason: Diverged) -> None:
+        """Return to the last checkpoint, and go on from there with smaller steps.
+
+        Raises:
+            TrainingError: If that has been done often enough.
+        """
+        done, most = self.rollbacks, self.run.config.max_rollbacks
+        if done >= most:
+            raise TrainingError(f"training diverged: {reason} {most} smaller rates did not help.")
+        self.restore()
+        for group in (g for optimizer in self.svi.optimizers for g in optimizer.param_groups):
+            group.setdefault("initial_lr", group["lr"])
+            group["initial_lr"] *= SLOWER ** (done + 1 - self.rollbacks)
+        self.rollbacks = done + 1
+        self.run.say(
+            f"warning: {reason} Back to the checkpoint at epoch {self.position.epoch}, with "
+            f"{SLOWER**self.rollbacks:g} of the learning rate."
+        )

@@ -1,0 +1,82 @@
+"""Batch norms readjusted to a temperature, their statistics kept with the run."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save, save_file
+from torch import Tensor, nn
+
+from experiments.evaluation.sampling.readjust import (
+    batch_norm_statistics,
+    has_batch_norm,
+    readjust,
+)
+from experiments.runs.files import write
+
+__all__ = ["readjusted"]
+
+
+def fingerprint(model: nn.Module, passes: int) -> dict[str, str]:
+    """What statistics are valid for: these weights, so many passes."""
+    digest = hashlib.sha256()
+    for tensor in model.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return {"weights": digest.hexdigest(), "passes": str(passes)}
+
+
+def _checksum(values: dict[str, Tensor]) -> str:
+    return hashlib.sha256(save(values)).hexdigest()
+
+
+def _kept(path: Path, wanted: dict[str, str]) -> dict[str, Tensor] | None:
+    """Statistics on disk, if they are these and not a bit of them has changed."""
+    try:
+        with safe_open(path, "pt") as file:
+            values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if file.metadata() == wanted | {"checksum": _checksum(values)}:
+                return values
+    except (SafetensorError, OSError):
+        pass
+    return None
+
+
+@contextmanager
+def readjusted(
+    directory: Path, model: nn.Module, temperature: float, passes: int = 500
+) -> Iterator[None]:
+    """Inside, batch norms have the statistics of draws from the prior at a temperature.
+
+    Args:
+        directory: the run's; what was computed once lies under ``checkpoint/``.
+        model: p, in evaluation mode; without batch norms nothing happens.
+        temperature: of the draws.
+        passes: of the model; 0 leaves the statistics of training.
+    """
+    if not passes or not has_batch_norm(model):
+        yield
+        return
+    path = directory / f"checkpoint/batch_norms_T{temperature:g}.safetensors"
+    own = {name: value.clone() for name, value in batch_norm_statistics(model).items()}
+    wanted = fingerprint(model, passes)
+    kept = _kept(path, wanted)
+    try:
+        if kept is None:
+            readjust(model, temperature, passes)
+            moved = {name: value.cpu() for name, value in batch_norm_statistics(model).items()}
+            signed = wanted | {"checksum": _checksum(moved)}
+            write(path, lambda file: save_file(moved, file, metadata=signed))
+        else:
+            _put(model, kept)
+        yield
+    finally:
+        _put(model, own)
+
+
+@torch.no_grad()
+def _put(model: nn.Module, values: dict[str, Tensor]) -> None:
+    for name, buffer in batch_norm_statistics(model).items():
+        buffer.copy_(values[name])

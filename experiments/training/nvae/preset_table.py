@@ -1,0 +1,79 @@
+"""What the presets cost, counted without computing anything."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pyro
+import torch
+from torch import nn
+
+from experiments.benchmarks.convolutions import calls_of
+from experiments.inference.objectives.regularisers import convolutions
+from experiments.inference.svi import Pair
+from experiments.options.presets import PRESETS
+from guides import GUIDES
+from ppl_models.nvae import NVAE
+from ppl_models.program import Batch
+
+__all__ = ["preset_pair", "preset_rows", "preset_table"]
+
+SHAPES = {"digits-tiny": (1, 8, 8), "cifar10": (3, 32, 32), "celeba64": (3, 64, 64),
+          "celeba-hq256": (3, 256, 256), "ffhq256": (3, 256, 256)}  # fmt: skip
+"""Of a preset's images; the others are MNIST's, padded to 32."""
+
+
+def preset_pair(name: str) -> Pair:
+    """The model and guide of a preset, with fresh weights."""
+    preset = PRESETS[name]
+    model = NVAE(SHAPES.get(name, (1, 32, 32)), **preset["model_options"])
+    return Pair(model, GUIDES["top_down"](model, **preset["guide_options"]))
+
+
+def _flops(pair: Pair) -> int:
+    """Of guide and model for one image, two per multiply-add; convolutions and linear layers."""
+    batch = Batch.of(torch.zeros(1, *pair.model.data_shape, device="meta"))
+    with torch.no_grad(), pyro.validation_enabled(False):
+        calls = calls_of(pair, lambda: pair.guide(batch))
+    linear = [part.weight.numel() for part in pair.modules() if isinstance(part, nn.Linear)]
+    return sum(call.flops * number for call, number in calls.items()) + 2 * sum(linear)
+
+
+def preset_rows(names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Parameters, groups, latents and arithmetic of presets, of all by default."""
+    rows = []
+    for name in names or PRESETS:
+        preset = PRESETS[name]
+        with torch.device("meta"):
+            pair = preset_pair(name)
+            flops = _flops(pair)
+        model: Any = pair.model
+        shapes = model.latent_shapes
+        rows.append({
+            "preset": name, "data": preset["data"], "image": "x".join(map(str, model.data_shape)),
+            "parameters": pair.number_of_parameters,
+            "convolutions": len(list(convolutions(pair))),
+            "groups": " + ".join(
+                f"{len(list(same))} of {h}x{h}"
+                for h, same in itertools.groupby(shape[1] for shape in shapes)
+            ),
+            "latents": sum(math.prod(shape) for shape in shapes),
+            "GFLOP": flops / 1e9, "flows": preset["guide_options"].get("flows", 0),
+            "epochs": preset["epochs"],
+        })  # fmt: skip
+    return rows
+
+
+def preset_table() -> str:
+    """The rows as text; GFLOP for guide and model, forward, one image."""
+    rows = preset_rows()
+    shown: list[list[str]] = [list(rows[0])] + [
+        [f"{value:,}" if type(value) is int else f"{value:.3f}" if isinstance(value, float)
+         else str(value) for value in row.values()] for row in rows
+    ]  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in shown
+    )

@@ -1,0 +1,92 @@
+"""NVAE's recipe from its options: objective, schedules, guard and average."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from experiments.data import Data
+from experiments.errors import UsageError
+from experiments.inference.average import WeightAverage
+from experiments.inference.guard import Guard
+from experiments.inference.handlers import TemperKL
+from experiments.inference.objectives import OBJECTIVES, Objective
+from experiments.inference.objectives.nvae import BalancedKL, Regularised
+from experiments.inference.objectives.regularisers import SpectralNorm, batch_norm_gains
+from experiments.inference.optim.annealing import (
+    kl_coefficient,
+    published_rate,
+    regularisation_weight,
+)
+from experiments.inference.svi import Pair
+from experiments.options.nvae import NVAEOptions
+
+__all__ = ["Recipe", "average_of", "check_data", "guard_of", "recipe_of"]
+
+
+class Recipe(NamedTuple):
+    """What a step maximises, the handler it runs in, and what changes from step to step."""
+
+    objective: Objective
+    temper: TemperKL
+    anneal: Callable[[float], None]
+    schedule: Callable[[float], float]
+
+
+def recipe_of(config: NVAEOptions, pair: Pair, rows: int) -> Recipe:
+    """The published recipe with the options' numbers.
+
+    Args:
+        config: the options.
+        pair: NVAE and a guide.
+        rows: N, of the training data.
+    """
+    objective: Objective = OBJECTIVES[config.objective]()
+    if config.objective == "elbo_analytic_kl" and config.balance != "none":
+        objective = BalancedKL(pair.model.groups_per_scale, config.balance)
+    if config.regularise:
+        gains = lambda: batch_norm_gains(pair)  # noqa: E731
+        objective = Regularised(objective, [SpectralNorm(pair), gains], config.regularise)
+    temper = TemperKL(1.0)
+
+    def anneal(progress: float) -> None:
+        temper.beta = kl_coefficient(progress, anneal=config.kl_anneal)
+        if isinstance(objective, Regularised) and config.regularise_start:
+            objective.weight = regularisation_weight(
+                temper.beta, config.regularise_start, config.regularise
+            )
+
+    steps = -(-rows // config.batch_size)
+    warmup = round(config.warmup * config.epochs)
+    schedule = published_rate(steps, config.epochs, warmup, config.lr, config.least_lr)
+    return Recipe(objective, temper, anneal, schedule)
+
+
+def guard_of(config: NVAEOptions, pair: Pair) -> Guard:
+    """What refuses steps that are not finite."""
+    return Guard(math.inf if config.clip is None else config.clip)
+
+
+def average_of(config: NVAEOptions, pair: Pair) -> WeightAverage | None:
+    """The average of the weights, if one was asked for."""
+    return WeightAverage(pair, config.ema) if config.ema else None
+
+
+def check_data(config: NVAEOptions, data: Data) -> None:
+    """Refuse images that the preset is not for.
+
+    Raises:
+        UsageError: If they have another number of colours, or grey pixels are not binarised.
+    """
+    wanted = config.PRESETS[config.preset]["data"]
+    colours, grey = data.image_shape[0], wanted in ("mnist", "digits")
+    if (colours == 1) != grey:
+        fitting = [
+            name for name, preset in config.PRESETS.items()
+            if (preset["data"] in ("mnist", "digits")) != grey
+        ]  # fmt: skip
+        raise UsageError(
+            f"preset '{config.preset}' is for {'grey' if grey else 'RGB'} images, "
+            f"'{data.name}' has {colours} channels; use --preset {', '.join(fitting)}."
+        )
+    if grey and data.kind != "binary":
+        raise UsageError("NVAE's grey pixels are binary: use --binarize dynamic or static.")

@@ -1,0 +1,137 @@
+"""What is measured and shown of a trained NVAE."""
+
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from experiments.data import Data
+from experiments.evaluation.bounds import reconstruct, rows_at_a_time
+from experiments.evaluation.hierarchy import channel_kls, group_rows, resampled_groups
+from experiments.evaluation.sampling.samples import interpolations, prior_means
+from experiments.inference.objectives.regularisers import convolutions
+from experiments.inference.svi import Pair
+from experiments.reports import plots
+from experiments.reports.page import finish as save_report
+from experiments.runs.run import Run
+from experiments.training.metrics import (
+    measure,
+    protocol,
+    protocol_rows,
+    save_values,
+    summary,
+    table_line,
+)
+from experiments.training.nvae.batch_norms import readjusted
+from experiments.training.pictures import loss_picture
+from guides import Guide
+from guides.local import PerDatumGuide
+
+__all__ = ["TEMPERATURES", "conclude_nvae", "groups_figure", "visible"]
+
+TEMPERATURES = (0.6, 0.7, 0.8, 0.9, 1.0)
+TRAIN_ROWS = 5000
+"""Of the training images so many are evaluated: all of them would take as long as an epoch."""
+GROUP_ROWS = 1000
+"""Test images that the KL of every group is averaged over."""
+
+
+def conclude_nvae(
+    run: Run, pair: Pair, train: Data, test: Data, built: dict[str, Any]
+) -> dict[str, Any]:
+    """Evaluate, write metrics, pictures and the report.
+
+    The bound on test images is that of ``--evaluate`` importance samples; of the training images
+    the first ones are evaluated, with one sample.
+    """
+    config, model = run.config, pair.model
+    train, test = train.fixed().like(model), test.fixed().like(model)
+    few = (train, test) if isinstance(pair.guide, PerDatumGuide) else (
+        train.rows(min(TRAIN_ROWS, len(train))), test.rows(min(GROUP_ROWS, len(test)))
+    )  # fmt: skip
+    metrics: dict[str, Any] = {
+        "model": "nvae", "guide": built["guide"], "objective": config.objective,
+        "data": test.name, "seed": config.seed, "epochs": len(run.lines),
+        "parameters": pair.number_of_parameters, "seconds": {}, "preset": config.preset,
+        "convolutions": len(list(convolutions(pair))),
+        "skipped_steps": [record.get("skipped", 0) for record in run.records],
+        "protocol": protocol(test, pair.guide, config.evaluate),
+    }  # fmt: skip
+    for data, particles in ((few[0], 1), (test, config.evaluate)):
+        measured = measure(model, pair.guide, data, config.seed, particles, config.memory)
+        figures = summary(measured.values, pair.guide, particles)
+        metrics[data.split] = {"n": len(data), **figures}
+        run.say(table_line(data.split, figures))
+    save_values(run.path, measured.values)
+    pair.eval()
+    rows = rows_at_a_time(model, few[1], config.memory, 100)
+    kls = channel_kls(model, measured.guide, few[1], rows)
+    metrics["groups"] = group_rows(kls, model.latent_shapes)
+    run.save_metrics(metrics)
+    pictures(run, model, measured.guide, test, kls)
+    return finish(run, metrics, built)
+
+
+def finish(run: Run, metrics: dict[str, Any], built: dict[str, Any]) -> dict[str, Any]:
+    """The report, and a last line about the groups."""
+    groups = metrics["groups"]
+    active = sum(row["active channels"] for row in groups)
+    kls = ", ".join(f"{row['kl']:.1f}" for row in groups)
+    run.say(
+        f"KL per group [nats]: {kls}; "
+        f"{active} active channels of {sum(row['shape'][0] for row in groups)}; "
+        f"{sum(metrics['skipped_steps'])} steps skipped"
+    )
+    words = (
+        f"NVAE under the guide {built['guide']}, objective {metrics['objective']}, "
+        f"{metrics['epochs']} epochs on {metrics['data']}."
+    )
+    rows = [{"split": name, **metrics[name]} for name in ("train", "test")]
+    shown = [{key: value for key, value in row.items() if value is not None} for row in rows]
+    tables = {"Figures [nats per data point]": shown, "Groups, KL in nats": groups,
+              "Protocol": protocol_rows(metrics)}  # fmt: skip
+    return save_report(run, metrics, words, tables)
+
+
+def visible(images: Tensor, model: Any) -> Tensor:
+    """Images without the border that a likelihood does not count."""
+    crop = model.crop if model.data_shape[0] == 1 else 0
+    return images[..., crop:-crop, crop:-crop] if crop else images
+
+
+def pictures(run: Run, model: Any, guide: Guide, test: Data, kls: list[Tensor]) -> None:
+    """Loss, KL per group, reconstructions, samples, interpolations, what each group changes."""
+    loss_picture(run, run.config.objective)
+    names = [f"z{i}" for i in range(len(kls))]
+    run.figure("groups_kl", plots.bars(names, [float(kl.sum()) for kl in kls], [0.0] * len(kls),
+                                       None, "KL [nats]", linear=True))  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        first = next(iter(test.batches(10)))
+        shown = reconstruct(model, guide, first)
+    assert first.x is not None
+    rows = {"x": visible(first.x, model), "E[x | z]": visible(shown, model)}
+    run.figure("reconstructions", plots.images_in_rows(rows, test.label_names(10)))
+    drawn = {}
+    for t in TEMPERATURES:
+        with readjusted(run.path, model, t, run.config.readjust):
+            drawn[f"T = {t:g}"] = visible(prior_means(model, 25, t), model)
+    run.figure("samples", plots.grids(drawn))
+    ways = interpolations(model, guide, test, (0, 1), 10)
+    run.figure("interpolation", plots.images_in_rows(
+        {name: visible(images, model) for name, images in ways.items()}))  # fmt: skip
+    if not isinstance(guide, PerDatumGuide):
+        run.figure("groups", groups_figure(model, guide, test, 0))
+
+
+def groups_figure(model: Any, guide: Guide, test: Data, row: int, draws: int = 8) -> Figure:
+    """A reconstruction, and beside it draws of one group after another from its prior."""
+    batch = test.batch(torch.tensor([row], device=test.pixels.device))
+    whole = reconstruct(model, guide, batch)
+    changed = resampled_groups(model, guide, batch, draws)
+    rows = {
+        f"{name} {tuple(shape)}": visible(torch.cat([whole, images]), model)
+        for (name, images), shape in zip(changed.items(), model.latent_shapes, strict=True)
+    }
+    return plots.images_in_rows(rows, ["all kept", *["drawn"] * draws])

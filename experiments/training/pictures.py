@@ -1,0 +1,88 @@
+"""The lab's pictures of a trained pair."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from experiments.data import Data
+from experiments.evaluation.bounds import encode, reconstruct
+from experiments.evaluation.sampling.samples import latent_grid, prior_means
+from experiments.reports import plots
+from experiments.runs.run import Run
+from guides import Guide
+from guides.local import PerDatumGuide
+from ppl_models.ppca import PPCA
+from ppl_models.program import describe
+
+__all__ = ["TEMPERATURES", "as_images", "lab_pictures", "loss_picture"]
+
+TEMPERATURES = (0.25, 0.5, 0.75, 1.0, 1.5)
+
+
+def as_images(x: Tensor, data: Data) -> Tensor:
+    """Observations as ``[n, C, H, W]``."""
+    return x.reshape(-1, *data.image_shape)
+
+
+def _encodings(model: nn.Module, guide: Guide, data: Data, count: int) -> Tensor:
+    few = data if isinstance(guide, PerDatumGuide) else data.rows(min(count, len(data)))
+    parts = [encode(guide, batch, model) for batch in few.batches(1000)]
+    first = [next(iter(part.values())) for part in parts]
+    return torch.cat([z.reshape(len(z), -1) for z in first])[:count]
+
+
+def samples(model: nn.Module, data: Data) -> dict[str, Tensor]:
+    """25 images per temperature; plain draws where the prior takes no temperature."""
+    try:
+        return {f"T = {t:g}": as_images(prior_means(model, 25, t), data) for t in TEMPERATURES}
+    except ValueError:
+        return {"T = 1": as_images(prior_means(model, 25), data)}
+
+
+def loss_picture(run: Run, name: str) -> None:
+    """The loss of every step and epoch, if there was any."""
+    if run.losses:
+        records = run.records
+        means = [math.nan if record["loss"] is None else record["loss"] for record in records]
+        run.figure("loss", plots.loss_curve(run.losses, records[0]["steps"], name, means))
+
+
+def lab_pictures(
+    run: Run, model: nn.Module, guides: tuple[Guide, Guide], train: Data, test: Data, loss: str
+) -> None:
+    """Loss, encodings, reconstructions, samples at temperatures, and the columns of W.
+
+    Args:
+        run: where they go.
+        model: p.
+        guides: q for the train and for the test split.
+        train: fixed train data, as the model takes them.
+        test: fixed test data, likewise.
+        loss: the objective's name.
+    """
+    loss_picture(run, loss)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        parts = zip(guides, (train, test), strict=True)
+        z_train, z_test = (_encodings(model, guide, data, 10000) for guide, data in parts)
+        first = next(iter(test.batches(10)))
+        shown = reconstruct(model, guides[1], first)
+    z_train, directions = plots.two_directions(z_train)
+    z_test, _ = plots.two_directions(z_test, directions)
+    names = "means of q(z | x)" + ("" if directions.shape[0] <= 2 else ", two leading directions")
+    labels = (train.labels, test.labels)
+    run.figure("encodings", plots.encodings(z_train, z_test, labels, names, train.source.classes))
+    if len(test.image_shape) != 3:
+        return
+    assert first.x is not None
+    rows = {"x": as_images(first.x, test), "E[x | z]": as_images(shown, test)}
+    run.figure("reconstructions", plots.images_in_rows(rows, test.label_names(10)))
+    run.figure("samples", plots.grids(samples(model, test)))
+    if describe(model).latents == {"z": torch.Size([2])}:
+        grid = {"the latent plane, at quantiles of the prior": as_images(latent_grid(model), test)}
+        run.figure("latent_grid", plots.grids(grid, 15))
+    if isinstance(model, PPCA):
+        run.figure(
+            "columns_of_W", plots.columns(model.W.detach(), model.mu.detach(), test.image_shape)
+        )

@@ -1,0 +1,53 @@
+"""The training of a run whose model is frozen: every row of its guide by itself."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from experiments.data import Data
+from experiments.inference.fit import Position, Progress
+from experiments.inference.frozen import fit_rows
+from experiments.inference.optim import Schedule
+from experiments.inference.svi import SVI, Pair
+from experiments.runs.checkpoint import save_weights
+from experiments.runs.processes import alone
+from experiments.runs.run import Run
+from experiments.training.fitting import Fitting
+
+__all__ = ["fit_frozen", "fit_in"]
+
+
+def fit_frozen(run: Run, svi: SVI, data: Data) -> None:
+    """Give every row of a per-datum guide under a frozen model its steps."""
+    fitting, guide = Fitting(run, svi, data), svi.guide
+    if fitting.restore():
+        run.say("every row has had its steps already.")
+        return
+    run.say(
+        f"the model is frozen: every row takes {guide.local_steps} steps of its own "
+        "(--guide.local-steps), no epochs."
+    )
+    began = time.perf_counter()
+    losses = fit_rows(svi.model, guide, data, svi.objective)
+    seconds = time.perf_counter() - began
+    run.record(Progress(1, len(losses), losses[-1], losses, guide.local_lr, seconds))
+    fitting.position = Position(1)
+    fitting.save()
+
+
+def fit_in(
+    run: Run,
+    svi: SVI,
+    data: Data,
+    anneal: Callable[[float], None] | None = None,
+    schedule: Schedule | None = None,
+) -> Iterator[Progress]:
+    """``fit`` with this run's options: logged, kept as it goes on, and continued."""
+    if not svi.trains:
+        alone("what has nothing to train runs")
+        save_weights(run.path, Pair(svi.model, svi.guide))
+        run.say("nothing to train: neither the model nor the guide has free parameters.")
+    elif not any(p.requires_grad for p in svi.model.parameters()) and svi.local_optim:
+        alone("rows under a frozen model are fitted")
+        fit_frozen(run, svi, data)
+    else:
+        yield from Fitting(run, svi, data)(anneal, schedule)

@@ -1,0 +1,164 @@
+"""A finished run read back: its pair rebuilt, its weights and data loaded."""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from experiments.data import Data, load_as
+from experiments.data.record import record_of
+from experiments.errors import UsageError, reason
+from experiments.inference.svi import Pair
+from experiments.options.constructors import import_model
+from experiments.options.trust import check_named
+from experiments.runs.checkpoint import latest, load_weights
+from experiments.runs.data_record import check_data
+from experiments.runs.files import FORMAT, read_json
+from guides import GUIDES, Guide
+from ppl_models import MODELS
+from ppl_models.program import describe
+
+__all__ = ["SavedRun", "build_model", "buildable", "open_run", "read_config"]
+
+WRITTEN: dict[str, dict[str, tuple[type, ...]]] = {
+    "pair": {"model": (str,), "model_options": (dict,), "guide": (str,), "guide_options": (dict,)},
+    "options": {"data": (str,), "data_root": (str, type(None)), "rows": (int, type(None)),
+                "pad": (int,), "binarize": (str,), "binarize_seed": (int,), "dtype": (str,)},
+}  # fmt: skip
+"""What every run with a model and a guide says of itself in ``config.json``, and its types."""
+
+
+class SavedRun(NamedTuple):
+    """A finished run, read back."""
+
+    directory: Path
+    config: dict[str, Any]
+    model: nn.Module
+    guide: Guide
+    train: Data
+    test: Data
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Its final figures; empty while it is not finished."""
+        path = self.directory / "metrics.json"
+        return read_json(path) if path.exists() else {}
+
+
+def build_model(name: str, data: Data, options: dict[str, Any]) -> nn.Module:
+    """A model by name, its data dimensions taken from the data.
+
+    Raises:
+        UsageError: If it is a class of one's own that no model can be built from.
+    """
+    model_class = import_model(name)
+    shape: dict[str, Any] = {}
+    accepted = inspect.signature(model_class).parameters
+    if "data_dim" in accepted:
+        shape["data_dim"] = data.data_dim
+    if "data_shape" in accepted:
+        shape["data_shape"] = tuple(data.image_shape)
+    if "bits" in accepted:
+        shape["bits"] = (data.levels + 1).bit_length() - 1
+    if name in MODELS:
+        return model_class(**shape, **options)
+    try:
+        model = model_class(**shape, **options)
+        describe(model)
+        return model
+    except Exception as error:  # code of one's own raises what it likes
+        words = f"{type(error).__name__}: {reason(error)}"
+        raise UsageError(f"model '{name}' generates no data ({words}).") from error
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """The ``config.json`` of a run that has a model and a guide, all that is read of it checked.
+
+    Raises:
+        UsageError: If the directory is no run, of another format, or has no guide.
+    """
+    config = read_json(directory / "config.json")
+    if (found := config.get("format")) != FORMAT:
+        raise UsageError(f"{directory} is a run of format {found}; this version reads {FORMAT}.")
+    if "pair" not in config:
+        raise UsageError(f"{directory} ({config.get('command')}) holds no model and guide.")
+    for part, types in WRITTEN.items():
+        branch = config.get(part)
+        values = branch if isinstance(branch, dict) else {}
+        for name, kind in types.items():
+            if name not in values or type(values[name]) not in kind:
+                words = f"{part}.{name} is {values[name]!r}" if name in values else f"no {name}"
+                raise UsageError(f"{directory}/config.json is not that of a run: {words}.")
+    dtype = config["options"]["dtype"]
+    if dtype not in ("float32", "float64"):  # it names an attribute of torch
+        raise UsageError(f"{directory}/config.json is not that of a run: dtype is {dtype!r}.")
+    return config
+
+
+@contextmanager
+def buildable(directory: Path) -> Iterator[None]:
+    """Inside, what goes wrong is said of a run's options: constructors raise what they lead to.
+
+    Raises:
+        UsageError: In place of any other error.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        words = f"{type(error).__name__}: {reason(error)}"
+        raise UsageError(
+            f"{directory}/config.json describes no model and guide ({words})."
+        ) from error
+
+
+def open_run(
+    directory: Path,
+    data_root: Path | None,
+    device: torch.device,
+    data_changed: str = "refuse",
+    model: str | None = None,
+) -> SavedRun:
+    """Rebuild the pair of a run and load its weights and data.
+
+    Args:
+        directory: of the run.
+        data_root: where its data lie.
+        device: of the weights and the data.
+        data_changed: ok, to go on with data that have changed.
+        model: the class from outside this package that may be imported, as the user names it.
+
+    Raises:
+        UsageError: If the directory is no run, of another format, has no guide or no checkpoint;
+            if the data have changed since it was made, unless ``data_changed`` is ok; if its
+            model is from outside this package and is not ``model``.
+    """
+    config = read_config(directory)
+    check_named(directory, config["pair"]["model"], model)
+    if not (directory / "metrics.json").exists():
+        tqdm.write(f"warning: {directory} was not finished; these are the weights it had reached.")
+    options, recipe = config["options"], config["pair"]
+    train, test = load_as(
+        options, data_root or _path(options["data_root"]), options["rows"], tqdm.write
+    )
+    changed = check_data(directory, record_of(train, test), data_changed, tqdm.write)
+    config["data_changed"] = changed
+    with buildable(directory), torch.random.fork_rng(devices=[]), pyro.poutine.block():
+        built = build_model(recipe["model"], train, recipe["model_options"])
+        built.to(device=device, dtype=getattr(torch, options["dtype"]))
+        guide = GUIDES[recipe["guide"]](built, **recipe["guide_options"]).for_data(len(train))
+    pair = Pair(built, guide).to(memory_format=torch.channels_last)  # for convolutions
+    load_weights(latest(directory), pair)
+    built.eval(), guide.eval()
+    return SavedRun(directory, config, built, guide, train.like(built), test.like(built))
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None

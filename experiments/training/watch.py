@@ -1,0 +1,73 @@
+"""What a run says of its training: progress, wrong numbers, and right ones that are worthless."""
+
+import torch
+from tqdm import tqdm
+
+from experiments.data import Data
+from experiments.inference.collapse import collapse_warnings
+from experiments.inference.fit import Progress
+from experiments.inference.svi import SVI
+from experiments.runs.processes import follows
+from experiments.runs.run import Run
+
+__all__ = ["Watch"]
+
+LOOKS = 20
+"""So often in a run latents and sigma are looked at, after its first quarter."""
+
+
+class Watch:
+    """Says each warning once.
+
+    Args:
+        run: who says it.
+        svi: what is trained.
+        data: the rows.
+    """
+
+    def __init__(self, run: Run, svi: SVI, data: Data) -> None:
+        self.run, self.svi, self.rows = run, svi, data.like(svi.model)
+        self.said: set[str] = set()
+
+    def __call__(self, progress: Progress, epochs: int | None, bar: tqdm) -> None:
+        """After an epoch: log it, show it, and warn."""
+        self.run.record(progress)
+        self._show(progress, epochs, bar)
+        self._warn(progress)
+
+    def _show(self, progress: Progress, epochs: int | None, bar: tqdm) -> None:
+        run = self.run
+        bar.update()
+        line = f"loss {progress.loss:.4f} nats per data point"
+        if not bar.disable:
+            bar.set_postfix_str(line)
+        elif epochs is None:
+            run.say(f"epoch {progress.epoch}: {line}, {run.train_seconds / 60:.1f} minutes")
+        elif progress.epoch % max(1, epochs // 20) == 0 or progress.epoch == epochs:
+            run.say(f"epoch {progress.epoch}/{epochs}: {line}, {progress.seconds:.2f} s")
+        if self.svi.compiled and self.svi.compiled.seconds > run.compile_seconds:
+            run.compile_seconds = self.svi.compiled.seconds
+            run.say(f"of which {run.compile_seconds:.1f} s were the compiler's, once")
+
+    def _warn(self, progress: Progress) -> None:
+        guard, config = self.svi.guard, self.run.config
+        if progress.skipped and guard and guard.last:
+            self._say(guard.last, f"{guard.last} (epoch {progress.epoch}: {progress.skipped} of "
+                      f"{len(progress.losses)} steps are skipped)")  # fmt: skip
+        now = progress.epoch % max(1, config.epochs // LOOKS) == 0
+        broken = guard is not None and guard.consecutive > 0
+        if not (follows() or broken) and now and 4 * progress.epoch >= config.epochs:
+            for name, words in self._collapsed().items():
+                self._say(name, words)
+
+    def _collapsed(self) -> dict[str, str]:
+        svi, rows = self.svi, self.rows
+        with torch.random.fork_rng(devices=[]):
+            index = torch.arange(min(len(rows), self.run.config.batch_size))
+            batch = rows.batch(index.to(rows.pixels.device))
+        return collapse_warnings(svi.model, svi.guide, batch)
+
+    def _say(self, key: str, words: str) -> None:
+        if key not in self.said:
+            self.said.add(key)
+            self.run.say(f"warning: {words}")
