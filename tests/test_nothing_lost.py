@@ -138,7 +138,7 @@ def violations(template: Path, folder: Path, command: str, fault: str, seed: int
     after, found = snapshot(home), []
     if changed := changes(before, after, words):
         found.append(f"changed {changed}")
-    if ended.code not in (0, 1, 2, 143, -9):
+    if ended.code not in (0, 1, 2, 143, -9, -15):
         found.append(f"ended with {ended.code}")
     if run and kept and not whole(home / run):
         found.append("no checkpoint is whole any more")

@@ -85,7 +85,8 @@ def _replace(path: Path, save: Callable[[Path], Any]) -> None:
         os.replace(temporary, path)
         if mine:
             _remember(path)
-        sync(path.parent)
+        with contextlib.suppress(OSError):  # the file is there, whatever a power failure would do
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
