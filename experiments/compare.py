@@ -26,11 +26,11 @@ from experiments.inference.optim import adam, muon
 from experiments.inference.svi import SVI
 from experiments.options.common import DataOptions, FreshRunOptions
 from experiments.reports.comparison import save_comparison
+from experiments.reports.saved_comparison import check_same_images, read_runs, save_table_of_runs
 from experiments.runs.cli import cli
 from experiments.runs.environment import pick_device
 from experiments.runs.run import Run
 from experiments.training.data import load_data
-from experiments.training.saved_comparison import check_same_images, read_runs, save_table_of_runs
 from experiments.training.saved_run import SavedRun, build_model, open_run
 from experiments.training.train import (
     at_maximum_likelihood,

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from experiments.benchmarks.preset_table import preset_table
 from experiments.inference.checkpointing import checkpoint_levels
 from experiments.inference.optim import adamax
 from experiments.inference.precision import products
@@ -25,7 +26,6 @@ from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.compiling import compiles
 from experiments.training.data import load_data
-from experiments.training.nvae.preset_table import preset_table
 from experiments.training.nvae.pretrained import check_available, load_pretrained
 from experiments.training.nvae.recipe import average_of, check_data, guard_of, recipe_of
 from experiments.training.nvae.report import conclude_nvae

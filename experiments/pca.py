@@ -14,6 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from experiments.data import Data
+from experiments.evaluation.metrics import protocol
 from experiments.options.common import DataOptions, FreshRunOptions
 from experiments.reports import plots
 from experiments.reports.page import finish
@@ -21,7 +22,6 @@ from experiments.runs.checkpoint import save_weights
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.data import load_data
-from experiments.training.metrics import protocol
 from experiments.training.pictures import as_images
 from ppl_models import PCA
 

@@ -13,6 +13,7 @@ refitted; --resume goes on where it stopped, epoch by epoch and row by row.
 """
 
 import dataclasses
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,17 @@ import tyro
 from tqdm import tqdm
 
 from experiments.errors import UsageError
+from experiments.options.commands import module_of
+from experiments.options.published import TABLES, Row
 from experiments.reports import plots
 from experiments.reports.comparison import markdown_table
 from experiments.reports.gap_table import table_of_gaps
+from experiments.reports.saved_comparison import (
+    SAME_IMAGES,
+    check_same_images,
+    read_runs,
+    table_of_runs,
+)
 from experiments.runs.cli import cli
 from experiments.runs.environment import pick_device, plain
 from experiments.runs.files import read_json, reading, write, write_json, write_text
@@ -32,13 +41,6 @@ from experiments.runs.lock import Lock
 from experiments.runs.place import Place, set_aside
 from experiments.runs.resuming import is_finished
 from experiments.tools import evaluate, gaps
-from experiments.tools.tables import TABLES, Row
-from experiments.training.saved_comparison import (
-    SAME_IMAGES,
-    check_same_images,
-    read_runs,
-    table_of_runs,
-)
 from ppl_models.names import unknown
 
 DECIDES = ("name", "epochs", "samples", "images", "data", "rows", "seed")
@@ -153,10 +155,11 @@ def trained(row: Row, out: Path, config: Config) -> None:
     if row.of:
         values["run"] = out.with_name(row.of)
     values["epochs"] = config.epochs or row.options.get("epochs", 20)
-    accepted = {f.name for f in dataclasses.fields(row.command.Config)} - {"name"}
+    command = importlib.import_module(module_of(row.command))
+    accepted = {f.name for f in dataclasses.fields(command.Config)} - {"name"}
     if out.exists() and "resume" not in accepted:
         set_aside(out)
-    row.command.main(row.command.Config(**{k: v for k, v in values.items() if k in accepted}))
+    command.main(command.Config(**{k: v for k, v in values.items() if k in accepted}))
 
 
 def evaluation_of(run: Path) -> Path:

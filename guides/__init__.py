@@ -3,17 +3,17 @@
 from torch import nn
 
 from guides.amortized import Amortized
-from guides.bottom_up import BottomUp
 from guides.exact import Exact
 from guides.flow import Flow
 from guides.full_rank import FullRank
 from guides.guide import Guide, real_latents
+from guides.hierarchies.bottom_up import BottomUp
+from guides.hierarchies.top_down import TopDown
 from guides.mean_field import MeanField
 from guides.mixture import Mixture
 from guides.point import Point
 from guides.prior import Prior
 from guides.semi_amortized import SemiAmortized
-from guides.top_down import TopDown
 from ppl_models import MODELS
 from ppl_models.names import unknown
 from ppl_models.program import describe

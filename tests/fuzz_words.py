@@ -12,7 +12,7 @@ import types
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from experiments.__main__ import COMMANDS, module_of
+from experiments.options.commands import COMMANDS, module_of
 from experiments.options.common import ABOVE_ZERO, AT_LEAST_ONE, NOT_NEGATIVE
 
 __all__ = ["SMALL", "STOCK", "Case", "command_line", "words_of"]

@@ -12,6 +12,7 @@ from experiments.data import as_data, load
 from experiments.errors import UsageError
 from experiments.evaluation.aggregate import active_units, aggregate_figures, aggregate_log_prob
 from experiments.evaluation.bounds import mean_and_error, per_image, rows_at_a_time
+from experiments.evaluation.metrics import draws_errors
 from experiments.evaluation.sampling.samples import interpolations, spherical, straight, traversals
 from experiments.evaluation.shared_draws import between_draws_error, log_prob_table, shared_draws
 from experiments.inference.fit import fit
@@ -20,7 +21,6 @@ from experiments.inference.objectives import STL, AnalyticKL
 from experiments.inference.optim import adam
 from experiments.inference.svi import SVI
 from experiments.inference.traces import site_kls, traces
-from experiments.training.metrics import draws_errors
 from guides import GUIDES
 from ppl_models import PPCA, VAE, Batch
 from ppl_models.likelihoods import LIKELIHOODS

@@ -104,7 +104,7 @@ def test_data_that_are_gone_or_others(monkeypatch, capsys):
         raise UsageError("no digits")
 
     with monkeypatch.context() as patch:
-        patch.setattr("experiments.runs.data_loading.load_as", vanished)
+        patch.setattr("experiments.training.data.load_as", vanished)
         failed(capsys, [*ARGS, "--out", "a", "--resume"], "data are gone: no digits")
     run(ppca, *ARGS, "--out", "a", "--resume")
 

@@ -25,9 +25,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from machine_faults import FAULTS
 
-from experiments.__main__ import COMMANDS as LISTED
-from experiments.__main__ import module_of
 from experiments.errors import UsageError
+from experiments.options.commands import COMMANDS as LISTED
+from experiments.options.commands import module_of
 from experiments.runs.checkpoint import checkpoints, verified
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and limits files")

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from experiments import nvae, train
+from experiments.benchmarks.preset_table import preset_rows, preset_table
 from experiments.data import load
 from experiments.data.rows import Read, Rows
 from experiments.evaluation.bounds import per_image
@@ -20,10 +21,9 @@ from experiments.runs.checkpoint import latest
 from experiments.runs.cli import cli
 from experiments.tools import bench, evaluate, export_nvae, import_nvae, reconstruct, sample
 from experiments.training.nvae import pretrained
-from experiments.training.nvae.preset_table import preset_rows, preset_table
 from experiments.training.saved_run import build_model
 from experiments.training.train import recipe
-from guides.top_down import TopDown
+from guides.hierarchies.top_down import TopDown
 from ppl_models import NVAE
 from tests.test_bad_input import refused
 from tests.test_commands import run
@@ -125,7 +125,7 @@ def test_presets_have_the_published_sizes():
 
 
 def test_the_list_names_every_preset(capsys, monkeypatch):
-    monkeypatch.setattr("experiments.training.nvae.preset_table.PRESETS", dict(
+    monkeypatch.setattr("experiments.benchmarks.preset_table.PRESETS", dict(
         itertools.islice(PRESETS.items(), 2)
     ))  # fmt: skip
     cli(nvae.Config, nvae.main, ["--list"])

@@ -12,7 +12,7 @@ from experiments.inference.objectives.nvae import BalancedKL, Regularised
 from experiments.inference.objectives.regularisers import SpectralNorm, batch_norm_gains
 from experiments.inference.svi import SVI, Pair
 from experiments.inference.traces import site_kls, traces
-from guides.top_down import TopDown
+from guides.hierarchies.top_down import TopDown
 from ppl_models import Batch
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.distributions import SoftNormal

@@ -203,7 +203,7 @@ def test_schedules(tables):
 @pytest.mark.parametrize("cells", [1, 2])
 def test_the_mnist_models_have_the_published_tensors(cells):
     from experiments.inference.svi import Pair
-    from guides.top_down import TopDown
+    from guides.hierarchies.top_down import TopDown
     from ppl_models.nvae import NVAE
     from ppl_models.nvae.reference import options_of_args, to_reference
 

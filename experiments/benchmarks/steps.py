@@ -19,13 +19,13 @@ from experiments.benchmarks.handwritten import (
     stepper,
 )
 from experiments.benchmarks.numpyro_peer import lab_vae_step
+from experiments.benchmarks.preset_table import preset_pair
 from experiments.benchmarks.pyro_peer import pyro_steps
 from experiments.benchmarks.timing import in_turns
 from experiments.inference.objectives import IWAE, AnalyticKL, Objective
 from experiments.inference.objectives.nvae import BalancedKL
 from experiments.inference.optim import adam, adamax
 from experiments.inference.svi import SVI
-from experiments.training.nvae.preset_table import preset_pair
 from guides import GUIDES
 from ppl_models import NVAE, VAE, Batch
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.bounds import mean_and_error
+from experiments.evaluation.metrics import draws_errors, measure
 from experiments.evaluation.oracle import diagonal_gap, gap_in_closed_form, rotate_to_largest_gap
 from experiments.inference.fit import fit
 from experiments.inference.frozen import fit_rows
 from experiments.inference.svi import SVI, Pair
-from experiments.training.metrics import draws_errors, measure
 from guides import GUIDES
 from ppl_models.names import unknown
 from ppl_models.ppca import PPCA

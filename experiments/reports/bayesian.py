@@ -7,13 +7,13 @@ from torch import Tensor
 from experiments.data import Data
 from experiments.evaluation.bayesian.arviz_adapter import compare_loo, inference_data, save_netcdf
 from experiments.evaluation.bayesian.draws import Posterior, distance, predictive, worst_rhat
+from experiments.evaluation.metrics import protocol, protocol_rows
 from experiments.evaluation.predictive import tail_areas
 from experiments.reports import plots
 from experiments.reports.comparison import markdown_table
 from experiments.reports.page import finish
 from experiments.runs.files import write
 from experiments.runs.run import Run
-from experiments.training.metrics import protocol, protocol_rows
 from ppl_models.bayesian_ppca import BayesianPPCA
 
 __all__ = ["Fitted", "report_guides"]

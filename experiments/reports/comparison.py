@@ -8,11 +8,11 @@ from typing import Any
 
 from experiments.data import Data
 from experiments.evaluation.comparison import Row, best
+from experiments.evaluation.metrics import protocol
 from experiments.reports import plots
 from experiments.reports.page import cell, finish
 from experiments.runs.files import write_text
 from experiments.runs.run import Run
-from experiments.training.metrics import protocol
 
 __all__ = ["csv_table", "markdown_table", "save_comparison"]
 

@@ -10,7 +10,7 @@ from experiments.errors import UsageError
 from experiments.evaluation.bounds import mean_and_error
 from experiments.evaluation.gaps import best_evidence
 from experiments.evaluation.khat import UNRELIABLE
-from experiments.training.saved_comparison import SAME_IMAGES, Saved, read_runs
+from experiments.reports.saved_comparison import SAME_IMAGES, Saved, read_runs
 
 __all__ = ["GapTable", "table_of_gaps"]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from experiments.__main__ import COMMANDS, module_of
 from experiments.errors import UsageError
+from experiments.options.commands import COMMANDS, module_of
 from experiments.options.common import check
 from experiments.runs.cli import parse
 from experiments.runs.environment import plain

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from experiments.reports.comparison import markdown_table
 from experiments.reports.page import cell
 from experiments.reports.plots import lines_with_errors
+from experiments.reports.saved_comparison import SAME_IMAGES
 from experiments.runs.files import write, write_json, write_text
 from experiments.sweeps.grid import Grid
 from experiments.sweeps.plan import Planned
-from experiments.training.saved_comparison import SAME_IMAGES
 
 __all__ = ["over_seeds", "picture", "rows_of", "save_sweep", "what_differs"]
 

@@ -13,7 +13,7 @@ from experiments.errors import UsageError
 from experiments.options.constructors import FILLED_IN
 from experiments.options.presets import PRESETS
 from experiments.training.nvae.pretrained import load_pretrained
-from guides.top_down import TopDown
+from guides.hierarchies.top_down import TopDown
 from ppl_models import NVAE
 
 __all__ = ["Lab", "load_shipped", "open_lab"]

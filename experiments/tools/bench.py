@@ -27,11 +27,13 @@ from experiments.benchmarks.closed_form import measure_closed_form
 from experiments.benchmarks.epochs import measure_epochs
 from experiments.benchmarks.machine import matrix_peak
 from experiments.benchmarks.nvae_step import step_speed
+from experiments.benchmarks.preset_table import preset_pair
 from experiments.benchmarks.profile import profile_epoch
 from experiments.benchmarks.scaling import measure_scaling
 from experiments.benchmarks.steps import SUBJECTS, measure_steps
 from experiments.data import Data, load
 from experiments.errors import UsageError
+from experiments.evaluation.metrics import protocol
 from experiments.inference.checkpointing import checkpoint_levels
 from experiments.options.common import RunOptions
 from experiments.options.presets import PRESETS
@@ -40,8 +42,6 @@ from experiments.reports.page import finish
 from experiments.runs.cli import cli
 from experiments.runs.files import write_text
 from experiments.runs.run import Run
-from experiments.training.metrics import protocol
-from experiments.training.nvae.preset_table import preset_pair
 from ppl_models.names import unknown
 
 

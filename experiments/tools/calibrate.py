@@ -15,6 +15,7 @@ import torch
 
 from experiments.errors import UsageError
 from experiments.evaluation.calibration import calibrate
+from experiments.evaluation.metrics import protocol, protocol_rows
 from experiments.inference.svi import Pair
 from experiments.options.common import SavedRunOptions
 from experiments.reports import plots
@@ -22,7 +23,6 @@ from experiments.reports.comparison import markdown_table
 from experiments.reports.page import finish
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
-from experiments.training.metrics import protocol, protocol_rows
 from experiments.training.saved_run import open_run
 from guides.local import PerDatumGuide
 

@@ -12,21 +12,21 @@ latents that q uses, and how far the aggregate posterior is from the prior.
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from experiments.inference.svi import Pair
-from experiments.options.common import SavedRunOptions
-from experiments.reports.page import finish
-from experiments.runs.cli import cli
-from experiments.runs.run import Run
-from experiments.training.metrics import (
+from experiments.evaluation.metrics import (
     aggregate,
     aggregate_line,
     measure,
     protocol,
     protocol_rows,
-    save_values,
     summary,
     table_line,
 )
+from experiments.inference.svi import Pair
+from experiments.options.common import SavedRunOptions
+from experiments.reports.page import finish
+from experiments.runs.checkpoint import save_values
+from experiments.runs.cli import cli
+from experiments.runs.run import Run
 from experiments.training.saved_run import open_run
 
 

@@ -23,6 +23,7 @@ from experiments.evaluation.ais import annealed_bound, sandwich
 from experiments.evaluation.bounds import mean_and_error, rows_at_a_time
 from experiments.evaluation.gaps import best_evidence, interval, local_elbo, stopping_rule
 from experiments.evaluation.khat import UNRELIABLE, khat, weights_of_draws
+from experiments.evaluation.metrics import protocol, protocol_rows
 from experiments.evaluation.tail_index import DEPTH, far_tail
 from experiments.inference.frozen import held_out
 from experiments.inference.svi import Pair
@@ -30,9 +31,9 @@ from experiments.options.common import SavedRunOptions
 from experiments.reports import plots
 from experiments.reports.comparison import markdown_table
 from experiments.reports.page import finish
+from experiments.runs.checkpoint import save_values
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
-from experiments.training.metrics import protocol, protocol_rows, save_values
 from experiments.training.pictures import as_images
 from experiments.training.saved_run import SavedRun, open_run
 from guides import GUIDES, Guide, check_pair

@@ -18,6 +18,7 @@ from torch import nn
 from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.gradient_noise import Moments, distance, moments
+from experiments.evaluation.metrics import protocol, protocol_rows
 from experiments.inference.objectives import OBJECTIVES, check_objective
 from experiments.inference.svi import Pair
 from experiments.options.common import SavedRunOptions
@@ -26,7 +27,6 @@ from experiments.reports.comparison import markdown_table
 from experiments.reports.page import finish
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
-from experiments.training.metrics import protocol, protocol_rows
 from experiments.training.saved_run import SavedRun, open_run
 
 SAME = {"stl": "elbo", "elbo_analytic_kl": "elbo", "dreg": "iwae"}

@@ -14,8 +14,10 @@ from typing import Any, Literal
 import pyro
 import torch
 
+from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.bounds import rows_at_a_time
+from experiments.evaluation.metrics import protocol, protocol_rows
 from experiments.evaluation.predictive import replicated, tail_areas
 from experiments.inference.frozen import held_out
 from experiments.inference.svi import Pair
@@ -25,7 +27,6 @@ from experiments.reports.comparison import markdown_table
 from experiments.reports.page import finish
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
-from experiments.training.metrics import protocol, protocol_rows
 from experiments.training.pictures import as_images
 from experiments.training.saved_run import open_run
 
@@ -49,12 +50,7 @@ def main(config: Config) -> dict[str, Any]:
         )
         run.save_config(of=saved.config)
         data = saved.test.rows(min(config.images, len(saved.test))).fixed()
-        gib = config.sets * len(data) * data.data_dim * data.dtype.itemsize / 2**30
-        if gib > config.memory:
-            raise UsageError(
-                f"{config.sets} sets of {len(data)} images are {gib:.2f} GiB, more than --memory "
-                f"{config.memory}; take fewer --sets or --images."
-            )
+        check_memory(config, data)
         guide = held_out(saved.model, saved.guide, data)
         guide.eval()
         q = guide if config.latents == "guide" else None
@@ -83,6 +79,20 @@ def main(config: Config) -> dict[str, Any]:
         words = f"{config.sets} data sets like the first {len(data)} test images of {config.run}."
         tables = {"Checks": rows, "Protocol": protocol_rows(metrics)}
         return finish(run, metrics, words, tables)
+
+
+def check_memory(config: Config, data: Data) -> None:
+    """Refuse more replicated images than memory is allowed for.
+
+    Raises:
+        UsageError: With their size.
+    """
+    gib = config.sets * len(data) * data.data_dim * data.dtype.itemsize / 2**30
+    if gib > config.memory:
+        raise UsageError(
+            f"{config.sets} sets of {len(data)} images are {gib:.2f} GiB, more than --memory "
+            f"{config.memory}; take fewer --sets or --images."
+        )
 
 
 if __name__ == "__main__":

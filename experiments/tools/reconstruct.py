@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from experiments.evaluation.bounds import mean_and_error, reconstruct, rows_at_a_time
+from experiments.evaluation.metrics import protocol
 from experiments.evaluation.sampling.samples import complete
 from experiments.inference.frozen import held_out
 from experiments.inference.svi import Pair
@@ -22,7 +23,6 @@ from experiments.reports import plots
 from experiments.reports.page import finish
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
-from experiments.training.metrics import protocol
 from experiments.training.pictures import as_images
 from experiments.training.saved_run import SavedRun, open_run
 

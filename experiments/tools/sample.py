@@ -23,6 +23,7 @@ from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.bounds import encode
 from experiments.evaluation.hierarchy import resampled_groups
+from experiments.evaluation.metrics import protocol
 from experiments.evaluation.sampling.samples import (
     aggregate_means,
     interpolations,
@@ -38,7 +39,6 @@ from experiments.runs.cli import cli
 from experiments.runs.environment import pick_device
 from experiments.runs.files import write
 from experiments.runs.run import Run
-from experiments.training.metrics import protocol
 from experiments.training.nvae.batch_norms import readjusted
 from experiments.training.pictures import TEMPERATURES, as_images
 from experiments.training.saved_run import SavedRun, open_run

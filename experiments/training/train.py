@@ -9,6 +9,7 @@ from torch import nn
 from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.bounds import particles_at_a_time
+from experiments.evaluation.metrics import measure, protocol, protocol_rows, summary, table_line
 from experiments.evaluation.shared_draws import numbers_per_image
 from experiments.inference.frozen import announce_rows
 from experiments.inference.handlers import TemperKL
@@ -26,15 +27,8 @@ from experiments.inference.optim.annealing import cyclical
 from experiments.inference.precision import products
 from experiments.inference.svi import SVI, Pair
 from experiments.reports.page import finish
+from experiments.runs.checkpoint import save_values
 from experiments.runs.run import Run
-from experiments.training.metrics import (
-    measure,
-    protocol,
-    protocol_rows,
-    save_values,
-    summary,
-    table_line,
-)
 from experiments.training.pictures import lab_pictures
 from experiments.training.rows import fit_in
 from guides import GUIDES, Guide, check_pair

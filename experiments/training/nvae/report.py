@@ -9,20 +9,14 @@ from torch import Tensor
 from experiments.data import Data
 from experiments.evaluation.bounds import reconstruct, rows_at_a_time
 from experiments.evaluation.hierarchy import channel_kls, group_rows, resampled_groups
+from experiments.evaluation.metrics import measure, protocol, protocol_rows, summary, table_line
 from experiments.evaluation.sampling.samples import interpolations, prior_means
 from experiments.inference.objectives.regularisers import convolutions
 from experiments.inference.svi import Pair
 from experiments.reports import plots
 from experiments.reports.page import finish as save_report
+from experiments.runs.checkpoint import save_values
 from experiments.runs.run import Run
-from experiments.training.metrics import (
-    measure,
-    protocol,
-    protocol_rows,
-    save_values,
-    summary,
-    table_line,
-)
 from experiments.training.nvae.batch_norms import readjusted
 from experiments.training.pictures import loss_picture
 from guides import Guide

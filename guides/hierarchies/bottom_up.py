@@ -4,7 +4,7 @@ import pyro
 from torch import Tensor, nn
 
 from guides.guide import Guide
-from guides.tower import Tower
+from guides.hierarchies.tower import Tower
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.distributions import SoftNormal
 from ppl_models.nvae.layers import Conv

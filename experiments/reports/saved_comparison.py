@@ -9,11 +9,11 @@ from torch import Tensor
 
 from experiments.errors import UsageError
 from experiments.evaluation.bounds import mean_and_error
+from experiments.evaluation.metrics import protocol_rows
 from experiments.reports.comparison import csv_table, markdown_table
 from experiments.reports.page import finish
 from experiments.runs.files import read_json, reading, write_text
 from experiments.runs.run import Run
-from experiments.training.metrics import protocol_rows
 
 __all__ = ["Saved", "check_same_images", "read_runs", "save_table_of_runs", "table_of_runs"]
 

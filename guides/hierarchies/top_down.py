@@ -6,7 +6,7 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from guides.guide import EffectGuide
-from guides.tower import Tower
+from guides.hierarchies.tower import Tower
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.distributions import SoftNormal
 from ppl_models.nvae.flows import FlowPair

@@ -1,11 +1,9 @@
 """Final figures of a run, each split with the protocol it was measured under."""
 
 import math
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from experiments.data import Data
@@ -14,7 +12,6 @@ from experiments.evaluation.aggregate import aggregate_figures
 from experiments.evaluation.bounds import mean_and_error, per_image
 from experiments.evaluation.shared_draws import between_draws_error, block_sizes
 from experiments.inference.frozen import held_out
-from experiments.runs.files import write
 from guides import Guide
 from guides.exact import Exact
 from guides.point import Point
@@ -28,7 +25,6 @@ __all__ = [
     "measure",
     "protocol",
     "protocol_rows",
-    "save_values",
     "summary",
     "table_line",
 ]
@@ -126,12 +122,6 @@ def aggregate(model: nn.Module, guide: Guide, data: Data, seed: int) -> dict[str
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return aggregate_figures(model, guide, data.fixed().like(model))
-
-
-def save_values(directory: Path, values: dict[str, Tensor]) -> None:
-    """Keep the values of every image, so that runs can be compared image by image."""
-    tensors = {name: value.cpu().contiguous() for name, value in values.items() if value.ndim == 1}
-    write(directory / "per_image.safetensors", lambda path: save_file(tensors, path))
 
 
 def protocol(data: Data, guide: nn.Module | None, particles: int | None) -> dict[str, Any]:
