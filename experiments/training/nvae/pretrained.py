@@ -15,7 +15,7 @@ from ppl_models.names import unknown
 
 __all__ = ["available", "check_available", "load_pretrained", "pack"]
 
-HOME = Path(__file__).parent.parent / "pretrained"
+HOME = Path(__file__).parents[2] / "pretrained"
 
 
 def available() -> list[str]:
