@@ -1,7 +1,26 @@
 """Everything that brings models and guides together: data, inference, evaluation, commands."""
 
+import importlib
 import os
 import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from experiments.data import Data, load
+    from experiments.evaluation.metrics import evaluate
+    from experiments.inference.fit import fit
+    from experiments.inference.svi import SVI
+
+__all__ = ["SVI", "Data", "evaluate", "fit", "load"]
+
+HOMES = {
+    "SVI": "experiments.inference.svi",
+    "Data": "experiments.data",
+    "evaluate": "experiments.evaluation.metrics",
+    "fit": "experiments.inference.fit",
+    "load": "experiments.data",
+}
+"""Where the names that users import are defined: `--help` loads no torch."""
 
 # `python -m experiments` puts the working directory first on the path, and a file that lies there
 # (torch.py, say) would be taken for a library. A user's models are imported from it by their name.
@@ -17,3 +36,9 @@ if sys.argv[:1] == ["-m"] and not {"experiments", "-mexperiments"} & set(sys.ori
     from experiments.options.installed import check_installed
 
     check_installed()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(HOMES[name]), name)

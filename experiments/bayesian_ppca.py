@@ -29,7 +29,7 @@ from experiments.inference.bayesian.start import at_maximum_likelihood
 from experiments.inference.compiled.graph import can_compile
 from experiments.inference.fit import fit
 from experiments.inference.guard import Guard
-from experiments.inference.objectives import Elbo
+from experiments.inference.objectives import ELBO
 from experiments.inference.svi import SVI
 from experiments.options.common import RunOptions
 from experiments.reports.bayesian import Fitted, report_guides
@@ -163,7 +163,7 @@ def fitted(run: Run, model: BayesianPPCA, name: str, x: Tensor) -> Fitted:
     rate = config.lr or (0.002 if name == "auto_iaf" else 0.02)
     adam = torch.optim.Adam(guide.parameters(), rate)
     bounded = Guard(clip=1.0)  # single draws may lie far out
-    svi = SVI(model, guide, adam, Elbo(config.particles), bounded)
+    svi = SVI(model, guide, adam, ELBO(config.particles), bounded)
     try:
         for progress in fit(svi, x, config.steps, len(x), seed=config.seed):
             if progress.epoch % max(1, config.steps // 5) == 0:

@@ -18,7 +18,24 @@ from ppl_models import MODELS
 from ppl_models.names import unknown
 from ppl_models.program import describe
 
-__all__ = ["GUIDES", "PAIRS", "Guide", "allowed_guides", "check_pair"]
+__all__ = [
+    "GUIDES",
+    "PAIRS",
+    "Amortized",
+    "BottomUp",
+    "Exact",
+    "Flow",
+    "FullRank",
+    "Guide",
+    "MeanField",
+    "Mixture",
+    "Point",
+    "Prior",
+    "SemiAmortized",
+    "TopDown",
+    "allowed_guides",
+    "check_pair",
+]
 
 GUIDES: dict[str, type[Guide]] = {
     "prior": Prior,

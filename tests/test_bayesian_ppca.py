@@ -31,7 +31,7 @@ from experiments.inference.bayesian.mcmc import check_cost, compile_gradient, nu
 from experiments.inference.bayesian.start import at_maximum_likelihood
 from experiments.inference.compiled.graph import can_compile
 from experiments.inference.fit import fit
-from experiments.inference.objectives import Elbo
+from experiments.inference.objectives import ELBO
 from experiments.inference.svi import SVI
 from guides.auto import AUTOGUIDES, Auto
 from ppl_models import PPCA, Batch
@@ -97,7 +97,7 @@ def test_pyros_guides_learn_outside_the_store(name):
     model, x = BayesianPPCA(D, K, identified=True), data()
     guide = Auto(model, name)
     assert sum(p.numel() for p in guide.parameters()) > 0
-    svi = SVI(model, guide, torch.optim.Adam(guide.parameters(), lr=0.05), Elbo(4))
+    svi = SVI(model, guide, torch.optim.Adam(guide.parameters(), lr=0.05), ELBO(4))
     losses = [progress.loss for progress in fit(svi, x, 150, N)]
     assert np.mean(losses[-20:]) < np.mean(losses[:20]) - 0.5
     assert not list(pyro.get_param_store().keys())
@@ -175,7 +175,7 @@ def test_nuts_agrees_with_a_wide_guide():
     assert chains.divergences < 5
     assert worst_rhat(reference)["sigma"] < 1.2
     guide = Auto(model, "auto_multivariate_normal")
-    svi = SVI(model, guide, torch.optim.Adam(guide.parameters(), lr=0.05), Elbo(4))
+    svi = SVI(model, guide, torch.optim.Adam(guide.parameters(), lr=0.05), ELBO(4))
     for _ in fit(svi, x, 800, len(x)):
         pass
     found = posterior(model, draws_of_guide(guide, Batch.of(x), 500), x)

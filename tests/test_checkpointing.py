@@ -13,7 +13,7 @@ from torch import nn
 from experiments.inference.average import WeightAverage
 from experiments.inference.checkpointing import checkpoint_levels, is_checkpointed
 from experiments.inference.guard import Guard
-from experiments.inference.objectives import AnalyticKL, Elbo
+from experiments.inference.objectives import ELBO, AnalyticKL
 from experiments.inference.objectives.nvae import BalancedKL, Regularised
 from experiments.inference.objectives.regularisers import SpectralNorm, batch_norm_gains
 from experiments.inference.optim import adamax
@@ -48,7 +48,7 @@ def recipe(pair: Pair) -> Regularised:
 
 @pytest.mark.parametrize("guide", ["top_down", "bottom_up"])
 @pytest.mark.parametrize("depthwise", [True, False])
-@pytest.mark.parametrize("objective", [lambda _: Elbo(), lambda _: AnalyticKL(), recipe])
+@pytest.mark.parametrize("objective", [lambda _: ELBO(), lambda _: AnalyticKL(), recipe])
 def test_a_step_is_the_same_to_the_last_digit(guide, depthwise, objective):
     batch = Batch.of(images())
     losses, pairs = [], two_pairs(guide, depthwise)

@@ -11,7 +11,7 @@ from torch import nn
 
 from experiments.inference.guard import Guard
 from experiments.inference.guard.diagnosis import RandomState, explain
-from experiments.inference.objectives import IWAE, AnalyticKL, Elbo
+from experiments.inference.objectives import ELBO, IWAE, AnalyticKL
 from experiments.inference.objectives.nvae import Regularised
 from experiments.inference.objectives.regularisers import SpectralNorm
 from experiments.inference.optim import adam
@@ -53,7 +53,7 @@ def of(model, guide: str = "amortized", objective=None, **options) -> SVI:
 
 
 @pytest.mark.parametrize(
-    "objective", [Elbo(), AnalyticKL(), IWAE(3)], ids=["elbo", "analytic", "iwae"]
+    "objective", [ELBO(), AnalyticKL(), IWAE(3)], ids=["elbo", "analytic", "iwae"]
 )
 @pytest.mark.parametrize(("log_scale", "density", "least"), [
     (-800, "nan", "0"), (math.log(1e-200), "-inf", "1e-200")])  # fmt: skip

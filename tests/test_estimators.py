@@ -12,11 +12,11 @@ from experiments.evaluation.bounds import per_image
 from experiments.evaluation.oracle import diagonal_gap, rotate_to_largest_gap
 from experiments.inference.fit import fit
 from experiments.inference.objectives import (
+    ELBO,
     IWAE,
     STL,
     AnalyticKL,
     DReG,
-    Elbo,
     FreeBits,
     Miselbo,
     Renyi,
@@ -84,7 +84,7 @@ def mean_and_error(pair, objective, batches=60, rows=300):
 
 
 CASES = {
-    "elbo": (Elbo(2), lambda pair: power_mean(pair, 1.0)),
+    "elbo": (ELBO(2), lambda pair: power_mean(pair, 1.0)),
     "elbo_analytic_kl": (AnalyticKL(2), lambda pair: power_mean(pair, 1.0)),
     "stl": (STL(2), lambda pair: power_mean(pair, 1.0)),
     "iwae": (IWAE(2), lambda pair: power_mean(pair, 0.0)),
@@ -134,7 +134,7 @@ def test_renyi_between_its_neighbours():
         return objective.differentiable_loss(pair.model, pair.guide, batch)
 
     torch.testing.assert_close(value(Renyi(3, 0.0)), value(IWAE(3)))
-    torch.testing.assert_close(value(Renyi(3, 1.0)), value(Elbo(3)))
+    torch.testing.assert_close(value(Renyi(3, 1.0)), value(ELBO(3)))
     losses = [value(Renyi(3, alpha)).item() for alpha in (0.0, 0.5, 1.0, 2.0, 5.0)]
     assert losses == sorted(losses)
     for alpha in (-0.1, math.inf, math.nan):

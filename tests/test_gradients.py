@@ -5,7 +5,7 @@ import torch
 from experiments import ppca
 from experiments.evaluation.gradient_noise import distance, moments
 from experiments.evaluation.oracle import best_linear
-from experiments.inference.objectives import IWAE, STL, DReG, Elbo
+from experiments.inference.objectives import ELBO, IWAE, STL, DReG
 from experiments.tools import gradients
 from guides import GUIDES
 from ppl_models import PPCA, Batch
@@ -25,7 +25,7 @@ def test_sticking_the_landing_has_no_noise_at_the_posterior():
     model, batch = setting()
     guide = best_linear(model)  # the posterior: W's columns are orthogonal
     q = list(guide.parameters())
-    noisy, quiet = (moments(model, guide, o, batch, q, 50) for o in (Elbo(), STL()))
+    noisy, quiet = (moments(model, guide, o, batch, q, 50) for o in (ELBO(), STL()))
     assert quiet.noise < 1e-6 * noisy.noise
 
 

@@ -15,7 +15,7 @@ from shared_guard import trial
 from experiments.inference.average import WeightAverage
 from experiments.inference.compiled import gradients, graph
 from experiments.inference.guard import Diverged, Guard
-from experiments.inference.objectives import AnalyticKL, Elbo
+from experiments.inference.objectives import ELBO, AnalyticKL
 from experiments.inference.objectives.nvae import Regularised
 from experiments.inference.objectives.regularisers import SpectralNorm, batch_norm_gains
 from experiments.inference.optim import adam, adamax, global_parameters, muon
@@ -37,7 +37,7 @@ def vae(optimizer, guide: str = "amortized", compile: bool = False, **options) -
     model = VAE((1, 4, 4), latent_dim=3, hidden_dims=(5,))
     sizes = {"hidden_dims": (5,)} if guide == "amortized" else {}
     q = GUIDES[guide](model, **sizes).for_data(ROWS)
-    return SVI(model, q, optimizer(model, q), Elbo(), compile=compile, **options)
+    return SVI(model, q, optimizer(model, q), ELBO(), compile=compile, **options)
 
 
 def momentum(model, guide) -> torch.optim.Optimizer:

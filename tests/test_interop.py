@@ -12,13 +12,13 @@ from pyro import infer
 from torch import nn
 
 from experiments.inference.fit import fit
-from experiments.inference.objectives import IWAE, STL, AnalyticKL, DReG, Elbo, FreeBits, Renyi
+from experiments.inference.objectives import ELBO, IWAE, STL, AnalyticKL, DReG, FreeBits, Renyi
 from experiments.inference.svi import SVI, Pair
 from guides import GUIDES
 from ppl_models import VAE, Batch
 
 LOSSES: dict[str, Callable[[], Any]] = {
-    "Elbo": Elbo,
+    "ELBO": ELBO,
     "AnalyticKL": lambda: AnalyticKL(2),
     "IWAE": lambda: IWAE(3),
     "DReG": lambda: DReG(3),
@@ -123,7 +123,7 @@ def test_losses_and_gradients_are_those_of_pyros_svi(name, compile, monkeypatch)
     assert len(pyro.get_param_store()) == 0
 
 
-@pytest.mark.parametrize("loss", ["Elbo", "Trace_ELBO", "RenyiELBO"])
+@pytest.mark.parametrize("loss", ["ELBO", "Trace_ELBO", "RenyiELBO"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_steps_of_pyros_optimizers_are_those_of_pyros_svi(name, loss):
     theirs, ours = pair(), pair()
@@ -138,13 +138,13 @@ def test_steps_of_pyros_optimizers_are_those_of_pyros_svi(name, loss):
 def test_pyros_optimizers_go_on_from_their_state(name):
     whole, part = pair(), pair()
     optim = OPTIMIZERS[name]()
-    svi, _ = under_ours(part, optim, Elbo(), 5)
+    svi, _ = under_ours(part, optim, ELBO(), 5)
     state = copy.deepcopy(svi.state_dict())
     names = {name for name, _ in part.named_parameters()}
     assert names - {"model.unused"} <= set(state["optimizers"][0]) <= names
-    under_ours(whole, OPTIMIZERS[name](), Elbo(), 10)
+    under_ours(whole, OPTIMIZERS[name](), ELBO(), 10)
     optim = OPTIMIZERS[name]()
-    svi = SVI(part.model, part.guide, optim, Elbo())
+    svi = SVI(part.model, part.guide, optim, ELBO())
     svi.load_state_dict(state)
     for step in range(5, 10):
         torch.manual_seed(step)
@@ -189,7 +189,7 @@ def test_a_torch_optimizer_may_be_given_in_four_ways():
         (infer.JitTraceEnum_ELBO(), "use compile=True"),
         (infer.ReweightedWakeSleep(), "has two losses"),
         (infer.TraceTailAdaptive_ELBO(2, vectorize_particles=True), "use Renyi"),
-        (Elbo, "loss is Elbo: give one of"),
+        (ELBO, "loss is ELBO: give one of"),
         (lambda model, guide, batch: 0.0, "loss is function"),
         ("elbo", "loss is str"),
     ],

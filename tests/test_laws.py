@@ -11,7 +11,7 @@ from pyro.infer import Predictive, Trace_ELBO, TraceMeanField_ELBO
 from torch.func import functional_call
 
 from experiments.inference.handlers import TemperKL
-from experiments.inference.objectives import AnalyticKL, Elbo, LogJoint
+from experiments.inference.objectives import ELBO, AnalyticKL, LogJoint
 from experiments.inference.svi import SVI, Pair
 from experiments.inference.traces import traces
 from guides.guide import EffectGuide
@@ -69,7 +69,7 @@ def test_every_parameter_in_use_gets_a_finite_gradient(pair):
 
 
 @every_pair
-@pytest.mark.parametrize("objective", [Elbo, AnalyticKL])
+@pytest.mark.parametrize("objective", [ELBO, AnalyticKL])
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
 @torch.no_grad()
 def test_tempered_objective(pair, objective, beta):
@@ -93,7 +93,7 @@ def test_tempered_objective(pair, objective, beta):
 @every_pair
 def test_objectives_are_pyros_own(pair):
     model, guide = build(pair)
-    for ours, pyros in ((Elbo, Trace_ELBO), (AnalyticKL, TraceMeanField_ELBO)):
+    for ours, pyros in ((ELBO, Trace_ELBO), (AnalyticKL, TraceMeanField_ELBO)):
         if pyros is TraceMeanField_ELBO and (isinstance(guide, EffectGuide) or
                                              pair[1] == "mixture"):  # fmt: skip
             continue  # Pyro's analytic ELBO takes neither effect-handler guides nor mixtures
@@ -108,7 +108,7 @@ def test_pyros_own_svi_trains_it_with_our_gradient(pair):
     model, guide = build(pair)
     if pair[1] == "mixture":  # Pyro's gradient has a score-function term, ours refuses
         with pytest.raises(ValueError, match="'z' cannot be reparametrised"):
-            Elbo().differentiable_loss(model, guide, minibatch(pair))
+            ELBO().differentiable_loss(model, guide, minibatch(pair))
         return
     trained = copy.deepcopy(Pair(model, guide))
     batch = minibatch(pair)
@@ -119,7 +119,7 @@ def test_pyros_own_svi_trains_it_with_our_gradient(pair):
         torch.manual_seed(5)
         svi.step(batch)
     torch.manual_seed(5)
-    (LogJoint() if pair[1] == "point" else Elbo()).differentiable_loss(
+    (LogJoint() if pair[1] == "point" else ELBO()).differentiable_loss(
         model, guide, batch
     ).backward()
     before = dict(Pair(model, guide).named_parameters())
@@ -178,9 +178,9 @@ def test_copies_and_pickles_are_pairs_of_their_own(pair):
         assert twin.guide.model is twin.model
         assert twin.model is not model
         torch.manual_seed(4)
-        expected = Elbo().loss(model, guide, minibatch(pair))
+        expected = ELBO().loss(model, guide, minibatch(pair))
         torch.manual_seed(4)
-        assert Elbo().loss(twin.model, twin.guide, minibatch(pair)) == expected
+        assert ELBO().loss(twin.model, twin.guide, minibatch(pair)) == expected
 
 
 @every_pair

@@ -18,7 +18,7 @@ from experiments.inference.average import WeightAverage
 from experiments.inference.fit import fit
 from experiments.inference.guard import Guard
 from experiments.inference.handlers import TemperKL
-from experiments.inference.objectives import AnalyticKL, Elbo
+from experiments.inference.objectives import ELBO, AnalyticKL
 from experiments.inference.objectives.nvae import BalancedKL
 from experiments.inference.optim import adamax
 from experiments.inference.optim.annealing import learning_rate, published_rate
@@ -60,7 +60,7 @@ def counted(pair: Pair, run) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("depthwise", [True, False])
-@pytest.mark.parametrize("objective", [Elbo, AnalyticKL, lambda: BalancedKL((1, 2))])
+@pytest.mark.parametrize("objective", [ELBO, AnalyticKL, lambda: BalancedKL((1, 2))])
 def test_a_step_runs_the_decoder_once_and_moves_batch_norms_once(depthwise, objective):
     pair = pair_of(depthwise=depthwise)
     svi = SVI(pair.model, pair.guide, adamax(pair.model, pair.guide), objective(), compile=False)
@@ -106,7 +106,7 @@ def test_the_sampled_and_the_analytic_bound_agree_in_expectation(guide):
     assert values.std() > 0
     assert values.mean().abs() < 4 * error
     torch.manual_seed(1)
-    elbo = Elbo().differentiable_loss(pair.model, pair.guide, batch)
+    elbo = ELBO().differentiable_loss(pair.model, pair.guide, batch)
     torch.manual_seed(1)
     analytic = AnalyticKL().differentiable_loss(pair.model, pair.guide, batch)
     torch.manual_seed(1)

@@ -18,7 +18,7 @@ from experiments.evaluation.oracle import diagonal_gap, gap_in_closed_form, rota
 from experiments.inference.fit import fit
 from experiments.inference.frozen import fit_rows
 from experiments.inference.handlers import Mean, ObservePixels, Temperature, TemperKL
-from experiments.inference.objectives import IWAE, OBJECTIVES, STL, AnalyticKL, DReG, Elbo
+from experiments.inference.objectives import ELBO, IWAE, OBJECTIVES, STL, AnalyticKL, DReG
 from experiments.inference.optim import muon
 from experiments.inference.svi import SVI
 from experiments.inference.traces import log_weights
@@ -47,7 +47,7 @@ def test_exact_guide_gives_the_evidence_draw_by_draw():
     for _ in range(3):
         weights = log_weights(*run_traces(model, GUIDES["exact"](model), batch, 3), batch)
         torch.testing.assert_close(weights, evidence.expand(3, -1), rtol=0, atol=1e-9)
-    assert Elbo().loss(model, GUIDES["exact"](model), batch) == pytest.approx(
+    assert ELBO().loss(model, GUIDES["exact"](model), batch) == pytest.approx(
         -evidence.sum().item(), abs=1e-9 * len(x)
     )
 
@@ -55,7 +55,7 @@ def test_exact_guide_gives_the_evidence_draw_by_draw():
 def test_exact_guide_gives_the_gradient_of_the_evidence():
     x = simulated()
     model = PPCA(12, 4)
-    loss = Elbo().differentiable_loss(model, GUIDES["exact"](model), Batch.of(x))
+    loss = ELBO().differentiable_loss(model, GUIDES["exact"](model), Batch.of(x))
     ours = torch.autograd.grad(loss, list(model.parameters()))
     theirs = torch.autograd.grad(-model.marginal().log_prob(x).sum(), list(model.parameters()))
     for a, b in zip(ours, theirs, strict=True):
@@ -115,7 +115,7 @@ def test_analytic_and_sampled_kl_agree_in_expectation(covariance):
     model = PPCA(12, 4)
     guide = GUIDES["amortized"](model, covariance=covariance)
     batch, values = Batch.of(x), {}
-    for objective in (Elbo, AnalyticKL):
+    for objective in (ELBO, AnalyticKL):
         draws = torch.stack(
             [
                 objective().bound(*run_traces(model, guide, batch), batch).detach()
@@ -123,10 +123,10 @@ def test_analytic_and_sampled_kl_agree_in_expectation(covariance):
             ]
         )
         values[objective] = draws
-    difference = values[Elbo].mean() - values[AnalyticKL].mean()
-    error = (values[Elbo].var() + values[AnalyticKL].var()).div(2000).sqrt()
+    difference = values[ELBO].mean() - values[AnalyticKL].mean()
+    error = (values[ELBO].var() + values[AnalyticKL].var()).div(2000).sqrt()
     assert difference.abs() < 4 * error
-    assert values[Elbo].std() > 0
+    assert values[ELBO].std() > 0
 
 
 def test_analytic_kl_lists_the_sites_it_samples():
@@ -195,11 +195,11 @@ def test_stl_has_the_gradient_of_the_elbo_on_average_and_no_noise_at_the_posteri
             draws.append(guide.table.rows.grad.to_dense())
         return torch.stack(draws)
 
-    elbo, stl = gradients(Elbo(), 1000), gradients(STL(), 1000)
+    elbo, stl = gradients(ELBO(), 1000), gradients(STL(), 1000)
     error = ((elbo.var(0) + stl.var(0)) / 1000).sqrt()
     assert ((elbo.mean(0) - stl.mean(0)).abs() < 4.5 * error).all()
     fit_rows(model, guide, as_data(x))
-    noise = [gradients(objective, 20).std(0).mean() for objective in (STL(), Elbo())]
+    noise = [gradients(objective, 20).std(0).mean() for objective in (STL(), ELBO())]
     assert noise[0] < 0.01 * noise[1]
 
 
@@ -212,7 +212,7 @@ def test_a_guide_that_cannot_be_reparametrised_is_refused_by_name():
             pyro.sample("z", dist.Poisson(rate).to_event(1))
 
     with pytest.raises(ValueError, match="'z' cannot be reparametrised"):
-        Elbo().differentiable_loss(model, guide, Batch.of(simulated(3)))
+        ELBO().differentiable_loss(model, guide, Batch.of(simulated(3)))
 
 
 def test_temperature_widens_the_prior_and_nothing_else():
@@ -242,9 +242,9 @@ def test_temperature_is_refused_inside_an_objective_and_at_zero():
     model = PPCA(12, 2)
     guide, batch = GUIDES["exact"](model), Batch.of(simulated(3))
     with Temperature(0.7), pytest.raises(ValueError, match="not for an objective"):
-        Elbo().loss(model, guide, batch)
+        ELBO().loss(model, guide, batch)
     with pytest.raises(ValueError, match="not for an objective"):
-        Elbo().loss(model, Temperature(0.7)(guide), batch)
+        ELBO().loss(model, Temperature(0.7)(guide), batch)
     with pytest.raises(ValueError, match="above 0"):
         Temperature(0.0)
 

@@ -23,7 +23,7 @@ from experiments.evaluation.bounds import CACHED_NUMBERS
 from experiments.evaluation.khat import weights_of_draws
 from experiments.evaluation.shared_draws import numbers_per_image
 from experiments.inference.frozen import frozen
-from experiments.inference.objectives import STL, AnalyticKL, Elbo, Miselbo, Objective
+from experiments.inference.objectives import ELBO, STL, AnalyticKL, Miselbo, Objective
 from guides import Guide
 from guides.guide import EffectGuide
 from guides.mixture import Mixture
@@ -66,8 +66,8 @@ def objective_for(guide: Guide) -> Objective:
         return Miselbo(2)
     nested = isinstance(guide, EffectGuide) or len(describe(guide.model).latents) > 1
     if nested:
-        return Elbo() if getattr(guide, "flows", None) else AnalyticKL()
-    return Elbo(8) if type(guide).__name__ == "Flow" else STL(8)
+        return ELBO() if getattr(guide, "flows", None) else AnalyticKL()
+    return ELBO(8) if type(guide).__name__ == "Flow" else STL(8)
 
 
 def local_elbo(

@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pyro.infer
 import torch
-from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from experiments.inference.average import WeightAverage
@@ -55,7 +55,7 @@ class SVI:
         model: nn.Module,
         guide: Guide,
         optim: Optim | None = None,
-        loss: ELBO | None = None,
+        loss: pyro.infer.ELBO | None = None,
         guard: Guard | None = None,
         average: WeightAverage | None = None,
         compile: bool = False,

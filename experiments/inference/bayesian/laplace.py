@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from experiments.errors import TrainingError
-from experiments.inference.objectives import Elbo
+from experiments.inference.objectives import ELBO
 from guides.auto import Auto
 from ppl_models.program import Batch
 
@@ -29,7 +29,7 @@ def curvature_at_mode(guide: Auto, batch: Batch, steps: int = 2000) -> Auto:
         TrainingError: If the curvature is not positive all around, or a Newton step would still
             gain more than a thousandth of a nat.
     """
-    loss = Elbo()
+    loss = ELBO()
     optimizer = torch.optim.LBFGS(
         guide.parameters(), max_iter=steps, tolerance_grad=1e-9, tolerance_change=1e-14,
         history_size=50, line_search_fn="strong_wolfe",

@@ -5,7 +5,7 @@ nats; ``SVI`` divides by N.
 """
 
 from experiments.inference.objectives.base import Objective
-from experiments.inference.objectives.elbo import STL, AnalyticKL, Elbo, LogJoint
+from experiments.inference.objectives.elbo import ELBO, STL, AnalyticKL, LogJoint
 from experiments.inference.objectives.free_bits import FreeBits
 from experiments.inference.objectives.iwae import IWAE, DReG
 from experiments.inference.objectives.miselbo import Miselbo
@@ -18,13 +18,13 @@ from experiments.inference.objectives.registry import (
 from experiments.inference.objectives.renyi import Renyi
 
 __all__ = [
+    "ELBO",
     "IWAE",
     "OBJECTIVES",
     "ONLY",
     "STL",
     "AnalyticKL",
     "DReG",
-    "Elbo",
     "FreeBits",
     "LogJoint",
     "Miselbo",

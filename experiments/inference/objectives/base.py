@@ -7,8 +7,8 @@ nats; ``SVI`` divides by N.
 from collections.abc import Callable
 from typing import Any
 
+import pyro.infer
 import torch
-from pyro.infer import ELBO
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
@@ -18,7 +18,7 @@ from ppl_models.program import Batch
 __all__ = ["Objective"]
 
 
-class Objective(ELBO):
+class Objective(pyro.infer.ELBO):
     """A bound with a ``differentiable_loss``: its negative, summed over the data set [nats].
 
     Args:

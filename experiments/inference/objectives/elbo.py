@@ -10,10 +10,10 @@ from experiments.inference.objectives.base import Objective
 from experiments.inference.traces import seen_through_z, site_kls, traces
 from ppl_models.program import Batch
 
-__all__ = ["STL", "AnalyticKL", "Elbo", "LogJoint"]
+__all__ = ["ELBO", "STL", "AnalyticKL", "LogJoint"]
 
 
-class Elbo(Objective):
+class ELBO(Objective):
     r"""The evidence lower bound, by sampling: Pyro's ``Trace_ELBO``.
 
     .. math::
@@ -28,7 +28,7 @@ def _sum(trace: Trace) -> Any:
     return sum(site["log_prob_sum"] for site in trace.nodes.values() if site["type"] == "sample")
 
 
-class LogJoint(Elbo):
+class LogJoint(ELBO):
     r"""The joint density at the point guide's z. It is not a bound on log p(x).
 
     .. math::

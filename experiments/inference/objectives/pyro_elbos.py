@@ -6,11 +6,10 @@ import pyro
 import pyro.infer as infer
 import torch
 from pyro import poutine
-from pyro.infer import ELBO
 from torch import Tensor
 
 from experiments.inference.objectives.base import Objective
-from experiments.inference.objectives.elbo import Elbo
+from experiments.inference.objectives.elbo import ELBO
 from ppl_models.program import Batch
 
 __all__ = ["add_gradients", "loss_of", "objective_of"]
@@ -27,20 +26,20 @@ IMPOSSIBLE: dict[type, str] = {
 
 
 def objective_of(loss: Any) -> Any:
-    """What ``SVI`` takes as ``loss``: one of our objectives or a Pyro ELBO; ``Elbo`` for None.
+    """What ``SVI`` takes as ``loss``: one of our objectives or a Pyro ELBO; ``ELBO`` for None.
 
     Raises:
         TypeError: If it is something else, or an ELBO that cannot be used so.
     """
     if loss is None:
-        return Elbo()
+        return ELBO()
     for kind, reason in IMPOSSIBLE.items():
         if isinstance(loss, kind):
             raise TypeError(f"loss={type(loss).__name__} {reason}.")
-    if not isinstance(loss, ELBO):
+    if not isinstance(loss, infer.ELBO):
         name = loss.__name__ if isinstance(loss, type) else type(loss).__name__
         raise TypeError(
-            f"loss is {name}: give one of experiments.inference.objectives, such as Elbo(), or a "
+            f"loss is {name}: give one of experiments.inference.objectives, such as ELBO(), or a "
             "pyro.infer ELBO, such as Trace_ELBO()."
         )
     return loss

@@ -1,7 +1,7 @@
 """Objectives by name, and which of them a guide takes."""
 
 from experiments.inference.objectives.base import Objective
-from experiments.inference.objectives.elbo import STL, AnalyticKL, Elbo, LogJoint
+from experiments.inference.objectives.elbo import ELBO, STL, AnalyticKL, LogJoint
 from experiments.inference.objectives.free_bits import FreeBits
 from experiments.inference.objectives.iwae import IWAE, DReG
 from experiments.inference.objectives.miselbo import Miselbo
@@ -11,7 +11,7 @@ from ppl_models.names import unknown
 __all__ = ["OBJECTIVES", "ONLY", "check_objective", "default_objective"]
 
 OBJECTIVES: dict[str, type[Objective]] = {
-    "elbo": Elbo,
+    "elbo": ELBO,
     "elbo_analytic_kl": AnalyticKL,
     "elbo_free_bits": FreeBits,
     "stl": STL,
