@@ -87,7 +87,10 @@ class LowRankNormal(dist.LowRankMultivariateNormal):
         return LowRankNormal(loc, factor, diagonal, validate_args=False)
 
     def rsample(self, sample_shape: tuple[int, ...] = torch.Size()) -> Tensor:
-        return super().rsample(torch.Size(sample_shape)).to(self.loc.dtype)
+        loc = self.loc.expand(self._extended_shape(torch.Size(sample_shape)))
+        F, d = self._unbroadcasted_cov_factor.to(loc), self._unbroadcasted_cov_diag.to(loc)
+        z = torch.randn(*loc.shape[:-1], F.shape[-1], 1, dtype=loc.dtype, device=loc.device)
+        return loc + (F @ z).squeeze(-1) + d.sqrt() * torch.randn_like(loc)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:

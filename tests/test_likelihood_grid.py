@@ -4,10 +4,12 @@ import json
 
 import mpmath as mp
 import numpy as np
+import pyro
 import pytest
 import torch
 from scipy import stats
 from scipy.special import expit, ndtr
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from ppl_models.beta import StableBeta
 from ppl_models.continuous_bernoulli import ContinuousBernoulli
@@ -116,6 +118,35 @@ def test_the_furthest_parameters_leave_values_and_gradients_finite(name, dtype):
     for value in (log_p, p.mean):
         assert value.isfinite().all()
         assert torch.autograd.grad(value.sum(), parameters, retain_graph=True)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_draws_means_and_log_densities_have_the_parameters_dtype(dtype):
+    torch.set_default_dtype(torch.float32)
+    for name, family in LIKELIHOODS.items():
+        likelihood = family((1, 2, 2)).to(dtype)
+        p = likelihood.distribution(torch.randn(5, likelihood.number, 1, 2, 2, dtype=dtype))
+        x = p.expand((3, 5)).sample((2,))
+        assert x.shape == (2, 3, 5, *p.event_shape), name
+        for value in (x, p.mean, p.log_prob(x)):
+            assert value.dtype == dtype, name
+
+
+def summed_log_prob(likelihood, x):
+    return lambda numbers: likelihood.distribution(numbers).log_prob(x).sum()
+
+
+def test_densities_and_their_gradients_are_one_graph():
+    for name, family in LIKELIHOODS.items():
+        likelihood = family((1, 2, 2))
+        x = torch.full((1, 2, 2), 51 / 255).reshape(4 if name == "low_rank" else (1, 2, 2))
+        x = x.round() if name == "bernoulli" else x
+
+        both = torch.func.grad_and_value(summed_log_prob(likelihood, x))
+        drawn, other = (30 * torch.randn(3, likelihood.number, 1, 2, 2) for _ in range(2))
+        with pyro.validation_enabled(False):  # as in a training step
+            graph = make_fx(both)(drawn)
+            torch.testing.assert_close(graph(other), both(other))
 
 
 @pytest.mark.parametrize("log_scale", [-1000.0, -50.0, 50.0, 1000.0])
