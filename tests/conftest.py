@@ -11,7 +11,7 @@ import torch
 torch.set_num_threads(1)
 
 HOMES = (os.environ.get("PPL_DATA"), "data", "../shared/data")
-MNIST = next((Path(h) for h in HOMES if h and (Path(h) / "MNIST/raw").is_dir()), None)
+MNIST = next((Path(h).absolute() for h in HOMES if h and (Path(h) / "MNIST/raw").is_dir()), None)
 
 
 @pytest.fixture(autouse=True)
@@ -28,4 +28,4 @@ def _float64_and_seed() -> Iterator[None]:
 def mnist_root() -> Path:
     if MNIST is None:
         pytest.skip("real MNIST is not here; set PPL_DATA to the folder that holds MNIST/raw")
-    return MNIST.absolute()
+    return MNIST
