@@ -41,7 +41,7 @@ def test_a_failed_start_leaves_nothing(capsys):
         refused(capsys, pca, [*nowhere, *out], "not a directory")  # it looks at what is left
     late = [*SMALL, "--beta", "2", "--objective", "iwae"]  # refused after config.json
     refused(capsys, ppca, [*late, "--out", "new"], "--kl-anneal")
-    refused(capsys, evaluate, ["nowhere"], "not a run")
+    refused(capsys, evaluate, ["nowhere"], "nowhere does not exist")
     table = ["lab", "--data", "mnist", "--data-root", "nul", "--out", "table"]
     Path("nul/MNIST/raw").mkdir(parents=True)
     for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"):

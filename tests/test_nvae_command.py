@@ -201,7 +201,7 @@ def test_the_speed_of_a_step():
         ([*TINY, "--evaluate", "0"], ["--evaluate must be at least 1"]),
         (["--preset", "cifar10", "--data", "digits", "--binarize", "none"],
          ["preset 'cifar10' is for RGB images", "1 channels", "mnist-small"]),
-        (["--pretrained", "cifar10", "--data", "digits"], ["no weights", "mnist-small"]),
+        (["--pretrained", "cifar10", "--data", "digits"], ["is unknown", "mnist-small"]),
         (["--pretrained", "cats", "--data", "digits"], ["'cats' is unknown", "mnist-small"]),
         ([*TINY, "--bits", "5"], ["bits=5", "17 levels"]),
     ],

@@ -114,7 +114,7 @@ def test_one_stopped_before_its_first_checkpoint_starts_anew(monkeypatch, capsys
     Path("a/.config.json.half").write_text("{")
     run(module, *args, "--out", "a", "--resume")
     assert contents("a") == contents("whole")
-    refused(capsys, module, [*args, "--out", "nothing", "--resume"], "not a run")
+    refused(capsys, module, [*args, "--out", "nothing", "--resume"], "nothing does not exist")
 
 
 def test_a_finished_run_says_so_and_is_left_alone(capsys):
