@@ -388,7 +388,7 @@ def test_a_run_of_a_killed_sweep_that_is_still_at_work_is_left_alone(capsys, mon
     shared = ["run=r", "particles=5"]
     planned, other = plan("evaluate", read_grid(["seed=0,1"], shared), Path("s").absolute())
     leave_unfinished("s/seed=0", planned.options | {"particles": 60000})
-    save_plan("evaluate", Path("s"), [planned])
+    save_plan("evaluate", Path("s"), [planned, other])
     launched = []
 
     def popen(words, **_):
