@@ -4,19 +4,25 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+
+from experiments.runs.tiles import grids, images_in_rows
 
 __all__ = [
     "bars",
     "columns",
     "encodings",
+    "grids",
     "images_in_rows",
     "lines_with_errors",
     "loss_curve",
     "two_directions",
 ]
+
+
+SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+"""Digits without the parser of mathtext, which takes half a second."""
 
 
 def two_directions(z: Tensor, directions: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -35,8 +41,9 @@ def two_directions(z: Tensor, directions: Tensor | None = None) -> tuple[Tensor,
 
 def encodings(train: Tensor, test: Tensor, labels: Sequence[Tensor | None], title: str) -> Figure:
     """Train and test encodings ``[N, 2]`` side by side, coloured by class, one colour bar."""
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    figure = Figure(figsize=(11, 5))  # an automatic layout would draw it several times
+    place = {"left": 0.07, "right": 0.92, "bottom": 0.11, "top": 0.86, "wspace": 0.06}
+    axes = figure.subplots(1, 2, sharex=True, sharey=True, gridspec_kw=place)
     for axis, z, label, name in zip(axes, (train, test), labels, ("train", "test"), strict=True):
         points = z[:10000].double().cpu().numpy()
         colours = None if label is None else label[:10000].cpu().numpy()
@@ -44,65 +51,20 @@ def encodings(train: Tensor, test: Tensor, labels: Sequence[Tensor | None], titl
             points[:, 0], points[:, 1], s=4, c=colours, cmap="tab10", vmin=-0.5, vmax=9.5,
             rasterized=True,
         ) if colours is not None else axis.scatter(points[:, 0], points[:, 1], s=4)  # fmt: skip
-        axis.set(title=name, xlabel="$z_1$", aspect="equal")
-    axes[0].set_ylabel("$z_2$")
+        axis.set(title=name, xlabel="z₁", aspect="equal")
+    axes[0].set_ylabel("z₂")
     if labels[0] is not None:
-        figure.colorbar(drawn, ax=axes, ticks=range(10), label="class")
+        scale = figure.add_axes((0.94, 0.11, 0.012, 0.75))
+        figure.colorbar(drawn, cax=scale, ticks=range(10), label="class")
     figure.suptitle(title)
-    return figure
-
-
-def _show(axis: Axes, image: Tensor, limits: tuple[float, float] | None = (0.0, 1.0)) -> None:
-    picture = image.detach().double().cpu().numpy()
-    if limits is None:  # signed, zero in the middle
-        bound = max(float(np.abs(picture).max()), 1e-12)
-        axis.imshow(picture[0], cmap="RdBu_r", vmin=-bound, vmax=bound)
-    elif len(picture) == 1:
-        axis.imshow(picture[0], cmap="gray_r", vmin=limits[0], vmax=limits[1])
-    else:
-        axis.imshow(picture.clip(0, 1).transpose(1, 2, 0))
-    axis.set(xticks=[], yticks=[])
-
-
-def images_in_rows(
-    rows: dict[str, Tensor], titles: Sequence[str] | None = None, signed: bool = False
-) -> Figure:
-    """Named rows of images ``[n, C, H, W]``, one below the other."""
-    count = max(len(images) for images in rows.values())
-    figure = Figure(figsize=(0.85 * count + 1.6, 0.95 * len(rows) + 0.5), layout="constrained")
-    axes = figure.subplots(len(rows), count, squeeze=False)
-    for line, (name, images) in zip(axes, rows.items(), strict=True):
-        for axis in line:
-            axis.set_axis_off()
-        for axis, image in zip(line, images, strict=False):
-            axis.set_axis_on()
-            _show(axis, image, None if signed else (0.0, 1.0))
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
-    for axis, title in zip(axes[0], titles or (), strict=False):
-        axis.set_title(title, fontsize=9)
-    return figure
-
-
-def grids(groups: dict[str, Tensor], side: int = 5) -> Figure:
-    """Named square grids of images ``[side^2, C, H, W]``, side by side."""
-    width = max(3.1, 0.45 * side)
-    figure = Figure(figsize=(width * len(groups), width + 0.3), layout="constrained")
-    for axis, (name, images) in zip(
-        figure.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True
-    ):
-        blank = images.new_zeros(side * side, *images.shape[1:])
-        blank[: len(images)] = images[: side * side]
-        tiles = blank.reshape(side, side, *images.shape[1:])
-        tiled = tiles.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
-        _show(axis, tiled)
-        axis.set_title(name)
     return figure
 
 
 def loss_curve(losses: Sequence[float], per_epoch: int, name: str) -> Figure:
     """The loss of every step, and its mean over each epoch."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axis = figure.subplots()
+    figure = Figure(figsize=(7, 4))
+    place = {"left": 0.13, "right": 0.98, "bottom": 0.13, "top": 0.97}
+    axis = figure.subplots(gridspec_kw=place)
     values = np.asarray(losses)
     axis.plot(np.arange(1, len(values) + 1), values, lw=0.6, alpha=0.5, label="every step")
     means = [values[i : i + per_epoch].mean() for i in range(0, len(values), per_epoch)]
@@ -119,7 +81,7 @@ def loss_curve(losses: Sequence[float], per_epoch: int, name: str) -> Figure:
 def columns(W: Tensor, mu: Tensor, image_shape: Sequence[int], most: int = 10) -> Figure:
     """The mean and the columns of W as images, red above zero and blue below."""
     shown = torch.cat([mu[None], W.mT[:most]]).reshape(-1, *image_shape)
-    names = [r"$\mu$"] + [f"$w_{{{k + 1}}}$" for k in range(len(shown) - 1)]
+    names = ["μ"] + [f"w{k}".translate(SUBSCRIPTS) for k in range(1, len(shown))]
     return images_in_rows({"": shown.mean(1, keepdim=True)}, names, signed=True)
 
 
