@@ -4,12 +4,16 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from experiments import ppca
 from experiments.reports.formulas import KNOWN, formulas, mathml, story
 from experiments.reports.page import report
+from experiments.runs import plots
+from experiments.runs.formulas import KNOWN, formulas, mathml, story
+from experiments.runs.report import report
 from tests.test_commands import SHORT, run
 
 EVIL = '<script>alert("x")</script>&\'<img src=x onerror=alert(1)>'
@@ -94,3 +98,24 @@ def test_several_guides_and_parts_of_ones_own():
     labels = ["amortized:encoder=linear", "exact", "yours"]
     found = formulas({"model": "package.module:Class", "guide": labels, "objective": None})
     assert list(found) == ["guide amortized:encoder=linear", "guide exact"]
+
+
+def test_images_are_tiled_into_one_picture():
+    images = torch.arange(8.0).reshape(2, 1, 2, 2) / 10
+    (axis,) = plots.images_in_rows({"a": images, "b": images[:1]}, ["x", "y", "z"]).axes
+    canvas = np.asarray(axis.images[0].get_array())
+    assert canvas.shape == (5, 5, 3)
+    assert np.allclose(canvas[:2, 3:, 0], 1 - np.array([[0.4, 0.5], [0.6, 0.7]]), atol=1 / 255)
+    assert np.allclose(canvas[3:, :2], canvas[:2, :2])
+    assert (canvas[3:, 3:] == 1).all()
+    assert len(axis.collections[0].get_paths()) == 3
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["x", "y"]
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["a", "b"]
+    (axis,) = plots.grids({"g": torch.rand(3, 3, 4, 4)}, 2).axes
+    canvas = np.asarray(axis.images[0].get_array())
+    assert canvas.shape == (8, 8, 3)
+    assert (canvas[4:, 4:] == 0).all()  # no fourth image
+    (axis,) = plots.columns(torch.eye(4)[:, :1] * -3, torch.zeros(4), (1, 2, 2)).axes
+    canvas = np.asarray(axis.images[0].get_array())
+    assert canvas[0, 3, 2] > 2 * canvas[0, 3, 0]  # blue: below zero
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["μ", "w₁"]

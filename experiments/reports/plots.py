@@ -11,10 +11,13 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from experiments.runs.tiles import grids, images_in_rows
+
 __all__ = [
     "bars",
     "columns",
     "encodings",
+    "grids",
     "images_in_rows",
     "lines_with_errors",
     "loss_curve",
@@ -23,6 +26,10 @@ __all__ = [
 
 MOST_NAMES = 30
 """Classes that a colour bar names."""
+
+
+SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+"""Digits without the parser of mathtext, which takes half a second."""
 
 
 def two_directions(z: Tensor, directions: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -44,6 +51,7 @@ def encodings(
     classes: Sequence[str] = (),
 ) -> Figure:  # fmt: skip
     """Train and test encodings ``[N, 2]`` side by side, coloured by class, one colour bar."""
+<<<<<<< HEAD:experiments/reports/plots.py
     figure = Figure(figsize=(11, 5), layout="constrained")
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     found = [int(label.max()) + 1 for label in labels if label is not None]
@@ -60,10 +68,28 @@ def encodings(
         bar = figure.colorbar(drawn, ax=axes, ticks=range(number) if few else None, label="class")
         if classes and few:
             bar.set_ticklabels([name[:20] for name in classes])
+=======
+    figure = Figure(figsize=(11, 5))  # an automatic layout would draw it several times
+    place = {"left": 0.07, "right": 0.92, "bottom": 0.11, "top": 0.86, "wspace": 0.06}
+    axes = figure.subplots(1, 2, sharex=True, sharey=True, gridspec_kw=place)
+    for axis, z, label, name in zip(axes, (train, test), labels, ("train", "test"), strict=True):
+        points = z[:10000].double().cpu().numpy()
+        colours = None if label is None else label[:10000].cpu().numpy()
+        drawn = axis.scatter(
+            points[:, 0], points[:, 1], s=4, c=colours, cmap="tab10", vmin=-0.5, vmax=9.5,
+            rasterized=True,
+        ) if colours is not None else axis.scatter(points[:, 0], points[:, 1], s=4)  # fmt: skip
+        axis.set(title=name, xlabel="z₁", aspect="equal")
+    axes[0].set_ylabel("z₂")
+    if labels[0] is not None:
+        scale = figure.add_axes((0.94, 0.11, 0.012, 0.75))
+        figure.colorbar(drawn, cax=scale, ticks=range(10), label="class")
+>>>>>>> wt-e:experiments/runs/plots.py
     figure.suptitle(title)
     return figure
 
 
+<<<<<<< HEAD:experiments/reports/plots.py
 def _class_colours(number: int) -> Any:
     """Ten or twenty colours that are told apart, or a scale of more."""
     if number > 20:
@@ -132,6 +158,13 @@ def loss_curve(
     """
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
+=======
+def loss_curve(losses: Sequence[float], per_epoch: int, name: str) -> Figure:
+    """The loss of every step, and its mean over each epoch."""
+    figure = Figure(figsize=(7, 4))
+    place = {"left": 0.13, "right": 0.98, "bottom": 0.13, "top": 0.97}
+    axis = figure.subplots(gridspec_kw=place)
+>>>>>>> wt-e:experiments/runs/plots.py
     values = np.asarray(losses)
     axis.plot(np.arange(1, len(values) + 1), values, lw=0.6, alpha=0.5, label="every step")
     if means is None:
@@ -150,7 +183,7 @@ def loss_curve(
 def columns(W: Tensor, mu: Tensor, image_shape: Sequence[int], most: int = 10) -> Figure:
     """The mean and the columns of W as images, red above zero and blue below."""
     shown = torch.cat([mu[None], W.mT[:most]]).reshape(-1, *image_shape)
-    names = [r"$\mu$"] + [f"$w_{{{k + 1}}}$" for k in range(len(shown) - 1)]
+    names = ["μ"] + [f"w{k}".translate(SUBSCRIPTS) for k in range(1, len(shown))]
     return images_in_rows({"": shown.mean(1, keepdim=True)}, names, signed=True)
 
 

@@ -40,11 +40,13 @@ def pick_device(name: str) -> torch.device:
 @contextmanager
 def determinism(wanted: bool) -> Iterator[None]:
     """Inside, PyTorch uses algorithms only that give the same bits every time, if wanted."""
+    if not wanted:  # setting it, be it to what it is, imports the compiler
+        yield
+        return
     before = torch.are_deterministic_algorithms_enabled()
-    if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as cuBLAS asks for
-        torch.backends.cudnn.benchmark = False
-        torch.use_deterministic_algorithms(True)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as cuBLAS asks for
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:

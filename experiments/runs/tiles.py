@@ -1,0 +1,98 @@
+"""Many images as one picture on one axis: an axis for each would take long to lay out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.collections import PatchCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+__all__ = ["grids", "images_in_rows"]
+
+MARGIN, TITLE, LETTER = 0.06, 0.28, 0.09
+"""Around the images, for a line of titles, and for a letter of a row's name [inches]."""
+
+
+def images_in_rows(
+    rows: dict[str, Tensor], titles: Sequence[str] | None = None, signed: bool = False
+) -> Figure:
+    """Named rows of images ``[n, C, H, W]``, one below the other.
+
+    Args:
+        rows: images by the name that stands before them.
+        titles: above the columns.
+        signed: whether they are red above zero and blue below, each to its own scale.
+    """
+    shown = {
+        name: [_colours(image, signed) for image in images.detach().double().cpu().numpy()]
+        for name, images in rows.items()
+    }
+    count = max(map(len, shown.values()))
+    names = list(titles or ())[:count]
+    return _tiled(list(shown.values()), list(shown), names, column=0.85, space=0.12)
+
+
+def grids(groups: dict[str, Tensor], side: int = 5) -> Figure:
+    """Named square grids of images ``[side^2, C, H, W]``, side by side."""
+    tiled = []
+    for images in groups.values():
+        blank = images.new_zeros(side * side, *images.shape[1:])
+        blank[: len(images)] = images[: side * side]
+        tiles = blank.reshape(side, side, *images.shape[1:])
+        grid = tiles.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
+        tiled.append(_colours(grid.detach().double().cpu().numpy()))
+    return _tiled([tiled], [], list(groups), column=max(3.1, 0.45 * side), space=0.04)
+
+
+def _colours(image: np.ndarray, signed: bool = False) -> np.ndarray:
+    """An image ``[C, H, W]`` as RGB ``[H, W, 3]``."""
+    if signed:
+        bound = max(float(np.abs(image).max()), 1e-12)
+        return colormaps["RdBu_r"](image[0] / bound / 2 + 0.5)[..., :3]
+    if len(image) == 1:
+        return colormaps["gray_r"](image[0])[..., :3]
+    return image.clip(0, 1).transpose(1, 2, 0)
+
+
+def _tiled(
+    rows: Sequence[Sequence[np.ndarray]],
+    names: Sequence[str],
+    titles: Sequence[str],
+    column: float,
+    space: float,
+) -> Figure:
+    """Framed rows of images ``[H, W, 3]``.
+
+    Args:
+        rows: the images.
+        names: of the rows.
+        titles: of the columns.
+        column: width of a column [inches].
+        space: between two images, in widths of an image.
+    """
+    height, width, _ = rows[0][0].shape
+    gap = max(1, round(space * width))
+    down, right = height + gap, width + gap
+    canvas = np.ones((len(rows) * down - gap, max(map(len, rows)) * right - gap, 3))
+    frames = []
+    for y, images in enumerate(rows):
+        for x, image in enumerate(images):
+            top, left = y * down, x * right
+            canvas[top : top + height, left : left + width] = image
+            frames.append(Rectangle((left - 0.5, top - 0.5), width, height))
+    before = MARGIN + max((LETTER * len(name) for name in names), default=0.0)
+    across, along = column / right * canvas.shape[1], column / right * canvas.shape[0]
+    wide, high = before + across + MARGIN, MARGIN + along + (TITLE if titles else MARGIN)
+    figure = Figure(figsize=(wide, high))
+    axis = figure.add_axes((before / wide, MARGIN / high, across / wide, along / high))
+    axis.imshow(canvas, aspect="auto")
+    axis.add_collection(
+        PatchCollection(frames, facecolor="none", edgecolor="black", clip_on=False)
+    )
+    axis.set_frame_on(False)
+    axis.tick_params(length=0, labeltop=True, labelbottom=False)
+    axis.set_xticks([k * right + width / 2 - 0.5 for k in range(len(titles))], titles)
+    axis.set_yticks([k * down + height / 2 - 0.5 for k in range(len(names))], names)
+    return figure
