@@ -9,11 +9,9 @@ import pytest
 import torch
 
 from experiments import ppca
+from experiments.reports import plots
 from experiments.reports.formulas import KNOWN, formulas, mathml, story
 from experiments.reports.page import report
-from experiments.runs import plots
-from experiments.runs.formulas import KNOWN, formulas, mathml, story
-from experiments.runs.report import report
 from tests.test_commands import SHORT, run
 
 EVIL = '<script>alert("x")</script>&\'<img src=x onerror=alert(1)>'

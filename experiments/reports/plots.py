@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from experiments.runs.tiles import grids, images_in_rows
+from experiments.reports.tiles import grids, images_in_rows
 
 __all__ = [
     "bars",
@@ -51,98 +50,37 @@ def encodings(
     classes: Sequence[str] = (),
 ) -> Figure:  # fmt: skip
     """Train and test encodings ``[N, 2]`` side by side, coloured by class, one colour bar."""
-<<<<<<< HEAD:experiments/reports/plots.py
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    axes = figure.subplots(1, 2, sharex=True, sharey=True)
     found = [int(label.max()) + 1 for label in labels if label is not None]
     number = max([10, *found] if not classes else [len(classes)])
+    few = number <= MOST_NAMES
+    right = 0.80 if classes and few else 0.92  # room for the names of classes
+    figure = Figure(figsize=(11, 5))  # an automatic layout would draw it several times
+    place = {"left": 0.07, "right": right, "bottom": 0.11, "top": 0.86, "wspace": 0.06}
+    axes = figure.subplots(1, 2, sharex=True, sharey=True, gridspec_kw=place)
     colours: dict[str, Any] = {"cmap": _class_colours(number), "vmin": -0.5, "vmax": number - 0.5}
     for axis, z, label, name in zip(axes, (train, test), labels, ("train", "test"), strict=True):
         points = z[:10000].double().cpu().numpy()
         shown = {} if label is None else {"c": label[:10000].cpu().numpy(), **colours}
         drawn = axis.scatter(points[:, 0], points[:, 1], s=4, rasterized=True, **shown)
-        axis.set(title=name, xlabel="$z_1$", aspect="equal")
-    axes[0].set_ylabel("$z_2$")
-    if labels[0] is not None:
-        few = number <= MOST_NAMES
-        bar = figure.colorbar(drawn, ax=axes, ticks=range(number) if few else None, label="class")
-        if classes and few:
-            bar.set_ticklabels([name[:20] for name in classes])
-=======
-    figure = Figure(figsize=(11, 5))  # an automatic layout would draw it several times
-    place = {"left": 0.07, "right": 0.92, "bottom": 0.11, "top": 0.86, "wspace": 0.06}
-    axes = figure.subplots(1, 2, sharex=True, sharey=True, gridspec_kw=place)
-    for axis, z, label, name in zip(axes, (train, test), labels, ("train", "test"), strict=True):
-        points = z[:10000].double().cpu().numpy()
-        colours = None if label is None else label[:10000].cpu().numpy()
-        drawn = axis.scatter(
-            points[:, 0], points[:, 1], s=4, c=colours, cmap="tab10", vmin=-0.5, vmax=9.5,
-            rasterized=True,
-        ) if colours is not None else axis.scatter(points[:, 0], points[:, 1], s=4)  # fmt: skip
         axis.set(title=name, xlabel="z₁", aspect="equal")
     axes[0].set_ylabel("z₂")
     if labels[0] is not None:
-        scale = figure.add_axes((0.94, 0.11, 0.012, 0.75))
-        figure.colorbar(drawn, cax=scale, ticks=range(10), label="class")
->>>>>>> wt-e:experiments/runs/plots.py
+        scale = figure.add_axes((right + 0.02, 0.11, 0.012, 0.75))
+        bar = figure.colorbar(
+            drawn, cax=scale, ticks=range(number) if few else None, label="class"
+        )
+        if classes and few:
+            bar.set_ticklabels([name[:20] for name in classes])
     figure.suptitle(title)
     return figure
 
 
-<<<<<<< HEAD:experiments/reports/plots.py
 def _class_colours(number: int) -> Any:
     """Ten or twenty colours that are told apart, or a scale of more."""
     if number > 20:
         return "turbo"
     colours: Any = colormaps["tab10" if number <= 10 else "tab20"]
     return ListedColormap(colours.colors[:number])
-
-
-def _show(axis: Axes, image: Tensor, limits: tuple[float, float] | None = (0.0, 1.0)) -> None:
-    picture = image.detach().double().cpu().numpy()
-    if limits is None:  # signed, zero in the middle
-        bound = max(float(np.abs(picture).max()), 1e-12)
-        axis.imshow(picture[0], cmap="RdBu_r", vmin=-bound, vmax=bound)
-    elif len(picture) == 1:
-        axis.imshow(picture[0], cmap="gray_r", vmin=limits[0], vmax=limits[1])
-    else:
-        axis.imshow(picture.clip(0, 1).transpose(1, 2, 0))
-    axis.set(xticks=[], yticks=[])
-
-
-def images_in_rows(
-    rows: dict[str, Tensor], titles: Sequence[str] | None = None, signed: bool = False
-) -> Figure:
-    """Named rows of images ``[n, C, H, W]``, one below the other."""
-    count = max(len(images) for images in rows.values())
-    figure = Figure(figsize=(0.85 * count + 1.6, 0.95 * len(rows) + 0.5), layout="constrained")
-    axes = figure.subplots(len(rows), count, squeeze=False)
-    for line, (name, images) in zip(axes, rows.items(), strict=True):
-        for axis in line:
-            axis.set_axis_off()
-        for axis, image in zip(line, images, strict=False):
-            axis.set_axis_on()
-            _show(axis, image, None if signed else (0.0, 1.0))
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
-    for axis, title in zip(axes[0], titles or (), strict=False):
-        axis.set_title(title, fontsize=9)
-    return figure
-
-
-def grids(groups: dict[str, Tensor], side: int = 5) -> Figure:
-    """Named square grids of images ``[side^2, C, H, W]``, side by side."""
-    width = max(3.1, 0.45 * side)
-    figure = Figure(figsize=(width * len(groups), width + 0.3), layout="constrained")
-    for axis, (name, images) in zip(
-        figure.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True
-    ):
-        blank = images.new_zeros(side * side, *images.shape[1:])
-        blank[: len(images)] = images[: side * side]
-        tiles = blank.reshape(side, side, *images.shape[1:])
-        tiled = tiles.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
-        _show(axis, tiled)
-        axis.set_title(name)
-    return figure
 
 
 def loss_curve(
@@ -156,15 +94,9 @@ def loss_curve(
         name: of the loss.
         means: over each epoch's rows; by default the steps' means, for batches of one size.
     """
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axis = figure.subplots()
-=======
-def loss_curve(losses: Sequence[float], per_epoch: int, name: str) -> Figure:
-    """The loss of every step, and its mean over each epoch."""
     figure = Figure(figsize=(7, 4))
     place = {"left": 0.13, "right": 0.98, "bottom": 0.13, "top": 0.97}
     axis = figure.subplots(gridspec_kw=place)
->>>>>>> wt-e:experiments/runs/plots.py
     values = np.asarray(losses)
     axis.plot(np.arange(1, len(values) + 1), values, lw=0.6, alpha=0.5, label="every step")
     if means is None:
