@@ -18,11 +18,12 @@ NARROW = {
 COMMANDS = """
 import shlex, sys
 from importlib import import_module
+from experiments.options.commands import module_of
 from experiments.runs.cli import cli
 
 for line in sys.argv[1:]:
     name, *args = shlex.split(line)
-    module = import_module(f"experiments.{name}")
+    module = import_module(module_of(name))
     cli(module.Config, module.main, args)
 """
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from experiments import compare, train
+from experiments.options.commands import module_of
 from experiments.runs.cli import cli
 from experiments.tools import evaluate, explore, refit
 from tests.shared_explore import spread_ppca
@@ -56,7 +57,7 @@ def test_no_command_imports_what_only_a_run_names(capsys):
     spread_ppca(Path("good"))
     saved("RUN", "stranger:Mine")
     for name, *args in OPENING:
-        module = importlib.import_module(f"experiments.{name}")
+        module = importlib.import_module(module_of(name))
         refused(capsys, module, args, "add --model stranger:Mine")
         refused(capsys, module, [*args, *([] if name == "compare" else ["--model", "stranger:X"])],
                 "add --model stranger:Mine")  # fmt: skip
