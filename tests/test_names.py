@@ -37,7 +37,8 @@ NAMES = [
     (bench, ["nvae-steps"], "did you mean nvae-step?"),
     (sweep, ["vea", "--grid", "seed=0"], "command 'vea' is unknown; did you mean vae?"),
     (sweep, ["vae", "--grid", "latnt_dim=2"], "did you mean latent_dim?"),
-    (train, ["--data", "qqq"], "Expected one of ('digits', 'mnist'"),
+    (train, ["--data", "qqq"], "'qqq' is unknown; there are digits, mnist"),
+    (train, ["--data", "mnits"], "did you mean mnist?"),
 ]
 
 
