@@ -87,7 +87,8 @@ def main(config: Config) -> dict[str, Any]:
     parse_guides(config.guides or "exact")
     saved = None
     if config.of:
-        saved = open_run(config.of, config.data_root, pick_device(config.device), config.model)
+        named = config.model if ":" in config.model else None  # the default is no one's word
+        saved = open_run(config.of, config.data_root, pick_device(config.device), named)
         config = like_saved(config, saved)
     with Run("compare", config) as run:
         train = (saved.train.rows(config.rows) if saved else run.load_data()[0]).fixed()
