@@ -90,13 +90,9 @@ def main(config: Config) -> dict[str, Any]:
     parse_guides(config.guides or "exact")
     saved, asked = None, config
     if config.of:
-        saved = open_run(
-            config.of,
-            config.data_root,
-            pick_device(config.device),
-            config.data_changed,
-            config.model,
-        )
+        named = config.model if ":" in config.model else None  # the default is no one's word
+        device = pick_device(config.device)
+        saved = open_run(config.of, config.data_root, device, config.data_changed, named)
         config = like_saved(config, saved)
     with Run("compare", config, asked) as run:
         train = (saved.train.rows(config.rows) if saved else load_data(run)[0]).fixed()

@@ -98,7 +98,12 @@ def test_data_that_are_gone_or_others(monkeypatch, capsys):
     capsys.readouterr()
     with monkeypatch.context() as patch:
         patch.setattr(Data, "sha256", "another")
-        refused(capsys, ppca, [*ARGS, "--out", "a", "--resume"], "the train data and the test data have changed")
+        refused(
+            capsys,
+            ppca,
+            [*ARGS, "--out", "a", "--resume"],
+            "the train data and the test data have changed",
+        )
 
     def vanished(*args, **kwargs):
         raise UsageError("no digits")

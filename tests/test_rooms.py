@@ -78,6 +78,16 @@ def test_help_imports_no_torch():
     assert "ppca" in done.stdout
 
 
+def test_a_command_imports_what_it_needs():
+    rare = {"arviz", "h5py", "joblib", "nbformat", "pandas", "scipy", "sympy", "tensorboard",
+            "torch._dynamo", "torchvision"}  # fmt: skip
+    code = f"import sys, experiments.ppca; print(*{rare} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert done.stdout.split() == []
+
+
 def test_every_listed_command_is_a_file_with_config_and_main():
     import importlib
 

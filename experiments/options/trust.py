@@ -17,16 +17,18 @@ def check_named(directory: Path, name: str, named: str | None) -> None:
     Args:
         directory: of the run.
         name: its model; ``package.module:Class`` where it is not one of ours.
-        named: ``--model`` of this command.
+        named: ``--model`` of this command, if it was given.
 
     Raises:
-        UsageError: With the option that allows it.
+        UsageError: With the option that allows it, or if another model is named.
     """
     if ":" in name and name != named:
         raise UsageError(
             f"{directory} was trained with a model from outside this package, {name!r}: if you "
             f"know and trust that code, add --model {name}"
         )
+    if named not in (None, name):
+        raise UsageError(f"the model of {directory} is {name}, not {named}.")
 
 
 def check_outside_of_runs(module: str) -> None:
