@@ -35,7 +35,7 @@ def run(module, *args: str) -> dict:
     assert "torch" in config["versions"]
     page = Path(out, "report.html").read_text()
     assert "<img" in page or module in (evaluate, bench, compare)
-    assert "http" not in page.replace("http-equiv", "")
+    assert "://" not in page  # a picture in base64 has no colon
     return metrics
 
 

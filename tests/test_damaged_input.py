@@ -95,7 +95,7 @@ def test_a_resume_that_fails_changes_nothing(capsys, saved):
         ("options", "pad", "x", "options.pad is 'x'"),
         ("options", "rows", True, "options.rows is True"),
         ("options", "binarize_seed", 10**30, "binarize_seed=1000"),
-        ("options", "dtype", "cpu", "describes no model and guide"),
+        ("options", "dtype", "cpu", "dtype is 'cpu'"),
         ("options", "lr", float("nan"), "NaN is no finite number"),
     ],
 )

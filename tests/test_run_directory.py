@@ -214,7 +214,7 @@ def test_a_run_whose_lock_another_process_has_taken_writes_nothing_more(monkeypa
 
 @pytest.mark.parametrize("epochs", [(1,), (2,), (1, 2)])
 def test_an_epoch_without_a_finite_step_is_reported(epochs, monkeypatch):
-    gradients, done = SVI.gradients, []
+    gradients, done = SVI.eager, []
 
     def broken(self, batch):
         done.append(1)
@@ -222,8 +222,7 @@ def test_an_epoch_without_a_finite_step_is_reported(epochs, monkeypatch):
         return loss * float("nan") if (len(done) + 2) // 3 in epochs else loss
 
     args = [*ARGS, "--epochs", "4", "--max-skipped", "50", "--out", "a"]
-    monkeypatch.setattr(SVI, "gradients", broken)
-    monkeypatch.setattr("experiments.inference.guard.Guard._explain", lambda *_: None)
+    monkeypatch.setattr(SVI, "eager", broken)
     run(ppca, *args)
     lines = [json.loads(line) for line in Path("a/metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines if line["loss"] is None] == [*epochs]
@@ -237,7 +236,7 @@ def test_a_run_killed_before_its_report_gets_one(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("experiments.runs.run.report", killed)
+        patch.setattr("experiments.reports.page.report", killed)
         with pytest.raises(SystemExit):
             cli(ppca.Config, ppca.main, args)
     assert Path("a/metrics.json").exists()

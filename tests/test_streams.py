@@ -105,4 +105,5 @@ def opens_text(call: ast.Call) -> bool:
     if name.endswith((".read_text", ".write_text")):
         return True
     opened = name.endswith(".open") or name in ("open", "os.fdopen", "TextIOWrapper")
-    return opened and name not in ("os.open", "Image.open")
+    # a member of a zip archive is opened for bytes
+    return opened and name not in ("os.open", "Image.open", "archive.open")

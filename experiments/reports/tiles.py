@@ -56,6 +56,14 @@ def _colours(image: np.ndarray, signed: bool = False) -> np.ndarray:
     return image.clip(0, 1).transpose(1, 2, 0)
 
 
+def _enlarged(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """An image ``[h, w, 3]`` as ``[height, width, 3]``, by its nearest pixels."""
+    rows, columns = (
+        np.arange(n) * m // n for n, m in zip((height, width), image.shape, strict=False)
+    )
+    return image[rows[:, None], columns]
+
+
 def _tiled(
     rows: Sequence[Sequence[np.ndarray]],
     names: Sequence[str],
@@ -72,7 +80,7 @@ def _tiled(
         column: width of a column [inches].
         space: between two images, in widths of an image.
     """
-    height, width, _ = rows[0][0].shape
+    height, width = (max(image.shape[k] for images in rows for image in images) for k in (0, 1))
     gap = max(1, round(space * width))
     down, right = height + gap, width + gap
     canvas = np.ones((len(rows) * down - gap, max(map(len, rows)) * right - gap, 3))
@@ -80,7 +88,7 @@ def _tiled(
     for y, images in enumerate(rows):
         for x, image in enumerate(images):
             top, left = y * down, x * right
-            canvas[top : top + height, left : left + width] = image
+            canvas[top : top + height, left : left + width] = _enlarged(image, height, width)
             frames.append(Rectangle((left - 0.5, top - 0.5), width, height))
     before = MARGIN + max((LETTER * len(name) for name in names), default=0.0)
     across, along = column / right * canvas.shape[1], column / right * canvas.shape[0]
