@@ -19,7 +19,7 @@ test: $(INSTALLED) lint types tests
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	$(BIN)/lint-imports
 
 types: $(INSTALLED)
 	$(BIN)/mypy
