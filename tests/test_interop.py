@@ -14,7 +14,7 @@ from torch import nn
 from experiments.inference.fit import fit
 from experiments.inference.objectives import ELBO, IWAE, STL, AnalyticKL, DReG, FreeBits, Renyi
 from experiments.inference.svi import SVI, Pair
-from guides import GUIDES
+from guides import GUIDES, Amortized
 from ppl_models import VAE, Batch
 
 LOSSES: dict[str, Callable[[], Any]] = {
@@ -213,3 +213,18 @@ def test_other_optimizers_are_refused():
     make(used)
     with pytest.raises(ValueError, match="serves one SVI"):
         make(used)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_parameter_outside_of_the_modules_is_refused_under_every_loss(name):
+    class Guide(Amortized):
+        def forward(self, batch):
+            pyro.param("stray", torch.ones(()))
+            return super().forward(batch)
+
+    model = VAE((6,), latent_dim=2, hidden_dims=(5,))
+    svi = SVI(model, Guide(model, hidden_dims=(4,)), loss=LOSSES[name]())
+    for call in (svi.step, svi.evaluate_loss):
+        with pytest.raises(ValueError, match=r"pyro\.param 'stray' is no parameter"):
+            call(minibatch())
+    assert len(pyro.get_param_store()) == 0

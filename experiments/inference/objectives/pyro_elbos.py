@@ -1,5 +1,6 @@
 """Losses and gradients of our objectives and of Pyro's, in nats per data point."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pyro
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from experiments.inference.objectives.base import Objective
 from experiments.inference.objectives.elbo import ELBO
+from ppl_models.parameters import own_parameters
 from ppl_models.program import Batch
 
 __all__ = ["add_gradients", "loss_of", "objective_of"]
@@ -48,15 +50,23 @@ def objective_of(loss: Any) -> Any:
 def add_gradients(objective: Any, model: Any, guide: Any, batch: Batch) -> Tensor:
     """Add the loss's gradient to the parameters'; the loss, detached [nats per data point]."""
     if hasattr(objective, "differentiable_loss"):
-        loss = objective.differentiable_loss(model, guide, batch) / batch.size
+        with _checked(objective, model, guide):
+            loss = objective.differentiable_loss(model, guide, batch) / batch.size
         loss.backward()
         return loss.detach()
     # Other losses take gradients of what they find in the parameter store, of the sum of rows.
-    with pyro.get_param_store().scope(), poutine.trace(param_only=True):
+    store = pyro.get_param_store()
+    with own_parameters(model, guide), store.scope(), poutine.trace(param_only=True):
         total = objective.loss_and_grads(model, guide, batch)
     gradients = [p.grad for m in (model, guide) for p in m.parameters() if p.grad is not None]
     torch._foreach_div_(gradients, batch.size)
     return batch.index.new_tensor(total / batch.size, dtype=torch.get_default_dtype())
+
+
+def _checked(objective: Any, model: Any, guide: Any) -> AbstractContextManager[None]:
+    """Refuses a ``pyro.param`` outside of the modules; our objectives do so themselves."""
+    ours = isinstance(objective, Objective)
+    return nullcontext() if ours else own_parameters(model, guide)
 
 
 @torch.no_grad()
@@ -64,5 +74,6 @@ def loss_of(objective: Any, model: Any, guide: Any, batch: Batch) -> Tensor:
     """The loss on a batch, a detached tensor [nats per data point]."""
     if isinstance(objective, Objective):
         return objective.differentiable_loss(model, guide, batch) / batch.size
-    total = objective.loss(model, guide, batch)
+    with own_parameters(model, guide):
+        total = objective.loss(model, guide, batch)
     return batch.index.new_tensor(total / batch.size, dtype=torch.get_default_dtype())
