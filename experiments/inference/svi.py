@@ -73,7 +73,6 @@ class SVI:
         if compile and self.trains:
             self.compiled = CompiledGradients(model, guide, self.objective, self.eager)
         self.gradients: Callable[[Batch], Tensor] = self.compiled or self.eager
-        self.rows = [table.rows for table in self.tables]
         self.buffers = Buffers(model, guide, *self.penalties)
 
     @property
@@ -100,7 +99,8 @@ class SVI:
         if not self.trains:
             raise ValueError("nothing to train: neither model nor guide has free parameters.")
         random, before = self._state(batch)
-        loss = average_gradients(self._attempt(batch), self.parameters, self.rows)
+        rows = [table.rows for table in self.tables]
+        loss = average_gradients(self._attempt(batch), self.parameters, rows)
         if self.guard and not self.guard.passes(loss, self.parameters):
             self.buffers.restore(before)
             self._drop_gradients()
@@ -139,7 +139,8 @@ class SVI:
         except torch.linalg.LinAlgError:
             if not self.guard:
                 raise
-            return batch.index.new_tensor(math.nan, dtype=torch.get_default_dtype())
+            # of the other processes' dtype, or they would wait for another message
+            return next(self.parameters).detach().new_tensor(math.nan)
 
     def _drop_gradients(self) -> None:
         """As ``zero_grad``, which takes its time."""

@@ -23,7 +23,7 @@ from experiments.reports.comparison import markdown_table
 from experiments.reports.page import finish
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
-from experiments.training.saved_run import open_run
+from experiments.training.saved_run import opened
 from guides.local import PerDatumGuide
 
 
@@ -37,9 +37,7 @@ class Config(SavedRunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     with Run("calibrate", config) as run:
-        saved = open_run(
-            config.run, config.data_root, run.device, config.data_changed, config.model
-        )
+        saved = opened(config.run, config, run.device)
         if isinstance(saved.guide, PerDatumGuide):
             raise UsageError(
                 "calibration is for guides that take any x; this one has a row per datum."

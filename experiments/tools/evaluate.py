@@ -27,7 +27,7 @@ from experiments.reports.page import finish
 from experiments.runs.checkpoint import save_values
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
-from experiments.training.saved_run import open_run
+from experiments.training.saved_run import opened
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,7 @@ class Config(SavedRunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     with Run("evaluate", config) as run:
-        saved = open_run(
-            config.run, config.data_root, run.device, config.data_changed, config.model
-        )
+        saved = opened(config.run, config, run.device)
         run.save_config(of=saved.config)
         pair = saved.config["pair"]
         metrics: dict[str, Any] = {

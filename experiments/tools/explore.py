@@ -25,7 +25,7 @@ from experiments.explorer.page import MARK
 from experiments.runs.cli import cli
 from experiments.runs.environment import pick_device
 from experiments.runs.files import write_text
-from experiments.training.saved_run import SavedRun, open_run
+from experiments.training.saved_run import SavedRun, opened
 from ppl_models.nvae import NVAE
 
 MOST_PARTICLES = 100_000
@@ -71,7 +71,7 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     file = config.out or config.run / "explore.html"
     check(config, file)
-    saved = opened(config.run, config)
+    saved = opened(config.run, config, pick_device(config.device))
     if isinstance(saved.model, NVAE):
         if config.with_:
             raise UsageError("--with is for pages that hold the decoder; an NVAE's does not.")
@@ -88,12 +88,6 @@ def main(config: Config) -> dict[str, Any]:
     write_text(file, page)
     print(f"written: {file} ({size / 1e6:.2f} MB{facts['words']})")
     return {"file": str(file), "bytes": size, **facts}
-
-
-def opened(run: Path, config: Config) -> SavedRun:
-    """One of the runs."""
-    device = pick_device(config.device)
-    return open_run(run, config.data_root, device, config.data_changed, config.model)
 
 
 def check(config: Config, file: Path) -> None:
@@ -131,7 +125,7 @@ def beside(saved: SavedRun, config: Config) -> list[SavedRun]:
     """
     if config.with_ is None:
         return []
-    other = opened(config.with_, config)
+    other = opened(config.with_, config, pick_device(config.device))
     names = (config.run, config.with_)
     check_same(saved.model, other.model, names)
     x = [run.test.fixed().rows(min(100, len(run.test))).observations() for run in (saved, other)]

@@ -35,7 +35,7 @@ from experiments.runs.checkpoint import save_values
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.pictures import as_images
-from experiments.training.saved_run import SavedRun, open_run
+from experiments.training.saved_run import SavedRun, opened
 from guides import GUIDES, Guide, check_pair
 from guides.local import PerDatumGuide
 
@@ -74,9 +74,7 @@ class Config(SavedRunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     with Run("gaps", config) as run:
-        saved = open_run(
-            config.run, config.data_root, run.device, config.data_changed, config.model
-        )
+        saved = opened(config.run, config, run.device)
         run.save_config(of=saved.config)
         data = saved.test.rows(min(config.images, len(saved.test))).fixed()
         name = config.guide or saved.config["pair"]["guide"]

@@ -27,7 +27,7 @@ from experiments.reports.comparison import markdown_table
 from experiments.reports.page import finish
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
-from experiments.training.saved_run import SavedRun, open_run
+from experiments.training.saved_run import SavedRun, opened
 
 SAME = {"stl": "elbo", "elbo_analytic_kl": "elbo", "dreg": "iwae"}
 """Estimators of another one's gradient."""
@@ -49,9 +49,7 @@ def main(config: Config) -> dict[str, Any]:
     if config.steps < 2 or not config.draws or min(config.draws) < 1:
         raise UsageError("--steps must be at least 2, --draws one or several numbers >= 1.")
     with Run("gradients", config) as run:
-        saved = open_run(
-            config.run, config.data_root, run.device, config.data_changed, config.model
-        )
+        saved = opened(config.run, config, run.device)
         for objective in config.objectives:
             check_objective(saved.config["pair"]["guide"], objective)
         run.save_config(of=saved.config)

@@ -28,7 +28,7 @@ from experiments.reports.page import finish
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.pictures import as_images
-from experiments.training.saved_run import open_run
+from experiments.training.saved_run import opened
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,7 @@ def main(config: Config) -> dict[str, Any]:
     if config.sets < 2:
         raise UsageError(f"--sets must be at least 2, got {config.sets}.")
     with Run("predictive", config) as run:
-        saved = open_run(
-            config.run, config.data_root, run.device, config.data_changed, config.model
-        )
+        saved = opened(config.run, config, run.device)
         run.save_config(of=saved.config)
         data = saved.test.rows(min(config.images, len(saved.test))).fixed()
         check_memory(config, data)

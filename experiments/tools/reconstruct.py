@@ -24,7 +24,7 @@ from experiments.reports.page import finish
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.pictures import as_images
-from experiments.training.saved_run import SavedRun, open_run
+from experiments.training.saved_run import SavedRun, opened
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,7 @@ class Config(SavedRunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     with Run("reconstruct", config) as run:
-        saved = open_run(
-            config.run, config.data_root, run.device, config.data_changed, config.model
-        )
+        saved = opened(config.run, config, run.device)
         run.save_config(of=saved.config)
         test = saved.test.rows(min(config.images, len(saved.test))).fixed()
         observed = mask_of(config.mask, saved)

@@ -16,7 +16,7 @@ from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.compiling import compiles
 from experiments.training.data import record_data
-from experiments.training.saved_run import open_run
+from experiments.training.saved_run import opened
 from experiments.training.train import (
     centre,
     conclude,
@@ -43,9 +43,7 @@ class Config(AnnealOptions, FitOptions, RunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     with Run("refit", config) as run:
-        saved = open_run(
-            config.run, config.data_root, run.device, config.data_changed, config.model
-        )
+        saved = opened(config.run, config, run.device)
         model = saved.model.requires_grad_(False)
         guide = make_guide(run, model, config.guide, config.guide_options, saved.train)
         if config.centre:

@@ -41,7 +41,7 @@ from experiments.runs.files import write
 from experiments.runs.run import Run
 from experiments.training.nvae.batch_norms import readjusted
 from experiments.training.pictures import TEMPERATURES, as_images
-from experiments.training.saved_run import SavedRun, open_run
+from experiments.training.saved_run import SavedRun, opened
 from ppl_models.program import describe
 
 
@@ -71,9 +71,7 @@ def main(config: Config) -> dict[str, Any]:
             raise UsageError(f"--temperature must be above 0, got {temperature}.")
     if config.steps < 2:
         raise UsageError(f"--steps must be at least 2 (both ends), got {config.steps}.")
-    saved = open_run(
-        config.run, config.data_root, pick_device(config.device), config.data_changed, config.model
-    )
+    saved = opened(config.run, config, pick_device(config.device))
     ends = two_images(saved.test, config.between)
     with Run("sample", config) as run:
         run.save_config(of=saved.config)

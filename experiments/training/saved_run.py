@@ -24,7 +24,7 @@ from guides import GUIDES, Guide
 from ppl_models import MODELS
 from ppl_models.program import describe
 
-__all__ = ["SavedRun", "build_model", "buildable", "open_run", "read_config"]
+__all__ = ["SavedRun", "build_model", "buildable", "open_run", "opened", "read_config"]
 
 WRITTEN: dict[str, dict[str, tuple[type, ...]]] = {
     "pair": {"model": (str,), "model_options": (dict,), "guide": (str,), "guide_options": (dict,)},
@@ -162,3 +162,8 @@ def open_run(
 
 def _path(text: str | None) -> Path | None:
     return Path(text) if text else None
+
+
+def opened(directory: Path, config: Any, device: torch.device) -> SavedRun:
+    """``open_run`` with the options of a command on saved runs."""
+    return open_run(directory, config.data_root, device, config.data_changed, config.model)

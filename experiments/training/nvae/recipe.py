@@ -61,7 +61,7 @@ def recipe_of(config: NVAEOptions, pair: Pair, rows: int) -> Recipe:
     return Recipe(objective, temper, anneal, schedule)
 
 
-def guard_of(config: NVAEOptions, pair: Pair) -> Guard:
+def guard_of(config: NVAEOptions) -> Guard:
     """What refuses steps that are not finite."""
     return Guard(math.inf if config.clip is None else config.clip)
 
