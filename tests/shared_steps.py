@@ -18,7 +18,7 @@ from experiments.inference.fit import fit
 from experiments.inference.guard import Guard
 from experiments.inference.objectives import OBJECTIVES
 from experiments.inference.optim import adam, adamax
-from experiments.inference.parallel import own_noise, start_together
+from experiments.inference.parallel import own_noise, rank, start_together, world_size
 from experiments.inference.svi import SVI, Pair
 from guides import GUIDES
 from ppl_models import NVAE, PPCA, VAE, Batch
@@ -122,6 +122,30 @@ def with_an_infinite_row() -> Found:
     return found
 
 
+def without_a_factor() -> Found:
+    """In one process a matrix cannot be factorised in one step, which all refuse."""
+    data = digits(60)
+    torch.set_default_dtype(torch.float32)  # not that of the parameters
+    model = VAE(tuple(data.image_shape), latent_dim=3, hidden_dims=(20,)).double()
+    guide = GUIDES["amortized"](model).double()
+    svi = SVI(model, guide, loss=OBJECTIVES["elbo"](), guard=Guard())
+    gradients, steps = svi.gradients, []
+
+    def singular(batch: Batch) -> Tensor:
+        steps.append(1)
+        if len(steps) == 2 and rank() == world_size() - 1:
+            raise torch.linalg.LinAlgError("not positive definite")
+        return gradients(batch)
+
+    svi.gradients = singular
+    try:
+        found = trained(svi, data, 20, 2, by_row=False)
+    finally:
+        torch.set_default_dtype(torch.float64)
+    assert int(found["skipped"]) == 1
+    return found
+
+
 AS_ONE: dict[str, Callable[[], Found]] = {
     "vae": vae,
     "ppca": ppca,
@@ -138,6 +162,7 @@ AS_ONE: dict[str, Callable[[], Found]] = {
 
 ALIKE: dict[str, Callable[[], Found]] = {
     "compiled": partial(vae, compile=True, by_row=False),
+    "no factor": without_a_factor,
     "a remainder": partial(vae, rows=65, by_row=False),
     "free bits": partial(vae, objective="elbo_free_bits", by_row=False),
     "nvae": partial(nvae, "top_down"),

@@ -216,6 +216,14 @@ def test_other_optimizers_are_refused():
 
 
 @pytest.mark.parametrize("name", LOSSES)
+def test_losses_have_the_dtype_of_the_parameters(name):
+    torch.set_default_dtype(torch.float32)
+    trained = pair().double()
+    svi = SVI(trained.model, trained.guide, loss=LOSSES[name]())
+    assert svi.step(minibatch()).dtype == svi.evaluate_loss(minibatch()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("name", LOSSES)
 def test_a_parameter_outside_of_the_modules_is_refused_under_every_loss(name):
     class Guide(Amortized):
         def forward(self, batch):

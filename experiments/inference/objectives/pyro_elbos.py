@@ -60,7 +60,13 @@ def add_gradients(objective: Any, model: Any, guide: Any, batch: Batch) -> Tenso
         total = objective.loss_and_grads(model, guide, batch)
     gradients = [p.grad for m in (model, guide) for p in m.parameters() if p.grad is not None]
     torch._foreach_div_(gradients, batch.size)
-    return batch.index.new_tensor(total / batch.size, dtype=torch.get_default_dtype())
+    return _like_parameters(total / batch.size, model, guide)
+
+
+def _like_parameters(value: float, *modules: Any) -> Tensor:
+    """A number in the modules' dtype and on their device: what our own losses are."""
+    parameters = (parameter for module in modules for parameter in module.parameters())
+    return next(parameters, torch.empty(())).detach().new_tensor(value)
 
 
 def _checked(objective: Any, model: Any, guide: Any) -> AbstractContextManager[None]:
@@ -76,4 +82,4 @@ def loss_of(objective: Any, model: Any, guide: Any, batch: Batch) -> Tensor:
         return objective.differentiable_loss(model, guide, batch) / batch.size
     with own_parameters(model, guide):
         total = objective.loss(model, guide, batch)
-    return batch.index.new_tensor(total / batch.size, dtype=torch.get_default_dtype())
+    return _like_parameters(total / batch.size, model, guide)
