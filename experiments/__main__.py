@@ -1,6 +1,5 @@
 """The list of commands, and the one that was asked for."""
 
-import difflib
 import importlib
 import sys
 
@@ -36,11 +35,9 @@ def run(arguments: list[str]) -> None:
         return
     name, *rest = arguments
     if name not in COMMANDS:
-        from experiments.errors import one_line
+        from experiments.errors import listed, one_line
 
-        close = difflib.get_close_matches(name, COMMANDS, 1)
-        near = f"did you mean {close[0]}? There" if close else "there"
-        words = f"command '{one_line(name)}' is unknown; {near} are {', '.join(COMMANDS)}."
+        words = f"command '{one_line(name)}' is unknown; {listed(name, COMMANDS)}."
         print(f"error: {words}", file=sys.stderr)
         sys.exit(2)
     check_installed()

@@ -1,12 +1,14 @@
 """What goes wrong, in one line."""
 
+import difflib
 import errno
 import os
 import re
 import traceback
+from collections.abc import Iterable
 
 __all__ = ["Finished", "TrainingError", "UsageError", "in_words", "is_bad_input",
-           "is_out_of_memory", "one_line",
+           "is_out_of_memory", "listed", "one_line",
            "reason"]  # fmt: skip
 
 BAD_PATH = (
@@ -68,3 +70,10 @@ def one_line(text: str, most: int = 2000) -> str:
     words = " ".join(text.split())
     words = words if len(words) <= most else f"{words[:most]} ..."
     return "".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in words)
+
+
+def listed(name: str, names: Iterable[str]) -> str:
+    """The known names, after the one nearest to an unknown name; loads no torch."""
+    known = list(names)
+    close = difflib.get_close_matches(name, known, 1)
+    return (f"did you mean {close[0]}? There" if close else "there") + f" are {', '.join(known)}"

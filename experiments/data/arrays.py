@@ -1,4 +1,4 @@
-"""Arrays of one's own as data sets."""
+"""The user's arrays as data sets."""
 
 import sys
 import warnings

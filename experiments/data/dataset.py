@@ -80,7 +80,7 @@ class Data:
 
     @property
     def noise(self) -> Binarize | Dequantize | None:
-        """The transform that draws anew at every visit, if there is one."""
+        """The transform that draws fresh noise for every batch, if there is one."""
         kinds = (Binarize, Dequantize)
         return next((step for step in self.transforms if isinstance(step, kinds)), None)
 
@@ -106,7 +106,7 @@ class Data:
 
     @property
     def binarize(self) -> Literal["none", "dynamic", "static"]:
-        """Whether pixels are binary, drawn anew at every visit (dynamic) or once (static)."""
+        """How pixels are binarized: none, dynamic (drawn for every batch) or static (drawn once)."""
         if self.kind != "binary":
             return "none"
         return "static" if self.noise is None else "dynamic"
@@ -202,12 +202,12 @@ class Data:
         return replace(self, transforms=(*self.transforms, *steps))
 
     def without_noise(self) -> Self:
-        """Without the noise that is drawn anew at every visit."""
+        """Without the noise that is drawn for every batch."""
         kept = tuple(step for step in self.transforms if step is not self.noise)
         return replace(self, transforms=kept)
 
     def binarized(self, how: str, seed: int) -> Self:
-        """With Bernoulli pixels: drawn anew at every visit, or once from ``seed``.
+        """With Bernoulli pixels: drawn for every batch, or once from ``seed``.
 
         Raises:
             UsageError: If ``how`` is unknown or a pixel lies outside [0, 1].

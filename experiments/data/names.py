@@ -1,9 +1,8 @@
 """Names of data sets, for options and their checks. Nothing here imports torch."""
 
-import difflib
 from pathlib import Path
 
-from experiments.errors import UsageError
+from experiments.errors import UsageError, listed
 
 __all__ = ["ARRAY_FILES", "DATA_SETS", "check_name", "is_array_file"]
 
@@ -30,9 +29,7 @@ def check_name(name: str) -> None:
         raise UsageError(f"--data {name} is a directory: use --data folder --data-root {name}.")
     if Path(name).is_file():
         raise UsageError(f"--data {name}: files of numbers are {', '.join(ARRAY_FILES)}.")
-    close = difflib.get_close_matches(name, DATA_SETS, 1)
-    hint = f"did you mean {close[0]}? There are" if close else "there are"
     raise UsageError(
-        f"data set '{name}' is unknown; {hint} {', '.join(DATA_SETS)}, and files "
+        f"data set '{name}' is unknown; {listed(name, DATA_SETS)}, and files "
         f"({', '.join(ARRAY_FILES)})."
     )
