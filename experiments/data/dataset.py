@@ -106,7 +106,7 @@ class Data:
 
     @property
     def binarize(self) -> Literal["none", "dynamic", "static"]:
-        """How pixels are binarized: none, dynamic (drawn for every batch) or static (drawn once)."""
+        """How pixels are binarized: none, dynamic (drawn per batch) or static (drawn once)."""
         if self.kind != "binary":
             return "none"
         return "static" if self.noise is None else "dynamic"
