@@ -11,11 +11,20 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 FETCHED = {
-    "script": ("src",), "link": ("href",), "img": ("src", "srcset"), "source": ("src", "srcset"),
-    "iframe": ("src",), "video": ("src", "poster"), "audio": ("src",), "object": ("data",),
-    "embed": ("src",), "use": ("href", "xlink:href"), "image": ("href", "xlink:href"),
-    "input": ("src",), "track": ("src",),
-}  # fmt: skip
+    "script": ("src",),
+    "link": ("href",),
+    "img": ("src", "srcset"),
+    "source": ("src", "srcset"),
+    "iframe": ("src",),
+    "video": ("src", "poster"),
+    "audio": ("src",),
+    "object": ("data",),
+    "embed": ("src",),
+    "use": ("href", "xlink:href"),
+    "image": ("href", "xlink:href"),
+    "input": ("src",),
+    "track": ("src",),
+}
 """What a browser asks for by itself, when it shows a page."""
 
 IN_STYLES = re.compile(r"""(?:url\(\s*|@import\s+)["']?\s*((?:https?:)?//[^"')\s]+)""")
@@ -43,8 +52,11 @@ class Page(HTMLParser):
             return
         for name in FETCHED.get(tag, ()):
             if name in found:
-                self.fetched += [part.split()[0] for part in found[name].split(",") if part.strip()
-                                 ] if name == "srcset" else [found[name]]  # fmt: skip
+                self.fetched += (
+                    [part.split()[0] for part in found[name].split(",") if part.strip()]
+                    if name == "srcset"
+                    else [found[name]]
+                )
 
 
 def is_outside(address: str) -> bool:

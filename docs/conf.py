@@ -159,8 +159,11 @@ def skip_what_is_elsewhere(
 def drop_pages_that_are_not_there(app: Sphinx, name: str, text: list[str]) -> None:
     """Patterns in the index that match no page."""
     if name == "index":
-        kept = [line for line in text[0].splitlines()
-                if not line.endswith("*") or any(DOCS.glob(f"{line}.md"))]  # fmt: skip
+        kept = [
+            line
+            for line in text[0].splitlines()
+            if not line.endswith("*") or any(DOCS.glob(f"{line}.md"))
+        ]
         text[0] = "\n".join(kept) + "\n"
 
 

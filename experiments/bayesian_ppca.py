@@ -81,10 +81,13 @@ def main(config: Config) -> dict[str, Any]:
         data = observed(config)
         x = data.observations().flatten(1).double()
         run.save_config()
-        run.say(f"{data.name}: {len(x)} data of {x.shape[1]} numbers, at most "
-                f"{config.latent_dim} columns")  # fmt: skip
-        model = BayesianPPCA(x.shape[1], config.latent_dim, config.prior_scale,
-                             identified=config.identified).double()  # fmt: skip
+        run.say(
+            f"{data.name}: {len(x)} data of {x.shape[1]} numbers, at most "
+            f"{config.latent_dim} columns"
+        )
+        model = BayesianPPCA(
+            x.shape[1], config.latent_dim, config.prior_scale, identified=config.identified
+        ).double()
         check_memory(config, x)
         if "nuts" in config.guide:
             check_cost(model, Batch.of(x), config.chains * (config.draws + config.tune))
@@ -155,8 +158,16 @@ def fitted(run: Run, model: BayesianPPCA, name: str, x: Tensor) -> Fitted:
     began = time.perf_counter()
     start = at_maximum_likelihood(model, x)
     if name == "nuts":
-        chains = nuts(model, batch, config.draws, config.tune, config.chains, start=start,
-                      compile=can_compile(), progress=sys.stderr.isatty())  # fmt: skip
+        chains = nuts(
+            model,
+            batch,
+            config.draws,
+            config.tune,
+            config.chains,
+            start=start,
+            compile=can_compile(),
+            progress=sys.stderr.isatty(),
+        )
         seconds = time.perf_counter() - began  # of sampling, compiling included
         return Fitted(posterior(model, chains.draws, x), seconds, chains.divergences)
     guide = Auto(model, name, start=start).double()
@@ -167,8 +178,10 @@ def fitted(run: Run, model: BayesianPPCA, name: str, x: Tensor) -> Fitted:
     try:
         for progress in fit(svi, x, config.steps, len(x), seed=config.seed):
             if progress.epoch % max(1, config.steps // 5) == 0:
-                run.say(f"{name}, step {progress.epoch}: loss {progress.loss:.4f} nats per datum, "
-                        f"{bounded.skipped} steps skipped")  # fmt: skip
+                run.say(
+                    f"{name}, step {progress.epoch}: loss {progress.loss:.4f} nats per datum, "
+                    f"{bounded.skipped} steps skipped"
+                )
         if name == "auto_laplace":
             curvature_at_mode(guide, batch)
         latents = draws_of_guide(guide, batch, config.draws)

@@ -7,14 +7,29 @@ import re
 import traceback
 from collections.abc import Iterable
 
-__all__ = ["Finished", "TrainingError", "UsageError", "in_words", "is_bad_input",
-           "is_out_of_memory", "listed", "one_line",
-           "reason"]  # fmt: skip
+__all__ = [
+    "Finished",
+    "TrainingError",
+    "UsageError",
+    "in_words",
+    "is_bad_input",
+    "is_out_of_memory",
+    "listed",
+    "one_line",
+    "reason",
+]
 
 BAD_PATH = (
-    errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT,
-    errno.ENOTDIR, errno.EPERM, errno.EROFS,
-)  # fmt: skip
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+)
 """Of a path that cannot be used; a full disk, say, is another matter."""
 NO_MEMORY = re.compile("allocate memory|not enough memory|out of memory")
 """What torch says of it, on processors and on GPUs."""

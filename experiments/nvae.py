@@ -62,8 +62,15 @@ def main(config: Config) -> dict[str, Any]:
             return conclude_nvae(run, pair, train, test, built)
         chosen = recipe_of(config, pair, len(train))
         optimizer = adamax(model, guide, config.lr, config.weight_decay, config.eps)
-        svi = SVI(model, guide, optimizer, chosen.objective, guard_of(config),
-                  average_of(config, pair), compile)  # fmt: skip
+        svi = SVI(
+            model,
+            guide,
+            optimizer,
+            chosen.objective,
+            guard_of(config),
+            average_of(config, pair),
+            compile,
+        )
         with chosen.temper, products(config.products):
             for _ in fit_in(run, svi, train, chosen.anneal, chosen.schedule):
                 pass

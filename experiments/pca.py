@@ -40,11 +40,16 @@ def main(config: Config) -> dict[str, Any]:
         run.save_config(model_options={"latent_dim": config.latent_dim})
         save_weights(run.path, pca)
         metrics: dict[str, Any] = {
-            "model": "pca", "guide": None, "objective": None, "data": config.data,
-            "seed": config.seed, "epochs": 0,
-            "parameters": pca.mean.numel() + pca.components.numel(), "seconds": {},
+            "model": "pca",
+            "guide": None,
+            "objective": None,
+            "data": config.data,
+            "seed": config.seed,
+            "epochs": 0,
+            "parameters": pca.mean.numel() + pca.components.numel(),
+            "seconds": {},
             "protocol": protocol(splits[1], pca, 1) | {"estimator": "exact"},
-        }  # fmt: skip
+        }
         for split, x in (("train", train), ("test", test)):
             errors = pca.squared_error(x).double()
             metrics[split] = {"squared_error": errors.mean().item()}

@@ -183,9 +183,14 @@ def gaps_measured(row: Row, run: Path, config: Config) -> None:
         source = run if row.command else run.with_name(str(row.of))
         particles = config.samples or gaps.Config.particles
         measured(
-            gaps, source, gaps_of(run), config, particles=particles, images=config.images,
+            gaps,
+            source,
+            gaps_of(run),
+            config,
+            particles=particles,
+            images=config.images,
             **row.gaps,
-        )  # fmt: skip
+        )
 
 
 def measured(command: Any, run: Path, out: Path, config: Config, **options: Any) -> None:
@@ -196,10 +201,15 @@ def measured(command: Any, run: Path, out: Path, config: Config, **options: Any)
         set_aside(out)  # stopped before its figures
     command.main(
         command.Config(
-            run, data_root=config.data_root, seed=config.seed, device=config.device,
-            memory=config.memory, out=out, **options,
+            run,
+            data_root=config.data_root,
+            seed=config.seed,
+            device=config.device,
+            memory=config.memory,
+            out=out,
+            **options,
         )
-    )  # fmt: skip
+    )
 
 
 def save_gaps(out: Path, names: list[str]) -> None:
@@ -229,8 +239,11 @@ def save(out: Path, table: dict[str, Row]) -> list[dict[str, Any]]:
     for name, line in zip(done, lines, strict=True):
         line["run"] = name
         line["published"] = table[name].published if runs[0].protocol["data"] == "mnist" else None
-    facts = ", ".join(f"{name} {value}" for name, value in runs[0].protocol.items()
-                      if name in SAME_IMAGES and value is not None)  # fmt: skip
+    facts = ", ".join(
+        f"{name} {value}"
+        for name, value in runs[0].protocol.items()
+        if name in SAME_IMAGES and value is not None
+    )
     text = f"{markdown_table(lines)}\nNats per test image; {facts}.\n"
     write_text(out / "table.md", text)
     write_json(out / "table.json", {"protocol": runs[0].protocol, "rows": lines})

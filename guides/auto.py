@@ -33,10 +33,12 @@ BY_SITE = ("auto_delta", "auto_normal")
 def local(model: nn.Module) -> list[str]:
     """The latents of every datum."""
     return [
-        name for name, site in prior_trace(model).iter_stochastic_nodes()
-        if name != "x" and any(frame.name == "data" for frame in site["cond_indep_stack"])
+        name
+        for name, site in prior_trace(model).iter_stochastic_nodes()
+        if name != "x"
+        and any(frame.name == "data" for frame in site["cond_indep_stack"])
         and not site_is_subsample(site)
-    ]  # fmt: skip
+    ]
 
 
 class Auto(Guide):
@@ -57,9 +59,13 @@ class Auto(Guide):
     vectorises = False
 
     def __init__(
-        self, model: nn.Module, name: str, size: int = 1,
-        start: dict[str, torch.Tensor] | None = None, **options: Any,
-    ) -> None:  # fmt: skip
+        self,
+        model: nn.Module,
+        name: str,
+        size: int = 1,
+        start: dict[str, torch.Tensor] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(model)
         if name not in AUTOGUIDES:
             raise ValueError(unknown("guide", name, AUTOGUIDES))

@@ -70,12 +70,15 @@ class Flow(Guide):
     """
 
     def __init__(
-        self, model: nn.Module,
+        self,
+        model: nn.Module,
         transform: Literal["autoregressive", "coupling"] = "autoregressive",
-        length: int = 2, context: int = 32, width: int = 128,
+        length: int = 2,
+        context: int = 32,
+        width: int = 128,
         hidden_dims: tuple[int, ...] = (400,),
         activation: Literal["relu", "tanh", "silu", "gelu"] = "relu",
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(model)
         self._site, dim, self._data_shape = single_latent(model, "flow")
         if transform not in TRANSFORMS or dim < 2 or min(length, context, width) < 1:

@@ -39,9 +39,12 @@ class Mixture(Guide):
     """
 
     def __init__(
-        self, model: nn.Module, components: int = 8, hidden_dims: tuple[int, ...] = (400,),
+        self,
+        model: nn.Module,
+        components: int = 8,
+        hidden_dims: tuple[int, ...] = (400,),
         activation: Literal["relu", "tanh", "silu", "gelu"] = "relu",
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(model)
         if components < 1 or not hidden_dims:
             raise ValueError(

@@ -46,10 +46,14 @@ class SemiAmortized(Guide):
     """
 
     def __init__(
-        self, model: nn.Module, steps: int = 5, step_size: float = 0.05, through: bool = False,
+        self,
+        model: nn.Module,
+        steps: int = 5,
+        step_size: float = 0.05,
+        through: bool = False,
         hidden_dims: tuple[int, ...] = (400,),
         activation: Literal["relu", "tanh", "silu", "gelu"] = "relu",
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(model)
         if steps < 1 or not step_size > 0:
             raise ValueError(f"steps={steps} must be at least 1, step_size={step_size} above 0.")

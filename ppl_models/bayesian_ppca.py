@@ -42,9 +42,13 @@ class BayesianPPCA(Program):
     a: Tensor
 
     def __init__(
-        self, data_dim: int, latent_dim: int = 8, prior_scale: float = 1.0,
-        marginal: bool = True, identified: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        data_dim: int,
+        latent_dim: int = 8,
+        prior_scale: float = 1.0,
+        marginal: bool = True,
+        identified: bool = False,
+    ) -> None:
         super().__init__()
         if not 1 <= latent_dim <= data_dim or not prior_scale > 0:
             raise ValueError(

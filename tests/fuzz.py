@@ -109,12 +109,17 @@ def in_process(words: list[str]) -> Ended:
         signal.alarm(LIMIT)
         sys.argv = ["experiments", *words]
         with (
-            contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(output),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(output),
             warnings.catch_warnings(),
-        ):  # fmt: skip
+        ):
             warnings.resetwarnings()
-            for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning,
-                         ResourceWarning):  # fmt: skip
+            for kind in (
+                DeprecationWarning,
+                PendingDeprecationWarning,
+                ImportWarning,
+                ResourceWarning,
+            ):
                 warnings.simplefilter("ignore", kind)
             warnings.showwarning = said
             experiments()
@@ -179,8 +184,9 @@ def wrong(case: Case, ended: Ended, before: dict[str, str], after: dict[str, str
     return reasons + ([f"left {', '.join(sorted(left)[:3])}"] if left else [])
 
 
-def one(kind: str, number: int, seed: int, runs: Path, home: Path, process: bool = False) -> tuple[
-    Case, Ended, list[str]]:  # fmt: skip
+def one(
+    kind: str, number: int, seed: int, runs: Path, home: Path, process: bool = False
+) -> tuple[Case, Ended, list[str]]:
     """Make a case in ``home``, run it there and judge it."""
     shutil.copytree(runs, home / "runs")
     with contextlib.chdir(home), offline():
@@ -229,8 +235,11 @@ def fuzz(kind: str, count: int, seed: int, runs: Path, process: bool = False) ->
 def report(kind: str, tally: Tally, seconds: float, lines: bool) -> None:
     """Print a line on a kind, and one on every failure."""
     ends = ", ".join(f"{tally.ends[code]} x {code}" for code in sorted(tally.ends, key=str))
-    print(f"{kind}: {tally.refused} refused (exit codes {ends}), {seconds:.0f} s, the slowest "
-          f"{tally.slowest:.1f} s, {len(tally.failures)} failures", flush=True)  # fmt: skip
+    print(
+        f"{kind}: {tally.refused} refused (exit codes {ends}), {seconds:.0f} s, the slowest "
+        f"{tally.slowest:.1f} s, {len(tally.failures)} failures",
+        flush=True,
+    )
     for failure in tally.failures:
         print(f"  {failure}", flush=True)
     for line, number in sorted(tally.lines.items()) if lines else ():

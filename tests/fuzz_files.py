@@ -15,23 +15,66 @@ from experiments.runs.checkpoint import latest
 
 __all__ = ["damage", "idx_files", "saved_run"]
 
-JUNK = [None, True, -1, 0, 3, 1.5, 1e308, 10**30, float("nan"), "", "x", "\udcff", "a\nb", [], {},
-        [[]], [1, "x"], {"x": {"y": []}}, "runs/other", "../..", "cpu", "exact", "mean_field",
-        "digits"]  # fmt: skip
+JUNK = [
+    None,
+    True,
+    -1,
+    0,
+    3,
+    1.5,
+    1e308,
+    10**30,
+    float("nan"),
+    "",
+    "x",
+    "\udcff",
+    "a\nb",
+    [],
+    {},
+    [[]],
+    [1, "x"],
+    {"x": {"y": []}},
+    "runs/other",
+    "../..",
+    "cpu",
+    "exact",
+    "mean_field",
+    "digits",
+]
 READERS = {
     "ppca": [*STOCK["ppca"], "--epochs", "2", "--resume", "--out", "runs/ppca"],
     "vae": [*STOCK["vae"], "--epochs", "2", "--resume", "--out", "runs/vae"],
     "runs": ["compare", "--runs", "runs/ppca", "runs/other", "--out", "new"],
-    "of": ["compare", *SMALL, "--particles", "2", "--guides", "amortized", "--of", "runs/vae",
-           "--out", "new"],
-}  # fmt: skip
+    "of": [
+        "compare",
+        *SMALL,
+        "--particles",
+        "2",
+        "--guides",
+        "amortized",
+        "--of",
+        "runs/vae",
+        "--out",
+        "new",
+    ],
+}
 TABLES = ("metrics.json", "per_image.safetensors", "config.json")
 
 
 def saved_run(rng: random.Random, home: Path) -> Case:
     """A finished run of which one file is damaged, and a command that reads it."""
-    of_a_run = ("evaluate", "sample", "reconstruct", "refit", "gaps", "calibrate", "predictive",
-                "gradients", "export-nvae", "import-nvae")  # fmt: skip
+    of_a_run = (
+        "evaluate",
+        "sample",
+        "reconstruct",
+        "refit",
+        "gaps",
+        "calibrate",
+        "predictive",
+        "gradients",
+        "export-nvae",
+        "import-nvae",
+    )
     reader = rng.choice([*of_a_run, *of_a_run[:4], *READERS, *READERS])
     words = READERS.get(reader) or words_of(reader)
     run = home / next(word for word in reversed(words) if word.startswith("runs/"))
@@ -117,8 +160,12 @@ NAMES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}
 
 
 OF_IDX = [["pca", "--latent-dim", "1"], ["ppca", "--epochs", "1"], ["vae", "--epochs", "1"]]
-OTHERS_OF_IDX = [["compare", "--epochs", "1", "--guides", "exact"], ["bayesian-ppca", "--steps",
-                 "1"], ["reproduce", "lab", "--epochs", "1"], ["bench", "lab-vae"]]  # fmt: skip
+OTHERS_OF_IDX = [
+    ["compare", "--epochs", "1", "--guides", "exact"],
+    ["bayesian-ppca", "--steps", "1"],
+    ["reproduce", "lab", "--epochs", "1"],
+    ["bench", "lab-vae"],
+]
 
 
 def idx_bytes(shape: tuple[int, ...], content: bytes, kind: int = 8, first: int = 0) -> bytes:
@@ -160,12 +207,19 @@ def misread_header(rng: random.Random, path: Path) -> None:
     other = tuple(rng.choice([side, *large]) for side in shape)
     while np.prod(other, dtype=object) == np.prod(shape):
         other = tuple(rng.choice(large) for _ in shape)
-    whole = rng.choice([
-        idx_bytes(other, content), idx_bytes(other, b""), idx_bytes(shape, content[:-1]),
-        idx_bytes(shape, content + b"\0"), idx_bytes(shape, content, kind=rng.choice([9, 11, 13,
-        14, 0])), idx_bytes(shape, content, first=rng.randrange(1, 256)), idx_bytes((*shape, 1),
-        content), idx_bytes(shape[1:], content), idx_bytes((2**31, 2**31, 4)[: len(shape)], b""),
-    ])  # fmt: skip
+    whole = rng.choice(
+        [
+            idx_bytes(other, content),
+            idx_bytes(other, b""),
+            idx_bytes(shape, content[:-1]),
+            idx_bytes(shape, content + b"\0"),
+            idx_bytes(shape, content, kind=rng.choice([9, 11, 13, 14, 0])),
+            idx_bytes(shape, content, first=rng.randrange(1, 256)),
+            idx_bytes((*shape, 1), content),
+            idx_bytes(shape[1:], content),
+            idx_bytes((2**31, 2**31, 4)[: len(shape)], b""),
+        ]
+    )
     path.write_bytes(whole)
 
 

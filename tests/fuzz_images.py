@@ -17,8 +17,19 @@ def images(rng: random.Random, home: Path) -> Case:
     """A folder of images of which one is damaged, or does not go with the others."""
     folder = home / "data"
     folder.mkdir()
-    maker = rng.choice([broken_image, broken_image, broken_image, unlike, unlike, no_images,
-                       odd_entries, bomb, downloads])  # fmt: skip
+    maker = rng.choice(
+        [
+            broken_image,
+            broken_image,
+            broken_image,
+            unlike,
+            unlike,
+            no_images,
+            odd_entries,
+            bomb,
+            downloads,
+        ]
+    )
     if maker in (no_images, downloads):
         return maker(rng, folder)
     mode, side = rng.choice(["L", "L", "RGB", "P", "1", "I;16", "RGBA"]), rng.choice([1, 4, 4, 4])
@@ -33,9 +44,20 @@ OF_FOLDERS = [
     ["pca", "--data", "folder", "--latent-dim", "1"],
     ["ppca", "--data", "folder", "--epochs", "1", "--latent-dim", "1"],
     ["vae", "--data", "folder", "--epochs", "1"],
-    ["nvae", "--preset", "digits-tiny", "--data", "folder", "--epochs", "1", "--evaluate", "1",
-     "--readjust", "1"],
-]  # fmt: skip
+    [
+        "nvae",
+        "--preset",
+        "digits-tiny",
+        "--data",
+        "folder",
+        "--epochs",
+        "1",
+        "--evaluate",
+        "1",
+        "--readjust",
+        "1",
+    ],
+]
 
 
 def picture(rng: random.Random, mode: str, size: tuple[int, int]) -> Image.Image:
@@ -101,8 +123,24 @@ def odd_entries(rng: random.Random, folder: Path) -> Case:
 
 def bomb(rng: random.Random, folder: Path) -> Case:
     """A small PNG file that says it is very large."""
-    header = struct.pack(">2I5B", *rng.choice([(50_000, 50_000), (12_000, 12_000), (2**31 - 1,
-                         2**31 - 1), (2**31 - 1, 1), (0, 0), (0, 4)]), 8, 0, 0, 0, 0)  # fmt: skip
+    header = struct.pack(
+        ">2I5B",
+        *rng.choice(
+            [
+                (50_000, 50_000),
+                (12_000, 12_000),
+                (2**31 - 1, 2**31 - 1),
+                (2**31 - 1, 1),
+                (0, 0),
+                (0, 4),
+            ]
+        ),
+        8,
+        0,
+        0,
+        0,
+        0,
+    )
     parts = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")]
     chunks = [
         struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in parts
@@ -113,12 +151,16 @@ def bomb(rng: random.Random, folder: Path) -> Case:
 
 def downloads(rng: random.Random, folder: Path) -> Case:
     """Damaged files of the data sets that torchvision reads."""
-    name, file = rng.choice([
-        ("cifar10", "cifar-10-batches-py/data_batch_1"), ("cifar10", "cifar-10-python.tar.gz"),
-        ("omniglot", "omniglot-py/images_background.zip"), ("omniglot",
-        "omniglot-py/images_background/a"), ("celeba64", "celeba/img_align_celeba.zip"),
-        ("celeba64", "celeba/list_eval_partition.txt"),
-    ])  # fmt: skip
+    name, file = rng.choice(
+        [
+            ("cifar10", "cifar-10-batches-py/data_batch_1"),
+            ("cifar10", "cifar-10-python.tar.gz"),
+            ("omniglot", "omniglot-py/images_background.zip"),
+            ("omniglot", "omniglot-py/images_background/a"),
+            ("celeba64", "celeba/img_align_celeba.zip"),
+            ("celeba64", "celeba/list_eval_partition.txt"),
+        ]
+    )
     path = folder / file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(rng.randbytes(rng.choice([0, 10, 1000])))

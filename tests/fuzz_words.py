@@ -29,10 +29,25 @@ SMALL = ["--data", "digits", "--rows", "20", "--epochs", "1", "--batch-size", "2
 STOCK = {
     "ppca": ["ppca", *SMALL, "--guide", "amortized"],
     "vae": ["vae", *SMALL, "--likelihood", "bernoulli", "--binarize", "static"],
-    "nvae": ["nvae", "--preset", "digits-tiny", *SMALL, "--evaluate", "1", "--readjust", "1",
-             "--pad", "32", "--model.groups", "1", "--model.channels", "4", "--model.depthwise"],
+    "nvae": [
+        "nvae",
+        "--preset",
+        "digits-tiny",
+        *SMALL,
+        "--evaluate",
+        "1",
+        "--readjust",
+        "1",
+        "--pad",
+        "32",
+        "--model.groups",
+        "1",
+        "--model.channels",
+        "4",
+        "--model.depthwise",
+    ],
     "other": ["evaluate", "runs/ppca", "--particles", "2"],
-}  # fmt: skip
+}
 """Finished runs, by the name of their directory below ``runs``; later ones read earlier ones."""
 
 RUN = "runs/ppca"
@@ -44,8 +59,21 @@ BASE = {
     "compare": [*SMALL, "--particles", "2", "--guides", "exact"],
     "evaluate": [RUN, "--particles", "2"],
     "refit": [RUN, "--epochs", "1"],
-    "gaps": [RUN, "--images", "5", "--particles", "30", "--local-steps", "2", "--ais-steps", "2",
-             "--simulated", "2", "--chains", "2"],
+    "gaps": [
+        RUN,
+        "--images",
+        "5",
+        "--particles",
+        "30",
+        "--local-steps",
+        "2",
+        "--ais-steps",
+        "2",
+        "--simulated",
+        "2",
+        "--chains",
+        "2",
+    ],
     "calibrate": [RUN, "--simulations", "20"],
     "predictive": [RUN, "--sets", "2", "--images", "5"],
     "gradients": [RUN, "--steps", "2", "--draws", "1", "--images", "5"],
@@ -58,58 +86,199 @@ BASE = {
     "explore": [RUN, "--points", "5", "--images", "2", "--particles", "2"],
     "animate": ["evidence", "--frames", "2", "--steps", "1"],
     "bench": ["lab-vae", "--data", "digits", "--rows", "20", "--epochs", "1"],
-}  # fmt: skip
+}
 """Words that a command takes, and is soon done with."""
 
 WORDS = [
-    "", " ", "\n", "a\nb", "a b", "é", "日本", "\u202e", "😀", "\udcff", "w" * 5000, "%s%n", "{0}",
-    "$(x)", "../..", "---", "=", "-=", "None", "null", "0x1F", "1e", "--no-", "a=b", ";", "'", '"',
-    "\\", "\x1b[31m", "\x07", "\r", "\t", "\v", "\u2028", "\x85", "[", "[red]", "[/]", ",", ":",
+    "",
+    " ",
+    "\n",
+    "a\nb",
+    "a b",
+    "é",
+    "日本",
+    "\u202e",
+    "😀",
+    "\udcff",
+    "w" * 5000,
+    "%s%n",
+    "{0}",
+    "$(x)",
+    "../..",
+    "---",
+    "=",
+    "-=",
+    "None",
+    "null",
+    "0x1F",
+    "1e",
+    "--no-",
+    "a=b",
+    ";",
+    "'",
+    '"',
+    "\\",
+    "\x1b[31m",
+    "\x07",
+    "\r",
+    "\t",
+    "\v",
+    "\u2028",
+    "\x85",
+    "[",
+    "[red]",
+    "[/]",
+    ",",
+    ":",
     "a:b",
-]  # fmt: skip
+]
 NUL = "nul\0nul"
 NO_INT = ["many", "", "1.5", "nan", "inf", "1e3", "0x10", "1_0_", "one two", "²", "1,000"]
 NO_FLOAT = ["many", "", "1,5", "1e", "0x1p", "--1", "½", "1 2"]
-EXTREME = ["-1", "0", "-0.0", "nan", "inf", "-inf", "5e-324", "1e308", "-1e308", "2147483648",
-           "-9223372036854775809", "18446744073709551616", "9" * 30, "9" * 400]  # fmt: skip
-LONG = {"epochs", "minutes", "steps", "sets", "draws", "tune", "chains", "ais_steps", "leapfrog",
-        "simulations", "simulated", "samples", "rounds", "evaluate", "readjust", "local_steps",
-        "seeds", "images", "jobs", "count", "patience", "cycles"}  # fmt: skip
+EXTREME = [
+    "-1",
+    "0",
+    "-0.0",
+    "nan",
+    "inf",
+    "-inf",
+    "5e-324",
+    "1e308",
+    "-1e308",
+    "2147483648",
+    "-9223372036854775809",
+    "18446744073709551616",
+    "9" * 30,
+    "9" * 400,
+]
+LONG = {
+    "epochs",
+    "minutes",
+    "steps",
+    "sets",
+    "draws",
+    "tune",
+    "chains",
+    "ais_steps",
+    "leapfrog",
+    "simulations",
+    "simulated",
+    "samples",
+    "rounds",
+    "evaluate",
+    "readjust",
+    "local_steps",
+    "seeds",
+    "images",
+    "jobs",
+    "count",
+    "patience",
+    "cycles",
+}
 """Of these a large number is a long wait, and no mistake."""
 CLASSES = [
-    "ppcaa", ":", "a:", ":b", "..:x", "os:getcwd", "no.such:Model", "os.path:join",
-    "json:JSONDecoder", "torch.nn:Linear", "torch.nn:Module", "torch.nn:Identity",
-    "torch.nn:Flatten", "a:b:c", "os:", "experiments.runs.run:Run", "sys:exit", "torch:nn",
-    "torch.nn:Softmax", "pyro.nn:DenseNN",
-]  # fmt: skip
+    "ppcaa",
+    ":",
+    "a:",
+    ":b",
+    "..:x",
+    "os:getcwd",
+    "no.such:Model",
+    "os.path:join",
+    "json:JSONDecoder",
+    "torch.nn:Linear",
+    "torch.nn:Module",
+    "torch.nn:Identity",
+    "torch.nn:Flatten",
+    "a:b:c",
+    "os:",
+    "experiments.runs.run:Run",
+    "sys:exit",
+    "torch:nn",
+    "torch.nn:Softmax",
+    "pyro.nn:DenseNN",
+]
 CONFLICTS = [
-    "ppca --guide point --objective elbo", "ppca --guide exact --objective log_joint",
-    "ppca --guide mean_field --binarize dynamic", "ppca --resume",
-    "ppca --products bfloat16 --dtype float64", "train --model ppca --centre",
-    "vae --likelihood bernoulli", "vae --guide exact", "nonlinear --guide top_down",
-    "ppca --guide exact --beta 2 --objective iwae", "ppca --patience 3 --kl-anneal 0.5",
-    "ppca --bits 4", "nvae --pretrained nothing", "compare --guides exact,exact",
-    "compare --guides exact:", "compare --decoder learned --guides point", "compare --runs",
-    "compare --runs runs/ppca runs/vae", "compare --of runs/nowhere",
-    "compare --runs runs/ppca runs/ppca/checkpoint", "refit --guide exact --objective log_joint",
-    "gaps --guide top_down", "sample --between 0 99999", "sample --between -1 0",
-    "sample --steps 1", "sample --of groups --between 4", "sample --temperature 0 1",
-    "bayesian-ppca --guide auto_laplace", "bayesian-ppca --guide nothing",
-    "reproduce --entries nothing", "sweep --grid epochs=0",
-    "export-nvae --file runs/nvae/config.json", "gradients --objectives evidence",
-    "bench --preset nothing", "bench --only nothing", "vae --out new --resume",
-    "vae --out runs/ppca --resume", "vae --binarize-seed -1", "vae --pad 7", "vae --pad 4097",
-    "vae --rows 1", "vae --rows 1438", "ppca --latent-dim 65", "predictive --memory 1e-9",
-    "evaluate --memory 1e-12", "ppca --data folder", "ppca --device cuda:99",
-    "explore --with runs/vae", "explore --with runs/nowhere", "explore --limit 1e-6",
-    "explore --weights float16 --limit 1e-6", "explore --temperature", "explore --points 1",
-    "animate --out new.mp4", "animate --frames 1", "animate --seconds 0.001",
-]  # fmt: skip
+    "ppca --guide point --objective elbo",
+    "ppca --guide exact --objective log_joint",
+    "ppca --guide mean_field --binarize dynamic",
+    "ppca --resume",
+    "ppca --products bfloat16 --dtype float64",
+    "train --model ppca --centre",
+    "vae --likelihood bernoulli",
+    "vae --guide exact",
+    "nonlinear --guide top_down",
+    "ppca --guide exact --beta 2 --objective iwae",
+    "ppca --patience 3 --kl-anneal 0.5",
+    "ppca --bits 4",
+    "nvae --pretrained nothing",
+    "compare --guides exact,exact",
+    "compare --guides exact:",
+    "compare --decoder learned --guides point",
+    "compare --runs",
+    "compare --runs runs/ppca runs/vae",
+    "compare --of runs/nowhere",
+    "compare --runs runs/ppca runs/ppca/checkpoint",
+    "refit --guide exact --objective log_joint",
+    "gaps --guide top_down",
+    "sample --between 0 99999",
+    "sample --between -1 0",
+    "sample --steps 1",
+    "sample --of groups --between 4",
+    "sample --temperature 0 1",
+    "bayesian-ppca --guide auto_laplace",
+    "bayesian-ppca --guide nothing",
+    "reproduce --entries nothing",
+    "sweep --grid epochs=0",
+    "export-nvae --file runs/nvae/config.json",
+    "gradients --objectives evidence",
+    "bench --preset nothing",
+    "bench --only nothing",
+    "vae --out new --resume",
+    "vae --out runs/ppca --resume",
+    "vae --binarize-seed -1",
+    "vae --pad 7",
+    "vae --pad 4097",
+    "vae --rows 1",
+    "vae --rows 1438",
+    "ppca --latent-dim 65",
+    "predictive --memory 1e-9",
+    "evaluate --memory 1e-12",
+    "ppca --data folder",
+    "ppca --device cuda:99",
+    "explore --with runs/vae",
+    "explore --with runs/nowhere",
+    "explore --limit 1e-6",
+    "explore --weights float16 --limit 1e-6",
+    "explore --temperature",
+    "explore --points 1",
+    "animate --out new.mp4",
+    "animate --frames 1",
+    "animate --seconds 0.001",
+]
 """Command lines that are malformed as a whole; each comes after the command's own words."""
-GRIDS = ["", "=", "a=", "=b", "seed", "seed=", "seed=0,0", "seed=0,,1", "nosuch=1,2", "seed=x",
-         "guide=nope", "guide=amortized:covariance=full:covariance=full", "out=a", "grid.toml",
-         "lr=nan", "seed=(", "guide=amortized:nosuch=1", "resume=true", "seed=-1,0",
-         "model=ppca"]  # fmt: skip
+GRIDS = [
+    "",
+    "=",
+    "a=",
+    "=b",
+    "seed",
+    "seed=",
+    "seed=0,0",
+    "seed=0,,1",
+    "nosuch=1,2",
+    "seed=x",
+    "guide=nope",
+    "guide=amortized:covariance=full:covariance=full",
+    "out=a",
+    "grid.toml",
+    "lr=nan",
+    "seed=(",
+    "guide=amortized:nosuch=1",
+    "resume=true",
+    "seed=-1,0",
+    "model=ppca",
+]
 
 
 def command_line(rng: random.Random, home: Path) -> Case:
@@ -117,8 +286,25 @@ def command_line(rng: random.Random, home: Path) -> Case:
     if rng.random() < 0.02:
         return Case([rng.choice([*WORDS, "ppcaa", "--version", "PPCA", "vae "]), "--rows", "20"])
     command = rng.choice([name for name in COMMANDS if name in BASE])
-    mistakes = [surplus, unknown, of_type, of_type, of_type, outside, extreme, extreme, extreme,
-                without_value, twice, place, place, origin, chosen, chosen, conflict]  # fmt: skip
+    mistakes = [
+        surplus,
+        unknown,
+        of_type,
+        of_type,
+        of_type,
+        outside,
+        extreme,
+        extreme,
+        extreme,
+        without_value,
+        twice,
+        place,
+        place,
+        origin,
+        chosen,
+        chosen,
+        conflict,
+    ]
     case = rng.choice(mistakes)(rng, command, home)
     return Case([*case.words, "--nonsense"]) if rng.random() < 0.1 else case
 
@@ -163,9 +349,10 @@ def of_type(rng: random.Random, command: str, home: Path) -> Case:
     fitting = {
         name: {int: NO_INT, float: NO_FLOAT, bool: ["maybe", "2"]}.get(kind, ["nothing", *WORDS])
         for name, kind in options.items()
-        if kind in (int, float, bool) or get_origin(kind) is Literal
+        if kind in (int, float, bool)
+        or get_origin(kind) is Literal
         or name in ("guide", "objective", "device", "preset", "guides")
-    }  # fmt: skip
+    }
     name = rng.choice([*fitting, "nosuch"])
     value = rng.choice(fitting.get(name, WORDS))
     if name == "guides" and not value.strip():
@@ -222,8 +409,19 @@ def place(rng: random.Random, command: str, home: Path) -> Case:
     (home / "empty").mkdir()
     (home / "loop").symlink_to("loop")
     (home / "hanging").symlink_to("nowhere")
-    bad = ["file", "file/below", "runs", "loop", "n" * 300, "/".join(["deep"] * 2000),
-           "/proc/none", "/dev/null", "/dev/null/x", NUL, "runs/ppca/config.json"]  # fmt: skip
+    bad = [
+        "file",
+        "file/below",
+        "runs",
+        "loop",
+        "n" * 300,
+        "/".join(["deep"] * 2000),
+        "/proc/none",
+        "/dev/null",
+        "/dev/null/x",
+        NUL,
+        "runs/ppca/config.json",
+    ]
     if BASE[command][0].startswith("runs/") and rng.random() < 0.6:
         run = rng.choice([*bad, "empty", "hanging", "", "nowhere", "runs/nvae/checkpoint", *WORDS])
         return Case([command, run, *BASE[command][1:]])
@@ -246,8 +444,20 @@ def chosen(rng: random.Random, command: str, home: Path) -> Case:
     """A model, a guide or an option of theirs that does not exist."""
     if command == "sweep":
         (home / "grid.toml").write_text(rng.choice(["", "[grid", "grid = 3", "[with]\na=1", "\0"]))
-        return Case(["sweep", "ppca", "--out", "new", "--dry-run", "--grid", rng.choice(GRIDS),
-                     "--with", "data=digits", "rows=20"])  # fmt: skip
+        return Case(
+            [
+                "sweep",
+                "ppca",
+                "--out",
+                "new",
+                "--dry-run",
+                "--grid",
+                rng.choice(GRIDS),
+                "--with",
+                "data=digits",
+                "rows=20",
+            ]
+        )
     command = rng.choice(["train", "train", "compare", "vae", "refit"])
     if command in ("train", "compare"):
         return Case(words_of(command, "--model", rng.choice([*CLASSES, *WORDS])))

@@ -13,9 +13,10 @@ from torch import Tensor
 HOMES = (os.environ.get("PPL_GOLDEN"), "golden", "../shared/golden")
 GOLDEN = next((Path(h) for h in HOMES if h and (Path(h) / "tables.json").exists()), None)
 FIXTURES = sorted(
-    path.stem for path in (GOLDEN.glob("*.json") if GOLDEN else ())
+    path.stem
+    for path in (GOLDEN.glob("*.json") if GOLDEN else ())
     if (GOLDEN / f"{path.stem}.npz").exists() and path.stem != "dist"
-)  # fmt: skip
+)
 
 
 class Fixture:

@@ -47,9 +47,15 @@ def build(pair: tuple[str, str, dict]) -> tuple[nn.Module, Guide]:
     sizes = {
         "ppca": {"data_dim": DATA_DIM, "latent_dim": LATENT_DIM},
         "vae": {"data_shape": (DATA_DIM,), "latent_dim": LATENT_DIM},
-        "nvae": {"data_shape": (1, 8, 8), "groups": (1, 2), "latents": 2, "channels": 4,
-                 "blocks": 1, "cells_per_block": 1},
-    }[model_name]  # fmt: skip
+        "nvae": {
+            "data_shape": (1, 8, 8),
+            "groups": (1, 2),
+            "latents": 2,
+            "channels": 4,
+            "blocks": 1,
+            "cells_per_block": 1,
+        },
+    }[model_name]
     model = MODELS[model_name](**sizes)
     return model, GUIDES[guide_name](model, **options).for_data(SIZE)
 

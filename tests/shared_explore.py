@@ -15,24 +15,50 @@ from experiments.training.saved_run import build_model
 from experiments.training.train import recipe
 from guides import GUIDES
 
-OPTIONS = {"data": "digits", "data_root": None, "rows": 100, "pad": 0, "binarize": "none",
-           "binarize_seed": 0, "dtype": "float32", "epochs": 1, "batch_size": 50, "lr": 0.01,
-           "seed": 0}  # fmt: skip
+OPTIONS = {
+    "data": "digits",
+    "data_root": None,
+    "rows": 100,
+    "pad": 0,
+    "binarize": "none",
+    "binarize_seed": 0,
+    "dtype": "float32",
+    "epochs": 1,
+    "batch_size": 50,
+    "lr": 0.01,
+    "seed": 0,
+}
 
 
 def untrained(
-    path: Path, model: str, guide: str, like: Any = None, data: dict | None = None,
-    guide_options: dict | None = None, **options: Any
-) -> Any:  # fmt: skip
+    path: Path,
+    model: str,
+    guide: str,
+    like: Any = None,
+    data: dict | None = None,
+    guide_options: dict | None = None,
+    **options: Any,
+) -> Any:
     """Write a run of a fresh pair, of the model ``like`` if it is given; the model."""
     chosen = {**OPTIONS, **(data or {})}
-    train, _ = load("digits", None, chosen["pad"], chosen["binarize"], 0, chosen["rows"],
-                    chosen.get("dequantize", False))  # fmt: skip
+    train, _ = load(
+        "digits",
+        None,
+        chosen["pad"],
+        chosen["binarize"],
+        0,
+        chosen["rows"],
+        chosen.get("dequantize", False),
+    )
     built = like or build_model(model, train, options)
     q = GUIDES[guide](built, **(guide_options or {})).for_data(len(train))
     path.mkdir(parents=True)
-    content = {"format": FORMAT, "command": model, "options": chosen,
-               "pair": recipe(model, options, guide, guide_options or {})}  # fmt: skip
+    content = {
+        "format": FORMAT,
+        "command": model,
+        "options": chosen,
+        "pair": recipe(model, options, guide, guide_options or {}),
+    }
     (path / "config.json").write_text(json.dumps(content))
     (path / "metrics.json").write_text("{}")
     save_weights(path, Pair(built, q))

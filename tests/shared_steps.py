@@ -73,9 +73,14 @@ def trained(svi: SVI, data: Data, batch_size: int, epochs: int, by_row: bool = T
 
 
 def vae(
-    guide: str = "amortized", objective: Any = "elbo", particles: int = 1, rows: int = 60,
-    compile: bool = False, by_row: bool = True, decay: float = 0.0,
-) -> Found:  # fmt: skip
+    guide: str = "amortized",
+    objective: Any = "elbo",
+    particles: int = 1,
+    rows: int = 60,
+    compile: bool = False,
+    by_row: bool = True,
+    decay: float = 0.0,
+) -> Found:
     data = digits(rows)
     model = VAE(tuple(data.image_shape), latent_dim=3, hidden_dims=(20,))
     model.unused = torch.nn.Parameter(torch.ones(2))

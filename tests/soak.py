@@ -16,8 +16,20 @@ from scipy.stats import linregress
 
 from experiments.runs.checkpoint import checkpoints
 
-ARGS = ["vae", "--batch-size", "200", "--schedule", "constant", "--lr", "1e-3", "--binarize",
-        "dynamic", "--likelihood", "bernoulli", "--no-compile"]  # fmt: skip
+ARGS = [
+    "vae",
+    "--batch-size",
+    "200",
+    "--schedule",
+    "constant",
+    "--lr",
+    "1e-3",
+    "--binarize",
+    "dynamic",
+    "--likelihood",
+    "bernoulli",
+    "--no-compile",
+]
 
 
 def resident(process: int) -> float:

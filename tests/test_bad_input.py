@@ -161,8 +161,14 @@ def test_a_failed_download_names_both_ways_out(capsys, monkeypatch):
         raise RuntimeError("Error downloading\ntrain-images")
 
     monkeypatch.setattr(torchvision.datasets, "MNIST", unreachable)
-    refused(capsys, pca, ["--data", "mnist", "--data-root", "nowhere"], "cannot be downloaded",
-            "--data-root", "--data digits")  # fmt: skip
+    refused(
+        capsys,
+        pca,
+        ["--data", "mnist", "--data-root", "nowhere"],
+        "cannot be downloaded",
+        "--data-root",
+        "--data digits",
+    )
 
 
 def test_a_torchvision_that_does_not_fit_torch(capsys, monkeypatch):
@@ -257,9 +263,12 @@ def test_compare(capsys):
 def test_as_a_process(args, code, words):
     done = subprocess.run(
         [sys.executable, "-m", "experiments", *args],
-        capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        check=False,
         env={**os.environ, "PYTHONWARNINGS": "default"},
-    )  # fmt: skip
+    )
     assert done.returncode == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr

@@ -52,9 +52,10 @@ def data():
 def latents_of(model, x=None):
     trace = poutine.trace(model).get_trace(Batch.of(data() if x is None else x))
     return {
-        name: site["value"].detach() for name, site in trace.iter_stochastic_nodes()
+        name: site["value"].detach()
+        for name, site in trace.iter_stochastic_nodes()
         if not name.startswith("data")
-    }, trace  # fmt: skip
+    }, trace
 
 
 @pytest.mark.parametrize("identified", [False, True])
@@ -105,9 +106,12 @@ def test_pyros_guides_learn_outside_the_store(name):
         curvature_at_mode(guide, Batch.of(x))
     draws = draws_of_guide(guide, Batch.of(x), 5)
     assert {name: tuple(v.shape) for name, v in draws.items() if name != "W"} == {
-        "sigma": (1, 5), "mu": (1, 5, D), "s": (1, 5, K), "V_diagonal": (1, 5, K),
+        "sigma": (1, 5),
+        "mu": (1, 5, D),
+        "s": (1, 5, K),
+        "V_diagonal": (1, 5, K),
         "V_below": (1, 5, 5),
-    }  # fmt: skip
+    }
     found = posterior(model, draws, x)
     assert found.log_likelihood.shape == (1, 5, N)
     assert predictive(model, found, 7, draws=3).shape == (1, 3, 7, D)

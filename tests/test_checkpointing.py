@@ -73,8 +73,15 @@ def test_steps_with_a_guard_and_an_average_are_the_same():
     ends = []
     for pair in (plain, again):
         average = WeightAverage(pair, 0.5)
-        svi = SVI(pair.model, pair.guide, adamax(pair.model, pair.guide), AnalyticKL(),
-                  Guard(), average, compile=False)  # fmt: skip
+        svi = SVI(
+            pair.model,
+            pair.guide,
+            adamax(pair.model, pair.guide),
+            AnalyticKL(),
+            Guard(),
+            average,
+            compile=False,
+        )
         torch.manual_seed(5)
         for _ in range(3):
             svi.step(Batch.of(images()))

@@ -144,9 +144,12 @@ def test_compare_frozen_and_learned():
     assert without_times(first) == without_times(second)
     frozen = [row for row in first["rows"] if row["decoder"] == "frozen"]
     assert [row["guide"] for row in frozen] == [
-        "exact", "mean_field:local_steps=20", "amortized:covariance=full:hidden_dims=(5,)",
-        "prior", "point",
-    ]  # fmt: skip
+        "exact",
+        "mean_field:local_steps=20",
+        "amortized:covariance=full:hidden_dims=(5,)",
+        "prior",
+        "point",
+    ]
     assert len({row["evidence"] for row in frozen}) == 1
     assert len(first["rows"]) == 9
     assert {"table.csv", "table.md", "figures"} <= {path.name for path in Path("a").iterdir()}
@@ -158,8 +161,11 @@ def test_compare_a_vae_over_seeds(capsys):
     assert {row["decoder"] for row in metrics["rows"]} == {"learned"}
     assert {row["seed"] for row in metrics["rows"]} == {0, 1}
     assert {row["guide"] for row in metrics["rows"]} == {
-        "full_rank", "mean_field", "amortized", "prior",
-    }  # fmt: skip
+        "full_rank",
+        "mean_field",
+        "amortized",
+        "prior",
+    }
     assert "over 2 seeds" in capsys.readouterr().out
 
 
@@ -204,8 +210,9 @@ def test_a_model_with_another_prior_keeps_its_run():
         "            return pyro.sample('x', x, obs=batch.x)\n"
     )
     args = [*SHORT, "--model", "othermodel:Positive", "--model.lr", "3", "--lr", "0.02"]
-    metrics = run(train, *args, "--guide", "amortized", "--objective", "elbo_analytic_kl",
-                  "--out", "a")  # fmt: skip
+    metrics = run(
+        train, *args, "--guide", "amortized", "--objective", "elbo_analytic_kl", "--out", "a"
+    )
     assert metrics["sampled_sites"] in ([], ["z"])
     assert Path("a/figures/samples.png").exists()
 
@@ -232,8 +239,21 @@ def test_a_vae_under_every_guide_it_takes():
 
 
 def test_early_stopping_stops():
-    metrics = run(ppca, "--data", "digits", "--epochs", "60", "--lr", "1e-12", "--patience", "2",
-                  "--guide", "amortized", "--out", "a")  # fmt: skip
+    metrics = run(
+        ppca,
+        "--data",
+        "digits",
+        "--epochs",
+        "60",
+        "--lr",
+        "1e-12",
+        "--patience",
+        "2",
+        "--guide",
+        "amortized",
+        "--out",
+        "a",
+    )
     assert metrics["epochs"] < 60
 
 

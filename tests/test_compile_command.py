@@ -56,8 +56,9 @@ def test_rows_of_a_per_datum_guide_are_not_compiled_by_rule(capsys, monkeypatch)
 def test_a_compiled_run_goes_on_as_it_began(monkeypatch):
     run("--epochs", "4", "--schedule", "constant", "--compile", "--out", "whole")
     run("--epochs", "2", "--schedule", "constant", "--compile", "--out", "parts")
-    config = run("--epochs", "4", "--schedule", "constant", "--compile", "--resume", "--out",
-                 "parts")  # fmt: skip
+    config = run(
+        "--epochs", "4", "--schedule", "constant", "--compile", "--resume", "--out", "parts"
+    )
     assert config["compiled"] is True
     weights = [
         load_file(latest(Path(name)) / "weights.safetensors") for name in ("whole", "parts")

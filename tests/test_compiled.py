@@ -49,8 +49,12 @@ CASES = [
     (("nvae", "bottom_up", {"cells_per_block": 1}), "elbo"),
     (NVAE_TOP_DOWN, "elbo_analytic_kl"),
 ]
-REPRESENTATIVES = [case for case in CASES if case[0][1] not in ("prior", "bottom_up")
-                   and case[1] not in ("elbo_free_bits", "dreg", "renyi")]  # fmt: skip
+REPRESENTATIVES = [
+    case
+    for case in CASES
+    if case[0][1] not in ("prior", "bottom_up")
+    and case[1] not in ("elbo_free_bits", "dreg", "renyi")
+]
 
 
 @pytest.fixture(autouse=True)
@@ -135,8 +139,15 @@ def test_the_recipe_of_nvae_is_that_of_eager_steps(without_inductor):
         norm = SpectralNorm(pair)
         penalties = [norm, lambda pair=pair: batch_norm_gains(pair)]
         objective = Regularised(BalancedKL(pair.model.groups_per_scale), penalties, 1e-2)
-        svi = SVI(pair.model, pair.guide, descent(pair.model, pair.guide), objective,
-                  Guard(100.0), WeightAverage(pair, 0.9), compile)  # fmt: skip
+        svi = SVI(
+            pair.model,
+            pair.guide,
+            descent(pair.model, pair.guide),
+            objective,
+            Guard(100.0),
+            WeightAverage(pair, 0.9),
+            compile,
+        )
         state = trained(svi, images(NVAE_TOP_DOWN))
         vectors = {name: buffer.clone() for name, buffer in norm.named_buffers()}
         results.append((state, vectors, svi.average.weights.state_dict()))
@@ -149,8 +160,9 @@ class Noisy(Program):
 
     def __init__(self) -> None:
         super().__init__()
-        self.decoder = nn.Sequential(nn.Linear(3, 6), nn.BatchNorm1d(6), nn.Dropout(0.5),
-                                     nn.Linear(6, 7))  # fmt: skip
+        self.decoder = nn.Sequential(
+            nn.Linear(3, 6), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 7)
+        )
 
     def forward(self, batch: Batch) -> torch.Tensor:
         with data_plate(batch):
@@ -266,13 +278,16 @@ class Awkward(PPCA):
 
 
 @needs_compiler
-@pytest.mark.parametrize(("how", "words"), [
-    ("branch", "a tensor's value decides"),
-    ("python random", "random numbers from Python or NumPy"),
-    ("counter", "something else at its second call"),
-    ("buffer", "the buffer model.seen is replaced"),
-    ("outside", r"a parameter \[7\] outside of the modules"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("branch", "a tensor's value decides"),
+        ("python random", "random numbers from Python or NumPy"),
+        ("counter", "something else at its second call"),
+        ("buffer", "the buffer model.seen is replaced"),
+        ("outside", r"a parameter \[7\] outside of the modules"),
+    ],
+)
 def test_what_is_no_graph_runs_eagerly_and_says_why(how, words):
     x = torch.randn(12, 7)
     finals = []
@@ -307,8 +322,10 @@ def test_a_hook_on_a_gradient_is_called():
     batch, seen = Batch.of(observations(VAE_AMORTIZED)), []
     svi.step(batch)
     weight = next(model.parameters())
-    hooks = [weight.register_hook(seen.append),
-             weight.register_post_accumulate_grad_hook(seen.append)]  # fmt: skip
+    hooks = [
+        weight.register_hook(seen.append),
+        weight.register_post_accumulate_grad_hook(seen.append),
+    ]
     with pytest.warns(CompileWarning, match="a hook is registered on a parameter's gradient"):
         svi.step(batch)
     for hook in hooks:
@@ -383,7 +400,9 @@ def test_products_in_bfloat16_leave_densities_in_float32():
         rounded = svi.evaluate_loss(batch)
         svi.step(batch)
     assert {site["value"].dtype for _, site in trace.iter_stochastic_nodes()} <= {
-        torch.float32, torch.int64}  # fmt: skip
+        torch.float32,
+        torch.int64,
+    }
     assert rounded.dtype == torch.float32
     assert 0 < (rounded - exact).abs() < 0.01 * exact.abs()
     assert all(p.dtype == torch.float32 for p in Pair(model, guide).parameters())

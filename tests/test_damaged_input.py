@@ -103,8 +103,9 @@ def test_a_changed_config(capsys, saved, part, name, value, words):
     config = json.loads((saved / "config.json").read_text())
     config[part][name] = value
     (saved / "config.json").write_text(json.dumps(config))
-    refused(capsys, evaluate, ["run", "--out", "new"], "config.json" if "=" not in words else "",
-            words)  # fmt: skip
+    refused(
+        capsys, evaluate, ["run", "--out", "new"], "config.json" if "=" not in words else "", words
+    )
     del config[part][name]
     (saved / "config.json").write_text(json.dumps(config))
     if name != "lr":

@@ -197,16 +197,20 @@ def test_flipped_images_are_mirrored_whatever_shape_the_model_observes(event_sha
     mirrored = (images == whole.flip(-1)).flatten(1).all(1)
     assert ((images == whole).flatten(1).all(1) | mirrored).all()
     assert 30 <= mirrored.sum() <= 70
-    assert torch.equal(next(flat.batches(100)).x.reshape(-1, 8, 8)[:5],
-                       load("digits")[0].observations(slice(5)).reshape(-1, 8, 8))  # fmt: skip
+    assert torch.equal(
+        next(flat.batches(100)).x.reshape(-1, 8, 8)[:5],
+        load("digits")[0].observations(slice(5)).reshape(-1, 8, 8),
+    )
 
 
 def test_digits_are_scikit_learns_and_do_not_import_it():
     from sklearn.datasets import load_digits
 
     digits, (train, test) = load_digits(), load("digits")
-    known = {image.tobytes() + bytes([label]) for image, label in
-             zip(digits.images.astype(np.uint8), digits.target, strict=True)}  # fmt: skip
+    known = {
+        image.tobytes() + bytes([label])
+        for image, label in zip(digits.images.astype(np.uint8), digits.target, strict=True)
+    }
     for part in (train, test):
         for image, label in zip(part.pixels.numpy(), part.labels.tolist(), strict=True):
             assert image.tobytes() + bytes([label]) in known

@@ -40,13 +40,17 @@ TAKEN = {
     "list of rows": (list(X), X),
     "tracked": (torch.from_numpy(X).requires_grad_(), X),
     "DataFrame": (pd.DataFrame(X), X),
-    "mixed DataFrame": (pd.DataFrame({"a": [1, 2, 3], "b": [0.5, 1.5, 2.5]}),
-                        np.array([[1, 0.5], [2, 1.5], [3, 2.5]])),
+    "mixed DataFrame": (
+        pd.DataFrame({"a": [1, 2, 3], "b": [0.5, 1.5, 2.5]}),
+        np.array([[1, 0.5], [2, 1.5], [3, 2.5]]),
+    ),
     "nullable DataFrame": (pd.DataFrame(COUNTS).astype("Int64"), COUNTS),
-    "DataFrame with bools": (pd.DataFrame({"a": [1, 2], "b": [True, False]}),
-                             np.array([[1, 1], [2, 0]])),
+    "DataFrame with bools": (
+        pd.DataFrame({"a": [1, 2], "b": [True, False]}),
+        np.array([[1, 1], [2, 0]]),
+    ),
     "nothing masked": (MASKED, X),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", list(TAKEN))
@@ -105,7 +109,7 @@ REFUSED = {
     "a Series": (pd.Series([1.0, 2.0]), "with rows"),
     "a number": (3.0, "with rows"),
     "a path": ("x.npy", "numeric"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", list(REFUSED))

@@ -44,14 +44,20 @@ def test_files_that_are_added(capsys):
     now = record_of(*load("folder", Path("x")))
     leaked = [name for name, split, _ in now["files"] if split == "test" and name in old]
     assert leaked, "the case at hand"
-    words = ["run: the train data and the test data have changed",
-             "5 files added (020.png, 021.png, 022.png, ...)",
-             f"{len(leaked)} of the files now tested on were trained on ({leaked[0]}",
-             "--data-changed ok"]  # fmt: skip
+    words = [
+        "run: the train data and the test data have changed",
+        "5 files added (020.png, 021.png, 022.png, ...)",
+        f"{len(leaked)} of the files now tested on were trained on ({leaked[0]}",
+        "--data-changed ok",
+    ]
     for module, more in (
-        (evaluate, []), (sample, []), (reconstruct, []), (gaps, []), (calibrate, []),
+        (evaluate, []),
+        (sample, []),
+        (reconstruct, []),
+        (gaps, []),
+        (calibrate, []),
         (refit, ["--guide", "mean_field"]),
-    ):  # fmt: skip
+    ):
         refused(capsys, module, ["run", *more, "--out", "new"], *words)
     refused(capsys, explore, ["run", "--out", "page.html"], *words)
     refused(capsys, compare, ["--of", "run", "--out", "new"], *words)

@@ -66,9 +66,17 @@ def test_npz_holds_classes():
     assert notes == ["of x.npz x and y are read, not weights"]
 
 
-@pytest.mark.parametrize("text", [
-    "a,b\n{}", "{}", "\ufeffa;b\n{}", "a\tb\r\n{}", '"a","b, c"\n{}', "0,1\n{}",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a,b\n{}",
+        "{}",
+        "\ufeffa;b\n{}",
+        "a\tb\r\n{}",
+        '"a","b, c"\n{}',
+        "0,1\n{}",
+    ],
+)
 def test_csv_holds_numeric_columns(text):
     x = X[:, 0]
     mark = ";" if ";" in text else "\t" if "\t" in text else ","

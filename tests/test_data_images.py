@@ -41,9 +41,17 @@ def pixels_of(path: Path, notes: list[str] | None = None, **options) -> np.ndarr
 
 def tiff(values: np.ndarray, **tags: int) -> bytes:
     """An uncompressed little-endian TIFF of one strip, with tags that Pillow does not write."""
-    entries = {256: values.shape[1], 257: values.shape[0], 258: 8 * values.itemsize, 259: 1,
-               262: tags.get("photometric", 1), 277: 1, 278: values.shape[0],
-               279: values.nbytes, 339: tags["format"]}  # fmt: skip
+    entries = {
+        256: values.shape[1],
+        257: values.shape[0],
+        258: 8 * values.itemsize,
+        259: 1,
+        262: tags.get("photometric", 1),
+        277: 1,
+        278: values.shape[0],
+        279: values.nbytes,
+        339: tags["format"],
+    }
     entries[273] = 8 + 2 + 12 * (len(entries) + 1) + 4
     body = struct.pack("<2sHIH", b"II", 42, 8, len(entries))
     for tag, value in sorted(entries.items()):
@@ -55,9 +63,9 @@ def png(rows: np.ndarray, colour: int) -> bytes:
     """A PNG of 16 bits per channel."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(
-            ">I", zlib.crc32(kind + data)
-        )  # fmt: skip
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", rows.shape[1], rows.shape[0], 16, colour, 0, 0, 0)
     lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in rows)
@@ -97,7 +105,7 @@ SHADES = np.stack([BYTES, np.rot90(BYTES), np.rot90(BYTES, 2)])
         (Image.fromarray(257 * BYTES.astype(np.uint16)), "pgm", BYTES[None]),
     ],
     ids=lambda value: getattr(value, "mode", value) if not isinstance(value, np.ndarray) else "",
-)  # fmt: skip
+)
 def test_modes_with_a_natural_range(tmp_path, image, suffix, expected):
     options = {"lossless": True} if suffix == "webp" else {}
     assert (pixels_of(folder(tmp_path / "x", image, suffix, **options)) == expected).all()
@@ -139,8 +147,9 @@ def test_twelve_bits(tmp_path):
     notes: list[str] = []
     path = folder(tmp_path / "x", image)
     assert (pixels_of(path, notes) == 16 * BYTES[None].astype(int) // 257).all()
-    assert notes == ["16-bit images hold at most 4080 of 65535: --value-range 0 4080 would make "
-                     "that white"]  # fmt: skip
+    assert notes == [
+        "16-bit images hold at most 4080 of 65535: --value-range 0 4080 would make that white"
+    ]
     assert (pixels_of(path, value_range=(0, 4080)) == BYTES[None]).all()
 
 
@@ -170,8 +179,9 @@ def test_transparent_pixels(tmp_path):
     blue = np.zeros((3, 8, 8))
     blue[2, 2:6, 2:6] = 255
     assert (shown == blue).all()
-    assert notes == ["5 images have transparent pixels: composited on black (--background takes "
-                     "another colour)"]  # fmt: skip
+    assert notes == [
+        "5 images have transparent pixels: composited on black (--background takes another colour)"
+    ]
     white = pixels_of(rgba, background="white")
     assert (white[:, 0, 0] == 255).all()
     assert (white[:, 3, 3] == (0, 0, 255)).all()
@@ -235,8 +245,17 @@ def test_a_camera_file_of_two_pictures(tmp_path):
 
 def test_files_that_are_no_images(tmp_path):
     path = folder(tmp_path / "é ☃", GREY, "PNG")
-    for name in ("._0.png", ".hidden", "Thumbs.db", "paper.pdf", "labels.h5", "a.csv", "b.txt",
-                 "c.csv", "README"):  # fmt: skip
+    for name in (
+        "._0.png",
+        ".hidden",
+        "Thumbs.db",
+        "paper.pdf",
+        "labels.h5",
+        "a.csv",
+        "b.txt",
+        "c.csv",
+        "README",
+    ):
         (path / name).write_bytes(b"%PDF-1.4")
     (path / ".cache").mkdir()
     GREY.rotate(90).save(path / ".cache" / "x.png")
@@ -251,17 +270,23 @@ def test_files_that_are_no_images(tmp_path):
 
 
 def damaged() -> dict[str, bytes]:
-    whole = (b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 10**6, 10**6, 8, 0, 0,
-             0, 0))  # fmt: skip
+    whole = b"\x89PNG\r\n\x1a\n" + struct.pack(
+        ">I4sIIBBBBB", 13, b"IHDR", 10**6, 10**6, 8, 0, 0, 0, 0
+    )
     bomb = whole + struct.pack(">I", zlib.crc32(whole[12:]))
     huge = tiff(BYTES, format=1)
     return {
-        "empty.png": b"", "text.jpg": b"not an image", "bomb.png": bomb,
+        "empty.png": b"",
+        "text.jpg": b"not an image",
+        "bomb.png": bomb,
         "eps.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n",
-        "cut.tif": huge[:-30], "cut2.tif": huge[:40], "ppm.ppm": b"P6\n8 x\n255\n",
-        "riff.webp": b"RIFF\xff\xff\xff\xffWEBPVP8 ", "gif.gif": b"GIF89a\xff\xff\xff\xff\xff",
+        "cut.tif": huge[:-30],
+        "cut2.tif": huge[:40],
+        "ppm.ppm": b"P6\n8 x\n255\n",
+        "riff.webp": b"RIFF\xff\xff\xff\xffWEBPVP8 ",
+        "gif.gif": b"GIF89a\xff\xff\xff\xff\xff",
         "bmp.bmp": b"BM" + b"\xff" * 60,
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("name", list(damaged()))
@@ -272,8 +297,10 @@ def test_damaged_images_are_named(tmp_path, name):
         load("folder", path)
 
 
-@pytest.mark.parametrize("error", [SyntaxError, MemoryError, OverflowError, RecursionError,
-                                   struct.error, KeyError, zlib.error])  # fmt: skip
+@pytest.mark.parametrize(
+    "error",
+    [SyntaxError, MemoryError, OverflowError, RecursionError, struct.error, KeyError, zlib.error],
+)
 def test_whatever_pillow_raises_names_the_file(tmp_path, monkeypatch, error):
     def raises(*args, **options):
         raise error("such a thing")
@@ -354,8 +381,9 @@ def test_class_folders_as_torchvisions(tmp_path):
     for name, split, _ in train.source.files:
         assert split in ("train", "test")
         assert str(tmp_path / name) in owner
-    expected = [owner[str(tmp_path / name)] for name, split, _ in train.source.files
-                if split == "train"]  # fmt: skip
+    expected = [
+        owner[str(tmp_path / name)] for name, split, _ in train.source.files if split == "train"
+    ]
     assert train.labels.tolist() == expected
     assert sorted([*train.labels.tolist(), *test.labels.tolist()]) == sorted(peer.targets)
     assert train.label_names(1) == [train.source.classes[train.labels[0]]]
@@ -371,8 +399,9 @@ def test_sizes(tmp_path):
     with pytest.raises(UsageError, match=r"0\.png is 8 x 8 RGB and .* is 17 x 11 RGB; --resi"):
         load("folder", tmp_path)
     train, test = load("folder", tmp_path, resize=6)
-    files = [name for split in ("train", "test") for name, of, _ in train.source.files
-             if of == split]  # fmt: skip
+    files = [
+        name for split in ("train", "test") for name, of, _ in train.source.files if of == split
+    ]
     for image, name in zip(torch.cat([train.pixels, test.pixels]), files, strict=True):
         whole = torch.from_numpy(np.array(Image.open(tmp_path / name))).permute(2, 0, 1)
         assert torch.equal(image, resize(whole, [6, 6], antialias=True))
@@ -419,8 +448,9 @@ def test_a_report_shows_classes_by_name(tmp_path, monkeypatch):
         for number in range(6):
             Image.fromarray(rng.integers(0, 255, (4, 4), np.uint8)).save(f"x/{name}/{number}.png")
     seen = []
-    monkeypatch.setattr("experiments.reports.plots.encodings",
-                        lambda *args: seen.append(args) or encodings(*args))  # fmt: skip
+    monkeypatch.setattr(
+        "experiments.reports.plots.encodings", lambda *args: seen.append(args) or encodings(*args)
+    )
     cli(pca.Config, pca.main, ["--data", "folder", "--data-root", "x", "--out", "run"])
     assert seen[0][-1] == ("galaxy", "nebula")
     assert Path("run/figures/encodings.png").stat().st_size > 1000

@@ -55,8 +55,9 @@ def of(model, guide: str = "amortized", objective=None, **options) -> SVI:
 @pytest.mark.parametrize(
     "objective", [ELBO(), AnalyticKL(), IWAE(3)], ids=["elbo", "analytic", "iwae"]
 )
-@pytest.mark.parametrize(("log_scale", "density", "least"), [
-    (-800, "nan", "0"), (math.log(1e-200), "-inf", "1e-200")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("log_scale", "density", "least"), [(-800, "nan", "0"), (math.log(1e-200), "-inf", "1e-200")]
+)
 def test_a_scale_that_underflows(objective, log_scale, density, least):
     """To zero, or so far that its square does."""
     svi = of(PerPixel(), objective=objective, hidden_dims=(5,))

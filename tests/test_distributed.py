@@ -27,9 +27,13 @@ def compared(name: str, of: dict, and_of: dict, tolerance: float) -> None:
     assert set(of) == set(and_of)
     for key, value in of.items():
         torch.testing.assert_close(
-            value, and_of[key], rtol=tolerance, atol=tolerance, equal_nan=True,
+            value,
+            and_of[key],
+            rtol=tolerance,
+            atol=tolerance,
+            equal_nan=True,
             msg=lambda words, key=key: f"{name}, {key}: {words}",
-        )  # fmt: skip
+        )
 
 
 @pytest.mark.parametrize(("rows", "number", "each"), [(6, 3, 2), (7, 3, 2), (3, 3, 1), (2, 3, 0)])

@@ -62,10 +62,14 @@ def test_the_model_of_the_page_is_a_model_of_the_command_line(tmp_path, monkeypa
     try:
         metrics = main(
             Config(
-                model="factor_analysis:FactorAnalysis", guide="exact", data="digits", epochs=1,
-                out=tmp_path / "run", model_options={"latent_dim": 5},
+                model="factor_analysis:FactorAnalysis",
+                guide="exact",
+                data="digits",
+                epochs=1,
+                out=tmp_path / "run",
+                model_options={"latent_dim": 5},
             )
-        )  # fmt: skip
+        )
     finally:
         sys.modules.pop("factor_analysis", None)
     assert metrics["test"]["log_evidence"] == pytest.approx(metrics["test"]["elbo"], abs=1e-3)

@@ -53,9 +53,9 @@ def log_weight(pair, eps):
 
 def power_mean(pair, alpha):
     """The objective of two draws, by quadrature over both."""
-    log_w = torch.stack(torch.broadcast_tensors(
-        log_weight(pair, NODES)[:, None], log_weight(pair, NODES)[None, :]
-    ))  # fmt: skip
+    log_w = torch.stack(
+        torch.broadcast_tensors(log_weight(pair, NODES)[:, None], log_weight(pair, NODES)[None, :])
+    )
     if alpha == 1:
         value = log_w.mean(0)
     else:
@@ -65,8 +65,10 @@ def power_mean(pair, alpha):
 
 def free_bits(pair, floor):
     q = pair.guide.posterior(X).base_dist
-    distortion = -(log_joint(pair.model, z := (q.loc + q.scale * NODES)[0]) -
-                   dist.Normal(0.0, 1.0).log_prob(z))  # fmt: skip
+    distortion = -(
+        log_joint(pair.model, z := (q.loc + q.scale * NODES)[0])
+        - dist.Normal(0.0, 1.0).log_prob(z)
+    )
     kl = torch.distributions.kl_divergence(q, dist.Normal(0.0, 1.0)).sum()
     return -(distortion * WEIGHTS).sum() - kl.clamp(min=floor)
 
@@ -104,8 +106,12 @@ def test_the_mean_gradient_is_that_of_the_objective(name):
     mean, error = mean_and_error(pair, objective)
     pair.zero_grad()
     (-by_quadrature(pair)).backward()
-    exact = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten()
-                       for p in pair.parameters()])  # fmt: skip
+    exact = torch.cat(
+        [
+            torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten()
+            for p in pair.parameters()
+        ]
+    )
     assert error.max() > 0
     assert ((mean - exact).abs() <= 4 * error + 1e-12).all()
 

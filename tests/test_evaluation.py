@@ -71,8 +71,10 @@ def test_the_kl_inside_the_objective_is_the_labs(trained):
 def test_bounds_are_ordered_on_a_trained_vae(trained):
     model, guide, _, test = trained
     values = {k: per_image(model, guide, test, k) for k in (5, 50)}
-    for tighter, looser in ((values[5]["iw_bound"], values[50]["elbo"]),
-                            (values[50]["iw_bound"], values[5]["iw_bound"])):  # fmt: skip
+    for tighter, looser in (
+        (values[5]["iw_bound"], values[50]["elbo"]),
+        (values[50]["iw_bound"], values[5]["iw_bound"]),
+    ):
         difference, error = paired(tighter, looser)
         assert difference > 2 * error
     for found in values.values():

@@ -179,14 +179,17 @@ def test_the_grids_posterior_of_ppca_is_the_closed_form():
 
 
 def test_the_grid_finds_a_narrow_posterior_and_the_bound_stays_below_it():
-    model = untrained(Path("run"), "vae", "amortized", hidden_dims=[30], latent_dim=2,
-                      activation="tanh")  # fmt: skip
+    model = untrained(
+        Path("run"), "vae", "amortized", hidden_dims=[30], latent_dim=2, activation="tanh"
+    )
     with torch.no_grad():
         model.likelihood.log_sigma.fill_(-3.0)
     z = torch.tensor([[1.234, -0.567]])
     x = expected(likelihood_at(model, {"z": z}, Batch.draw(1)))
-    given = {"decoder": packed_decoder(decoder_of(model, "vae"), "float32", 16),
-             "x": x.flatten().tolist()}  # fmt: skip
+    given = {
+        "decoder": packed_decoder(decoder_of(model, "vae"), "float32", 16),
+        "x": x.flatten().tolist(),
+    }
     found = in_node(
         "const decoder = new Decoder(given.decoder);"
         "const grid = await posteriorOf(decoder, given.x, 6);"
@@ -262,8 +265,9 @@ def test_two_guides_on_one_decoder():
     untrained(Path("b"), "vae", "amortized", like=model, hidden_dims=[6], **options)
     made = make("a", "--with", "b", "--images", "4", "--points", "30", "--out", "both.html")
     assert [guide["name"] for guide in made["guides"]] == [
-        "amortized", "amortized (covariance full)",
-    ]  # fmt: skip
+        "amortized",
+        "amortized (covariance full)",
+    ]
 
 
 def test_all_that_comes_from_outside_is_escaped():
@@ -276,8 +280,18 @@ def test_all_that_comes_from_outside_is_escaped():
 
 
 def test_the_page_of_an_nvae(capsys):
-    untrained(Path("run"), "nvae", "top_down", data={"binarize": "static"}, channels=4,
-              groups=[1, 1], latents=2, blocks=1, cells_per_block=1, crop=0)  # fmt: skip
+    untrained(
+        Path("run"),
+        "nvae",
+        "top_down",
+        data={"binarize": "static"},
+        channels=4,
+        groups=[1, 1],
+        latents=2,
+        blocks=1,
+        cells_per_block=1,
+        crop=0,
+    )
     made = make("run", "--temperature", "1.0", "0.5", "--readjust", "1")
     assert [part["T"] for part in made["temperatures"]] == [0.5, 1.0]
     assert made["groups"] == ["z0, 2 x 2 x 2", "z1, 2 x 4 x 4"]
@@ -337,8 +351,9 @@ def test_a_second_run_of_another_decoder_or_other_data(capsys):
     untrained(Path("b"), "vae", "amortized", hidden_dims=[7])
     untrained(Path("c"), "vae", "amortized", hidden_dims=[6])
     spread_ppca(Path("d"))
-    untrained(Path("e"), "vae", "amortized", like=model, hidden_dims=[6],
-              data={"binarize": "static"})  # fmt: skip
+    untrained(
+        Path("e"), "vae", "amortized", like=model, hidden_dims=[6], data={"binarize": "static"}
+    )
     refused(capsys, explore, ["a", "--with", "b"], "b has another decoder than a")
     refused(capsys, explore, ["a", "--with", "c"], "differs by up to")
     refused(capsys, explore, ["a", "--with", "d"], "than a: make the second one by refit a")

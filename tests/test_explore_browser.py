@@ -19,9 +19,13 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--no-first-run",
-]  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
 FEW = ["--images", "6", "--points", "80", "--particles", "20"]
 
 
@@ -53,10 +57,18 @@ def pages(tmp_path_factory) -> dict[str, tuple[Path, Any]]:
         "ppca": spread_ppca(home / "ppca"),
         '<b>odd<\u2044b> & "name"': None,  # no path has a slash in a name
         "nvae": untrained(
-            home / "nvae", "nvae", "top_down", data={"binarize": "static"}, channels=4,
-            groups=[1, 1], latents=2, blocks=1, cells_per_block=1, crop=0,
+            home / "nvae",
+            "nvae",
+            "top_down",
+            data={"binarize": "static"},
+            channels=4,
+            groups=[1, 1],
+            latents=2,
+            blocks=1,
+            cells_per_block=1,
+            crop=0,
         ),
-    }  # fmt: skip
+    }
     odd = next(name for name, model in models.items() if model is None)
     models[odd] = untrained(home / odd, "ppca", "amortized", like=models["ppca"], latent_dim=2)
     for name in models:
@@ -64,8 +76,10 @@ def pages(tmp_path_factory) -> dict[str, tuple[Path, Any]]:
         second = ["--with", str(home / odd)] if name == "ppca" else []
         cli(explore.Config, explore.main, [str(home / name), *few, *second])
     kinds = {"odd": odd, "two": "ppca"}
-    files = {kind: (home / kinds.get(kind, kind) / "explore.html", models[kinds.get(kind, kind)])
-             for kind in ("vae", "line", "deep", "two", "odd", "nvae")}  # fmt: skip
+    files = {
+        kind: (home / kinds.get(kind, kind) / "explore.html", models[kinds.get(kind, kind)])
+        for kind in ("vae", "line", "deep", "two", "odd", "nvae")
+    }
     torch.set_default_dtype(torch.float64)
     return files
 
@@ -202,9 +216,12 @@ def test_a_closer_look_finds_that_the_exact_guide_has_no_gap(opened):
     whole = page.evaluate("explorer.state.view")
     page.locator("#close-up").click()
     until(page, "explorer.state.grid !== null")
-    rows = dict(page.evaluate(
-        "Array.from(document.querySelectorAll('#bounds tr')).map((row) =>"
-        " Array.from(row.children).map((cell) => cell.textContent))"))  # fmt: skip
+    rows = dict(
+        page.evaluate(
+            "Array.from(document.querySelectorAll('#bounds tr')).map((row) =>"
+            " Array.from(row.children).map((cell) => cell.textContent))"
+        )
+    )
     first = {name: float(text.replace("\u2212", "-").split(" ")[0]) for name, text in rows.items()}
     grid, closed = first["log p(x), from the grid"], first["log p(x), closed form"]
     assert grid == pytest.approx(closed, abs=2e-3)
@@ -239,7 +256,9 @@ def test_the_temperature_is_the_draws_standard_deviation(opened):
     for T in ("0.05", "2"):
         page.evaluate(
             "T => { const slider = document.getElementById('temperature'); slider.value = T;"
-            " slider.dispatchEvent(new Event('input')); }", T)  # fmt: skip
+            " slider.dispatchEvent(new Event('input')); }",
+            T,
+        )
         drawn = np.array(page.evaluate("explorer.state.drawn.map((z) => Array.from(z))"))
         assert drawn.shape == (16, 12)
         assert np.sqrt((drawn**2).mean()) == pytest.approx(float(T), rel=0.35)  # 7 sigma
@@ -262,7 +281,8 @@ def test_the_pictures_of_a_hierarchy_change(opened):
                 "chosen => { for (const [id, value] of Object.entries(chosen)) {"
                 " const e = document.getElementById(id); e.value = value;"
                 " e.dispatchEvent(new Event('input')); } }",
-                {"temperature": T, "group": group})  # fmt: skip
+                {"temperature": T, "group": group},
+            )
             until(page, "document.getElementById('shown').naturalWidth > 0")
             seen.add(page.locator("#shown").get_attribute("src"))
             assert page.locator("#shown").get_attribute("alt")

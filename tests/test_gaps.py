@@ -118,9 +118,24 @@ def test_the_best_estimate_is_chosen_on_average():
     assert not exact[1].any()
 
 
-SHORT = ["--images", "40", "--particles", "50", "--chains", "3", "--ais-steps", "5",
-         "--leapfrog", "2", "--local-steps", "50", "--tail-images", "3",
-         "--tail-draws", "2000"]  # fmt: skip
+SHORT = [
+    "--images",
+    "40",
+    "--particles",
+    "50",
+    "--chains",
+    "3",
+    "--ais-steps",
+    "5",
+    "--leapfrog",
+    "2",
+    "--local-steps",
+    "50",
+    "--tail-images",
+    "3",
+    "--tail-draws",
+    "2000",
+]
 
 
 @pytest.mark.parametrize("guide", ["amortized", "exact", "mean_field"])
@@ -176,8 +191,12 @@ def test_guides_side_by_side(tmp_path, monkeypatch, capsys):
     assert [row["guide"] for row in found.rows] == ["a", "b"]
     assert found.rows[0]["first's approximation gap minus this"] is None
     assert found.rows[1]["amortisation gap"] is None
-    best = max(own["means"]["ais_bound"], own["means"]["iw_bound"],
-               rows["means"]["ais_bound"], rows["means"]["iw_bound"])  # fmt: skip
+    best = max(
+        own["means"]["ais_bound"],
+        own["means"]["iw_bound"],
+        rows["means"]["ais_bound"],
+        rows["means"]["iw_bound"],
+    )
     assert f"log p(x): {best:.3f}" in found.words
     few = ["--images", "20", "--ais-from", "none", "--tail-images", "0"]
     assert run(gaps, "v", *SHORT, *few, "--out", "few")["tails"] == []

@@ -47,8 +47,9 @@ def test_estimators_of_one_gradient_agree_and_dreg_keeps_the_signal():
     q = list(guide.parameters())
     found = {
         (cls.__name__, k): moments(model, guide, cls(k), batch, q, 300)
-        for cls in (IWAE, DReG) for k in (2, 50)
-    }  # fmt: skip
+        for cls in (IWAE, DReG)
+        for k in (2, 50)
+    }
     for k in (2, 50):
         apart, noise = distance(found["DReG", k], found["IWAE", k])
         assert apart < 3 * noise
@@ -62,6 +63,10 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     short = ["--images", "20", "--steps", "4", "--draws", "1", "3"]
     metrics = run(gradients, "fitted", *short, "--out", "gradients")
     assert len(metrics["gradients"]) == 10
-    refused(capsys, gradients, ["fitted", "--objectives", "miselbo", "--out", "no"],
-            "does not fit guide 'amortized'")  # fmt: skip
+    refused(
+        capsys,
+        gradients,
+        ["fitted", "--objectives", "miselbo", "--out", "no"],
+        "does not fit guide 'amortized'",
+    )
     refused(capsys, gradients, ["fitted", "--steps", "1", "--out", "no"], "--steps")

@@ -145,9 +145,14 @@ def check_no_trace(case: str, injection: str) -> None:
     assert found.guard.state_dict() == {"steps": 9, "skipped": 5, "consecutive": 2}
 
 
-@pytest.mark.parametrize(("case", "injection"), [
-    *itertools.product(("adam", "muon", "momentum", "a row per datum"), INJECTIONS),
-    ("nvae", "nan in the data"), ("nvae", "inf in a gradient")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("case", "injection"),
+    [
+        *itertools.product(("adam", "muon", "momentum", "a row per datum"), INJECTIONS),
+        ("nvae", "nan in the data"),
+        ("nvae", "inf in a gradient"),
+    ],
+)
 def test_a_step_that_is_not_finite_never_happened(case, injection):
     check_no_trace(case, injection)
 
@@ -272,8 +277,14 @@ def test_on_a_gpu_a_step_that_is_not_finite_never_happened(compile):
         torch.manual_seed(0)
         model = PPCA(7, 3).cuda()
         guide = GUIDES["exact"](model)
-        svi = SVI(model, guide, adam(model, guide), guard=Guard(),
-                  average=WeightAverage(Pair(model, guide), 0.9), compile=compile)  # fmt: skip
+        svi = SVI(
+            model,
+            guide,
+            adam(model, guide),
+            guard=Guard(),
+            average=WeightAverage(Pair(model, guide), 0.9),
+            compile=compile,
+        )
         for step in range(12):
             if injected and step in (0, 2, 9):
                 svi.step(Batch.of(x * math.nan))

@@ -17,11 +17,16 @@ def bare(*words: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
-@pytest.mark.parametrize("words", [
-    ("-m", "experiments", "ppca"), ("-m", "experiments", "ppca", "--help"),
-    ("-m", "experiments.vae"), ("-mexperiments.vae",),
-    ("-m", "experiments.tools.import_nvae", "x.pt"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-m", "experiments", "ppca"),
+        ("-m", "experiments", "ppca", "--help"),
+        ("-m", "experiments.vae"),
+        ("-mexperiments.vae",),
+        ("-m", "experiments.tools.import_nvae", "x.pt"),
+    ],
+)
 def test_a_python_without_the_packages_says_how_to_get_them(words):
     done = bare(*words)
     (line,) = done.stderr.splitlines()

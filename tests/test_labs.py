@@ -96,8 +96,9 @@ def test_without_data_and_network_a_lab_goes_on_with_digits(tmp_path, monkeypatc
     assert "goes on with 'digits' instead" in told
 
 
-@pytest.mark.parametrize(("variable", "value"), [("LAB_DATA", "cifar10"), ("LAB_EPOCHS", "0"),
-                                                 ("LAB_EPOCHS", "many")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("variable", "value"), [("LAB_DATA", "cifar10"), ("LAB_EPOCHS", "0"), ("LAB_EPOCHS", "many")]
+)
 def test_bad_settings_of_a_lab(monkeypatch, variable, value):
     monkeypatch.setenv(variable, value)
     with pytest.raises(UsageError, match=f"{variable} is '{value}'"):
@@ -140,11 +141,16 @@ def test_notebooks_are_written_and_kept_once_worked_on(tmp_path, capsys):
     assert (mine.read_bytes(), (tmp_path / "teacher" / mine.name).stat().st_mtime_ns) == before
 
 
-@pytest.mark.parametrize(("words", "told"), [
-    (["--labs", "9"], "there is no lab 9"), (["--source", "nowhere"], "there are no labs in"),
-    (["--data", "cifar10"], "--data"), (["--out", "pyproject.toml"], "pyproject.toml"),
-    (["--data", "mnist"], "cannot be downloaded"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--labs", "9"], "there is no lab 9"),
+        (["--source", "nowhere"], "there are no labs in"),
+        (["--data", "cifar10"], "--data"),
+        (["--out", "pyproject.toml"], "pyproject.toml"),
+        (["--data", "mnist"], "cannot be downloaded"),
+    ],
+)
 def test_bad_input_of_the_command(words, told, tmp_path, monkeypatch, capsys):
     import torchvision
 
@@ -159,10 +165,15 @@ def test_bad_input_of_the_command(words, told, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("region", [
-    "# BEGIN SOLUTION\nx = 1", "# BEGIN SOLUTION\nx = 1\n# END SOLUTION",
-    "# HINT: alone", "    # BEGIN SOLUTION\n    # HINT: a\n# END SOLUTION",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "region",
+    [
+        "# BEGIN SOLUTION\nx = 1",
+        "# BEGIN SOLUTION\nx = 1\n# END SOLUTION",
+        "# HINT: alone",
+        "    # BEGIN SOLUTION\n    # HINT: a\n# END SOLUTION",
+    ],
+)
 def test_marks_that_do_not_fit_are_refused(region):
     with pytest.raises(UsageError, match="no end, or no hint"):
         stubbed(region, "lab9.md")

@@ -14,11 +14,19 @@ from experiments.teaching import bounds, check, elbo, evidence, linear
 from experiments.teaching.examining import examine
 
 MODULES = {
-    "pca": linear, "pca_encoder": linear, "pca_decoder": linear, "ppca_decoder": linear,
-    "squared_error": linear, "ppca_cost": evidence, "posterior": evidence,
-    "log_likelihood": bounds, "monte_carlo_likelihood": bounds, "kl": bounds,
-    "reparametrise": bounds, "elbo": elbo,
-}  # fmt: skip
+    "pca": linear,
+    "pca_encoder": linear,
+    "pca_decoder": linear,
+    "ppca_decoder": linear,
+    "squared_error": linear,
+    "ppca_cost": evidence,
+    "posterior": evidence,
+    "log_likelihood": bounds,
+    "monte_carlo_likelihood": bounds,
+    "kl": bounds,
+    "reparametrise": bounds,
+    "elbo": elbo,
+}
 
 
 def task_of(name):
@@ -147,8 +155,11 @@ def drawn_elbo(x, m, v, e, f, s):
     """log p(x, z) - log q(z | x) at the draw."""
     z = m + torch.exp(0.5 * v) * e
     q, p = dist.Normal(m, torch.exp(0.5 * v)), dist.Normal(torch.zeros_like(z), 1.0)
-    terms = [p.log_prob(z).sum(), -q.log_prob(z).sum(),
-             dist.Normal(f(z), s.exp().sqrt()).log_prob(x).sum()]  # fmt: skip
+    terms = [
+        p.log_prob(z).sum(),
+        -q.log_prob(z).sum(),
+        dist.Normal(f(z), s.exp().sqrt()).log_prob(x).sum(),
+    ]
     return sum(terms) / len(x)
 
 
@@ -167,15 +178,18 @@ def summed_elbo(x, m, v, e, f, s):
 RIGHT = {
     "pca": [svd, eigh, lowrank],
     "pca_encoder": [
-        lambda x, mean, V: (x - mean).matmul(V), lambda x, mean, V: x @ V - mean @ V,
+        lambda x, mean, V: (x - mean).matmul(V),
+        lambda x, mean, V: x @ V - mean @ V,
         lambda x, mean, V: torch.einsum("nd,dk->nk", x - mean[None], V),
     ],
     "pca_decoder": [
-        lambda z, mean, V: z @ V.T + mean, lambda z, mean, V: (V @ z.T).T + mean.unsqueeze(0),
+        lambda z, mean, V: z @ V.T + mean,
+        lambda z, mean, V: (V @ z.T).T + mean.unsqueeze(0),
         lambda z, mean, V: torch.stack([mean + V @ row for row in z]),
     ],
     "ppca_decoder": [
-        lambda z, W, mu: z @ W.T + mu, lambda z, W, mu: nn.functional.linear(z, W, mu),
+        lambda z, W, mu: z @ W.T + mu,
+        lambda z, W, mu: nn.functional.linear(z, W, mu),
         lambda z, W, mu: torch.einsum("dk,nk->nd", W, z) + mu,
     ],
     "squared_error": [
@@ -189,14 +203,17 @@ RIGHT = {
     "log_likelihood": [expanded, looped, multivariate],
     "monte_carlo_likelihood": [shifted, weighed, one_image_at_a_time],
     "kl": [
-        lambda m, s: -0.5 * torch.sum(1 + s - m.pow(2) - s.exp(), dim=1), pyro_kl, multivariate_kl,
+        lambda m, s: -0.5 * torch.sum(1 + s - m.pow(2) - s.exp(), dim=1),
+        pyro_kl,
+        multivariate_kl,
     ],
     "reparametrise": [
-        lambda m, s, e: m + torch.exp(0.5 * s) * e, lambda m, s, e: e * s.exp().sqrt() + m,
+        lambda m, s, e: m + torch.exp(0.5 * s) * e,
+        lambda m, s, e: e * s.exp().sqrt() + m,
         lambda m, s, e: torch.addcmul(m, s.exp() ** 0.5, e),
     ],
     "elbo": [drawn_elbo, closed_elbo, summed_elbo],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -236,7 +253,7 @@ WRITTEN = [  # as students write them: what is wrong, and a word of what has to 
     ("elbo", lambda x, m, v, e, f, s: drawn_elbo(x, m.detach(), v, e, f, s), "gradient is not"),
     ("reparametrise", lambda m, s, e: dist.Normal(m, (s / 2).exp()).sample(), "of its own"),
     ("pca", lambda x, m: (x.mean(0), eigh(x, m)[1][:, :1]), "shape"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "answer", "words"), WRITTEN)
@@ -347,14 +364,23 @@ def test_encoders_are_accepted(encoder):
     check.encoder(encoder.to(torch.get_default_dtype()), 10, 3)
 
 
-@pytest.mark.parametrize(("encoder", "words"), [
-    (Encoder(3), "shape"), (Encoder(last=nn.ReLU()), "changes its sign"), (Idle(), "idle.weight"),
-    (Encoder(last=nn.Softplus()), "changes its sign"), (OverBatch(), "other rows"),
-    (Variance(), "NaN or infinite|changes its sign"), (Same(), "same numbers"),
-    (Single(), "two tensors"), (Encoder(between=nn.Identity), "affine"),
-    (Detached(), "no gradient"), (lambda x: x @ x, "raised"),
-    (Encoder(last=nn.Softmax(0)), "changes its sign"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("encoder", "words"),
+    [
+        (Encoder(3), "shape"),
+        (Encoder(last=nn.ReLU()), "changes its sign"),
+        (Idle(), "idle.weight"),
+        (Encoder(last=nn.Softplus()), "changes its sign"),
+        (OverBatch(), "other rows"),
+        (Variance(), "NaN or infinite|changes its sign"),
+        (Same(), "same numbers"),
+        (Single(), "two tensors"),
+        (Encoder(between=nn.Identity), "affine"),
+        (Detached(), "no gradient"),
+        (lambda x: x @ x, "raised"),
+        (Encoder(last=nn.Softmax(0)), "changes its sign"),
+    ],
+)
 def test_wrong_encoders_are_named(encoder, words):
     if isinstance(encoder, nn.Module):
         encoder.to(torch.get_default_dtype())
@@ -373,11 +399,17 @@ def test_decoders_are_accepted():
     check.decoder(functional(torch.randn(3, 20), torch.randn(20, 10)), 10, 3)
 
 
-@pytest.mark.parametrize(("last", "between", "words"), [
-    (nn.ReLU(), nn.ReLU, "changes its sign"), (nn.Sigmoid(), nn.ReLU, "changes its sign"),
-    (nn.Tanh(), nn.ReLU, "output layer is linear"), (None, nn.Identity, "affine"),
-    (nn.Flatten(0), nn.ReLU, "shape"), (nn.BatchNorm1d(10), nn.ReLU, "raised|other rows"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("last", "between", "words"),
+    [
+        (nn.ReLU(), nn.ReLU, "changes its sign"),
+        (nn.Sigmoid(), nn.ReLU, "changes its sign"),
+        (nn.Tanh(), nn.ReLU, "output layer is linear"),
+        (None, nn.Identity, "affine"),
+        (nn.Flatten(0), nn.ReLU, "shape"),
+        (nn.BatchNorm1d(10), nn.ReLU, "raised|other rows"),
+    ],
+)
 def test_wrong_decoders_are_named(last, between, words):
     torch.manual_seed(1)
     with pytest.raises(check.Wrong, match=words):
@@ -394,17 +426,20 @@ def test_draws_of_latents():
     )
 
 
-@pytest.mark.parametrize(("answer", "words"), [
-    (lambda n, m, T: torch.randn(n, m), "does nothing"),
-    (lambda n, m, T: T**0.5 * torch.randn(n, m), "as variance"),
-    (lambda n, m, T: T**2 * torch.randn(n, m), r"T\^2 is used"),
-    (lambda n, m, T: torch.randn(n, m) / T, "divided"),
-    (lambda n, m, T: T + torch.randn(n, m), "mean"),
-    (lambda n, m, T: T * (torch.rand(n, m) - 0.5) * 12**0.5, "not normal"),
-    (lambda n, m, T: T * torch.randn(m, n), "expected was"),
-    (lambda n, m, T: T * torch.randn(n, 1).expand(n, m), "not independent"),
-    (lambda n, m, T: 0.7 * T * torch.randn(n, m), "standard deviation is"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda n, m, T: torch.randn(n, m), "does nothing"),
+        (lambda n, m, T: T**0.5 * torch.randn(n, m), "as variance"),
+        (lambda n, m, T: T**2 * torch.randn(n, m), r"T\^2 is used"),
+        (lambda n, m, T: torch.randn(n, m) / T, "divided"),
+        (lambda n, m, T: T + torch.randn(n, m), "mean"),
+        (lambda n, m, T: T * (torch.rand(n, m) - 0.5) * 12**0.5, "not normal"),
+        (lambda n, m, T: T * torch.randn(m, n), "expected was"),
+        (lambda n, m, T: T * torch.randn(n, 1).expand(n, m), "not independent"),
+        (lambda n, m, T: 0.7 * T * torch.randn(n, m), "standard deviation is"),
+    ],
+)
 def test_wrong_draws_of_latents(answer, words):
     with pytest.raises(check.Wrong, match=words):
         check.draw_latents(answer)
@@ -426,16 +461,21 @@ def test_binarised_images():
     check.binarise(lambda x: padded(dist.Bernoulli(probs=x).sample()))
 
 
-@pytest.mark.parametrize(("answer", "words"), [
-    (lambda x: padded(x).round(), "rounded"), (lambda x: padded((x > 0.5).to(x)), "rounded"),
-    (padded, "not binary"), (torch.bernoulli, "expected was"),
-    (lambda x: torch.bernoulli(nn.functional.pad(x, (4, 0, 4, 0))), "border"),
-    (lambda x: padded(1 - torch.bernoulli(x)), "exchanged"),
-    (lambda x: torch.bernoulli(padded(x) + 0.1 * (padded(x) == 0)), "border"),
-    (lambda x: padded(torch.bernoulli(x.sqrt())), "share of ones"),
-    (lambda x: padded(torch.bernoulli(x[:2]).repeat(200, 1, 1, 1)), "equal"),
-    (lambda x: padded(torch.bernoulli(x.mul_(0.5))), "changes the images"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda x: padded(x).round(), "rounded"),
+        (lambda x: padded((x > 0.5).to(x)), "rounded"),
+        (padded, "not binary"),
+        (torch.bernoulli, "expected was"),
+        (lambda x: torch.bernoulli(nn.functional.pad(x, (4, 0, 4, 0))), "border"),
+        (lambda x: padded(1 - torch.bernoulli(x)), "exchanged"),
+        (lambda x: torch.bernoulli(padded(x) + 0.1 * (padded(x) == 0)), "border"),
+        (lambda x: padded(torch.bernoulli(x.sqrt())), "share of ones"),
+        (lambda x: padded(torch.bernoulli(x[:2]).repeat(200, 1, 1, 1)), "equal"),
+        (lambda x: padded(torch.bernoulli(x.mul_(0.5))), "changes the images"),
+    ],
+)
 def test_wrong_binarised_images(answer, words):
     with pytest.raises(check.Wrong, match=words):
         check.binarise(answer)
@@ -454,18 +494,27 @@ def nested(m):
     return isinstance(m, nn.Conv2d) + sum(nested(part) for part in m.children())
 
 
-@pytest.mark.parametrize(("name", "answer", "words"), [
-    ("count_parameters", lambda m: len(list(m.parameters())), "numel"),
-    ("count_parameters", lambda m: sum(v.numel() for v in m.state_dict().values()), "buffers"),
-    ("count_parameters", lambda m: sum(p.numel() for p in m.parameters() if p.requires_grad),
-     "frozen"),
-    ("count_parameters", lambda m: sum(len(p) for p in m.parameters()), "rows"),
-    ("count_parameters", lambda m: "many", "whole number"),
-    ("count_convolutions", lambda m: sum(isinstance(p, nn.Conv2d) for p in m.children()),
-     "not children"),
-    ("count_convolutions", nested, "counts once"),
-    ("count_convolutions", lambda m: len(list(m.modules())), "all modules"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "answer", "words"),
+    [
+        ("count_parameters", lambda m: len(list(m.parameters())), "numel"),
+        ("count_parameters", lambda m: sum(v.numel() for v in m.state_dict().values()), "buffers"),
+        (
+            "count_parameters",
+            lambda m: sum(p.numel() for p in m.parameters() if p.requires_grad),
+            "frozen",
+        ),
+        ("count_parameters", lambda m: sum(len(p) for p in m.parameters()), "rows"),
+        ("count_parameters", lambda m: "many", "whole number"),
+        (
+            "count_convolutions",
+            lambda m: sum(isinstance(p, nn.Conv2d) for p in m.children()),
+            "not children",
+        ),
+        ("count_convolutions", nested, "counts once"),
+        ("count_convolutions", lambda m: len(list(m.modules())), "all modules"),
+    ],
+)
 def test_wrong_counts(name, answer, words):
     with pytest.raises(check.Wrong, match=words):
         getattr(check, name)(answer)
@@ -523,12 +572,19 @@ def test_a_right_pair_is_accepted():
     check.pair(lambda x: ppca(Batch.of(x)), lambda x: amortized(Batch.of(x)), x)
 
 
-@pytest.mark.parametrize(("changed", "words"), [
-    ({"z_event": 0}, "to_event|raised"), ({"x_event": 0}, "to_event|raised"),
-    ({"q_event": 0}, "to_event|raised"), ({"plate": False}, "in no plate"),
-    ({"name": "latent"}, "whole contract"), ({"obs": False}, "sees no data"),
-    ({"module": False}, "train none"), ({"prior": 2.0}, "prior of z"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"z_event": 0}, "to_event|raised"),
+        ({"x_event": 0}, "to_event|raised"),
+        ({"q_event": 0}, "to_event|raised"),
+        ({"plate": False}, "in no plate"),
+        ({"name": "latent"}, "whole contract"),
+        ({"obs": False}, "sees no data"),
+        ({"module": False}, "train none"),
+        ({"prior": 2.0}, "prior of z"),
+    ],
+)
 def test_wrong_pairs_are_named(changed, words):
     pair = Pair(**changed)
     with pytest.raises(check.Wrong, match=words):

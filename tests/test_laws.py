@@ -94,8 +94,9 @@ def test_tempered_objective(pair, objective, beta):
 def test_objectives_are_pyros_own(pair):
     model, guide = build(pair)
     for ours, pyros in ((ELBO, Trace_ELBO), (AnalyticKL, TraceMeanField_ELBO)):
-        if pyros is TraceMeanField_ELBO and (isinstance(guide, EffectGuide) or
-                                             pair[1] == "mixture"):  # fmt: skip
+        if pyros is TraceMeanField_ELBO and (
+            isinstance(guide, EffectGuide) or pair[1] == "mixture"
+        ):
             continue  # Pyro's analytic ELBO takes neither effect-handler guides nor mixtures
         torch.manual_seed(1)
         value = ours().loss(model, guide, minibatch(pair))

@@ -96,8 +96,14 @@ def test_the_mean_of_a_logit_normal_is_right_in_float32_and_has_a_gradient():
     with mp.workdps(20):
         for i, (m, s) in enumerate(zip(loc.tolist(), scale.tolist(), strict=True)):
             # E sigmoid(m + s t) = E Phi((m - L) / s) of a logistic L; at 1e-3 to first order
-            wanted = mp.quad(lambda y, m=m, s=s: mp.ncdf((m - y) / s) / (4 * mp.cosh(y / 2) ** 2),
-                             [-60, -20, -5, 0, 5, 20, 60]) if s > 0.1 else expit(m)  # fmt: skip
+            wanted = (
+                mp.quad(
+                    lambda y, m=m, s=s: mp.ncdf((m - y) / s) / (4 * mp.cosh(y / 2) ** 2),
+                    [-60, -20, -5, 0, 5, 20, 60],
+                )
+                if s > 0.1
+                else expit(m)
+            )
             assert mean[i].item() == pytest.approx(float(wanted), abs=1e-6)
     for grad in grads:
         assert grad.isfinite().all()
@@ -201,8 +207,13 @@ def test_a_low_rank_normal_keeps_its_digits_in_float32_where_its_diagonal_is_sma
 
 def test_the_explorer_agrees_at_extreme_parameters(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    families = ("bernoulli", "continuous_bernoulli", "logit_normal", "beta",
-                "discretized_logistic")  # fmt: skip
+    families = (
+        "bernoulli",
+        "continuous_bernoulli",
+        "logit_normal",
+        "beta",
+        "discretized_logistic",
+    )
     weights, slopes = zip(*PROBIT_MIXTURE, strict=True)
     constants = {"weights": weights, "slopes": slopes}
     pairs = [(a, b) for a in EXTREMES for b in EXTREMES]
@@ -210,9 +221,14 @@ def test_the_explorer_agrees_at_extreme_parameters(monkeypatch, tmp_path):
         "result = Object.fromEntries(given.families.map((name) => [name, given.pairs.map((out) =>"
         "  [LIKELIHOODS[name].mean(out, 1, given)[0],"
         "   ...given.x.map((x) => LIKELIHOODS[name].logProb(out, [x], given))])]));",
-        {"families": families, "pairs": pairs, "x": [51 / 255, 254 / 255],
-         "constants": constants, "levels": 255},
-    )  # fmt: skip
+        {
+            "families": families,
+            "pairs": pairs,
+            "x": [51 / 255, 254 / 255],
+            "constants": constants,
+            "levels": 255,
+        },
+    )
     for name in families:
         likelihood = LIKELIHOODS[name]((1, 1, 1))
         numbers = torch.tensor(pairs)[:, : likelihood.number].reshape(
@@ -220,9 +236,13 @@ def test_the_explorer_agrees_at_extreme_parameters(monkeypatch, tmp_path):
         )
         p = likelihood.distribution(numbers)
         with torch.no_grad():
-            p = p if name != "bernoulli" else torch.distributions.Independent(
-                torch.distributions.Bernoulli(logits=numbers[:, 0], validate_args=False), 3
-            )  # the formula of a Bernoulli, on grey pixels  # fmt: skip
+            p = (
+                p
+                if name != "bernoulli"
+                else torch.distributions.Independent(
+                    torch.distributions.Bernoulli(logits=numbers[:, 0], validate_args=False), 3
+                )
+            )  # the formula of a Bernoulli, on grey pixels
             x = [torch.full((1, 1, 1), v) for v in (51 / 255, 254 / 255)]
             wanted = torch.stack([p.mean.flatten(), *map(p.log_prob, x)], -1)
         np.testing.assert_allclose(np.array(found[name]), wanted, rtol=1e-9, atol=1e-9)

@@ -69,14 +69,20 @@ def test_weights(change: Callable, words: str, capsys):
 
 
 def test_weights_that_are_others(capsys):
-    for content in (save(weights() | {"more": torch.zeros(1)}), save({}), b"", DEEP,
-                    (2**63).to_bytes(8, "little") + b"{}"):  # fmt: skip
+    for content in (
+        save(weights() | {"more": torch.zeros(1)}),
+        save({}),
+        b"",
+        DEEP,
+        (2**63).to_bytes(8, "little") + b"{}",
+    ):
         signed(WEIGHTS, content)
         refused(capsys, ppca, RESUME, WEIGHTS)
 
 
-@pytest.mark.parametrize("part", ["svi", "random", "position", "rollbacks", "guard", "losses",
-                                  "records", "data"])  # fmt: skip
+@pytest.mark.parametrize(
+    "part", ["svi", "random", "position", "rollbacks", "guard", "losses", "records", "data"]
+)
 def test_states(part, capsys):
     path = checkpoints(Path("a"))[0] / "state.pt"
     whole = path.read_bytes()
@@ -92,8 +98,12 @@ def test_states(part, capsys):
         buffer = io.BytesIO()
         torch.save(state, buffer)
         signed("state.pt", buffer.getvalue())
-        refused(capsys, ppca, RESUME, "is not what" if part == "data" and value is not ... else
-                "state.pt cannot be read")  # fmt: skip
+        refused(
+            capsys,
+            ppca,
+            RESUME,
+            "is not what" if part == "data" and value is not ... else "state.pt cannot be read",
+        )
 
 
 def test_states_that_are_none(capsys):
@@ -107,8 +117,16 @@ def test_states_that_are_none(capsys):
 def test_manifests(capsys):
     (folder,) = checkpoints(Path("a"))
     lists = [[WEIGHTS, "state.pt"], {WEIGHTS: 5}, {WEIGHTS: {}}, {WEIGHTS: {"size": 1}}, None, 3]
-    contents = [b"", b"null", b"NaN", DEEP, b"\xff" * 9, b'{"sha256": 1}', b"[]",
-                b'{"format":' + b"9" * 5000 + b"}"]  # fmt: skip
+    contents = [
+        b"",
+        b"null",
+        b"NaN",
+        DEEP,
+        b"\xff" * 9,
+        b'{"sha256": 1}',
+        b"[]",
+        b'{"format":' + b"9" * 5000 + b"}",
+    ]
     for files in lists:
         content: dict[str, Any] = {"format": 1, "files": files}
         content["sha256"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -122,8 +140,9 @@ def test_manifests(capsys):
 def test_configurations(capsys):
     content = json.loads(Path("a/config.json").read_text())
     texts = ["", "[" * 100_000, "NaN", "[]", "3", '{"a": ' + "9" * 6000 + "}"]
-    texts += [json.dumps({**content, name: value})
-              for name in ("options", "format") for value in JUNK]  # fmt: skip
+    texts += [
+        json.dumps({**content, name: value}) for name in ("options", "format") for value in JUNK
+    ]
     own = [json.dumps({**content, "pair": value}) for value in JUNK]
     of_a_run = [json.dumps({**content, name: 3}) for name in ("command", "history", "versions")]
     for text in texts + own + of_a_run:

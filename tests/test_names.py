@@ -76,8 +76,9 @@ def test_a_run_that_is_missing_is_said_to_be_and_others_are_named(capsys, tmp_pa
     newest = "The newest runs in runs are vae-0, vae-1, vae-2, vae-3, vae-4."
     refused(capsys, evaluate, ["runs/vea-1"], f"does not exist. Did you mean vae-1? {newest}")
     refused(capsys, evaluate, ["nowhere/zzz"], f"nowhere/zzz does not exist. {newest}")
-    refused(capsys, evaluate, ["other/pca"],
-            "Did you mean ppca? The newest runs in other are ppca.")  # fmt: skip
+    refused(
+        capsys, evaluate, ["other/pca"], "Did you mean ppca? The newest runs in other are ppca."
+    )
     refused(capsys, evaluate, ["runs/notes"], "runs/notes is not a run: it has no config.json.")
     refused(capsys, evaluate, ["runs"], "runs is not a run", "It holds the runs vae-0, vae-1")
     refused(capsys, compare, ["--of", "runs/vea-1"], "runs/vea-1 does not exist. Did you mean")

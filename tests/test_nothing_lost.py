@@ -35,8 +35,20 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and limi
 EXAMPLES = int(os.environ.get("PPL_EXAMPLES", "30"))
 
 STOPPED = ["ppca", *SMALL, "--guide", "amortized", "--epochs", "40", "--checkpoint-every", "1"]
-SWEPT = ["sweep", "ppca", "--grid", "seed=0", "--with", "data=digits", "rows=20", "epochs=1",
-         "batch_size=20", "guide=amortized", "--out", "sweep"]  # fmt: skip
+SWEPT = [
+    "sweep",
+    "ppca",
+    "--grid",
+    "seed=0",
+    "--with",
+    "data=digits",
+    "rows=20",
+    "epochs=1",
+    "batch_size=20",
+    "guide=amortized",
+    "--out",
+    "sweep",
+]
 COMMANDS = {
     **{name: words_of(name) for name in BASE if name not in ("sweep", "bayesian-ppca")},
     "reproduce": [*words_of("reproduce"), "--entries", "pca"],
@@ -49,7 +61,7 @@ COMMANDS = {
     "compare, saved": ["compare", "--runs", "runs/ppca", "runs/other", "--out", "new"],
     "export-nvae, file": ["export-nvae", "runs/nvae", "--file", "new/sub/weights.safetensors"],
     "explore, file": [*words_of("explore")[:-2], "--out", "new/sub/page.html"],
-}  # fmt: skip
+}
 """Command lines by name; all but those that continue something write to ``new``."""
 
 OF_A_RUN = re.compile(
@@ -57,8 +69,13 @@ OF_A_RUN = re.compile(
     r"|(checkpoint|figures|tensorboard)(/.*)?|\.ppl-tmp-.*"
 )
 """What a run that is continued may replace."""
-STRANGERS = ("notes.txt", ".hidden/x", "checkpoint/.ssh/id", "checkpoint/.snapshots/x",
-             "figures/photo.txt")  # fmt: skip
+STRANGERS = (
+    "notes.txt",
+    ".hidden/x",
+    "checkpoint/.ssh/id",
+    "checkpoint/.snapshots/x",
+    "figures/photo.txt",
+)
 """What a user has put into the directories of runs."""
 
 
@@ -150,13 +167,18 @@ def violations(template: Path, folder: Path, command: str, fault: str, seed: int
 
 
 @settings(
-    max_examples=EXAMPLES, deadline=None, derandomize="PPL_EXAMPLES" not in os.environ,
-    database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate],
-)  # fmt: skip
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize="PPL_EXAMPLES" not in os.environ,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate],
+)
 @given(
-    command=st.sampled_from(sorted(COMMANDS)), fault=st.sampled_from(sorted(FAULTS)),
+    command=st.sampled_from(sorted(COMMANDS)),
+    fault=st.sampled_from(sorted(FAULTS)),
     seed=st.integers(0, 10**6),
-)  # fmt: skip
+)
 def test_nothing_that_existed_before_a_failed_call_is_changed_by_it(
     template, command, fault, seed
 ):

@@ -40,10 +40,13 @@ def test_what_the_checkpoint_computes(file, monkeypatch):
     expected = dict(np.load(file.with_name(f"{NAME}_checkpoint_expected.npz")))
     elbo = -found.distortion - found.kl.sum(1)
     for key, value in (
-        ("logits", parameters_of(found.likelihood)), ("kl_all", found.kl), ("elbo", elbo),
-        ("log_q", found.log_q.sum(1)), ("log_p", found.log_p.sum(1)),
+        ("logits", parameters_of(found.likelihood)),
+        ("kl_all", found.kl),
+        ("elbo", elbo),
+        ("log_q", found.log_q.sum(1)),
+        ("log_p", found.log_p.sum(1)),
         ("recon_loss", found.distortion),
-    ):  # fmt: skip
+    ):
         reference = torch.from_numpy(expected[key])
         assert (value - reference).abs().max() < 1e-9 * reference.abs().max(), key
 

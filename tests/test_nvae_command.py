@@ -28,8 +28,18 @@ from ppl_models import NVAE
 from tests.test_bad_input import refused
 from tests.test_commands import run
 
-TINY = ["--preset", "digits-tiny", "--rows", "200", "--epochs", "2", "--evaluate", "3",
-        "--readjust", "2"]  # fmt: skip
+TINY = [
+    "--preset",
+    "digits-tiny",
+    "--rows",
+    "200",
+    "--epochs",
+    "2",
+    "--evaluate",
+    "3",
+    "--readjust",
+    "2",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -96,8 +106,22 @@ def test_other_commands_take_the_run(trained):
     assert again["test"]["iw_bound"] == pytest.approx(stored["test"]["iw_bound"], abs=1e-5)
     run(reconstruct, str(trained), "--out", "reconstructed")
     for of in ("prior", "aggregate", "interpolation", "groups"):
-        run(sample, str(trained), "--of", of, "--count", "4", "--steps", "3", "--temperature",
-            "0.6", "--readjust", "2", "--out", of)  # fmt: skip
+        run(
+            sample,
+            str(trained),
+            "--of",
+            of,
+            "--count",
+            "4",
+            "--steps",
+            "3",
+            "--temperature",
+            "0.6",
+            "--readjust",
+            "2",
+            "--out",
+            of,
+        )
     groups = load_file("groups/samples.safetensors")
     assert {name: tuple(x.shape) for name, x in groups.items()} == dict.fromkeys(
         ("z0", "z1", "z2"), (3, 1, 8, 8)
@@ -105,9 +129,29 @@ def test_other_commands_take_the_run(trained):
 
 
 def test_train_takes_the_model_too():
-    small = ["--groups", "1", "1", "--blocks", "1", "--channels", "4", "--cells-per-block", "1",
-             "--crop", "0", "--latents", "2", "--data", "digits", "--rows", "50", "--epochs", "1",
-             "--binarize", "dynamic"]  # fmt: skip
+    small = [
+        "--groups",
+        "1",
+        "1",
+        "--blocks",
+        "1",
+        "--channels",
+        "4",
+        "--cells-per-block",
+        "1",
+        "--crop",
+        "0",
+        "--latents",
+        "2",
+        "--data",
+        "digits",
+        "--rows",
+        "50",
+        "--epochs",
+        "1",
+        "--binarize",
+        "dynamic",
+    ]
     metrics = run(train, "--model", "nvae", "--guide", "top_down", *small, "--out", "run")
     assert metrics["guide"] == "top_down"
 
@@ -125,9 +169,9 @@ def test_presets_have_the_published_sizes():
 
 
 def test_the_list_names_every_preset(capsys, monkeypatch):
-    monkeypatch.setattr("experiments.benchmarks.preset_table.PRESETS", dict(
-        itertools.islice(PRESETS.items(), 2)
-    ))  # fmt: skip
+    monkeypatch.setattr(
+        "experiments.benchmarks.preset_table.PRESETS", dict(itertools.islice(PRESETS.items(), 2))
+    )
     cli(nvae.Config, nvae.main, ["--list"])
     lines = capsys.readouterr().out.splitlines()
     assert lines == preset_table().splitlines()
@@ -136,16 +180,27 @@ def test_the_list_names_every_preset(capsys, monkeypatch):
 
 
 def test_a_run_of_our_own_in_the_published_format():
-    run(nvae, *TINY, "--pad", "32", "--model.depthwise", "--model.cells-per-group", "1",
-        "--out", "own")  # fmt: skip
+    run(
+        nvae,
+        *TINY,
+        "--pad",
+        "32",
+        "--model.depthwise",
+        "--model.cells-per-group",
+        "1",
+        "--out",
+        "own",
+    )
     cli(export_nvae.Config, export_nvae.main, ["own", "--file", "own.pt"])
     cli(import_nvae.Config, import_nvae.main, ["own.pt", "--out", "back"])
-    first, second = (load_file(latest(Path(name)) / "weights.safetensors") for name in
-                     ("own", "back"))  # fmt: skip
+    first, second = (
+        load_file(latest(Path(name)) / "weights.safetensors") for name in ("own", "back")
+    )
     assert set(first) == set(second)
     assert all(torch.equal(first[name], second[name]) for name in first)
-    recipes = [json.loads(Path(name, "config.json").read_text())["pair"] for name in
-               ("own", "back")]  # fmt: skip
+    recipes = [
+        json.loads(Path(name, "config.json").read_text())["pair"] for name in ("own", "back")
+    ]
     for part in ("model_options", "guide_options"):
         ours, theirs = (recipe[part] for recipe in recipes)
         # theirs always crop two pixels of grey images; the guide's 0 was the model's channels
@@ -161,12 +216,15 @@ def test_cells_that_the_published_code_lacks_are_not_exported(trained, capsys):
 def test_packed_weights_come_back(trained, monkeypatch, capsys):
     Path("packed").mkdir()
     monkeypatch.setattr(pretrained, "HOME", Path("packed"))
-    cli(export_nvae.Config, export_nvae.main, [
-        str(trained), "--file", "packed/digits-tiny.safetensors"
-    ])  # fmt: skip
+    cli(
+        export_nvae.Config,
+        export_nvae.main,
+        [str(trained), "--file", "packed/digits-tiny.safetensors"],
+    )
     assert Path("packed/digits-tiny.safetensors").stat().st_size < 200_000
-    metrics = run(nvae, "--pretrained", "digits-tiny", "--evaluate", "3", "--readjust", "2",
-                  "--out", "used")  # fmt: skip
+    metrics = run(
+        nvae, "--pretrained", "digits-tiny", "--evaluate", "3", "--readjust", "2", "--out", "used"
+    )
     stored = json.loads((trained / "metrics.json").read_text())
     assert metrics["test"]["iw_bound"] == pytest.approx(stored["test"]["iw_bound"], abs=0.05)
     weights = load_file(latest(Path("used")) / "weights.safetensors")
@@ -174,8 +232,12 @@ def test_packed_weights_come_back(trained, monkeypatch, capsys):
         if tensor.is_floating_point():
             tensor = tensor.half().float()
         assert torch.equal(weights[name], tensor), name
-    refused(capsys, nvae, ["--pretrained", "digits-tiny", "--model.channels", "4", "--out", "x"],
-            "leave their options")  # fmt: skip
+    refused(
+        capsys,
+        nvae,
+        ["--pretrained", "digits-tiny", "--model.channels", "4", "--out", "x"],
+        "leave their options",
+    )
 
 
 def test_the_speed_of_a_step():
@@ -199,13 +261,15 @@ def test_the_speed_of_a_step():
         ([*TINY, "--ema", "1"], ["--ema must lie in [0, 1)"]),
         ([*TINY, "--clip", "0"], ["--clip must be above 0"]),
         ([*TINY, "--evaluate", "0"], ["--evaluate must be at least 1"]),
-        (["--preset", "cifar10", "--data", "digits", "--binarize", "none"],
-         ["preset 'cifar10' is for RGB images", "1 channels", "mnist-small"]),
+        (
+            ["--preset", "cifar10", "--data", "digits", "--binarize", "none"],
+            ["preset 'cifar10' is for RGB images", "1 channels", "mnist-small"],
+        ),
         (["--pretrained", "cifar10", "--data", "digits"], ["is unknown", "mnist-small"]),
         (["--pretrained", "cats", "--data", "digits"], ["'cats' is unknown", "mnist-small"]),
         ([*TINY, "--bits", "5"], ["bits=5", "17 levels"]),
     ],
-)  # fmt: skip
+)
 def test_bad_input(capsys, args, words):
     refused(capsys, nvae, [*args, "--out", "run"], *words)
 
@@ -216,10 +280,31 @@ def test_rgb_for_a_grey_preset(capsys, monkeypatch):
         return Read(rows, rows)
 
     monkeypatch.setattr("experiments.data.loading.read", colours)
-    refused(capsys, nvae, ["--preset", "mnist", "--data", "cifar10", "--out", "run"],
-            "preset 'mnist' is for grey images", "3 channels", "cifar10")  # fmt: skip
-    refused(capsys, train, ["--model", "nvae", "--data", "cifar10", "--guide", "top_down",
-                            "--pad", "33", "--out", "r"], "cannot be halved")  # fmt: skip
+    refused(
+        capsys,
+        nvae,
+        ["--preset", "mnist", "--data", "cifar10", "--out", "run"],
+        "preset 'mnist' is for grey images",
+        "3 channels",
+        "cifar10",
+    )
+    refused(
+        capsys,
+        train,
+        [
+            "--model",
+            "nvae",
+            "--data",
+            "cifar10",
+            "--guide",
+            "top_down",
+            "--pad",
+            "33",
+            "--out",
+            "r",
+        ],
+        "cannot be halved",
+    )
 
 
 def test_the_shipped_weights_know_digits(mnist_root):
@@ -232,8 +317,9 @@ def test_the_shipped_weights_know_digits(mnist_root):
     model = build_model("nvae", few, {**defaults_of(NVAE), **preset["model_options"]})
     guide_options = {**defaults_of(TopDown), **preset["guide_options"]}
     pair = Pair(model, TopDown(model, **guide_options))
-    built = recipe("nvae", {**defaults_of(NVAE), **preset["model_options"]}, "top_down",
-                   guide_options)  # fmt: skip
+    built = recipe(
+        "nvae", {**defaults_of(NVAE), **preset["model_options"]}, "top_down", guide_options
+    )
     about = pretrained.load_pretrained("mnist-small", pair, built)
     assert about["epochs"] == preset["epochs"]
     pair.eval()

@@ -21,17 +21,31 @@ from experiments.training.nvae import reference_checkpoint
 from experiments.training.nvae.reference_checkpoint import pair_of, read_checkpoint
 from guides import GUIDES
 from ppl_models.nvae import NVAE
-from ppl_models.nvae.reference import options_of_args, to_reference
+from ppl_models.nvae.reference import to_reference
+from ppl_models.nvae.reference_options import options_of_args
 from tests.test_bad_input import refused
 
 ARGS = {
-    "dataset": "mnist", "num_latent_scales": 1, "num_groups_per_scale": 2,
-    "num_latent_per_group": 2, "num_channels_dec": 4, "num_channels_enc": 4,
-    "num_cell_per_cond_dec": 1, "num_cell_per_cond_enc": 1, "num_postprocess_blocks": 2,
-    "num_preprocess_blocks": 2, "num_postprocess_cells": 1, "num_preprocess_cells": 1,
-    "use_se": True, "num_x_bits": 8, "res_dist": True, "num_nf": 1, "ada_groups": False,
-    "min_groups_per_scale": 1, "arch_instance": "res_mbconv",
-}  # fmt: skip
+    "dataset": "mnist",
+    "num_latent_scales": 1,
+    "num_groups_per_scale": 2,
+    "num_latent_per_group": 2,
+    "num_channels_dec": 4,
+    "num_channels_enc": 4,
+    "num_cell_per_cond_dec": 1,
+    "num_cell_per_cond_enc": 1,
+    "num_postprocess_blocks": 2,
+    "num_preprocess_blocks": 2,
+    "num_postprocess_cells": 1,
+    "num_preprocess_cells": 1,
+    "use_se": True,
+    "num_x_bits": 8,
+    "res_dist": True,
+    "num_nf": 1,
+    "ada_groups": False,
+    "min_groups_per_scale": 1,
+    "arch_instance": "res_mbconv",
+}
 
 
 @pytest.fixture(scope="module")
@@ -59,21 +73,41 @@ def renamed(state, prefix):
     return OrderedDict((prefix + name, value) for name, value in state.items())
 
 
-@pytest.mark.parametrize("kind", [
-    "as published", "a dictionary", "of DDP", "compiled", "compiled and of DDP", "numpy scalars",
-    "numpy arguments", "legacy",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "as published",
+        "a dictionary",
+        "of DDP",
+        "compiled",
+        "compiled and of DDP",
+        "numpy scalars",
+        "numpy arguments",
+        "legacy",
+    ],
+)
 def test_what_people_save_is_read_and_equal(state, kind):
-    scalars = {"a": np.float64(80.1), "b": [np.int32(7), np.bool_(True)], "c": np.float16(0.5),
-               "d": np.str_("words"), "e": np.dtype(">f4").type(2)}  # fmt: skip
-    prefix = {"of DDP": "module.", "compiled": "_orig_mod.",
-              "compiled and of DDP": "module._orig_mod."}.get(kind, "")  # fmt: skip
+    scalars = {
+        "a": np.float64(80.1),
+        "b": [np.int32(7), np.bool_(True)],
+        "c": np.float16(0.5),
+        "d": np.str_("words"),
+        "e": np.dtype(">f4").type(2),
+    }
+    prefix = {
+        "of DDP": "module.",
+        "compiled": "_orig_mod.",
+        "compiled and of DDP": "module._orig_mod.",
+    }.get(kind, "")
     args = {
         "a dictionary": dict(ARGS),
-        "numpy arguments": argparse.Namespace(**{
-            name: np.int64(value) if type(value) is int else value for name, value in ARGS.items()
-        }),
-    }.get(kind)  # fmt: skip
+        "numpy arguments": argparse.Namespace(
+            **{
+                name: np.int64(value) if type(value) is int else value
+                for name, value in ARGS.items()
+            }
+        ),
+    }.get(kind)
     path = saved(renamed(state, prefix), args, **(scalars if kind == "numpy scalars" else {}))
     if kind == "legacy":
         content = torch.load(path, weights_only=False)
@@ -110,13 +144,26 @@ class Config(dict):
 
 
 BAD_ARGS = [
-    *((name, value) for name in ARGS if type(ARGS[name]) is int
-      for value in (2**40, -1, 1.5, "<script>", None, [1])),
-    ("use_se", "yes"), ("dataset", [1]), ("dataset", "../../etc/passwd"), ("dataset", None),
-    ("arch_instance", 3), ("arch_instance", "res_bnswish"), ("num_latent_scales", float("nan")),
-    ("num_nf", 250), ("num_groups_per_scale", 50), ("num_channels_dec", 8),
-    ("num_channels_enc", 2**31), ("num_latent_per_group", 3), ("num_postprocess_blocks", 9),
-]  # fmt: skip
+    *(
+        (name, value)
+        for name in ARGS
+        if type(ARGS[name]) is int
+        for value in (2**40, -1, 1.5, "<script>", None, [1])
+    ),
+    ("use_se", "yes"),
+    ("dataset", [1]),
+    ("dataset", "../../etc/passwd"),
+    ("dataset", None),
+    ("arch_instance", 3),
+    ("arch_instance", "res_bnswish"),
+    ("num_latent_scales", float("nan")),
+    ("num_nf", 250),
+    ("num_groups_per_scale", 50),
+    ("num_channels_dec", 8),
+    ("num_channels_enc", 2**31),
+    ("num_latent_per_group", 3),
+    ("num_postprocess_blocks", 9),
+]
 
 
 def test_arguments_that_make_no_sense_are_refused_by_name(state, capsys, monkeypatch):
@@ -128,13 +175,16 @@ def test_arguments_that_make_no_sense_are_refused_by_name(state, capsys, monkeyp
         refused(capsys, import_nvae, [saved(state, changed(**{name: value})), "--out", "run"])
     assert len(built) <= 12  # of the values in range, whose shapes do not fit
     for args, words in (
-        (changed(num_nf=2**40), "num_nf=1099511627776"), (None, "args"), ([1], "<list>"),
-        ({}, "lack dataset, num_latent_scales"), ({b"x": 1}, "no text: b'x'"),
+        (changed(num_nf=2**40), "num_nf=1099511627776"),
+        (None, "args"),
+        ([1], "<list>"),
+        ({}, "lack dataset, num_latent_scales"),
+        ({b"x": 1}, "no text: b'x'"),
         ({**ARGS, "num_groups_per_scale": -2}, "num_groups_per_scale=-2 is no whole number"),
         ({**ARGS, "num_groups_per_scale": 0.5}, "num_groups_per_scale=0.5 is no whole number"),
         ({name: ARGS[name] for name in ARGS if name != "num_nf"}, "lack num_nf"),
         (changed(num_preprocess_blocks=3), "num_preprocess_blocks=3 is not"),
-    ):  # fmt: skip
+    ):
         path = saved(state, args)
         if args is None:
             torch.save({"state_dict": state, "args": None}, path)
@@ -150,22 +200,33 @@ def test_tensors_that_are_no_weights_are_refused_by_name(state, capsys):
     nan = weight.clone()
     nan.view(-1)[5] = float("nan")
     for value, words in (
-        (nan, "holds NaN or infinite"), (weight / 0, "holds NaN or infinite"),
-        (weight.to(torch.complex64), "of complex64"), (weight.to(torch.int8), "of int8"),
-        (weight > 0, "of bool"), (weight.to_sparse(), "sparse_coo"),
-        (weight.to("meta"), "on 'meta'"), (torch.zeros(1).expand(2**40), "fewer numbers"),
-        (torch.zeros(1).expand(weight.shape), "fewer numbers"), ("x", "<str>"), (3.0, "float"),
-        (torch.zeros(7), "shape): stem.weight [7]"), (np.float64(1), "float"), (None, "None"),
-    ):  # fmt: skip
+        (nan, "holds NaN or infinite"),
+        (weight / 0, "holds NaN or infinite"),
+        (weight.to(torch.complex64), "of complex64"),
+        (weight.to(torch.int8), "of int8"),
+        (weight > 0, "of bool"),
+        (weight.to_sparse(), "sparse_coo"),
+        (weight.to("meta"), "on 'meta'"),
+        (torch.zeros(1).expand(2**40), "fewer numbers"),
+        (torch.zeros(1).expand(weight.shape), "fewer numbers"),
+        ("x", "<str>"),
+        (3.0, "float"),
+        (torch.zeros(7), "shape): stem.weight [7]"),
+        (np.float64(1), "float"),
+        (None, "None"),
+    ):
         said = words.strip("<>")
         refused(capsys, import_nvae, [saved({**state, name: value}), "--out", "run"], name, said)
     for content, words in (
-        ([1, 2], "list"), (None, "None"), ({}, "no dictionary of tensors"),
-        ({1: weight}, "no text: 1"), ({b"stem": weight}, "no text: b'stem'"),
+        ([1, 2], "list"),
+        (None, "None"),
+        ({}, "no dictionary of tensors"),
+        ({1: weight}, "no text: 1"),
+        ({b"stem": weight}, "no text: b'stem'"),
         ({**renamed(state, "module."), "x": weight}, "missing"),
         ({**state, "stem.more": weight}, "unexpected): stem.more"),
         ({key: state[key] for key in state if key != name}, "missing): stem.weight"),
-    ):  # fmt: skip
+    ):
         refused(capsys, import_nvae, [saved(content), "--out", "run"], words)
 
 
@@ -187,9 +248,13 @@ def test_what_is_no_file_is_never_opened(capsys, state):
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("socket")
         for path, words in (
-            ("pipe", "a pipe"), ("folder", "a directory"), ("socket", "a socket"),
-            ("/dev/null", "a device"), ("/dev/zero", "a device"), ("nowhere", "does not exist"),
-        ):  # fmt: skip
+            ("pipe", "a pipe"),
+            ("folder", "a directory"),
+            ("socket", "a socket"),
+            ("/dev/null", "a device"),
+            ("/dev/zero", "a device"),
+            ("nowhere", "does not exist"),
+        ):
             refused(capsys, import_nvae, [path, "--out", "run"], f"{path} ", words)
     assert stat.S_ISFIFO(os.stat("pipe").st_mode)
     os.symlink("nowhere", "dangling")
@@ -223,8 +288,13 @@ class Bomb:
 
 
 def test_nothing_else_is_unpickled(capsys, state):
-    for value in (Bomb(), np.array([Bomb()], dtype=object), np.random.default_rng(0),
-                  collections.ChainMap, np.datetime64("2020-01-01")):  # fmt: skip
+    for value in (
+        Bomb(),
+        np.array([Bomb()], dtype=object),
+        np.random.default_rng(0),
+        collections.ChainMap,
+        np.datetime64("2020-01-01"),
+    ):
         refused(capsys, import_nvae, [saved(state, more=value), "--out", "run"], "ck.pt")
     for protocol in (0, 2, 4):
         Path("bomb.pkl").write_bytes(pickle.dumps(Bomb(), protocol))

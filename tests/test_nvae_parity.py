@@ -16,12 +16,8 @@ from guides.hierarchies.top_down import TopDown
 from ppl_models import Batch
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.distributions import SoftNormal
-from ppl_models.nvae.reference import (
-    from_reference,
-    options_of_args,
-    reference_names,
-    to_reference,
-)
+from ppl_models.nvae.reference import from_reference, reference_names, to_reference
+from ppl_models.nvae.reference_options import options_of_args
 from tests.golden import FIXTURES, Fixture
 
 pytestmark = pytest.mark.skipif(not FIXTURES, reason="the published NVAE's fixtures are not here")
@@ -42,8 +38,11 @@ def pair_of(fixture: Fixture) -> Pair:
     model = NVAE(**model_options)
     pair = Pair(model, TopDown(model, **guide_options))
     prefix = "state_dict/"
-    state = {k.removeprefix(prefix): torch.from_numpy(v) for k, v in fixture.arrays.items()
-             if k.startswith(prefix)}  # fmt: skip
+    state = {
+        k.removeprefix(prefix): torch.from_numpy(v)
+        for k, v in fixture.arrays.items()
+        if k.startswith(prefix)
+    }
     pair.load_state_dict(from_reference(pair, state))
     return pair.to(fixture.dtype)
 
@@ -100,13 +99,15 @@ def test_evaluation(name, dtype, noise):
             fixture.check(f"eval/{letter}_sigma/{i}", normal.stddev.expand(shape))
         fixture.check(f"eval/z/{i}", found.q.nodes[site]["value"])
         fixture.check(f"eval/z0/{i}", q.mean + q.stddev * fixture.input(f"eps/{i}"))
-    kls = [torch.distributions.kl_divergence(
-        torch.distributions.Normal(found.posterior(s).mean, found.posterior(s).stddev),
-        torch.distributions.Normal(found.p.nodes[s]["fn"].mean, found.p.nodes[s]["fn"].stddev),
-    ) for s in found.names]  # fmt: skip
+    kls = [
+        torch.distributions.kl_divergence(
+            torch.distributions.Normal(found.posterior(s).mean, found.posterior(s).stddev),
+            torch.distributions.Normal(found.p.nodes[s]["fn"].mean, found.p.nodes[s]["fn"].stddev),
+        )
+        for s in found.names
+    ]
     if found.sampled:  # with flows the difference at the sample, element by element
-        kls = [_sampled_kl(found, s, fixture.input(f"eps/{i}"))
-               for i, s in enumerate(found.names)]  # fmt: skip
+        kls = [_sampled_kl(found, s, fixture.input(f"eps/{i}")) for i, s in enumerate(found.names)]
     fixture.check("eval/kl_diag", torch.stack([kl.sum((2, 3)).mean(0) for kl in kls]))
     fixture.check("eval/kl_all", found.kl)
     fixture.check("eval/log_q_group", found.log_q)
@@ -135,8 +136,10 @@ def importance_weights(fixture, pair, noise, first):
     count = fixture.facts.get("iw_samples", 0)
     if not count:
         return
-    runs = [first, *(Measured(pair, fixture, noise, fixture.inputs(f"iw/eps/{k}"))
-                     for k in range(1, count))]  # fmt: skip
+    runs = [
+        first,
+        *(Measured(pair, fixture, noise, fixture.inputs(f"iw/eps/{k}")) for k in range(1, count)),
+    ]
     log_iw = torch.stack([run.log_iw for run in runs], 1)
     nelbo = torch.stack([run.distortion + run.kl.sum(1) for run in runs]).mean()
     fixture.check("iw/log_iw", log_iw)
@@ -147,8 +150,10 @@ def importance_weights(fixture, pair, noise, first):
 def spectral(pair: Pair, fixture: Fixture) -> tuple[SpectralNorm, dict[str, list[int]]]:
     """The regulariser with the fixture's start vectors, and its rows in the fixture's order."""
     norm = SpectralNorm(pair)
-    theirs = {ours.removesuffix(".weight"): name.removesuffix(".weight")
-              for ours, name in reference_names(pair).items()}  # fmt: skip
+    theirs = {
+        ours.removesuffix(".weight"): name.removesuffix(".weight")
+        for ours, name in reference_names(pair).items()
+    }
     order = {}
     for shape, names in fixture.facts["sr_shapes"].items():
         ours = [theirs[name] for name, _ in norm.groups[shape]]
@@ -233,8 +238,10 @@ def gradients(fixture, noise):
         loss = objective.differentiable_loss(pair.model, pair.guide, batch) / batch.size
     loss.backward()
     fixture.check("train/loss", loss)
-    found = [torch.full_like(p, math.nan) if p.grad is None else p.grad
-             for p in in_their_order(pair, fixture)]  # fmt: skip
+    found = [
+        torch.full_like(p, math.nan) if p.grad is None else p.grad
+        for p in in_their_order(pair, fixture)
+    ]
     fixture.check("train/grad_l2", torch.stack([g.norm() for g in found]))
     fixture.check("train/grad_sum", torch.stack([g.sum() for g in found]))
     fixture.check("train/grad_head", heads(found))

@@ -24,7 +24,7 @@ from ppl_models.nvae.distributions import (
 from ppl_models.nvae.flows import FlowPair
 from ppl_models.nvae.layers import Conv
 from ppl_models.nvae.program import adaptive_groups
-from ppl_models.nvae.reference import SIZES, number_of_outputs
+from ppl_models.nvae.reference_options import SIZES, number_of_outputs
 from tests.golden import GOLDEN
 
 pytestmark = pytest.mark.skipif(GOLDEN is None, reason="the published numbers are not here")
@@ -181,10 +181,14 @@ def test_groups_and_sizes(tables):
 def test_schedules(tables):
     for row in tables["kl_coeff"]:
         found = [
-            kl_coefficient(step / row["num_total_iter"], row["kl_const_portion"],
-                           row["kl_anneal_portion"], row["kl_const_coeff"])
+            kl_coefficient(
+                step / row["num_total_iter"],
+                row["kl_const_portion"],
+                row["kl_anneal_portion"],
+                row["kl_const_coeff"],
+            )
             for step in row["step"]
-        ]  # fmt: skip
+        ]
         assert found == pytest.approx(row["kl_coeff"], rel=1e-9)
     for row in tables["wdn_coeff"]:
         found = [regularisation_weight(k, row["init"], row["final"]) for k in row["kl_coeff"]]
@@ -193,10 +197,17 @@ def test_schedules(tables):
         steps = row["iters_per_epoch"]
         for name, step in (("first", 0), ("last", steps - 1)):
             found = [
-                learning_rate(epoch, step, steps, row["epochs"], row["warmup_epochs"],
-                              row["learning_rate"], row["learning_rate_min"])
+                learning_rate(
+                    epoch,
+                    step,
+                    steps,
+                    row["epochs"],
+                    row["warmup_epochs"],
+                    row["learning_rate"],
+                    row["learning_rate_min"],
+                )
                 for epoch in range(row["epochs"])
-            ]  # fmt: skip
+            ]
             assert found == pytest.approx(row[f"lr_{name}_iter_of_epoch"], rel=1e-9)
 
 
@@ -205,7 +216,8 @@ def test_the_mnist_models_have_the_published_tensors(cells):
     from experiments.inference.svi import Pair
     from guides.hierarchies.top_down import TopDown
     from ppl_models.nvae import NVAE
-    from ppl_models.nvae.reference import options_of_args, to_reference
+    from ppl_models.nvae.reference import to_reference
+    from ppl_models.nvae.reference_options import options_of_args
 
     name = {1: "mnist_paper_1cell", 2: "mnist_official"}[cells]
     facts = json.loads((GOLDEN / f"{name}_state_dict_shapes.json").read_text())

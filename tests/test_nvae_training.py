@@ -65,8 +65,11 @@ def test_a_step_runs_the_decoder_once_and_moves_batch_norms_once(depthwise, obje
     pair = pair_of(depthwise=depthwise)
     svi = SVI(pair.model, pair.guide, adamax(pair.model, pair.guide), objective(), compile=False)
     calls = counted(pair, lambda: svi.step(Batch.of(images())))
-    parts = [name for name, part in pair.model.named_modules()
-             if name and not isinstance(part, (nn.ModuleList, nn.ModuleDict, Group))]  # fmt: skip
+    parts = [
+        name
+        for name, part in pair.model.named_modules()
+        if name and not isinstance(part, (nn.ModuleList, nn.ModuleDict, Group))
+    ]
     assert {name: calls[f"model.{name}"] for name in parts} == dict.fromkeys(parts, 1)
     norms = [part for part in pair.modules() if isinstance(part, torch.nn.BatchNorm2d)]
     assert {int(part.num_batches_tracked) for part in norms} == {1}
@@ -141,8 +144,14 @@ def test_a_step_that_is_not_finite_leaves_no_trace():
 
 def test_skipped_steps_are_counted_and_not_averaged():
     pair = pair_of()
-    svi = SVI(pair.model, pair.guide, adamax(pair.model, pair.guide), AnalyticKL(), Guard(),
-              compile=False)  # fmt: skip
+    svi = SVI(
+        pair.model,
+        pair.guide,
+        adamax(pair.model, pair.guide),
+        AnalyticKL(),
+        Guard(),
+        compile=False,
+    )
     x = images(8)
     broken = svi.objective.differentiable_loss
     factors = lambda batch: math.inf if 3 in batch.index else 1.0  # noqa: E731

@@ -108,8 +108,12 @@ def test_a_models_stray_parameter_is_refused_by_name(name, model, known_to_the_s
     if known_to_the_store:  # of a run under pyro.infer.SVI, say
         pyro.param("sigma", torch.tensor(2.0), constraint=constraints.positive)
     before = dict(pyro.get_param_store().named_parameters())
-    for use in (describe, GUIDES["amortized"], GUIDES["mean_field"],
-                as_data(torch.zeros(3, D)).like):  # fmt: skip
+    for use in (
+        describe,
+        GUIDES["amortized"],
+        GUIDES["mean_field"],
+        as_data(torch.zeros(3, D)).like,
+    ):
         with pytest.raises(
             ValueError, match=rf"'{name}' is no parameter of {model.__name__}.*\.$"
         ):
@@ -134,10 +138,12 @@ def test_a_guides_stray_parameter_is_refused_in_training_and_in_evaluation(objec
     svi = SVI(model, guide, torch.optim.SGD(model.parameters(), 0.1), OBJECTIVES[objective]())
     data = as_data(x).like(model)
     for use in (
-        lambda: svi.step(batch), lambda: svi.evaluate_loss(batch),
-        lambda: per_image(model, guide, data, 3), lambda: encode(guide, batch, model),
+        lambda: svi.step(batch),
+        lambda: svi.evaluate_loss(batch),
+        lambda: per_image(model, guide, data, 3),
+        lambda: encode(guide, batch, model),
         lambda: reconstruct(model, guide, batch),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ValueError, match="'loc' is no parameter of"):
             use()
     assert not len(pyro.get_param_store())

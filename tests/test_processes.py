@@ -18,9 +18,25 @@ from experiments.tools import evaluate
 from tests.test_bad_input import refused
 
 ROOT = Path(__file__).parents[1]
-VAE = ["--data", "digits", "--rows", "190", "--batch-size", "60", "--binarize", "dynamic",
-       "--likelihood", "bernoulli", "--schedule", "constant", "--warmup", "0",
-       "--dtype", "float64", "--no-compile"]  # fmt: skip
+VAE = [
+    "--data",
+    "digits",
+    "--rows",
+    "190",
+    "--batch-size",
+    "60",
+    "--binarize",
+    "dynamic",
+    "--likelihood",
+    "bernoulli",
+    "--schedule",
+    "constant",
+    "--warmup",
+    "0",
+    "--dtype",
+    "float64",
+    "--no-compile",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -39,16 +55,24 @@ def together(number: int, *words: str) -> list[tuple[int, str, str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    common = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MASTER_PORT":
-              str(port), "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": str(number)}  # fmt: skip
+    common = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "MASTER_PORT": str(port),
+        "MASTER_ADDR": "127.0.0.1",
+        "WORLD_SIZE": str(number),
+    }
     processes = [
         subprocess.Popen(
-            [sys.executable, *words], text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [sys.executable, *words],
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in range(number)
-    ]  # fmt: skip
+    ]
     ended = [process.communicate(timeout=120) for process in processes]
     return [(process.returncode, *said) for process, said in zip(processes, ended, strict=True)]
 
@@ -184,14 +208,40 @@ def test_a_rank_without_a_number_of_processes_is_refused(monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_nvae_under_torchrun_for_so_many_minutes():
-    args = ["--preset", "digits-tiny", "--rows", "100", "--batch-size", "50", "--minutes", "0.02",
-            "--evaluate", "1", "--readjust", "0", "--out", "n"]  # fmt: skip
+    args = [
+        "--preset",
+        "digits-tiny",
+        "--rows",
+        "100",
+        "--batch-size",
+        "50",
+        "--minutes",
+        "0.02",
+        "--evaluate",
+        "1",
+        "--readjust",
+        "0",
+        "--out",
+        "n",
+    ]
     ended = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         "-m", "experiments.nvae", *args],
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            "-m",
+            "experiments.nvae",
+            *args,
+        ],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.count("report: ") == 1
     assert "iw_bound" in json.loads(Path("n/metrics.json").read_text())["test"]
@@ -222,10 +272,18 @@ def test_what_several_processes_refuse():
 
 @pytest.mark.parametrize(
     ("module", "args", "words"),
-    [(evaluate, ["run"], ALONE), (compare, ["--data", "digits"], ALONE), (nvae, ["--list"], ALONE),
-     (nvae, ["--pretrained", "mnist-small"], ALONE),
-     (vae, ["--batch-size", "15"], "--batch-size 15 is that of all processes together: 2 do not")],
-)  # fmt: skip
+    [
+        (evaluate, ["run"], ALONE),
+        (compare, ["--data", "digits"], ALONE),
+        (nvae, ["--list"], ALONE),
+        (nvae, ["--pretrained", "mnist-small"], ALONE),
+        (
+            vae,
+            ["--batch-size", "15"],
+            "--batch-size 15 is that of all processes together: 2 do not",
+        ),
+    ],
+)
 def test_what_is_refused_before_processes_meet(module, args, words, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SystemExit) as end:

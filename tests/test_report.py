@@ -53,10 +53,36 @@ def test_a_run_by_an_evil_name_has_a_page_that_asks_for_nothing(monkeypatch, tmp
     tags = Tags(Path(out, "report.html").read_text())
     assert out in tags.text
     assert {tag for tag, _ in tags.tags} <= {
-        "html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "p", "pre", "section",
-        "table", "thead", "tbody", "tr", "th", "td", "figure", "img", "figcaption",
-        "math", "mrow", "mi", "mo", "mn", "msub", "msup", "mspace",
-    }  # fmt: skip
+        "html",
+        "head",
+        "meta",
+        "title",
+        "style",
+        "body",
+        "h1",
+        "h2",
+        "h3",
+        "p",
+        "pre",
+        "section",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "figure",
+        "img",
+        "figcaption",
+        "math",
+        "mrow",
+        "mi",
+        "mo",
+        "mn",
+        "msub",
+        "msup",
+        "mspace",
+    }
     assert "model ppca" in tags.text
     assert sum(tag == "math" for tag, _ in tags.tags) == 4  # z, x; q; the bound
     sources = [given["src"] for tag, given in tags.tags if tag == "img"]

@@ -22,15 +22,36 @@ RUNS = {
     "ppca": (ppca, [*DIGITS, "--guide", "amortized"]),
     "muon": (ppca, [*DIGITS, "--guide", "amortized", "--optimizer", "muon"]),
     "rows": (ppca, [*TINY, "--guide", "mean_field"]),
-    "patience": (ppca, [*DIGITS, "--guide", "amortized", "--patience", "1", "--lr", "1e-12",
-                       "--epochs", "6"]),
-    "vae": (vae, [*DIGITS, "--binarize", "dynamic", "--likelihood", "bernoulli", "--kl-anneal",
-                  "0.5"]),
+    "patience": (
+        ppca,
+        [*DIGITS, "--guide", "amortized", "--patience", "1", "--lr", "1e-12", "--epochs", "6"],
+    ),
+    "vae": (
+        vae,
+        [*DIGITS, "--binarize", "dynamic", "--likelihood", "bernoulli", "--kl-anneal", "0.5"],
+    ),
     "vae-iwae": (vae, [*DIGITS, "--objective", "iwae", "--seed", "1"]),
-    "nvae": (nvae, ["--preset", "digits-tiny", "--rows", "300", "--batch-size", "100",
-                    "--epochs", "3", "--evaluate", "2", "--ema", "0.9", "--flip",
-                    "--readjust", "1"]),
-}  # fmt: skip
+    "nvae": (
+        nvae,
+        [
+            "--preset",
+            "digits-tiny",
+            "--rows",
+            "300",
+            "--batch-size",
+            "100",
+            "--epochs",
+            "3",
+            "--evaluate",
+            "2",
+            "--ema",
+            "0.9",
+            "--flip",
+            "--readjust",
+            "1",
+        ],
+    ),
+}
 """Commands whose training is three epochs of three steps."""
 
 

@@ -79,8 +79,18 @@ def test_help_imports_no_torch():
 
 
 def test_a_command_imports_what_it_needs():
-    rare = {"arviz", "h5py", "joblib", "nbformat", "pandas", "scipy", "sympy", "tensorboard",
-            "torch._dynamo", "torchvision"}  # fmt: skip
+    rare = {
+        "arviz",
+        "h5py",
+        "joblib",
+        "nbformat",
+        "pandas",
+        "scipy",
+        "sympy",
+        "tensorboard",
+        "torch._dynamo",
+        "torchvision",
+    }
     code = f"import sys, experiments.ppca; print(*{rare} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True

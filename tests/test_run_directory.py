@@ -84,8 +84,11 @@ def test_what_others_put_into_a_new_directory_stays_when_the_run_fails(capsys, m
                 cli(ppca.Config, ppca.main, [*ARGS, "--out", out])
     assert names_in(".") == {"empty", "empty-beside", "new-beside"}
     with pytest.raises(SystemExit):
-        cli(ppca.Config, ppca.main, [*ARGS, "--lr", "1e30", "--max-rollbacks", "0", "--out",
-                                     "empty"])  # fmt: skip
+        cli(
+            ppca.Config,
+            ppca.main,
+            [*ARGS, "--lr", "1e30", "--max-rollbacks", "0", "--out", "empty"],
+        )
     assert Path("empty/notes.txt").read_text() == "mine"
 
 
@@ -102,8 +105,12 @@ def test_a_file_that_another_process_has_replaced_is_not_removed():
 
 def test_checkpoints_are_numbered_without_end():
     put(*(f"run/checkpoint/{name}/manifest.json" for name in ("00009", "99999", "100000")))
-    put("run/checkpoint/123456", "run/checkpoint/1e5/x", "run/checkpoint/٣٣٣٣٣/x",
-        "run/checkpoint/00001/thesis.tex")  # fmt: skip
+    put(
+        "run/checkpoint/123456",
+        "run/checkpoint/1e5/x",
+        "run/checkpoint/٣٣٣٣٣/x",
+        "run/checkpoint/00001/thesis.tex",
+    )
     directory = Path("run")
     assert [path.name for path in checkpoints(directory)][1:] == ["00009", "99999", "100000"]
     save_checkpoint(directory, {"a": b"1"}, keep=3)
@@ -135,9 +142,15 @@ def test_what_is_hidden_beside_checkpoints_stays(linked, monkeypatch):
 
 @pytest.mark.parametrize(
     ("content", "fits"),
-    [("", True), ("\0" * 9, True), ("1 {host}\n", True), ("export A=1\n", False),
-     ("12 {host}", False), ("\udcff 1\n", False)],
-)  # fmt: skip
+    [
+        ("", True),
+        ("\0" * 9, True),
+        ("1 {host}\n", True),
+        ("export A=1\n", False),
+        ("12 {host}", False),
+        ("\udcff 1\n", False),
+    ],
+)
 def test_a_lock_file_is_overwritten_only_if_it_is_one(content, fits):
     text = content.format(host=os.uname().nodename).encode(errors="surrogateescape")
     Path(LOCK).write_bytes(text)

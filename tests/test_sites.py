@@ -139,11 +139,12 @@ def test_a_second_plate_is_refused_where_it_does_not_work():
     model = Nested()
     prior = GUIDES["prior"](model)
     for use in (
-        GUIDES["mean_field"], GUIDES["point"],
+        GUIDES["mean_field"],
+        GUIDES["point"],
         lambda model: per_image(model, prior, as_data(x).like(model), particles=30),
         lambda model: SVI(model, prior, loss=OBJECTIVES["iwae"](1)).step(Batch.of(x)),
         lambda model: SVI(model, prior, loss=OBJECTIVES["iwae"](5)).step(Batch.of(x)),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ValueError, match="the plate 'factors' beside that of the data"):
             use(model)
 
@@ -173,8 +174,15 @@ ELSEWHERE = {
 def test_a_latent_off_the_real_line_is_refused_by_gaussians_and_points(name):
     model = Somewhere(ELSEWHERE[name])
     assert allowed_guides(model) == ("prior",)
-    for guide in ("point", "mean_field", "full_rank", "amortized", "flow", "mixture",
-                  "semi_amortized"):  # fmt: skip
+    for guide in (
+        "point",
+        "mean_field",
+        "full_rank",
+        "amortized",
+        "flow",
+        "mixture",
+        "semi_amortized",
+    ):
         with pytest.raises(
             ValueError, match=rf"^{guide} is for latents on the real line; 'z' has"
         ):

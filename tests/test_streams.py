@@ -36,8 +36,9 @@ def run(words: list[str], **options) -> subprocess.CompletedProcess:
 
 def shell(line: str, folder: Path) -> subprocess.CompletedProcess:
     """A line of bash in which ``$PY`` is Python."""
-    return run(["bash", "-c", line], cwd=folder, environment={"PY": sys.executable},
-               capture_output=True)  # fmt: skip
+    return run(
+        ["bash", "-c", line], cwd=folder, environment={"PY": sys.executable}, capture_output=True
+    )
 
 
 @pytest.mark.parametrize("locale", NARROW)
@@ -48,8 +49,12 @@ def test_commands_in_a_narrow_locale(locale, tmp_path):
         f"compare {SMALL} --guides exact,prior --particles 2 --out c",
         "compare --runs a a --out d",
     ]
-    done = run([sys.executable, "-c", COMMANDS, *lines], cwd=tmp_path, capture_output=True,
-               environment=NARROW[locale])  # fmt: skip
+    done = run(
+        [sys.executable, "-c", COMMANDS, *lines],
+        cwd=tmp_path,
+        capture_output=True,
+        environment=NARROW[locale],
+    )
     assert (done.returncode, done.stderr) == (0, b"")
     sign = "±".encode("iso-8859-1" if locale == "latin" else "ascii", "backslashreplace")
     assert sign in done.stdout
@@ -65,7 +70,7 @@ def test_a_run_outlives_its_streams(tmp_path):
         f"$PY -m experiments.ppca {SMALL} --out pipe | head -1; echo ${{PIPESTATUS[0]}}\n"
         f"$PY -m experiments ppca {SMALL} --out closed <&- >&- 2>/dev/full; echo $?\n",
         tmp_path,
-    )  # fmt: skip
+    )
     full, first, pipe, closed = done.stdout.decode().splitlines()
     assert (full, pipe, closed) == ("1", "0", "0")
     assert first.startswith("digits: ")
@@ -98,8 +103,12 @@ def test_every_text_file_names_its_encoding():
 def opens_text(call: ast.Call) -> bool:
     """Whether a call opens, reads or writes a text file in the locale's encoding."""
     name = ast.unparse(call.func)
-    inside = [node.value for word in call.args for node in ast.walk(word)
-              if isinstance(node, ast.Constant)]  # fmt: skip
+    inside = [
+        node.value
+        for word in call.args
+        for node in ast.walk(word)
+        if isinstance(node, ast.Constant)
+    ]
     if any(word.arg == "encoding" for word in call.keywords) or {"rb", "wb", "ab"} & {*inside}:
         return False
     if name.endswith((".read_text", ".write_text")):

@@ -80,14 +80,29 @@ def test_points_are_all_combinations_by_names_that_do_not_depend_on_their_order(
 
 
 def test_settings_are_words_of_a_command_line():
-    settings = {"guide": "amortized:hidden-dims=(8,9):covariance=full", "flip": "true",
-                "guide.centre": "false", "hidden_dims": "(3,)", "run": "runs/a", "lr": "-1",
-                "model": "package.module:Class"}  # fmt: skip
+    settings = {
+        "guide": "amortized:hidden-dims=(8,9):covariance=full",
+        "flip": "true",
+        "guide.centre": "false",
+        "hidden_dims": "(3,)",
+        "run": "runs/a",
+        "lr": "-1",
+        "model": "package.module:Class",
+    }
     assert arguments(settings, ["run"]) == [
-        "runs/a", "--guide=amortized", "--guide.hidden-dims", "8", "9",
-        "--guide.covariance=full", "--flip", "--guide.no-centre", "--hidden-dims", "3", "--lr=-1",
+        "runs/a",
+        "--guide=amortized",
+        "--guide.hidden-dims",
+        "8",
+        "9",
+        "--guide.covariance=full",
+        "--flip",
+        "--guide.no-centre",
+        "--hidden-dims",
+        "3",
+        "--lr=-1",
         "--model=package.module:Class",
-    ]  # fmt: skip
+    ]
     with pytest.raises(UsageError, match=r"'guide.width' is set twice, as 3 and 4"):
         arguments({"guide": "flow:width=3", "guide.width": "4"})
 
@@ -97,8 +112,10 @@ def test_a_file_holds_the_same_grid():
         '[grid]\nguide = ["exact", "amortized"]\n"guide.hidden-dims" = [[8], [9, 9]]\nseed = 3\n'
         '[with]\ndata = "digits"\ncentre = true\n'
     )
-    content = {"grid": {"guide": ["exact", "amortized"], "guide.hidden_dims": [[8], [9, 9]],
-                        "seed": [3]}, "with": {"data": "digits", "centre": True}}  # fmt: skip
+    content = {
+        "grid": {"guide": ["exact", "amortized"], "guide.hidden_dims": [[8], [9, 9]], "seed": [3]},
+        "with": {"data": "digits", "centre": True},
+    }
     Path("a.json").write_text(json.dumps(content))
     words = ["guide=exact,amortized", "guide.hidden_dims=(8),(9,9)", "seed=3"]
     written = read_grid(words, ["data=digits", "centre=true"])
@@ -110,8 +127,23 @@ def test_runs_of_a_grid_and_their_table(capsys, monkeypatch):
     metrics = swept("ppca", *grid, *DIGITS, "--jobs", "2", "--out", "s")
     assert "2 runs, 0 of them finished before" in capsys.readouterr().out
     assert [row["seed"] for row in metrics["rows"]] == ["0", "1"]
-    alone = run(ppca, "--data", "digits", "--epochs", "2", "--batch-size", "1000", "--guide",
-                "amortized", "--guide.hidden-dims", "8", "--seed", "1", "--out", "o")  # fmt: skip
+    alone = run(
+        ppca,
+        "--data",
+        "digits",
+        "--epochs",
+        "2",
+        "--batch-size",
+        "1000",
+        "--guide",
+        "amortized",
+        "--guide.hidden-dims",
+        "8",
+        "--seed",
+        "1",
+        "--out",
+        "o",
+    )
     assert metrics["rows"][1]["test.elbo"] == pytest.approx(alone["test"]["elbo"], rel=1e-5)
     for row in metrics["rows"]:
         assert row["memory.peak_gib"] > 0
@@ -193,8 +225,10 @@ def test_a_dry_run_lists_and_writes_nothing(capsys):
         (["vae", "--grid", "network=mlp,rnn"], ["network=rnn", "rnn"]),
         (["vae", "--grid", "guide=flow,oracle"], ["guide=oracle", "'oracle' is unknown"]),
         (["vae", "--grid", "guide=flow,exact"], ["guide=exact", "does not take it", "amortized"]),
-        (["vae", "--grid", "guide=flow,amortized", "guide.covariance=full"],
-         ["guide=flow", "with this guide it has guide.transform"]),
+        (
+            ["vae", "--grid", "guide=flow,amortized", "guide.covariance=full"],
+            ["guide=flow", "with this guide it has guide.transform"],
+        ),
         (["vae", "--grid", "flip=true,maybe"], ["flip=maybe"]),
         (["vae", "--grid", "seed=0,1,0"], ["the value 0 twice"]),
         (["vae", "--grid", "seed=0", "seed=1"], ["'seed' is there twice"]),
@@ -209,15 +243,19 @@ def test_a_dry_run_lists_and_writes_nothing(capsys):
         (["vae", "--grid", "seed=0", "--backend", "dask"], ["dask", "ray"]),
         (["evaluate", "--grid", "particles=1,2"], ["particles=1"]),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_one_line_and_nothing_is_written(capsys, args, words):
     refused(capsys, sweep, args, *words)
     assert not list(Path().iterdir())
 
 
 def test_files_that_are_no_grid(capsys):
-    for name, text in (("a.toml", "seed = [0]"), ("b.json", "[1]"), ("c.toml", "[grid"),
-                       ("d.json", '{"grid": {}}')):  # fmt: skip
+    for name, text in (
+        ("a.toml", "seed = [0]"),
+        ("b.json", "[1]"),
+        ("c.toml", "[grid"),
+        ("d.json", '{"grid": {}}'),
+    ):
         Path(name).write_text(text)
         refused(capsys, sweep, ["vae", "--grid", name], "grid" if name < "c" else "")
 
@@ -251,11 +289,14 @@ def test_what_is_asked_of_ray(monkeypatch):
 
     lost = SimpleNamespace(RayError=type("RayError", (Exception,), {}))
     stub = SimpleNamespace(
-        init=lambda **_: given.append("init"), shutdown=lambda: given.append("shutdown"),
-        cluster_resources=lambda: {"CPU": 8.0}, remote=remote,
-        wait=lambda waiting: (waiting[:1], waiting[1:]), get=lambda outcome: outcome,
+        init=lambda **_: given.append("init"),
+        shutdown=lambda: given.append("shutdown"),
+        cluster_resources=lambda: {"CPU": 8.0},
+        remote=remote,
+        wait=lambda waiting: (waiting[:1], waiting[1:]),
+        get=lambda outcome: outcome,
         exceptions=lost,
-    )  # fmt: skip
+    )
     monkeypatch.setitem(sys.modules, "ray", stub)
     args = ["--backend", "ray", "--jobs", "2", "--gpus", "0.5", "--out", "s"]
     metrics = swept("vae", "--grid", "seed=0,1", *args)
@@ -274,15 +315,20 @@ def test_means_over_seeds_leave_failed_runs_out():
     rows = [
         {"seed": str(seed), "latent_dim": dim, "test.elbo": value, "error": error}
         for seed, dim, value, error in (
-            (0, "2", 1.0, None), (1, "2", 2.0, None), (2, "2", 6.0, None),
-            (0, "10", 4.0, None), (1, "10", None, "diverged"),
+            (0, "2", 1.0, None),
+            (1, "2", 2.0, None),
+            (2, "2", 6.0, None),
+            (0, "10", 4.0, None),
+            (1, "10", None, "diverged"),
         )
-    ]  # fmt: skip
+    ]
     two, ten = over_seeds(rows, ["seed", "latent_dim"])
     assert two == {
-        "latent_dim": "2", "runs": 3, "test.elbo": 3.0,
+        "latent_dim": "2",
+        "runs": 3,
+        "test.elbo": 3.0,
         "test.elbo_se": pytest.approx((7 / 3) ** 0.5),
-    }  # fmt: skip
+    }
     assert ten == {"latent_dim": "10", "runs": 1, "test.elbo": 4.0, "test.elbo_se": None}
     axes = {"seed": ("0", "1", "2"), "latent_dim": ("2", "10")}
     (axis,) = picture([two, ten], axes).axes
@@ -300,8 +346,10 @@ def test_figures_of_different_images_are_not_compared(monkeypatch):
         finish(planned, {"test": {"elbo": 1.0}, "protocol": {"pixels": pixels, "n": 360}})
     assert what_differs(runs) == ["pixels"]
     rows = rows_of(runs, {}, ["test.elbo", "test.nothing"])
-    assert rows == [{"binarize": "none", "test.elbo": 1.0}, {"binarize": "static",
-                                                             "test.elbo": 1.0}]  # fmt: skip
+    assert rows == [
+        {"binarize": "none", "test.elbo": 1.0},
+        {"binarize": "static", "test.elbo": 1.0},
+    ]
     metrics = swept("vae", "--grid", "binarize=none,static", "--out", "s")
     assert metrics["differ"] == ["pixels"]
     assert "Not all rows are comparable" in Path("s/table.md").read_text()
@@ -344,8 +392,10 @@ def test_each_run_is_compared_with_its_own_options(capsys, monkeypatch):
     swept(*args)
     config = Path("s/seed=1/config.json")
     content = json.loads(config.read_text())
-    for changed in ({"asked": {**content["options"], "lr": 7}},
-                    {"options": {**content["options"], "lr": 7}}):  # fmt: skip
+    for changed in (
+        {"asked": {**content["options"], "lr": 7}},
+        {"options": {**content["options"], "lr": 7}},
+    ):
         config.write_text(json.dumps(content | changed))
         refused(capsys, sweep, args, "seed=1 was made with other options (lr)")
     config.write_text(json.dumps(content | {"options": {**content["options"], "device": "cuda"}}))

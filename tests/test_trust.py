@@ -28,11 +28,18 @@ class Mine(PPCA):
     pass
 """
 OPENING = [
-    ("evaluate", "RUN"), ("sample", "RUN"), ("reconstruct", "RUN"), ("gaps", "RUN"),
-    ("calibrate", "RUN"), ("predictive", "RUN"), ("gradients", "RUN"), ("explore", "RUN"),
-    ("refit", "RUN", "--guide", "exact"), ("explore", "good", "--with", "RUN"),
+    ("evaluate", "RUN"),
+    ("sample", "RUN"),
+    ("reconstruct", "RUN"),
+    ("gaps", "RUN"),
+    ("calibrate", "RUN"),
+    ("predictive", "RUN"),
+    ("gradients", "RUN"),
+    ("explore", "RUN"),
+    ("refit", "RUN", "--guide", "exact"),
+    ("explore", "good", "--with", "RUN"),
     ("compare", "--of", "RUN"),
-]  # fmt: skip
+]
 """Commands that read a saved run's model."""
 
 
@@ -106,9 +113,12 @@ def test_other_names_in_a_run_lead_nowhere(capsys):
     file = folder / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     for part, name, value in (
-        ("options", "dtype", "manual_seed"), ("pair", "guide", "os:system"),
-        ("pair", "model", "os"), ("pair", "model", "..:X"), ("pair", "model", ":"),
-    ):  # fmt: skip
+        ("options", "dtype", "manual_seed"),
+        ("pair", "guide", "os:system"),
+        ("pair", "model", "os"),
+        ("pair", "model", "..:X"),
+        ("pair", "model", ":"),
+    ):
         changed = {**config, part: {**config[part], name: value}}
         file.write_text(json.dumps(changed), encoding="utf-8")
         refused(capsys, evaluate, ["a", "--out", "e"])
@@ -122,9 +132,13 @@ def test_the_working_directory_holds_no_libraries():
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     for words in (["experiments", "ppca"], ["experiments.ppca"]):
         done = subprocess.run(
-            [sys.executable, "-m", *words, "--epochs", "0"], env=environment, check=False,
-            capture_output=True, text=True,
-        )  # fmt: skip
+            [sys.executable, "-m", *words, "--epochs", "0"],
+            env=environment,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
         assert (done.returncode, done.stderr) == (
-            2, "error: --epochs must be at least 1, got 0.\n",
-        )  # fmt: skip
+            2,
+            "error: --epochs must be at least 1, got 0.\n",
+        )

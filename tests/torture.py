@@ -30,13 +30,42 @@ from experiments.runs.checkpoint import WEIGHTS, checkpoints, latest, verified
 COMMON = ["--data", "digits", "--seed", "3", "--checkpoint-every", "0s"]
 RUNS = {
     "ppca": ["ppca", "--guide", "amortized", "--epochs", "10", "--batch-size", "100"],
-    "vae": ["vae", "--epochs", "8", "--batch-size", "100", "--binarize", "dynamic",
-            "--likelihood", "bernoulli", "--kl-anneal", "0.5"],
-    "nvae": ["nvae", "--preset", "digits-tiny", "--rows", "400", "--epochs", "3",
-             "--batch-size", "50", "--evaluate", "2", "--ema", "0.9", "--readjust", "2"],
-}  # fmt: skip
-KINDS = {f"{name}{words}": [*args, *COMMON, words.strip() or "--no-compile"]
-         for name, args in RUNS.items() for words in ("", " --compile")}  # fmt: skip
+    "vae": [
+        "vae",
+        "--epochs",
+        "8",
+        "--batch-size",
+        "100",
+        "--binarize",
+        "dynamic",
+        "--likelihood",
+        "bernoulli",
+        "--kl-anneal",
+        "0.5",
+    ],
+    "nvae": [
+        "nvae",
+        "--preset",
+        "digits-tiny",
+        "--rows",
+        "400",
+        "--epochs",
+        "3",
+        "--batch-size",
+        "50",
+        "--evaluate",
+        "2",
+        "--ema",
+        "0.9",
+        "--readjust",
+        "2",
+    ],
+}
+KINDS = {
+    f"{name}{words}": [*args, *COMMON, words.strip() or "--no-compile"]
+    for name, args in RUNS.items()
+    for words in ("", " --compile")
+}
 
 
 Disturb = Callable[[list[str]], bool]
@@ -78,9 +107,13 @@ def start(args: list[str], out: Path, limit: int | None = None) -> subprocess.Po
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
     return subprocess.Popen(
-        [sys.executable, "-m", "experiments", *words], stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=limited,
-    )  # fmt: skip
+        [sys.executable, "-m", "experiments", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=limited,
+    )
 
 
 def ended(process: subprocess.Popen) -> str:

@@ -28,9 +28,11 @@ COMPARED: dict[str, tuple[str, dict[str, Any], str]] = {
     "amortized, linear, diagonal": ("amortized", {"encoder": "linear"}, "tab:orange"),
     "full_rank": ("full_rank", {}, "tab:blue"),
     "amortized, linear, full": (
-        "amortized", {"encoder": "linear", "covariance": "full"}, "tab:cyan"
+        "amortized",
+        {"encoder": "linear", "covariance": "full"},
+        "tab:cyan",
     ),
-}  # fmt: skip
+}
 """The two families that lose something here, and the two that can lose nothing."""
 LATENTS, ROWS = 10, 500
 
@@ -84,11 +86,21 @@ def _figure(
     left.axhline(log_evidence - floor, color="grey", lw=1.2, ls="--", label="best diagonal q")
     for name, frames in parts.items():
         steps, gaps, _ = zip(*frames, strict=True)
-        left.plot(1 + np.array(steps), log_evidence - np.array(gaps), lw=1.8,
-                  color=COMPARED[name][2], label=name)  # fmt: skip
-    left.set(xscale="log", xlabel="steps", ylabel="ELBO [nats per data point]",
-             xlim=(1, 1000), ylim=(log_evidence - 6 * floor, log_evidence + 0.4 * floor),
-             title=f"after {next(iter(parts.values()))[-1][0]} steps")  # fmt: skip
+        left.plot(
+            1 + np.array(steps),
+            log_evidence - np.array(gaps),
+            lw=1.8,
+            color=COMPARED[name][2],
+            label=name,
+        )
+    left.set(
+        xscale="log",
+        xlabel="steps",
+        ylabel="ELBO [nats per data point]",
+        xlim=(1, 1000),
+        ylim=(log_evidence - 6 * floor, log_evidence + 0.4 * floor),
+        title=f"after {next(iter(parts.values()))[-1][0]} steps",
+    )
     left.legend(loc="center left", fontsize=8)
     _plane(right, parts, exact)
     return figure
@@ -104,9 +116,14 @@ def _plane(axis: Axes, parts: dict[str, list[Frame]], exact: tuple[Tensor, Tenso
         axis.add_patch(_ellipse(frames[-1][2], pair, COMPARED[name][2], "-"))
     axis.add_patch(_ellipse(exact, pair, "black", "--"))
     centre, reach = mean[pair].tolist(), 4 * scale[pair].max().item()
-    axis.set(xlim=(centre[0] - reach, centre[0] + reach), aspect="equal",
-             ylim=(centre[1] - reach, centre[1] + reach), xlabel=f"$z_{{{pair[0] + 1}}}$",
-             ylabel=f"$z_{{{pair[1] + 1}}}$", title="q(z | x) of an image, two sigma")  # fmt: skip
+    axis.set(
+        xlim=(centre[0] - reach, centre[0] + reach),
+        aspect="equal",
+        ylim=(centre[1] - reach, centre[1] + reach),
+        xlabel=f"$z_{{{pair[0] + 1}}}$",
+        ylabel=f"$z_{{{pair[1] + 1}}}$",
+        title="q(z | x) of an image, two sigma",
+    )
 
 
 def _ellipse(q: tuple[Tensor, Tensor], pair: list[int], colour: str, style: str) -> Ellipse:

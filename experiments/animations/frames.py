@@ -17,8 +17,18 @@ from experiments.runs.files import write
 
 __all__ = ["DIGITS", "picture", "save_gif", "taken", "training"]
 
-DIGITS = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933",
-          "#ddcc77", "#cc6677", "#882255", "#aa4499", "#555555")  # fmt: skip
+DIGITS = (
+    "#332288",
+    "#88ccee",
+    "#44aa99",
+    "#117733",
+    "#999933",
+    "#ddcc77",
+    "#cc6677",
+    "#882255",
+    "#aa4499",
+    "#555555",
+)
 """Ten colours that people with the usual colour blindnesses tell apart: Tol's "muted", with a dark
 grey for its pale one."""
 
@@ -75,9 +85,14 @@ def taken(steps: int, frames: int) -> list[int]:
 
 
 def training(
-    svi: SVI, data: Data, epochs: int, batch_size: int, frames: int, seed: int,
+    svi: SVI,
+    data: Data,
+    epochs: int,
+    batch_size: int,
+    frames: int,
+    seed: int,
     schedule: Callable[[float], float] | None = None,
-) -> Iterator[int]:  # fmt: skip
+) -> Iterator[int]:
     """Train a pair, stopping at the steps of the frames; the first one is step 0, untrained."""
     yield 0
     per_epoch = -(-len(data) // batch_size)

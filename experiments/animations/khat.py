@@ -52,9 +52,14 @@ def _figure(found: Tensor, labels: Tensor | None, step: int, elbo: float) -> Fig
     assert labels is not None
     classes = labels.unique().tolist()
     shown = found.clamp(-0.5, 3).double()
-    axis.boxplot([shown[labels == kind].numpy() for kind in classes],
-                 tick_labels=[str(kind) for kind in classes], showfliers=False, showcaps=False,
-                 whis=(0, 100), medianprops={"color": "black", "lw": 2})  # fmt: skip
+    axis.boxplot(
+        [shown[labels == kind].numpy() for kind in classes],
+        tick_labels=[str(kind) for kind in classes],
+        showfliers=False,
+        showcaps=False,
+        whis=(0, 100),
+        medianprops={"color": "black", "lw": 2},
+    )
     for place, kind in enumerate(classes, 1):
         values = shown[labels == kind]
         spread = place + 0.5 * (torch.arange(len(values)) / max(1, len(values) - 1) - 0.5)
@@ -63,7 +68,10 @@ def _figure(found: Tensor, labels: Tensor | None, step: int, elbo: float) -> Fig
     axis.axhline(UNRELIABLE, color="black", lw=1, ls="--")
     axis.set_yticks([-0.5, 0, 0.7, 1, 2, 3], ["-0.5 or less", "0", "0.7", "1", "2", "3 or more"])
     good = (found < UNRELIABLE).double().mean().item()
-    axis.set(xlabel="digit", ylabel=r"$\hat k$ of an image's importance weights", ylim=(-0.6, 3.1),
-             title=f"step {step}: ELBO {elbo:.1f} nats, {good:.0%} of the images below "
-                   f"{UNRELIABLE}")  # fmt: skip
+    axis.set(
+        xlabel="digit",
+        ylabel=r"$\hat k$ of an image's importance weights",
+        ylim=(-0.6, 3.1),
+        title=f"step {step}: ELBO {elbo:.1f} nats, {good:.0%} of the images below {UNRELIABLE}",
+    )
     return figure

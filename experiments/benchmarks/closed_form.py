@@ -31,8 +31,9 @@ def measure_closed_form(x: Tensor, latent_dim: int, rounds: int) -> list[dict[st
         fit = partial(PPCA.maximum_likelihood, data, latent_dim)
         times = in_turns(
             {"scikit-learn PCA, covariance_eigh": partial(pca.fit, array), "ppl-models PPCA": fit},
-            rounds, warmup=1,
-        )  # fmt: skip
+            rounds,
+            warmup=1,
+        )
         times |= in_turns(
             {"scikit-learn FactorAnalysis": partial(factors.fit, array)}, -(-rounds // 6), warmup=1
         )
@@ -41,8 +42,12 @@ def measure_closed_form(x: Tensor, latent_dim: int, rounds: int) -> list[dict[st
         reference = next(iter(times.values())).median
         words = str(dtype).removeprefix("torch.")
         rows += [
-            {"fit": f"{name}, M = {latent_dim}", "dtype": words, **timing.row(reference),
-             "log p(x)": log_p}
+            {
+                "fit": f"{name}, M = {latent_dim}",
+                "dtype": words,
+                **timing.row(reference),
+                "log p(x)": log_p,
+            }
             for (name, timing), log_p in zip(times.items(), reached, strict=True)
-        ]  # fmt: skip
+        ]
     return rows

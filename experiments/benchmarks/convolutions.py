@@ -41,8 +41,15 @@ def calls_of(module: nn.Module, run: Callable[[], Any]) -> collections.Counter[C
     counted: collections.Counter[Call] = collections.Counter()
 
     def note(conv: Any, inputs: tuple[Tensor], _: Tensor) -> None:
-        counted[Call(tuple(inputs[0].shape), tuple(conv.weight.shape), conv.stride,
-                     conv.padding, conv.groups)] += 1  # fmt: skip
+        counted[
+            Call(
+                tuple(inputs[0].shape),
+                tuple(conv.weight.shape),
+                conv.stride,
+                conv.padding,
+                conv.groups,
+            )
+        ] += 1
 
     hooks = [conv.register_forward_hook(note) for _, conv in convolutions(module)]
     try:

@@ -38,9 +38,13 @@ def measure_epochs(train: Data, batch_size: int, epochs: int, seed: int) -> list
     ways: dict[str, Iterator[Any]] = {
         "per-item DataLoader, hand-written": by_hand(train, lambda: (x for x, _ in loader), seed),
         "tensors in memory, hand-written": by_hand(train, in_memory, seed),
-        **{f"ppl-models, {'compiled' if compile else 'eager'}":
-           by_svi(train, batch_size, epochs, seed, compile) for compile in (False, True)},
-    }  # fmt: skip
+        **{
+            f"ppl-models, {'compiled' if compile else 'eager'}": by_svi(
+                train, batch_size, epochs, seed, compile
+            )
+            for compile in (False, True)
+        },
+    }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for epoch in range(epochs + 1):
         for name, way in ways.items():
@@ -50,11 +54,15 @@ def measure_epochs(train: Data, batch_size: int, epochs: int, seed: int) -> list
                 seconds[name].append(time.perf_counter() - began)
     slowest = statistics.median(next(iter(seconds.values())))
     return [
-        {"way": name, "of the per-item loop": statistics.median(times) / slowest,
-         "seconds per epoch, median": statistics.median(times), "fastest": min(times),
-         "slowest": max(times)}
+        {
+            "way": name,
+            "of the per-item loop": statistics.median(times) / slowest,
+            "seconds per epoch, median": statistics.median(times),
+            "fastest": min(times),
+            "slowest": max(times),
+        }
         for name, times in seconds.items()
-    ]  # fmt: skip
+    ]
 
 
 def by_hand(train: Data, batches: Callable[[], Iterator[Tensor]], seed: int) -> Iterator[None]:

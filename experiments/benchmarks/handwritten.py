@@ -64,10 +64,20 @@ class HandwrittenIWAE(nn.Module):
     def __init__(self, data_dim: int, particles: int, latent_dim: int = 50) -> None:
         super().__init__()
         self.particles, self.latent_dim = particles, latent_dim
-        self.encoder = nn.Sequential(nn.Linear(data_dim, 200), nn.Tanh(), nn.Linear(200, 200),
-                                     nn.Tanh(), nn.Linear(200, 2 * latent_dim))  # fmt: skip
-        self.decoder = nn.Sequential(nn.Linear(latent_dim, 200), nn.Tanh(), nn.Linear(200, 200),
-                                     nn.Tanh(), nn.Linear(200, data_dim))  # fmt: skip
+        self.encoder = nn.Sequential(
+            nn.Linear(data_dim, 200),
+            nn.Tanh(),
+            nn.Linear(200, 200),
+            nn.Tanh(),
+            nn.Linear(200, 2 * latent_dim),
+        )
+        self.decoder = nn.Sequential(
+            nn.Linear(latent_dim, 200),
+            nn.Tanh(),
+            nn.Linear(200, 200),
+            nn.Tanh(),
+            nn.Linear(200, data_dim),
+        )
 
     def loss(self, x: Tensor) -> Tensor:
         """The negative importance-weighted bound of ``[B, D]`` [nats per data point]."""

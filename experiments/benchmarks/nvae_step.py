@@ -37,8 +37,9 @@ def step_speed(pair: Pair, rows: int, steps: int = 5) -> dict[str, Any]:
     batch = Batch.of(x)
     objective = Regularised(
         BalancedKL(pair.model.groups_per_scale),
-        [SpectralNorm(pair), lambda: batch_norm_gains(pair)], 1e-2,
-    )  # fmt: skip
+        [SpectralNorm(pair), lambda: batch_norm_gains(pair)],
+        1e-2,
+    )
     svi = SVI(pair.model, pair.guide, adamax(pair.model, pair.guide, 1e-5), objective)
     times = []
     with pyro.validation_enabled(False), TemperKL(0.5):
@@ -54,7 +55,11 @@ def step_speed(pair: Pair, rows: int, steps: int = 5) -> dict[str, Any]:
     alone = sum(seconds_of(call, x) * number for call, number in calls.items())
     seconds = statistics.median(times[1:])
     return {
-        "batch": rows, "seconds per step": seconds, "fastest": min(times[1:]),
-        "peak memory GiB": memory, "GFLOP/s of a step": flops / seconds / 1e9,
-        "GFLOP/s of its convolutions": flops / alone / 1e9, "share": alone / seconds,
-    }  # fmt: skip
+        "batch": rows,
+        "seconds per step": seconds,
+        "fastest": min(times[1:]),
+        "peak memory GiB": memory,
+        "GFLOP/s of a step": flops / seconds / 1e9,
+        "GFLOP/s of its convolutions": flops / alone / 1e9,
+        "share": alone / seconds,
+    }

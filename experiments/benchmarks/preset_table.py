@@ -50,18 +50,23 @@ def preset_rows(names: Sequence[str] | None = None) -> list[dict[str, Any]]:
             flops = _flops(pair)
         model: Any = pair.model
         shapes = model.latent_shapes
-        rows.append({
-            "preset": name, "data": preset["data"], "image": "x".join(map(str, model.data_shape)),
-            "parameters": pair.number_of_parameters,
-            "convolutions": len(list(convolutions(pair))),
-            "groups": " + ".join(
-                f"{len(list(same))} of {h}x{h}"
-                for h, same in itertools.groupby(shape[1] for shape in shapes)
-            ),
-            "latents": sum(math.prod(shape) for shape in shapes),
-            "GFLOP": flops / 1e9, "flows": preset["guide_options"].get("flows", 0),
-            "epochs": preset["epochs"],
-        })  # fmt: skip
+        rows.append(
+            {
+                "preset": name,
+                "data": preset["data"],
+                "image": "x".join(map(str, model.data_shape)),
+                "parameters": pair.number_of_parameters,
+                "convolutions": len(list(convolutions(pair))),
+                "groups": " + ".join(
+                    f"{len(list(same))} of {h}x{h}"
+                    for h, same in itertools.groupby(shape[1] for shape in shapes)
+                ),
+                "latents": sum(math.prod(shape) for shape in shapes),
+                "GFLOP": flops / 1e9,
+                "flows": preset["guide_options"].get("flows", 0),
+                "epochs": preset["epochs"],
+            }
+        )
     return rows
 
 
@@ -69,9 +74,16 @@ def preset_table() -> str:
     """The rows as text; GFLOP for guide and model, forward, one image."""
     rows = preset_rows()
     shown: list[list[str]] = [list(rows[0])] + [
-        [f"{value:,}" if type(value) is int else f"{value:.3f}" if isinstance(value, float)
-         else str(value) for value in row.values()] for row in rows
-    ]  # fmt: skip
+        [
+            f"{value:,}"
+            if type(value) is int
+            else f"{value:.3f}"
+            if isinstance(value, float)
+            else str(value)
+            for value in row.values()
+        ]
+        for row in rows
+    ]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

@@ -29,5 +29,6 @@ def profile_epoch(train: Data, batch_size: int, most: int = 8) -> list[dict[str,
     largest = sorted(own.items(), key=lambda item: -item[1])[:most]
     rows = [("all matrix products", products), *largest]
     rows.append(("the epoch, by the clock", seconds))
-    return [{"operation": name, "seconds": taken, "share": taken / seconds}
-            for name, taken in rows]  # fmt: skip
+    return [
+        {"operation": name, "seconds": taken, "share": taken / seconds} for name, taken in rows
+    ]

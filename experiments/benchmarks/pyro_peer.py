@@ -43,8 +43,10 @@ def pyro_steps(
             pyro.sample("z", dist.Normal(loc, (0.5 * log_square).exp()).to_event(1))
 
     svi = pyro.infer.SVI(model, guide, pyro.optim.Adam({"lr": 1e-3}), loss)
-    return {"pyro.infer.SVI": _in_own_store(svi, x, True),
-            "pyro.infer.SVI, validation off": _in_own_store(svi, x, False)}  # fmt: skip
+    return {
+        "pyro.infer.SVI": _in_own_store(svi, x, True),
+        "pyro.infer.SVI, validation off": _in_own_store(svi, x, False),
+    }
 
 
 def _in_own_store(svi: Any, x: Tensor, checked: bool) -> Callable[[], float]:

@@ -43,14 +43,29 @@ def measure_scaling(images: Tensor, rounds: int) -> list[dict[str, Any]]:
         rows.append(("small NVAE, B = 50, eager", "groups", sum(groups), timing))
     for number in PROCESSES:
         rows.append(("lab VAE, B = 512, eager", "processes", number, shared(images, number)))
-    return [{"step": step, "size": name, "value": value, "median ms": 1e3 * timing.median,
-             "ms per one": 1e3 * timing.median / value}
-            for step, name, value, timing in rows]  # fmt: skip
+    return [
+        {
+            "step": step,
+            "size": name,
+            "value": value,
+            "median ms": 1e3 * timing.median,
+            "ms per one": 1e3 * timing.median / value,
+        }
+        for step, name, value, timing in rows
+    ]
 
 
 def nvae(groups: tuple[int, ...]) -> tuple[Any, Any, Objective]:
-    model = NVAE((1, 28, 28), groups, latents=4, channels=8, blocks=1, cells_per_block=1,
-                 depthwise=False, crop=0)  # fmt: skip
+    model = NVAE(
+        (1, 28, 28),
+        groups,
+        latents=4,
+        channels=8,
+        blocks=1,
+        cells_per_block=1,
+        depthwise=False,
+        crop=0,
+    )
     options: Any = {"cells_per_block": 1}
     return model, GUIDES["top_down"](model, **options), BalancedKL(model.groups_per_scale)
 
@@ -71,10 +86,20 @@ def shared(images: Tensor, number: int, steps: int = 60) -> Timing:
     with tempfile.TemporaryDirectory() as folder:
         results = context.Queue()
         processes = [
-            context.Process(target=_share, args=(rank, number, threads, f"{folder}/meeting",
-                                                 images[:512].numpy(), steps, results))
+            context.Process(
+                target=_share,
+                args=(
+                    rank,
+                    number,
+                    threads,
+                    f"{folder}/meeting",
+                    images[:512].numpy(),
+                    steps,
+                    results,
+                ),
+            )
             for rank in range(number)
-        ]  # fmt: skip
+        ]
         for process in processes:
             process.start()
         timing = Timing.of(results.get())

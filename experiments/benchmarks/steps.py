@@ -136,10 +136,14 @@ def measure_steps(name: str, images: Tensor, rounds: int, peak: float) -> list[d
         times = in_turns(ways | others, rounds)
     reference = next(iter(times.values())).median
     return [
-        {"step": name, "way": way, **timing.row(reference),
-         "of the matrix products' peak": flops / timing.median / peak}
+        {
+            "step": name,
+            "way": way,
+            **timing.row(reference),
+            "of the matrix products' peak": flops / timing.median / peak,
+        }
         for way, timing in times.items()
-    ]  # fmt: skip
+    ]
 
 
 def peers(name: str, x: Tensor) -> dict[str, Callable[[], Any]]:

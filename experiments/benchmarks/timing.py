@@ -29,8 +29,11 @@ class Timing(NamedTuple):
 
     def row(self, reference: float) -> dict[str, Any]:
         """The ratio to a reference first, then milliseconds."""
-        return {"ratio": self.median / reference, "median ms": 1e3 * self.median,
-                "quartiles ms": f"{1e3 * self.lower:.3g} to {1e3 * self.upper:.3g}"}  # fmt: skip
+        return {
+            "ratio": self.median / reference,
+            "median ms": 1e3 * self.median,
+            "quartiles ms": f"{1e3 * self.lower:.3g} to {1e3 * self.upper:.3g}",
+        }
 
 
 def in_turns(

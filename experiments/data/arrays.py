@@ -69,8 +69,12 @@ def _checked(x: Tensor, name: str) -> Tensor:
     """A tensor of any dtype as bytes or floats."""
     if x.is_complex():
         raise UsageError("data are complex: give real and imaginary parts as real numbers.")
-    if x.dtype == torch.uint8 or x.dtype in (torch.float32, torch.float64, torch.float16,
-                                             torch.bfloat16):  # fmt: skip
+    if x.dtype == torch.uint8 or x.dtype in (
+        torch.float32,
+        torch.float64,
+        torch.float16,
+        torch.bfloat16,
+    ):
         return x
     if x.dtype == torch.bool:
         return x.to(torch.float32)

@@ -15,9 +15,11 @@ __all__ = ["load", "load_as", "reduce_bits"]
 
 
 def load_as(
-    options: Mapping[str, Any], root: Path | None, rows: int | None,
+    options: Mapping[str, Any],
+    root: Path | None,
+    rows: int | None,
     say: Callable[[str], None] = print,
-) -> tuple[Data, Data]:  # fmt: skip
+) -> tuple[Data, Data]:
     """The train and test split that a run's options describe; older runs have fewer of them."""
     names = set(inspect.signature(load).parameters) - {"name", "root", "rows", "say"}
     known = {name: options[name] for name in names if name in options}
@@ -71,8 +73,10 @@ def load(
         say(note)
     _check(name, found, pad, flip)
     splits = []
-    for split, part, seed in (("train", found.train, binarize_seed),
-                              ("test", found.test, binarize_seed + 1)):  # fmt: skip
+    for split, part, seed in (
+        ("train", found.train, binarize_seed),
+        ("test", found.test, binarize_seed + 1),
+    ):
         source = Source(Path(name).name, split, None, found.read, found.classes, found.files)
         data = _data(_reduced(part, bits, name), source, pad)
         data = data.rows(rows) if split == "train" else data

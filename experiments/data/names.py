@@ -7,8 +7,15 @@ from experiments.errors import UsageError, listed
 __all__ = ["ARRAY_FILES", "DATA_SETS", "check_name", "is_array_file"]
 
 DATA_SETS = (
-    "digits", "mnist", "fashion_mnist", "kmnist", "omniglot", "cifar10", "celeba64", "folder",
-)  # fmt: skip
+    "digits",
+    "mnist",
+    "fashion_mnist",
+    "kmnist",
+    "omniglot",
+    "cifar10",
+    "celeba64",
+    "folder",
+)
 ARRAY_FILES = (".npy", ".npz", ".csv")
 
 

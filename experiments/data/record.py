@@ -57,8 +57,9 @@ def _file_changes(then: Sequence[Sequence[str]], now: Sequence[Sequence[str]]) -
     told = [f"{len(names)} files {kind} ({_few(names)})" for kind, names in kinds.items() if names]
     trained = {checksum for _, split, checksum in then if "train" in split}
     tested = {checksum for _, split, checksum in then if "test" in split}
-    leaked = [name for name, split, checksum in now
-              if "test" in split and checksum in trained - tested]  # fmt: skip
+    leaked = [
+        name for name, split, checksum in now if "test" in split and checksum in trained - tested
+    ]
     if leaked:
         told.append(f"{len(leaked)} of the files now tested on were trained on ({_few(leaked)})")
     return told

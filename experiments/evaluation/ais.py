@@ -1,7 +1,6 @@
 """Annealed importance sampling: log p(x) from the guide, or the prior, by way of HMC."""
 
 import math
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import pyro
@@ -10,11 +9,12 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.inference.frozen import frozen
+from experiments.inference.traces import density
 from guides import GUIDES, Guide
 from guides.flow import Flow
 from ppl_models.program import Batch, describe
 
-__all__ = ["Chains", "annealed_bound", "density", "sandwich"]
+__all__ = ["Chains", "annealed_bound", "sandwich"]
 
 Latents = dict[str, Tensor]
 TARGET = 0.65
@@ -31,21 +31,6 @@ class Chains(NamedTuple):
     def bound(self) -> Tensor:
         """The log of the mean weight, below log p(x) on average, ``[B]`` [nats]."""
         return self.log_weights.logsumexp(0) - math.log(len(self.log_weights))
-
-
-def density(program: nn.Module, batch: Batch, sites: list[str]) -> Callable[[Latents], Tensor]:
-    """The log-density of some sites at given latents, of every row [nats]."""
-
-    def log_density(z: Latents) -> Tensor:
-        with poutine.block(), pyro.validation_enabled(False):
-            trace = poutine.trace(poutine.condition(program, data=z)).get_trace(batch)
-        trace.compute_log_prob(lambda name, _: name in sites)
-        total: Any = sum(
-            trace.nodes[name]["log_prob"] / trace.nodes[name]["scale"] for name in sites
-        )
-        return total
-
-    return log_density
 
 
 class _Annealing:
@@ -183,9 +168,14 @@ def _run(
 
 
 def annealed_bound(
-    model: nn.Module, guide: Guide, batch: Batch, chains: int = 16, steps: int = 200,
-    leapfrog: int = 8, start: Literal["guide", "prior"] = "guide",
-) -> Chains:  # fmt: skip
+    model: nn.Module,
+    guide: Guide,
+    batch: Batch,
+    chains: int = 16,
+    steps: int = 200,
+    leapfrog: int = 8,
+    start: Literal["guide", "prior"] = "guide",
+) -> Chains:
     """log p(x) of every row from below, by annealed importance sampling.
 
     One run tunes a step size per row and temperature; a second one, with these, gives the weights.
@@ -209,9 +199,14 @@ def annealed_bound(
 
 
 def sandwich(
-    model: nn.Module, guide: Guide, rows: int = 50, chains: int = 16, steps: int = 200,
-    leapfrog: int = 8, start: Literal["guide", "prior"] = "guide",
-) -> Tensor:  # fmt: skip
+    model: nn.Module,
+    guide: Guide,
+    rows: int = 50,
+    chains: int = 16,
+    steps: int = 200,
+    leapfrog: int = 8,
+    start: Literal["guide", "prior"] = "guide",
+) -> Tensor:
     """Upper minus lower bound of log p(x) on data drawn from the model, ``[rows]`` [nats].
 
     Where x was drawn with its z, z is an exact draw of p(z | x): chains run backwards from it

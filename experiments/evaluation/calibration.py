@@ -37,9 +37,13 @@ class Calibration(NamedTuple):
 
 @torch.no_grad()
 def calibrate(
-    model: nn.Module, guide: nn.Module, simulations: int = 10_000, draws: int = 99,
-    level: float = 0.95, rows: int = 500,
-) -> Calibration:  # fmt: skip
+    model: nn.Module,
+    guide: nn.Module,
+    simulations: int = 10_000,
+    draws: int = 99,
+    level: float = 0.95,
+    rows: int = 500,
+) -> Calibration:
     """Rank the latents that made each simulated datum among draws of q.
 
     Args:

@@ -111,16 +111,20 @@ class Row(NamedTuple):
         exact = gap_in_closed_form(model, svi.guide, data) if kind == "elbo" else None
         shared = draws_errors(values, config.particles) if "log_sum" in values else {}
         return cls(
-            entry, decoder, seed,
-            values["iw_bound" if entry.name == "prior" else "elbo"], kind,
-            values.get("log_evidence"), mean_and_error(values["squared_error"])[0],
+            entry,
+            decoder,
+            seed,
+            values["iw_bound" if entry.name == "prior" else "elbo"],
+            kind,
+            values.get("log_evidence"),
+            mean_and_error(values["squared_error"])[0],
             seconds,
             diagonal_gap(model).item() if isinstance(model, PPCA) else None,
             None if exact is None else exact.mean().item(),
             shared.get("iw_bound_draws_se") or 0.0,
             Pair(model, svi.guide).number_of_parameters,
             getattr(svi.guide, "local_steps", None),
-        )  # fmt: skip
+        )
 
     def figures(self, reference: Tensor | None) -> dict[str, Any]:
         """The row of the table; differences are paired with ``reference``, image by image.
@@ -130,14 +134,24 @@ class Row(NamedTuple):
         bound, bound_se = mean_and_error(self.bound)
         bound_se = math.hypot(bound_se, self.draws_error)
         figures: dict[str, Any] = {
-            "guide": self.entry.label, "decoder": self.decoder, "seed": self.seed,
-            "bound": self.kind, "value": bound, "value_se": bound_se,
-            "evidence": None, "gap": None, "gap_se": None, "exact_gap": self.exact_gap,
+            "guide": self.entry.label,
+            "decoder": self.decoder,
+            "seed": self.seed,
+            "bound": self.kind,
+            "value": bound,
+            "value_se": bound_se,
+            "evidence": None,
+            "gap": None,
+            "gap_se": None,
+            "exact_gap": self.exact_gap,
             "oracle_gap": self.oracle_gap,
-            "minus_best": None, "minus_best_se": None,
-            "squared_error": self.squared_error, "seconds_per_epoch": self.seconds_per_epoch,
-            "parameters": self.parameters, "local_steps": self.local_steps,
-        }  # fmt: skip
+            "minus_best": None,
+            "minus_best_se": None,
+            "squared_error": self.squared_error,
+            "seconds_per_epoch": self.seconds_per_epoch,
+            "parameters": self.parameters,
+            "local_steps": self.local_steps,
+        }
         if self.evidence is not None:
             figures["evidence"] = mean_and_error(self.evidence)[0]
         if self.kind != "log_joint":

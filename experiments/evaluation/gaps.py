@@ -71,9 +71,13 @@ def objective_for(guide: Guide) -> Objective:
 
 
 def local_elbo(
-    model: nn.Module, guide: Guide, data: Data, draws: int = 100, lr: float = 0.02,
+    model: nn.Module,
+    guide: Guide,
+    data: Data,
+    draws: int = 100,
+    lr: float = 0.02,
     most: int = 2000,
-) -> Local:  # fmt: skip
+) -> Local:
     """Fit q's features to every datum by itself, from where the encoder puts them.
 
     Args:
@@ -153,7 +157,12 @@ def interval(values: Tensor, seed: int = 0, level: float = 0.95) -> tuple[float,
     """A bootstrap interval of the mean over images."""
     sample: Any = (values.double().cpu().numpy(),)
     found = bootstrap(
-        sample, np.mean, confidence_level=level, method="percentile", n_resamples=5000,
-        rng=np.random.default_rng(seed), vectorized=True,
-    ).confidence_interval  # fmt: skip
+        sample,
+        np.mean,
+        confidence_level=level,
+        method="percentile",
+        n_resamples=5000,
+        rng=np.random.default_rng(seed),
+        vectorized=True,
+    ).confidence_interval
     return float(found.low), float(found.high)

@@ -33,9 +33,13 @@ class Moments(NamedTuple):
 
 
 def moments(
-    model: nn.Module, guide: nn.Module, objective: Objective, batch: Batch,
-    parameters: Sequence[nn.Parameter], draws: int = 200,
-) -> Moments:  # fmt: skip
+    model: nn.Module,
+    guide: nn.Module,
+    objective: Objective,
+    batch: Batch,
+    parameters: Sequence[nn.Parameter],
+    draws: int = 200,
+) -> Moments:
     """Moments of the gradient of the loss per data point, over draws of q on one batch.
 
     Args:
@@ -52,10 +56,12 @@ def moments(
         for draw in range(1, draws + 1):
             loss = objective.differentiable_loss(model, guide, batch) / batch.size
             gradients = torch.autograd.grad(loss, list(parameters), allow_unused=True)
-            row = torch.cat([
-                torch.zeros_like(p).flatten() if g is None else g.flatten()
-                for p, g in zip(parameters, gradients, strict=True)
-            ]).double()  # fmt: skip
+            row = torch.cat(
+                [
+                    torch.zeros_like(p).flatten() if g is None else g.flatten()
+                    for p, g in zip(parameters, gradients, strict=True)
+                ]
+            ).double()
             # Welford's updates: E g^2 - (E g)^2 would cancel where there is little noise
             difference = row - mean
             mean = mean + difference / draw

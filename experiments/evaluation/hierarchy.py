@@ -54,10 +54,14 @@ def channel_kls(model: nn.Module, guide: nn.Module, data: Data, rows: int = 100)
 def group_rows(kls: list[Tensor], shapes: list[tuple[int, int, int]]) -> list[dict[str, object]]:
     """The table of groups: shape, KL, active channels."""
     return [
-        {"group": i, "shape": list(shape), "kl": kl.sum().item(),
-         "active channels": int((kl > ACTIVE_CHANNEL).sum())}
+        {
+            "group": i,
+            "shape": list(shape),
+            "kl": kl.sum().item(),
+            "active channels": int((kl > ACTIVE_CHANNEL).sum()),
+        }
         for i, (kl, shape) in enumerate(zip(kls, shapes, strict=True))
-    ]  # fmt: skip
+    ]
 
 
 @torch.no_grad()

@@ -47,9 +47,13 @@ def default_particles(guide: nn.Module | None) -> int:
 
 
 def measure(
-    model: nn.Module, guide: Guide, data: Data, seed: int = 0, particles: int | None = None,
+    model: nn.Module,
+    guide: Guide,
+    data: Data,
+    seed: int = 0,
+    particles: int | None = None,
     memory: float = 1.0,
-) -> Measured:  # fmt: skip
+) -> Measured:
     """What is measured on every image; held-out rows of a per-datum guide are fitted first.
 
     The random state is forked and seeded, so that a run and a later look at it agree.
@@ -76,13 +80,18 @@ def summary(values: dict[str, Tensor], guide: nn.Module, particles: int | None) 
     evidence = values.get("log_evidence")
     squared, squared_se = mean_and_error(values["squared_error"])
     figures: dict[str, Any] = {
-        "elbo": elbo, "elbo_se": elbo_se,
-        "rate": values["rate"].mean().item(), "distortion": values["distortion"].mean().item(),
+        "elbo": elbo,
+        "elbo_se": elbo_se,
+        "rate": values["rate"].mean().item(),
+        "distortion": values["distortion"].mean().item(),
         "log_evidence": None if evidence is None else mean_and_error(evidence)[0],
         "log_evidence_se": None,
-        "iw_bound": None, "iw_bound_se": None, "iw_particles": None,
-        "squared_error": squared, "squared_error_se": squared_se,
-    }  # fmt: skip
+        "iw_bound": None,
+        "iw_bound_se": None,
+        "iw_particles": None,
+        "squared_error": squared,
+        "squared_error_se": squared_se,
+    }
     if isinstance(guide, Point):
         for name in ("elbo", "elbo_se", "rate", "distortion"):
             figures[name] = None
@@ -90,8 +99,12 @@ def summary(values: dict[str, Tensor], guide: nn.Module, particles: int | None) 
     elif particles > 1:
         bound, bound_se = mean_and_error(values["iw_bound"])
         size, _ = mean_and_error(values["effective_sample_size"])
-        figures |= {"iw_bound": bound, "iw_bound_se": bound_se, "iw_particles": particles,
-                    "effective_sample_size": size}  # fmt: skip
+        figures |= {
+            "iw_bound": bound,
+            "iw_bound_se": bound_se,
+            "iw_particles": particles,
+            "effective_sample_size": size,
+        }
         worst = values["effective_sample_size"].double().quantile(0.05).item()
         figures["effective_sample_size_q05"] = worst
     if "log_sum" in values:
@@ -211,8 +224,10 @@ def aggregate_line(figures: dict[str, Any]) -> str:
         parts.append(f"rate {figures['rate']:.4f}, distortion {figures['distortion']:.4f}")
     if "active_units" in figures:
         kl, error = figures["aggregate_kl"], figures["aggregate_kl_se"]
-        parts += [f"{figures['active_units']} active units",
-                  f"KL(q(z) || p(z)) {kl:.4f} ± {error:.4f}"]  # fmt: skip
+        parts += [
+            f"{figures['active_units']} active units",
+            f"KL(q(z) || p(z)) {kl:.4f} ± {error:.4f}",
+        ]
     if "effective_sample_size" in figures:
         size, particles = figures["effective_sample_size"], figures["iw_particles"]
         worst = figures["effective_sample_size_q05"]

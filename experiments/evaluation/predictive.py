@@ -62,9 +62,16 @@ def tail_areas(x: Tensor, replicated: Tensor) -> list[dict[str, Any]]:
     for name, statistic in STATISTICS.items():
         observed = statistic(x)
         others = torch.stack([statistic(one) for one in replicated])
-        rows.append({
-            "statistic": name, "observed": observed.item(), "replicated": others.mean().item(),
-            "sd": others.std().item(),
-            "tail area": ((others > observed) + 0.5 * (others == observed)).double().mean().item(),
-        })  # fmt: skip
+        rows.append(
+            {
+                "statistic": name,
+                "observed": observed.item(),
+                "replicated": others.mean().item(),
+                "sd": others.std().item(),
+                "tail area": ((others > observed) + 0.5 * (others == observed))
+                .double()
+                .mean()
+                .item(),
+            }
+        )
     return rows

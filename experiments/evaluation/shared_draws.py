@@ -104,9 +104,12 @@ def shared_draws(model: nn.Module, data: Data, draws: int, most: int = 1000) -> 
     }
     blocks = (min(draws, BLOCKS), -1)
     return SharedDraws(
-        block_sizes(draws), log_sum.unflatten(0, blocks).logsumexp(1), log_square_sum.logsumexp(0),
-        sum_log.unflatten(0, blocks).sum(1), means,
-    )  # fmt: skip
+        block_sizes(draws),
+        log_sum.unflatten(0, blocks).logsumexp(1),
+        log_square_sum.logsumexp(0),
+        sum_log.unflatten(0, blocks).sum(1),
+        means,
+    )
 
 
 def block_sizes(draws: int) -> list[int]:
@@ -134,9 +137,13 @@ def _weigh(
         log_w = log_prob_table(likelihood, batch.x)  # type: ignore[arg-type]
         weights = log_w.softmax(1)
         columns.append(
-            (log_w.logsumexp(1), (2 * log_w).logsumexp(1), log_w.sum(1),
-             *(torch.tensordot(weights.to(z), z, 1) for z in latents.values()))
-        )  # fmt: skip
+            (
+                log_w.logsumexp(1),
+                (2 * log_w).logsumexp(1),
+                log_w.sum(1),
+                *(torch.tensordot(weights.to(z), z, 1) for z in latents.values()),
+            )
+        )
     log_sum, squares, total, *means = (torch.cat(column) for column in zip(*columns, strict=True))
     return [log_sum, squares, total], dict(zip(latents, means, strict=True))
 
@@ -158,8 +165,10 @@ def between_draws_error(log_sum: Tensor, sizes: list[int]) -> float | None:
     if blocks < 10:
         return None
     others = ~torch.eye(blocks, dtype=torch.bool, device=log_sum.device)
-    left_out = torch.stack([
-        log_sum[keep].logsumexp(0).double().mean() - math.log(sum(sizes) - size)
-        for keep, size in zip(others, sizes, strict=True)
-    ])  # fmt: skip
+    left_out = torch.stack(
+        [
+            log_sum[keep].logsumexp(0).double().mean() - math.log(sum(sizes) - size)
+            for keep, size in zip(others, sizes, strict=True)
+        ]
+    )
     return math.sqrt((blocks - 1) * left_out.var(correction=0).item())

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.errors import UsageError
-from experiments.evaluation.ais import density
 from experiments.evaluation.bounds import CACHED_NUMBERS
 from experiments.evaluation.shared_draws import numbers_per_image
+from experiments.inference.traces import density
 from ppl_models.program import Batch
 
 __all__ = ["DEPTH", "Tail", "far_tail"]

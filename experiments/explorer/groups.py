@@ -41,12 +41,24 @@ def groups_page(saved: SavedRun, config: Any) -> tuple[str, dict[str, Any]]:
         groups = [[png(images, 2 + CHANGED) for images in draws] for draws in changed]
         temperatures.append({"T": t, "prior": png(drawn, 10), "groups": groups})
     names = _group_names(saved)
-    payload = {"temperatures": temperatures, "groups": names, "subjects": subjects,
-               "changed": CHANGED, "drawn": DRAWN}  # fmt: skip
-    facts = {"groups": len(names), "temperature": [part["T"] for part in temperatures],
-             "words": f", {len(names)} groups", "lighter": "give fewer --temperature"}  # fmt: skip
-    texts = {"summary": _summary(saved, len(names)), "readjust": _readjusted(config.readjust),
-             "command": f"python -m experiments explore {config.run}"}  # fmt: skip
+    payload = {
+        "temperatures": temperatures,
+        "groups": names,
+        "subjects": subjects,
+        "changed": CHANGED,
+        "drawn": DRAWN,
+    }
+    facts = {
+        "groups": len(names),
+        "temperature": [part["T"] for part in temperatures],
+        "words": f", {len(names)} groups",
+        "lighter": "give fewer --temperature",
+    }
+    texts = {
+        "summary": _summary(saved, len(names)),
+        "readjust": _readjusted(config.readjust),
+        "command": f"python -m experiments explore {config.run}",
+    }
     return html_page("groups.html", f"The groups of {saved.directory.name}", texts, payload), facts
 
 

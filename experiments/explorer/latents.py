@@ -58,13 +58,21 @@ def latents_page(runs: list[SavedRun], config: Any) -> tuple[str, dict[str, Any]
         _round(decoder, precision)
         payload, data, chosen = _payload(runs, decoder, config)
         payload["decoder"] = packed_decoder(decoder, precision, data.levels)
-        texts = {"summary": _summary(runs, decoder, len(data)), "command": _command(config),
-                 "precision": _precision(precision)}  # fmt: skip
+        texts = {
+            "summary": _summary(runs, decoder, len(data)),
+            "command": _command(config),
+            "precision": _precision(precision),
+        }
         page = html_page("page.html", title, texts, payload)
         if len(page.encode()) <= config.limit * 1e6:
             break
-    return page, {"weights": precision, "points": len(data), "images": len(chosen),
-                  "words": f", weights in {precision}", "lighter": LIGHTER}  # fmt: skip
+    return page, {
+        "weights": precision,
+        "points": len(data),
+        "images": len(chosen),
+        "words": f", weights in {precision}",
+        "lighter": LIGHTER,
+    }
 
 
 @torch.no_grad()
@@ -96,10 +104,13 @@ def _payload(
     x = data.observations(torch.tensor(chosen, device=data.pixels.device))
     few = [None] * len(chosen) if data.labels is None else data.labels[chosen].tolist()
     payload = {
-        "latents": dim, "shape": list(data.image_shape),
-        "labels": _labels(data.labels), "guides": guides, "exact": _exact(model, x),
+        "latents": dim,
+        "shape": list(data.image_shape),
+        "labels": _labels(data.labels),
+        "guides": guides,
+        "exact": _exact(model, x),
         "images": {"rows": chosen, "labels": few, **packed_images(x, data.levels)},
-    }  # fmt: skip
+    }
     return payload, data, chosen
 
 
@@ -116,8 +127,11 @@ def _exact(model: Any, x: Tensor) -> dict[str, Any] | None:
     double = copy.deepcopy(model).double()
     q = double.posterior(x.double())
     evidence = double.marginal().log_prob(x.double())
-    return {"mean": base64_of(q.mean, "<f4"), "covariance": symmetric(q.covariance_matrix),
-            "log_evidence": [round(value, 4) for value in evidence.tolist()]}  # fmt: skip
+    return {
+        "mean": base64_of(q.mean, "<f4"),
+        "covariance": symmetric(q.covariance_matrix),
+        "log_evidence": [round(value, 4) for value in evidence.tolist()],
+    }
 
 
 def _guide_name(run: SavedRun) -> str:

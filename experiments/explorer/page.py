@@ -15,8 +15,15 @@ from torch import Tensor
 from experiments.explorer.decoders import Decoder
 from experiments.explorer.views import View
 
-__all__ = ["MARK", "SCRIPTS", "html_page", "packed_decoder", "packed_images", "packed_view",
-           "symmetric"]  # fmt: skip
+__all__ = [
+    "MARK",
+    "SCRIPTS",
+    "html_page",
+    "packed_decoder",
+    "packed_images",
+    "packed_view",
+    "symmetric",
+]
 
 HOME = Path(__file__).parent
 SCRIPTS = ("numbers.js", "likelihoods.js", "decoder.js", "posterior.js")
@@ -65,13 +72,23 @@ def packed_decoder(decoder: Decoder, precision: str, levels: int) -> dict[str, A
     """The decoder for ``decoder.js``; weights transposed, so that a unit's are side by side."""
     kind = {"float32": "<f4", "float16": "<f2"}[precision]
     layers = [
-        {"inputs": weight.shape[1], "outputs": weight.shape[0],
-         "weight": base64_of(weight.mT, kind), "bias": base64_of(bias, kind)}
+        {
+            "inputs": weight.shape[1],
+            "outputs": weight.shape[0],
+            "weight": base64_of(weight.mT, kind),
+            "bias": base64_of(bias, kind),
+        }
         for weight, bias in decoder.layers
-    ]  # fmt: skip
-    return {"layers": layers, "precision": precision, "activation": decoder.activation,
-            "likelihood": decoder.likelihood, "number": decoder.number, "levels": levels,
-            "constants": decoder.constants}  # fmt: skip
+    ]
+    return {
+        "layers": layers,
+        "precision": precision,
+        "activation": decoder.activation,
+        "likelihood": decoder.likelihood,
+        "number": decoder.number,
+        "levels": levels,
+        "constants": decoder.constants,
+    }
 
 
 def symmetric(matrices: Tensor) -> str:

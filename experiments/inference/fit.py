@@ -126,9 +126,15 @@ class Training:
     """
 
     def __init__(
-        self, svi: SVI, rows: Data, batch_size: int, schedule: Schedule, seed: int,
-        anneal: Callable[[float], None] | None, clock: "Clock",
-    ) -> None:  # fmt: skip
+        self,
+        svi: SVI,
+        rows: Data,
+        batch_size: int,
+        schedule: Schedule,
+        seed: int,
+        anneal: Callable[[float], None] | None,
+        clock: "Clock",
+    ) -> None:
         self.svi, self.rows, self.batch_size, self.seed = svi, rows, batch_size, seed
         self.schedule, self.anneal, self.clock = schedule, anneal, clock
         self.rates = [
@@ -159,8 +165,9 @@ class Training:
                 )
                 yield self._progress(now, now)
         values = (*at.losses, *(torch.stack(losses).tolist() if losses else ()))
-        whole = at._replace(losses=values, seconds=time.perf_counter() - began,
-                            skipped=self._skipped() - skipped)  # fmt: skip
+        whole = at._replace(
+            losses=values, seconds=time.perf_counter() - began, skipped=self._skipped() - skipped
+        )
         yield self._progress(whole, self._next(whole))
 
     def _step(self, batch: Batch, progress: float, first: bool) -> Tensor:
@@ -193,8 +200,16 @@ class Training:
     def _progress(self, at: Position, position: Position) -> Progress:
         steps = at.epoch * self.clock.per_epoch + len(at.losses)
         rate = float(self.rates[0][0]["lr"]) if self.rates else math.nan
-        return Progress(at.epoch + 1, steps, self._loss(at), list(at.losses), rate, at.seconds,
-                        at.skipped, position)  # fmt: skip
+        return Progress(
+            at.epoch + 1,
+            steps,
+            self._loss(at),
+            list(at.losses),
+            rate,
+            at.seconds,
+            at.skipped,
+            position,
+        )
 
 
 class Clock:

@@ -109,9 +109,11 @@ def _rows_of_all(gradient: Any) -> Tensor:
     processes.all_gather(every_index, indices)
     processes.all_gather(every_value, values)
     return torch.sparse_coo_tensor(
-        torch.cat(every_index)[None], torch.cat(every_value) / world_size(), gradient.shape,
+        torch.cat(every_index)[None],
+        torch.cat(every_value) / world_size(),
+        gradient.shape,
         check_invariants=False,
-    )  # fmt: skip
+    )
 
 
 def start_together(svi: Any) -> None:

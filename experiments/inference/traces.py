@@ -14,7 +14,7 @@ from pyro.infer.enum import get_importance_trace
 from pyro.infer.util import is_validation_enabled
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from experiments.inference.gaussians import detached
@@ -154,3 +154,20 @@ def seen_through_z(guide: Callable, guide_trace: Trace) -> Trace:
         log_prob = scale_and_mask(log_prob, scale=site["scale"], mask=site["mask"])
         seen.nodes[name] = {**site, "log_prob": log_prob, "log_prob_sum": log_prob.sum()}
     return seen
+
+
+def density(
+    program: nn.Module, batch: Batch, sites: list[str]
+) -> Callable[[dict[str, Tensor]], Tensor]:
+    """The log-density of some sites at given latents, of every row [nats]."""
+
+    def log_density(z: dict[str, Tensor]) -> Tensor:
+        with poutine.block(), pyro.validation_enabled(False):
+            trace = poutine.trace(poutine.condition(program, data=z)).get_trace(batch)
+        trace.compute_log_prob(lambda name, _: name in sites)
+        total: Any = sum(
+            trace.nodes[name]["log_prob"] / trace.nodes[name]["scale"] for name in sites
+        )
+        return total
+
+    return log_density

@@ -27,9 +27,20 @@ __all__ = [
 ]
 
 MAY_CHANGE = {
-    "resume", "out", "epochs", "device", "memory", "data_root", "data_changed", "evaluate",
-    "readjust", "checkpoint_levels", "checkpoint_every", "keep", "max_rollbacks",
-}  # fmt: skip
+    "resume",
+    "out",
+    "epochs",
+    "device",
+    "memory",
+    "data_root",
+    "data_changed",
+    "evaluate",
+    "readjust",
+    "checkpoint_levels",
+    "checkpoint_every",
+    "keep",
+    "max_rollbacks",
+}
 """Options that a resumed run may give another value."""
 
 
@@ -150,16 +161,50 @@ class SavedRunOptions:
 
 
 AT_LEAST_ONE = (
-    "rows", "epochs", "batch_size", "particles", "patience", "latent_dim", "seeds", "count",
-    "steps", "images", "samples", "evaluate", "jobs", "draws",
-    "chains", "ais_steps", "simulations", "simulated", "leapfrog", "cycles", "sets", "tune",
-    "keep", "max_skipped", "tail_draws",
-)  # fmt: skip
+    "rows",
+    "epochs",
+    "batch_size",
+    "particles",
+    "patience",
+    "latent_dim",
+    "seeds",
+    "count",
+    "steps",
+    "images",
+    "samples",
+    "evaluate",
+    "jobs",
+    "draws",
+    "chains",
+    "ais_steps",
+    "simulations",
+    "simulated",
+    "leapfrog",
+    "cycles",
+    "sets",
+    "tune",
+    "keep",
+    "max_skipped",
+    "tail_draws",
+)
 ABOVE_ZERO = ("lr", "prior_scale", "memory", "minutes", "eps", "clip", "regularise_start")
 NOT_NEGATIVE = (
-    "pad", "resize", "seed", "binarize_seed", "alpha", "free_bits", "strata", "regularise",
-    "weight_decay", "least_lr", "readjust", "beta", "gpus", "max_rollbacks", "tail_images",
-)  # fmt: skip
+    "pad",
+    "resize",
+    "seed",
+    "binarize_seed",
+    "alpha",
+    "free_bits",
+    "strata",
+    "regularise",
+    "weight_decay",
+    "least_lr",
+    "readjust",
+    "beta",
+    "gpus",
+    "max_rollbacks",
+    "tail_images",
+)
 
 
 def check(config: Any) -> None:

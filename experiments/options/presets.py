@@ -11,9 +11,15 @@ __all__ = ["PRESETS", "PUBLISHED"]
 
 
 def _published(
-    data: str, channels: int, groups: tuple[int, ...], blocks: int = 1, cells: int = 2,
-    per_block: int = 2, flows: int = 0, **recipe: Any,
-) -> dict[str, Any]:  # fmt: skip
+    data: str,
+    channels: int,
+    groups: tuple[int, ...],
+    blocks: int = 1,
+    cells: int = 2,
+    per_block: int = 2,
+    flows: int = 0,
+    **recipe: Any,
+) -> dict[str, Any]:
     """A published command: both ways have the same cells; 20 latents per group, attention."""
     grey = data == "mnist"
     return {

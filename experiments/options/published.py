@@ -30,18 +30,26 @@ HIDDEN = {"hidden_dims": (200, 200), "activation": "tanh"}
 """Two layers of 200 tanh units, each way (Burda, Grosse & Salakhutdinov 2016)."""
 
 BURDA = {
-    "model": "vae", "model_options": {"latent_dim": 50, "likelihood": "bernoulli", **HIDDEN},
-    "binarize": "dynamic", "centre": True, "batch_size": 100, "lr": 1.5e-3, "warmup": 0.02,
-}  # fmt: skip
+    "model": "vae",
+    "model_options": {"latent_dim": 50, "likelihood": "bernoulli", **HIDDEN},
+    "binarize": "dynamic",
+    "centre": True,
+    "batch_size": 100,
+    "lr": 1.5e-3,
+    "warmup": 0.02,
+}
 """Their VAE: 50 latents, pixels binarised anew at every visit; the schedule is ours."""
 
 
 def burda(objective: str, particles: int, epochs: int, published: float) -> Row:
     """A row of their table; gradients see log q through z alone."""
     options = {
-        "guide": "amortized", "guide_options": HIDDEN, "objective": objective,
-        "particles": particles, "epochs": epochs,
-    }  # fmt: skip
+        "guide": "amortized",
+        "guide_options": HIDDEN,
+        "objective": objective,
+        "particles": particles,
+        "epochs": epochs,
+    }
     return Row("train", BURDA | options, 5000, published)
 
 

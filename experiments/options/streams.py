@@ -86,9 +86,12 @@ def _safe(stream: Any, original: Any) -> Any:
     with contextlib.suppress(OSError):
         stream.flush()
     return io.TextIOWrapper(
-        io.BufferedWriter(Unfailing(stream.fileno())), stream.encoding, "backslashreplace",
-        line_buffering=stream.line_buffering, write_through=stream.write_through,
-    )  # fmt: skip
+        io.BufferedWriter(Unfailing(stream.fileno())),
+        stream.encoding,
+        "backslashreplace",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
 
 
 def _check_written() -> None:

@@ -19,10 +19,17 @@ class VAEOptions(TrainOptions):
     activation: Literal["relu", "tanh", "silu", "gelu"] = "relu"
     """Of the decoder's MLP."""
     likelihood: Literal[
-        "gaussian", "gaussian_per_pixel", "gaussian_decoder", "low_rank", "bernoulli",
-        "continuous_bernoulli", "logit_normal", "beta", "discretized_logistic",
+        "gaussian",
+        "gaussian_per_pixel",
+        "gaussian_decoder",
+        "low_rank",
+        "bernoulli",
+        "continuous_bernoulli",
+        "logit_normal",
+        "beta",
+        "discretized_logistic",
         "discretized_logistic_mixture",
-    ] = "gaussian"  # fmt: skip
+    ] = "gaussian"
     """p(x | z); bernoulli wants --binarize, logit_normal and beta want --dequantize."""
 
     def model_options(self) -> dict[str, Any]:

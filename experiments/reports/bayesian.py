@@ -49,10 +49,17 @@ def report_guides(
     norms = {name: one.posterior.norms.flatten(0, 1) for name, one in found.items()}
     run.figure("columns", plots.column_norms(norms))
     metrics = {
-        "model": "bayesian_ppca", "guide": list(found), "objective": "elbo", "data": data.name,
-        "seed": run.config.seed, "epochs": run.config.steps, "parameters": 0, "seconds": {},
-        "protocol": protocol(data, None, run.config.particles), "tables": tables,
-    }  # fmt: skip
+        "model": "bayesian_ppca",
+        "guide": list(found),
+        "objective": "elbo",
+        "data": data.name,
+        "seed": run.config.seed,
+        "epochs": run.config.steps,
+        "parameters": 0,
+        "seconds": {},
+        "protocol": protocol(data, None, run.config.particles),
+        "tables": tables,
+    }
     words = f"Bayesian PPCA on {len(x)} data of {x.shape[1]} numbers ({data.name})."
     return finish(run, metrics, words, {**tables, "Protocol": protocol_rows(metrics)})
 
@@ -84,16 +91,21 @@ def saved(run: Run, name: str, found: Posterior, replicated: Tensor, x: Tensor) 
     """The draws as ArviZ's inference data, also saved as NetCDF."""
     groups = {
         "posterior": {
-            "W": found.W, "mu": found.mu, "sigma": found.sigma, "s": found.s,
+            "W": found.W,
+            "mu": found.mu,
+            "sigma": found.sigma,
+            "s": found.s,
             "log_p": found.log_p,
         },
         "log_likelihood": {"x": found.log_likelihood},
         "posterior_predictive": {"x": replicated},
         "observed_data": {"x": x},
-    }  # fmt: skip
+    }
     data = inference_data(
-        {group: {key: value.numpy() for key, value in values.items()}
-         for group, values in groups.items()}
-    )  # fmt: skip
+        {
+            group: {key: value.numpy() for key, value in values.items()}
+            for group, values in groups.items()
+        }
+    )
     write(run.path / f"{name}.nc", lambda path: save_netcdf(data, path))
     return data

@@ -17,14 +17,24 @@ from experiments.runs.run import Run
 __all__ = ["csv_table", "markdown_table", "save_comparison"]
 
 HEADINGS = {
-    "guide": "guide", "decoder": "decoder", "seed": "seed", "bound": "bound", "value": "value",
-    "value_se": "± over images", "evidence": "log p(x), exact", "gap": "gap", "gap_se": "± gap",
+    "guide": "guide",
+    "decoder": "decoder",
+    "seed": "seed",
+    "bound": "bound",
+    "value": "value",
+    "value_se": "± over images",
+    "evidence": "log p(x), exact",
+    "gap": "gap",
+    "gap_se": "± gap",
     "exact_gap": "gap, closed form",
-    "oracle_gap": "smallest diagonal gap of this W", "minus_best": "minus best, paired",
-    "minus_best_se": "± paired", "squared_error": "squared error",
-    "seconds_per_epoch": "s / epoch", "parameters": "parameters",
+    "oracle_gap": "smallest diagonal gap of this W",
+    "minus_best": "minus best, paired",
+    "minus_best_se": "± paired",
+    "squared_error": "squared error",
+    "seconds_per_epoch": "s / epoch",
+    "parameters": "parameters",
     "local_steps": "local steps",
-}  # fmt: skip
+}
 
 WORDS = {
     "frozen": "p is frozen at its maximum of the likelihood: each gap is the guide's own.",
@@ -71,12 +81,17 @@ def save_comparison(run: Run, rows: list[Row], data: Data) -> dict[str, Any]:
         markdown_table([{HEADINGS[n]: v for n, v in r.items()} for r in plain]),
     )
     metrics = {
-        "model": config.model, "guide": [row.entry.label for row in rows], "objective": None,
-        "data": data.name, "seed": config.seed, "epochs": config.epochs,
-        "parameters": max(row.parameters for row in rows), "seconds": {},
+        "model": config.model,
+        "guide": [row.entry.label for row in rows],
+        "objective": None,
+        "data": data.name,
+        "seed": config.seed,
+        "epochs": config.epochs,
+        "parameters": max(row.parameters for row in rows),
+        "seconds": {},
         "protocol": protocol(data, None, config.particles) | {"rotated": config.rotate},
         "rows": figures,
-    }  # fmt: skip
+    }
     words = f"{config.model} with {config.model_options} on {len(data)} rows of {data.name}."
     return finish(run, metrics, words, tables)
 

@@ -41,9 +41,10 @@ def table_of_gaps(paths: Mapping[str, Path]) -> GapTable:
     saved = dict(zip(paths, read_gaps(list(paths.values())), strict=True))
     estimates = {
         f"{name} of {row}": value
-        for row, gaps in saved.items() for name, value in gaps.values.items()
+        for row, gaps in saved.items()
+        for name, value in gaps.values.items()
         if name in ("log_evidence", "iw_bound", "ais_bound")
-    }  # fmt: skip
+    }
     best, evidence = best_evidence(estimates)
     first = next(iter(saved.values()))
     rows = [{"guide": row, **_line(gaps, evidence, first)} for row, gaps in saved.items()]
@@ -83,13 +84,15 @@ def _line(gaps: Saved, evidence: Tensor, first: Saved) -> dict[str, Any]:
     paired = None if gaps is first else _with_error(reached - _reached(first.values))
     bounds = {"ELBO": elbo, "IW bound": values["iw_bound"], "AIS": values.get("ais_bound")}
     return {
-        **{name: None if value is None else f"{value.mean():.3f}"
-           for name, value in bounds.items()},
+        **{
+            name: None if value is None else f"{value.mean():.3f}"
+            for name, value in bounds.items()
+        },
         "approximation gap": _with_error(evidence - reached),
         "amortisation gap": _with_error(reached - elbo) if "local_elbo" in values else None,
         "first's approximation gap minus this": paired,
         f"share of k-hat > {UNRELIABLE}": f"{(values['khat'] > UNRELIABLE).double().mean():.3f}",
-    }  # fmt: skip
+    }
 
 
 def _reached(values: dict[str, Tensor]) -> Tensor:

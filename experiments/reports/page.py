@@ -48,9 +48,13 @@ def html_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def report(
-    title: str, command: str, words: str, tables: Mapping[str, Sequence[dict[str, Any]]],
-    figures: Sequence[Path], formulas: Mapping[str, Sequence[str]] | None = None,
-) -> str:  # fmt: skip
+    title: str,
+    command: str,
+    words: str,
+    tables: Mapping[str, Sequence[dict[str, Any]]],
+    figures: Sequence[Path],
+    formulas: Mapping[str, Sequence[str]] | None = None,
+) -> str:
     """The page; everything that came from outside is escaped, every picture is inside.
 
     Args:
@@ -86,13 +90,18 @@ def report(
 def training_row(run: Run, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """How training went, as a table of one line."""
     records = run.records
-    return [{
-        "epochs": records[-1]["epoch"], "steps": records[-1]["steps"],
-        "steps skipped": sum(record["skipped"] for record in records),
-        "last loss [nats per data point]": records[-1]["loss"], "seconds": run.train_seconds,
-        "of which compiling": run.compile_seconds,
-        "parameters": metrics.get("parameters"), "device": str(run.device),
-    }]  # fmt: skip
+    return [
+        {
+            "epochs": records[-1]["epoch"],
+            "steps": records[-1]["steps"],
+            "steps skipped": sum(record["skipped"] for record in records),
+            "last loss [nats per data point]": records[-1]["loss"],
+            "seconds": run.train_seconds,
+            "of which compiling": run.compile_seconds,
+            "parameters": metrics.get("parameters"),
+            "device": str(run.device),
+        }
+    ]
 
 
 def write_events(

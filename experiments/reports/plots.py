@@ -46,9 +46,12 @@ def two_directions(z: Tensor, directions: Tensor | None = None) -> tuple[Tensor,
 
 
 def encodings(
-    train: Tensor, test: Tensor, labels: Sequence[Tensor | None], title: str,
+    train: Tensor,
+    test: Tensor,
+    labels: Sequence[Tensor | None],
+    title: str,
     classes: Sequence[str] = (),
-) -> Figure:  # fmt: skip
+) -> Figure:
     """Train and test encodings ``[N, 2]`` side by side, coloured by class, one colour bar."""
     found = [int(label.max()) + 1 for label in labels if label is not None]
     number = max([10, *found] if not classes else [len(classes)])
@@ -120,9 +123,14 @@ def columns(W: Tensor, mu: Tensor, image_shape: Sequence[int], most: int = 10) -
 
 
 def bars(
-    names: Sequence[str], values: Sequence[float], errors: Sequence[float], line: float | None,
-    ylabel: str, line_name: str = "", linear: bool = False,
-) -> Figure:  # fmt: skip
+    names: Sequence[str],
+    values: Sequence[float],
+    errors: Sequence[float],
+    line: float | None,
+    ylabel: str,
+    line_name: str = "",
+    linear: bool = False,
+) -> Figure:
     """One bar per name with its error, and a line to compare them with."""
     figure = Figure(figsize=(1.3 * len(names) + 2, 4), layout="constrained")
     axis = figure.subplots()
@@ -216,8 +224,15 @@ def column_norms(norms: dict[str, Tensor]) -> Figure:
     for place, (name, values) in enumerate(norms.items()):
         low, middle, high = values.double().quantile(levels, dim=0)
         at = torch.arange(1, len(middle) + 1) + width * (place - (len(norms) - 1) / 2)
-        axis.errorbar(at, middle, torch.stack([middle - low, high - middle]), fmt="o", ms=3,
-                      capsize=2, label=name)  # fmt: skip
+        axis.errorbar(
+            at,
+            middle,
+            torch.stack([middle - low, high - middle]),
+            fmt="o",
+            ms=3,
+            capsize=2,
+            label=name,
+        )
     axis.set(xlabel="column, the largest first", ylabel="norm", ylim=(0, None))
     axis.legend()
     return figure

@@ -18,8 +18,16 @@ from experiments.runs.run import Run
 __all__ = ["Saved", "check_same_images", "read_runs", "save_table_of_runs", "table_of_runs"]
 
 SAME_IMAGES = (
-    "pixels", "binarize", "binarize_seed", "data", "split", "n", "shape", "mask", "data_sha256",
-)  # fmt: skip
+    "pixels",
+    "binarize",
+    "binarize_seed",
+    "data",
+    "split",
+    "n",
+    "shape",
+    "mask",
+    "data_sha256",
+)
 """What decides x."""
 
 IF_KNOWN = ("measure", "local_steps")
@@ -136,18 +144,22 @@ def table_of_runs(runs: Sequence[Saved]) -> list[dict[str, Any]]:
 def _line(run: Saved, first: Saved, columns: Sequence[str]) -> dict[str, Any]:
     shown, metrics = _columns(run), run.metrics
     line: dict[str, Any] = {
-        "run": run.path.name, "model": metrics["model"], "guide": metrics["guide"],
+        "run": run.path.name,
+        "model": metrics["model"],
+        "guide": metrics["guide"],
         "M": run.options.get("latent_dim") or _option(run, "latent_dim"),
-    }  # fmt: skip
+    }
     for column in columns:
         line[column] = _with_error(run, shown[column]) if column in shown else None
     return line | {
         "ELBO minus the first's, paired": _difference(first, run, "elbo"),
         "IW bound minus the first's, paired": _difference(first, run, "iw_bound"),
-        "squared error": run.figures["squared_error"], "parameters": int(metrics["parameters"]),
-        "objective": run.trained["objective"], "epochs": run.trained["epochs"],
+        "squared error": run.figures["squared_error"],
+        "parameters": int(metrics["parameters"]),
+        "objective": run.trained["objective"],
+        "epochs": run.trained["epochs"],
         "training seconds": (run.trained["seconds"] or {}).get("train"),
-    }  # fmt: skip
+    }
 
 
 def save_table_of_runs(run: Run, saved: Sequence[Saved]) -> dict[str, Any]:
@@ -161,11 +173,17 @@ def save_table_of_runs(run: Run, saved: Sequence[Saved]) -> dict[str, Any]:
     write_text(run.path / "table.csv", csv_table(table))
     first = saved[0]
     metrics = {
-        "model": first.metrics["model"], "guide": [one.metrics["guide"] for one in saved],
-        "objective": None, "data": first.protocol["data"], "seed": run.config.seed, "epochs": 0,
-        "parameters": max(one.metrics["parameters"] for one in saved), "seconds": {},
-        "protocol": first.protocol, "runs": table,
-    }  # fmt: skip
+        "model": first.metrics["model"],
+        "guide": [one.metrics["guide"] for one in saved],
+        "objective": None,
+        "data": first.protocol["data"],
+        "seed": run.config.seed,
+        "epochs": 0,
+        "parameters": max(one.metrics["parameters"] for one in saved),
+        "seconds": {},
+        "protocol": first.protocol,
+        "runs": table,
+    }
     words = f"{len(saved)} runs, each measured on the same {first.protocol['n']} images."
     tables = {"Nats per data point": table, "Protocol of the first": protocol_rows(metrics)}
     return finish(run, metrics, words, tables)

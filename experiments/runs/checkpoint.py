@@ -143,8 +143,12 @@ def _remove(path: Path) -> None:
 
 def manifest(files: Mapping[str, bytes]) -> bytes:
     """Names, sizes and checksums, signed by the checksum of the list itself."""
-    content: dict[str, Any] = {"format": FORMAT, "version": version("ppl-models"),
-                               "torch": torch.__version__, "files": {}}  # fmt: skip
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "version": version("ppl-models"),
+        "torch": torch.__version__,
+        "files": {},
+    }
     for name, data in files.items():
         content["files"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     content["sha256"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -25,8 +25,13 @@ from experiments.runs.signals import Interrupted
 
 __all__ = ["cli", "extended", "parse"]
 
-NOISE = ("Parsing error ", "Unrecognized options ", "Value error ", "Missing argument ",
-         "Invalid choice ")  # fmt: skip
+NOISE = (
+    "Parsing error ",
+    "Unrecognized options ",
+    "Value error ",
+    "Missing argument ",
+    "Invalid choice ",
+)
 """Titles of a parser's frames, which the text inside repeats."""
 NO_TYPE = re.compile(
     r"no type matching (?:\{None\}\|)?(\S+) could be instantiated from \[(.*?)\]\. Got errors:.*?"
@@ -168,9 +173,9 @@ def _with_preset(config_class: type, args: Sequence[str]) -> type:
     hints = get_type_hints(config_class, include_extras=True)
     fields: list[Any] = [("preset", str, dataclasses.field(default=name))]
     for key, value in presets[name].items():
-        default: Any = {"default_factory": value.copy} if isinstance(value, dict) else {
-            "default": value
-        }  # fmt: skip
+        default: Any = (
+            {"default_factory": value.copy} if isinstance(value, dict) else {"default": value}
+        )
         fields.append((key, hints[key], dataclasses.field(**default)))
     chosen = dataclasses.make_dataclass(
         config_class.__name__, fields, bases=(config_class,), frozen=True

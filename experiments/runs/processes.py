@@ -16,8 +16,18 @@ from experiments.errors import UsageError
 from experiments.options.common import DataOptions, FitOptions
 from experiments.options.launched import check_launch, follows, local_position, number_of_processes
 
-__all__ = ["alone", "check_processes", "check_rows", "failed", "first_one_first", "follows",
-           "join", "local_position", "number_of_processes", "part"]  # fmt: skip
+__all__ = [
+    "alone",
+    "check_processes",
+    "check_rows",
+    "failed",
+    "first_one_first",
+    "follows",
+    "join",
+    "local_position",
+    "number_of_processes",
+    "part",
+]
 
 _store: list[Any] = []
 PATIENCE = timedelta(hours=2)
@@ -83,8 +93,11 @@ def join(device: Any) -> None:
         _store[:] = [processes.PrefixStore("failures", store)]
         processes.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            store=store, rank=rank, world_size=number, timeout=PATIENCE,
-        )  # fmt: skip
+            store=store,
+            rank=rank,
+            world_size=number,
+            timeout=PATIENCE,
+        )
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"the processes did not meet: {error}") from error
 

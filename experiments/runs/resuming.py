@@ -101,8 +101,11 @@ def with_history(
     """
     before = {name: saved.get(name) for name in DECIDES_BITS}
     then, now = _flat(before), _flat(content)
-    changes = [f"{name} {then[name]}, now {now.get(name)}" for name in then
-               if then[name] is not None and then[name] != now.get(name)]  # fmt: skip
+    changes = [
+        f"{name} {then[name]}, now {now.get(name)}"
+        for name in then
+        if then[name] is not None and then[name] != now.get(name)
+    ]
     history, warning = [*saved.get("history", [])], ""
     if changes:
         history.append({**before, "epochs": epochs})

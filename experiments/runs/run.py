@@ -165,16 +165,24 @@ class Run:
         self.losses.extend(progress.losses)
         self.train_seconds += progress.seconds
         loss = progress.loss if np.isfinite(progress.loss) else None
-        record = {"epoch": progress.epoch, "steps": progress.steps, "loss": loss,
-                  "lr": progress.lr, "seconds": progress.seconds,
-                  "skipped": progress.skipped}  # fmt: skip
+        record = {
+            "epoch": progress.epoch,
+            "steps": progress.steps,
+            "loss": loss,
+            "lr": progress.lr,
+            "seconds": progress.seconds,
+            "skipped": progress.skipped,
+        }
         self.lines.append(json.dumps(record))
         append(self.path / "metrics.jsonl", self.lines[-1])
 
     @property
     def seconds(self) -> dict[str, float]:
-        return {"train": self.train_seconds, "compile": self.compile_seconds,
-                "total": time.perf_counter() - self.began}  # fmt: skip
+        return {
+            "train": self.train_seconds,
+            "compile": self.compile_seconds,
+            "total": time.perf_counter() - self.began,
+        }
 
     def figure(self, name: str, figure: Figure) -> None:
         """Save a picture among the run's figures."""

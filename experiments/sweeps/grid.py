@@ -78,10 +78,11 @@ def _from_file(path: Path) -> Grid:
     if set(tables) != {"grid", "with"} or not all(isinstance(t, dict) for t in tables.values()):
         raise UsageError(f"{path} must have a table 'grid', and may have a table 'with'.")
     axes = {
-        _python(name): tuple(_text(value) for value in (values if isinstance(values, list)
-                                                        else [values]))
+        _python(name): tuple(
+            _text(value) for value in (values if isinstance(values, list) else [values])
+        )
         for name, values in tables["grid"].items()
-    }  # fmt: skip
+    }
     return Grid(axes, {_python(name): _text(v) for name, v in tables["with"].items()})
 
 

@@ -53,9 +53,14 @@ def launch(run: Planned, threads: int, folder: str) -> Outcome:
     with run.log.open("a", encoding="utf-8") as log:
         start = log.tell()
         process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=folder,
-            env=_environment(threads), process_group=0,  # Ctrl-C is the sweep's, not twice theirs
-        )  # fmt: skip
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=_environment(threads),
+            process_group=0,  # Ctrl-C is the sweep's, not twice theirs
+        )
     RUNNING.add(process)
     try:
         error = _error(process.wait(), run, start)

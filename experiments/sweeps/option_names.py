@@ -16,9 +16,10 @@ def option_names(config_class: type, args: Sequence[str]) -> list[str]:
     with_options, added = extended(config_class, args)
     hints = get_type_hints(with_options, include_extras=True)
     names = [
-        f.name for f in dataclasses.fields(config_class)
+        f.name
+        for f in dataclasses.fields(config_class)
         if f.name not in added and tyro.conf.Suppress not in _markers(hints[f.name])
-    ]  # fmt: skip
+    ]
     for field in added:
         own = [f.name for f in dataclasses.fields(get_args(hints[field])[0])]
         kind = field.removesuffix("_options")

@@ -79,9 +79,10 @@ class Planned(NamedTuple):
         with reading(path):
             saved = asked_options(read_json(path))
         differing = [
-            name for name, value in self.options.items()
+            name
+            for name, value in self.options.items()
             if name not in ELSEWHERE and saved.get(name, value) != value
-        ]  # fmt: skip
+        ]
         if differing:
             raise UsageError(
                 f"{self.path} was made with other options ({', '.join(differing)}); name another "

@@ -19,10 +19,14 @@ from experiments.sweeps.plan import Planned
 __all__ = ["over_seeds", "picture", "rows_of", "save_sweep", "what_differs"]
 
 UNITS = {
-    "elbo": "nats per data point", "iw_bound": "nats per data point",
-    "log_evidence": "nats per data point", "log_joint": "nats per data point",
-    "train": "s", "total": "s", "peak_gib": "GiB",
-}  # fmt: skip
+    "elbo": "nats per data point",
+    "iw_bound": "nats per data point",
+    "log_evidence": "nats per data point",
+    "log_joint": "nats per data point",
+    "train": "s",
+    "total": "s",
+    "peak_gib": "GiB",
+}
 """Of figures, by the last part of their names."""
 
 
@@ -71,9 +75,10 @@ def what_differs(runs: Sequence[Planned]) -> list[str]:
     found = [run.metrics().get("protocol") for run in runs]
     protocols = [protocol for protocol in found if isinstance(protocol, dict)]
     return [
-        field for field in (*SAME_IMAGES, "measure")
+        field
+        for field in (*SAME_IMAGES, "measure")
         if len({str(p[field]) for p in protocols if p.get(field) is not None}) > 1
-    ]  # fmt: skip
+    ]
 
 
 def picture(table: Sequence[dict[str, Any]], axes: Mapping[str, Sequence[str]]) -> Figure | None:
@@ -132,8 +137,14 @@ def save_sweep(
     (out / "figure.png").unlink(missing_ok=True)  # of a smaller grid, perhaps
     if drawn is not None:
         write(out / "figure.png", lambda path: drawn.savefig(path, dpi=110, format="png"))
-    metrics = {"command": command, "grid": grid.axes, "with": grid.shared, "differ": differing,
-               "rows": rows, "over_seeds": table if several else None}  # fmt: skip
+    metrics = {
+        "command": command,
+        "grid": grid.axes,
+        "with": grid.shared,
+        "differ": differing,
+        "rows": rows,
+        "over_seeds": table if several else None,
+    }
     write_json(out / "metrics.json", metrics)
     return metrics | {"text": text, "figure": drawn is not None}
 
@@ -141,7 +152,10 @@ def save_sweep(
 def _with_errors(table: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     """The means as a reader wants to see them."""
     return [
-        {name: cell(value) + (f" ± {row[f'{name}_se']:.2g}" if row.get(f"{name}_se") else "")
-         for name, value in row.items() if not name.endswith("_se")}
+        {
+            name: cell(value) + (f" ± {row[f'{name}_se']:.2g}" if row.get(f"{name}_se") else "")
+            for name, value in row.items()
+            if not name.endswith("_se")
+        }
         for row in table
-    ]  # fmt: skip
+    ]

@@ -92,28 +92,52 @@ MISTAKES: list[tuple[Callable[..., Tensor], str]] = [
     (of(drawn, beta=-1.0), "the KL has the wrong sign: it is the price of leaving the prior."),
     (of(drawn, beta=0.5), "the KL counts half: is its 1/2 taken twice?"),
     (of(drawn, beta=2.0), "the KL counts twice: is its 1/2 missing?"),
-    (lambda x, m, v, e, f, s: (fit_of(x, drawn(m, v, e), f, s) - kl_of(m, v) / m.shape[1]).mean(),
-     "the KL is averaged over the latents: sum them."),
-    (lambda x, m, v, e, f, s: fit_of(x, drawn(m, v, e), f, s).mean() - kl_of(m, v).sum(),
-     "the KL is summed over images, the other term is averaged: treat both alike."),
-    (lambda x, m, v, e, f, s: (fit_of(x, drawn(m, v, e), f, s) / x.shape[1] - kl_of(m, v)).mean(),
-     "the log-likelihood is averaged over pixels: sum them, or the KL weighs too much."),
-    (lambda x, m, v, e, f, s: (-(x - f(drawn(m, v, e))).square().sum(1) - kl_of(m, v)).mean(),
-     "the squared distance is no log-density: sigma and the 1/2 are missing."),
-    (lambda x, m, v, e, f, s: (fit_of(x, drawn(m, v, e), f, s) - kl_of(m, v)).mean()
-     + constant(x, s), "the normalising constant of p(x | z), with log sigma in it, is missing."),
-    (lambda x, m, v, e, f, s: right(x, m, v, e, f, s) + constant(x, torch.zeros_like(s)),
-     "the constant D/2 log 2 pi is missing."),
-    (of(lambda m, v, e: m + v.exp() * e),
-     "the noise is multiplied by the variance: it takes the standard deviation."),
+    (
+        lambda x, m, v, e, f, s: (
+            fit_of(x, drawn(m, v, e), f, s) - kl_of(m, v) / m.shape[1]
+        ).mean(),
+        "the KL is averaged over the latents: sum them.",
+    ),
+    (
+        lambda x, m, v, e, f, s: fit_of(x, drawn(m, v, e), f, s).mean() - kl_of(m, v).sum(),
+        "the KL is summed over images, the other term is averaged: treat both alike.",
+    ),
+    (
+        lambda x, m, v, e, f, s: (
+            fit_of(x, drawn(m, v, e), f, s) / x.shape[1] - kl_of(m, v)
+        ).mean(),
+        "the log-likelihood is averaged over pixels: sum them, or the KL weighs too much.",
+    ),
+    (
+        lambda x, m, v, e, f, s: (-(x - f(drawn(m, v, e))).square().sum(1) - kl_of(m, v)).mean(),
+        "the squared distance is no log-density: sigma and the 1/2 are missing.",
+    ),
+    (
+        lambda x, m, v, e, f, s: (
+            (fit_of(x, drawn(m, v, e), f, s) - kl_of(m, v)).mean() + constant(x, s)
+        ),
+        "the normalising constant of p(x | z), with log sigma in it, is missing.",
+    ),
+    (
+        lambda x, m, v, e, f, s: right(x, m, v, e, f, s) + constant(x, torch.zeros_like(s)),
+        "the constant D/2 log 2 pi is missing.",
+    ),
+    (
+        of(lambda m, v, e: m + v.exp() * e),
+        "the noise is multiplied by the variance: it takes the standard deviation.",
+    ),
     (of(lambda m, v, e: m + v * e), "the noise is multiplied by the log variance."),
     (of(lambda m, v, e: m), "the decoder gets the mean of q: it takes a draw of q."),
     (of(lambda m, v, e: e), "the decoder gets a draw of the prior: it takes a draw of q."),
-    (lambda x, m, v, e, f, s: (fit_of(x, drawn(m, v, e), f, 2 * s) - kl_of(m, v)).mean(),
-     "the variance is used as standard deviation of the pixels: dist.Normal takes sigma."),
-    (lambda x, m, v, e, f, s: fit_of(x, drawn(m, v, e), f, s) - kl_of(m, v),
-     "one number per image is returned: average them."),
-]  # fmt: skip
+    (
+        lambda x, m, v, e, f, s: (fit_of(x, drawn(m, v, e), f, 2 * s) - kl_of(m, v)).mean(),
+        "the variance is used as standard deviation of the pixels: dist.Normal takes sigma.",
+    ),
+    (
+        lambda x, m, v, e, f, s: fit_of(x, drawn(m, v, e), f, s) - kl_of(m, v),
+        "one number per image is returned: average them.",
+    ),
+]
 
 
 def elbo(answer: Answer) -> None:

@@ -49,9 +49,14 @@ def _logdet(x: Tensor, W: Tensor, mu: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def _quadratic(
-    x: Tensor, W: Tensor, mu: Tensor, log_variance: Tensor, sign: float = -1.0,
-    powers: tuple[int, int] = (1, 1), M: Callable[[Tensor], Tensor] = torch.linalg.inv,
-) -> Tensor:  # fmt: skip
+    x: Tensor,
+    W: Tensor,
+    mu: Tensor,
+    log_variance: Tensor,
+    sign: float = -1.0,
+    powers: tuple[int, int] = (1, 1),
+    M: Callable[[Tensor], Tensor] = torch.linalg.inv,
+) -> Tensor:
     """The mean of d'd / sigma^2 - d'W M^-1 W'd / sigma^2, or what a mistake makes of it."""
     d, variance = x - mu, log_variance.exp()
     whole, explained = d.square().sum(1), ((d @ W @ M(_M(W, variance))) * (d @ W)).sum(1)
@@ -70,47 +75,79 @@ def _dense(x: Tensor, W: Tensor, mu: Tensor, variance: Tensor) -> Tensor:
 
 
 COST_MISTAKES: list[tuple[Answer, str]] = [
-    (lambda *a: _right_cost(*a) / 2,
-     "the 1/2 belongs to -log p(x); the cost is twice that, without the constant."),
+    (
+        lambda *a: _right_cost(*a) / 2,
+        "the 1/2 belongs to -log p(x); the cost is twice that, without the constant.",
+    ),
     (lambda *a: -_right_cost(*a), "its sign is wrong: a cost is minimised."),
-    (lambda *a: _right_cost(*a) + _constant(a[2]),
-     "the constant D log 2 pi is in it: harmless for training, but not part of this cost."),
-    (lambda *a: (_right_cost(*a) + _constant(a[2])) / 2,
-     "this is -log p(x) itself: the cost is twice that, without the constant D log 2 pi."),
-    (lambda *a: _logdet(*a) + _quadratic(*a) * len(a[0]),
-     "the quadratic form is summed over the images: it is their mean that stands beside log |C|."),
+    (
+        lambda *a: _right_cost(*a) + _constant(a[2]),
+        "the constant D log 2 pi is in it: harmless for training, but not part of this cost.",
+    ),
+    (
+        lambda *a: (_right_cost(*a) + _constant(a[2])) / 2,
+        "this is -log p(x) itself: the cost is twice that, without the constant D log 2 pi.",
+    ),
+    (
+        lambda *a: _logdet(*a) + _quadratic(*a) * len(a[0]),
+        "the quadratic form is summed over the images: its mean stands beside log |C|.",
+    ),
     (lambda *a: _right_cost(*a) * len(a[0]), "it is summed over the images: average them."),
     (lambda *a: _quadratic(*a), "log |C| is missing: without it sigma grows without limit."),
     (lambda *a: _logdet(*a), "the quadratic form is missing: no image enters the cost."),
     (lambda *a: _logdet(*a) - _quadratic(*a), "the sign of the quadratic form is wrong."),
     (lambda *a: _quadratic(*a) - _logdet(*a), "the sign of log |C| is wrong."),
-    (lambda *a: _logdet(*a) - (len(a[1]) - a[1].shape[1]) * a[3] + _quadratic(*a),
-     "log |M| stands for log |C|: the determinant lemma has a power of sigma^2 besides."),
-    (lambda *a: _logdet(*a) + a[1].shape[1] * a[3] + _quadratic(*a),
-     "the power of sigma^2 in the determinant is wrong: how many dimensions does W not reach?"),
-    (lambda *a: _logdet(*a) - (len(a[1]) - a[1].shape[1]) * a[3] / 2 + _quadratic(*a),
-     "log sigma stands where log sigma^2 belongs (in the determinant)."),
-    (lambda x, W, mu, s: _dense(x, W, mu, s),
-     "the logarithm of sigma^2 is used as sigma^2: take its exponential."),
+    (
+        lambda *a: _logdet(*a) - (len(a[1]) - a[1].shape[1]) * a[3] + _quadratic(*a),
+        "log |M| stands for log |C|: the determinant lemma has a power of sigma^2 besides.",
+    ),
+    (
+        lambda *a: _logdet(*a) + a[1].shape[1] * a[3] + _quadratic(*a),
+        "the power of sigma^2 in the determinant is wrong: how many dimensions does W not reach?",
+    ),
+    (
+        lambda *a: _logdet(*a) - (len(a[1]) - a[1].shape[1]) * a[3] / 2 + _quadratic(*a),
+        "log sigma stands where log sigma^2 belongs (in the determinant).",
+    ),
+    (
+        lambda x, W, mu, s: _dense(x, W, mu, s),
+        "the logarithm of sigma^2 is used as sigma^2: take its exponential.",
+    ),
     (_at(lambda s: s / 2), "sigma stands for sigma^2: the standard deviation for the variance."),
     (_at(lambda s: 2 * s), "sigma^4 stands for sigma^2: the parameter is log sigma^2 already."),
-    (lambda x, W, mu, s: _right_cost(x, W, torch.zeros_like(mu), s),
-     "x is not centred: mu has to be subtracted."),
-    (lambda x, W, mu, s: _right_cost(x, W, x.mean(0), s),
-     "x is centred with the batch's mean: the parameter is mu."),
-    (lambda *a: _logdet(*a) + _quadratic(a[0], a[1], a[2], a[3], sign=1.0),
-     "Woodbury subtracts its second term."),
-    (lambda *a: _logdet(*a) + _quadratic(a[0], a[1], a[2], a[3], powers=(1, 0)),
-     "in Woodbury's second term a factor is missing: which power of sigma^2 has C^-1?"),
-    (lambda *a: _logdet(*a) + _quadratic(a[0], a[1], a[2], a[3], powers=(1, 2)),
-     "in Woodbury's second term sigma^2 divides once too often."),
-    (lambda *a: _logdet(*a) + _quadratic(a[0], a[1], a[2], a[3], powers=(0, 0)),
-     "sigma^2 does not divide."),
-    (lambda *a: _logdet(*a) + _quadratic(a[0], a[1], a[2], a[3], M=lambda M: M),
-     "M stands where its inverse belongs."),
-    (lambda *a: _logdet(*a) + _quadratic(*a) / len(a[2]),
-     "the quadratic form is averaged over pixels: it is a sum over them."),
-]  # fmt: skip
+    (
+        lambda x, W, mu, s: _right_cost(x, W, torch.zeros_like(mu), s),
+        "x is not centred: mu has to be subtracted.",
+    ),
+    (
+        lambda x, W, mu, s: _right_cost(x, W, x.mean(0), s),
+        "x is centred with the batch's mean: the parameter is mu.",
+    ),
+    (
+        lambda *a: _logdet(*a) + _quadratic(a[0], a[1], a[2], a[3], sign=1.0),
+        "Woodbury subtracts its second term.",
+    ),
+    (
+        lambda *a: _logdet(*a) + _quadratic(a[0], a[1], a[2], a[3], powers=(1, 0)),
+        "in Woodbury's second term a factor is missing: which power of sigma^2 has C^-1?",
+    ),
+    (
+        lambda *a: _logdet(*a) + _quadratic(a[0], a[1], a[2], a[3], powers=(1, 2)),
+        "in Woodbury's second term sigma^2 divides once too often.",
+    ),
+    (
+        lambda *a: _logdet(*a) + _quadratic(a[0], a[1], a[2], a[3], powers=(0, 0)),
+        "sigma^2 does not divide.",
+    ),
+    (
+        lambda *a: _logdet(*a) + _quadratic(a[0], a[1], a[2], a[3], M=lambda M: M),
+        "M stands where its inverse belongs.",
+    ),
+    (
+        lambda *a: _logdet(*a) + _quadratic(*a) / len(a[2]),
+        "the quadratic form is averaged over pixels: it is a sum over them.",
+    ),
+]
 
 
 def ppca_cost(answer: Answer) -> None:
@@ -134,46 +171,83 @@ def _right_posterior(x: Tensor, W: Tensor, mu: Tensor, log_variance: Tensor) -> 
 
 
 def _given(
-    x: Tensor, W: Tensor, mu: Tensor, variance: Tensor,
+    x: Tensor,
+    W: Tensor,
+    mu: Tensor,
+    variance: Tensor,
     M: Callable[[Tensor, Tensor], Tensor] = _M,
-) -> Two:  # fmt: skip
+) -> Two:
     inverse = torch.linalg.inv(M(W, variance))
     return (x - mu) @ W @ inverse, variance * inverse
 
 
 POSTERIOR_MISTAKES: list[tuple[Callable[[Tensor, Tensor, Tensor, Tensor], Two], str]] = [
-    (lambda x, W, mu, s: (x @ W @ torch.linalg.inv(_M(W, s.exp())), _M(W, s.exp()) * s.exp()),
-     "a factor is not inverted, or x is not centred: the covariance contains the inverse of M, "
-     "and the mean is that of x - mu."),
-    (lambda x, W, mu, s: (_right_posterior(x, W, mu, s)[0] / s.exp(), _M(W, s.exp()) / s.exp()),
-     "sigma^2 stands in the wrong place: the covariance must not be the precision, and with M "
-     "written as here no sigma^2 is left in the mean."),
-    (lambda x, W, mu, s: (_right_posterior(x, W, mu, s)[0], torch.linalg.inv(_M(W, s.exp()))),
-     "sigma^2 is missing in the covariance: as sigma goes to 0 it must become zero."),
-    (lambda x, W, mu, s: (_right_posterior(x, W, mu, s)[0],
-                          torch.linalg.inv(_M(W, s.exp())) / s.exp()),
-     "sigma^2 divides the covariance: as sigma goes to 0 it must become zero."),
-    (lambda x, W, mu, s: _given(x, W, mu, s.exp(), lambda W, v: W.mT @ W),
-     "M is W'W alone: the prior's part, sigma^2 I, is missing."),
-    (lambda x, W, mu, s: _given(x, W, mu, s.exp(), lambda W, v: _M(W, torch.ones_like(v))),
-     "M has I where it should have sigma^2 I."),
-    (lambda x, W, mu, s: _given(x, W, mu, (s / 2).exp()),
-     "sigma stands for sigma^2: the standard deviation for the variance."),
-    (lambda x, W, mu, s: _given(x, W, mu, s),
-     "the logarithm of sigma^2 is used as sigma^2: take its exponential."),
-    (lambda x, W, mu, s: (_right_posterior(x, W, mu, s)[0].mT, _right_posterior(x, W, mu, s)[1]),
-     "the mean is transposed: one row per image, [B, M]."),
-    (lambda x, W, mu, s: (_right_posterior(x, W, mu, s)[0],
-                          _right_posterior(x, W, mu, s)[1].diagonal()),
-     "only the diagonal of the covariance is returned: its entries off it are not zero."),
-]  # fmt: skip
+    (
+        lambda x, W, mu, s: (x @ W @ torch.linalg.inv(_M(W, s.exp())), _M(W, s.exp()) * s.exp()),
+        "a factor is not inverted, or x is not centred: the covariance contains the inverse of M, "
+        "and the mean is that of x - mu.",
+    ),
+    (
+        lambda x, W, mu, s: (_right_posterior(x, W, mu, s)[0] / s.exp(), _M(W, s.exp()) / s.exp()),
+        "sigma^2 stands in the wrong place: the covariance must not be the precision, and with M "
+        "written as here no sigma^2 is left in the mean.",
+    ),
+    (
+        lambda x, W, mu, s: (_right_posterior(x, W, mu, s)[0], torch.linalg.inv(_M(W, s.exp()))),
+        "sigma^2 is missing in the covariance: as sigma goes to 0 it must become zero.",
+    ),
+    (
+        lambda x, W, mu, s: (
+            _right_posterior(x, W, mu, s)[0],
+            torch.linalg.inv(_M(W, s.exp())) / s.exp(),
+        ),
+        "sigma^2 divides the covariance: as sigma goes to 0 it must become zero.",
+    ),
+    (
+        lambda x, W, mu, s: _given(x, W, mu, s.exp(), lambda W, v: W.mT @ W),
+        "M is W'W alone: the prior's part, sigma^2 I, is missing.",
+    ),
+    (
+        lambda x, W, mu, s: _given(x, W, mu, s.exp(), lambda W, v: _M(W, torch.ones_like(v))),
+        "M has I where it should have sigma^2 I.",
+    ),
+    (
+        lambda x, W, mu, s: _given(x, W, mu, (s / 2).exp()),
+        "sigma stands for sigma^2: the standard deviation for the variance.",
+    ),
+    (
+        lambda x, W, mu, s: _given(x, W, mu, s),
+        "the logarithm of sigma^2 is used as sigma^2: take its exponential.",
+    ),
+    (
+        lambda x, W, mu, s: (
+            _right_posterior(x, W, mu, s)[0].mT,
+            _right_posterior(x, W, mu, s)[1],
+        ),
+        "the mean is transposed: one row per image, [B, M].",
+    ),
+    (
+        lambda x, W, mu, s: (
+            _right_posterior(x, W, mu, s)[0],
+            _right_posterior(x, W, mu, s)[1].diagonal(),
+        ),
+        "only the diagonal of the covariance is returned: its entries off it are not zero.",
+    ),
+]
 
 
 def posterior(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Two]) -> None:
     """Check ``answer(x, W, mu, log_variance)``: the mean ``[B, M]``, the covariance ``[M, M]``."""
     mistakes = [Mistake(*pair) for pair in POSTERIOR_MISTAKES]
     examine(
-        Task("posterior", [_right_posterior], _case, mistakes, (1, 2, 3),
-             parts=("the mean", "the covariance"), shape="M is the latent dimension"),
+        Task(
+            "posterior",
+            [_right_posterior],
+            _case,
+            mistakes,
+            (1, 2, 3),
+            parts=("the mean", "the covariance"),
+            shape="M is the latent dimension",
+        ),
         answer,
-    )  # fmt: skip
+    )

@@ -59,14 +59,18 @@ def binarise(answer: Callable[[Tensor], Tensor]) -> None:
         raise Wrong(f"check.{name}: it changes the images that it is given.")
     if not isinstance(found, Tensor) or list(found.shape) != [400, 1, 32, 32]:
         shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise Wrong(f"check.{name}: the result is {shape}, expected was [B, 1, 32, 32]: 2 zeros "
-                    "on every side (of the last two axes).")  # fmt: skip
+        raise Wrong(
+            f"check.{name}: the result is {shape}, expected was [B, 1, 32, 32]: 2 zeros "
+            "on every side (of the last two axes)."
+        )
     inner = found[..., 2:-2, 2:-2]
     if not ((found == 0) | (found == 1)).all():
         raise Wrong(f"check.{name}: pixels are not binary: draw each from its Bernoulli.")
     if torch.equal(inner, (x > 0.5).to(inner)) or torch.equal(inner, x.round().to(inner)):
-        raise Wrong(f"check.{name}: pixels are rounded: a pixel of 0.3 is one in three draws of "
-                    "ten, not in none.")  # fmt: skip
+        raise Wrong(
+            f"check.{name}: pixels are rounded: a pixel of 0.3 is one in three draws of "
+            "ten, not in none."
+        )
     if found.sum() != inner.sum():
         raise Wrong(f"check.{name}: the border is not zero, or it is not 2 pixels on every side.")
     means = torch.stack([inner[0::2].mean(0), inner[1::2].mean(0)]).to(x)
@@ -95,18 +99,24 @@ def count_parameters(answer: Count) -> None:
     """
     module = _example()
     p = list(module.parameters())
-    _count("count_parameters", answer, module, sum(x.numel() for x in p), {
-        len(p): "it counts tensors: count the numbers in them (numel).",
-        sum(x.numel() for x in module.state_dict().values()): "buffers (a batch norm's running "
-        "statistics) or shared layers are counted too: they are in state_dict, but no parameters "
-        "of their own.",
-        sum(x.numel() for x in p if x.requires_grad): "frozen parameters are left out: they are "
-        "parameters all the same.",
-        sum(len(x) for x in p): "it counts rows (len): count all numbers (numel).",
-        next(module.parameters()).numel(): "it counts the first layer alone.",
-        sum(x.numel() for n, x in module.named_parameters() if "weight" in n): "biases are "
-        "left out.",
-    })  # fmt: skip
+    stored = sum(x.numel() for x in module.state_dict().values())
+    trained = sum(x.numel() for x in p if x.requires_grad)
+    weights = sum(x.numel() for name, x in module.named_parameters() if "weight" in name)
+    _count(
+        "count_parameters",
+        answer,
+        module,
+        sum(x.numel() for x in p),
+        {
+            len(p): "it counts tensors: count the numbers in them (numel).",
+            stored: "buffers (a batch norm's running statistics) or shared layers are counted "
+            "too: they are in state_dict, but no parameters of their own.",
+            trained: "frozen parameters are left out: they are parameters all the same.",
+            sum(len(x) for x in p): "it counts rows (len): count all numbers (numel).",
+            next(module.parameters()).numel(): "it counts the first layer alone.",
+            weights: "biases are left out.",
+        },
+    )
 
 
 def count_convolutions(answer: Count) -> None:
@@ -116,16 +126,23 @@ def count_convolutions(answer: Count) -> None:
         Wrong: With a hint.
     """
     module = _example()
-    _count("count_convolutions", answer, module, 3, {
-        1: "only one was found: layers inside layers have to be looked into (modules, not "
-        "children).",
-        2: "only the outermost ones were found: layers inside layers have to be looked into "
-        "(modules, not children).",
-        4: "a layer that is used in two places counts once.",
-        len(list(module.modules())): "all modules are counted: only nn.Conv2d.",
-        len([m for m in module.modules() if hasattr(m, "weight")]): "other layers with weights "
-        "are counted too: only nn.Conv2d (isinstance).",
-    })  # fmt: skip
+    _count(
+        "count_convolutions",
+        answer,
+        module,
+        3,
+        {
+            1: "only one was found: layers inside layers have to be looked into (modules, not "
+            "children).",
+            2: "only the outermost ones were found: layers inside layers have to be looked into "
+            "(modules, not children).",
+            4: "a layer that is used in two places counts once.",
+            len(list(module.modules())): "all modules are counted: only nn.Conv2d.",
+            len(
+                [m for m in module.modules() if hasattr(m, "weight")]
+            ): "other layers with weights are counted too: only nn.Conv2d (isinstance).",
+        },
+    )
 
 
 def _count(name: str, answer: Count, module: nn.Module, right: int, wrong: dict[int, str]) -> None:

@@ -110,8 +110,12 @@ def load_shipped(name: str, pair: nn.Module) -> dict[str, Any]:
         kind: {**_defaults(kind), **preset.get(f"{words}_options", {})}
         for kind, words in ((NVAE, "model"), (TopDown, "guide"))
     }
-    recipe = {"model": "nvae", "model_options": options[NVAE], "guide": "top_down",
-              "guide_options": options[TopDown]}  # fmt: skip
+    recipe = {
+        "model": "nvae",
+        "model_options": options[NVAE],
+        "guide": "top_down",
+        "guide_options": options[TopDown],
+    }
     return load_pretrained(name, pair, recipe)
 
 

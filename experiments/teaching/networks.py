@@ -77,8 +77,10 @@ def _shape(name: str, found: Tensor, wanted: Iterable[int], words: str) -> None:
 def _range(name: str, found: Tensor, words: str) -> None:
     values = found.detach()
     if not values.isfinite().all():
-        raise Wrong(f"check.{name}: {words} is NaN or infinite: return numbers as they leave the "
-                    "last layer, no exponential or logarithm of them.")  # fmt: skip
+        raise Wrong(
+            f"check.{name}: {words} is NaN or infinite: return numbers as they leave the "
+            "last layer, no exponential or logarithm of them."
+        )
     if (values >= 0).all() or (values <= 0).all():
         raise Wrong(
             f"check.{name}: {words} never changes its sign: the last layer is linear, without "
@@ -90,8 +92,10 @@ def _rows(name: str, network: Callable[[Tensor], Tensor], x: Tensor) -> None:
     x = x[:: len(x) // 7]
     whole, single = network(x).detach(), torch.cat([network(row[None]).detach() for row in x])
     if not torch.allclose(whole, single, rtol=1e-3, atol=1e-3 * float(whole.abs().max())):
-        raise Wrong(f"check.{name}: what becomes of a row depends on the other rows of the batch: "
-                    "a softmax or a mean over the wrong axis, or a batch norm?")  # fmt: skip
+        raise Wrong(
+            f"check.{name}: what becomes of a row depends on the other rows of the batch: "
+            "a softmax or a mean over the wrong axis, or a batch norm?"
+        )
     if (whole - whole[0]).abs().max() < 1e-6 * whole.abs().max():
         raise Wrong(f"check.{name}: the result is the same for every input.")
 

@@ -55,9 +55,10 @@ def _trace(words: str, program: Callable, x: Tensor) -> poutine.Trace:
 
 def _sites(trace: poutine.Trace) -> list[str]:
     return [
-        key for key, site in trace.nodes.items()
+        key
+        for key, site in trace.nodes.items()
         if site["type"] == "sample" and not poutine.util.site_is_subsample(site)
-    ]  # fmt: skip
+    ]
 
 
 def _names(p: poutine.Trace, latents: set[str], guided: set[str]) -> None:

@@ -84,8 +84,10 @@ def main(config: Config) -> dict[str, Any]:
         train = None if config.name == "nvae-step" else images(run, names)
         run.save_config()
         peak = matrix_peak(run.device)
-        run.say(f"{torch.get_num_threads()} threads on {run.device}, {peak / 1e9:.0f} GFLOP/s in "
-                "a product of 2048 x 2048 matrices")  # fmt: skip
+        run.say(
+            f"{torch.get_num_threads()} threads on {run.device}, {peak / 1e9:.0f} GFLOP/s in "
+            "a product of 2048 x 2048 matrices"
+        )
         tables: dict[str, list[dict[str, Any]]] = {}
         for name in names:
             tables[name] = []
@@ -142,14 +144,23 @@ def nvae_step(config: Config, device: Any, peak: float) -> Tables:
     pair.to(memory_format=torch.channels_last)
     if config.checkpoint_levels:
         checkpoint_levels(pair)
-    yield [{"preset": config.preset, "checkpointed": config.checkpoint_levels,
-            **step_speed(pair, config.batch_size or 32, config.steps)}]  # fmt: skip
+    yield [
+        {
+            "preset": config.preset,
+            "checkpointed": config.checkpoint_levels,
+            **step_speed(pair, config.batch_size or 32, config.steps),
+        }
+    ]
 
 
 SUITES: dict[str, Callable[[Config, Any, float], Tables]] = {
-    "steps": steps, "lab-vae": lab_vae, "profile": profiled, "closed-form": closed_form,
-    "scaling": scaling, "nvae-step": nvae_step,
-}  # fmt: skip
+    "steps": steps,
+    "lab-vae": lab_vae,
+    "profile": profiled,
+    "closed-form": closed_form,
+    "scaling": scaling,
+    "nvae-step": nvae_step,
+}
 """By name, each from images or, of nvae-step, from the device."""
 
 
@@ -161,12 +172,19 @@ def save(
     text = "\n".join(f"## {name}\n\n{markdown_table(rows)}" for name, rows in tables.items())
     write_text(run.path / "bench.md", text)
     metrics = {
-        "model": run.config.name, "guide": "", "objective": "",
+        "model": run.config.name,
+        "guide": "",
+        "objective": "",
         "data": train.name if train else "noise",
-        "seed": run.config.seed, "epochs": 0, "parameters": 0, "seconds": {},
-        "protocol": protocol(train, None, 1) if train else None, "bench": tables,
-        "threads": torch.get_num_threads(), "matrix_peak_gflops": peak / 1e9,
-    }  # fmt: skip
+        "seed": run.config.seed,
+        "epochs": 0,
+        "parameters": 0,
+        "seconds": {},
+        "protocol": protocol(train, None, 1) if train else None,
+        "bench": tables,
+        "threads": torch.get_num_threads(),
+        "matrix_peak_gflops": peak / 1e9,
+    }
     return finish(run, metrics, "Wall times, the ways taking turns.", tables)
 
 

@@ -46,20 +46,30 @@ def main(config: Config) -> dict[str, Any]:
         torch.manual_seed(config.seed)
         found = calibrate(saved.model, saved.guide, config.simulations, config.draws)
         rows = [
-            {"latent": k + 1, "outside the band by": float(outside),
-             "verdict": verdict(float(outside), float(ends))}
+            {
+                "latent": k + 1,
+                "outside the band by": float(outside),
+                "verdict": verdict(float(outside), float(ends)),
+            }
             for k, (outside, ends) in enumerate(zip(found.outside, found.ends, strict=True))
-        ]  # fmt: skip
+        ]
         run.say(f"\n{markdown_table(rows)}")
         run.figure("ranks", plots.rank_histograms(found.ranks, found.draws))
         pair = saved.config["pair"]
         metrics = {
-            "model": pair["model"], "guide": pair["guide"], "objective": None,
-            "data": saved.test.name, "seed": config.seed, "epochs": 0,
-            "parameters": Pair(saved.model, saved.guide).number_of_parameters, "seconds": {},
+            "model": pair["model"],
+            "guide": pair["guide"],
+            "objective": None,
+            "data": saved.test.name,
+            "seed": config.seed,
+            "epochs": 0,
+            "parameters": Pair(saved.model, saved.guide).number_of_parameters,
+            "seconds": {},
             "protocol": protocol(saved.test, saved.guide, config.draws),
-            "calibration": rows, "passed": found.passed, "simulations": config.simulations,
-        }  # fmt: skip
+            "calibration": rows,
+            "passed": found.passed,
+            "simulations": config.simulations,
+        }
         words = f"{pair['guide']} of {config.run} on {config.simulations} simulated data."
         tables = {"Ranks": rows, "Protocol": protocol_rows(metrics)}
         return finish(run, metrics, words, tables)

@@ -44,12 +44,17 @@ def main(config: Config) -> dict[str, Any]:
         run.save_config(of=saved.config)
         pair = saved.config["pair"]
         metrics: dict[str, Any] = {
-            "model": pair["model"], "guide": pair["guide"], "objective": None,
-            "data": saved.test.name, "seed": config.seed, "epochs": 0,
-            "parameters": Pair(saved.model, saved.guide).number_of_parameters, "seconds": {},
+            "model": pair["model"],
+            "guide": pair["guide"],
+            "objective": None,
+            "data": saved.test.name,
+            "seed": config.seed,
+            "epochs": 0,
+            "parameters": Pair(saved.model, saved.guide).number_of_parameters,
+            "seconds": {},
             "protocol": protocol(saved.test, saved.guide, config.particles),
             "trained": {k: saved.metrics.get(k) for k in ("objective", "epochs", "seconds")},
-        }  # fmt: skip
+        }
         for data in (saved.train.fixed(), saved.test.fixed()):
             if config.split in ("both", data.split):
                 measured = measure(

@@ -24,7 +24,7 @@ from experiments.training.nvae.reference_checkpoint import CELLS, published_name
 from experiments.training.saved_run import buildable, read_config
 from guides import GUIDES
 from ppl_models.nvae import NVAE
-from ppl_models.nvae.reference import args_of_options
+from ppl_models.nvae.reference_options import args_of_options
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,12 @@ def published_facts(run: Path, saved: dict[str, Any]) -> dict[str, Any]:
         args["dataset"] = published_name(options["data"], model["data_shape"])
     except ValueError as error:
         raise UsageError(str(error)) from error
-    args |= {"epochs": options["epochs"], "batch_size": options["batch_size"],
-             "learning_rate": options["lr"], "seed": options["seed"]}  # fmt: skip
+    args |= {
+        "epochs": options["epochs"],
+        "batch_size": options["batch_size"],
+        "learning_rate": options["lr"],
+        "seed": options["seed"],
+    }
     return {"epoch": options["epochs"], "args": args, "arch_instance": CELLS}
 
 

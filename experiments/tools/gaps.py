@@ -88,23 +88,35 @@ def main(config: Config) -> dict[str, Any]:
         found = {name: values[name] for name in ESTIMATES if name in values}
         estimator, evidence = best_evidence(found)
         rows = gap_rows(values, evidence, config.seed)
-        run.say(f"\n{markdown_table(rows)}\nlog p(x): {estimator}, "
-                f"{evidence.double().mean():.4f} nats per image")  # fmt: skip
+        run.say(
+            f"\n{markdown_table(rows)}\nlog p(x): {estimator}, "
+            f"{evidence.double().mean():.4f} nats per image"
+        )
         save_values(run.path, values)
         pictures(run, values, rows, data)
         how = protocol(data, guide, config.particles) | how_measured(values, config)
         if tails:
-            how["tails"] = (f"{config.tail_draws} draws each of the first {len(tails)} images, "
-                            f"half of them sent {DEPTH:g} standard deviations out")  # fmt: skip
+            how["tails"] = (
+                f"{config.tail_draws} draws each of the first {len(tails)} images, "
+                f"half of them sent {DEPTH:g} standard deviations out"
+            )
         metrics = {
-            "model": saved.config["pair"]["model"], "guide": name, "objective": None,
-            "data": data.name, "seed": config.seed, "epochs": 0,
-            "parameters": Pair(saved.model, guide).number_of_parameters, "seconds": {},
-            "protocol": how, "gaps": rows, "evidence": estimator,
+            "model": saved.config["pair"]["model"],
+            "guide": name,
+            "objective": None,
+            "data": data.name,
+            "seed": config.seed,
+            "epochs": 0,
+            "parameters": Pair(saved.model, guide).number_of_parameters,
+            "seconds": {},
+            "protocol": how,
+            "gaps": rows,
+            "evidence": estimator,
             "means": {key: value.double().mean().item() for key, value in values.items()},
-            "share_unreliable": share(values), "tails": tails,
+            "share_unreliable": share(values),
+            "tails": tails,
             "sandwich": checked(run, saved, guide, config),
-        }  # fmt: skip
+        }
         words = f"Where {name} loses on {len(data)} test images of {config.run}."
         tables = {"Gaps [nats per image]": rows, "Protocol": protocol_rows(metrics)}
         tables |= {"Tail index": tails} if tails else {}
@@ -117,8 +129,10 @@ def how_measured(values: dict[str, Tensor], config: Config) -> dict[str, Any]:
     if "local_elbo" in values:
         how["local"] = f"{stopping_rule(config.local_steps)}; first rate {config.local_lr}"
     if "ais_bound" in values:
-        how["ais"] = (f"{config.chains} chains from the {config.ais_from}, {config.ais_steps} "
-                      f"temperatures, {config.leapfrog} leapfrog steps")  # fmt: skip
+        how["ais"] = (
+            f"{config.chains} chains from the {config.ais_from}, {config.ais_steps} "
+            f"temperatures, {config.leapfrog} leapfrog steps"
+        )
     return how
 
 
@@ -126,11 +140,20 @@ def checked(run: Run, saved: SavedRun, guide: Guide, config: Config) -> dict[str
     """Annealed importance sampling between its two bounds, on data drawn from the model."""
     if config.ais_from == "none" or isinstance(guide, PerDatumGuide):
         return None  # a guide with rows has none for such data
-    width = sandwich(saved.model, guide, config.simulated, config.chains, config.ais_steps,
-                     config.leapfrog, config.ais_from)  # fmt: skip
+    width = sandwich(
+        saved.model,
+        guide,
+        config.simulated,
+        config.chains,
+        config.ais_steps,
+        config.leapfrog,
+        config.ais_from,
+    )
     mean, error = mean_and_error(width)
-    run.say(f"AIS on {config.simulated} simulated data: upper minus lower bound of log p(x) "
-            f"{mean:.4f} ± {error:.4f} nats")  # fmt: skip
+    run.say(
+        f"AIS on {config.simulated} simulated data: upper minus lower bound of log p(x) "
+        f"{mean:.4f} ± {error:.4f} nats"
+    )
     return {"simulated": config.simulated, "width": mean, "width_se": error}
 
 
@@ -145,11 +168,14 @@ def measured(
         "iw_bound": log_w.logsumexp(1) - torch.tensor(float(log_w.shape[1])).log(),
         "khat": khat(log_w),
     }
-    run.say(f"ELBO {values['elbo'].mean():.4f}, IW-{config.particles} bound "
-            f"{values['iw_bound'].mean():.4f} nats per image")  # fmt: skip
+    run.say(
+        f"ELBO {values['elbo'].mean():.4f}, IW-{config.particles} bound "
+        f"{values['iw_bound'].mean():.4f} nats per image"
+    )
     try:
-        local = local_elbo(model, guide, data, config.particles, config.local_lr,
-                           config.local_steps)  # fmt: skip
+        local = local_elbo(
+            model, guide, data, config.particles, config.local_lr, config.local_steps
+        )
     except NotImplementedError:
         run.say("the guide has no encoder: nothing is lost to amortisation.")
     else:
@@ -196,10 +222,11 @@ def annealed(model: Any, guide: Guide, data: Data, config: Config) -> Tensor:
     most = 100 * config.chains
     rows = max(1, rows_at_a_time(model, data, config.memory, most) // config.chains)
     bounds = [
-        annealed_bound(model, guide, batch, config.chains, config.ais_steps, config.leapfrog,
-                       config.ais_from).bound
+        annealed_bound(
+            model, guide, batch, config.chains, config.ais_steps, config.leapfrog, config.ais_from
+        ).bound
         for batch in data.batches(rows)
-    ]  # fmt: skip
+    ]
     found = torch.cat(bounds)
     if not found.isfinite().all():
         row = int((~found.isfinite()).nonzero()[0])

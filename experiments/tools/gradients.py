@@ -59,15 +59,23 @@ def main(config: Config) -> dict[str, Any]:
         names = [f"{row['objective']}, {row['particles']}" for row in rows]
         for part in ("q", "p"):
             ratios = [row[f"{part}: signal to noise"] for row in rows]
-            run.figure(f"signal_{part}", plots.bars(names, ratios, [0.0] * len(rows), None,
-                                                    "signal to noise"))  # fmt: skip
+            run.figure(
+                f"signal_{part}",
+                plots.bars(names, ratios, [0.0] * len(rows), None, "signal to noise"),
+            )
         pair = saved.config["pair"]
         metrics = {
-            "model": pair["model"], "guide": pair["guide"], "objective": None,
-            "data": data.name, "seed": config.seed, "epochs": 0,
-            "parameters": Pair(saved.model, saved.guide).number_of_parameters, "seconds": {},
-            "protocol": protocol(data, saved.guide, max(config.draws)), "gradients": rows,
-        }  # fmt: skip
+            "model": pair["model"],
+            "guide": pair["guide"],
+            "objective": None,
+            "data": data.name,
+            "seed": config.seed,
+            "epochs": 0,
+            "parameters": Pair(saved.model, saved.guide).number_of_parameters,
+            "seconds": {},
+            "protocol": protocol(data, saved.guide, max(config.draws)),
+            "gradients": rows,
+        }
         words = f"Gradients of {config.run} on {len(data)} images."
         tables = {"Gradients [nats per data point]": rows, "Protocol": protocol_rows(metrics)}
         return finish(run, metrics, words, tables)
@@ -87,11 +95,19 @@ def table(saved: SavedRun, data: Data, config: Config) -> list[dict[str, Any]]:
                 if not parameters:
                     raise UsageError(f"{part} of {config.run} has no parameters of its own.")
                 torch.manual_seed(config.seed)
-                here = moments(saved.model, saved.guide, OBJECTIVES[name](count), batch,
-                               parameters, config.steps)  # fmt: skip
+                here = moments(
+                    saved.model,
+                    saved.guide,
+                    OBJECTIVES[name](count),
+                    batch,
+                    parameters,
+                    config.steps,
+                )
                 found[name, count, part] = here
-                row |= {f"{part}: noise": here.noise, f"{part}: signal to noise":
-                        here.signal_to_noise}  # fmt: skip
+                row |= {
+                    f"{part}: noise": here.noise,
+                    f"{part}: signal to noise": here.signal_to_noise,
+                }
                 other = found.get((SAME.get(name, ""), count, part))
                 if part == "q":
                     apart = None if other is None else distance(here, other)

@@ -17,7 +17,7 @@ from experiments.runs.checkpoint import packed, save_weights
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.nvae.reference_checkpoint import DATA, pair_of, read_checkpoint
-from ppl_models.nvae.reference import options_of_args
+from ppl_models.nvae.reference_options import options_of_args
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,26 @@ def main(config: Config) -> dict[str, Any]:
     dtype = str(model.top.dtype).removeprefix("torch.")
     with Run("import-nvae", config) as run:
         run.options |= {
-            "data": data, "pad": pad, "binarize": "dynamic" if grey else "none",
-            "binarize_seed": 0, "rows": None, "dtype": dtype, "dequantize": False,
-            "bits": args["num_x_bits"], "flip": False,
-        }  # fmt: skip
+            "data": data,
+            "pad": pad,
+            "binarize": "dynamic" if grey else "none",
+            "binarize_seed": 0,
+            "rows": None,
+            "dtype": dtype,
+            "dequantize": False,
+            "bits": args["num_x_bits"],
+            "flip": False,
+        }
         model_options, guide_options = options_of_args(args)
         del model_options["data_shape"], model_options["bits"]
         run.save_config(
-            pair={"model": "nvae", "model_options": model_options, "guide": "top_down",
-                  "guide_options": guide_options}
-        )  # fmt: skip
+            pair={
+                "model": "nvae",
+                "model_options": model_options,
+                "guide": "top_down",
+                "guide_options": guide_options,
+            }
+        )
         rest = {name: value for name, value in checkpoint.items() if name != "state_dict"}
         save_weights(run.path, pair, reference_pt=packed(rest))
         groups = " + ".join(map(str, model.groups_per_scale))
@@ -60,10 +70,15 @@ def main(config: Config) -> dict[str, Any]:
             f"{model.latents} channels, {checkpoint.get('epoch')} epochs"
         )
         metrics = {
-            "model": "nvae", "guide": "top_down", "objective": None, "data": data, "seed": 0,
-            "epochs": checkpoint.get("epoch") or 0, "parameters": pair.number_of_parameters,
+            "model": "nvae",
+            "guide": "top_down",
+            "objective": None,
+            "data": data,
+            "seed": 0,
+            "epochs": checkpoint.get("epoch") or 0,
+            "parameters": pair.number_of_parameters,
             "protocol": None,
-        }  # fmt: skip
+        }
         return finish(run, metrics, f"Imported from {config.file.name}.", {})
 
 

@@ -44,8 +44,9 @@ def main(config: Config) -> dict[str, Any]:
     folders = ("mnist",) if config.data == "mnist" else ("student", "teacher")
     targets = {
         (path, folder): config.out / folder / f"{path.stem}.ipynb"
-        for path in sources for folder in folders
-    }  # fmt: skip
+        for path in sources
+        for folder in folders
+    }
     kept = [target for target in targets.values() if worked_on(target)]
     if kept:
         raise UsageError(f"{kept[0]} has been worked on: move it away, or give another --out.")
@@ -109,9 +110,12 @@ def executed(notebook: Any, name: str, data: str) -> float:
     started = time.perf_counter()
     local = {"KernelManager": {"transport": "ipc"}} if os.name == "posix" else {}
     client = NotebookClient(
-        notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": "."}},
+        notebook,
+        timeout=1800,
+        kernel_name="python3",
+        resources={"metadata": {"path": "."}},
         config=Traits(local),
-    )  # fmt: skip
+    )
     try:
         client.execute()
     except CellExecutionError as error:

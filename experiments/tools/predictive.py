@@ -68,12 +68,18 @@ def main(config: Config) -> dict[str, Any]:
             run.figure("replicated", plots.images_in_rows(images))
         pair = saved.config["pair"]
         metrics = {
-            "model": pair["model"], "guide": pair["guide"], "objective": None,
-            "data": data.name, "seed": config.seed, "epochs": 0,
-            "parameters": Pair(saved.model, saved.guide).number_of_parameters, "seconds": {},
+            "model": pair["model"],
+            "guide": pair["guide"],
+            "objective": None,
+            "data": data.name,
+            "seed": config.seed,
+            "epochs": 0,
+            "parameters": Pair(saved.model, saved.guide).number_of_parameters,
+            "seconds": {},
             "protocol": protocol(data, guide, None) | {"latents": config.latents},
-            "checks": rows, "sets": config.sets,
-        }  # fmt: skip
+            "checks": rows,
+            "sets": config.sets,
+        }
         words = f"{config.sets} data sets like the first {len(data)} test images of {config.run}."
         tables = {"Checks": rows, "Protocol": protocol_rows(metrics)}
         return finish(run, metrics, words, tables)

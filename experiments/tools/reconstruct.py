@@ -52,9 +52,11 @@ def main(config: Config) -> dict[str, Any]:
         error, error_se = mean_and_error(squares.flatten(1).sum(1))
         hidden, hidden_se = mean_and_error((squares * ~observed).flatten(1).sum(1))
         figures = {
-            "squared_error": error, "squared_error_se": error_se,
-            "hidden_squared_error": hidden, "hidden_squared_error_se": hidden_se,
-        }  # fmt: skip
+            "squared_error": error,
+            "squared_error_se": error_se,
+            "hidden_squared_error": hidden,
+            "hidden_squared_error_se": hidden_se,
+        }
         run.say(f"squared error {error:.4f} ± {error_se:.4f}, of hidden pixels {hidden:.4f}")
         if len(test.image_shape) == 3:
             rows = {"x": x[:10], "observed": (x * observed)[:10], "E[x | z]": shown[:10]}
@@ -64,13 +66,18 @@ def main(config: Config) -> dict[str, Any]:
             run.figure("reconstructions", plots.images_in_rows(pictures, test.label_names(10)))
         pair = saved.config["pair"]
         metrics = {
-            "model": pair["model"], "guide": pair["guide"], "objective": None,
-            "data": test.name, "seed": config.seed, "epochs": 0,
-            "parameters": Pair(saved.model, saved.guide).number_of_parameters, "seconds": {},
+            "model": pair["model"],
+            "guide": pair["guide"],
+            "objective": None,
+            "data": test.name,
+            "seed": config.seed,
+            "epochs": 0,
+            "parameters": Pair(saved.model, saved.guide).number_of_parameters,
+            "seconds": {},
             "protocol": protocol(test, saved.guide, None)
             | ({} if config.mask == "none" else {"estimator": how, "mask": config.mask}),
             "test": figures,
-        }  # fmt: skip
+        }
         words = f"The first {len(test)} test images of {test.name} through {config.run}."
         return finish(run, metrics, words, {"Squared error per image": [figures]})
 

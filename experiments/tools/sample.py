@@ -86,14 +86,21 @@ def main(config: Config) -> dict[str, Any]:
                 run.figure("samples", plots.images_in_rows(images))
         pair = saved.config["pair"]
         metrics = {
-            "model": pair["model"], "guide": pair["guide"], "objective": None,
-            "data": saved.test.name, "seed": config.seed, "epochs": 0,
-            "parameters": Pair(saved.model, saved.guide).number_of_parameters, "seconds": {},
+            "model": pair["model"],
+            "guide": pair["guide"],
+            "objective": None,
+            "data": saved.test.name,
+            "seed": config.seed,
+            "epochs": 0,
+            "parameters": Pair(saved.model, saved.guide).number_of_parameters,
+            "seconds": {},
             "protocol": protocol(saved.test, saved.guide, 1) | {"estimator": config.of},
-            "of": config.of, "temperature": list(config.temperature), "count": config.count,
+            "of": config.of,
+            "temperature": list(config.temperature),
+            "count": config.count,
             "between": list(config.between),
             "mean_pixel": [float(torch.mean(images.double())) for images in drawn.values()],
-        }  # fmt: skip
+        }
         return finish(run, metrics, f"Samples ({config.of}) from {config.run}.", {})
 
 

@@ -45,9 +45,14 @@ class Config:
     with_: Annotated[tuple[str, ...], tyro.conf.arg(name="with")] = ()
     """NAME=VALUE for every option that all runs share."""
     figures: tuple[str, ...] = (
-        "test.elbo", "test.iw_bound", "test.log_evidence", "test.log_joint",
-        "test.squared_error", "seconds.train", "memory.peak_gib",
-    )  # fmt: skip
+        "test.elbo",
+        "test.iw_bound",
+        "test.log_evidence",
+        "test.log_joint",
+        "test.squared_error",
+        "seconds.train",
+        "memory.peak_gib",
+    )
     """What the table shows of the runs' metrics.json; the first that they have is drawn."""
     jobs: int = 1
     """Runs at a time; they share the threads of the processor."""
@@ -79,8 +84,10 @@ def main(config: Config) -> dict[str, Any]:
         rows = rows_of(runs, errors, config.figures)
         good = [run for run in runs if not errors.get(run.name)]
         metrics = save_sweep(out, config.command, grid, good, rows)
-    tqdm.write(f"\n{metrics['text']}saved as {out / 'table.md'}"
-               + (f", drawn in {out / 'figure.png'}" if metrics["figure"] else ""))  # fmt: skip
+    tqdm.write(
+        f"\n{metrics['text']}saved as {out / 'table.md'}"
+        + (f", drawn in {out / 'figure.png'}" if metrics["figure"] else "")
+    )
     failed = [name for name, error in errors.items() if error]
     if failed:
         raise TrainingError(f"{len(failed)} of {len(runs)} runs failed; see {out / 'logs'}.")

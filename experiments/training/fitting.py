@@ -93,9 +93,19 @@ class Fitting:
         run, config = self.run, self.run.config
         spent = (run.train_seconds + self.position.seconds) / 60
         progresses = fit(
-            self.svi, self.data, config.epochs, config.batch_size, schedule, config.seed,
-            config.patience, self.position, anneal, config.minutes, spent, self._pauses,
-        )  # fmt: skip
+            self.svi,
+            self.data,
+            config.epochs,
+            config.batch_size,
+            schedule,
+            config.seed,
+            config.patience,
+            self.position,
+            anneal,
+            config.minutes,
+            spent,
+            self._pauses,
+        )
         total = config.epochs if config.minutes is None else None
         quiet = follows() or not sys.stderr.isatty()
         with tqdm(total=total, initial=self.position.epoch, unit="epoch", disable=quiet) as bar:

@@ -28,9 +28,16 @@ __all__ = ["SavedRun", "build_model", "buildable", "open_run", "opened", "read_c
 
 WRITTEN: dict[str, dict[str, tuple[type, ...]]] = {
     "pair": {"model": (str,), "model_options": (dict,), "guide": (str,), "guide_options": (dict,)},
-    "options": {"data": (str,), "data_root": (str, type(None)), "rows": (int, type(None)),
-                "pad": (int,), "binarize": (str,), "binarize_seed": (int,), "dtype": (str,)},
-}  # fmt: skip
+    "options": {
+        "data": (str,),
+        "data_root": (str, type(None)),
+        "rows": (int, type(None)),
+        "pad": (int,),
+        "binarize": (str,),
+        "binarize_seed": (int,),
+        "dtype": (str,),
+    },
+}
 """What every run with a model and a guide says of itself in ``config.json``, and its types."""
 
 

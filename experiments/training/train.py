@@ -53,9 +53,12 @@ def make_guide(run: Run, model: nn.Module, name: str, options: dict, data: Data)
 
 
 def make_objective(
-    model: nn.Module, guide: str, name: str | None = None, particles: int | None = None,
+    model: nn.Module,
+    guide: str,
+    name: str | None = None,
+    particles: int | None = None,
     config: Any = None,
-) -> Objective:  # fmt: skip
+) -> Objective:
     """The objective asked for, or the one that fits the guide; its own options from ``config``.
 
     Rows under a frozen model are fitted with ``stl`` and four particles by default.
@@ -107,9 +110,10 @@ def check_pixels(model: Any, data: Data) -> None:
     levels = getattr(likelihood, "levels", data.levels)
     if data.kind not in likelihood.pixels or levels != data.levels:
         fitting = [
-            name for name, family in LIKELIHOODS.items()
+            name
+            for name, family in LIKELIHOODS.items()
             if data.kind in family.pixels and getattr(family, "levels", data.levels) == data.levels
-        ]  # fmt: skip
+        ]
         raise UsageError(
             f"{type(likelihood).__name__} is for {' or '.join(likelihood.pixels)} pixels"
             f"{'' if levels == data.levels else f' of {levels + 1} levels'}, the data are "
@@ -187,8 +191,12 @@ def centre(data: Data, *parts: Any) -> None:
 
 def recipe(model: str, model_options: dict, guide: str, guide_options: dict) -> dict[str, Any]:
     """What a saved run is rebuilt from."""
-    return {"model": model, "model_options": model_options, "guide": guide,
-            "guide_options": guide_options}  # fmt: skip
+    return {
+        "model": model,
+        "model_options": model_options,
+        "guide": guide,
+        "guide_options": guide_options,
+    }
 
 
 def conclude(
@@ -202,14 +210,19 @@ def conclude(
     objective = next(n for n, c in OBJECTIVES.items() if type(svi.objective) is c)
     train, test = train.fixed().like(model), test.fixed().like(model)
     metrics: dict[str, Any] = {
-        "model": built["model"], "guide": built["guide"], "objective": objective,
-        "data": train.name, "seed": config.seed, "epochs": len(run.lines),
-        "parameters": Pair(model, guide).number_of_parameters, "seconds": {},
+        "model": built["model"],
+        "guide": built["guide"],
+        "objective": objective,
+        "data": train.name,
+        "seed": config.seed,
+        "epochs": len(run.lines),
+        "parameters": Pair(model, guide).number_of_parameters,
+        "seconds": {},
         "sampled_sites": svi.objective.sampled_sites,
         "decoder": "frozen" if is_frozen(model) else "learned",
         "protocol": protocol(test, guide, None),
         **more,
-    }  # fmt: skip
+    }
     fitted: list[Guide] = []
     for data in (train, test):
         measured = measure(model, guide, data, config.seed, None, config.memory)

@@ -52,8 +52,11 @@ class Watch:
     def _warn(self, progress: Progress) -> None:
         guard, config = self.svi.guard, self.run.config
         if progress.skipped and guard and guard.last:
-            self._say(guard.last, f"{guard.last} (epoch {progress.epoch}: {progress.skipped} of "
-                      f"{len(progress.losses)} steps are skipped)")  # fmt: skip
+            self._say(
+                guard.last,
+                f"{guard.last} (epoch {progress.epoch}: {progress.skipped} of "
+                f"{len(progress.losses)} steps are skipped)",
+            )
         now = progress.epoch % max(1, config.epochs // LOOKS) == 0
         broken = guard is not None and guard.consecutive > 0
         if not (follows() or broken) and now and 4 * progress.epoch >= config.epochs:

@@ -36,9 +36,13 @@ class BottomUp(Guide):
     """
 
     def __init__(
-        self, model: nn.Module, channels: int = 0, cells_per_group: int = 1,
-        cells_per_block: int = 3, attention: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        model: nn.Module,
+        channels: int = 0,
+        cells_per_group: int = 1,
+        cells_per_block: int = 3,
+        attention: bool = True,
+    ) -> None:
         super().__init__(model)
         if not isinstance(model, NVAE):
             raise ValueError(f"bottom_up needs an NVAE, not {type(model).__name__}.")

@@ -40,9 +40,15 @@ class TopDown(EffectGuide):
     """
 
     def __init__(
-        self, model: nn.Module, channels: int = 0, cells_per_group: int = 1,
-        cells_per_block: int = 3, attention: bool = True, residual: bool = True, flows: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        model: nn.Module,
+        channels: int = 0,
+        cells_per_group: int = 1,
+        cells_per_block: int = 3,
+        attention: bool = True,
+        residual: bool = True,
+        flows: int = 0,
+    ) -> None:
         super().__init__(model)
         if not isinstance(model, NVAE):
             raise ValueError(f"top_down needs an NVAE, not {type(model).__name__}.")

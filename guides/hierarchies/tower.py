@@ -15,9 +15,13 @@ class Tower(nn.Module):
     """The way up: one feature map per group of latents, coarse to fine."""
 
     def __init__(
-        self, model: NVAE, channels: int, cells_per_group: int, cells_per_block: int,
+        self,
+        model: NVAE,
+        channels: int,
+        cells_per_group: int,
+        cells_per_block: int,
         attention: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         if channels < 2:
             raise ValueError(f"channels={channels} must be at least 2, to be split on the way up.")

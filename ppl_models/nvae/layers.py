@@ -32,9 +32,16 @@ class Conv(nn.Conv2d):
     """
 
     def __init__(
-        self, channels: int, out_channels: int, kernel_size: int, stride: int = 1,
-        groups: int = 1, bias: bool = True, mask: Tensor | None = None, gain: float = 0.0,
-    ) -> None:  # fmt: skip
+        self,
+        channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+        mask: Tensor | None = None,
+        gain: float = 0.0,
+    ) -> None:
         super().__init__(
             channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=bias
         )
@@ -66,9 +73,13 @@ class PlainConv(nn.Conv2d):
         self, channels: int, out_channels: int, kernel_size: int, groups: int = 1
     ) -> None:
         super().__init__(
-            channels, out_channels, kernel_size, padding=kernel_size // 2, groups=groups,
+            channels,
+            out_channels,
+            kernel_size,
+            padding=kernel_size // 2,
+            groups=groups,
             bias=False,
-        )  # fmt: skip
+        )
 
     def effective_weight(self) -> Tensor:
         return self.weight

@@ -88,11 +88,20 @@ class NVAE(Program):
     vectorises = False  # convolutions and batch norms take one leading dimension
 
     def __init__(
-        self, data_shape: tuple[int, ...] = (1, 32, 32), groups: tuple[int, ...] = (5, 10),
-        latents: int = 20, channels: int = 32, cells_per_group: int = 1, blocks: int = 2,
-        cells_per_block: int = 3, attention: bool = True, depthwise: bool = True,
-        mixture: int = 10, bits: int = 8, crop: int = 2,
-    ) -> None:  # fmt: skip
+        self,
+        data_shape: tuple[int, ...] = (1, 32, 32),
+        groups: tuple[int, ...] = (5, 10),
+        latents: int = 20,
+        channels: int = 32,
+        cells_per_group: int = 1,
+        blocks: int = 2,
+        cells_per_block: int = 3,
+        attention: bool = True,
+        depthwise: bool = True,
+        mixture: int = 10,
+        bits: int = 8,
+        crop: int = 2,
+    ) -> None:
         super().__init__()
         colours, *sides = data_shape
         halvings = blocks + len(groups) - 1

@@ -64,10 +64,14 @@ def _header(lines: list[tuple[int, list[str]]]) -> tuple[list[str], list[tuple[i
     (_, first), below = lines[0], lines[1:]
     fields = [field.strip() for field in first]
     text = [place for place, field in enumerate(fields) if not NUMBER.fullmatch(field)]
-    fractions = [field for place, field in enumerate(fields)
-                 if place not in text and not field.isdecimal()]  # fmt: skip
-    again = any(place < len(row) and fields[place] and row[place].strip() == fields[place]
-                for _, row in below for place in text)  # fmt: skip
+    fractions = [
+        field for place, field in enumerate(fields) if place not in text and not field.isdecimal()
+    ]
+    again = any(
+        place < len(row) and fields[place] and row[place].strip() == fields[place]
+        for _, row in below
+        for place in text
+    )
     if not text or fractions or again:  # a line of data
         return [str(place) for place in range(len(first))], lines
     return fields, below
@@ -87,10 +91,12 @@ def _numbers(
     path: Path, names: list[str], lines: list[tuple[int, list[str]]], kept: list[int]
 ) -> np.ndarray:
     text = [
-        names[place] for place in kept
-        if lines and not any(NUMBER.fullmatch(row[place].strip()) for _, row in lines)
+        names[place]
+        for place in kept
+        if lines
+        and not any(NUMBER.fullmatch(row[place].strip()) for _, row in lines)
         and any(row[place].strip() for _, row in lines)
-    ]  # fmt: skip
+    ]
     if text:
         raise UsageError(
             f"{path} has columns of text ({', '.join(text[:10])}): leave them out; classes are "

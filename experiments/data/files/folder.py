@@ -123,8 +123,10 @@ def _layout(root: Path, paths: list[Path]) -> tuple[list[Entry], list[str]]:
         raise UsageError(f"{root} has {' and '.join(sorted(tops))} folders, but no train folder.")
     if alone and named:
         (top,) = tops
-        return ([entry._replace(inner=entry.inner[1:]) for entry in everything],
-                [f"{top}/ is the only split: a fifth of it is held out"])  # fmt: skip
+        return (
+            [entry._replace(inner=entry.inner[1:]) for entry in everything],
+            [f"{top}/ is the only split: a fifth of it is held out"],
+        )
     return everything, []
 
 
@@ -163,8 +165,14 @@ def _check_range(images: list[ImageFile], reading: Reading) -> list[str]:
     if reading.value_range and frames and not limits:
         raise UsageError("--value-range is for images of more than 8 bits; these have 8.")
     dark = limits and not reading.value_range and high <= DARK
-    return [f"16-bit images hold at most {high:g} of 65535: --value-range 0 {high:g} would make "
-            "that white"] if dark else []  # fmt: skip
+    return (
+        [
+            f"16-bit images hold at most {high:g} of 65535: --value-range 0 {high:g} would make "
+            "that white"
+        ]
+        if dark
+        else []
+    )
 
 
 def _together(entries: list[Entry], images: list[ImageFile]) -> list[list[np.ndarray]]:
@@ -194,9 +202,13 @@ def _channels(array: np.ndarray, colour: bool) -> np.ndarray:
 
 
 def _divided(
-    root: Path, entries: list[Entry], images: list[ImageFile], arrays: list[list[np.ndarray]],
-    notes: list[str], reading: Reading,
-) -> Read:  # fmt: skip
+    root: Path,
+    entries: list[Entry],
+    images: list[ImageFile],
+    arrays: list[list[np.ndarray]],
+    notes: list[str],
+    reading: Reading,
+) -> Read:
     """The two splits; frames of one file stay in one split where there are enough files."""
     counts = [len(part) for part in arrays]
     if entries[0].split:
@@ -210,10 +222,13 @@ def _divided(
     names = [entry.path.relative_to(root).as_posix() for entry in entries]
     owners = np.repeat(np.arange(len(entries)), counts)
     files = tuple(
-        (name, " and ".join(sorted({"test" if row else "train" for row in test[owners == place]})),
-         images[place].sha256)
+        (
+            name,
+            " and ".join(sorted({"test" if row else "train" for row in test[owners == place]})),
+            images[place].sha256,
+        )
         for place, name in enumerate(names)
-    )  # fmt: skip
+    )
     train, rest = (
         Rows(stacked[part], None if labels is None else labels[part], 255)
         for part in (~test, test)

@@ -20,10 +20,32 @@ FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF"
 """What Pillow may open: no format that starts another program."""
 
 SUFFIXES = {
-    ".avif", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg",
-    ".jpf", ".jpg", ".jpx", ".mpo", ".apng", ".png", ".pbm", ".pfm", ".pgm", ".pnm", ".ppm",
-    ".tif", ".tiff", ".webp",
-}  # fmt: skip
+    ".avif",
+    ".bmp",
+    ".dib",
+    ".gif",
+    ".j2c",
+    ".j2k",
+    ".jfif",
+    ".jp2",
+    ".jpc",
+    ".jpe",
+    ".jpeg",
+    ".jpf",
+    ".jpg",
+    ".jpx",
+    ".mpo",
+    ".apng",
+    ".png",
+    ".pbm",
+    ".pfm",
+    ".pgm",
+    ".pnm",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+}
 """Of files that must be images."""
 
 

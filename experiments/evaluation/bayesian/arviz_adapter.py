@@ -99,12 +99,17 @@ def compare_loo(runs: Mapping[str, Any]) -> list[dict[str, Any]]:
     p = next(name for name in ("p_loo", "p") if name in table)
     best = float(table[elpd].iloc[0])
     return [
-        {"name": str(name), "elpd": float(row[elpd]), "se": float(row["se"]),
-         "effective parameters": float(row[p]), "below the best": best - float(row[elpd]),
-         "± below": float(row["dse"]),
-         "unreliable": float((np.asarray(indices[str(name)]) > 0.7).mean())}
+        {
+            "name": str(name),
+            "elpd": float(row[elpd]),
+            "se": float(row["se"]),
+            "effective parameters": float(row[p]),
+            "below the best": best - float(row[elpd]),
+            "± below": float(row["dse"]),
+            "unreliable": float((np.asarray(indices[str(name)]) > 0.7).mean()),
+        }
         for name, row in table.iterrows()
-    ]  # fmt: skip
+    ]
 
 
 def save_netcdf(data: Any, path: Path) -> None:

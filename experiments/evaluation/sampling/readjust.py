@@ -19,9 +19,10 @@ def batch_norm_statistics(model: nn.Module) -> dict[str, Tensor]:
     """The running means and variances of all batch norms, by name."""
     return {
         f"{name}.{buffer}": value
-        for name, part in model.named_modules() if isinstance(part, nn.BatchNorm2d)
+        for name, part in model.named_modules()
+        if isinstance(part, nn.BatchNorm2d)
         for buffer, value in part.named_buffers()
-    }  # fmt: skip
+    }
 
 
 @torch.no_grad()

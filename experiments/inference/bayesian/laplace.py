@@ -31,9 +31,13 @@ def curvature_at_mode(guide: Auto, batch: Batch, steps: int = 2000) -> Auto:
     """
     loss = ELBO()
     optimizer = torch.optim.LBFGS(
-        guide.parameters(), max_iter=steps, tolerance_grad=1e-9, tolerance_change=1e-14,
-        history_size=50, line_search_fn="strong_wolfe",
-    )  # fmt: skip
+        guide.parameters(),
+        max_iter=steps,
+        tolerance_grad=1e-9,
+        tolerance_change=1e-14,
+        history_size=50,
+        line_search_fn="strong_wolfe",
+    )
 
     def energy() -> Tensor:
         optimizer.zero_grad()

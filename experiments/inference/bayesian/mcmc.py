@@ -45,10 +45,16 @@ class Chains(NamedTuple):
 
 
 def nuts(
-    model: nn.Module, batch: Batch, draws: int = 1000, tune: int = 1000, chains: int = 4,
-    target: float = 0.8, compile: bool = False, progress: bool = True,
+    model: nn.Module,
+    batch: Batch,
+    draws: int = 1000,
+    tune: int = 1000,
+    chains: int = 4,
+    target: float = 0.8,
+    compile: bool = False,
+    progress: bool = True,
     start: Latents | None = None,
-) -> Chains:  # fmt: skip
+) -> Chains:
     """Run the chains, one after the other, each from a start of its own.
 
     Args:

@@ -121,10 +121,12 @@ class CompiledGradients:
         """All that a graph takes for granted."""
         tensors = [t for t in (batch.x, batch.index, *self.tensors) if t is not None]
         return (
-            batch.size, batch.repeats, *(type(handler) for handler in runtime._PYRO_STACK),
+            batch.size,
+            batch.repeats,
+            *(type(handler) for handler in runtime._PYRO_STACK),
             *itertools.chain.from_iterable(map(settings, self.holders)),
             *((t.shape, t.stride(), t.dtype, t.requires_grad, has_hook(t)) for t in tensors),
-        )  # fmt: skip
+        )
 
     def _make(self, batch: Batch) -> Compiled | None:
         began = time.perf_counter()
@@ -137,8 +139,9 @@ class CompiledGradients:
                 self.reasons.append(words)
                 warnings.warn(
                     f"this step cannot be compiled and runs eagerly: {words}.",
-                    CompileWarning, stacklevel=4,
-                )  # fmt: skip
+                    CompileWarning,
+                    stacklevel=4,
+                )
             return None
         finally:
             self.seconds += time.perf_counter() - began

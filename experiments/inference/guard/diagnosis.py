@@ -188,8 +188,10 @@ def some(things: Sequence[Any], most: int = 3) -> str:
 def described(distribution: Any) -> str:
     """The name of a distribution and the ranges of its parameters."""
     base = distribution
-    while isinstance(base, (dist.Independent, torch.distributions.TransformedDistribution,
-                            dist.MaskedDistribution)):  # fmt: skip
+    while isinstance(
+        base,
+        (dist.Independent, torch.distributions.TransformedDistribution, dist.MaskedDistribution),
+    ):
         base = base.base_dist
     held = {
         name.removeprefix("_unbroadcasted_"): value

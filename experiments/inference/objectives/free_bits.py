@@ -66,6 +66,8 @@ class FreeBits(Objective):
 
 
 def _vector_of_normals(d: Any) -> bool:
-    return isinstance(d, dist.Independent) and isinstance(d.base_dist, dist.Normal) and (
-        d.event_dim == 1
-    )  # fmt: skip
+    return (
+        isinstance(d, dist.Independent)
+        and isinstance(d.base_dist, dist.Normal)
+        and (d.event_dim == 1)
+    )

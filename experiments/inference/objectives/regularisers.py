@@ -18,8 +18,9 @@ def convolutions(module: nn.Module) -> Iterator[tuple[str, Any]]:
 
 def batch_norm_gains(module: nn.Module) -> Tensor:
     """The sum over all batch norms of their largest gain."""
-    norms = [part.weight.abs().max() for part in module.modules()
-             if isinstance(part, nn.BatchNorm2d)]  # fmt: skip
+    norms = [
+        part.weight.abs().max() for part in module.modules() if isinstance(part, nn.BatchNorm2d)
+    ]
     return torch.stack(norms).sum()
 
 

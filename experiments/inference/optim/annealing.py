@@ -51,9 +51,14 @@ def regularisation_weight(coefficient: float, initial: float, final: float) -> f
 
 
 def learning_rate(
-    epoch: int, step: int, steps: int, epochs: int, warmup: int = 5,
-    lr: float = 0.01, least: float = 1e-4,
-) -> float:  # fmt: skip
+    epoch: int,
+    step: int,
+    steps: int,
+    epochs: int,
+    warmup: int = 5,
+    lr: float = 0.01,
+    least: float = 1e-4,
+) -> float:
     """The rate of a step: linear warm-up from zero, then a cosine that moves once per epoch.
 
     The warm-up ends one step short of ``lr``, and the cosine starts from where it ends, as in the

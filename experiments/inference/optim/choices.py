@@ -23,9 +23,12 @@ def adam(model: nn.Module, guide: nn.Module, lr: float = 0.01) -> torch.optim.Op
 
 
 def adamax(
-    model: nn.Module, guide: nn.Module, lr: float = 0.01, weight_decay: float = 3e-4,
+    model: nn.Module,
+    guide: nn.Module,
+    lr: float = 0.01,
+    weight_decay: float = 3e-4,
     eps: float = 1e-3,
-) -> torch.optim.Optimizer:  # fmt: skip
+) -> torch.optim.Optimizer:
     """Adamax as NVAE was published with it: the weight decay is added to the gradient.
 
     References:

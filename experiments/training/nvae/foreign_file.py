@@ -18,9 +18,12 @@ from experiments.errors import UsageError, one_line
 __all__ = ["read_foreign"]
 
 KINDS = {
-    stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
-}  # fmt: skip
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 """What is no file; opening some of these waits for ever, or reads without end."""
 
 
@@ -52,9 +55,11 @@ def scalar(dtype: Any, content: Any) -> Any:
 
 
 HARMLESS: list[Any] = [
-    argparse.Namespace, (Dtype, "numpy.dtype"), (scalar, "numpy.core.multiarray.scalar"),
+    argparse.Namespace,
+    (Dtype, "numpy.dtype"),
+    (scalar, "numpy.core.multiarray.scalar"),
     (scalar, "numpy._core.multiarray.scalar"),
-]  # fmt: skip
+]
 """What may be named in a file, besides what torch allows: arguments and NumPy's scalars."""
 
 

@@ -81,9 +81,10 @@ def check_data(config: NVAEOptions, data: Data) -> None:
     colours, grey = data.image_shape[0], wanted in ("mnist", "digits")
     if (colours == 1) != grey:
         fitting = [
-            name for name, preset in config.PRESETS.items()
+            name
+            for name, preset in config.PRESETS.items()
             if (preset["data"] in ("mnist", "digits")) != grey
-        ]  # fmt: skip
+        ]
         raise UsageError(
             f"preset '{config.preset}' is for {'grey' if grey else 'RGB'} images, "
             f"'{data.name}' has {colours} channels; use --preset {', '.join(fitting)}."

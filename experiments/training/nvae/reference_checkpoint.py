@@ -20,21 +20,28 @@ from experiments.training.nvae.reference_checks import (
 )
 from guides import GUIDES
 from ppl_models.nvae import NVAE
-from ppl_models.nvae.reference import SIZES, from_reference, options_of_args, to_reference
+from ppl_models.nvae.reference import from_reference, to_reference
+from ppl_models.nvae.reference_options import SIZES, options_of_args
 
 __all__ = ["CELLS", "DATA", "pair_of", "published_name", "read_checkpoint", "write_checkpoint"]
 
-DATA = {"mnist": ("mnist", 32), "omniglot": ("omniglot", 32), "cifar10": ("cifar10", 0),
-        "celeba_64": ("celeba64", 0)}  # fmt: skip
+DATA = {
+    "mnist": ("mnist", 32),
+    "omniglot": ("omniglot", 32),
+    "cifar10": ("cifar10", 0),
+    "celeba_64": ("celeba64", 0),
+}
 """The published name of a data set -> ours, and the side it is padded to; others are folders."""
 
 CELLS = {
-    **{name: ["res_bnswish", "res_bnswish"]
-       for name in ("normal_enc", "down_enc", "normal_pre", "down_pre")},
+    **{
+        name: ["res_bnswish", "res_bnswish"]
+        for name in ("normal_enc", "down_enc", "normal_pre", "down_pre")
+    },
     **{name: ["mconv_e6k5g0"] for name in ("normal_dec", "up_dec")},
     **{name: ["mconv_e3k5g0"] for name in ("normal_post", "up_post")},
     "ar_nn": [""],
-}  # fmt: skip
+}
 """The published names of the operations in every kind of cell: a checkpoint holds them."""
 
 

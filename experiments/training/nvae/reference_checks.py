@@ -11,9 +11,14 @@ from experiments.errors import UsageError, one_line
 __all__ = ["check_finite", "checked_args", "checked_epoch", "checked_state"]
 
 COUNTS = (
-    "num_latent_scales", "num_groups_per_scale", "num_cell_per_cond_dec", "num_cell_per_cond_enc",
-    "num_postprocess_blocks", "num_postprocess_cells", "num_preprocess_cells",
-)  # fmt: skip
+    "num_latent_scales",
+    "num_groups_per_scale",
+    "num_cell_per_cond_dec",
+    "num_cell_per_cond_enc",
+    "num_postprocess_blocks",
+    "num_postprocess_cells",
+    "num_preprocess_cells",
+)
 """Arguments that count parts of the model, each of which has tensors."""
 SIZES = ("num_latent_per_group", "num_channels_dec", "num_channels_enc")
 SWITCHES = ("use_se", "res_dist", "ada_groups")
@@ -45,8 +50,11 @@ def checked_args(args: Any, tensors: int) -> dict[str, Any]:
     if odd := [name for name in found if not isinstance(name, str)]:
         raise UsageError(f"the checkpoint's args have a name that is no text: {_shown(odd[0])}.")
     values = OPTIONAL | found
-    missing = [name for name in ("dataset", *COUNTS, *SIZES, *SWITCHES, "num_x_bits", "num_nf")
-               if name not in values]  # fmt: skip
+    missing = [
+        name
+        for name in ("dataset", *COUNTS, *SIZES, *SWITCHES, "num_x_bits", "num_nf")
+        if name not in values
+    ]
     if missing:
         raise UsageError(f"the checkpoint's arguments lack {', '.join(missing)}.")
     for name in ("dataset", "arch_instance"):
@@ -115,12 +123,14 @@ def checked_state(state: Any) -> dict[str, Tensor]:
         UsageError: Naming the first entry that is something else.
     """
     if not isinstance(state, Mapping) or not state:
-        raise UsageError(f"the checkpoint's state_dict is {_kind(state)}, no dictionary of "
-                         "tensors.")  # fmt: skip
+        raise UsageError(
+            f"the checkpoint's state_dict is {_kind(state)}, no dictionary of tensors."
+        )
     for name, value in state.items():
         if not isinstance(name, str):
-            raise UsageError(f"the checkpoint's state_dict has a name that is no text: "
-                             f"{_shown(name)}.")  # fmt: skip
+            raise UsageError(
+                f"the checkpoint's state_dict has a name that is no text: {_shown(name)}."
+            )
         if problem := _why_not(name, value):
             raise UsageError(f"the checkpoint's '{one_line(name, 100)}' is {problem}.")
     found = dict(state)

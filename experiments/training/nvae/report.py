@@ -41,17 +41,25 @@ def conclude_nvae(
     """
     config, model = run.config, pair.model
     train, test = train.fixed().like(model), test.fixed().like(model)
-    few = (train, test) if isinstance(pair.guide, PerDatumGuide) else (
-        train.rows(min(TRAIN_ROWS, len(train))), test.rows(min(GROUP_ROWS, len(test)))
-    )  # fmt: skip
+    few = (
+        (train, test)
+        if isinstance(pair.guide, PerDatumGuide)
+        else (train.rows(min(TRAIN_ROWS, len(train))), test.rows(min(GROUP_ROWS, len(test))))
+    )
     metrics: dict[str, Any] = {
-        "model": "nvae", "guide": built["guide"], "objective": config.objective,
-        "data": test.name, "seed": config.seed, "epochs": len(run.lines),
-        "parameters": pair.number_of_parameters, "seconds": {}, "preset": config.preset,
+        "model": "nvae",
+        "guide": built["guide"],
+        "objective": config.objective,
+        "data": test.name,
+        "seed": config.seed,
+        "epochs": len(run.lines),
+        "parameters": pair.number_of_parameters,
+        "seconds": {},
+        "preset": config.preset,
         "convolutions": len(list(convolutions(pair))),
         "skipped_steps": [record.get("skipped", 0) for record in run.records],
         "protocol": protocol(test, pair.guide, config.evaluate),
-    }  # fmt: skip
+    }
     for data, particles in ((few[0], 1), (test, config.evaluate)):
         measured = measure(model, pair.guide, data, config.seed, particles, config.memory)
         figures = summary(measured.values, pair.guide, particles)
@@ -83,8 +91,11 @@ def finish(run: Run, metrics: dict[str, Any], built: dict[str, Any]) -> dict[str
     )
     rows = [{"split": name, **metrics[name]} for name in ("train", "test")]
     shown = [{key: value for key, value in row.items() if value is not None} for row in rows]
-    tables = {"Figures [nats per data point]": shown, "Groups, KL in nats": groups,
-              "Protocol": protocol_rows(metrics)}  # fmt: skip
+    tables = {
+        "Figures [nats per data point]": shown,
+        "Groups, KL in nats": groups,
+        "Protocol": protocol_rows(metrics),
+    }
     return save_report(run, metrics, words, tables)
 
 
@@ -98,8 +109,17 @@ def pictures(run: Run, model: Any, guide: Guide, test: Data, kls: list[Tensor]) 
     """Loss, KL per group, reconstructions, samples, interpolations, what each group changes."""
     loss_picture(run, run.config.objective)
     names = [f"z{i}" for i in range(len(kls))]
-    run.figure("groups_kl", plots.bars(names, [float(kl.sum()) for kl in kls], [0.0] * len(kls),
-                                       None, "KL [nats]", linear=True))  # fmt: skip
+    run.figure(
+        "groups_kl",
+        plots.bars(
+            names,
+            [float(kl.sum()) for kl in kls],
+            [0.0] * len(kls),
+            None,
+            "KL [nats]",
+            linear=True,
+        ),
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         first = next(iter(test.batches(10)))
@@ -113,8 +133,10 @@ def pictures(run: Run, model: Any, guide: Guide, test: Data, kls: list[Tensor]) 
             drawn[f"T = {t:g}"] = visible(prior_means(model, 25, t), model)
     run.figure("samples", plots.grids(drawn))
     ways = interpolations(model, guide, test, (0, 1), 10)
-    run.figure("interpolation", plots.images_in_rows(
-        {name: visible(images, model) for name, images in ways.items()}))  # fmt: skip
+    run.figure(
+        "interpolation",
+        plots.images_in_rows({name: visible(images, model) for name, images in ways.items()}),
+    )
     if not isinstance(guide, PerDatumGuide):
         run.figure("groups", groups_figure(model, guide, test, 0))
 
