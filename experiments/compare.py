@@ -31,13 +31,13 @@ from experiments.runs.cli import cli
 from experiments.runs.environment import pick_device
 from experiments.runs.run import Run
 from experiments.training.data import load_data
-from experiments.training.saved_run import SavedRun, build_model, open_run
-from experiments.training.train import (
+from experiments.training.pair import (
     at_maximum_likelihood,
+    build_guide,
+    build_objective,
     check_pixels,
-    make_guide,
-    make_objective,
 )
+from experiments.training.saved_run import SavedRun, build_model, open_run
 from guides import allowed_guides
 
 SIX_GUIDES = ("exact", "full_rank", "mean_field", "amortized", "prior", "point")
@@ -98,8 +98,8 @@ def main(config: Config) -> dict[str, Any]:
         train = (saved.train.rows(config.rows) if saved else load_data(run)[0]).fixed()
         entries, decoders = plan(config, saved.model if saved else fresh(run, train, config.seed))
         for entry in entries:  # a guide that does not fit is refused before any is trained
-            trial = make_guide(run, fresh(run, train, 0), entry.name, entry.options, train)
-            make_objective(trial.model, entry.name, objective_for(entry.name, "learned", config))
+            trial = build_guide(run, fresh(run, train, 0), entry.name, entry.options, train)
+            build_objective(trial.model, entry.name, objective_for(entry.name, "learned", config))
         run.save_config()
         run.data_changed = saved.config["data_changed"] if saved else None
         rows: list[Row] = []
@@ -211,9 +211,9 @@ def one(run: Run, entry: Entry, shared: Any, seed: int, train: Data) -> Row:
     config, decoder = run.config, "learned" if shared is None else "frozen"
     torch.manual_seed(seed)
     model = fresh(run, train, seed) if shared is None else shared
-    guide = make_guide(run, model, entry.name, entry.options, train)
+    guide = build_guide(run, model, entry.name, entry.options, train)
     chosen = objective_for(entry.name, decoder, config)
-    objective = make_objective(model, entry.name, chosen)
+    objective = build_objective(model, entry.name, chosen)
     optimizer = muon if entry.options.get("encoder") == "linear" else adam
     svi = SVI(model, guide, optimizer(model, guide, config.lr), objective)
     return Row.measured(entry, decoder, seed, svi, train, config)

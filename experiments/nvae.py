@@ -29,9 +29,10 @@ from experiments.training.data import load_data
 from experiments.training.nvae.pretrained import check_available, load_pretrained
 from experiments.training.nvae.recipe import average_of, check_data, guard_of, recipe_of
 from experiments.training.nvae.report import conclude_nvae
+from experiments.training.pair import make_guide, prepare
 from experiments.training.rows import fit_in
 from experiments.training.saved_run import build_model
-from experiments.training.train import make_guide, prepare, recipe, start
+from experiments.training.train import start
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,16 @@ def main(config: Config) -> dict[str, Any]:
         train, test = load_data(run)
         check_data(config, train)
         model = prepare(run, build_model("nvae", train, config.model_options), train)
-        guide = make_guide(run, model, config.guide, config.guide_options, train)
+        guide = make_guide(run, model, train)
         pair = Pair(model, guide).to(memory_format=torch.channels_last)  # a third faster on a CPU
         if config.checkpoint_levels:
             checkpoint_levels(pair)
         compile = compiles(run, guide, train)
-        built = recipe("nvae", config.model_options, config.guide, config.guide_options)
-        start(run, pair, built)
+        start(run, pair)
         if config.pretrained:
-            load_pretrained(config.pretrained, pair, built)
+            load_pretrained(config.pretrained, pair, run.content["pair"])
             save_weights(run.path, pair)
-            return conclude_nvae(run, pair, train, test, built)
+            return conclude_nvae(run, pair, train, test)
         chosen = recipe_of(config, pair, len(train))
         optimizer = adamax(model, guide, config.lr, config.weight_decay, config.eps)
         svi = SVI(
@@ -76,7 +76,7 @@ def main(config: Config) -> dict[str, Any]:
                 pass
         if svi.average:
             svi.average.apply()
-        return conclude_nvae(run, pair, train, test, built)
+        return conclude_nvae(run, pair, train, test)
 
 
 if __name__ == "__main__":

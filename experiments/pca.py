@@ -20,6 +20,7 @@ from experiments.reports import plots
 from experiments.reports.page import finish
 from experiments.runs.checkpoint import save_weights
 from experiments.runs.cli import cli
+from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
 from experiments.training.data import load_data
 from experiments.training.pictures import as_images
@@ -39,25 +40,21 @@ def main(config: Config) -> dict[str, Any]:
         pca = PCA(train, config.latent_dim)
         run.save_config(model_options={"latent_dim": config.latent_dim})
         save_weights(run.path, pca)
-        metrics: dict[str, Any] = {
-            "model": "pca",
-            "guide": None,
-            "objective": None,
-            "data": config.data,
-            "seed": config.seed,
-            "epochs": 0,
-            "parameters": pca.mean.numel() + pca.components.numel(),
-            "seconds": {},
-            "protocol": protocol(splits[1], pca, 1) | {"estimator": "exact"},
-        }
+        metrics = Metrics(
+            "pca",
+            None,
+            config.data,
+            protocol(splits[1], pca, 1) | {"estimator": "exact"},
+            seed=config.seed,
+            parameters=pca.mean.numel() + pca.components.numel(),
+        )
         for split, x in (("train", train), ("test", test)):
-            errors = pca.squared_error(x).double()
-            metrics[split] = {"squared_error": errors.mean().item()}
-            run.say(f"{split:<5} squared error {metrics[split]['squared_error']:.5f}")
+            error = pca.squared_error(x).double().mean().item()
+            metrics.add(split, {"squared_error": error})
+            run.say(f"{split:<5} squared error {error:.5f}")
         pictures(run, pca, splits, train, test)
         words = f"PCA with {config.latent_dim} components of {config.data}."
-        rows = [{"split": name, **metrics[name]} for name in ("train", "test")]
-        return finish(run, metrics, words, {"Squared error per image": rows})
+        return finish(run, metrics, words, {"Squared error per image": metrics.splits})
 
 
 def pictures(

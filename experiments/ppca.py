@@ -8,7 +8,7 @@ ELBO is the log evidence itself; any other guide pays its gap.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from experiments.data import Data
 from experiments.inference.optim import OPTIMIZERS
@@ -18,15 +18,8 @@ from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.compiling import compiles
 from experiments.training.data import load_data
-from experiments.training.train import (
-    conclude,
-    fit_run,
-    make_guide,
-    make_objective,
-    prepare,
-    recipe,
-    start,
-)
+from experiments.training.pair import make_guide, make_objective, prepare
+from experiments.training.train import conclude, train_pair
 from ppl_models import PPCA
 
 
@@ -37,8 +30,14 @@ class Config(TrainOptions):
     guide: str = "exact"
     """q(z | x): prior, point, exact, mean_field, full_rank or amortized. Its own options are
     --guide.OPTION."""
+    model: ClassVar[str] = "ppca"
     method: Literal["svi", "closed_form", "em"] = "svi"
     """Gradient steps, the closed-form maximum of the likelihood, or --epochs steps of EM."""
+
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """What the model's constructor is given besides the data's size."""
+        return {"latent_dim": self.latent_dim}
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -46,20 +45,15 @@ def main(config: Config) -> dict[str, Any]:
         train, test = load_data(run)
         model = prepare(run, PPCA(train.data_dim, config.latent_dim), train)
         model = without_gradients(model, train, config)
-        guide = make_guide(run, model, config.guide, config.guide_options, train)
-        objective = make_objective(model, config.guide, config.objective, config.particles, config)
+        guide = make_guide(run, model, train)
+        objective = make_objective(run, model)
         optimizer = OPTIMIZERS[config.optimizer](model, guide, config.lr)
-        compile = compiles(run, guide, train)
-        svi = SVI(model, guide, optimizer, objective, compile=compile)
-        built = recipe(
-            "ppca", {"latent_dim": config.latent_dim}, config.guide, config.guide_options
-        )
-        start(run, svi, built)
-        fit_run(run, svi, train)
+        svi = SVI(model, guide, optimizer, objective, compile=compiles(run, guide, train))
+        train_pair(run, svi, train)
         more: dict[str, Any] = {} if config.method == "svi" else {"decoder": "learned"}
         if config.method == "em":
             more["epochs"] = config.epochs
-        return conclude(run, svi, train, test, built, method=config.method, **more)
+        return conclude(run, svi, train, test, method=config.method, **more)
 
 
 def without_gradients(model: PPCA, train: Data, config: Config) -> PPCA:

@@ -16,17 +16,9 @@ from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.compiling import compiles
 from experiments.training.data import load_data
+from experiments.training.pair import make_guide, make_objective, prepare
 from experiments.training.saved_run import build_model
-from experiments.training.train import (
-    centre,
-    conclude,
-    fit_run,
-    make_guide,
-    make_objective,
-    prepare,
-    recipe,
-    start,
-)
+from experiments.training.train import conclude, train_pair
 
 
 @dataclass(frozen=True)
@@ -42,17 +34,12 @@ def main(config: Config) -> dict[str, Any]:
     with Run("train", config) as run:
         train, test = load_data(run)
         model = prepare(run, build_model(config.model, train, config.model_options), train)
-        guide = make_guide(run, model, config.guide, config.guide_options, train)
-        if config.centre:
-            centre(train.like(model), model, guide)
-        objective = make_objective(model, config.guide, config.objective, config.particles, config)
+        guide = make_guide(run, model, train)
+        objective = make_objective(run, model)
         optimizer = OPTIMIZERS[config.optimizer](model, guide, config.lr)
-        compile = compiles(run, guide, train)
-        svi = SVI(model, guide, optimizer, objective, compile=compile)
-        built = recipe(config.model, config.model_options, config.guide, config.guide_options)
-        start(run, svi, built)
-        fit_run(run, svi, train)
-        return conclude(run, svi, train, test, built)
+        svi = SVI(model, guide, optimizer, objective, compile=compiles(run, guide, train))
+        train_pair(run, svi, train)
+        return conclude(run, svi, train, test)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ encoder of the same size as guide, the evidence lower bound with its KL in close
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.inference.objectives import ONLY
 from experiments.inference.optim import OPTIMIZERS
 from experiments.inference.svi import SVI
 from experiments.options.vae import VAEOptions
@@ -18,16 +17,8 @@ from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.compiling import compiles
 from experiments.training.data import load_data
-from experiments.training.train import (
-    centre,
-    conclude,
-    fit_run,
-    make_guide,
-    make_objective,
-    prepare,
-    recipe,
-    start,
-)
+from experiments.training.pair import make_guide, make_objective, prepare
+from experiments.training.train import conclude, train_pair
 from ppl_models import VAE
 
 
@@ -51,19 +42,13 @@ def train_vae(command: str, config: VAEOptions) -> dict[str, Any]:
     """The VAE's model under the guide and objective that the options ask for."""
     with Run(command, config) as run:
         train, test = load_data(run)
-        model = prepare(run, VAE(tuple(train.image_shape), **config.model_options()), train)
-        guide = make_guide(run, model, config.guide, config.guide_options, train)
-        if config.centre:
-            centre(train.like(model), model, guide)
-        name = config.objective or ONLY.get(config.guide, "elbo_analytic_kl")
-        objective = make_objective(model, config.guide, name, config.particles, config)
+        model = prepare(run, VAE(tuple(train.image_shape), **config.model_options), train)
+        guide = make_guide(run, model, train)
+        objective = make_objective(run, model, "elbo_analytic_kl")
         optimizer = OPTIMIZERS[config.optimizer](model, guide, config.lr)
-        compile = compiles(run, guide, train)
-        svi = SVI(model, guide, optimizer, objective, compile=compile)
-        built = recipe("vae", config.model_options(), config.guide, config.guide_options)
-        start(run, svi, built)
-        fit_run(run, svi, train)
-        return conclude(run, svi, train, test, built)
+        svi = SVI(model, guide, optimizer, objective, compile=compiles(run, guide, train))
+        train_pair(run, svi, train)
+        return conclude(run, svi, train, test)
 
 
 if __name__ == "__main__":

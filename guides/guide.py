@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
@@ -19,6 +19,9 @@ __all__ = ["EffectGuide", "Guide", "real_latents", "single_latent"]
 
 class Guide(Program):
     """q(z | x), a program with the model's argument that samples the model's latents by name."""
+
+    objective: ClassVar[str] = "elbo"
+    """What it is trained with unless another objective is asked for."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -38,6 +38,8 @@ class Mixture(Guide):
         Kviman, Molén, Hotti, Kurt, Elvira & Lagergren (2023), mixture VAEs.
     """
 
+    objective = "miselbo"
+
     def __init__(
         self,
         model: nn.Module,

@@ -33,6 +33,8 @@ class Point(PerDatumGuide):
         ValueError: If a latent is not free on the real line.
     """
 
+    objective = "log_joint"
+
     def __init__(
         self, model: nn.Module, size: int = 0, local_lr: float = 0.1, local_steps: int = 500
     ) -> None:

@@ -17,5 +17,7 @@ class Prior(EffectGuide):
     averaging p(x | z) over draws from p(z). It has no parameters.
     """
 
+    objective = "iwae"
+
     def get_posterior(self, name: str, prior: TorchDistributionMixin) -> TorchDistributionMixin:
         return prior

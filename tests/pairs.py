@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.inference.objectives import OBJECTIVES, ONLY, Objective
+from experiments.inference.objectives import OBJECTIVES, Objective
 from guides import GUIDES, PAIRS, Guide
 from ppl_models import MODELS, Batch
 
@@ -62,7 +62,7 @@ def build(pair: tuple[str, str, dict]) -> tuple[nn.Module, Guide]:
 
 def objective_of(pair: tuple[str, str, dict]) -> Objective:
     """What a pair may be trained with: the ELBO, unless its guide has an objective of its own."""
-    return OBJECTIVES[ONLY.get(pair[1], "elbo")]()
+    return OBJECTIVES["elbo" if pair[1] == "prior" else GUIDES[pair[1]].objective]()
 
 
 def observations(pair: tuple[str, str, dict], count: int = SIZE) -> Tensor:

@@ -12,7 +12,6 @@ from experiments.inference.svi import Pair
 from experiments.runs.checkpoint import save_weights
 from experiments.runs.files import FORMAT
 from experiments.training.saved_run import build_model
-from experiments.training.train import recipe
 from guides import GUIDES
 
 OPTIONS = {
@@ -57,7 +56,12 @@ def untrained(
         "format": FORMAT,
         "command": model,
         "options": chosen,
-        "pair": recipe(model, options, guide, guide_options or {}),
+        "pair": {
+            "model": model,
+            "model_options": options,
+            "guide": guide,
+            "guide_options": guide_options or {},
+        },
     }
     (path / "config.json").write_text(json.dumps(content))
     (path / "metrics.json").write_text("{}")

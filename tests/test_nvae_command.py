@@ -22,7 +22,6 @@ from experiments.runs.cli import cli
 from experiments.tools import bench, evaluate, export_nvae, import_nvae, reconstruct, sample
 from experiments.training.nvae import pretrained
 from experiments.training.saved_run import build_model
-from experiments.training.train import recipe
 from guides.hierarchies.top_down import TopDown
 from ppl_models import NVAE
 from tests.test_bad_input import refused
@@ -317,9 +316,12 @@ def test_the_shipped_weights_know_digits(mnist_root):
     model = build_model("nvae", few, {**defaults_of(NVAE), **preset["model_options"]})
     guide_options = {**defaults_of(TopDown), **preset["guide_options"]}
     pair = Pair(model, TopDown(model, **guide_options))
-    built = recipe(
-        "nvae", {**defaults_of(NVAE), **preset["model_options"]}, "top_down", guide_options
-    )
+    built = {
+        "model": "nvae",
+        "model_options": {**defaults_of(NVAE), **preset["model_options"]},
+        "guide": "top_down",
+        "guide_options": guide_options,
+    }
     about = pretrained.load_pretrained("mnist-small", pair, built)
     assert about["epochs"] == preset["epochs"]
     pair.eval()

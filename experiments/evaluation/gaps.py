@@ -29,7 +29,7 @@ from guides.guide import EffectGuide
 from guides.mixture import Mixture
 from ppl_models.program import Batch, describe
 
-__all__ = ["Local", "best_evidence", "interval", "local_elbo", "stopping_rule"]
+__all__ = ["Local", "best_evidence", "gap_rows", "interval", "local_elbo", "stopping_rule"]
 
 WINDOW = 50
 """Steps over which the loss is averaged before it is looked at."""
@@ -166,3 +166,18 @@ def interval(values: Tensor, seed: int = 0, level: float = 0.95) -> tuple[float,
         vectorized=True,
     ).confidence_interval
     return float(found.low), float(found.high)
+
+
+def gap_rows(values: dict[str, Tensor], evidence: Tensor, seed: int) -> list[dict[str, Any]]:
+    """The gaps with bootstrap intervals over images."""
+    local = values.get("local_elbo", values["elbo"])
+    parts = {
+        "approximation": evidence - local,
+        "amortisation": local - values["elbo"],
+        "total": evidence - values["elbo"],
+    }
+    rows = []
+    for name, part in parts.items():
+        low, high = interval(part, seed)
+        rows.append({"gap": name, "nats": part.double().mean().item(), "from": low, "to": high})
+    return rows

@@ -13,7 +13,7 @@ from experiments.evaluation.bounds import CACHED_NUMBERS, runs_of
 from experiments.evaluation.shared_draws import numbers_per_image
 from experiments.inference.traces import log_weights
 
-__all__ = ["LEAST_DRAWS", "UNRELIABLE", "khat", "weights_of_draws"]
+__all__ = ["LEAST_DRAWS", "UNRELIABLE", "khat", "share_unreliable", "weights_of_draws"]
 
 UNRELIABLE = 0.7
 """Above it the mean of the weights is not to be believed, however many are drawn."""
@@ -106,3 +106,8 @@ def khat(log_w: Tensor) -> Tensor:
         fitted = pareto_k(log_w[spread].double().cpu().numpy())
         found[spread] = torch.from_numpy(fitted).to(found)
     return found
+
+
+def share_unreliable(khats: Tensor) -> float:
+    """Share of images whose importance weights are unreliable, of k-hats ``[N]``."""
+    return (khats > UNRELIABLE).double().mean().item()

@@ -25,7 +25,6 @@ __all__ = [
     "evaluate",
     "measure",
     "protocol",
-    "protocol_rows",
     "summary",
     "table_line",
 ]
@@ -183,11 +182,6 @@ def protocol(data: Data, guide: nn.Module | None, particles: int | None) -> dict
         "particles": particles or default_particles(guide),
         "local_steps": getattr(guide, "local_steps", None),
     }
-
-
-def protocol_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """The protocol as a table."""
-    return [{"field": name, "value": value} for name, value in metrics["protocol"].items()]
 
 
 def measure_of(model: nn.Module) -> str:

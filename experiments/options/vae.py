@@ -1,7 +1,7 @@
 """Options of the two commands on the lab's nonlinear model."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from experiments.options.common import TrainOptions
 
@@ -10,6 +10,7 @@ __all__ = ["VAEOptions"]
 
 @dataclass(frozen=True)
 class VAEOptions(TrainOptions):
+    model: ClassVar[str] = "vae"
     latent_dim: int = 2
     """M, the dimension of the latent space."""
     hidden_dims: tuple[int, ...] = (400,)
@@ -32,7 +33,8 @@ class VAEOptions(TrainOptions):
     ] = "gaussian"
     """p(x | z); bernoulli wants --binarize, logit_normal and beta want --dequantize."""
 
+    @property
     def model_options(self) -> dict[str, Any]:
-        """What the model's constructor is given."""
+        """What the model's constructor is given besides the data's shape."""
         names = ("latent_dim", "hidden_dims", "network", "activation", "likelihood")
         return {name: getattr(self, name) for name in names}

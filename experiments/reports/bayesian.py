@@ -7,12 +7,13 @@ from torch import Tensor
 from experiments.data import Data
 from experiments.evaluation.bayesian.arviz_adapter import compare_loo, inference_data, save_netcdf
 from experiments.evaluation.bayesian.draws import Posterior, distance, predictive, worst_rhat
-from experiments.evaluation.metrics import protocol, protocol_rows
+from experiments.evaluation.metrics import protocol
 from experiments.evaluation.predictive import tail_areas
 from experiments.reports import plots
 from experiments.reports.comparison import markdown_table
 from experiments.reports.page import finish
 from experiments.runs.files import write
+from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
 from ppl_models.bayesian_ppca import BayesianPPCA
 
@@ -48,20 +49,18 @@ def report_guides(
         run.say(f"\n{title}\n\n{markdown_table(rows)}")
     norms = {name: one.posterior.norms.flatten(0, 1) for name, one in found.items()}
     run.figure("columns", plots.column_norms(norms))
-    metrics = {
-        "model": "bayesian_ppca",
-        "guide": list(found),
-        "objective": "elbo",
-        "data": data.name,
-        "seed": run.config.seed,
-        "epochs": run.config.steps,
-        "parameters": 0,
-        "seconds": {},
-        "protocol": protocol(data, None, run.config.particles),
-        "tables": tables,
-    }
+    metrics = Metrics(
+        "bayesian_ppca",
+        list(found),
+        data.name,
+        protocol(data, None, run.config.particles),
+        objective="elbo",
+        seed=run.config.seed,
+        epochs=run.config.steps,
+        more={"tables": tables},
+    )
     words = f"Bayesian PPCA on {len(x)} data of {x.shape[1]} numbers ({data.name})."
-    return finish(run, metrics, words, {**tables, "Protocol": protocol_rows(metrics)})
+    return finish(run, metrics, words, tables)
 
 
 def line(name: str, one: Fitted, found: dict[str, Fitted]) -> dict[str, Any]:

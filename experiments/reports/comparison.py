@@ -12,6 +12,7 @@ from experiments.evaluation.metrics import protocol
 from experiments.reports import plots
 from experiments.reports.page import cell, finish
 from experiments.runs.files import write_text
+from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
 
 __all__ = ["csv_table", "markdown_table", "save_comparison"]
@@ -80,18 +81,16 @@ def save_comparison(run: Run, rows: list[Row], data: Data) -> dict[str, Any]:
         run.path / "table.md",
         markdown_table([{HEADINGS[n]: v for n, v in r.items()} for r in plain]),
     )
-    metrics = {
-        "model": config.model,
-        "guide": [row.entry.label for row in rows],
-        "objective": None,
-        "data": data.name,
-        "seed": config.seed,
-        "epochs": config.epochs,
-        "parameters": max(row.parameters for row in rows),
-        "seconds": {},
-        "protocol": protocol(data, None, config.particles) | {"rotated": config.rotate},
-        "rows": figures,
-    }
+    metrics = Metrics(
+        config.model,
+        [row.entry.label for row in rows],
+        data.name,
+        protocol(data, None, config.particles) | {"rotated": config.rotate},
+        seed=config.seed,
+        epochs=config.epochs,
+        parameters=max(row.parameters for row in rows),
+        more={"rows": figures},
+    )
     words = f"{config.model} with {config.model_options} on {len(data)} rows of {data.name}."
     return finish(run, metrics, words, tables)
 

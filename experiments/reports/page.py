@@ -9,6 +9,7 @@ from typing import Any
 
 from experiments.reports.formulas import formulas, mathml
 from experiments.runs.files import write_text
+from experiments.runs.metrics import Metrics
 from experiments.runs.resuming import command_line
 from experiments.runs.run import Run
 
@@ -87,7 +88,7 @@ def report(
     )
 
 
-def training_row(run: Run, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+def training_row(run: Run, parameters: int) -> list[dict[str, Any]]:
     """How training went, as a table of one line."""
     records = run.records
     return [
@@ -98,7 +99,7 @@ def training_row(run: Run, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
             "last loss [nats per data point]": records[-1]["loss"],
             "seconds": run.train_seconds,
             "of which compiling": run.compile_seconds,
-            "parameters": metrics.get("parameters"),
+            "parameters": parameters,
             "device": str(run.device),
         }
     ]
@@ -124,18 +125,24 @@ def write_events(
 
 def finish(
     run: Run,
-    metrics: dict[str, Any],
+    metrics: Metrics,
     words: str,
     tables: Mapping[str, Sequence[dict[str, Any]]],
 ) -> dict[str, Any]:
-    """Write ``metrics.json``, TensorBoard events and the report of a run, and say where it is."""
-    run.save_metrics(metrics)
-    write_events(run.path, run.records, metrics)
+    """Write ``metrics.json``, TensorBoard events and the report of a run, and say where it is.
+
+    The protocol and, where something was trained, how training went follow the other tables.
+    """
+    content = run.save_metrics(metrics)
+    write_events(run.path, run.records, content)
     command = shlex.join(command_line(run.command))
     title = f"{run.command} · {run.path.name}"
-    trained = {"Training": training_row(run, metrics)} if run.lines else {}
-    shown = {**tables, **trained}
-    page = report(title, command, words, shown, run.figures, formulas(metrics))
+    shown = dict(tables)
+    if metrics.protocol:
+        shown["Protocol"] = [{"field": k, "value": v} for k, v in metrics.protocol.items()]
+    if run.lines:
+        shown["Training"] = training_row(run, metrics.parameters)
+    page = report(title, command, words, shown, run.figures, formulas(content))
     path = write_text(run.path / "report.html", page)
     run.say(f"report: {path}")
-    return metrics
+    return content

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from experiments.errors import UsageError
 from experiments.evaluation.bounds import mean_and_error
-from experiments.evaluation.metrics import protocol_rows
 from experiments.reports.comparison import csv_table, markdown_table
 from experiments.reports.page import finish
 from experiments.runs.files import read_json, reading, write_text
+from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
 
 __all__ = ["Saved", "check_same_images", "read_runs", "save_table_of_runs", "table_of_runs"]
@@ -172,21 +172,17 @@ def save_table_of_runs(run: Run, saved: Sequence[Saved]) -> dict[str, Any]:
     write_text(run.path / "table.md", markdown_table(table))
     write_text(run.path / "table.csv", csv_table(table))
     first = saved[0]
-    metrics = {
-        "model": first.metrics["model"],
-        "guide": [one.metrics["guide"] for one in saved],
-        "objective": None,
-        "data": first.protocol["data"],
-        "seed": run.config.seed,
-        "epochs": 0,
-        "parameters": max(one.metrics["parameters"] for one in saved),
-        "seconds": {},
-        "protocol": first.protocol,
-        "runs": table,
-    }
+    metrics = Metrics(
+        first.metrics["model"],
+        [one.metrics["guide"] for one in saved],
+        first.protocol["data"],
+        first.protocol,
+        seed=run.config.seed,
+        parameters=max(one.metrics["parameters"] for one in saved),
+        more={"runs": table},
+    )
     words = f"{len(saved)} runs, each measured on the same {first.protocol['n']} images."
-    tables = {"Nats per data point": table, "Protocol of the first": protocol_rows(metrics)}
-    return finish(run, metrics, words, tables)
+    return finish(run, metrics, words, {"Nats per data point": table})
 
 
 def _option(run: Saved, name: str) -> Any:

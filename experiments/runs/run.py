@@ -21,6 +21,7 @@ from experiments.runs.environment import determinism, peak_memory, pick_device, 
 from experiments.runs.faults import raise_fault
 from experiments.runs.files import FORMAT, append, make_directories, write, write_json, write_text
 from experiments.runs.lock import Lock
+from experiments.runs.metrics import Metrics
 from experiments.runs.place import Place
 from experiments.runs.processes import follows, join, number_of_processes
 from experiments.runs.resuming import read_saved, with_history, without_results
@@ -191,9 +192,10 @@ class Run:
             make_directories([path.parent])
         self.figures.append(write(path, lambda file: figure.savefig(file, dpi=110, format="png")))
 
-    def save_metrics(self, metrics: dict[str, Any]) -> None:
-        """Write ``metrics.json`` with the time so far and the most memory."""
-        metrics["seconds"], metrics["memory"] = self.seconds, peak_memory(self.device)
-        if self.data_changed:
-            metrics["data_changed"] = self.data_changed
-        write_json(self.path / "metrics.json", metrics)
+    def save_metrics(self, metrics: Metrics) -> dict[str, Any]:
+        """Write ``metrics.json`` with the time so far and the peak of memory."""
+        metrics.seconds, metrics.memory = self.seconds, peak_memory(self.device)
+        metrics.data_changed = self.data_changed
+        content = metrics.as_dict()
+        write_json(self.path / "metrics.json", content)
+        return content

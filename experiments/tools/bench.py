@@ -41,6 +41,7 @@ from experiments.reports.comparison import markdown_table
 from experiments.reports.page import finish
 from experiments.runs.cli import cli
 from experiments.runs.files import write_text
+from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
 from ppl_models.names import unknown
 
@@ -171,20 +172,19 @@ def save(
     write_text(run.path / "bench.json", json.dumps(tables, indent=1))
     text = "\n".join(f"## {name}\n\n{markdown_table(rows)}" for name, rows in tables.items())
     write_text(run.path / "bench.md", text)
-    metrics = {
-        "model": run.config.name,
-        "guide": "",
-        "objective": "",
-        "data": train.name if train else "noise",
-        "seed": run.config.seed,
-        "epochs": 0,
-        "parameters": 0,
-        "seconds": {},
-        "protocol": protocol(train, None, 1) if train else None,
-        "bench": tables,
-        "threads": torch.get_num_threads(),
-        "matrix_peak_gflops": peak / 1e9,
-    }
+    metrics = Metrics(
+        run.config.name,
+        "",
+        train.name if train else "noise",
+        protocol(train, None, 1) if train else None,
+        objective="",
+        seed=run.config.seed,
+        more={
+            "bench": tables,
+            "threads": torch.get_num_threads(),
+            "matrix_peak_gflops": peak / 1e9,
+        },
+    )
     return finish(run, metrics, "Wall times, the ways taking turns.", tables)
 
 

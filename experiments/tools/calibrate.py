@@ -15,15 +15,13 @@ import torch
 
 from experiments.errors import UsageError
 from experiments.evaluation.calibration import calibrate
-from experiments.evaluation.metrics import protocol, protocol_rows
-from experiments.inference.svi import Pair
 from experiments.options.common import SavedRunOptions
 from experiments.reports import plots
 from experiments.reports.comparison import markdown_table
 from experiments.reports.page import finish
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
-from experiments.training.saved_run import opened
+from experiments.training.saved_run import opened_for
 from guides.local import PerDatumGuide
 
 
@@ -37,12 +35,11 @@ class Config(SavedRunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     with Run("calibrate", config) as run:
-        saved = opened(config.run, config, run.device)
+        saved = opened_for(run)
         if isinstance(saved.guide, PerDatumGuide):
             raise UsageError(
                 "calibration is for guides that take any x; this one has a row per datum."
             )
-        run.save_config(of=saved.config)
         torch.manual_seed(config.seed)
         found = calibrate(saved.model, saved.guide, config.simulations, config.draws)
         rows = [
@@ -55,23 +52,14 @@ def main(config: Config) -> dict[str, Any]:
         ]
         run.say(f"\n{markdown_table(rows)}")
         run.figure("ranks", plots.rank_histograms(found.ranks, found.draws))
-        pair = saved.config["pair"]
-        metrics = {
-            "model": pair["model"],
-            "guide": pair["guide"],
-            "objective": None,
-            "data": saved.test.name,
-            "seed": config.seed,
-            "epochs": 0,
-            "parameters": Pair(saved.model, saved.guide).number_of_parameters,
-            "seconds": {},
-            "protocol": protocol(saved.test, saved.guide, config.draws),
+        metrics = saved.new_metrics(saved.test, config.seed, config.draws)
+        metrics.more = {
             "calibration": rows,
             "passed": found.passed,
             "simulations": config.simulations,
         }
-        words = f"{pair['guide']} of {config.run} on {config.simulations} simulated data."
-        tables = {"Ranks": rows, "Protocol": protocol_rows(metrics)}
+        words = f"{metrics.guide} of {config.run} on {config.simulations} simulated data."
+        tables = {"Ranks": rows}
         return finish(run, metrics, words, tables)
 
 

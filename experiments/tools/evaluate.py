@@ -17,17 +17,15 @@ from experiments.evaluation.metrics import (
     aggregate_line,
     measure,
     protocol,
-    protocol_rows,
     summary,
     table_line,
 )
-from experiments.inference.svi import Pair
 from experiments.options.common import SavedRunOptions
 from experiments.reports.page import finish
 from experiments.runs.checkpoint import save_values
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
-from experiments.training.saved_run import opened
+from experiments.training.saved_run import opened_for
 
 
 @dataclass(frozen=True)
@@ -40,21 +38,10 @@ class Config(SavedRunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     with Run("evaluate", config) as run:
-        saved = opened(config.run, config, run.device)
-        run.save_config(of=saved.config)
-        pair = saved.config["pair"]
-        metrics: dict[str, Any] = {
-            "model": pair["model"],
-            "guide": pair["guide"],
-            "objective": None,
-            "data": saved.test.name,
-            "seed": config.seed,
-            "epochs": 0,
-            "parameters": Pair(saved.model, saved.guide).number_of_parameters,
-            "seconds": {},
-            "protocol": protocol(saved.test, saved.guide, config.particles),
-            "trained": {k: saved.metrics.get(k) for k in ("objective", "epochs", "seconds")},
-        }
+        saved = opened_for(run)
+        metrics = saved.new_metrics(saved.test, config.seed, config.particles)
+        trained = {name: saved.metrics.get(name) for name in ("objective", "epochs", "seconds")}
+        metrics.more = {"trained": trained}
         for data in (saved.train.fixed(), saved.test.fixed()):
             if config.split in ("both", data.split):
                 measured = measure(
@@ -62,17 +49,15 @@ def main(config: Config) -> dict[str, Any]:
                 )
                 figures = summary(measured.values, saved.guide, config.particles)
                 figures |= aggregate(saved.model, measured.guide, data, config.seed)
-                metrics[data.split] = figures
-                metrics["protocol"] = protocol(data, saved.guide, config.particles)
+                metrics.add(data.split, figures)
+                metrics.protocol = protocol(data, saved.guide, config.particles)
                 save_values(run.path, measured.values)
                 for line in (table_line(data.split, figures), aggregate_line(figures)):
                     run.say(line)
-        rows = [{"split": name, **metrics[name]} for name in ("train", "test") if name in metrics]
         words = (
-            f"{pair['model']} under {pair['guide']} of {config.run}, {config.particles} particles."
+            f"{metrics.model} under {metrics.guide} of {config.run}, {config.particles} particles."
         )
-        tables = {"Figures [nats per data point]": rows, "Protocol": protocol_rows(metrics)}
-        return finish(run, metrics, words, tables)
+        return finish(run, metrics, words, {"Figures [nats per data point]": metrics.splits})
 
 
 if __name__ == "__main__":

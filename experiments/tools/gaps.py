@@ -21,9 +21,9 @@ from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.ais import annealed_bound, sandwich
 from experiments.evaluation.bounds import mean_and_error, rows_at_a_time
-from experiments.evaluation.gaps import best_evidence, interval, local_elbo, stopping_rule
-from experiments.evaluation.khat import UNRELIABLE, khat, weights_of_draws
-from experiments.evaluation.metrics import protocol, protocol_rows
+from experiments.evaluation.gaps import best_evidence, gap_rows, local_elbo, stopping_rule
+from experiments.evaluation.khat import UNRELIABLE, khat, share_unreliable, weights_of_draws
+from experiments.evaluation.metrics import protocol
 from experiments.evaluation.tail_index import DEPTH, far_tail
 from experiments.inference.frozen import held_out
 from experiments.inference.svi import Pair
@@ -35,7 +35,7 @@ from experiments.runs.checkpoint import save_values
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.pictures import as_images
-from experiments.training.saved_run import SavedRun, opened
+from experiments.training.saved_run import SavedRun, opened_for
 from guides import GUIDES, Guide, check_pair
 from guides.local import PerDatumGuide
 
@@ -74,19 +74,15 @@ class Config(SavedRunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     with Run("gaps", config) as run:
-        saved = opened(config.run, config, run.device)
-        run.save_config(of=saved.config)
-        data = saved.test.rows(min(config.images, len(saved.test))).fixed()
-        name = config.guide or saved.config["pair"]["guide"]
-        check_pair(saved.model, name)
-        own = GUIDES[config.guide](saved.model) if config.guide else saved.guide
-        guide = held_out(saved.model, own, data)
-        guide.eval()
+        saved = opened_for(run)
+        data = saved.images(config.images)
+        guide = guide_of(saved, data, config.guide)
         values = measured(run, saved, guide, data, config)
-        run.say(f"k-hat above {UNRELIABLE}: {share(values):.1%} of the images")
+        run.say(f"k-hat above {UNRELIABLE}: {share_unreliable(values['khat']):.1%} of the images")
         tails = far_tails(run, saved.model, guide, data, values["khat"], config)
-        found = {name: values[name] for name in ESTIMATES if name in values}
-        estimator, evidence = best_evidence(found)
+        estimator, evidence = best_evidence(
+            {name: values[name] for name in ESTIMATES if name in values}
+        )
         rows = gap_rows(values, evidence, config.seed)
         run.say(
             f"\n{markdown_table(rows)}\nlog p(x): {estimator}, "
@@ -94,36 +90,36 @@ def main(config: Config) -> dict[str, Any]:
         )
         save_values(run.path, values)
         pictures(run, values, rows, data)
-        how = protocol(data, guide, config.particles) | how_measured(values, config)
-        if tails:
-            how["tails"] = (
-                f"{config.tail_draws} draws each of the first {len(tails)} images, "
-                f"half of them sent {DEPTH:g} standard deviations out"
-            )
-        metrics = {
-            "model": saved.config["pair"]["model"],
-            "guide": name,
-            "objective": None,
-            "data": data.name,
-            "seed": config.seed,
-            "epochs": 0,
-            "parameters": Pair(saved.model, guide).number_of_parameters,
-            "seconds": {},
-            "protocol": how,
+        metrics = saved.new_metrics(data, config.seed, config.particles)
+        metrics.guide = config.guide or metrics.guide
+        metrics.parameters = Pair(saved.model, guide).number_of_parameters
+        metrics.protocol = protocol(data, guide, config.particles) | how_measured(
+            values, tails, config
+        )
+        metrics.more = {
             "gaps": rows,
             "evidence": estimator,
             "means": {key: value.double().mean().item() for key, value in values.items()},
-            "share_unreliable": share(values),
+            "share_unreliable": share_unreliable(values["khat"]),
             "tails": tails,
             "sandwich": checked(run, saved, guide, config),
         }
-        words = f"Where {name} loses on {len(data)} test images of {config.run}."
-        tables = {"Gaps [nats per image]": rows, "Protocol": protocol_rows(metrics)}
-        tables |= {"Tail index": tails} if tails else {}
+        words = f"Where {metrics.guide} loses on {len(data)} test images of {config.run}."
+        tables = {"Gaps [nats per image]": rows} | ({"Tail index": tails} if tails else {})
         return finish(run, metrics, words, tables)
 
 
-def how_measured(values: dict[str, Tensor], config: Config) -> dict[str, Any]:
+def guide_of(saved: SavedRun, data: Data, name: str | None) -> Guide:
+    """The run's guide, or another one with a row per image, fitted to these images."""
+    check_pair(saved.model, name or saved.config["pair"]["guide"])
+    guide = held_out(saved.model, GUIDES[name](saved.model) if name else saved.guide, data)
+    guide.eval()
+    return guide
+
+
+def how_measured(
+    values: dict[str, Tensor], tails: list[dict[str, Any]], config: Config
+) -> dict[str, Any]:
     """The protocol's part on what was done beyond drawing from q."""
     how: dict[str, Any] = {}
     if "local_elbo" in values:
@@ -132,6 +128,11 @@ def how_measured(values: dict[str, Tensor], config: Config) -> dict[str, Any]:
         how["ais"] = (
             f"{config.chains} chains from the {config.ais_from}, {config.ais_steps} "
             f"temperatures, {config.leapfrog} leapfrog steps"
+        )
+    if tails:
+        how["tails"] = (
+            f"{config.tail_draws} draws each of the first {len(tails)} images, "
+            f"half of them sent {DEPTH:g} standard deviations out"
         )
     return how
 
@@ -232,26 +233,6 @@ def annealed(model: Any, guide: Guide, data: Data, config: Config) -> Tensor:
         row = int((~found.isfinite()).nonzero()[0])
         raise UsageError(f"datum {row} has an annealed weight that is not finite.")
     return found
-
-
-def gap_rows(values: dict[str, Tensor], evidence: Tensor, seed: int) -> list[dict[str, Any]]:
-    """The gaps with bootstrap intervals over images."""
-    local = values.get("local_elbo", values["elbo"])
-    parts = {
-        "approximation": evidence - local,
-        "amortisation": local - values["elbo"],
-        "total": evidence - values["elbo"],
-    }
-    rows = []
-    for name, part in parts.items():
-        low, high = interval(part, seed)
-        rows.append({"gap": name, "nats": part.double().mean().item(), "from": low, "to": high})
-    return rows
-
-
-def share(values: dict[str, Tensor]) -> float:
-    """Of images whose weights are not to be believed."""
-    return (values["khat"] > UNRELIABLE).double().mean().item()
 
 
 def pictures(run: Run, values: dict[str, Tensor], rows: list[dict[str, Any]], data: Data) -> None:

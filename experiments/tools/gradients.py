@@ -18,16 +18,14 @@ from torch import nn
 from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.gradient_noise import Moments, distance, moments
-from experiments.evaluation.metrics import protocol, protocol_rows
 from experiments.inference.objectives import OBJECTIVES, check_objective
-from experiments.inference.svi import Pair
 from experiments.options.common import SavedRunOptions
 from experiments.reports import plots
 from experiments.reports.comparison import markdown_table
 from experiments.reports.page import finish
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
-from experiments.training.saved_run import SavedRun, opened
+from experiments.training.saved_run import SavedRun, opened_for
 
 SAME = {"stl": "elbo", "elbo_analytic_kl": "elbo", "dreg": "iwae"}
 """Estimators of another one's gradient."""
@@ -49,11 +47,10 @@ def main(config: Config) -> dict[str, Any]:
     if config.steps < 2 or not config.draws or min(config.draws) < 1:
         raise UsageError("--steps must be at least 2, --draws one or several numbers >= 1.")
     with Run("gradients", config) as run:
-        saved = opened(config.run, config, run.device)
+        saved = opened_for(run)
         for objective in config.objectives:
-            check_objective(saved.config["pair"]["guide"], objective)
-        run.save_config(of=saved.config)
-        data = saved.test.rows(min(config.images, len(saved.test))).fixed()
+            check_objective(saved.config["pair"]["guide"], saved.guide.objective, objective)
+        data = saved.images(config.images)
         rows = table(saved, data, config)
         run.say(f"\n{markdown_table(rows)}")
         names = [f"{row['objective']}, {row['particles']}" for row in rows]
@@ -63,21 +60,10 @@ def main(config: Config) -> dict[str, Any]:
                 f"signal_{part}",
                 plots.bars(names, ratios, [0.0] * len(rows), None, "signal to noise"),
             )
-        pair = saved.config["pair"]
-        metrics = {
-            "model": pair["model"],
-            "guide": pair["guide"],
-            "objective": None,
-            "data": data.name,
-            "seed": config.seed,
-            "epochs": 0,
-            "parameters": Pair(saved.model, saved.guide).number_of_parameters,
-            "seconds": {},
-            "protocol": protocol(data, saved.guide, max(config.draws)),
-            "gradients": rows,
-        }
+        metrics = saved.new_metrics(data, config.seed, max(config.draws))
+        metrics.more = {"gradients": rows}
         words = f"Gradients of {config.run} on {len(data)} images."
-        tables = {"Gradients [nats per data point]": rows, "Protocol": protocol_rows(metrics)}
+        tables = {"Gradients [nats per data point]": rows}
         return finish(run, metrics, words, tables)
 
 

@@ -15,6 +15,7 @@ import tyro
 from experiments.reports.page import finish
 from experiments.runs.checkpoint import packed, save_weights
 from experiments.runs.cli import cli
+from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
 from experiments.training.nvae.reference_checkpoint import DATA, pair_of, read_checkpoint
 from ppl_models.nvae.reference_options import options_of_args
@@ -36,22 +37,10 @@ def main(config: Config) -> dict[str, Any]:
     checkpoint = read_checkpoint(config.file)
     pair = pair_of(checkpoint)
     args = checkpoint["args"]
-    data, pad = DATA.get(args["dataset"], ("folder", 0))
     model: Any = pair.model
-    grey = model.data_shape[0] == 1
-    dtype = str(model.top.dtype).removeprefix("torch.")
+    epochs = checkpoint.get("epoch")
     with Run("import-nvae", config) as run:
-        run.options |= {
-            "data": data,
-            "pad": pad,
-            "binarize": "dynamic" if grey else "none",
-            "binarize_seed": 0,
-            "rows": None,
-            "dtype": dtype,
-            "dequantize": False,
-            "bits": args["num_x_bits"],
-            "flip": False,
-        }
+        run.options |= data_options(args, model)
         model_options, guide_options = options_of_args(args)
         del model_options["data_shape"], model_options["bits"]
         run.save_config(
@@ -67,19 +56,33 @@ def main(config: Config) -> dict[str, Any]:
         groups = " + ".join(map(str, model.groups_per_scale))
         run.say(
             f"{args['dataset']}: {pair.number_of_parameters} parameters, {groups} groups of "
-            f"{model.latents} channels, {checkpoint.get('epoch')} epochs"
+            f"{model.latents} channels, {epochs} epochs"
         )
-        metrics = {
-            "model": "nvae",
-            "guide": "top_down",
-            "objective": None,
-            "data": data,
-            "seed": 0,
-            "epochs": checkpoint.get("epoch") or 0,
-            "parameters": pair.number_of_parameters,
-            "protocol": None,
-        }
+        metrics = Metrics(
+            "nvae",
+            "top_down",
+            run.options["data"],
+            None,
+            epochs=epochs or 0,
+            parameters=pair.number_of_parameters,
+        )
         return finish(run, metrics, f"Imported from {config.file.name}.", {})
+
+
+def data_options(args: dict[str, Any], model: Any) -> dict[str, Any]:
+    """The options of the data that a published model was trained on."""
+    data, pad = DATA.get(args["dataset"], ("folder", 0))
+    return {
+        "data": data,
+        "pad": pad,
+        "binarize": "dynamic" if model.data_shape[0] == 1 else "none",
+        "binarize_seed": 0,
+        "rows": None,
+        "dtype": str(model.top.dtype).removeprefix("torch."),
+        "dequantize": False,
+        "bits": args["num_x_bits"],
+        "flip": False,
+    }
 
 
 if __name__ == "__main__":

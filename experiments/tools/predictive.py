@@ -17,10 +17,8 @@ import torch
 from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.bounds import rows_at_a_time
-from experiments.evaluation.metrics import protocol, protocol_rows
 from experiments.evaluation.predictive import replicated, tail_areas
 from experiments.inference.frozen import held_out
-from experiments.inference.svi import Pair
 from experiments.options.common import SavedRunOptions
 from experiments.reports import plots
 from experiments.reports.comparison import markdown_table
@@ -28,7 +26,7 @@ from experiments.reports.page import finish
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.pictures import as_images
-from experiments.training.saved_run import opened
+from experiments.training.saved_run import opened_for
 
 
 @dataclass(frozen=True)
@@ -45,9 +43,8 @@ def main(config: Config) -> dict[str, Any]:
     if config.sets < 2:
         raise UsageError(f"--sets must be at least 2, got {config.sets}.")
     with Run("predictive", config) as run:
-        saved = opened(config.run, config, run.device)
-        run.save_config(of=saved.config)
-        data = saved.test.rows(min(config.images, len(saved.test))).fixed()
+        saved = opened_for(run)
+        data = saved.images(config.images)
         check_memory(config, data)
         guide = held_out(saved.model, saved.guide, data)
         guide.eval()
@@ -66,22 +63,10 @@ def main(config: Config) -> dict[str, Any]:
             }
             images = {name: as_images(part, data) for name, part in shown.items()}
             run.figure("replicated", plots.images_in_rows(images))
-        pair = saved.config["pair"]
-        metrics = {
-            "model": pair["model"],
-            "guide": pair["guide"],
-            "objective": None,
-            "data": data.name,
-            "seed": config.seed,
-            "epochs": 0,
-            "parameters": Pair(saved.model, saved.guide).number_of_parameters,
-            "seconds": {},
-            "protocol": protocol(data, guide, None) | {"latents": config.latents},
-            "checks": rows,
-            "sets": config.sets,
-        }
+        metrics = saved.new_metrics(data, config.seed, None, latents=config.latents)
+        metrics.more = {"checks": rows, "sets": config.sets}
         words = f"{config.sets} data sets like the first {len(data)} test images of {config.run}."
-        tables = {"Checks": rows, "Protocol": protocol_rows(metrics)}
+        tables = {"Checks": rows}
         return finish(run, metrics, words, tables)
 
 

@@ -14,17 +14,15 @@ import torch
 from torch import Tensor
 
 from experiments.evaluation.bounds import mean_and_error, reconstruct, rows_at_a_time
-from experiments.evaluation.metrics import protocol
 from experiments.evaluation.sampling.samples import complete
 from experiments.inference.frozen import held_out
-from experiments.inference.svi import Pair
 from experiments.options.common import SavedRunOptions
 from experiments.reports import plots
 from experiments.reports.page import finish
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.pictures import as_images
-from experiments.training.saved_run import SavedRun, opened
+from experiments.training.saved_run import SavedRun, opened_for
 
 
 @dataclass(frozen=True)
@@ -37,9 +35,8 @@ class Config(SavedRunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     with Run("reconstruct", config) as run:
-        saved = opened(config.run, config, run.device)
-        run.save_config(of=saved.config)
-        test = saved.test.rows(min(config.images, len(saved.test))).fixed()
+        saved = opened_for(run)
+        test = saved.images(config.images)
         observed = mask_of(config.mask, saved)
         x = test.observations()
         if config.mask == "none":
@@ -47,7 +44,7 @@ def main(config: Config) -> dict[str, Any]:
             batches = test.batches(rows_at_a_time(saved.model, test, config.memory, 1000))
             shown = torch.cat([reconstruct(saved.model, guide, batch) for batch in batches])
         else:
-            shown, how = complete(saved.model, test, observed, config.seed)
+            shown, estimator = complete(saved.model, test, observed, config.seed)
         squares = (x - shown).square()
         error, error_se = mean_and_error(squares.flatten(1).sum(1))
         hidden, hidden_se = mean_and_error((squares * ~observed).flatten(1).sum(1))
@@ -64,20 +61,9 @@ def main(config: Config) -> dict[str, Any]:
                 del rows["observed"]
             pictures = {name: as_images(part, test) for name, part in rows.items()}
             run.figure("reconstructions", plots.images_in_rows(pictures, test.label_names(10)))
-        pair = saved.config["pair"]
-        metrics = {
-            "model": pair["model"],
-            "guide": pair["guide"],
-            "objective": None,
-            "data": test.name,
-            "seed": config.seed,
-            "epochs": 0,
-            "parameters": Pair(saved.model, saved.guide).number_of_parameters,
-            "seconds": {},
-            "protocol": protocol(test, saved.guide, None)
-            | ({} if config.mask == "none" else {"estimator": how, "mask": config.mask}),
-            "test": figures,
-        }
+        how = {} if config.mask == "none" else {"estimator": estimator, "mask": config.mask}
+        metrics = saved.new_metrics(test, config.seed, None, **how)
+        metrics.test = figures
         words = f"The first {len(test)} test images of {test.name} through {config.run}."
         return finish(run, metrics, words, {"Squared error per image": [figures]})
 

@@ -16,16 +16,9 @@ from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.compiling import compiles
 from experiments.training.data import record_data
+from experiments.training.pair import make_guide, make_objective
 from experiments.training.saved_run import opened
-from experiments.training.train import (
-    centre,
-    conclude,
-    fit_run,
-    make_guide,
-    make_objective,
-    recipe,
-    start,
-)
+from experiments.training.train import conclude, train_pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,23 +38,20 @@ def main(config: Config) -> dict[str, Any]:
     with Run("refit", config) as run:
         saved = opened(config.run, config, run.device)
         model = saved.model.requires_grad_(False)
-        guide = make_guide(run, model, config.guide, config.guide_options, saved.train)
-        if config.centre:
-            centre(saved.train, guide)
-        objective = make_objective(model, config.guide, config.objective, config.particles, config)
+        guide = make_guide(run, model, saved.train)
+        objective = make_objective(run, model)
         optimizer = OPTIMIZERS[config.optimizer](model, guide, config.lr)
         compile = compiles(run, guide, saved.train)
         svi = SVI(model, guide, optimizer, objective, compile=compile)
-        of = saved.config["pair"]
-        built = recipe(of["model"], of["model_options"], config.guide, config.guide_options)
+        own = {"guide": config.guide, "guide_options": config.guide_options}
+        built = saved.config["pair"] | own
         # The data options of the first run make this one readable by itself.
-        own = {name: value for name, value in run.options.items() if value is not None}
-        run.options = saved.config["options"] | own
+        given = {name: value for name, value in run.options.items() if value is not None}
+        run.options = saved.config["options"] | given
         record_data(run, saved.train, saved.test)
         run.data_changed = run.data_changed or saved.config["data_changed"]
-        start(run, svi, built)
-        fit_run(run, svi, saved.train)
-        return conclude(run, svi, saved.train, saved.test, built)
+        train_pair(run, svi, saved.train, built)
+        return conclude(run, svi, saved.train, saved.test)
 
 
 if __name__ == "__main__":

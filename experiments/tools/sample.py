@@ -23,7 +23,6 @@ from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.bounds import encode
 from experiments.evaluation.hierarchy import resampled_groups
-from experiments.evaluation.metrics import protocol
 from experiments.evaluation.sampling.samples import (
     aggregate_means,
     interpolations,
@@ -31,17 +30,15 @@ from experiments.evaluation.sampling.samples import (
     traversals,
 )
 from experiments.inference.frozen import held_out
-from experiments.inference.svi import Pair
 from experiments.options.common import SavedRunOptions
 from experiments.reports import plots
 from experiments.reports.page import finish
 from experiments.runs.cli import cli
-from experiments.runs.environment import pick_device
 from experiments.runs.files import write
 from experiments.runs.run import Run
 from experiments.training.nvae.batch_norms import readjusted
 from experiments.training.pictures import TEMPERATURES, as_images
-from experiments.training.saved_run import SavedRun, opened
+from experiments.training.saved_run import SavedRun, opened_for
 from ppl_models.program import describe
 
 
@@ -71,10 +68,9 @@ def main(config: Config) -> dict[str, Any]:
             raise UsageError(f"--temperature must be above 0, got {temperature}.")
     if config.steps < 2:
         raise UsageError(f"--steps must be at least 2 (both ends), got {config.steps}.")
-    saved = opened(config.run, config, pick_device(config.device))
-    ends = two_images(saved.test, config.between)
     with Run("sample", config) as run:
-        run.save_config(of=saved.config)
+        saved = opened_for(run)
+        ends = two_images(saved.test, config.between)
         drawn = DRAWN[config.of](saved, ends, config)
         tensors = {name.replace(" ", ""): images.contiguous() for name, images in drawn.items()}
         write(run.path / "samples.safetensors", lambda path: save_file(tensors, path))
@@ -84,17 +80,8 @@ def main(config: Config) -> dict[str, Any]:
                 run.figure("samples", plots.grids(images, math.ceil(config.count**0.5)))
             else:
                 run.figure("samples", plots.images_in_rows(images))
-        pair = saved.config["pair"]
-        metrics = {
-            "model": pair["model"],
-            "guide": pair["guide"],
-            "objective": None,
-            "data": saved.test.name,
-            "seed": config.seed,
-            "epochs": 0,
-            "parameters": Pair(saved.model, saved.guide).number_of_parameters,
-            "seconds": {},
-            "protocol": protocol(saved.test, saved.guide, 1) | {"estimator": config.of},
+        metrics = saved.new_metrics(saved.test, config.seed, 1, estimator=config.of)
+        metrics.more = {
             "of": config.of,
             "temperature": list(config.temperature),
             "count": config.count,

@@ -14,17 +14,28 @@ from tqdm import tqdm
 from experiments.data import Data, load_as
 from experiments.data.record import record_of
 from experiments.errors import UsageError, reason
+from experiments.evaluation.metrics import protocol
 from experiments.inference.svi import Pair
 from experiments.options.constructors import import_model
 from experiments.options.trust import check_named
 from experiments.runs.checkpoint import latest, load_weights
 from experiments.runs.data_record import check_data
 from experiments.runs.files import FORMAT, read_json
+from experiments.runs.metrics import Metrics
+from experiments.runs.run import Run
 from guides import GUIDES, Guide
 from ppl_models import MODELS
 from ppl_models.program import describe
 
-__all__ = ["SavedRun", "build_model", "buildable", "open_run", "opened", "read_config"]
+__all__ = [
+    "SavedRun",
+    "build_model",
+    "buildable",
+    "open_run",
+    "opened",
+    "opened_for",
+    "read_config",
+]
 
 WRITTEN: dict[str, dict[str, tuple[type, ...]]] = {
     "pair": {"model": (str,), "model_options": (dict,), "guide": (str,), "guide_options": (dict,)},
@@ -50,6 +61,31 @@ class SavedRun(NamedTuple):
     guide: Guide
     train: Data
     test: Data
+
+    def images(self, most: int) -> Data:
+        """The first test images, at most so many, binarized once where they are binary."""
+        return self.test.rows(min(most, len(self.test))).fixed()
+
+    def new_metrics(
+        self, data: Data, seed: int, particles: int | None, **protocol_of: Any
+    ) -> Metrics:
+        """Metrics of a command on this run: nothing is trained, ``data`` are measured.
+
+        Args:
+            data: that the figures are of.
+            seed: of the command.
+            particles: K, draws per datum.
+            protocol_of: fields of the protocol that differ from the guide's own.
+        """
+        recipe = self.config["pair"]
+        return Metrics(
+            model=recipe["model"],
+            guide=recipe["guide"],
+            data=data.name,
+            protocol=protocol(data, self.guide, particles) | protocol_of,
+            seed=seed,
+            parameters=Pair(self.model, self.guide).number_of_parameters,
+        )
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -174,3 +210,10 @@ def _path(text: str | None) -> Path | None:
 def opened(directory: Path, config: Any, device: torch.device) -> SavedRun:
     """``open_run`` with the options of a command on saved runs."""
     return open_run(directory, config.data_root, device, config.data_changed, config.model)
+
+
+def opened_for(run: Run) -> SavedRun:
+    """The saved run that a command's own run is about, which its ``config.json`` then holds."""
+    saved = opened(run.config.run, run.config, run.device)
+    run.save_config(of=saved.config)
+    return saved

@@ -11,9 +11,7 @@ from experiments.inference.objectives.iwae import IWAE, DReG
 from experiments.inference.objectives.miselbo import Miselbo
 from experiments.inference.objectives.registry import (
     OBJECTIVES,
-    ONLY,
     check_objective,
-    default_objective,
 )
 from experiments.inference.objectives.renyi import Renyi
 
@@ -21,7 +19,6 @@ __all__ = [
     "ELBO",
     "IWAE",
     "OBJECTIVES",
-    "ONLY",
     "STL",
     "AnalyticKL",
     "DReG",
@@ -31,5 +28,4 @@ __all__ = [
     "Objective",
     "Renyi",
     "check_objective",
-    "default_objective",
 ]

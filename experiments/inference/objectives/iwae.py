@@ -23,6 +23,9 @@ class IWAE(Objective):
         Burda, Grosse & Salakhutdinov (2016).
     """
 
+    def __init__(self, particles: int = 5) -> None:
+        super().__init__(particles)
+
     def bound(self, model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
         log_w = log_weights(model_trace, guide_trace, batch)
         per_datum = log_w.reshape(self.num_particles, -1).logsumexp(0)
@@ -45,6 +48,9 @@ class DReG(Objective):
     References:
         Tucker, Lawson, Gu & Maddison (2019).
     """
+
+    def __init__(self, particles: int = 5) -> None:
+        super().__init__(particles)
 
     def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
         model_trace, guide_trace = traces(model, guide, batch, self.num_particles)

@@ -8,7 +8,7 @@ from experiments.inference.objectives.miselbo import Miselbo
 from experiments.inference.objectives.renyi import Renyi
 from ppl_models.names import unknown
 
-__all__ = ["OBJECTIVES", "ONLY", "check_objective", "default_objective"]
+__all__ = ["OBJECTIVES", "check_objective"]
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "elbo": ELBO,
@@ -22,23 +22,23 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "log_joint": LogJoint,
 }
 
-ONLY = {"point": "log_joint", "mixture": "miselbo"}
-"""Guides that take one objective, and that no other guide takes."""
+OF_ONE_GUIDE = ("log_joint", "miselbo")
+"""Objectives of the guides that name them as their own: such a guide takes no other."""
 
 
-def default_objective(guide: str) -> str:
-    """The objective a guide is trained with unless another is asked for."""
-    return {"prior": "iwae", **ONLY}.get(guide, "elbo")
-
-
-def check_objective(guide: str, objective: str) -> None:
+def check_objective(guide: str, own: str, objective: str) -> None:
     """Refuse an objective that does not fit the guide.
+
+    Args:
+        guide: its name.
+        own: the objective that the guide's class states.
+        objective: that is asked for.
 
     Raises:
         ValueError: If it is unknown, or does not fit; names those that do.
     """
-    others = [name for name in OBJECTIVES if name not in ONLY.values()]
-    allowed = [ONLY[guide]] if guide in ONLY else others
+    others = [name for name in OBJECTIVES if name not in OF_ONE_GUIDE]
+    allowed = [own] if own in OF_ONE_GUIDE else others
     if objective not in allowed:
         if objective not in OBJECTIVES:
             raise ValueError(unknown("objective", objective, allowed))

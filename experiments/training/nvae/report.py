@@ -9,13 +9,14 @@ from torch import Tensor
 from experiments.data import Data
 from experiments.evaluation.bounds import reconstruct, rows_at_a_time
 from experiments.evaluation.hierarchy import channel_kls, group_rows, resampled_groups
-from experiments.evaluation.metrics import measure, protocol, protocol_rows, summary, table_line
+from experiments.evaluation.metrics import measure, protocol, summary, table_line
 from experiments.evaluation.sampling.samples import interpolations, prior_means
 from experiments.inference.objectives.regularisers import convolutions
 from experiments.inference.svi import Pair
 from experiments.reports import plots
 from experiments.reports.page import finish as save_report
 from experiments.runs.checkpoint import save_values
+from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
 from experiments.training.nvae.batch_norms import readjusted
 from experiments.training.pictures import loss_picture
@@ -31,9 +32,7 @@ GROUP_ROWS = 1000
 """Test images that the KL of every group is averaged over."""
 
 
-def conclude_nvae(
-    run: Run, pair: Pair, train: Data, test: Data, built: dict[str, Any]
-) -> dict[str, Any]:
+def conclude_nvae(run: Run, pair: Pair, train: Data, test: Data) -> dict[str, Any]:
     """Evaluate, write metrics, pictures and the report.
 
     The bound on test images is that of ``--evaluate`` importance samples; of the training images
@@ -46,56 +45,51 @@ def conclude_nvae(
         if isinstance(pair.guide, PerDatumGuide)
         else (train.rows(min(TRAIN_ROWS, len(train))), test.rows(min(GROUP_ROWS, len(test))))
     )
-    metrics: dict[str, Any] = {
-        "model": "nvae",
-        "guide": built["guide"],
-        "objective": config.objective,
-        "data": test.name,
-        "seed": config.seed,
-        "epochs": len(run.lines),
-        "parameters": pair.number_of_parameters,
-        "seconds": {},
-        "preset": config.preset,
-        "convolutions": len(list(convolutions(pair))),
-        "skipped_steps": [record.get("skipped", 0) for record in run.records],
-        "protocol": protocol(test, pair.guide, config.evaluate),
-    }
+    metrics = Metrics(
+        "nvae",
+        run.content["pair"]["guide"],
+        test.name,
+        protocol(test, pair.guide, config.evaluate),
+        config.objective,
+        config.seed,
+        len(run.lines),
+        pair.number_of_parameters,
+        more={
+            "preset": config.preset,
+            "convolutions": len(list(convolutions(pair))),
+            "skipped_steps": [record.get("skipped", 0) for record in run.records],
+        },
+    )
     for data, particles in ((few[0], 1), (test, config.evaluate)):
         measured = measure(model, pair.guide, data, config.seed, particles, config.memory)
         figures = summary(measured.values, pair.guide, particles)
-        metrics[data.split] = {"n": len(data), **figures}
+        metrics.add(data.split, {"n": len(data), **figures})
         run.say(table_line(data.split, figures))
     save_values(run.path, measured.values)
     pair.eval()
     rows = rows_at_a_time(model, few[1], config.memory, 100)
     kls = channel_kls(model, measured.guide, few[1], rows)
-    metrics["groups"] = group_rows(kls, model.latent_shapes)
+    metrics.more["groups"] = group_rows(kls, model.latent_shapes)
     run.save_metrics(metrics)
     pictures(run, model, measured.guide, test, kls)
-    return finish(run, metrics, built)
+    return finish(run, metrics)
 
 
-def finish(run: Run, metrics: dict[str, Any], built: dict[str, Any]) -> dict[str, Any]:
+def finish(run: Run, metrics: Metrics) -> dict[str, Any]:
     """The report, and a last line about the groups."""
-    groups = metrics["groups"]
+    groups = metrics.more["groups"]
     active = sum(row["active channels"] for row in groups)
     kls = ", ".join(f"{row['kl']:.1f}" for row in groups)
     run.say(
         f"KL per group [nats]: {kls}; "
         f"{active} active channels of {sum(row['shape'][0] for row in groups)}; "
-        f"{sum(metrics['skipped_steps'])} steps skipped"
+        f"{sum(metrics.more['skipped_steps'])} steps skipped"
     )
     words = (
-        f"NVAE under the guide {built['guide']}, objective {metrics['objective']}, "
-        f"{metrics['epochs']} epochs on {metrics['data']}."
+        f"NVAE under the guide {metrics.guide}, objective {metrics.objective}, "
+        f"{metrics.epochs} epochs on {metrics.data}."
     )
-    rows = [{"split": name, **metrics[name]} for name in ("train", "test")]
-    shown = [{key: value for key, value in row.items() if value is not None} for row in rows]
-    tables = {
-        "Figures [nats per data point]": shown,
-        "Groups, KL in nats": groups,
-        "Protocol": protocol_rows(metrics),
-    }
+    tables = {"Figures [nats per data point]": metrics.measured, "Groups, KL in nats": groups}
     return save_report(run, metrics, words, tables)
 
 

@@ -1,0 +1,81 @@
+"""Final figures of a run: what every command writes as ``metrics.json``."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Metrics"]
+
+COUNTS = ("seed", "epochs", "parameters")
+
+
+@dataclass
+class Metrics:
+    """Final figures of a run, and what they are figures of.
+
+    Args:
+        model: p; its name or ``package.module:Class``.
+        guide: q, several where guides are compared, None where there is none.
+        data: the data set's name.
+        protocol: everything two figures must share before they may be compared; None where
+            nothing was measured on data.
+        objective: that the pair was trained with; None where nothing was trained.
+        seed: of the run.
+        epochs: that were trained.
+        parameters: their number, in model and guide.
+        train: figures of the training split.
+        test: figures of the test split.
+        more: figures of this command alone, written beside the others.
+
+    Raises:
+        ValueError: If a count is no integer of at least 0.
+    """
+
+    model: str
+    guide: str | list[str] | None
+    data: str
+    protocol: dict[str, Any] | None
+    objective: str | None = None
+    seed: int = 0
+    epochs: int = 0
+    parameters: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    memory: dict[str, float] = field(default_factory=dict)
+    data_changed: str | None = None
+    train: dict[str, Any] | None = None
+    test: dict[str, Any] | None = None
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in COUNTS:
+            value = getattr(self, name)
+            if type(value) is not int or value < 0:
+                raise ValueError(f"{name} must be an integer of at least 0, got {value!r}.")
+        if taken := set(self.more) & {f.name for f in dataclasses.fields(self)}:
+            raise ValueError(f"{', '.join(sorted(taken))} has a field of its own.")
+
+    def add(self, split: str, figures: dict[str, Any]) -> None:
+        """Set the figures of the split ``train`` or ``test``."""
+        if split not in ("train", "test"):
+            raise ValueError(f"split must be train or test, got {split!r}.")
+        setattr(self, split, figures)
+
+    @property
+    def splits(self) -> list[dict[str, Any]]:
+        """The figures of each split that was measured, as rows of a table."""
+        found = {"train": self.train, "test": self.test}
+        return [{"split": name, **figures} for name, figures in found.items() if figures]
+
+    @property
+    def measured(self) -> list[dict[str, Any]]:
+        """The same without the figures that are None."""
+        return [{k: v for k, v in row.items() if v is not None} for row in self.splits]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``metrics.json`` holds; fields of splits that were not measured are left out."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        more = values.pop("more")
+        for name in ("train", "test", "data_changed"):
+            if values[name] is None:
+                del values[name]
+        return values | more

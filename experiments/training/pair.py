@@ -1,0 +1,191 @@
+"""Model, guide and objective of a run, built from its options."""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+
+from experiments.data import Data
+from experiments.errors import UsageError
+from experiments.evaluation.bounds import particles_at_a_time
+from experiments.evaluation.shared_draws import numbers_per_image
+from experiments.inference.frozen import announce_rows
+from experiments.inference.objectives import OBJECTIVES, Objective, check_objective
+from experiments.runs.run import Run
+from guides import GUIDES, Guide, check_pair
+from ppl_models.likelihoods import LIKELIHOODS, Likelihood
+from ppl_models.program import describe
+
+__all__ = [
+    "at_maximum_likelihood",
+    "build_guide",
+    "build_objective",
+    "centre",
+    "check_pixels",
+    "is_frozen",
+    "make_guide",
+    "make_objective",
+    "pair_options",
+    "prepare",
+]
+
+
+def pair_options(config: Any) -> dict[str, Any]:
+    """What a saved run's pair is rebuilt from: model and guide by name, with their options."""
+    return {
+        "model": config.model,
+        "model_options": config.model_options,
+        "guide": config.guide,
+        "guide_options": config.guide_options,
+    }
+
+
+def prepare(run: Run, model: nn.Module, train: Data) -> Any:
+    """Put a fresh model on the run's device and in its dtype; freeze it if asked to.
+
+    Raises:
+        UsageError: If the model's likelihood is not one of such pixels.
+    """
+    config = run.config
+    check_pixels(model, train)
+    particles_at_a_time(1, numbers_per_image(model, train), config.memory)
+    model.to(device=run.device, dtype=getattr(torch, config.dtype))
+    decoder = config.decoder or ("frozen" if config.guide == "point" else "learned")
+    if decoder == "frozen":
+        return at_maximum_likelihood(model, train)
+    if config.guide == "point":
+        run.say("warning: with a learned decoder the point guide's log joint has no optimum.")
+    return model
+
+
+def make_guide(run: Run, model: nn.Module, data: Data) -> Guide:
+    """The guide that a run's options name; it starts at the mean image if ``--centre`` says so.
+
+    Raises:
+        ValueError: If it does not fit the model, the data or ``--memory``.
+    """
+    config = run.config
+    guide = build_guide(run, model, config.guide, config.guide_options, data)
+    if getattr(config, "centre", False):
+        centre(data.like(model), *(() if is_frozen(model) else (model,)), guide)
+    return guide
+
+
+def build_guide(run: Run, model: nn.Module, name: str, options: dict, data: Data) -> Guide:
+    """A guide by name, with a row per datum where it has rows; says how large its table is.
+
+    Raises:
+        ValueError: If it does not fit the model, the data or ``--memory``.
+    """
+    check_pair(model, name)
+    guide = GUIDES[name](model, **options)
+    line = announce_rows(guide, data, run.config.memory)
+    if line:
+        run.say(line)
+    return guide.for_data(len(data))
+
+
+def make_objective(run: Run, model: nn.Module, default: str | None = None) -> Objective:
+    """The objective that a run's options name, or the guide's own.
+
+    Args:
+        run: with the options.
+        model: p.
+        default: instead of ``elbo``, where that is the guide's own.
+
+    Raises:
+        ValueError: If it does not fit the guide.
+    """
+    config = run.config
+    leaves_it = GUIDES[config.guide].objective == "elbo"
+    name = config.objective or (default if leaves_it else None)
+    return build_objective(model, config.guide, name, config.particles, config)
+
+
+def build_objective(
+    model: nn.Module,
+    guide: str,
+    name: str | None = None,
+    particles: int | None = None,
+    config: Any = None,
+) -> Objective:
+    """An objective by name, or the guide's own; its options are taken from ``config``.
+
+    Rows under a frozen model are fitted with ``stl`` and four particles by default.
+
+    Raises:
+        ValueError: If it does not fit the guide.
+    """
+    own = GUIDES[guide].objective
+    rows = guide in ("mean_field", "full_rank") and is_frozen(model)
+    name = name or ("stl" if rows else own)
+    check_objective(guide, own, name)
+    accepted = set(inspect.signature(OBJECTIVES[name]).parameters) - {"particles"}
+    options = {key: getattr(config, key) for key in accepted if hasattr(config, key)}
+    if particles or (rows and name == "stl"):
+        options["particles"] = particles or 4
+    return OBJECTIVES[name](**options)
+
+
+def is_frozen(model: nn.Module) -> bool:
+    """Whether no parameter of the model is trainable."""
+    return not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def at_maximum_likelihood(model: Any, data: Data) -> nn.Module:
+    """A model of the same size at its closed-form maximum of the likelihood, frozen.
+
+    Raises:
+        UsageError: If the model has none.
+    """
+    if not hasattr(model, "maximum_likelihood"):
+        raise UsageError(
+            f"{type(model).__name__} has no closed-form maximum of the likelihood to be "
+            "frozen at: train it under another guide and refit that run, or use --decoder learned."
+        )
+    (shape,) = describe(model).latents.values()
+    x = data.fixed().like(model).observations().double()
+    like = next(model.parameters())
+    frozen = model.maximum_likelihood(x, shape[0]).to(like)
+    return frozen.requires_grad_(False)
+
+
+def check_pixels(model: Any, data: Data) -> None:
+    """Refuse a likelihood that is no density (or probability) of the data's pixels.
+
+    Raises:
+        UsageError: Naming the likelihoods that fit.
+    """
+    likelihood = getattr(model, "likelihood", None)
+    if not isinstance(likelihood, Likelihood):
+        return
+    levels = getattr(likelihood, "levels", data.levels)
+    if data.kind not in likelihood.pixels or levels != data.levels:
+        fitting = [
+            name
+            for name, family in LIKELIHOODS.items()
+            if data.kind in family.pixels and getattr(family, "levels", data.levels) == data.levels
+        ]
+        raise UsageError(
+            f"{type(likelihood).__name__} is for {' or '.join(likelihood.pixels)} pixels"
+            f"{'' if levels == data.levels else f' of {levels + 1} levels'}, the data are "
+            f"{data.kind} of {data.levels + 1} levels; use {', '.join(fitting)} "
+            "(or --binarize, --dequantize)."
+        )
+
+
+def centre(data: Data, *parts: Any) -> None:
+    """Start models and guides at the mean image of data in their own form (``Data.like``).
+
+    Raises:
+        UsageError: If one of them cannot.
+    """
+    for part in parts:
+        if not hasattr(part, "centre"):
+            raise UsageError(f"--centre is for a VAE with an encoder, not {type(part).__name__}.")
+    parameter = next(parts[0].parameters())
+    rows = data.without_noise()
+    total = torch.stack([batch.x.double().sum(0) for batch in rows.batches(5000)]).sum(0)  # type: ignore[union-attr]
+    for part in parts:
+        part.centre((total / len(data)).to(parameter))
