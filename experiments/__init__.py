@@ -33,7 +33,7 @@ if (
 # While `python -m experiments.vae` looks for its module, argv[0] is still "-m"; `-m experiments`
 # checks for itself, after its --help.
 if sys.argv[:1] == ["-m"] and not {"experiments", "-mexperiments"} & set(sys.orig_argv):
-    from experiments.options.installed import check_installed
+    from experiments.options.process.installed import check_installed
 
     check_installed()
 

@@ -4,8 +4,8 @@ import importlib
 import sys
 
 from experiments.options.commands import COMMANDS, module_of
-from experiments.options.installed import check_installed, not_installed
-from experiments.options.streams import safe_streams
+from experiments.options.process.installed import check_installed, not_installed
+from experiments.options.process.streams import safe_streams
 
 __all__ = ["main"]
 

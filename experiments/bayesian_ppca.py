@@ -14,7 +14,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ from experiments.inference.guard import Guard
 from experiments.inference.objectives import ELBO
 from experiments.inference.svi import SVI
 from experiments.options.common import RunOptions
+from experiments.options.ranges import Count, Positive, at_least
 from experiments.reports.bayesian import Fitted, report_guides
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
@@ -53,25 +54,25 @@ class Config(RunOptions):
     """simulated: 500 data of 20 numbers, from 3 columns."""
     data_root: Path | None = None
     """Where the files lie; by default $PPL_DATA, else ./data."""
-    rows: int | None = None
+    rows: Count | None = None
     """The first so many rows only."""
-    latent_dim: int = 8
+    latent_dim: Count = 8
     """K, the most columns."""
-    prior_scale: float = 1.0
+    prior_scale: Positive = 1.0
     """Of sigma, mu and the columns' scales, in the units of x."""
     identified: bool = False
     """W lower triangular with a positive diagonal: no rotation is left (auto_laplace needs it)."""
-    steps: int = 10_000
+    steps: Count = 10_000
     """Gradient steps of a guide, on all data."""
-    lr: float | None = None
+    lr: Positive | None = None
     """Their rate, with a cosine to zero; by default 0.02, for auto_iaf 0.002."""
-    particles: int = 1
+    particles: Count = 1
     """Draws of the guide per step."""
-    draws: int = 1000
+    draws: Annotated[int, at_least(4)] = 1000
     """Kept of every guide, and of every chain."""
-    tune: int = 1000
+    tune: Count = 1000
     """Draws before them, for the chains' step sizes."""
-    chains: int = 4
+    chains: Count = 4
     """Of nuts, one after the other."""
 
 
@@ -118,8 +119,6 @@ def check(config: Config) -> None:
         )
     if "auto_laplace" in config.guide and not config.identified:
         raise UsageError("auto_laplace needs --identified: where W turns there is no curvature.")
-    if config.draws < 4:
-        raise UsageError(f"--draws must be at least 4, got {config.draws}.")
 
 
 def check_memory(config: Config, x: Tensor) -> None:

@@ -25,6 +25,7 @@ from experiments.evaluation.comparison import Entry, Row, parse_guides, rotate_t
 from experiments.inference.optim import adam, muon
 from experiments.inference.svi import SVI
 from experiments.options.common import DataOptions, FreshRunOptions
+from experiments.options.ranges import Count, Positive
 from experiments.reports.comparison import save_comparison
 from experiments.reports.saved_comparison import check_same_images, read_runs, save_table_of_runs
 from experiments.runs.cli import cli
@@ -63,18 +64,18 @@ class Config(DataOptions, FreshRunOptions):
     (ok)."""
     rotate: bool = True
     """Turn the frozen W until all posterior precisions are equal: the diagonal gap is largest."""
-    seeds: int = 1
+    seeds: Count = 1
     """Repetitions, from --seed on."""
-    epochs: int = 300
+    epochs: Count = 300
     """Passes over the rows."""
-    batch_size: int = 500
+    batch_size: Count = 500
     """Rows per step."""
-    lr: float = 0.01
+    lr: Positive = 0.01
     """Learning rate of decoder and encoder (Adam's; linear encoders are trained with Muon)."""
     objective: str | None = None
     """What mean_field, full_rank and amortized are trained with; by default stl where the decoder
     is frozen (elbo_analytic_kl for an encoder whose decoder is learned)."""
-    particles: int = 100
+    particles: Count = 100
     """Draws of q per image in the final figures."""
     runs: tuple[Path, ...] | None = None
     """Saved runs to put into one table instead; refused where they measure different things."""

@@ -11,6 +11,7 @@ the objective ``iwae``.
 from dataclasses import dataclass
 from typing import Any
 
+from experiments.options.ranges import Count
 from experiments.options.vae import VAEOptions
 from experiments.runs.cli import cli
 from experiments.vae import train_vae
@@ -22,7 +23,7 @@ class Config(VAEOptions):
     """q(z | x): prior, or any other to compare with it."""
     objective: str | None = "iwae"
     """iwae, or any other that fits the guide."""
-    particles: int | None = 5
+    particles: Count | None = 5
     """K, draws from the prior per image."""
 
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from experiments.data import Data
 from experiments.evaluation.metrics import protocol
 from experiments.options.common import DataOptions, FreshRunOptions
+from experiments.options.ranges import Count
 from experiments.reports import plots
 from experiments.reports.page import finish
 from experiments.runs.checkpoint import save_weights
@@ -29,7 +30,7 @@ from ppl_models import PCA
 
 @dataclass(frozen=True)
 class Config(DataOptions, FreshRunOptions):
-    latent_dim: int = 2
+    latent_dim: Count = 2
     """M, the number of components."""
 
 

@@ -14,6 +14,7 @@ from experiments.data import Data
 from experiments.inference.optim import OPTIMIZERS
 from experiments.inference.svi import SVI
 from experiments.options.common import TrainOptions
+from experiments.options.ranges import Count
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.compiling import compiles
@@ -25,7 +26,7 @@ from ppl_models import PPCA
 
 @dataclass(frozen=True)
 class Config(TrainOptions):
-    latent_dim: int = 2
+    latent_dim: Count = 2
     """M, the dimension of the latent space."""
     guide: str = "exact"
     """q(z | x): prior, point, exact, mean_field, full_rank or amortized. Its own options are

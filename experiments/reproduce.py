@@ -1,10 +1,9 @@
 """Does this code reach what was published? A table, row by row, with its protocol.
 
-lab is the lab's story in one table: PCA, PPCA, the nonlinear model, the VAE, and the VAE with
-more latents. iwae is Burda, Grosse & Salakhutdinov (2016), one stochastic layer. guides
-holds their decoder fixed and changes the guide: what each loses, and where. Each row is an
-ordinary run under --out, and its evaluation another, so it can be looked at, sampled and
-refitted; --resume goes on where it stopped, epoch by epoch and row by row.
+lab: PCA, PPCA, the nonlinear model, the VAE, and the VAE with more latents. iwae: Burda, Grosse &
+Salakhutdinov (2016), one stochastic layer. guides: their decoder fixed, and what each guide
+loses. Each row is an ordinary run under --out, and its evaluation another, so it can be sampled
+and refitted; --resume continues where the table stopped.
 
     python -m experiments.reproduce lab --out runs/lab
     python -m experiments.reproduce iwae --out runs/iwae
@@ -25,13 +24,14 @@ from tqdm import tqdm
 from experiments.errors import UsageError
 from experiments.options.commands import module_of
 from experiments.options.published import TABLES, Row
+from experiments.options.ranges import Count, Positive, Seed
 from experiments.reports import plots
 from experiments.reports.comparison import markdown_table
 from experiments.reports.gap_table import table_of_gaps
 from experiments.reports.saved_comparison import (
-    SAME_IMAGES,
     check_same_images,
     read_runs,
+    same_images,
     table_of_runs,
 )
 from experiments.runs.cli import cli
@@ -52,29 +52,29 @@ class Config:
     name: tyro.conf.Positional[Literal["lab", "iwae", "guides"]]
     """The table."""
     entries: tuple[str, ...] | None = None
-    """Rows of the table; by default all, but iwae-50 only where there is a GPU."""
-    epochs: int | None = None
+    """Rows of the table; by default all, iwae-50 only on a GPU."""
+    epochs: Count | None = None
     """Passes over the data; by default the row's own."""
-    samples: int | None = None
+    samples: Count | None = None
     """Importance samples per test image; by default the row's own."""
-    images: int = 500
+    images: Count = 500
     """Test images whose inference gaps are measured."""
     data: Literal["mnist", "fashion_mnist", "kmnist", "digits"] = "mnist"
     """Data set; the published figures are of mnist."""
     data_root: Path | None = None
     """Where the files lie; by default $PPL_DATA, else ./data."""
-    rows: int | None = None
+    rows: Count | None = None
     """Train on the first so many images only."""
-    seed: int = 0
+    seed: Seed = 0
     """Fixes initial parameters, order of the data and noise."""
     device: str = "auto"
     """cpu, cuda, ...; auto takes a GPU if there is one."""
-    memory: float = 2.0
+    memory: Positive = 2.0
     """GiB for intermediate values of an evaluation."""
     resume: bool = False
     """Go on with the table in --out."""
     out: Path | None = None
-    """Where the rows' runs go; by default runs/reproduce-<time>."""
+    """Directory of the rows' runs; by default runs/reproduce-<time>."""
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -228,23 +228,18 @@ def save_gaps(out: Path, names: list[str]) -> None:
 
 def save(out: Path, table: dict[str, Row]) -> list[dict[str, Any]]:
     """Print and save the table of all rows that are done, published figures beside them."""
-    done = {
-        name: next(path for path in (evaluation_of(out / name), out / name) if is_finished(path))
+    figures = {
+        name: out / name if row.samples is None else evaluation_of(out / name)
         for name, row in table.items()
-        if is_finished(out / name if row.samples is None else evaluation_of(out / name))
     }
+    done = {name: path for name, path in figures.items() if is_finished(path)}
     runs = read_runs(list(done.values()))
     check_same_images(runs)
     lines = table_of_runs(runs)
+    mnist = runs[0].protocol["data"] == "mnist"
     for name, line in zip(done, lines, strict=True):
-        line["run"] = name
-        line["published"] = table[name].published if runs[0].protocol["data"] == "mnist" else None
-    facts = ", ".join(
-        f"{name} {value}"
-        for name, value in runs[0].protocol.items()
-        if name in SAME_IMAGES and value is not None
-    )
-    text = f"{markdown_table(lines)}\nNats per test image; {facts}.\n"
+        line |= {"run": name, "published": table[name].published if mnist else None}
+    text = f"{markdown_table(lines)}\nNats per test image; {same_images(runs[0])}.\n"
     write_text(out / "table.md", text)
     write_json(out / "table.json", {"protocol": runs[0].protocol, "rows": lines})
     tqdm.write(f"\n{text}saved as {out / 'table.md'}")

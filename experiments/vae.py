@@ -12,6 +12,7 @@ from typing import Any
 
 from experiments.inference.optim import OPTIMIZERS
 from experiments.inference.svi import SVI
+from experiments.options.ranges import Fraction
 from experiments.options.vae import VAEOptions
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
@@ -27,7 +28,7 @@ class Config(VAEOptions):
     guide: str = "amortized"
     """q(z | x): amortized, flow, mixture, semi_amortized, prior, point, mean_field or full_rank.
     Its own options are --guide.OPTION."""
-    warmup: float = 0.05
+    warmup: Fraction = 0.05
     """Fraction of training in which the learning rate rises from zero."""
     objective: str | None = None
     """elbo_analytic_kl, or what the guide must have (miselbo for mixture, log_joint for point);

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from experiments.options.commands import COMMANDS, module_of
-from experiments.options.common import ABOVE_ZERO, AT_LEAST_ONE, NOT_NEGATIVE
+from experiments.options.ranges import ranges_of
 
 __all__ = ["SMALL", "STOCK", "Case", "command_line", "words_of"]
 
@@ -318,7 +318,7 @@ def words_of(command: str, *more: str) -> list[str]:
 def numbers(command: str) -> dict[str, Any]:
     """Every option of a command with its type."""
     config = importlib.import_module(module_of(command)).Config
-    hints = get_type_hints(config)
+    hints = get_type_hints(config, include_extras=True)
     return {f.name: hints[f.name] for f in dataclasses.fields(config) if f.name in hints}
 
 
@@ -362,16 +362,16 @@ def of_type(rng: random.Random, command: str, home: Path) -> Case:
 
 def outside(rng: random.Random, command: str, home: Path) -> Case:
     """A number that no command can use."""
-    bounds: dict[str, tuple[str, ...]] = {
-        **dict.fromkeys(AT_LEAST_ONE, ("0", "-1")),
-        **dict.fromkeys(ABOVE_ZERO, ("0", "-1", "nan", "inf")),
-        **dict.fromkeys(NOT_NEGATIVE, ("-1",)),
-        **dict.fromkeys(("warmup", "kl_anneal", "ema"), ("1", "-0.5", "nan")),
-        "seed": ("-1", str(2**32), "9" * 30),
+    outsiders = {
+        name: [
+            text
+            for text in ("-1", "-0.5", "0", "1", "nan", "inf", str(2**32), "9" * 30)
+            if any(not one.contains(float(text)) for one in ranges_of(hint))
+        ]
+        for name, hint in numbers(command).items()
     }
-    hints = numbers(command)
-    name = rng.choice([name for name in bounds if name in hints] or ["nosuch"])
-    value = rng.choice(bounds.get(name, ("0",)))
+    name = rng.choice([name for name, texts in outsiders.items() if texts] or ["nosuch"])
+    value = rng.choice(outsiders.get(name, ["0"]))
     return Case(words_of(command, f"--{name.replace('_', '-')}={value}"))
 
 

@@ -7,12 +7,14 @@ import tyro
 
 from experiments.options.common import DataOptions, FitOptions, FreshRunOptions
 from experiments.options.presets import PRESETS
+from experiments.options.ranges import Count, Fraction, NotNegative, NotNegativeInt, Positive
 
 __all__ = ["NVAEOptions"]
 
 
 @dataclass(frozen=True)
 class NVAEOptions(FitOptions, DataOptions, FreshRunOptions):
+    group: ClassVar[str] = "recipe"
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = PRESETS
 
     model: tyro.conf.Fixed[tyro.conf.Suppress[str]] = "nvae"
@@ -27,7 +29,7 @@ class NVAEOptions(FitOptions, DataOptions, FreshRunOptions):
     """q(z | x): top_down, bottom_up, mean_field or prior. Its own options are --guide.OPTION."""
     objective: Literal["elbo_analytic_kl", "elbo"] = "elbo_analytic_kl"
     """With the KL of every group in closed form (and balanced), or sampled (and not)."""
-    batch_size: int = 400
+    batch_size: Count = 400
     """Rows per step."""
     optimizer: tyro.conf.Suppress[str] = "adamax"  # type: ignore[assignment]
     schedule: tyro.conf.Suppress[str] = "published"  # type: ignore[assignment]
@@ -37,32 +39,32 @@ class NVAEOptions(FitOptions, DataOptions, FreshRunOptions):
     free_bits: tyro.conf.Suppress[float] = 0.5
     strata: tyro.conf.Suppress[int] = 0
     patience: tyro.conf.Suppress[int | None] = None
-    warmup: float = 0.0125
+    warmup: Fraction = 0.0125
     """Fraction of training in which the learning rate rises from zero."""
-    least_lr: float = 1e-4
+    least_lr: NotNegative = 1e-4
     """The learning rate at the end."""
-    kl_anneal: float = 0.3
+    kl_anneal: Fraction = 0.3
     """Fraction of training in which the factor on the KL rises from zero to one."""
     balance: Literal["square", "linear", "sqrt", "equal", "none"] = "square"
     """How much of the annealed KL the finer scales may have."""
-    regularise: float = 1e-2
+    regularise: NotNegative = 1e-2
     """Weight of the convolutions' spectral norms and the batch norms' gains; 0 leaves them out."""
-    regularise_start: float | None = None
+    regularise_start: Positive | None = None
     """That weight at the start, if it changes with the factor on the KL."""
-    weight_decay: float = 3e-4
+    weight_decay: NotNegative = 3e-4
     """Added to the gradient, times the weight."""
-    eps: float = 1e-3
+    eps: Positive = 1e-3
     """Of Adamax: what a gradient must exceed to set the size of its steps."""
-    ema: float = 0.0
+    ema: Fraction = 0.0
     """Decay of an average of the weights that is evaluated and kept; 0 takes the last ones."""
-    clip: float | None = None
+    clip: Positive | None = None
     """Gradients are scaled down to this norm; by default they are left."""
     checkpoint_levels: bool = False
     """Compute the cells a second time on the way back instead of keeping what they computed: the
     same steps with less memory and more time."""
-    evaluate: int = 10
+    evaluate: Count = 10
     """Importance samples per test image at the end."""
-    readjust: int = 500
+    readjust: NotNegativeInt = 500
     """Passes that move batch norms to the temperature of samples; 0 leaves them as trained."""
     model_options: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
     """Options of the model's constructor."""

@@ -4,21 +4,24 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from experiments.options.common import TrainOptions
+from experiments.options.ranges import Count
 
 __all__ = ["VAEOptions"]
 
 
 @dataclass(frozen=True)
 class VAEOptions(TrainOptions):
+    group: ClassVar[str] = "model"
     model: ClassVar[str] = "vae"
-    latent_dim: int = 2
+
+    latent_dim: Count = 2
     """M, the dimension of the latent space."""
-    hidden_dims: tuple[int, ...] = (400,)
+    hidden_dims: tuple[Count, ...] = (400,)
     """Widths of the decoder's hidden layers."""
     network: Literal["mlp", "conv"] = "mlp"
-    """Of the decoder."""
+    """Network of the decoder."""
     activation: Literal["relu", "tanh", "silu", "gelu"] = "relu"
-    """Of the decoder's MLP."""
+    """Activation of the decoder's MLP."""
     likelihood: Literal[
         "gaussian",
         "gaussian_per_pixel",
@@ -31,7 +34,7 @@ class VAEOptions(TrainOptions):
         "discretized_logistic",
         "discretized_logistic_mixture",
     ] = "gaussian"
-    """p(x | z); bernoulli wants --binarize, logit_normal and beta want --dequantize."""
+    """p(x | z); bernoulli needs --binarize, logit_normal and beta need --dequantize."""
 
     @property
     def model_options(self) -> dict[str, Any]:

@@ -90,6 +90,12 @@ def read_runs(paths: Sequence[Path], figures: bool = True) -> list[Saved]:
     return runs
 
 
+def same_images(run: Saved) -> str:
+    """The part of a run's protocol that runs in one table share, in words."""
+    known = {name: run.protocol.get(name) for name in SAME_IMAGES}
+    return ", ".join(f"{name} {value}" for name, value in known.items() if value is not None)
+
+
 def check_same_images(runs: Sequence[Saved]) -> None:
     """Refuse runs that were not measured on the same x.
 

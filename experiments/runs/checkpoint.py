@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load, save, save_file
-from torch import Tensor, nn
+from safetensors.torch import load, save
+from torch import nn
 
 from experiments.errors import UsageError
-from experiments.runs.files import TEMPORARY, make_directories, reading, sync, write, write_synced
+from experiments.runs.files import TEMPORARY, make_directories, reading, sync, write_synced
 from experiments.runs.processes import follows
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
     "load_weights",
     "packed",
     "save_checkpoint",
-    "save_values",
     "save_weights",
     "shapes_of",
     "unpacked",
@@ -243,9 +242,3 @@ def shapes_of(directory: Path, *names: str) -> list[list[int]]:
     if missing:
         raise UsageError(f"{path / WEIGHTS} holds no {', '.join(missing)}.")
     return [list(tensors[name].shape) for name in names]
-
-
-def save_values(directory: Path, values: dict[str, Tensor]) -> None:
-    """Keep the values of every image, so that runs can be compared image by image."""
-    tensors = {name: value.cpu().contiguous() for name, value in values.items() if value.ndim == 1}
-    write(directory / "per_image.safetensors", lambda path: save_file(tensors, path))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.errors import TrainingError, UsageError, is_out_of_memory, one_line
-from experiments.options.launched import follows, number_of_processes
+from experiments.options.process.launched import follows, number_of_processes
 from experiments.runs.checkpoint import checkpoints
 
 __all__ = ["found_before", "raise_fault"]

@@ -1,10 +1,16 @@
-"""Final figures of a run: what every command writes as ``metrics.json``."""
+"""Final figures of a run: ``metrics.json``, and the values of every image beside it."""
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-__all__ = ["Metrics"]
+from safetensors.torch import save_file
+from torch import Tensor
+
+from experiments.runs.files import write
+
+__all__ = ["Metrics", "save_values"]
 
 COUNTS = ("seed", "epochs", "parameters")
 
@@ -79,3 +85,9 @@ class Metrics:
             if values[name] is None:
                 del values[name]
         return values | more
+
+
+def save_values(directory: Path, values: dict[str, Tensor]) -> None:
+    """Keep the values of every image, so that runs can be compared image by image."""
+    tensors = {name: value.cpu().contiguous() for name, value in values.items() if value.ndim == 1}
+    write(directory / "per_image.safetensors", lambda path: save_file(tensors, path))

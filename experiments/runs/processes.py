@@ -14,7 +14,12 @@ from typing import Any
 
 from experiments.errors import UsageError
 from experiments.options.common import DataOptions, FitOptions
-from experiments.options.launched import check_launch, follows, local_position, number_of_processes
+from experiments.options.process.launched import (
+    check_launch,
+    follows,
+    local_position,
+    number_of_processes,
+)
 
 __all__ = [
     "alone",

@@ -6,7 +6,7 @@ from typing import Any, get_args, get_type_hints
 
 import tyro
 
-from experiments.runs.cli import extended
+from experiments.options.parsing import extended
 
 __all__ = ["option_names", "positional_names"]
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from experiments.errors import UsageError
 from experiments.options.commands import COMMANDS, module_of
 from experiments.options.common import check
-from experiments.runs.cli import parse
+from experiments.options.parsing import parse
 from experiments.runs.environment import plain
 from experiments.runs.files import missing, read_json, reading, write_json
 from experiments.runs.resuming import asked_options, holds_nothing, is_finished

@@ -11,7 +11,7 @@ of every test image's importance weights, digit by digit, while an encoder learn
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
@@ -22,6 +22,7 @@ from experiments.animations.frames import save_gif
 from experiments.animations.khat import khat_by_digit
 from experiments.data import load
 from experiments.errors import UsageError
+from experiments.options.ranges import Count, Range, Seed, Several
 from experiments.runs.cli import cli
 
 DRAWN = {"encodings": encodings, "evidence": evidence, "khat": khat_by_digit}
@@ -35,19 +36,19 @@ class Config:
     """Data set; by default digits for evidence, mnist for the others."""
     data_root: Path | None = None
     """Where the files lie; by default $PPL_DATA, else ./data."""
-    frames: int = 30
+    frames: Several = 30
     """Pictures, ever farther apart: most happens early."""
-    images: int = 1000
+    images: Count = 1000
     """Test images that are shown, if there are so many."""
-    epochs: int = 20
+    epochs: Count = 20
     """Passes over the training images."""
-    batch_size: int = 500
+    batch_size: Count = 500
     """Rows per step."""
-    steps: int = 1000
+    steps: Count = 1000
     """Of evidence, whose steps see all rows."""
-    seconds: float = 0.2
+    seconds: Annotated[float, Range(lambda s: 0.02 <= s <= 60, "lie between 0.02 and 60")] = 0.2
     """That a picture is shown; the last one ten times as long."""
-    seed: int = 0
+    seed: Seed = 0
     """Fixes initial parameters, order of the data and noise."""
     out: Path | None = None
     """The file; by default NAME.gif."""
@@ -67,15 +68,11 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def check(config: Config, path: Path) -> None:
-    """Refuse what no picture can be made of, and a file that is there already.
+    """Refuse a file that is there already, or of another kind.
 
     Raises:
         UsageError: With the option.
     """
-    if config.frames < 2:
-        raise UsageError(f"--frames must be at least 2, got {config.frames}.")
-    if not 0.02 <= config.seconds <= 60:
-        raise UsageError(f"--seconds must lie between 0.02 and 60, got {config.seconds:g}.")
     if path.exists() or path.is_symlink():
         raise UsageError(f"--out {path} exists already.")
     if path.suffix != ".gif":

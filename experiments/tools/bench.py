@@ -37,6 +37,7 @@ from experiments.evaluation.metrics import protocol
 from experiments.inference.checkpointing import checkpoint_levels
 from experiments.options.common import RunOptions
 from experiments.options.presets import PRESETS
+from experiments.options.ranges import Count
 from experiments.reports.comparison import markdown_table
 from experiments.reports.page import finish
 from experiments.runs.cli import cli
@@ -54,11 +55,11 @@ class Config(RunOptions):
     """What is timed; all is everything but nvae-step."""
     only: str = ""
     """Of steps: those whose name holds this, NVAE or B = 500, say."""
-    rounds: int = 20
+    rounds: Count = 20
     """How often every way is visited."""
     preset: str = "mnist-large"
     """Of nvae-step."""
-    steps: int = 5
+    steps: Count = 5
     """Timed steps of nvae-step, after one that is not timed."""
     checkpoint_levels: bool = False
     """Of nvae-step: compute the cells a second time instead of keeping what they computed."""
@@ -66,11 +67,11 @@ class Config(RunOptions):
     """Data set of grey images; steps and scaling need 28 x 28."""
     data_root: Path | None = None
     """Where the files lie; by default $PPL_DATA, else ./data."""
-    rows: int | None = None
+    rows: Count | None = None
     """The first so many images only."""
-    epochs: int = 3
+    epochs: Count = 3
     """Timed epochs of each way of lab-vae, after one that is not timed."""
-    batch_size: int | None = None
+    batch_size: Count | None = None
     """Rows per step; 500 for lab-vae, 32 for nvae-step by default."""
 
 

@@ -16,6 +16,7 @@ import torch
 from experiments.errors import UsageError
 from experiments.evaluation.calibration import calibrate
 from experiments.options.common import SavedRunOptions
+from experiments.options.ranges import Count
 from experiments.reports import plots
 from experiments.reports.comparison import markdown_table
 from experiments.reports.page import finish
@@ -27,9 +28,9 @@ from guides.local import PerDatumGuide
 
 @dataclass(frozen=True)
 class Config(SavedRunOptions):
-    simulations: int = 10_000
+    simulations: Count = 10_000
     """Data drawn from the model."""
-    draws: int = 99
+    draws: Count = 99
     """Of q per datum; a latent's rank is one of draws + 1."""
 
 

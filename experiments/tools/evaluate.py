@@ -21,16 +21,17 @@ from experiments.evaluation.metrics import (
     table_line,
 )
 from experiments.options.common import SavedRunOptions
+from experiments.options.ranges import Count
 from experiments.reports.page import finish
-from experiments.runs.checkpoint import save_values
 from experiments.runs.cli import cli
+from experiments.runs.metrics import save_values
 from experiments.runs.run import Run
 from experiments.training.saved_run import opened_for
 
 
 @dataclass(frozen=True)
 class Config(SavedRunOptions):
-    particles: int = 100
+    particles: Count = 100
     """Draws of q per image."""
     split: Literal["both", "train", "test"] = "test"
     """The images."""

@@ -22,13 +22,12 @@ from experiments.explorer.decoders import check_same, decoder_of
 from experiments.explorer.groups import groups_page
 from experiments.explorer.latents import check_weight, latents_page
 from experiments.explorer.page import MARK
+from experiments.options.ranges import NotNegativeInt, Positive, Range, Seed, Several
 from experiments.runs.cli import cli
 from experiments.runs.environment import pick_device
 from experiments.runs.files import write_text
 from experiments.training.saved_run import SavedRun, opened
 from ppl_models.nvae import NVAE
-
-MOST_PARTICLES = 100_000
 
 
 @dataclass(frozen=True)
@@ -42,29 +41,29 @@ class Config:
     imported only if it is named here."""
     out: Path | None = None
     """The file; by default RUN/explore.html."""
-    limit: float = 2.0
+    limit: Annotated[Positive, Range(lambda size: size < 1e4, "be below 10000 MB")] = 2.0
     """Largest size of the page [MB, a million bytes]."""
     weights: Literal["auto", "float32", "float16"] = "auto"
     """How the decoder is kept; auto takes float32 where that fits the limit."""
-    points: int = 2000
+    points: Several = 2000
     """Test images whose encodings are shown; of a guide with a row per datum at most 300."""
-    images: int = 50
+    images: Several = 50
     """Test images to choose from, with q(z | x) of each."""
-    particles: int = 200
+    particles: Annotated[Several, Range(lambda n: n <= 100_000, "be at most 100000")] = 200
     """Draws of q for the ELBO of each of these."""
-    temperature: tuple[float, ...] = (0.6, 0.8, 1.0)
+    temperature: tuple[Positive, ...] = (0.6, 0.8, 1.0)
     """Of an NVAE's samples; other pages draw for themselves."""
-    readjust: int = 500
+    readjust: NotNegativeInt = 500
     """Of an NVAE: passes that move batch norms to a temperature; 0 leaves them as trained."""
     data_root: Path | None = None
     """Where the data lie; by default $PPL_DATA, else ./data."""
     data_changed: Literal["refuse", "ok"] = "refuse"
     """Refuse data that differ from those the run was made with, or go on with a warning (ok)."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the draws."""
     device: str = "auto"
     """cpu, cuda, ...; auto takes a GPU if there is one."""
-    memory: float = 2.0
+    memory: Positive = 2.0
     """GiB for intermediate values."""
 
 
@@ -91,20 +90,11 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def check(config: Config, file: Path) -> None:
-    """Refuse numbers and files that no page can be made of.
+    """Refuse to replace a file that is no page of ours.
 
     Raises:
         UsageError: With the option.
     """
-    if not 0 < config.limit < 1e4:
-        raise UsageError(f"--limit must be above 0 and below 10000 MB, got {config.limit:g}.")
-    for name in ("points", "images", "particles"):
-        if getattr(config, name) < 2:
-            raise UsageError(f"--{name} must be at least 2, got {getattr(config, name)}.")
-    if not config.temperature or not all(0 < t < float("inf") for t in config.temperature):
-        raise UsageError(f"--temperature needs values above 0, got {config.temperature}.")
-    if config.particles > MOST_PARTICLES:
-        raise UsageError(f"--particles must be at most {MOST_PARTICLES}, got {config.particles}.")
     if file.is_symlink() or (file.exists() and not is_page(file)):
         raise UsageError(f"{file} exists and is no page that explore wrote: give another --out.")
 

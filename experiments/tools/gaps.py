@@ -28,46 +28,44 @@ from experiments.evaluation.tail_index import DEPTH, far_tail
 from experiments.inference.frozen import held_out
 from experiments.inference.svi import Pair
 from experiments.options.common import SavedRunOptions
+from experiments.options.ranges import Count, NotNegativeInt, Positive
 from experiments.reports import plots
 from experiments.reports.comparison import markdown_table
 from experiments.reports.page import finish
-from experiments.runs.checkpoint import save_values
 from experiments.runs.cli import cli
+from experiments.runs.metrics import save_values
 from experiments.runs.run import Run
 from experiments.training.pictures import as_images
 from experiments.training.saved_run import SavedRun, opened_for
 from guides import GUIDES, Guide, check_pair
 from guides.local import PerDatumGuide
 
-ESTIMATES = ("log_evidence", "iw_bound", "ais_bound")
-"""Of log p(x)."""
-
 
 @dataclass(frozen=True)
 class Config(SavedRunOptions):
     guide: Literal["mean_field", "full_rank"] | None = None
     """Instead of the run's own guide: one with a row per image, fitted to these images."""
-    images: int = 500
+    images: Count = 500
     """The first so many test images, at most; all estimates are of the same."""
-    particles: int = 1000
+    particles: Count = 1000
     """Importance samples per image, for the bound and for k-hat."""
-    local_steps: int = 2000
+    local_steps: Count = 2000
     """At most so many steps of every image by itself, before those that are averaged."""
-    local_lr: float = 0.02
+    local_lr: Positive = 0.02
     """Their first rate."""
-    tail_images: int = 5
+    tail_images: NotNegativeInt = 5
     """Of so many images also the tail index from draws sent into the tail; 0 leaves it out."""
-    tail_draws: int = 100_000
+    tail_draws: Count = 100_000
     """For that, per image."""
     ais_from: Literal["guide", "prior", "none"] = "guide"
     """Where annealed importance sampling starts; none leaves it out."""
-    chains: int = 16
+    chains: Count = 16
     """Of annealed importance sampling, per image."""
-    ais_steps: int = 200
+    ais_steps: Count = 200
     """Temperatures."""
-    leapfrog: int = 8
+    leapfrog: Count = 8
     """Steps of a Hamiltonian proposal."""
-    simulated: int = 50
+    simulated: Count = 50
     """Data drawn from the model, on which annealed importance sampling is checked from both
     sides."""
 
@@ -80,9 +78,8 @@ def main(config: Config) -> dict[str, Any]:
         values = measured(run, saved, guide, data, config)
         run.say(f"k-hat above {UNRELIABLE}: {share_unreliable(values['khat']):.1%} of the images")
         tails = far_tails(run, saved.model, guide, data, values["khat"], config)
-        estimator, evidence = best_evidence(
-            {name: values[name] for name in ESTIMATES if name in values}
-        )
+        bounds = {"log_evidence", "iw_bound", "ais_bound"} & {*values}
+        estimator, evidence = best_evidence({name: values[name] for name in bounds})
         rows = gap_rows(values, evidence, config.seed)
         run.say(
             f"\n{markdown_table(rows)}\nlog p(x): {estimator}, "

@@ -20,6 +20,7 @@ from experiments.errors import UsageError
 from experiments.evaluation.gradient_noise import Moments, distance, moments
 from experiments.inference.objectives import OBJECTIVES, check_objective
 from experiments.options.common import SavedRunOptions
+from experiments.options.ranges import Count, Several
 from experiments.reports import plots
 from experiments.reports.comparison import markdown_table
 from experiments.reports.page import finish
@@ -35,17 +36,15 @@ SAME = {"stl": "elbo", "elbo_analytic_kl": "elbo", "dreg": "iwae"}
 class Config(SavedRunOptions):
     objectives: tuple[str, ...] = ("elbo", "stl", "iwae", "dreg", "renyi")
     """Compared; an estimator comes after the one whose gradient it estimates too."""
-    draws: tuple[int, ...] = (1, 5, 25)
+    draws: tuple[Count, ...] = (1, 5, 25)
     """Numbers of particles per datum."""
-    images: int = 100
+    images: Count = 100
     """Of the test set, one batch."""
-    steps: int = 200
+    steps: Several = 200
     """Gradients per objective."""
 
 
 def main(config: Config) -> dict[str, Any]:
-    if config.steps < 2 or not config.draws or min(config.draws) < 1:
-        raise UsageError("--steps must be at least 2, --draws one or several numbers >= 1.")
     with Run("gradients", config) as run:
         saved = opened_for(run)
         for objective in config.objectives:

@@ -20,6 +20,7 @@ from experiments.evaluation.bounds import rows_at_a_time
 from experiments.evaluation.predictive import replicated, tail_areas
 from experiments.inference.frozen import held_out
 from experiments.options.common import SavedRunOptions
+from experiments.options.ranges import Count, Several
 from experiments.reports import plots
 from experiments.reports.comparison import markdown_table
 from experiments.reports.page import finish
@@ -33,15 +34,13 @@ from experiments.training.saved_run import opened_for
 class Config(SavedRunOptions):
     latents: Literal["guide", "prior"] = "guide"
     """Of the sets: from q(z | x) of each image (posterior predictive), or from p(z)."""
-    sets: int = 100
+    sets: Several = 100
     """Data sets that are made."""
-    images: int = 1000
+    images: Count = 1000
     """The first so many test images, at most."""
 
 
 def main(config: Config) -> dict[str, Any]:
-    if config.sets < 2:
-        raise UsageError(f"--sets must be at least 2, got {config.sets}.")
     with Run("predictive", config) as run:
         saved = opened_for(run)
         data = saved.images(config.images)

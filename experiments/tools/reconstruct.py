@@ -17,6 +17,7 @@ from experiments.evaluation.bounds import mean_and_error, reconstruct, rows_at_a
 from experiments.evaluation.sampling.samples import complete
 from experiments.inference.frozen import held_out
 from experiments.options.common import SavedRunOptions
+from experiments.options.ranges import Count
 from experiments.reports import plots
 from experiments.reports.page import finish
 from experiments.runs.cli import cli
@@ -29,7 +30,7 @@ from experiments.training.saved_run import SavedRun, opened_for
 class Config(SavedRunOptions):
     mask: Literal["none", "half"] = "none"
     """half: the lower half of every image is hidden."""
-    images: int = 1000
+    images: Count = 1000
     """At most so many test images."""
 
 

@@ -31,6 +31,7 @@ from experiments.evaluation.sampling.samples import (
 )
 from experiments.inference.frozen import held_out
 from experiments.options.common import SavedRunOptions
+from experiments.options.ranges import Count, NotNegativeInt, Positive, Several
 from experiments.reports import plots
 from experiments.reports.page import finish
 from experiments.runs.cli import cli
@@ -48,26 +49,19 @@ class Config(SavedRunOptions):
     """The prior at --temperature, the aggregate posterior, every latent in turn (around the image
     --between starts at), the way --between two test images, or every group of a hierarchy drawn
     anew (around the image --between starts at)."""
-    temperature: tuple[float, ...] = TEMPERATURES
+    temperature: tuple[Positive, ...] = TEMPERATURES
     """One or several temperatures, above 0."""
-    count: int = 25
+    count: Count = 25
     """Images per temperature, or from the aggregate posterior."""
     between: tuple[int, int] = (0, 1)
     """Two test images, by their position from 0."""
-    steps: int = 11
+    steps: Several = 11
     """Images on the way, ends included; draws of every group."""
-    readjust: int = 500
+    readjust: NotNegativeInt = 500
     """Passes that move batch norms to the temperature; 0 leaves them as they were trained."""
 
 
 def main(config: Config) -> dict[str, Any]:
-    if not config.temperature:
-        raise UsageError("--temperature needs at least one value above 0.")
-    for temperature in config.temperature:
-        if not 0 < temperature < float("inf"):
-            raise UsageError(f"--temperature must be above 0, got {temperature}.")
-    if config.steps < 2:
-        raise UsageError(f"--steps must be at least 2 (both ends), got {config.steps}.")
     with Run("sample", config) as run:
         saved = opened_for(run)
         ends = two_images(saved.test, config.between)

@@ -25,6 +25,7 @@ import tyro
 from tqdm import tqdm
 
 from experiments.errors import TrainingError
+from experiments.options.ranges import Count, NotNegative
 from experiments.runs.cli import cli
 from experiments.runs.place import locked
 from experiments.runs.signals import Signals
@@ -54,12 +55,12 @@ class Config:
         "memory.peak_gib",
     )
     """What the table shows of the runs' metrics.json; the first that they have is drawn."""
-    jobs: int = 1
+    jobs: Count = 1
     """Runs at a time; they share the threads of the processor."""
     backend: Literal["joblib", "ray"] = "joblib"
     """joblib: on this machine. ray: on the cluster of RAY_ADDRESS, whose machines must see the
     same --out and have this package installed; or on this machine."""
-    gpus: float = 0.0
+    gpus: NotNegative = 0.0
     """GPUs that Ray sets aside for each run; without any a run sees none."""
     dry_run: bool = False
     """List the runs and how far they have come, and stop."""

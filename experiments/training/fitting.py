@@ -32,7 +32,7 @@ from experiments.runs.processes import follows, part
 from experiments.runs.random_state import put_random_state, random_state
 from experiments.runs.run import Run
 from experiments.runs.signals import Interrupted
-from experiments.training.watch import Watch
+from experiments.training.watch import Watch, check_end
 
 __all__ = ["Fitting"]
 
@@ -79,7 +79,7 @@ class Fitting:
             while True:
                 try:
                     yield from self._epochs(anneal, schedule)
-                    self._check_end()
+                    check_end(self.svi.guard, -(-len(self.data) // run.config.batch_size))
                     self._keep()
                     break
                 except Diverged as reason:
@@ -118,20 +118,6 @@ class Fitting:
                 self._end_if_told(f"after step {progress.steps} (epoch {progress.epoch})")
                 if progress.complete:
                     yield progress
-
-    def _check_end(self) -> None:
-        """Refuse to go on with what did not take a step in a whole epoch.
-
-        Raises:
-            TrainingError: With what was wrong.
-        """
-        guard = self.svi.guard
-        assert guard is not None
-        if guard.consecutive >= max(2, -(-len(self.data) // self.run.config.batch_size)):
-            raise TrainingError(
-                f"training diverged: the last {guard.consecutive} steps were not finite; "
-                f"{guard.last}"
-            )
 
     def _pauses(self) -> bool:
         """After every step: whether to keep it, or to end with it."""

@@ -11,8 +11,7 @@ from experiments.inference.optim.annealing import cyclical
 from experiments.inference.precision import products
 from experiments.inference.svi import SVI, Pair
 from experiments.reports.page import finish
-from experiments.runs.checkpoint import save_values
-from experiments.runs.metrics import Metrics
+from experiments.runs.metrics import Metrics, save_values
 from experiments.runs.run import Run
 from experiments.training.pair import is_frozen, pair_options
 from experiments.training.pictures import lab_pictures

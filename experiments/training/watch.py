@@ -4,13 +4,15 @@ import torch
 from tqdm import tqdm
 
 from experiments.data import Data
+from experiments.errors import TrainingError
 from experiments.inference.collapse import collapse_warnings
 from experiments.inference.fit import Progress
+from experiments.inference.guard import Guard
 from experiments.inference.svi import SVI
 from experiments.runs.processes import follows
 from experiments.runs.run import Run
 
-__all__ = ["Watch"]
+__all__ = ["Watch", "check_end"]
 
 LOOKS = 20
 """So often in a run latents and sigma are looked at, after its first quarter."""
@@ -74,3 +76,19 @@ class Watch:
         if key not in self.said:
             self.said.add(key)
             self.run.say(f"warning: {words}")
+
+
+def check_end(guard: Guard, steps: int) -> None:
+    """Refuse to call training done if the whole last epoch took no step.
+
+    Args:
+        guard: of the run.
+        steps: of an epoch.
+
+    Raises:
+        TrainingError: With the last reason.
+    """
+    if guard.consecutive >= max(2, steps):
+        raise TrainingError(
+            f"training diverged: the last {guard.consecutive} steps were not finite; {guard.last}"
+        )

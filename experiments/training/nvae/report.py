@@ -15,8 +15,7 @@ from experiments.inference.objectives.regularisers import convolutions
 from experiments.inference.svi import Pair
 from experiments.reports import plots
 from experiments.reports.page import finish as save_report
-from experiments.runs.checkpoint import save_values
-from experiments.runs.metrics import Metrics
+from experiments.runs.metrics import Metrics, save_values
 from experiments.runs.run import Run
 from experiments.training.nvae.batch_norms import readjusted
 from experiments.training.pictures import loss_picture

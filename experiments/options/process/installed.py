@@ -37,7 +37,7 @@ def not_installed(name: str) -> None:
 
 
 def _end(problem: str) -> None:
-    home = Path(__file__).resolve().parents[2]
+    home = Path(__file__).resolve().parents[3]
     activate = os.path.relpath(home / ".venv/bin/activate")
     advice = f"Activate the environment: source {activate}"
     if not (home / ".venv/bin/activate").is_file():
