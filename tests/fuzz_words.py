@@ -174,6 +174,7 @@ LONG = {
     "count",
     "patience",
     "cycles",
+    "particles",
 }
 """Of these a large number is a long wait, and no mistake."""
 CLASSES = [
