@@ -35,10 +35,10 @@ from experiments.reports.saved_comparison import (
     table_of_runs,
 )
 from experiments.runs.cli import cli
+from experiments.runs.directory import RunDirectory, set_aside
 from experiments.runs.environment import pick_device, plain
 from experiments.runs.files import read_json, reading, write, write_json, write_text
 from experiments.runs.lock import Lock
-from experiments.runs.place import Place, set_aside
 from experiments.runs.resuming import is_finished
 from experiments.tools import evaluate, gaps
 from ppl_models.names import unknown
@@ -83,7 +83,7 @@ def main(config: Config) -> dict[str, Any]:
     names = config.entries or [name for name in table if gpu or name != "iwae-50"]
     if others := [name for name in names if name not in table]:
         raise UsageError(unknown("row", others[0], table))
-    place = Place("reproduce", config.out, config.resume)
+    place = RunDirectory("reproduce", config.out, config.resume)
     try:
         check_table(place.path, config)
         with Lock(place.path):
@@ -94,7 +94,7 @@ def main(config: Config) -> dict[str, Any]:
         place.remove()
 
 
-def done(names: Sequence[str], table: dict[str, Row], place: Place, config: Config) -> None:
+def done(names: Sequence[str], table: dict[str, Row], place: RunDirectory, config: Config) -> None:
     """Every row, under a ``config.json`` that says what the table is made with."""
     try:
         begin(place.path, config)

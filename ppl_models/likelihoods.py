@@ -30,12 +30,12 @@ class Likelihood(nn.Module):
         data_shape: the shape of an image, ``(C, H, W)``.
 
     Attributes:
-        number: values per pixel that the decoder gives.
+        parameters_per_pixel: numbers that the decoder gives for every pixel.
         pixels: the kinds of pixels it is for.
         measure: density or probability.
     """
 
-    number: int = 1
+    parameters_per_pixel: int = 1
     pixels: ClassVar[tuple[str, ...]] = ()
     measure: ClassVar[str] = "density"
 
@@ -55,7 +55,11 @@ class Likelihood(nn.Module):
         """The values of every pixel, one tensor ``[..., *data_shape]`` each."""
         dim = -1 - len(self.data_shape)
         # the gradient of unbind copies, that of squeeze does not
-        return (parameters.squeeze(dim),) if self.number == 1 else parameters.unbind(dim)
+        return (
+            (parameters.squeeze(dim),)
+            if self.parameters_per_pixel == 1
+            else parameters.unbind(dim)
+        )
 
     def independent(self, pixel: Any) -> Any:
         """Pixels independent given z."""
@@ -99,7 +103,7 @@ class GaussianPerPixel(Likelihood):
 class GaussianDecoder(Likelihood):
     """The decoder gives location and sigma of every pixel, sigma = MIN_SCALE + softplus."""
 
-    number = 2
+    parameters_per_pixel = 2
     pixels = ("grey", "grey-dequantised")
 
     def distribution(self, parameters: Tensor) -> Any:
@@ -114,7 +118,7 @@ class LowRankGaussian(Likelihood):
     """
 
     rank = 4
-    number = 1 + rank + 1
+    parameters_per_pixel = 1 + rank + 1
     pixels = ("grey", "grey-dequantised")
 
     def distribution(self, parameters: Tensor) -> LowRankNormal:
@@ -154,7 +158,7 @@ class ContinuousBernoulli(Likelihood):
 class LogitNormalPixels(Likelihood):
     """The logit of a pixel is normal; the pixel stays inside (0, 1)."""
 
-    number = 2
+    parameters_per_pixel = 2
     pixels = ("grey-dequantised",)
 
     def distribution(self, parameters: Tensor) -> Any:
@@ -165,7 +169,7 @@ class LogitNormalPixels(Likelihood):
 class Beta(Likelihood):
     """A Beta density with both concentrations from the decoder, inside (0, 1)."""
 
-    number = 2
+    parameters_per_pixel = 2
     pixels = ("grey-dequantised",)
 
     def distribution(self, parameters: Tensor) -> Any:
@@ -180,7 +184,7 @@ class DiscretizedLogistic(Likelihood):
         Kingma et al. (2016), the discretised logistic likelihood.
     """
 
-    number = 2
+    parameters_per_pixel = 2
     pixels = ("grey",)
     measure = "probability"
     components: ClassVar[int] = 1
@@ -205,7 +209,7 @@ class DiscretizedLogisticMixtureLikelihood(DiscretizedLogistic):
         Salimans, Karpathy, Chen & Kingma (2017), without the dependence between channels.
     """
 
-    number = 30
+    parameters_per_pixel = 30
     components = 10
 
 

@@ -58,7 +58,7 @@ class VAE(Program):
                 raise ValueError(unknown(kind, name, names))
         self.latent_dim = latent_dim
         self.likelihood = LIKELIHOODS[likelihood](data_shape)
-        number = self.likelihood.number
+        number = self.likelihood.parameters_per_pixel
         self.decoder: nn.Module = (
             ImageMLP(latent_dim, hidden_dims, number, data_shape, ACTIVATIONS[activation])
             if network == "mlp"

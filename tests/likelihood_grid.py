@@ -56,7 +56,7 @@ def grid(name: str) -> list[tuple[float, ...]]:
 def each(name: str) -> Iterator[tuple[Any, Tensor, tuple[float, ...]]]:
     """Every case's p(x | z) with batch shape ``[]``, and its numbers, ready for gradients."""
     likelihood = LIKELIHOODS[name]((1, 1, 2 if name == "low_rank" else 1))
-    shape = (likelihood.number, *likelihood.data_shape)
+    shape = (likelihood.parameters_per_pixel, *likelihood.data_shape)
     sigma = getattr(likelihood, "log_sigma", None)
     if sigma is not None:
         del likelihood.log_sigma  # from a parameter of its own to one of the case's numbers

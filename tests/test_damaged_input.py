@@ -14,8 +14,8 @@ from experiments.data import load
 from experiments.errors import TrainingError, UsageError, in_words, is_bad_input, one_line
 from experiments.runs.checkpoint import latest
 from experiments.runs.cli import cli
+from experiments.runs.directory import RunDirectory
 from experiments.runs.files import read_json
-from experiments.runs.place import Place
 from experiments.tools import evaluate, export_nvae, sample
 from tests.test_bad_input import DIGITS, refused
 
@@ -52,11 +52,11 @@ def test_a_failed_start_leaves_nothing(capsys):
 def test_what_was_begun_is_kept(capsys, saved):
     before = {path: path.read_bytes() for path in saved.rglob("*") if path.is_file()}
     for begun in (True, False):
-        place = Place("ppca", saved, resume=True)
+        place = RunDirectory("ppca", saved, resume=True)
         place.empty(begun)
         place.remove()
         assert before == {path: path.read_bytes() for path in saved.rglob("*") if path.is_file()}
-    place = Place("ppca", Path("new"))
+    place = RunDirectory("ppca", Path("new"))
     Path("new/metrics.json").write_text("{}")
     place.empty(begun=False)
     place.remove()

@@ -98,7 +98,7 @@ def test_a_full_covariance_is_at_least_as_tight_as_a_diagonal_one(trained):
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_the_table_of_shared_draws_is_the_log_density(name):
     family = LIKELIHOODS[name]((1, 4, 4))
-    likelihood = family.distribution(torch.randn(6, family.number, 1, 4, 4))
+    likelihood = family.distribution(torch.randn(6, family.parameters_per_pixel, 1, 4, 4))
     x = torch.rand(5, 1, 4, 4)
     x = x.round() if family.pixels == ("binary",) else x
     if name.startswith("discretized"):

@@ -50,7 +50,9 @@ def test_the_package_itself_can_be_imported_without_the_others():
 @pytest.mark.parametrize("made", [False, True])
 def test_an_environment_is_activated_where_there_is_one(made, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
-        installed, "__file__", str(tmp_path / "experiments" / "options" / "process" / "installed.py")
+        installed,
+        "__file__",
+        str(tmp_path / "experiments" / "options" / "process" / "installed.py"),
     )
     monkeypatch.chdir(tmp_path)
     if made:

@@ -114,7 +114,7 @@ def test_the_mean_of_a_logit_normal_is_right_in_float32_and_has_a_gradient():
 def test_the_furthest_parameters_leave_values_and_gradients_finite(name, dtype):
     likelihood = LIKELIHOODS[name]((1, 1, 8)).to(dtype)
     torch.manual_seed(0)
-    chosen = torch.randint(len(EXTREMES), (200, likelihood.number, 1, 1, 8))
+    chosen = torch.randint(len(EXTREMES), (200, likelihood.parameters_per_pixel, 1, 1, 8))
     parameters = torch.tensor(EXTREMES, dtype=dtype)[chosen].requires_grad_()
     p = likelihood.distribution(parameters)
     x = torch.tensor([2**-9, 1 / 255, 0.25, 1 - 2**-9]).repeat(2).to(dtype)
@@ -131,7 +131,9 @@ def test_draws_means_and_log_densities_have_the_parameters_dtype(dtype):
     torch.set_default_dtype(torch.float32)
     for name, family in LIKELIHOODS.items():
         likelihood = family((1, 2, 2)).to(dtype)
-        p = likelihood.distribution(torch.randn(5, likelihood.number, 1, 2, 2, dtype=dtype))
+        p = likelihood.distribution(
+            torch.randn(5, likelihood.parameters_per_pixel, 1, 2, 2, dtype=dtype)
+        )
         x = p.expand((3, 5)).sample((2,))
         assert x.shape == (2, 3, 5, *p.event_shape), name
         for value in (x, p.mean, p.log_prob(x)):
@@ -149,7 +151,9 @@ def test_densities_and_their_gradients_are_one_graph():
         x = x.round() if name == "bernoulli" else x
 
         both = torch.func.grad_and_value(summed_log_prob(likelihood, x))
-        drawn, other = (30 * torch.randn(3, likelihood.number, 1, 2, 2) for _ in range(2))
+        drawn, other = (
+            30 * torch.randn(3, likelihood.parameters_per_pixel, 1, 2, 2) for _ in range(2)
+        )
         with pyro.validation_enabled(False):  # as in a training step
             graph = make_fx(both)(drawn)
             torch.testing.assert_close(graph(other), both(other))
@@ -231,8 +235,8 @@ def test_the_explorer_agrees_at_extreme_parameters(monkeypatch, tmp_path):
     )
     for name in families:
         likelihood = LIKELIHOODS[name]((1, 1, 1))
-        numbers = torch.tensor(pairs)[:, : likelihood.number].reshape(
-            -1, likelihood.number, 1, 1, 1
+        numbers = torch.tensor(pairs)[:, : likelihood.parameters_per_pixel].reshape(
+            -1, likelihood.parameters_per_pixel, 1, 1, 1
         )
         p = likelihood.distribution(numbers)
         with torch.no_grad():

@@ -30,7 +30,7 @@ CONTINUOUS = {
 def pixel_distribution(name, seed):
     torch.manual_seed(seed)
     likelihood = LIKELIHOODS[name](PIXEL)
-    return likelihood.distribution(torch.randn(likelihood.number, *PIXEL))
+    return likelihood.distribution(torch.randn(likelihood.parameters_per_pixel, *PIXEL))
 
 
 @pytest.mark.parametrize("name", CONTINUOUS)
@@ -58,7 +58,7 @@ def test_densities_integrate_to_one_and_have_their_mean(name, seed):
 
 def test_low_rank_gaussian_integrates_to_one():
     likelihood = LIKELIHOODS["low_rank"]((1, 1, 2))
-    p = likelihood.distribution(torch.randn(likelihood.number, 1, 1, 2))
+    p = likelihood.distribution(torch.randn(likelihood.parameters_per_pixel, 1, 1, 2))
     half = 12 * p.variance.max().sqrt()
     axis = torch.linspace(-1, 1, 801) * half
     grid = torch.cartesian_prod(axis, axis) + p.mean
@@ -78,7 +78,7 @@ def test_bernoulli_sums_to_one():
 def test_probabilities_of_levels_sum_to_one(name, seed):
     torch.manual_seed(seed)
     likelihood = LIKELIHOODS[name]((3, 1, 1))
-    p = likelihood.distribution(torch.randn(likelihood.number, 3, 1, 1))
+    p = likelihood.distribution(torch.randn(likelihood.parameters_per_pixel, 3, 1, 1))
     levels = torch.arange(256.0) / 255
     one = DiscretizedLogisticMixture(
         *(t[..., :1, :, :] for t in (p.logits, p.loc, p.log_scale)), 255, 3

@@ -16,8 +16,8 @@ from experiments.inference.svi import SVI
 from experiments.runs import checkpoint, files
 from experiments.runs.checkpoint import checkpoints, latest, save_checkpoint
 from experiments.runs.cli import cli
+from experiments.runs.directory import RunDirectory, set_aside, writable
 from experiments.runs.lock import LOCK, Lock
-from experiments.runs.place import Place, set_aside, writable
 from experiments.runs.resuming import is_finished
 from experiments.tools import refit
 from tests.test_bad_input import refused
@@ -93,7 +93,7 @@ def test_what_others_put_into_a_new_directory_stays_when_the_run_fails(capsys, m
 
 
 def test_a_file_that_another_process_has_replaced_is_not_removed():
-    place = Place("ppca", Path("a"))
+    place = RunDirectory("ppca", Path("a"))
     for name in ("config.json", "figures.json"):
         files.write_text(place.path / name, "ours")
     Path("theirs").write_text("theirs")

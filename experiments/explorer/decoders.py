@@ -76,7 +76,9 @@ def _of_vae(model: VAE, decoder: ImageMLP) -> Decoder:
     activation = kinds[type(modules[1])] if len(modules) > 1 else "relu"
     families = {family: name for name, family in LIKELIHOODS.items()}
     name = families[type(model.likelihood)]
-    return Decoder(layers, activation, name, model.likelihood.number, _constants(name, model))
+    return Decoder(
+        layers, activation, name, model.likelihood.parameters_per_pixel, _constants(name, model)
+    )
 
 
 def _constants(likelihood: str, model: VAE) -> dict[str, list[float]]:

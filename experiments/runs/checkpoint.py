@@ -23,7 +23,7 @@ from torch import nn
 
 from experiments.errors import UsageError
 from experiments.runs.files import TEMPORARY, make_directories, reading, sync, write_synced
-from experiments.runs.processes import follows
+from experiments.runs.processes import is_main
 
 __all__ = [
     "WEIGHTS",
@@ -100,7 +100,7 @@ def save_weights(directory: Path, module: nn.Module, keep: int = 1, **more: byte
         keep: how many checkpoints are left.
         more: other files' contents; a name's ``_`` stands for its dot.
     """
-    if follows():
+    if not is_main():
         return
     tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
     files = {WEIGHTS: save(tensors)}

@@ -13,7 +13,7 @@ from experiments.options.parsing import name_of, parse
 from experiments.options.process.allocation import keep_freed_memory
 from experiments.options.process.launched import LaunchError
 from experiments.options.process.streams import safe_streams
-from experiments.runs.processes import check_processes, failed, follows
+from experiments.runs.processes import check_processes, failed, is_main
 from experiments.runs.resuming import resume_line
 from experiments.runs.signals import Interrupted
 
@@ -42,7 +42,7 @@ def run(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -> 
     except KeyboardInterrupt:
         sys.exit(130)
     except Interrupted as stop:
-        if not follows():
+        if is_main():
             print(_farewell(stop, config_class, main, args), file=sys.stderr)
         sys.exit(128 + stop.number)
     except Finished as finished:

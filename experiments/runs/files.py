@@ -17,7 +17,7 @@ from typing import Any
 
 from experiments.errors import TrainingError, UsageError, is_out_of_memory, reason
 from experiments.runs.missing import no_run
-from experiments.runs.processes import follows
+from experiments.runs.processes import is_main
 
 __all__ = [
     "FORMAT",
@@ -61,7 +61,7 @@ def write(path: Path, save: Callable[[Path], Any], parents: bool = False) -> Pat
         save: writes it.
         parents: whether to make the directories that are missing.
     """
-    if follows():
+    if not is_main():
         return path
     made = missing(path.parent) if parents else []
     try:
@@ -163,7 +163,7 @@ def write_synced(path: Path, content: bytes) -> None:
 
 def append(path: Path, line: str) -> None:
     """Add a line to a file."""
-    if not follows():
+    if is_main():
         new = not os.path.lexists(path)
         with path.open("a", encoding="utf-8") as file:
             if new:

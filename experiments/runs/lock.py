@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from experiments.errors import TrainingError, UsageError
-from experiments.runs.processes import follows
+from experiments.runs.processes import is_main
 
 __all__ = ["LOCK", "Lock"]
 
@@ -41,7 +41,7 @@ class Lock:
     def __init__(self, directory: Path) -> None:
         self.path = directory
         self._folder = self._file = -1
-        if follows():
+        if not is_main():
             return
         self._folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -16,22 +16,22 @@ from experiments.errors import UsageError
 from experiments.options.common import DataOptions, FitOptions
 from experiments.options.process.launched import (
     check_launch,
-    follows,
+    is_main,
     local_position,
     number_of_processes,
 )
 
 __all__ = [
-    "alone",
     "check_processes",
     "check_rows",
     "failed",
     "first_one_first",
-    "follows",
-    "join",
+    "is_main",
+    "join_group",
+    "leave_group",
     "local_position",
     "number_of_processes",
-    "part",
+    "require_one_process",
 ]
 
 _store: list[Any] = []
@@ -39,7 +39,7 @@ PATIENCE = timedelta(hours=2)
 """How long a process waits for the others: for the first one's download, say."""
 
 
-def alone(what: str) -> None:
+def require_one_process(what: str) -> None:
     """Refuse several processes.
 
     Raises:
@@ -56,10 +56,12 @@ def check_processes(config: Any) -> None:
         UsageError: With the numbers.
     """
     if not (isinstance(config, FitOptions) and isinstance(config, DataOptions)):
-        alone("this command runs (ppca, nonlinear, vae, nvae and train take several)")
+        require_one_process(
+            "this command runs (ppca, nonlinear, vae, nvae and train take several)"
+        )
     else:
         if getattr(config, "pretrained", None) or getattr(config, "list", False):
-            alone("--pretrained and --list run")
+            require_one_process("--pretrained and --list run")
         if config.batch_size % number_of_processes():
             raise UsageError(
                 f"--batch-size {config.batch_size} is that of all processes together: "
@@ -78,7 +80,7 @@ def check_rows(rows: int) -> None:
         raise UsageError(f"{number_of_processes()} processes are more than the {rows} rows.")
 
 
-def join(device: Any) -> None:
+def join_group(device: Any) -> None:
     """Meet the other processes; nothing where there are none.
 
     Raises:
@@ -110,10 +112,10 @@ def join(device: Any) -> None:
 @contextmanager
 def first_one_first() -> Iterator[None]:
     """The first process does what is inside before the others: what it downloads is there."""
-    if follows():
+    if not is_main():
         _wait()
     yield
-    if number_of_processes() > 1 and not follows():
+    if number_of_processes() > 1 and is_main():
         _wait()
 
 
@@ -124,7 +126,7 @@ def _wait() -> None:
     processes.all_reduce(torch.zeros(()))
 
 
-def part() -> None:
+def leave_group() -> None:
     """After training: the first process goes on, the others end."""
     if number_of_processes() == 1:
         return
@@ -132,7 +134,7 @@ def part() -> None:
 
     _wait()
     processes.destroy_process_group()
-    if follows():
+    if not is_main():
         sys.exit(0)
 
 
@@ -141,7 +143,7 @@ def failed(line: str, code: int) -> int:
     said, code = _said_before(code)
     if not said:
         print(f"error: {line}", file=sys.stderr, flush=True)
-    if _store and not follows() and "TORCHELASTIC_USE_AGENT_STORE" not in os.environ:
+    if _store and is_main() and "TORCHELASTIC_USE_AGENT_STORE" not in os.environ:
         _let_others_know()
     return code
 
@@ -174,7 +176,7 @@ def _without_stderr() -> Iterator[None]:
 def _said_before(code: int) -> tuple[bool, int]:
     """Whether another process has spoken, and the code that it ended with."""
     if not _store:  # they have not met: all fail alike
-        return follows(), code
+        return not is_main(), code
     (store,) = _store
     try:
         with _without_stderr():

@@ -12,7 +12,7 @@ from experiments.errors import Finished, UsageError
 from experiments.options.common import MAY_CHANGE
 from experiments.runs.files import FORMAT, read_json, reading, remove_temporary
 from experiments.runs.lock import LOCK
-from experiments.runs.processes import follows
+from experiments.runs.processes import is_main
 
 __all__ = [
     "asked_options",
@@ -123,7 +123,7 @@ def _flat(content: dict[str, Any]) -> dict[str, Any]:
 
 def without_results(directory: Path) -> None:
     """Remove what said that a run was over, and what was left half written: it goes on."""
-    if follows():
+    if not is_main():
         return
     for name in RESULTS:
         path = directory / name

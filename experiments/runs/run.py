@@ -17,13 +17,13 @@ from tqdm import tqdm
 from experiments.inference.fit import Progress
 from experiments.runs.checkpoint import checkpoints
 from experiments.runs.data_record import save_record
+from experiments.runs.directory import RunDirectory
 from experiments.runs.environment import determinism, peak_memory, pick_device, plain, versions
 from experiments.runs.faults import raise_fault
 from experiments.runs.files import FORMAT, append, make_directories, write, write_json, write_text
 from experiments.runs.lock import Lock
 from experiments.runs.metrics import Metrics
-from experiments.runs.place import Place
-from experiments.runs.processes import follows, join, number_of_processes
+from experiments.runs.processes import is_main, join_group, number_of_processes
 from experiments.runs.resuming import read_saved, with_history, without_results
 from experiments.runs.signals import Interrupted, Signals
 
@@ -49,14 +49,14 @@ class Run:
         self.options = plain(dataclasses.asdict(config))
         self.asked = plain(dataclasses.asdict(asked or config))
         self.device = pick_device(config.device)
-        join(self.device)
+        join_group(self.device)
         self.saved: dict[str, Any] | None = None
         self.content: dict[str, Any] = {}
         self.compiled = self.begun = False
         self.data_record: dict[str, Any] | None = None
         self.data_changed: str | None = None
         resume = getattr(config, "resume", False)
-        self.place = Place(command, config.out, resume)
+        self.place = RunDirectory(command, config.out, resume)
         try:
             if resume:
                 self.saved = read_saved(command, self.asked, config)
@@ -137,7 +137,7 @@ class Run:
         self.begun = True
 
     def say(self, line: str) -> None:
-        if not follows():
+        if is_main():
             tqdm.write(line)
 
     @property

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import experiments
 from experiments.errors import UsageError
-from experiments.runs.place import set_aside
+from experiments.runs.directory import set_aside
 from experiments.sweeps.plan import Planned
 
 __all__ = ["BACKENDS", "Outcome", "check_backend", "launch"]

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from experiments.errors import TrainingError
 from experiments.options.ranges import Count, NotNegative
 from experiments.runs.cli import cli
-from experiments.runs.place import locked
+from experiments.runs.directory import locked
 from experiments.runs.signals import Signals
 from experiments.sweeps.grid import read_grid
 from experiments.sweeps.launch import BACKENDS, check_backend

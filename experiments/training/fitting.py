@@ -28,7 +28,7 @@ from experiments.runs.checkpoint import (
     verified,
 )
 from experiments.runs.files import reading
-from experiments.runs.processes import follows, part
+from experiments.runs.processes import is_main, leave_group
 from experiments.runs.random_state import put_random_state, random_state
 from experiments.runs.run import Run
 from experiments.runs.signals import Interrupted
@@ -85,7 +85,7 @@ class Fitting:
                 except Diverged as reason:
                     self._roll_back(reason)
             self._end_if_told("after training")
-        part()
+        leave_group()
 
     def _epochs(
         self, anneal: Callable[[float], None] | None, schedule: Schedule
@@ -107,7 +107,7 @@ class Fitting:
             self._pauses,
         )
         total = config.epochs if config.minutes is None else None
-        quiet = follows() or not sys.stderr.isatty()
+        quiet = not is_main() or not sys.stderr.isatty()
         with tqdm(total=total, initial=self.position.epoch, unit="epoch", disable=quiet) as bar:
             for progress in progresses:
                 self.position = progress.position
@@ -151,7 +151,7 @@ class Fitting:
         svi, run = self.svi, self.run
         random = gathered(random_state())
         self.saved, self.saved_at = self.position, time.monotonic()  # in every process
-        if follows():
+        if not is_main():
             return
         state = {
             "svi": svi.state_dict(),

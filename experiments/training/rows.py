@@ -9,7 +9,7 @@ from experiments.inference.frozen import fit_rows
 from experiments.inference.optim import Schedule
 from experiments.inference.svi import SVI, Pair
 from experiments.runs.checkpoint import save_weights
-from experiments.runs.processes import alone
+from experiments.runs.processes import require_one_process
 from experiments.runs.run import Run
 from experiments.training.fitting import Fitting
 
@@ -43,11 +43,11 @@ def fit_in(
 ) -> Iterator[Progress]:
     """``fit`` with this run's options: logged, kept as it goes on, and continued."""
     if not svi.trains:
-        alone("what has nothing to train runs")
+        require_one_process("what has nothing to train runs")
         save_weights(run.path, Pair(svi.model, svi.guide))
         run.say("nothing to train: neither the model nor the guide has free parameters.")
     elif not any(p.requires_grad for p in svi.model.parameters()) and svi.local_optim:
-        alone("rows under a frozen model are fitted")
+        require_one_process("rows under a frozen model are fitted")
         fit_frozen(run, svi, data)
     else:
         yield from Fitting(run, svi, data)(anneal, schedule)

@@ -9,7 +9,7 @@ from experiments.inference.collapse import collapse_warnings
 from experiments.inference.fit import Progress
 from experiments.inference.guard import Guard
 from experiments.inference.svi import SVI
-from experiments.runs.processes import follows
+from experiments.runs.processes import is_main
 from experiments.runs.run import Run
 
 __all__ = ["Watch", "check_end"]
@@ -61,7 +61,7 @@ class Watch:
             )
         now = progress.epoch % max(1, config.epochs // LOOKS) == 0
         broken = guard is not None and guard.consecutive > 0
-        if not (follows() or broken) and now and 4 * progress.epoch >= config.epochs:
+        if is_main() and not broken and now and 4 * progress.epoch >= config.epochs:
             for name, words in self._collapsed().items():
                 self._say(name, words)
 

@@ -129,10 +129,10 @@ class ReferenceLogisticMixture(TorchDistribution):
         self, parameters: Tensor, bits: int = 8, validate_args: bool | None = None
     ) -> None:
         self.parameters, self.bits = parameters, bits
-        self.number = parameters.shape[-3] // 10
-        self.logits = parameters[..., : self.number, :, :]
-        rest = parameters[..., self.number :, :, :]
-        colours = rest.unflatten(-3, (3, 3, self.number))  # colour, kind, component
+        self.components = parameters.shape[-3] // 10
+        self.logits = parameters[..., : self.components, :, :]
+        rest = parameters[..., self.components :, :, :]
+        colours = rest.unflatten(-3, (3, 3, self.components))  # colour, kind, component
         self.loc, log_scale, coefficients = colours.unbind(-4)
         self.log_scale, self.coefficients = log_scale.clamp(min=-7), torch.tanh(coefficients)
         shape = parameters.shape
@@ -209,6 +209,6 @@ class ReferenceLogisticMixture(TorchDistribution):
             size = self.logits.shape[-2:]
             gumbel, logistic = (
                 self.logits.new_empty(*lead, count, *size).uniform_(1e-5, 1 - 1e-5)
-                for count in (self.number, 3)
+                for count in (self.components, 3)
             )
             return self.expand(lead).draw(gumbel, logistic)

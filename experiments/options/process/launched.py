@@ -5,7 +5,7 @@ import socket
 
 from experiments.errors import UsageError
 
-__all__ = ["LaunchError", "check_launch", "follows", "local_position", "number_of_processes"]
+__all__ = ["LaunchError", "check_launch", "is_main", "local_position", "number_of_processes"]
 
 NAMES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -18,9 +18,9 @@ def number_of_processes() -> int:
     return max(1, _number("WORLD_SIZE", 1))
 
 
-def follows() -> bool:
-    """Whether this is another process than the first."""
-    return 0 < _number("RANK", 0) < number_of_processes()
+def is_main() -> bool:
+    """Whether this is the main process, the one of rank 0: it prints and writes."""
+    return not 0 < _number("RANK", 0) < number_of_processes()
 
 
 def local_position() -> int:

@@ -10,12 +10,12 @@ from pathlib import Path
 from experiments.errors import UsageError
 from experiments.runs.files import TEMPORARY, forget, make_directories, missing, remove_created
 from experiments.runs.lock import Lock
-from experiments.runs.processes import follows
+from experiments.runs.processes import is_main
 
-__all__ = ["Place", "locked", "set_aside"]
+__all__ = ["RunDirectory", "locked", "set_aside"]
 
 
-class Place:
+class RunDirectory:
     """The directory of a command's results.
 
     Args:
@@ -40,7 +40,7 @@ class Place:
     def empty(self, begun: bool) -> None:
         """After a failure: remove what was created, unless there is something to go on with."""
         kept = begun or self.resume or (self.path / "metrics.json").exists()
-        if not (kept or follows()):
+        if is_main() and not kept:
             remove_created(self.path)
 
     def remove(self) -> None:
@@ -50,7 +50,7 @@ class Place:
 
 def stamped_directory(command: str) -> Path:
     """A new directory below ``runs``, named by command and time."""
-    if follows():
+    if not is_main():
         return Path("runs")
     stamp = time.strftime(f"{command}-%Y%m%d-%H%M%S")
     for suffix in ("", *(f"-{number}" for number in range(2, 100))):
@@ -73,7 +73,7 @@ def new_directory(path: Path) -> Path:
     Raises:
         UsageError: If it holds something already or cannot be written.
     """
-    if follows():
+    if not is_main():
         return path
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
