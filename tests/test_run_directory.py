@@ -265,6 +265,27 @@ def test_a_log_without_checkpoints_is_not_begun_anew(capsys):
     refused(capsys, ppca, again, "a has no checkpoint to continue from")
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "metrics.json", "report.html", "tensorboard"])
+def test_a_run_is_not_continued_over_what_no_run_has_written(name, capsys):
+    """A folder in the place of a file, with files of the user's; a link in that of a folder."""
+    run(ppca, *ARGS, "--out", "a")
+    where = Path("a", name)
+    shutil.rmtree(where) if where.is_dir() else where.unlink()
+    if name == "tensorboard":
+        put("elsewhere/notes.txt")
+        where.symlink_to(Path("elsewhere").absolute())
+    else:
+        put(f"a/{name}/notes.txt")
+    before = names_in("."), contents(Path("a"))
+    refused(
+        capsys,
+        ppca,
+        [*ARGS, "--epochs", "9", "--resume", "--out", "a"],
+        f"a/{name} is not the",
+    )
+    assert (names_in("."), contents(Path("a"))) == before
+
+
 def test_what_a_run_was_continued_on_is_kept(monkeypatch, capsys):
     args, threads = [*ARGS, "--out", "a"], torch.get_num_threads
     for step, number in ((4, 1), (2, 3), (1, 3)):

@@ -82,7 +82,10 @@ def _replace(path: Path, save: Callable[[Path], Any]) -> None:
         sync(temporary)
         temporary.chmod(0o644)
         mine = path.absolute() in _created or not os.path.lexists(path)
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         if mine:
             _remember(path)
         with contextlib.suppress(OSError):  # the file is there, whatever a power failure would do

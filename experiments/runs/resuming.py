@@ -1,6 +1,7 @@
 """Whether a run directory can be continued, by whom, and with what words."""
 
 import dataclasses
+import os
 import shlex
 import shutil
 import sys
@@ -28,6 +29,9 @@ __all__ = [
 RESULTS = ("metrics.json", "report.html", "tensorboard")
 """What a run writes when its training is over, the report last."""
 
+FILES = ("config.json", "data.json", "metrics.jsonl", "metrics.json", "report.html")
+"""Files of a run directory that a resumed run writes anew; its folder ``tensorboard`` too."""
+
 DECIDES_BITS = ("versions", "threads", "processes", "device")
 """What ``config.json`` says of the machine; a run is the same bit for bit only where it is."""
 
@@ -47,6 +51,7 @@ def read_saved(command: str, options: dict[str, Any], config: Any) -> dict[str, 
     directory = config.out
     if directory.is_dir() and holds_nothing(directory):
         return None
+    _check_kinds(directory)
     path = directory / "config.json"
     saved = read_json(path)
     if saved.get("format") != FORMAT or saved.get("command") != command:
@@ -72,6 +77,16 @@ def read_saved(command: str, options: dict[str, Any], config: Any) -> dict[str, 
 def asked_options(saved: dict[str, Any]) -> dict[str, Any]:
     """The options that a run was started with, from its ``config.json``."""
     return {**saved.get("asked", saved["options"])}
+
+
+def _check_kinds(directory: Path) -> None:
+    """Refuse to replace what no run has written: folders in place of files, and the reverse."""
+    for name in (*FILES, "tensorboard"):
+        path = directory / name
+        fits = path.is_file() if name in FILES else path.is_dir() and not path.is_symlink()
+        if os.path.lexists(path) and not fits:
+            kind = "file" if name in FILES else "folder"
+            raise UsageError(f"{path} is not the {kind} that a run writes: move it away first.")
 
 
 def _check_epochs(directory: Path, config: Any) -> None:
