@@ -136,8 +136,7 @@ def describe(model: Callable) -> Sites:
     """Read the sites of a model off one draw from it.
 
     Raises:
-        ValueError: If the model has no site ``x`` or no latent, if it has discrete latents or an
-            ``obs_mask``, or if it calls ``pyro.param`` for what is no parameter of its modules.
+        ValueError: If the model has no site ``x`` or no latent, if it has an ``obs_mask``, or if it calls ``pyro.param`` for what is no parameter of its modules.
     """
     nodes = prior_trace(model).nodes
     for name, site in nodes.items():
@@ -158,7 +157,4 @@ def describe(model: Callable) -> Sites:
         raise ValueError(
             f"a model samples latents and an observation 'x'; this one samples {list(sites)}."
         )
-    for name in latents:
-        if not sites[name].has_rsample:
-            raise ValueError(f"latent '{name}' is not reparametrised: {type(sites[name])}.")
     return Sites(latents, sites["x"].event_shape)

@@ -1,6 +1,7 @@
 """Annealed importance sampling: log p(x) from the guide, or the prior, by way of HMC."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple
 
 import pyro
@@ -9,9 +10,11 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.inference.frozen import frozen
+from experiments.inference.pair_check import check_once
 from experiments.inference.traces import density
 from guides import GUIDES, Guide
 from guides.flow import Flow
+from ppl_models.coordinates import FromCoordinates, ToCoordinates, coordinates, family, is_free
 from ppl_models.program import Batch, describe
 
 __all__ = ["Chains", "annealed_bound", "sandwich"]
@@ -48,9 +51,9 @@ class _Annealing:
         self, model: nn.Module, start: nn.Module, batch: Batch, steps: int, leapfrog: int
     ) -> None:
         names = list(describe(model).latents)
-        self.log_p = density(model, batch, [*names, "x"])
-        self.log_q = density(start, batch, names)
-        self.batch, self.start, self.names = batch, start, names
+        self.log_p, self.log_q = density(model, batch), density(start, batch, names)
+        self.batch, self.model, self.start, self.names = batch, model, start, names
+        self.free = _all_free(model, batch, names)
         # denser at both ends, where the path bends (Wu et al. 2017)
         grid = torch.linspace(-4, 4, steps + 1, dtype=torch.float64).sigmoid()
         self.betas = ((grid - grid[0]) / (grid[-1] - grid[0])).tolist()
@@ -60,22 +63,36 @@ class _Annealing:
         """Draws from q."""
         with torch.no_grad(), pyro.validation_enabled(False):
             trace = poutine.trace(self.start).get_trace(self.batch)
-        return {name: trace.nodes[name]["value"].detach() for name in self.names}
+        return self.inverted({name: trace.nodes[name]["value"].detach() for name in self.names})
 
     def inverted(self, z: Latents) -> Latents:
-        """Latents in the coordinates of the path."""
-        return z
+        """Latents in the coordinates of the path: unconstrained numbers, rows first."""
+        return z if self.free else self._through(ToCoordinates(z)).found
 
-    def ratio(self, z: Latents) -> Tensor:
+    def _through(self, handler: Any) -> Any:
+        with poutine.block(), pyro.validation_enabled(False), handler:
+            self.model(self.batch)
+        return handler
+
+    def densities(self, u: Latents) -> tuple[Tensor, Tensor]:
+        """log p(x, z) and log q(z | x) of every row, both as densities of the coordinates."""
+        if self.free:
+            return self.log_p(u), self.log_q(u)
+        at = self._through(FromCoordinates(u))
+        return self.log_p(at.found) + at.volume, self.log_q(at.found) + at.volume
+
+    def ratio(self, u: Latents) -> Tensor:
         """log p(x, z) - log q(z | x), of every row."""
         with torch.no_grad():
-            return self.log_p(z) - self.log_q(z)
+            log_p, log_q = self.densities(u)
+            return log_p - log_q
 
     @torch.enable_grad()
     def _energy(self, z: Latents, beta: float) -> tuple[Tensor, Latents]:
         """The annealed log-density and its gradient."""
         leaves = {name: value.detach().requires_grad_() for name, value in z.items()}
-        value = (1 - beta) * self.log_q(leaves) + beta * self.log_p(leaves)
+        log_p, log_q = self.densities(leaves)
+        value = (1 - beta) * log_q + beta * log_p
         gradients = torch.autograd.grad(value.sum(), list(leaves.values()))
         return value.detach(), dict(zip(leaves, gradients, strict=True))
 
@@ -96,6 +113,27 @@ class _Annealing:
         return moved, accepted
 
 
+def _all_free(model: nn.Module, batch: Batch, names: list[str]) -> bool:
+    """Whether every latent is any real numbers, and a row of it a row of the data.
+
+    Raises:
+        ValueError: At a latent without coordinates.
+    """
+    with torch.no_grad(), poutine.block(), torch.random.fork_rng(devices=[]):
+        nodes = poutine.trace(model).get_trace(batch).nodes
+    for name in names:
+        try:
+            coordinates(nodes[name]["fn"])
+        except NotImplementedError:
+            raise ValueError(
+                f"annealing needs latents that are a smooth map of real numbers; '{name}' "
+                f"({family(nodes[name]['fn'])}) is none. Bounds by importance weights (iw_bound) "
+                "need no such map."
+            ) from None
+    sites = [nodes[name] for name in names]
+    return all(is_free(s["fn"]) and len(s["cond_indep_stack"]) == 1 for s in sites)
+
+
 class _InBase(_Annealing):
     """The same path in the coordinates of a flow's base.
 
@@ -108,7 +146,7 @@ class _InBase(_Annealing):
         (self.name,) = self.names
         with torch.no_grad(), pyro.validation_enabled(False):
             flow = poutine.trace(self.start).get_trace(self.batch).nodes[self.name]["fn"]
-        self.base, self.transforms = flow.base_dist, flow.transforms
+        self.base, self.transforms, self.free = flow.base_dist, flow.transforms, True
         self.log_p_of_latents = self.log_p
         self.log_p, self.log_q = self._log_p, lambda u: self.base.log_prob(u[self.name])
 
@@ -192,7 +230,7 @@ def annealed_bound(
     References:
         Neal (2001), annealed importance sampling; Wu, Burda, Salakhutdinov & Grosse (2017).
     """
-    with frozen(model), frozen(guide), guide.pinned(batch):
+    with frozen(model), frozen(guide), _pinned(guide, batch):
         path = _path(model, guide, batch.repeated(chains), steps, leapfrog, start)
         _, sizes = _run(path, chains, None)
         return _run(path, chains, sizes)[0]
@@ -223,7 +261,7 @@ def sandwich(
             name: drawn.nodes[name]["value"].repeat(chains, *(1,) * len(shape))
             for name, shape in describe(model).latents.items()
         }
-        with guide.pinned(batch):
+        with _pinned(guide, batch):
             path = _path(model, guide, batch.repeated(chains), steps, leapfrog, start)
             _, sizes = _run(path, chains, None)
             lower = _run(path, chains, sizes)[0].bound
@@ -232,11 +270,17 @@ def sandwich(
     return upper - lower
 
 
+def _pinned(guide: Any, batch: Batch) -> AbstractContextManager[None]:
+    """Inside, an encoder is not run again at every call, where the guide is one of ours."""
+    return guide.pinned(batch) if isinstance(guide, Guide) else nullcontext()
+
+
 def _path(
     model: nn.Module, guide: Guide, batch: Batch, steps: int, leapfrog: int, start: str
 ) -> _Annealing:
     if steps < 1 or leapfrog < 1:
         raise ValueError(f"steps={steps} and leapfrog={leapfrog} must be at least 1.")
     begin = GUIDES["prior"](model) if start == "prior" else guide
+    check_once(model, begin, batch)
     path = _InBase if isinstance(begin, Flow) else _Annealing
     return path(model, begin, batch, steps, leapfrog)

@@ -15,7 +15,7 @@ from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.shared_draws import SharedDraws, numbers_per_image, shared_draws
 from experiments.inference.handlers import Mean
-from experiments.inference.traces import log_weights, traces
+from experiments.inference.traces import by_datum, log_weights, sites_of, traces
 from guides.prior import Prior
 from ppl_models.parameters import own_parameters
 from ppl_models.program import Batch
@@ -139,9 +139,9 @@ def _of_own_draws(
     distortion = torch.zeros((), device=batch.x.device)
     for count, model_trace, guide_trace in runs_of(model, guide, batch, particles, at_a_time):
         log_ws.append(log_weights(model_trace, guide_trace, batch).reshape(count, -1))
-        site = model_trace.nodes["x"]
-        log_likelihood = (site["log_prob"] / site["scale"]).reshape(count, -1)
-        distortion = distortion - log_likelihood.sum(0) / particles
+        for site in sites_of(model_trace, observed=True):
+            log_likelihood = (by_datum(site) / site["scale"]).reshape(count, -1)
+            distortion = distortion - log_likelihood.sum(0) / particles
     return _bounds(torch.cat(log_ws), distortion)
 
 
