@@ -187,7 +187,15 @@ def squared_error(model: nn.Module, latents: dict[str, Tensor], batch: Batch) ->
     """Sum over pixels of (x - E[x | z])^2, ``[B]``."""
     assert batch.x is not None
     shown = expected(likelihood_at(model, latents, batch))
-    return (batch.x - shown).square().flatten(1).sum(1)
+    if shown.shape == batch.x.shape:
+        return (batch.x - shown).square().flatten(1).sum(1)
+    with own_parameters(model):  # x lies in plates inside the data's
+        conditioned = poutine.condition(model, data=latents)
+        site = poutine.trace(conditioned).get_trace(batch).nodes["x"]
+    residual = site["value"] - expected(site["fn"])
+    plates = {frame.name: frame.dim for frame in site["cond_indep_stack"]}
+    rows = residual.movedim(plates["data"] - site["fn"].event_dim, 0)
+    return rows.square().flatten(1).sum(1)
 
 
 @torch.no_grad()
