@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
@@ -24,7 +25,7 @@ from experiments.inference.pair import Buffers
 from guides.guide import EffectGuide
 from ppl_models.coordinates import bare, coordinates, family, is_free, support_of
 from ppl_models.parameters import own_parameters
-from ppl_models.program import Batch, is_deterministic
+from ppl_models.program import Batch, evaluating, is_deterministic
 
 __all__ = ["check_once", "run_pair"]
 
@@ -32,7 +33,9 @@ _passed: WeakKeyDictionary[Any, WeakKeyDictionary[Any, dict[Any, int]]] = WeakKe
 """Guide -> model -> kind of batch that the pair was checked on -> depth of its plates."""
 
 
-def check_once(model: Any, guide: Any, batch: Batch, enumerated: bool = False) -> int:
+def check_once(
+    model: Any, guide: Any, batch: Batch, enumerated: bool = False, particles: int = 1
+) -> int:
     """Refuse a pair that would give a wrong number, the first time that it meets such a batch.
 
     Args:
@@ -41,6 +44,7 @@ def check_once(model: Any, guide: Any, batch: Batch, enumerated: bool = False) -
         batch: as ``forward`` takes it; its values matter as little as can be.
         enumerated: whether the objective sums over the latents that are marked
             ``infer={"enumerate": ...}`` in the model.
+        particles: how many are drawn at once; several have a dimension of their own.
 
     Returns:
         How many dimensions the plates of the two take: particles lie outside of them.
@@ -54,12 +58,15 @@ def check_once(model: Any, guide: Any, batch: Batch, enumerated: bool = False) -
         kinds = _passed.setdefault(guide, WeakKeyDictionary()).setdefault(model, {})
     except TypeError:  # what has no weak reference, such as a bound method
         kinds = {}
-    kind = (enumerated, *(tuple(v) if isinstance(v, Mapping) else v is None for v in batch))
+    apart = particles > 1 and getattr(poutine.unwrap(model), "vectorises", True)
+    kind = (enumerated, apart, *(tuple(v) if isinstance(v, Mapping) else v is None for v in batch))
     kind = (*kind, batch.size)
     if kind not in kinds:
         with _aside(model, guide):
             check = Check(model, guide, batch, *run_pair(model, guide, batch))
             check.all(enumerated)
+            if apart and not check.draws_rows:
+                check_particles(model, guide, batch, check.depth)
             kinds[kind] = check.depth
     return kinds[kind]
 
@@ -73,6 +80,33 @@ def run_pair(model: Callable, guide: Callable, batch: Batch) -> tuple[Trace, Tra
         guide_trace = poutine.trace(guide).get_trace(batch)
         model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(batch)
     return prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
+
+
+def check_particles(model: Any, guide: Any, batch: Batch, depth: int) -> None:
+    """Two particles together have the densities that each of them has alone.
+
+    Raises:
+        ValueError: If they do not, so that the model mixes them up.
+    """
+    outer = pyro.plate("particles", 2, dim=-1 - depth)
+    with evaluating(poutine.unwrap(model)):
+        p, q = run_pair(outer(model), outer(guide), batch)
+        together = _densities(p)
+        for k in range(2):
+            latents = {
+                name: site["value"].select(-1 - depth - site["fn"].event_dim, k)
+                for name, site in q.iter_stochastic_nodes()
+            }
+            at = poutine.condition(model, data=latents)
+            alone = _densities(prune_subsample_sites(poutine.trace(at).get_trace(batch)))
+            for name, site in together.items():
+                both = site["log_prob"].select(-1 - depth, k).sum()
+                if not torch.isclose(both, alone[name]["log_prob"].sum(), rtol=1e-3, atol=1e-3):
+                    raise ValueError(
+                        f"{_name(model)} does not take particles as a dimension of their own: "
+                        f"beside another one the density of '{name}' changes. Set vectorises = "
+                        "False in the class: particles then follow each other in the batch."
+                    )
 
 
 @contextmanager
@@ -124,6 +158,12 @@ class Check:
     def depth(self) -> int:
         sites = (*self.p.values(), *self.q.values())
         return max((-f.dim for site in sites for f in site["cond_indep_stack"]), default=1)
+
+    @property
+    def draws_rows(self) -> bool:
+        """Whether a plate besides the data's is subsampled, and differs from run to run."""
+        frames = (f for site in self.p.values() for f in site["cond_indep_stack"])
+        return any(f.name != "data" and f.size != f.full_size for f in frames)
 
     @property
     def latents(self) -> list[str]:

@@ -52,7 +52,7 @@ def traces(
         ValueError: Inside ``Temperature``; at a guide site that cannot be reparametrised; at a
             ``pyro.param`` that is no parameter of the two.
     """
-    depth = check_once(model, guide, batch)
+    depth = check_once(model, guide, batch, particles=particles)
     if particles > 1 and not getattr(model, "vectorises", True):
         batch = batch.repeated(particles)
         model, guide = (poutine.scale(part, particles) for part in (model, guide))
