@@ -24,12 +24,12 @@ def are_captured() -> bool:
     )
 
 
-# Of two PyroModules with parameters of one name the second would take over the first one's.
+# Of two modules of Pyro's with parameters of one name, the second would take the first one's.
 pyro.settings.set(module_local_params=True)
 
 
 def _is_of_the_store(msg: Any) -> bool:
-    """Whether a ``pyro.param`` asks the store for a value; that of a PyroModule has its own."""
+    """Whether a ``pyro.param`` asks the store for a value; one of Pyro's modules has its own."""
     return msg["args"] == (msg["name"],) and hasattr(msg["fn"], "__self__")
 
 

@@ -147,7 +147,8 @@ def describe(model: Callable) -> Sites:
     """Read the sites of a model off one draw from it.
 
     Raises:
-        ValueError: If the model has no site ``x`` or no latent, if it has an ``obs_mask``, or if it calls ``pyro.param`` for what is no parameter of its modules.
+        ValueError: If the model has no site ``x`` or no latent, if it has an ``obs_mask``, or if
+            it calls ``pyro.param`` for what is no parameter of its modules.
     """
     nodes = prior_trace(model).nodes
     for name, site in nodes.items():

@@ -86,7 +86,10 @@ def set_inside(model, k):
 CHANGES = {
     "labels and masks of the batch": (with_labels, lambda _: steps_of_labels()),
     "an attribute": (lambda m, loc, _: dist.Normal(loc + m.shift, 0.5), steps_of(set_shift)),
-    "an attribute in place": (lambda m, loc, _: dist.Normal(loc + m.shift, 0.5), steps_of(set_inside)),
+    "an attribute in place": (
+        lambda m, loc, _: dist.Normal(loc + m.shift, 0.5),
+        steps_of(set_inside),
+    ),
     "a number in a list": (
         lambda m, loc, _: dist.Normal(loc, m.config["scale"][0]),
         steps_of(lambda m, k: m.config["scale"].__setitem__(0, 0.5 + k % 2)),
@@ -103,7 +106,7 @@ CHANGES = {
         lambda m, loc, _: dist.Normal(loc, getattr(m, "late", 0.5)),
         steps_of(lambda m, k: k > 2 and setattr(m, "late", 1.5)),
     ),
-}  # fmt: skip
+}
 
 
 def trained(name, compile):

@@ -128,7 +128,7 @@ def gradients(loss, parameters):
     return torch.stack([torch.zeros(()) if g is None else g.sum() for g in found[:2]]), found[2]
 
 
-@pytest.mark.parametrize("objective, particles", [("stl", 1), ("dreg", 1), ("dreg", 2)])
+@pytest.mark.parametrize(("objective", "particles"), [("stl", 1), ("dreg", 1), ("dreg", 2)])
 @pytest.mark.parametrize("family", [Plain, Ladder])
 def test_their_gradient_is_that_of_the_bound(family, objective, particles):
     model = Chain()
@@ -152,7 +152,9 @@ def test_their_gradient_is_that_of_the_bound(family, objective, particles):
 def test_a_second_run_gives_what_constants_give_where_both_are_right(objective, monkeypatch):
     model = Chain()
     guide = Plain(model, slope=0.0)
-    guide.parts.second = lambda x, _: dist.Normal(0.4 * x + guide.parts.w[4], guide.parts.w[5].exp())
+    guide.parts.second = lambda x, _: dist.Normal(
+        0.4 * x + guide.parts.w[4], guide.parts.w[5].exp()
+    )
     batch = Batch(torch.randn(5), torch.arange(5), 20)
 
     def step():

@@ -210,7 +210,9 @@ class Pressed(Program):
         with data_plate(batch):
             z = pyro.sample("z", dist.Normal(torch.zeros(1), 1.0).to_event(1))
             pyro.factor("penalty", -1.5 * z.square().sum(-1))
-            pyro.sample("y", dist.Normal(z.sum(-1), 0.8), obs=None if batch.x is None else batch.x[:, 0])
+            pyro.sample(
+                "y", dist.Normal(z.sum(-1), 0.8), obs=None if batch.x is None else batch.x[:, 0]
+            )
             return pyro.sample("x", dist.Normal(self.a * z, 0.5).to_event(1), obs=batch.x)
 
     def terms(self, z, x):

@@ -24,7 +24,7 @@ from experiments.inference.svi import SVI
 from experiments.inference.traces import log_weights
 from experiments.inference.traces import traces as run_traces
 from guides import GUIDES
-from ppl_models import NVAE, PPCA, Batch, Program, data_plate
+from ppl_models import PPCA, Batch, Program, data_plate
 
 
 def simulated(count=300, data_dim=12, latent_dim=4):

@@ -119,7 +119,11 @@ WRONG = {
     "discrete": (Switch, Posterior(), "'c', a latent of Switch.*TraceEnum_ELBO"),
     "surplus": (Story, Posterior(("z", "w")), "Posterior samples 'w', which Story does not"),
     "observed": (Labelled, Posterior(("z", "y")), "samples 'y', which Labelled observes"),
-    "plate": (OwnPlate, Posterior(), "the plate 'data' of OwnPlate has 4 of 4 rows, the batch 4 of"),
+    "plate": (
+        OwnPlate,
+        Posterior(),
+        "the plate 'data' of OwnPlate has 4 of 4 rows, the batch 4 of",
+    ),
     "name": (Rows, Posterior(), "plates rescale 'z' by 1 in Rows and by 10 in Posterior"),
     "no plate": (NoPlate, Posterior(), "site 'z' of NoPlate has a dimension of 4 outside of any"),
     "negative": (HalfLine, FarFromZero(), "draws 'z' outside the support.*Exponential"),
@@ -188,7 +192,8 @@ def test_modules_of_pyro_share_nothing_with_those_of_the_same_names():
         model(Batch.draw(3))
     guide = GUIDES["amortized"](first, hidden_dims=(3,))
     list(fit(SVI(first, guide), X, 2, batch_size=20))
-    assert (second.scale == 1).all() and (first.scale != 1).all()
+    assert (second.scale == 1).all()
+    assert (first.scale != 1).all()
     pairs = ((first, Posterior()), (Shared(), Posterior()))
     chains = [annealed_bound(m, q, Batch.of(X[:5]), 2, 3, 1).bound for m, q in pairs]
     assert not chains[0].equal(chains[1])
@@ -200,4 +205,5 @@ def test_pyros_svi_still_trains_a_module_of_pyro():
     with pyro.get_param_store().scope():
         svi = pyro.infer.SVI(model, guide, pyro.optim.Adam({"lr": 0.1}), pyro.infer.Trace_ELBO())
         losses = [svi.step(Batch.of(X)) for _ in range(30)]
-    assert (model.scale != 1).all() and losses[-1] < losses[0]
+    assert (model.scale != 1).all()
+    assert losses[-1] < losses[0]

@@ -152,7 +152,9 @@ def test_particles_that_a_model_would_mix_up_are_refused():
     model = Nested()  # a transposed z leaves no room before the data
     prior = GUIDES["prior"](model)
     svi = SVI(model, prior, loss=OBJECTIVES["iwae"](5))
-    with pytest.raises(ValueError, match="^Nested does not take particles .* 'x'.* vectorises = F"):
+    with pytest.raises(
+        ValueError, match=r"^Nested does not take particles .* 'x'.* vectorises = F"
+    ):
         svi.step(Batch.of(x))
     model.vectorises = False
     loss = [svi.evaluate_loss(Batch.of(x)) for _ in range(400)]

@@ -56,31 +56,46 @@ def two(e):
 
 
 PRIORS = {
-    "dirichlet": (lambda: dist.Dirichlet(torch.ones(3)), 3, lambda e: dist.Dirichlet(softplus(e) + 0.5), 3),
+    "dirichlet": (
+        lambda: dist.Dirichlet(torch.ones(3)),
+        3,
+        lambda e: dist.Dirichlet(softplus(e) + 0.5),
+        3,
+    ),
     "gamma": (
-        lambda: dist.Gamma(torch.full((2,), 2.0), 1.0).to_event(1), 2,
-        lambda e: dist.Gamma(two(e)[1], two(e)[1]).to_event(1), 4,
+        lambda: dist.Gamma(torch.full((2,), 2.0), 1.0).to_event(1),
+        2,
+        lambda e: dist.Gamma(two(e)[1], two(e)[1]).to_event(1),
+        4,
     ),
     "lognormal": (
-        lambda: dist.LogNormal(torch.zeros(2), 1.0).to_event(1), 2,
-        lambda e: dist.LogNormal(*two(e)).to_event(1), 4,
+        lambda: dist.LogNormal(torch.zeros(2), 1.0).to_event(1),
+        2,
+        lambda e: dist.LogNormal(*two(e)).to_event(1),
+        4,
     ),
     "uniform": (
-        lambda: dist.Uniform(torch.zeros(2), 1.0).to_event(1), 2,
-        lambda e: dist.Beta(two(e)[1], two(e)[1]).to_event(1), 4,
+        lambda: dist.Uniform(torch.zeros(2), 1.0).to_event(1),
+        2,
+        lambda e: dist.Beta(two(e)[1], two(e)[1]).to_event(1),
+        4,
     ),
     "vonmises": (
-        lambda: dist.VonMises(torch.zeros(2), 1.0).to_event(1), 2,
-        lambda e: dist.VonMises(*two(e)).to_event(1), 4,
+        lambda: dist.VonMises(torch.zeros(2), 1.0).to_event(1),
+        2,
+        lambda e: dist.VonMises(*two(e)).to_event(1),
+        4,
     ),
     "mixture": (
         lambda: dist.MixtureSameFamily(
             dist.Categorical(torch.ones(2)),
             dist.Normal(torch.tensor([[-1.0, 0.0], [1.0, 0.5]]), 0.4).to_event(1),
-        ), 2,
-        lambda e: dist.Normal(*two(e)).to_event(1), 4,
+        ),
+        2,
+        lambda e: dist.Normal(*two(e)).to_event(1),
+        4,
     ),
-}  # fmt: skip
+}
 
 
 def square(low, high, number=300):
@@ -157,13 +172,16 @@ def test_coordinates_reach_every_draw_and_lead_back(name):
 
 @pytest.mark.parametrize(
     "prior",
-    [lambda: dist.ProjectedNormal(torch.zeros(3)), lambda: dist.Poisson(torch.ones(3)).to_event(1)],
+    [
+        lambda: dist.ProjectedNormal(torch.zeros(3)),
+        lambda: dist.Poisson(torch.ones(3)).to_event(1),
+    ],
 )
 def test_what_has_no_coordinates_is_refused_by_name(prior):
     model = Story(prior, 3)
     guide = Encoded(model, lambda e: prior().expand(e.shape[:-1]), 1)
     x = torch.randn(3, 4)
-    with pytest.raises(ValueError, match="'z'.*is none"):
+    with pytest.raises(ValueError, match=r"'z'.*is none"):
         annealed_bound(model, guide, Batch.of(x), 2, 2, 1)
 
 
@@ -175,4 +193,6 @@ def test_a_guide_on_the_sphere_counts_what_pyro_counts():
     torch.manual_seed(1)
     p, q = traces(model, guide, batch)
     torch.manual_seed(1)
-    assert p.log_prob_sum() - q.log_prob_sum() == -pyro.infer.Trace_ELBO().loss(model, guide, batch)
+    assert p.log_prob_sum() - q.log_prob_sum() == -pyro.infer.Trace_ELBO().loss(
+        model, guide, batch
+    )

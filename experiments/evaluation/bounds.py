@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.shared_draws import SharedDraws, numbers_per_image, shared_draws
+from experiments.inference.checks.pair_check import check_rows
 from experiments.inference.handlers import Mean
 from experiments.inference.traces import by_datum, log_weights, sites_of, traces
 from guides.prior import Prior
@@ -102,6 +103,7 @@ def per_image(
         the model has a ``marginal``. Of the prior also ``log_sum`` and ``sum_log``
         ``[N, blocks]``, see ``SharedDraws``.
     """
+    check_rows(model, guide, data)
     numbers = numbers_per_image(model, data)
     at_once = min(CACHED_NUMBERS // numbers, particles_at_a_time(1, numbers, memory))
     rows = max(1, min(2000, at_once // min(particles, 50)))

@@ -13,7 +13,7 @@ from pyro import poutine
 from scipy import stats
 from torch import Tensor, nn
 
-from experiments.inference.pair_check import check_once
+from experiments.inference.checks.pair_check import check_once
 from ppl_models.program import Batch, describe
 
 __all__ = ["Calibration", "band", "calibrate"]

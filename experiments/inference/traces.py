@@ -17,8 +17,8 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
+from experiments.inference.checks.pair_check import check_once, run_pair
 from experiments.inference.handlers import At, InsideObjective
-from experiments.inference.pair_check import check_once, run_pair
 from ppl_models.parameters import own_parameters
 from ppl_models.program import Batch, is_deterministic
 

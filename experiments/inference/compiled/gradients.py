@@ -111,7 +111,10 @@ class CompiledGradients:
         """The graph for such a batch, made at the first one of its kind."""
         if not self.holders and isinstance(self.module.objective, Objective):
             self.module.rehearse(batch)
-            self.holders = [Holder(h, LIVE.get(type(h), ())) for h in (*self.module.modules(), *self.module.objectives)]
+            self.holders = [
+                Holder(h, LIVE.get(type(h), ()))
+                for h in (*self.module.modules(), *self.module.objectives)
+            ]
             self.tensors = [*self.module.parameters(), *self.module.buffers()]
         key = self._key(given, structure)
         if key not in self.graphs and len(self.graphs) <= MOST_GRAPHS:
@@ -124,7 +127,7 @@ class CompiledGradients:
         return (
             structure,
             *(type(handler) for handler in runtime._PYRO_STACK),
-            *itertools.chain.from_iterable((holder.settings() for holder in self.holders)),
+            *itertools.chain.from_iterable(holder.settings() for holder in self.holders),
             *((t.shape, t.stride(), t.dtype, t.requires_grad, has_hook(t)) for t in tensors),
         )
 

@@ -41,12 +41,13 @@ def traced(
 ) -> GraphModule:
     """The operations of a function of tensors, its own gradients among them.
 
-    ``owner`` names a tensor. The function runs twice, and the random state is put back. A graph computes the same at every
-    call; a function that does not is refused, where two runs show it.
+    ``owner`` names a tensor. The function runs twice, and the random state is put back. A graph
+    computes the same at every call; a function that does not is refused, where two runs show it.
 
     Raises:
         NotTraceable: If a value decides what is computed, or its shape; if random numbers are not
-            torch's; if the second run does something else, or reaches a tensor that is no argument.
+            torch's; if the second run does something else; if a tensor that is no argument takes
+            part.
     """
     first, second = (_once(function, values) for _ in range(2))
     _refuse_changing_shapes(first)

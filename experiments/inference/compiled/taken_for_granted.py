@@ -94,7 +94,7 @@ class Holder:
 
 def frozen(value: Any, depth: int = 4) -> Hashable:
     """A value that can be compared: the contents of a container, the kind of anything else."""
-    kind = type(value)
+    kind: Any = type(value)
     if kind in PLAIN:
         return value
     if isinstance(value, np.ndarray):

@@ -11,9 +11,9 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
+from experiments.inference.checks.pair_check import check_once
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.objectives.base import Objective
-from experiments.inference.pair_check import check_once
 from ppl_models.parameters import own_parameters
 from ppl_models.program import Batch, data_plate
 

@@ -9,9 +9,9 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from experiments.inference.checks.pair_check import check_once
 from experiments.inference.objectives.base import Objective
 from experiments.inference.objectives.elbo import ELBO
-from experiments.inference.pair_check import check_once
 from ppl_models.parameters import own_parameters
 from ppl_models.program import Batch
 

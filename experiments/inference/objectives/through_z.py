@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
@@ -31,7 +30,7 @@ _dependent: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 
 def seen_through_z(guide_trace: Trace) -> Trace:
-    """The trace of a simple guide with log q seen through z alone: q's parameters are constants."""
+    """The trace of a simple guide, q's parameters constants: log q is seen through z alone."""
     seen = guide_trace.copy()
     for name, site in guide_trace.iter_stochastic_nodes():
         log_prob = detached(site["fn"]).log_prob(site["value"])
@@ -62,11 +61,10 @@ def _depends(guide: Callable, batch: Batch) -> bool:
     if isinstance(bare, EffectGuide):
         return True
     if bare not in _dependent:
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]), InsideObjective():
-            with own_parameters(guide):
-                drawn = poutine.trace(guide).get_trace(batch)
-                leaves = _leaves(drawn)
-                trace = poutine.trace(At(leaves)(guide)).get_trace(batch)
+        forked = torch.random.fork_rng(devices=[])
+        with torch.enable_grad(), forked, InsideObjective(), own_parameters(guide):
+            leaves = _leaves(poutine.trace(guide).get_trace(batch))
+            trace = poutine.trace(At(leaves)(guide)).get_trace(batch)
         log_q: Any = sum(
             trace.nodes[name]["fn"].log_prob(z.detach()).sum() for name, z in leaves.items()
         )

@@ -1,130 +1,18 @@
-"""The check of a pair, once on its first batch: what would give a wrong number is refused.
-
-Site names are the whole contract between model and guide. Every objective, estimator and
-diagnostic relies on what is checked here, so no step has to look at it again.
-"""
+"""The sites of a model and a guide beside each other: names, plates, scales, supports."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
 
-import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
-from pyro.poutine import runtime
-from pyro.poutine.trace_messenger import TraceMessenger
 from pyro.poutine.trace_struct import Trace
-from pyro.poutine.util import prune_subsample_sites
-from torch import Tensor, nn
+from torch import Tensor
 
-from experiments.inference.handlers import InsideObjective
-from experiments.inference.pair import Buffers
-from guides.guide import EffectGuide
 from ppl_models.coordinates import bare, coordinates, family, is_free, support_of
-from ppl_models.parameters import own_parameters
-from ppl_models.program import Batch, evaluating, is_deterministic
+from ppl_models.program import Batch, is_deterministic
 
-__all__ = ["check_once", "run_pair"]
-
-_passed: WeakKeyDictionary[Any, WeakKeyDictionary[Any, dict[Any, int]]] = WeakKeyDictionary()
-"""Guide -> model -> kind of batch that the pair was checked on -> depth of its plates."""
-
-
-def check_once(
-    model: Any, guide: Any, batch: Batch, enumerated: bool = False, particles: int = 1
-) -> int:
-    """Refuse a pair that would give a wrong number, the first time that it meets such a batch.
-
-    Args:
-        model: p, bare or inside Pyro's handlers.
-        guide: q, likewise.
-        batch: as ``forward`` takes it; its values matter as little as can be.
-        enumerated: whether the objective sums over the latents that are marked
-            ``infer={"enumerate": ...}`` in the model.
-        particles: how many are drawn at once; several have a dimension of their own.
-
-    Returns:
-        How many dimensions the plates of the two take: particles lie outside of them.
-
-    Raises:
-        ValueError: If the guide lacks a latent of the model or has one too many; if a plate does
-            not rescale a minibatch as the data's does, or a dimension lies in no plate; if
-            draws of one lie outside the support of the other.
-    """
-    try:
-        kinds = _passed.setdefault(guide, WeakKeyDictionary()).setdefault(model, {})
-    except TypeError:  # what has no weak reference, such as a bound method
-        kinds = {}
-    apart = particles > 1 and getattr(poutine.unwrap(model), "vectorises", True)
-    kind = (enumerated, apart, *(tuple(v) if isinstance(v, Mapping) else v is None for v in batch))
-    kind = (*kind, batch.size)
-    if kind not in kinds:
-        with _aside(model, guide):
-            check = Check(model, guide, batch, *run_pair(model, guide, batch))
-            check.all(enumerated)
-            if apart and not check.draws_rows:
-                check_particles(model, guide, batch, check.depth)
-            kinds[kind] = check.depth
-    return kinds[kind]
-
-
-def run_pair(model: Callable, guide: Callable, batch: Batch) -> tuple[Trace, Trace]:
-    """One run of guide and model, without densities: the traces of model and guide."""
-    if isinstance(poutine.unwrap(guide), EffectGuide):
-        guide(batch)
-        model_trace, guide_trace = poutine.unwrap(guide).get_traces()
-    else:
-        guide_trace = poutine.trace(guide).get_trace(batch)
-        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(batch)
-    return prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
-
-
-def check_particles(model: Any, guide: Any, batch: Batch, depth: int) -> None:
-    """Two particles together have the densities that each of them has alone.
-
-    Raises:
-        ValueError: If they do not, so that the model mixes them up.
-    """
-    outer = pyro.plate("particles", 2, dim=-1 - depth)
-    with evaluating(poutine.unwrap(model)):
-        p, q = run_pair(outer(model), outer(guide), batch)
-        together = _densities(p)
-        for k in range(2):
-            latents = {
-                name: site["value"].select(-1 - depth - site["fn"].event_dim, k)
-                for name, site in q.iter_stochastic_nodes()
-            }
-            at = poutine.condition(model, data=latents)
-            alone = _densities(prune_subsample_sites(poutine.trace(at).get_trace(batch)))
-            for name, site in together.items():
-                both = site["log_prob"].select(-1 - depth, k).sum()
-                if not torch.isclose(both, alone[name]["log_prob"].sum(), rtol=1e-3, atol=1e-3):
-                    raise ValueError(
-                        f"{_name(model)} does not take particles as a dimension of their own: "
-                        f"beside another one the density of '{name}' changes. Set vectorises = "
-                        "False in the class: particles then follow each other in the batch."
-                    )
-
-
-@contextmanager
-def _aside(*programs: Any) -> Iterator[None]:
-    """Inside, nothing leaves a trace: not in the random state, a buffer or an outer trace."""
-    modules = [p for p in map(poutine.unwrap, programs) if isinstance(p, nn.Module)]
-    buffers = Buffers(*modules)
-    before = buffers.clone()
-    devices = sorted({p.get_device() for m in modules for p in m.parameters() if p.is_cuda})
-    with ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.random.fork_rng(devices))
-        if any(isinstance(handler, TraceMessenger) for handler in runtime._PYRO_STACK):
-            stack.enter_context(poutine.block())
-        stack.enter_context(InsideObjective())
-        stack.enter_context(own_parameters(*programs))
-        yield
-    buffers.restore(before)
+__all__ = ["Check", "densities", "name_of"]
 
 
 class Check:
@@ -141,8 +29,8 @@ class Check:
     def __init__(
         self, model: Any, guide: Any, batch: Batch, model_trace: Trace, guide_trace: Trace
     ) -> None:
-        self.p, self.q, self.batch = _densities(model_trace), _densities(guide_trace), batch
-        self.model, self.guide = _name(model), _name(guide)
+        self.p, self.q, self.batch = densities(model_trace), densities(guide_trace), batch
+        self.model, self.guide = name_of(model), name_of(guide)
 
     def all(self, enumerated: bool) -> None:
         self.names(enumerated)
@@ -246,12 +134,12 @@ SUM_OUT = (
 )
 
 
-def _name(program: Any) -> str:
+def name_of(program: Any) -> str:
     bare = poutine.unwrap(program)
     return getattr(bare, "__name__", type(bare).__name__)
 
 
-def _densities(trace: Trace) -> dict[str, Any]:
+def densities(trace: Trace) -> dict[str, Any]:
     """Sites that have a density, with its value where it can be computed."""
     sites = {
         name: dict(site)
