@@ -24,6 +24,15 @@ def are_captured() -> bool:
     )
 
 
+# Of two modules of Pyro's with parameters of one name, the second would take the first one's.
+pyro.settings.set(module_local_params=True)
+
+
+def _is_of_the_store(msg: Any) -> bool:
+    """Whether a ``pyro.param`` asks the store for a value; one of Pyro's modules has its own."""
+    return msg["args"] == (msg["name"],) and hasattr(msg["fn"], "__self__")
+
+
 @contextmanager
 def own_parameters(*programs: Any) -> Iterator[None]:
     """Inside, programs see their modules' parameters and none of Pyro's global store.
@@ -77,7 +86,7 @@ class OwnParameters(Messenger):
         constrained = msg["kwargs"].get("constraint", constraints.real) is not constraints.real
         if id(value) in self.known and not constrained:
             msg["value"], msg["done"] = value, True  # the store would unfreeze or copy it
-        elif msg["args"] == (msg["name"],) and msg["name"] not in pyro.get_param_store():
+        elif _is_of_the_store(msg) and msg["name"] not in pyro.get_param_store():
             self.refuse(msg["name"])
 
     def _pyro_post_param(self, msg: Any) -> None:

@@ -2,7 +2,8 @@
 
 import itertools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pyro
@@ -19,6 +20,7 @@ __all__ = [
     "check_plates",
     "data_plate",
     "describe",
+    "evaluating",
     "is_deterministic",
     "prior_trace",
 ]
@@ -95,12 +97,21 @@ def prior_trace(model: Callable, size: int = 1) -> poutine.Trace:
     if not isinstance(model, nn.Module):
         return _hidden_trace(model, Batch.draw(size))
     parameter = next(model.parameters(), None)
-    modes = [(part, part.training) for part in model.modules()]
-    model.eval()
-    try:
+    with evaluating(model):
         return _hidden_trace(
             model, Batch.draw(size, parameter.device if parameter is not None else None)
         )
+
+
+@contextmanager
+def evaluating(program: Any) -> Iterator[None]:
+    """Inside, a module is in evaluation mode."""
+    parts = list(program.modules()) if isinstance(program, nn.Module) else []
+    modes = [(part, part.training) for part in parts]
+    if parts:
+        program.eval()
+    try:
+        yield
     finally:
         for part, training in modes:
             part.training = training
@@ -136,8 +147,8 @@ def describe(model: Callable) -> Sites:
     """Read the sites of a model off one draw from it.
 
     Raises:
-        ValueError: If the model has no site ``x`` or no latent, if it has discrete latents or an
-            ``obs_mask``, or if it calls ``pyro.param`` for what is no parameter of its modules.
+        ValueError: If the model has no site ``x`` or no latent, if it has an ``obs_mask``, or if
+            it calls ``pyro.param`` for what is no parameter of its modules.
     """
     nodes = prior_trace(model).nodes
     for name, site in nodes.items():
@@ -158,7 +169,4 @@ def describe(model: Callable) -> Sites:
         raise ValueError(
             f"a model samples latents and an observation 'x'; this one samples {list(sites)}."
         )
-    for name in latents:
-        if not sites[name].has_rsample:
-            raise ValueError(f"latent '{name}' is not reparametrised: {type(sites[name])}.")
     return Sites(latents, sites["x"].event_shape)

@@ -142,11 +142,25 @@ def test_a_second_plate_is_refused_where_it_does_not_work():
         GUIDES["mean_field"],
         GUIDES["point"],
         lambda model: per_image(model, prior, as_data(x).like(model), particles=30),
-        lambda model: SVI(model, prior, loss=OBJECTIVES["iwae"](1)).step(Batch.of(x)),
-        lambda model: SVI(model, prior, loss=OBJECTIVES["iwae"](5)).step(Batch.of(x)),
     ):
         with pytest.raises(ValueError, match="the plate 'factors' beside that of the data"):
             use(model)
+
+
+def test_particles_that_a_model_would_mix_up_are_refused():
+    x = torch.randn(8, 3)
+    model = Nested()  # a transposed z leaves no room before the data
+    prior = GUIDES["prior"](model)
+    svi = SVI(model, prior, loss=OBJECTIVES["iwae"](5))
+    with pytest.raises(
+        ValueError, match=r"^Nested does not take particles .* 'x'.* vectorises = F"
+    ):
+        svi.step(Batch.of(x))
+    model.vectorises = False
+    loss = [svi.evaluate_loss(Batch.of(x)) for _ in range(400)]
+    one = [SVI(model, prior, loss=OBJECTIVES["elbo"](1)).evaluate_loss(Batch.of(x))]
+    marginal = dist.Normal(0.0, (1 + 0.25) ** 0.5).log_prob(x).sum(1).mean()
+    assert -marginal < torch.stack(loss).mean() < one[0]
 
 
 class Somewhere(Program):

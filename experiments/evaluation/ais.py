@@ -1,22 +1,22 @@
 """Annealed importance sampling: log p(x) from the guide, or the prior, by way of HMC."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple
 
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from experiments.evaluation.annealing import Annealing, InBase, Latents
+from experiments.inference.checks.pair_check import check_once
 from experiments.inference.frozen import frozen
-from experiments.inference.traces import density
 from guides import GUIDES, Guide
 from guides.flow import Flow
 from ppl_models.program import Batch, describe
 
 __all__ = ["Chains", "annealed_bound", "sandwich"]
 
-Latents = dict[str, Tensor]
 TARGET = 0.65
 """Of the acceptance: what the step sizes are tuned for (Neal 2011)."""
 
@@ -33,113 +33,8 @@ class Chains(NamedTuple):
         return self.log_weights.logsumexp(0) - math.log(len(self.log_weights))
 
 
-class _Annealing:
-    """The path from q to p(x, z) for every row of a batch, and the moves along it.
-
-    Args:
-        model: p.
-        start: q, where the path begins: a guide, the prior among them.
-        batch: rows, as many times over as there are chains.
-        steps: T, temperatures between.
-        leapfrog: steps of a proposal.
-    """
-
-    def __init__(
-        self, model: nn.Module, start: nn.Module, batch: Batch, steps: int, leapfrog: int
-    ) -> None:
-        names = list(describe(model).latents)
-        self.log_p = density(model, batch, [*names, "x"])
-        self.log_q = density(start, batch, names)
-        self.batch, self.start, self.names = batch, start, names
-        # denser at both ends, where the path bends (Wu et al. 2017)
-        grid = torch.linspace(-4, 4, steps + 1, dtype=torch.float64).sigmoid()
-        self.betas = ((grid - grid[0]) / (grid[-1] - grid[0])).tolist()
-        self.leapfrog = leapfrog
-
-    def first(self) -> Latents:
-        """Draws from q."""
-        with torch.no_grad(), pyro.validation_enabled(False):
-            trace = poutine.trace(self.start).get_trace(self.batch)
-        return {name: trace.nodes[name]["value"].detach() for name in self.names}
-
-    def inverted(self, z: Latents) -> Latents:
-        """Latents in the coordinates of the path."""
-        return z
-
-    def ratio(self, z: Latents) -> Tensor:
-        """log p(x, z) - log q(z | x), of every row."""
-        with torch.no_grad():
-            return self.log_p(z) - self.log_q(z)
-
-    @torch.enable_grad()
-    def _energy(self, z: Latents, beta: float) -> tuple[Tensor, Latents]:
-        """The annealed log-density and its gradient."""
-        leaves = {name: value.detach().requires_grad_() for name, value in z.items()}
-        value = (1 - beta) * self.log_q(leaves) + beta * self.log_p(leaves)
-        gradients = torch.autograd.grad(value.sum(), list(leaves.values()))
-        return value.detach(), dict(zip(leaves, gradients, strict=True))
-
-    def move(self, z: Latents, beta: float, size: Tensor) -> tuple[Latents, Tensor]:
-        """One Hamiltonian proposal at a temperature; where it was accepted, ``[S * B]``."""
-        momentum = {name: torch.randn_like(value) for name, value in z.items()}
-        before, gradient = self._energy(z, beta)
-        kinetic = _squares(momentum)
-        at, p = z, {n: m + _by_row(size / 2, m) * gradient[n] for n, m in momentum.items()}
-        for step in range(self.leapfrog):
-            at = {name: value + _by_row(size, value) * p[name] for name, value in at.items()}
-            after, gradient = self._energy(at, beta)
-            factor = size if step < self.leapfrog - 1 else size / 2
-            p = {name: m + _by_row(factor, m) * gradient[name] for name, m in p.items()}
-        log_accept = (after - before - (_squares(p) - kinetic) / 2).nan_to_num(-math.inf)
-        accepted = torch.rand_like(log_accept).log() < log_accept
-        moved = {n: torch.where(_by_row(accepted, v), at[n], v) for n, v in z.items()}
-        return moved, accepted
-
-
-class _InBase(_Annealing):
-    """The same path in the coordinates of a flow's base.
-
-    There q is a Gaussian and no transform is ever inverted (an autoregressive one takes a pass
-    per latent); p(x, z) is multiplied by the volume that the transforms take up.
-    """
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        (self.name,) = self.names
-        with torch.no_grad(), pyro.validation_enabled(False):
-            flow = poutine.trace(self.start).get_trace(self.batch).nodes[self.name]["fn"]
-        self.base, self.transforms = flow.base_dist, flow.transforms
-        self.log_p_of_latents = self.log_p
-        self.log_p, self.log_q = self._log_p, lambda u: self.base.log_prob(u[self.name])
-
-    def _log_p(self, u: Latents) -> Tensor:
-        z, volume = u[self.name], torch.zeros(())
-        for transform in self.transforms:
-            bent = transform(z)
-            volume, z = volume + transform.log_abs_det_jacobian(z, bent), bent
-        return self.log_p_of_latents({self.name: z}) + volume
-
-    def first(self) -> Latents:
-        return {self.name: self.base.sample()}
-
-    def inverted(self, z: Latents) -> Latents:
-        u = z[self.name]
-        for transform in reversed(self.transforms):
-            u = transform.inv(u)
-        return {self.name: u}
-
-
-def _by_row(values: Tensor, like: Tensor) -> Tensor:
-    return values.reshape(-1, *(1,) * (like.ndim - 1))
-
-
-def _squares(values: Latents) -> Tensor:
-    total: Any = sum(value.square().reshape(len(value), -1).sum(1) for value in values.values())
-    return total
-
-
 def _run(
-    path: _Annealing, chains: int, sizes: list[Tensor] | None, exact: Latents | None = None
+    path: Annealing, chains: int, sizes: list[Tensor] | None, exact: Latents | None = None
 ) -> tuple[Chains, list[Tensor]]:
     """All chains along the path, backwards from an exact draw of p(z | x) where one is given.
 
@@ -192,7 +87,7 @@ def annealed_bound(
     References:
         Neal (2001), annealed importance sampling; Wu, Burda, Salakhutdinov & Grosse (2017).
     """
-    with frozen(model), frozen(guide), guide.pinned(batch):
+    with frozen(model), frozen(guide), _pinned(guide, batch):
         path = _path(model, guide, batch.repeated(chains), steps, leapfrog, start)
         _, sizes = _run(path, chains, None)
         return _run(path, chains, sizes)[0]
@@ -223,7 +118,7 @@ def sandwich(
             name: drawn.nodes[name]["value"].repeat(chains, *(1,) * len(shape))
             for name, shape in describe(model).latents.items()
         }
-        with guide.pinned(batch):
+        with _pinned(guide, batch):
             path = _path(model, guide, batch.repeated(chains), steps, leapfrog, start)
             _, sizes = _run(path, chains, None)
             lower = _run(path, chains, sizes)[0].bound
@@ -232,11 +127,17 @@ def sandwich(
     return upper - lower
 
 
+def _pinned(guide: Any, batch: Batch) -> AbstractContextManager[None]:
+    """Inside, an encoder is not run again at every call, where the guide is one of ours."""
+    return guide.pinned(batch) if isinstance(guide, Guide) else nullcontext()
+
+
 def _path(
     model: nn.Module, guide: Guide, batch: Batch, steps: int, leapfrog: int, start: str
-) -> _Annealing:
+) -> Annealing:
     if steps < 1 or leapfrog < 1:
         raise ValueError(f"steps={steps} and leapfrog={leapfrog} must be at least 1.")
     begin = GUIDES["prior"](model) if start == "prior" else guide
-    path = _InBase if isinstance(begin, Flow) else _Annealing
+    check_once(model, begin, batch)
+    path = InBase if isinstance(begin, Flow) else Annealing
     return path(model, begin, batch, steps, leapfrog)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.shared_draws import SharedDraws, numbers_per_image, shared_draws
+from experiments.inference.checks.pair_check import check_rows
 from experiments.inference.handlers import Mean
-from experiments.inference.traces import log_weights, traces
+from experiments.inference.traces import by_datum, log_weights, sites_of, traces
 from guides.prior import Prior
 from ppl_models.parameters import own_parameters
 from ppl_models.program import Batch
@@ -102,6 +103,7 @@ def per_image(
         the model has a ``marginal``. Of the prior also ``log_sum`` and ``sum_log``
         ``[N, blocks]``, see ``SharedDraws``.
     """
+    check_rows(model, guide, data)
     numbers = numbers_per_image(model, data)
     at_once = min(CACHED_NUMBERS // numbers, particles_at_a_time(1, numbers, memory))
     rows = max(1, min(2000, at_once // min(particles, 50)))
@@ -139,9 +141,9 @@ def _of_own_draws(
     distortion = torch.zeros((), device=batch.x.device)
     for count, model_trace, guide_trace in runs_of(model, guide, batch, particles, at_a_time):
         log_ws.append(log_weights(model_trace, guide_trace, batch).reshape(count, -1))
-        site = model_trace.nodes["x"]
-        log_likelihood = (site["log_prob"] / site["scale"]).reshape(count, -1)
-        distortion = distortion - log_likelihood.sum(0) / particles
+        for site in sites_of(model_trace, observed=True):
+            log_likelihood = (by_datum(site) / site["scale"]).reshape(count, -1)
+            distortion = distortion - log_likelihood.sum(0) / particles
     return _bounds(torch.cat(log_ws), distortion)
 
 
@@ -187,7 +189,15 @@ def squared_error(model: nn.Module, latents: dict[str, Tensor], batch: Batch) ->
     """Sum over pixels of (x - E[x | z])^2, ``[B]``."""
     assert batch.x is not None
     shown = expected(likelihood_at(model, latents, batch))
-    return (batch.x - shown).square().flatten(1).sum(1)
+    if shown.shape == batch.x.shape:
+        return (batch.x - shown).square().flatten(1).sum(1)
+    with own_parameters(model):  # x lies in plates inside the data's
+        conditioned = poutine.condition(model, data=latents)
+        site = poutine.trace(conditioned).get_trace(batch).nodes["x"]
+    residual = site["value"] - expected(site["fn"])
+    plates = {frame.name: frame.dim for frame in site["cond_indep_stack"]}
+    rows = residual.movedim(plates["data"] - site["fn"].event_dim, 0)
+    return rows.square().flatten(1).sum(1)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from pyro import poutine
 from scipy import stats
 from torch import Tensor, nn
 
+from experiments.inference.checks.pair_check import check_once
 from ppl_models.program import Batch, describe
 
 __all__ = ["Calibration", "band", "calibrate"]
@@ -72,7 +73,8 @@ def calibrate(
             made = Batch.draw(min(rows, simulations - start), device)
             truth = poutine.trace(model).get_trace(made).nodes
             x, z = truth["x"]["value"], truth[name]["value"]
-            several = pyro.plate("particles", draws, dim=-2)
+            depth = check_once(model, guide, Batch.of(x))
+            several = pyro.plate("particles", draws, dim=-1 - depth)
             trace = poutine.trace(several(guide)).get_trace(Batch.of(x))
             ranks.append((trace.nodes[name]["value"] < z).sum(0))
     found = torch.cat(ranks).cpu()

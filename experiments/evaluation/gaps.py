@@ -22,6 +22,8 @@ from experiments.data import Data
 from experiments.evaluation.bounds import CACHED_NUMBERS
 from experiments.evaluation.khat import weights_of_draws
 from experiments.evaluation.shared_draws import numbers_per_image
+from experiments.inference.checks.index_reads import reads_index
+from experiments.inference.checks.pair_check import check_rows
 from experiments.inference.frozen import frozen
 from experiments.inference.objectives import ELBO, STL, AnalyticKL, Miselbo, Objective
 from guides import Guide
@@ -91,6 +93,12 @@ def local_elbo(
     Raises:
         NotImplementedError: If the guide has no encoder.
     """
+    check_rows(model, guide, data)
+    if reads_index(model):
+        raise ValueError(
+            f"{type(model).__name__} reads batch.index, and gaps are found in chunks whose rows "
+            "are counted anew: it would look up other rows."
+        )
     at_once = max(1, CACHED_NUMBERS // (4 * numbers_per_image(model, data)))
     elbos, steps = [], 0
     with frozen(model), frozen(guide), pyro.validation_enabled(False):

@@ -11,6 +11,7 @@ from experiments.errors import UsageError
 from experiments.evaluation.bayesian.arviz_adapter import pareto_k
 from experiments.evaluation.bounds import CACHED_NUMBERS, runs_of
 from experiments.evaluation.shared_draws import numbers_per_image
+from experiments.inference.checks.pair_check import check_rows
 from experiments.inference.traces import log_weights
 
 __all__ = ["LEAST_DRAWS", "UNRELIABLE", "khat", "share_unreliable", "weights_of_draws"]
@@ -38,6 +39,7 @@ def weights_of_draws(
     Raises:
         UsageError: If a weight is zero, NaN or infinite; names the datum.
     """
+    check_rows(model, guide, data)
     at_once = max(1, CACHED_NUMBERS // numbers_per_image(model, data))
     rows = rows or max(1, min(len(data), at_once // min(draws, 50)))
     chunks = []

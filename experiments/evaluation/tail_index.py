@@ -128,7 +128,7 @@ def weights_in(
         parts = []
         for part in u.split(at_once):
             z = (loc + part @ L.mT).to(batch.x)
-            log_p = density(model, batch.repeated(len(z)), [site, "x"])({site: z})
+            log_p = density(model, batch.repeated(len(z)))({site: z})
             parts.append(log_p.double().cpu() + part.square().sum(1) / 2 + volume)
         found = torch.cat(parts)
         if not found.isfinite().all():

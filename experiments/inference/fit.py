@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from experiments.data import Data, as_data
+from experiments.inference.checks.index_reads import note_home
 from experiments.inference.optim import Schedule, cosine
 from experiments.inference.parallel import agreed, own_rows
 from experiments.inference.svi import SVI
@@ -110,6 +111,7 @@ def fit(
         for progress in training.epoch(at, pause):
             yield progress
         at = progress.position
+        note_home(svi.model, rows)
 
 
 class Training:

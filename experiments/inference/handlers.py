@@ -1,5 +1,6 @@
 """Effect handlers that change what a program means without changing the program."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyro.distributions as dist
@@ -11,7 +12,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import constraints
 
-__all__ = ["InsideObjective", "Mean", "ObservePixels", "TemperKL", "Temperature"]
+__all__ = ["At", "InsideObjective", "Mean", "ObservePixels", "TemperKL", "Temperature"]
 
 
 def _is_latent(msg: Message) -> bool:
@@ -73,6 +74,22 @@ class Temperature(Messenger):
         # The value, not the distribution, is replaced: an outer replay still has its way.
         msg["value"] = prior.mean + self.t * (prior.rsample() - prior.mean)
         msg["done"] = True
+
+
+class At(Messenger):
+    """Give some sites these values instead of draws; their densities stay what they are.
+
+    Args:
+        values: by site.
+    """
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.values = values
+
+    def _pyro_sample(self, msg: Message) -> None:
+        if msg["name"] in self.values:
+            msg["value"], msg["done"] = self.values[msg["name"]], True
 
 
 def centre_of(distribution: Any) -> Tensor:

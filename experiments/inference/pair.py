@@ -46,6 +46,18 @@ class Buffers:
             if buffer is not None
         ]
 
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Inside, the modules write to copies; graphs keep what they hold."""
+        copies = self.clone()
+        try:
+            for holder, name, _, copy in copies:
+                holder[name] = copy
+            yield
+        finally:
+            for holder, name, buffer, _ in copies:
+                holder[name] = buffer
+
     @staticmethod
     @torch.no_grad()
     def restore(copies: list[tuple[dict[str, Tensor | None], str, Tensor, Tensor]]) -> None:

@@ -1,9 +1,9 @@
 """One run of guide and model, and what every objective reads off their traces."""
 
+import functools
 import math
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import operator
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pyro
@@ -17,35 +17,51 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-from experiments.inference.gaussians import detached
-from experiments.inference.handlers import InsideObjective
-from guides.guide import EffectGuide
+from experiments.inference.checks.pair_check import check_once, run_pair
+from experiments.inference.handlers import At, InsideObjective
 from ppl_models.parameters import own_parameters
-from ppl_models.program import Batch, check_plates, is_deterministic
+from ppl_models.program import Batch, is_deterministic
 
-__all__ = ["log_weights", "seen_through_z", "site_kls", "traces"]
+__all__ = [
+    "by_datum",
+    "density",
+    "log_likelihood",
+    "log_weights",
+    "site_kls",
+    "sites_of",
+    "traces",
+]
 
 
 def traces(
-    model: Callable, guide: Callable, batch: Batch, particles: int = 1, latents: bool = True
+    model: Callable,
+    guide: Callable,
+    batch: Batch,
+    particles: int = 1,
+    latents: bool = True,
+    at: dict[str, Tensor] | None = None,
 ) -> tuple[Trace, Trace]:
     """One run of the guide and the model's replay of it, log-densities computed.
 
     Those of latents can be left out: a KL in closed form has no use for them. With several
-    particles everything has a leading dimension ``[S]`` outside the data plate; of a model that
-    takes none, particles follow each other in one long batch, ``[S * B]``.
+    particles everything has a leading dimension ``[S]`` outside of all plates; of a model that
+    takes none, particles follow each other in one long batch, ``[S * B]``. The guide draws its
+    latents, or takes the values that ``at`` has for them.
 
     Raises:
         ValueError: Inside ``Temperature``; at a guide site that cannot be reparametrised; at a
             ``pyro.param`` that is no parameter of the two.
     """
+    depth = check_once(model, guide, batch, particles=particles)
     if particles > 1 and not getattr(model, "vectorises", True):
         batch = batch.repeated(particles)
         model, guide = (poutine.scale(part, particles) for part in (model, guide))
     elif particles > 1:
-        outer = pyro.plate("particles", particles, dim=-2)
+        outer = pyro.plate("particles", particles, dim=-1 - depth)
         model, guide = outer(model), outer(guide)
-    with InsideObjective(), own_parameters(model, guide), _room_for_particles():
+    if at is not None:
+        guide = At(at)(guide)
+    with InsideObjective(), own_parameters(model, guide):
         model_trace, guide_trace = _run(model, guide, batch, latents)
     for name, site in guide_trace.iter_stochastic_nodes():
         if torch.is_grad_enabled() and not site["fn"].has_rsample:
@@ -56,33 +72,11 @@ def traces(
     return model_trace, guide_trace
 
 
-@contextmanager
-def _room_for_particles() -> Iterator[None]:
-    """Inside, a plate that takes the particles' dimension is refused in words."""
-    try:
-        yield
-    except ValueError as error:
-        found = re.match('at plates "(.+?)" and "(.+?)", collide', str(error))
-        if found is None or "particles" not in found.groups():
-            raise
-        (plate,) = {*found.groups()} - {"particles"}
-        raise ValueError(
-            f"the plate '{plate}' beside that of the data leaves no room for particles: make "
-            "that dimension part of the event instead (expand, then to_event)."
-        ) from None
-
-
 def _run(model: Callable, guide: Callable, batch: Batch, latents: bool) -> tuple[Trace, Trace]:
     """As Pyro's ``get_importance_trace``, which computes every density, and score parts."""
     if is_validation_enabled():
         return get_importance_trace("flat", math.inf, model, guide, (batch,), {})
-    if isinstance(poutine.unwrap(guide), EffectGuide):
-        guide(batch)
-        model_trace, guide_trace = poutine.unwrap(guide).get_traces()
-    else:
-        guide_trace = poutine.trace(guide).get_trace(batch)
-        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(batch)
-    model_trace, guide_trace = map(prune_subsample_sites, (model_trace, guide_trace))
+    model_trace, guide_trace = run_pair(model, guide, batch)
     if latents:
         guide_trace.compute_log_prob()
     model_trace.compute_log_prob(lambda name, site: latents or site["is_observed"])
@@ -102,20 +96,51 @@ def log_weights(model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
     The subsampling factor is divided out: it never enters a logarithm.
 
     Raises:
-        ValueError: If a latent lies outside the data plate, or in a second one inside it.
+        ValueError: If a site lies outside the data plate, or in another that is subsampled.
     """
     total: Any = 0.0
     for trace, sign in ((model_trace, 1.0), (guide_trace, -1.0)):
-        for name, site in trace.nodes.items():
-            if site["type"] != "sample" or is_deterministic(site):
-                continue
-            check_plates(name, site)
-            if "data" not in {frame.name for frame in site["cond_indep_stack"]}:
-                raise ValueError(
-                    f"site '{name}' is global: it has no importance weight per datum."
-                )
-            total = total + sign * site["log_prob"]
+        for site in sites_of(trace):
+            total = total + sign * by_datum(site)
     return total * (len(batch.index) / batch.size)
+
+
+def sites_of(trace: Trace, observed: bool = False) -> list[Any]:
+    """The sites that have a density, or those of them that are observed, factors among them."""
+    return [
+        site
+        for site in trace.nodes.values()
+        if site["type"] == "sample"
+        and not is_deterministic(site)
+        and (site["is_observed"] or not observed)
+    ]
+
+
+def log_likelihood(trace: Trace) -> Any:
+    """log p(x | z) over all observed sites and factors, scaled as they are, summed [nats]."""
+    return functools.reduce(operator.add, [s["log_prob_sum"] for s in sites_of(trace, True)])
+
+
+def by_datum(site: Any) -> Tensor:
+    """A site's log-density, scaled, per particle and datum: summed over all other plates.
+
+    Raises:
+        ValueError: If the site lies outside the data plate, or in another that is subsampled.
+    """
+    frames, log_prob = site["cond_indep_stack"], site["log_prob"]
+    kept = [frame.dim for frame in frames if frame.name in ("data", "particles")]
+    if "data" not in {frame.name for frame in frames}:
+        raise ValueError(
+            f"site '{site['name']}' is global: it has no importance weight per datum."
+        )
+    for frame in frames:
+        if frame.dim not in kept and frame.size != frame.full_size:
+            raise ValueError(
+                f"the plate '{frame.name}' of site '{site['name']}' is subsampled inside that of "
+                "the data: a datum's importance weight needs all of it."
+            )
+    others = [dim for dim in range(-log_prob.ndim, 0) if dim not in kept]
+    return log_prob.sum(others) if others else log_prob
 
 
 def site_kls(model_trace: Trace, guide_trace: Trace) -> tuple[dict[str, Tensor], list[str]]:
@@ -135,38 +160,20 @@ def site_kls(model_trace: Trace, guide_trace: Trace) -> tuple[dict[str, Tensor],
     return kls, sampled
 
 
-def seen_through_z(guide: Callable, guide_trace: Trace) -> Trace:
-    """The trace of a guide with log q seen through z alone: q's parameters are constants in it.
-
-    Raises:
-        ValueError: At a guide that is not Gaussian; of several latents, where the parameters of
-            one are functions of another and may not be constants.
-    """
-    latents = [name for name, _ in guide_trace.iter_stochastic_nodes()]
-    if isinstance(poutine.unwrap(guide), EffectGuide) and len(latents) > 1:
-        raise ValueError(
-            "stl and dreg are for models with one latent: in a hierarchy they would cut the paths "
-            f"between {', '.join(latents[:3])}; use elbo_analytic_kl or elbo."
-        )
-    seen = guide_trace.copy()
-    for name, site in guide_trace.iter_stochastic_nodes():
-        log_prob = detached(site["fn"]).log_prob(site["value"])
-        log_prob = scale_and_mask(log_prob, scale=site["scale"], mask=site["mask"])
-        seen.nodes[name] = {**site, "log_prob": log_prob, "log_prob_sum": log_prob.sum()}
-    return seen
-
-
 def density(
-    program: nn.Module, batch: Batch, sites: list[str]
+    program: nn.Module, batch: Batch, sites: Collection[str] | None = None
 ) -> Callable[[dict[str, Tensor]], Tensor]:
-    """The log-density of some sites at given latents, of every row [nats]."""
+    """The log-density of some sites, or all, at given latents, of every row [nats]."""
 
     def log_density(z: dict[str, Tensor]) -> Tensor:
         with poutine.block(), pyro.validation_enabled(False):
             trace = poutine.trace(poutine.condition(program, data=z)).get_trace(batch)
-        trace.compute_log_prob(lambda name, _: name in sites)
+            trace = prune_subsample_sites(trace)
+            trace.compute_log_prob()
         total: Any = sum(
-            trace.nodes[name]["log_prob"] / trace.nodes[name]["scale"] for name in sites
+            by_datum(site) / site["scale"]
+            for site in sites_of(trace)
+            if sites is None or site["name"] in sites
         )
         return total
 

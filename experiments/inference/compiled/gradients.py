@@ -20,6 +20,7 @@ from torch.func import functional_call
 from experiments.inference.checkpointing import is_checkpointed
 from experiments.inference.compiled.graph import Graph, NotTraceable, can_compile, compiled, traced
 from experiments.inference.compiled.loss_module import LossModule
+from experiments.inference.compiled.taken_for_granted import Holder, flat, flatten
 from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives.base import Objective
 from experiments.inference.objectives.nvae import Regularised
@@ -35,9 +36,6 @@ LIVE: dict[type, tuple[str, ...]] = {TemperKL: ("beta",), Regularised: ("weight"
 class CompileWarning(UserWarning):
     """A step that was to be compiled runs eagerly."""
 
-
-PLAIN = frozenset((bool, int, float, str))
-"""What a graph takes for granted of a module's or an objective's attributes."""
 
 MOST_GRAPHS = 16
 """Of one pair: more would mean that something else changes at every step."""
@@ -58,6 +56,7 @@ class Compiled(NamedTuple):
     graph: Graph
     trained: list[nn.Parameter]
     rest: list[Tensor]
+    attributes: list[tuple[Any, str]]
     live: list[Tensor]
 
 
@@ -91,40 +90,44 @@ class CompiledGradients:
 
     def __call__(self, batch: Batch) -> Tensor:
         """Add the loss's gradient to the parameters'; the loss, detached [nats per data point]."""
-        made = self._graph_for(batch)
+        given, structure = flat(batch)
+        made = self._graph_for(batch, given, structure)
         if made is None:
             return self.eager(batch)
         for number, (holder, name) in zip(made.live, self._live(), strict=True):
             number.fill_(getattr(holder, name))
         with torch.no_grad():
-            loss, *gradients = made.graph(
-                *made.trained, *made.rest, batch.x, batch.index, *made.live
-            )
+            owned = (getattr(*attribute) for attribute in made.attributes)
+            loss, *gradients = made.graph(*made.trained, *made.rest, *given, *owned, *made.live)
         for parameter, gradient in zip(made.trained, gradients, strict=True):
             if gradient is not None:
                 total = gradient if parameter.grad is None else parameter.grad + gradient
                 parameter.grad = total
         return loss
 
-    def _graph_for(self, batch: Batch) -> Compiled | None:
+    def _graph_for(
+        self, batch: Batch, given: list[Tensor], structure: Hashable
+    ) -> Compiled | None:
         """The graph for such a batch, made at the first one of its kind."""
         if not self.holders and isinstance(self.module.objective, Objective):
             self.module.rehearse(batch)
-            self.holders = [*self.module.modules(), *self.module.objectives]
+            self.holders = [
+                Holder(h, LIVE.get(type(h), ()))
+                for h in (*self.module.modules(), *self.module.objectives)
+            ]
             self.tensors = [*self.module.parameters(), *self.module.buffers()]
-        key = self._key(batch)
+        key = self._key(given, structure)
         if key not in self.graphs and len(self.graphs) <= MOST_GRAPHS:
             self.graphs[key] = self._make(batch)
         return self.graphs.get(key)
 
-    def _key(self, batch: Batch) -> Hashable:
+    def _key(self, given: list[Tensor], structure: Hashable) -> Hashable:
         """All that a graph takes for granted."""
-        tensors = [t for t in (batch.x, batch.index, *self.tensors) if t is not None]
+        tensors = [*given, *self.tensors]
         return (
-            batch.size,
-            batch.repeats,
+            structure,
             *(type(handler) for handler in runtime._PYRO_STACK),
-            *itertools.chain.from_iterable(map(settings, self.holders)),
+            *itertools.chain.from_iterable(holder.settings() for holder in self.holders),
             *((t.shape, t.stride(), t.dtype, t.requires_grad, has_hook(t)) for t in tensors),
         )
 
@@ -166,14 +169,17 @@ class CompiledGradients:
         trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
         rest: dict[str, Tensor] = {n: p for n, p in module.named_parameters() if n not in trained}
         rest |= dict(module.named_buffers())
+        given, refill = flatten(batch)
+        attributes = [pair for holder in self.holders for pair in holder.tensors()]
 
         def loss_and_gradients(*values: Tensor) -> tuple[Tensor | None, ...]:
             leaves = [value.detach().requires_grad_() for value in values[: len(trained)]]
             others = values[len(trained) : len(trained) + len(rest)]
-            x, index, *numbers = values[len(trained) + len(rest) :]
+            changing = list(values[len(trained) + len(rest) :])
+            rows, owned = changing[: len(given)], changing[len(given) :]
             state = dict(zip([*trained, *rest], [*leaves, *others], strict=True))
-            with given(live, numbers):
-                loss = functional_call(module, state, (batch._replace(x=x, index=index),))
+            with holding([*attributes, *live], owned):
+                loss = functional_call(module, state, (refill(rows),))
             for name, value in zip(rest, others, strict=True):
                 if state[name] is not value:
                     raise NotTraceable(f"the buffer {name} is replaced, not changed in place")
@@ -181,12 +187,16 @@ class CompiledGradients:
             return loss.detach(), *gradients
 
         parameters = list(trained.values())
-        assert batch.x is not None
-        values = [*parameters, *rest.values(), batch.x, batch.index]
+        values = [*parameters, *rest.values(), *given, *(getattr(*pair) for pair in attributes)]
         numbers = [parameters[0].new_tensor(float(getattr(*pair))) for pair in live]
         values += numbers
-        graph = compiled(traced(loss_and_gradients, values), values)
-        return Compiled(graph, parameters, list(rest.values()), numbers)
+        graph = compiled(traced(loss_and_gradients, values, self._owner), values)
+        return Compiled(graph, parameters, list(rest.values()), attributes, numbers)
+
+    def _owner(self, tensor: Tensor) -> str:
+        """Where a tensor is kept, as far as that can be seen."""
+        found = (holder.owner(tensor) for holder in self.holders)
+        return next(filter(None, found), f"{list(tensor.shape)} outside of the modules")
 
     def _live(self) -> Iterator[tuple[Any, str]]:
         """Who holds a number that may change between steps, and its name there."""
@@ -195,23 +205,13 @@ class CompiledGradients:
                 yield holder, name
 
 
-def settings(holder: Any) -> list[Any]:
-    """Plain numbers, words and switches of a module or objective, but for its live numbers.
-
-    A module's hooks are among them: they are traced with it.
-    """
-    own, live = vars(holder), LIVE.get(type(holder), ())
-    plain = [value for name, value in own.items() if type(value) in PLAIN and name not in live]
-    return [*plain, *own.get("_forward_pre_hooks", ()), *own.get("_forward_hooks", ())]
-
-
 def has_hook(tensor: Tensor) -> bool:
     """Whether something is called with a parameter's gradient, which a graph would pass by."""
     return bool(tensor._backward_hooks or tensor._post_accumulate_grad_hooks)
 
 
 @contextmanager
-def given(live: Sequence[tuple[Any, str]], numbers: Sequence[Tensor]) -> Iterator[None]:
+def holding(live: Sequence[tuple[Any, str]], numbers: Sequence[Tensor]) -> Iterator[None]:
     """Inside, the holders' numbers are these."""
     before = [getattr(holder, name) for holder, name in live]
     try:

@@ -13,6 +13,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
+from torch.overrides import TorchFunctionMode
 
 __all__ = ["Graph", "NotTraceable", "can_compile", "compiled", "cuda_devices", "traced"]
 
@@ -35,24 +36,79 @@ def cuda_devices(*tensors: Tensor) -> list[int]:
     return sorted({tensor.get_device() for tensor in tensors if tensor.is_cuda})
 
 
-def traced(function: Callable[..., Any], values: Sequence[Tensor]) -> GraphModule:
+def traced(
+    function: Callable[..., Any], values: Sequence[Tensor], owner: Callable[[Tensor], str] = repr
+) -> GraphModule:
     """The operations of a function of tensors, its own gradients among them.
 
-    The function runs twice, and the random state is put back. A graph computes the same at every
-    call; a function that does not is refused, where two runs show it.
+    ``owner`` names a tensor. The function runs twice, and the random state is put back. A graph
+    computes the same at every call; a function that does not is refused, where two runs show it.
 
     Raises:
-        NotTraceable: If a value decides what is computed; if random numbers are not torch's; if
-            the second run does something else, or a parameter is reached that is no argument.
+        NotTraceable: If a value decides what is computed, or its shape; if random numbers are not
+            torch's; if the second run does something else; if a tensor that is no argument takes
+            part.
     """
     first, second = (_once(function, values) for _ in range(2))
+    _refuse_changing_shapes(first)
     if first.code != second.code or not _same_constants(first, second):
         raise NotTraceable("it does something else at its second call")
     for name, constant in _constants(first):
         if isinstance(constant, nn.Parameter) or constant.requires_grad:
             shape = list(constant.shape)
             raise NotTraceable(f"a parameter {shape} outside of the modules takes part ({name})")
+        if id(constant) not in fresh(first):
+            raise NotTraceable(
+                f"the tensor {owner(constant)} takes part, which is no parameter, buffer or "
+                "attribute of a module and no part of the batch"
+            )
     return first
+
+
+def fresh(graph: GraphModule) -> set[int]:
+    """Constants that were made while tracing, from numbers written in the program."""
+    lifted = (torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default)
+    return {
+        id(getattr(graph, str(node.target)))
+        for node in graph.graph.nodes
+        if node.op == "get_attr" and all(user.target in lifted for user in node.users)
+    }
+
+
+def _refuse_changing_shapes(graph: GraphModule) -> None:
+    for node in graph.graph.nodes:
+        tags = getattr(node.target, "tags", ())
+        if torch.Tag.dynamic_output_shape not in tags:
+            continue
+        if node.target is torch.ops.aten.index.Tensor and not any(map(_is_mask, node.args[1])):
+            continue
+        raise NotTraceable(f"a tensor's values decide the shape of another ({node.target})")
+
+
+def _is_mask(node: Any) -> bool:
+    meta = getattr(node, "meta", {})
+    value = meta.get("val", meta.get("tensor_meta"))
+    return getattr(value, "dtype", None) in (torch.bool, torch.uint8)
+
+
+class _NoReading(TorchFunctionMode):
+    """Refuses what takes a tensor's value into Python, where a graph would keep it for ever."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in READING:
+            raise NotTraceable(
+                "a tensor's value decides what is computed (an `if` on it, float(), .item() or "
+                "NumPy)"
+            )
+        return func(*args, **(kwargs or {}))
+
+
+READING = {
+    getattr(Tensor, name)
+    for name in ("item", "tolist", "numpy", "__array__", "__bool__", "__float__", "__int__")
+} | {Tensor.__index__}
 
 
 def _once(function: Callable[..., Any], values: Sequence[Tensor]) -> GraphModule:
@@ -62,7 +118,8 @@ def _once(function: Callable[..., Any], values: Sequence[Tensor]) -> GraphModule
     before = _other_generators()
     with torch.random.fork_rng(cuda_devices(*values)), pyro.validation_enabled(False):
         try:
-            graph = make_fx(function, PRODUCTS)(*copies)
+            with _NoReading():
+                graph = make_fx(function, PRODUCTS)(*copies)
         except NotTraceable:
             raise
         except Exception as error:

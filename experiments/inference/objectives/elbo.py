@@ -7,7 +7,13 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from experiments.inference.objectives.base import Objective
-from experiments.inference.traces import seen_through_z, site_kls, traces
+from experiments.inference.objectives.through_z import (
+    along_draws,
+    at_fixed_draws,
+    is_simple,
+    seen_through_z,
+)
+from experiments.inference.traces import log_likelihood, site_kls, traces
 from ppl_models.program import Batch
 
 __all__ = ["ELBO", "STL", "AnalyticKL", "LogJoint"]
@@ -50,7 +56,7 @@ class AnalyticKL(Objective):
 
     def bound(self, model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
         kls, self.sampled_sites = site_kls(model_trace, guide_trace)
-        reconstruction = model_trace.nodes["x"]["log_prob_sum"]
+        reconstruction = log_likelihood(model_trace)
         divergence: Any = sum(kl.sum() for kl in kls.values())
         bound = reconstruction - divergence
         return bound if self.num_particles == 1 else bound / self.num_particles
@@ -64,7 +70,7 @@ class STL(Objective):
         \quad \bar\phi = \phi \text{ held constant}
 
     The score of q, zero on average, is left out; where q can reach p(z | x), the gradient's noise
-    vanishes with the gap.
+    vanishes with the gap. Where latents depend on each other, model and guide run twice.
 
     References:
         Roeder, Wu & Duvenaud (2017).
@@ -72,5 +78,9 @@ class STL(Objective):
 
     def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
         model_trace, guide_trace = traces(model, guide, batch, self.num_particles)
-        log_q = _sum(seen_through_z(guide, guide_trace))
-        return (log_q - _sum(model_trace)) / self.num_particles
+        if is_simple(guide, guide_trace, batch):
+            log_q = _sum(seen_through_z(guide_trace))
+            return (log_q - _sum(model_trace)) / self.num_particles
+        p, q, leaves = at_fixed_draws(model, guide, batch, self.num_particles, guide_trace)
+        paths = along_draws(guide_trace, leaves, _sum(p) - _sum(q))
+        return (_sum(q).detach() - _sum(p) - paths) / self.num_particles

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from experiments.inference.objectives.base import Objective
-from experiments.inference.traces import traces
+from experiments.inference.traces import log_likelihood, traces
 from ppl_models.program import Batch
 
 __all__ = ["FreeBits"]
@@ -42,7 +42,7 @@ class FreeBits(Objective):
 
     def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
         p, q = traces(model, guide, batch, self.num_particles)
-        loss = -p.nodes["x"]["log_prob"].sum() / self.num_particles
+        loss = -log_likelihood(p) / self.num_particles
         self.sampled_sites = []
         for name, site in q.iter_stochastic_nodes():
             kl = self._kl(name, site, p.nodes[name])

@@ -7,7 +7,13 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from experiments.inference.objectives.base import Objective
-from experiments.inference.traces import log_weights, seen_through_z, traces
+from experiments.inference.objectives.through_z import (
+    along_draws,
+    at_fixed_draws,
+    is_simple,
+    seen_through_z,
+)
+from experiments.inference.traces import log_weights, traces
 from ppl_models.program import Batch
 
 __all__ = ["IWAE", "DReG"]
@@ -43,7 +49,8 @@ class DReG(Objective):
 
     The score of q is rewritten through z: q's parameters receive squared normalised weights
     times the gradient by z, p's parameters the plain ones. Unlike those of ``iwae``, the
-    gradients of q do not drown in noise as S grows.
+    gradients of q do not drown in noise as S grows. Where latents depend on each other, model and
+    guide run twice.
 
     References:
         Tucker, Lawson, Gu & Maddison (2019).
@@ -54,7 +61,9 @@ class DReG(Objective):
 
     def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
         model_trace, guide_trace = traces(model, guide, batch, self.num_particles)
-        log_w = log_weights(model_trace, seen_through_z(guide, guide_trace), batch)
+        if not is_simple(guide, guide_trace, batch):
+            return self._of_dependent_latents(model, guide, batch, guide_trace)
+        log_w = log_weights(model_trace, seen_through_z(guide_trace), batch)
         log_w = log_w.reshape(self.num_particles, -1)
         weights = log_w.detach().softmax(0)
         for _, site in guide_trace.iter_stochastic_nodes():
@@ -63,6 +72,18 @@ class DReG(Objective):
         bound = log_w.detach().logsumexp(0) - math.log(self.num_particles)
         surrogate = (weights * (log_w - log_w.detach())).sum(0)  # zero, with the gradient
         return -(bound + surrogate).sum() * (batch.size / len(batch.index))
+
+    def _of_dependent_latents(
+        self, model: Callable, guide: Callable, batch: Batch, guide_trace: Trace
+    ) -> Tensor:
+        """The same where q is not Gaussian, or its latents depend on each other."""
+        p, q, leaves = at_fixed_draws(model, guide, batch, self.num_particles, guide_trace)
+        log_p, log_w = log_weights(p, Trace(), batch), log_weights(p, q, batch)
+        log_p, log_w = (part.reshape(self.num_particles, -1) for part in (log_p, log_w))
+        weights, scale = log_w.detach().softmax(0), batch.size / len(batch.index)
+        paths = along_draws(guide_trace, leaves, (weights.square() * log_w).sum() * scale)
+        bound = log_w.detach().logsumexp(0) - math.log(self.num_particles)
+        return -(bound + (weights * (log_p - log_p.detach())).sum(0)).sum() * scale - paths
 
 
 def _times(weights: Tensor, event_dim: int) -> Callable[[Tensor], Tensor]:

@@ -11,6 +11,7 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
+from experiments.inference.checks.pair_check import check_once
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.objectives.base import Objective
 from ppl_models.parameters import own_parameters
@@ -47,6 +48,8 @@ class Miselbo(Objective):
         self.strata = strata
 
     def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
+        if check_once(model, guide, batch) > 1:
+            raise ValueError("miselbo is for models without plates inside that of the data.")
         with InsideObjective(), own_parameters(guide):
             trace = prune_subsample_sites(poutine.trace(guide).get_trace(batch))
         ((name, site),) = trace.iter_stochastic_nodes()

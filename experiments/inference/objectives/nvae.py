@@ -9,7 +9,7 @@ from torch import Tensor
 
 from experiments.inference.objectives import AnalyticKL, Objective
 from experiments.inference.objectives.balance import balancing_weights, group_sizes
-from experiments.inference.traces import site_kls
+from experiments.inference.traces import log_likelihood, site_kls
 from ppl_models.program import Batch
 
 __all__ = ["BalancedKL", "Regularised"]
@@ -45,7 +45,7 @@ class BalancedKL(AnalyticKL):
         divergence: Any = sum(
             factor * kl.sum() for factor, kl in zip(factors, kls.values(), strict=True)
         )
-        return (model_trace.nodes["x"]["log_prob_sum"] - divergence) / self.num_particles
+        return (log_likelihood(model_trace) - divergence) / self.num_particles
 
 
 def _or_one(scale: float | Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from experiments.inference.checks.pair_check import check_once
 from experiments.inference.objectives.base import Objective
 from experiments.inference.objectives.elbo import ELBO
 from ppl_models.parameters import own_parameters
@@ -49,6 +50,7 @@ def objective_of(loss: Any) -> Any:
 
 def add_gradients(objective: Any, model: Any, guide: Any, batch: Batch) -> Tensor:
     """Add the loss's gradient to the parameters'; the loss, detached [nats per data point]."""
+    _check(objective, model, guide, batch)
     if hasattr(objective, "differentiable_loss"):
         with _checked(objective, model, guide):
             loss = objective.differentiable_loss(model, guide, batch) / batch.size
@@ -61,6 +63,12 @@ def add_gradients(objective: Any, model: Any, guide: Any, batch: Batch) -> Tenso
     gradients = [p.grad for m in (model, guide) for p in m.parameters() if p.grad is not None]
     torch._foreach_div_(gradients, batch.size)
     return _like_parameters(total / batch.size, model, guide)
+
+
+def _check(objective: Any, model: Any, guide: Any, batch: Batch) -> None:
+    """The check of a pair under Pyro's losses; our objectives make it themselves."""
+    if not isinstance(objective, Objective):
+        check_once(model, guide, batch, isinstance(objective, infer.TraceEnum_ELBO))
 
 
 def _like_parameters(value: float, *modules: Any) -> Tensor:
@@ -78,6 +86,7 @@ def _checked(objective: Any, model: Any, guide: Any) -> AbstractContextManager[N
 @torch.no_grad()
 def loss_of(objective: Any, model: Any, guide: Any, batch: Batch) -> Tensor:
     """The loss on a batch, a detached tensor [nats per data point]."""
+    _check(objective, model, guide, batch)
     if isinstance(objective, Objective):
         return objective.differentiable_loss(model, guide, batch) / batch.size
     with own_parameters(model, guide):

@@ -1,0 +1,157 @@
+"""The path of annealed importance sampling, and the moves along it."""
+
+import math
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from experiments.inference.traces import density
+from ppl_models.coordinates import FromCoordinates, ToCoordinates, coordinates, family, is_free
+from ppl_models.program import Batch, describe
+
+__all__ = ["Annealing", "InBase", "Latents"]
+
+Latents = dict[str, Tensor]
+
+
+class Annealing:
+    """The path from q to p(x, z) for every row of a batch, and the moves along it.
+
+    Args:
+        model: p.
+        start: q, where the path begins: a guide, the prior among them.
+        batch: rows, as many times over as there are chains.
+        steps: T, temperatures between.
+        leapfrog: steps of a proposal.
+    """
+
+    def __init__(
+        self, model: nn.Module, start: nn.Module, batch: Batch, steps: int, leapfrog: int
+    ) -> None:
+        names = list(describe(model).latents)
+        self.log_p, self.log_q = density(model, batch), density(start, batch, names)
+        self.batch, self.model, self.start, self.names = batch, model, start, names
+        self.free = _all_free(model, batch, names)
+        # denser at both ends, where the path bends (Wu et al. 2017)
+        grid = torch.linspace(-4, 4, steps + 1, dtype=torch.float64).sigmoid()
+        self.betas = ((grid - grid[0]) / (grid[-1] - grid[0])).tolist()
+        self.leapfrog = leapfrog
+
+    def first(self) -> Latents:
+        """Draws from q."""
+        with torch.no_grad(), pyro.validation_enabled(False):
+            trace = poutine.trace(self.start).get_trace(self.batch)
+        return self.inverted({name: trace.nodes[name]["value"].detach() for name in self.names})
+
+    def inverted(self, z: Latents) -> Latents:
+        """Latents in the coordinates of the path: unconstrained numbers, rows first."""
+        return z if self.free else self._through(ToCoordinates(z)).found
+
+    def _through(self, handler: Any) -> Any:
+        with poutine.block(), pyro.validation_enabled(False), handler:
+            self.model(self.batch)
+        return handler
+
+    def densities(self, u: Latents) -> tuple[Tensor, Tensor]:
+        """log p(x, z) and log q(z | x) of every row, both as densities of the coordinates."""
+        if self.free:
+            return self.log_p(u), self.log_q(u)
+        at = self._through(FromCoordinates(u))
+        return self.log_p(at.found) + at.volume, self.log_q(at.found) + at.volume
+
+    def ratio(self, u: Latents) -> Tensor:
+        """log p(x, z) - log q(z | x), of every row."""
+        with torch.no_grad():
+            log_p, log_q = self.densities(u)
+            return log_p - log_q
+
+    @torch.enable_grad()
+    def _energy(self, z: Latents, beta: float) -> tuple[Tensor, Latents]:
+        """The annealed log-density and its gradient."""
+        leaves = {name: value.detach().requires_grad_() for name, value in z.items()}
+        log_p, log_q = self.densities(leaves)
+        value = (1 - beta) * log_q + beta * log_p
+        gradients = torch.autograd.grad(value.sum(), list(leaves.values()))
+        return value.detach(), dict(zip(leaves, gradients, strict=True))
+
+    def move(self, z: Latents, beta: float, size: Tensor) -> tuple[Latents, Tensor]:
+        """One Hamiltonian proposal at a temperature; where it was accepted, ``[S * B]``."""
+        momentum = {name: torch.randn_like(value) for name, value in z.items()}
+        before, gradient = self._energy(z, beta)
+        kinetic = _squares(momentum)
+        at, p = z, {n: m + _by_row(size / 2, m) * gradient[n] for n, m in momentum.items()}
+        for step in range(self.leapfrog):
+            at = {name: value + _by_row(size, value) * p[name] for name, value in at.items()}
+            after, gradient = self._energy(at, beta)
+            factor = size if step < self.leapfrog - 1 else size / 2
+            p = {name: m + _by_row(factor, m) * gradient[name] for name, m in p.items()}
+        log_accept = (after - before - (_squares(p) - kinetic) / 2).nan_to_num(-math.inf)
+        accepted = torch.rand_like(log_accept).log() < log_accept
+        moved = {n: torch.where(_by_row(accepted, v), at[n], v) for n, v in z.items()}
+        return moved, accepted
+
+
+def _all_free(model: nn.Module, batch: Batch, names: list[str]) -> bool:
+    """Whether every latent is any real numbers, and a row of it a row of the data.
+
+    Raises:
+        ValueError: At a latent without coordinates.
+    """
+    with torch.no_grad(), poutine.block(), torch.random.fork_rng(devices=[]):
+        nodes = poutine.trace(model).get_trace(batch).nodes
+    for name in names:
+        try:
+            coordinates(nodes[name]["fn"])
+        except NotImplementedError:
+            raise ValueError(
+                f"annealing needs latents that are a smooth map of real numbers; '{name}' "
+                f"({family(nodes[name]['fn'])}) is none. Bounds by importance weights (iw_bound) "
+                "need no such map."
+            ) from None
+    sites = [nodes[name] for name in names]
+    return all(is_free(s["fn"]) and len(s["cond_indep_stack"]) == 1 for s in sites)
+
+
+class InBase(Annealing):
+    """The same path in the coordinates of a flow's base.
+
+    There q is a Gaussian and no transform is ever inverted (an autoregressive one takes a pass
+    per latent); p(x, z) is multiplied by the volume that the transforms take up.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        (self.name,) = self.names
+        with torch.no_grad(), pyro.validation_enabled(False):
+            flow = poutine.trace(self.start).get_trace(self.batch).nodes[self.name]["fn"]
+        self.base, self.transforms, self.free = flow.base_dist, flow.transforms, True
+        self.log_p_of_latents = self.log_p
+        self.log_p, self.log_q = self._log_p, lambda u: self.base.log_prob(u[self.name])
+
+    def _log_p(self, u: Latents) -> Tensor:
+        z, volume = u[self.name], torch.zeros(())
+        for transform in self.transforms:
+            bent = transform(z)
+            volume, z = volume + transform.log_abs_det_jacobian(z, bent), bent
+        return self.log_p_of_latents({self.name: z}) + volume
+
+    def first(self) -> Latents:
+        return {self.name: self.base.sample()}
+
+    def inverted(self, z: Latents) -> Latents:
+        u = z[self.name]
+        for transform in reversed(self.transforms):
+            u = transform.inv(u)
+        return {self.name: u}
+
+
+def _by_row(values: Tensor, like: Tensor) -> Tensor:
+    return values.reshape(-1, *(1,) * (like.ndim - 1))
+
+
+def _squares(values: Latents) -> Tensor:
+    total: Any = sum(value.square().reshape(len(value), -1).sum(1) for value in values.values())
+    return total

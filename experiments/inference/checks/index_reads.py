@@ -1,0 +1,134 @@
+"""Tables that a program looks up by ``batch.index``: right for their own data alone."""
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from ppl_models.program import Batch
+
+__all__ = ["IndexReads", "check_home", "note_home", "note_reads", "reads_index"]
+
+LOOKUPS = (
+    Tensor.__getitem__,
+    Tensor.index_select,
+    torch.index_select,
+    Tensor.take,
+    torch.take,
+    Tensor.gather,
+    torch.gather,
+    F.embedding,
+    torch.embedding,
+)
+KEEPS_VALUES = (
+    Tensor.to,
+    Tensor.long,
+    Tensor.int,
+    Tensor.clone,
+    Tensor.detach,
+    Tensor.contiguous,
+    Tensor.repeat,
+    Tensor.expand,
+    Tensor.view,
+    Tensor.reshape,
+    Tensor.unsqueeze,
+    Tensor.squeeze,
+    Tensor.flatten,
+    Tensor.cpu,
+)
+
+_bound: "WeakSet[Any]" = WeakSet()
+_home: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+"""Models that read the index, and the checksum of the data that they were trained on."""
+
+
+class IndexReads(TorchFunctionMode):
+    """Sees what becomes of ``batch.index`` inside a program.
+
+    Args:
+        batch: whose index is followed.
+
+    Attributes:
+        read: whether its values decide anything but which rows a plate has.
+        tables: rows of every table that was looked up by the index itself.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__()
+        self.followed = {id(batch.index): (batch.index, True)}
+        self.read, self.tables = False, set[int]()
+
+    def __torch_function__(
+        self,
+        func: Callable,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        flat = [*args, *(kwargs or {}).values()]
+        flat += [part for value in flat if isinstance(value, tuple | list) for part in value]
+        plain = [self.followed[id(value)][1] for value in flat if id(value) in self.followed]
+        if plain and isinstance(result, Tensor):
+            self._follow(func, args, result, all(plain))
+        return result
+
+    def _follow(self, func: Callable, args: tuple[Any, ...], result: Tensor, plain: bool) -> None:
+        tables = [value for value in args[:2] if isinstance(value, Tensor)]
+        looked_up = [value for value in tables if id(value) not in self.followed]
+        if func in LOOKUPS and looked_up:
+            self.read = True
+            if plain:
+                self.tables.add(len(looked_up[0]))
+        elif result.is_floating_point() or result.dtype == torch.bool:
+            self.read = True
+        else:
+            self.followed[id(result)] = (result, plain and func in KEEPS_VALUES)
+
+    def check(self, owner: str, size: int) -> None:
+        """Refuse tables of other data.
+
+        Raises:
+            ValueError: If a table has not as many rows as the data set.
+        """
+        for rows in self.tables - {size}:
+            raise ValueError(
+                f"{owner} looks up a table of {rows} rows by batch.index, but the data set has "
+                f"{size}: these are rows of other data. Carry what belongs to "
+                "a datum in the batch: a NamedTuple with the fields of Batch and more."
+            )
+
+
+def note_reads(model: Any, read: bool) -> None:
+    """Note that a model's density depends on which rows of a data set it sees."""
+    if read:
+        _bound.add(model)
+
+
+def reads_index(model: Any) -> bool:
+    """Whether a model that was checked was seen to."""
+    return model in _bound
+
+
+def note_home(model: Any, data: Any) -> None:
+    """Note that a model that reads the index was trained on these data."""
+    if model in _bound:
+        _home[model] = data.sha256
+
+
+def check_home(model: Any, data: Any) -> None:
+    """Refuse other data than those whose rows a model looks up.
+
+    Raises:
+        ValueError: If the data are held out, or others than those it was trained on.
+    """
+    if model in _bound and (data.split == "test" or _home.get(model) not in (None, data.sha256)):
+        raise ValueError(
+            f"{type(model).__name__} reads batch.index, which belongs to the data it was trained "
+            "on: on other data it would look up other rows. Carry what belongs to "
+            "a datum in the batch: a NamedTuple with the fields of Batch and more."
+        )

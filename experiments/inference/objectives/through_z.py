@@ -1,0 +1,110 @@
+"""Gradients of q that flow through its draws alone: what ``stl`` and ``dreg`` leave of the score.
+
+Where q is Gaussian and no latent's posterior depends on another latent, q's parameters are simply
+held constant in log q. Elsewhere that would cut the paths between latents: guide and model run a
+second time at the same z, and the gradient by z is handed to the draws of the first run.
+"""
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from pyro.poutine.trace_struct import Trace
+from torch import Tensor, nn
+
+from experiments.inference.gaussians import detached
+from experiments.inference.handlers import At, InsideObjective
+from experiments.inference.pair import Buffers
+from experiments.inference.traces import traces
+from guides.guide import EffectGuide
+from ppl_models.parameters import own_parameters
+from ppl_models.program import Batch
+
+__all__ = ["along_draws", "at_fixed_draws", "is_simple", "seen_through_z"]
+
+_dependent: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+"""Of guides that have been looked at: whether one latent's posterior depends on another."""
+
+
+def seen_through_z(guide_trace: Trace) -> Trace:
+    """The trace of a simple guide, q's parameters constants: log q is seen through z alone."""
+    seen = guide_trace.copy()
+    for name, site in guide_trace.iter_stochastic_nodes():
+        log_prob = detached(site["fn"]).log_prob(site["value"])
+        log_prob = scale_and_mask(log_prob, scale=site["scale"], mask=site["mask"])
+        seen.nodes[name] = {**site, "log_prob": log_prob, "log_prob_sum": log_prob.sum()}
+    return seen
+
+
+def is_simple(guide: Callable, guide_trace: Trace, batch: Batch) -> bool:
+    """Whether q is Gaussian, and no latent's posterior depends on another latent."""
+    sites = [site for _, site in guide_trace.iter_stochastic_nodes()]
+    if not all(map(_is_gaussian, sites)):
+        return False
+    return len(sites) == 1 or not _depends(guide, batch)
+
+
+def _is_gaussian(site: Any) -> bool:
+    try:
+        detached(site["fn"])
+    except ValueError:
+        return False
+    return len(site["cond_indep_stack"]) <= 2  # particles and data
+
+
+def _depends(guide: Callable, batch: Batch) -> bool:
+    """Whether log q of one latent has a gradient by another; looked at once per guide."""
+    bare = poutine.unwrap(guide)
+    if isinstance(bare, EffectGuide):
+        return True
+    if bare not in _dependent:
+        forked = torch.random.fork_rng(devices=[])
+        with torch.enable_grad(), forked, InsideObjective(), own_parameters(guide):
+            leaves = _leaves(poutine.trace(guide).get_trace(batch))
+            trace = poutine.trace(At(leaves)(guide)).get_trace(batch)
+        log_q: Any = sum(
+            trace.nodes[name]["fn"].log_prob(z.detach()).sum() for name, z in leaves.items()
+        )
+        found: tuple[Any, ...] = ()
+        if log_q.requires_grad:
+            found = torch.autograd.grad(log_q, list(leaves.values()), allow_unused=True)
+        _dependent[bare] = any(gradient is not None for gradient in found)
+    return _dependent[bare]
+
+
+def _leaves(guide_trace: Trace) -> dict[str, Tensor]:
+    """The latents' values, as constants that gradients are taken by."""
+    return {
+        name: site["value"].detach().requires_grad_()
+        for name, site in guide_trace.iter_stochastic_nodes()
+        if not poutine.util.site_is_subsample(site)
+    }
+
+
+def at_fixed_draws(
+    model: Callable, guide: Callable, batch: Batch, particles: int, guide_trace: Trace
+) -> tuple[Trace, Trace, dict[str, Tensor]]:
+    """A second run at the draws of the first: the traces of model and guide, and the leaves."""
+    leaves = _leaves(guide_trace)
+    programs = (poutine.unwrap(part) for part in (model, guide))
+    buffers = Buffers(*(part for part in programs if isinstance(part, nn.Module)))
+    with buffers.lent():  # running means have seen this batch
+        return *traces(model, guide, batch, particles, at=leaves), leaves
+
+
+def along_draws(guide_trace: Trace, leaves: dict[str, Tensor], total: Tensor) -> Any:
+    """Zero, whose gradient is that of ``total`` by the leaves, handed to the guide's draws."""
+    if not torch.is_grad_enabled():
+        return 0.0
+    slopes = torch.autograd.grad(
+        total, list(leaves.values()), retain_graph=True, allow_unused=True
+    )
+    draws = [guide_trace.nodes[name]["value"] for name in leaves]
+    return sum(
+        (slope * (z - z.detach())).sum()
+        for z, slope in zip(draws, slopes, strict=True)
+        if slope is not None
+    )

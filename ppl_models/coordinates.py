@@ -1,0 +1,140 @@
+"""Where a distribution lives, and the unconstrained coordinates of that place."""
+
+import math
+from typing import Any
+
+import pyro.distributions as dist
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.distributions import biject_to, constraints, transforms
+
+__all__ = [
+    "FromCoordinates",
+    "ToCoordinates",
+    "bare",
+    "coordinates",
+    "family",
+    "is_free",
+    "support_of",
+]
+
+CIRCULAR = (dist.VonMises, dist.SineBivariateVonMises)
+"""Densities of angles: periodic on the real line, so that they are taken on one turn."""
+
+
+def bare(distribution: Any) -> Any:
+    """The distribution inside ``to_event``, ``expand`` and ``mask``."""
+    while isinstance(
+        distribution, dist.Independent | dist.ExpandedDistribution | dist.MaskedDistribution
+    ):
+        distribution = distribution.base_dist
+    return distribution
+
+
+def family(distribution: Any) -> str:
+    """The name of a distribution, without ``to_event`` and the like."""
+    return type(bare(distribution)).__name__
+
+
+def support_of(distribution: Any) -> Any:
+    """The set that draws lie in.
+
+    Angles lie in one turn, from -pi to pi; a mixture lies where its components do.
+
+    Raises:
+        NotImplementedError: If the distribution does not know.
+    """
+    inside = bare(distribution)
+    if isinstance(inside, CIRCULAR):
+        turn = constraints.interval(-math.pi, math.pi)
+        return constraints.independent(turn, distribution.event_dim)
+    if isinstance(inside, dist.MixtureSameFamily):
+        support = support_of(inside.component_distribution)
+        more = distribution.event_dim - support.event_dim
+        return constraints.independent(support, more) if more > 0 else support
+    return distribution.support
+
+
+def is_free(distribution: Any) -> bool:
+    """Whether draws may lie anywhere on the real line."""
+    support = support_of(distribution)
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support in (constraints.real, constraints.real_vector)
+
+
+def coordinates(distribution: Any) -> Any:
+    """The transform from unconstrained numbers to the support, over whole events.
+
+    Raises:
+        NotImplementedError: If there is none, as of a sphere or of discrete numbers.
+    """
+    support = support_of(distribution)
+    if support.is_discrete:
+        raise NotImplementedError(f"{support} is discrete")
+    transform = biject_to(support)
+    more = distribution.event_dim - transform.codomain.event_dim
+    return transforms.IndependentTransform(transform, more) if more > 0 else transform
+
+
+class ToCoordinates(Messenger):
+    """Read the coordinates of given latents off a model's run, each in those of its own prior.
+
+    Args:
+        latents: values by site.
+
+    Attributes:
+        found: their coordinates, the rows of the data first.
+    """
+
+    def __init__(self, latents: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.latents, self.found = latents, dict[str, Tensor]()
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] in self.latents:
+            msg["value"], msg["done"] = self.latents[msg["name"]], True
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if msg["name"] in self.latents:
+            transform = coordinates(msg["fn"])
+            u = transform.inv(msg["value"])
+            self.found[msg["name"]] = u.movedim(_rows(u, msg, transform), 0)
+
+
+class FromCoordinates(Messenger):
+    """Give a model's latents the values at given coordinates, each in those of its own prior.
+
+    Args:
+        at: coordinates by site, the rows of the data first.
+
+    Attributes:
+        found: the latents.
+        volume: log of the volume that the map takes up, of every row ``[B]``.
+    """
+
+    def __init__(self, at: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.at, self.found = at, dict[str, Tensor]()
+        self.volume: Any = 0.0
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] not in self.at:
+            return
+        u, transform = self.at[msg["name"]], coordinates(msg["fn"])
+        u = u.movedim(0, _rows(u, msg, transform))
+        z = transform(u)
+        volume = transform.log_abs_det_jacobian(u, z)
+        volume = volume.movedim(_data_dim(msg), 0)
+        self.volume = self.volume + volume.reshape(len(volume), -1).sum(1)
+        self.found[msg["name"]] = msg["value"] = z
+        msg["done"] = True
+
+
+def _data_dim(msg: Any) -> int:
+    return next(frame.dim for frame in msg["cond_indep_stack"] if frame.name == "data")
+
+
+def _rows(u: Tensor, msg: Any, transform: Any) -> int:
+    """Which dimension of a latent's coordinates holds the rows of the data."""
+    return u.ndim - transform.domain.event_dim + _data_dim(msg)
