@@ -11,10 +11,17 @@ import torch
 from experiments.errors import TrainingError, UsageError
 from experiments.runs.cli import cli
 from experiments.teaching.lab import load_shipped, open_lab
-from experiments.teaching.notebooks import code_of, read_lab, stubbed, student, worked_on
+from experiments.teaching.notebooks import (
+    code_of,
+    find_labs,
+    read_lab,
+    stubbed,
+    student,
+    worked_on,
+)
 from experiments.tools import labs
 
-SOURCES = labs.find(labs.Config())
+SOURCES = find_labs()
 WORDS = re.compile(r"# HINT: (.*)")
 
 
