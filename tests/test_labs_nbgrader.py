@@ -42,10 +42,15 @@ WRONG = "def squared_error(x, reconstruction): return (x - reconstruction).squar
 
 
 @pytest.mark.slow
-def test_autograde_gives_points_and_none_for_a_notebook_that_overwrites_check(tmp_path, monkeypatch):
+def test_autograde_gives_points_and_none_for_a_notebook_that_overwrites_check(
+    tmp_path, monkeypatch
+):
     pytest.importorskip("nbgrader", reason="comes with the extra 'grading'")
     import nbformat
-    
+    from nbgrader.api import Gradebook
+
+    beside = str(Path(sys.executable).parent)  # on the path of an activated environment
+    monkeypatch.setenv("PATH", os.pathsep.join([beside, os.environ["PATH"]]))
     write_course(LAB, tmp_path)
     nbgrader(tmp_path, "generate_assignment", LAB[0].stem)
     released = tmp_path / "release" / LAB[0].stem / f"{LAB[0].stem}.ipynb"
