@@ -36,6 +36,9 @@ def lab_page(text: str, name: str, student: bool = False) -> str:
     """
 
     def task(cell: re.Match[str]) -> str:
+        tags = TAGS.match(cell[1])
+        if student and tags and "teacher" in tags[1]:
+            return ""
         if BEGIN not in cell[1]:
             return cell[0]
         source = TAGS.sub("", cell[1]).strip("\n")
