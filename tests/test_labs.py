@@ -10,6 +10,7 @@ import torch
 
 from experiments.errors import TrainingError, UsageError
 from experiments.runs.cli import cli
+from experiments.teaching import check
 from experiments.teaching.lab import load_shipped, open_lab
 from experiments.teaching.notebooks import (
     code_of,
@@ -22,6 +23,7 @@ from experiments.teaching.notebooks import (
 from experiments.tools import labs
 
 SOURCES = find_labs()
+LABS = [path for path in SOURCES if path.stem.startswith("lab")]
 WORDS = re.compile(r"# HINT: (.*)")
 
 
@@ -42,7 +44,7 @@ def run(cells):
     return names
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", LABS, ids=lambda path: path.stem)
 def test_a_lab_runs_on_digits(path, capsys):
     names = run(code_of(read_lab(path)))
     assert names["lab"].name == "digits"
@@ -50,7 +52,7 @@ def test_a_lab_runs_on_digits(path, capsys):
     assert capsys.readouterr().out.count(": right (") == calls >= 4
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", LABS, ids=lambda path: path.stem)
 def test_students_get_hints_and_no_answers(path):
     source, notebook = read_lab(path), student(read_lab(path), path.name)
     text = json.dumps(notebook)
@@ -73,7 +75,7 @@ def test_students_get_hints_and_no_answers(path):
     assert hints[0].replace('"', "'") in str(caught.value)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", LABS, ids=lambda path: path.stem)
 def test_all_but_the_solutions_is_left_to_students(path):
     regions = re.compile(r"^ *# BEGIN SOLUTION.*?# END SOLUTION$", re.MULTILINE | re.DOTALL)
     stubs = re.compile(r"^ *# Your turn.*?^ *raise NotImplementedError\(.*?\)$", re.M | re.S)
@@ -94,13 +96,49 @@ def test_without_data_and_network_a_lab_goes_on_with_digits(tmp_path, monkeypatc
     monkeypatch.delenv("LAB_DATA")
     monkeypatch.setenv("PPL_DATA", str(tmp_path))
     monkeypatch.setattr(torchvision.datasets, "MNIST", unreachable)
-    cells = code_of(read_lab(SOURCES[0]))
+    cells = code_of(read_lab(LABS[1]))
     names = run(cells[:3])
     assert names["lab"].name == "digits"
     assert not names["lab"].is_mnist
     told = capsys.readouterr().out
     assert "NOTE: MNIST is not in" in told
     assert "goes on with 'digits' instead" in told
+
+
+def test_the_exercise_sheet_has_three_questions_and_room_for_answers():
+    (path,) = set(SOURCES) - set(LABS)
+    notebook = student(read_lab(path), path.name)
+    questions = [cell for cell in notebook.cells if "**Question.**" in cell.source]
+    empty = [cell for cell in notebook.cells if cell.source.startswith("*Your answer:*")]
+    assert len(questions) == len(empty) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda f, x: f(x), "this is f itself"),
+        (lambda f, x: torch.func.vmap(torch.func.grad(f))(x).sum(), "one number for all"),
+        (lambda f, x: torch.func.vmap(torch.func.grad(f))(x) / len(x), "not the mean"),
+        (lambda f, x: torch.func.vmap(torch.func.grad(f))(x)[:, None], "its shape is [7, 1]"),
+        (lambda f, x: 2 * x, "it is not the derivative"),
+        (lambda f, x: x.requires_grad_().grad, "got a NoneType"),
+        (lambda f, x: f(x).backward(), "raised RuntimeError"),
+    ],
+)
+def test_wrong_derivatives_get_their_hints(answer, words):
+    with pytest.raises(check.Wrong, match=re.escape(words)):
+        check.slope(answer)
+
+
+def test_right_derivatives_are_accepted(capsys):
+    def by_backward(f, x):
+        x = x.clone().requires_grad_()
+        f(x).backward(torch.ones_like(x))
+        return x.grad
+
+    for answer in (by_backward, lambda f, x: torch.func.vmap(torch.func.grad(f))(x)):
+        check.slope(answer)
+    assert capsys.readouterr().out.count("check.slope: right") == 2
 
 
 @pytest.mark.parametrize(
