@@ -3,6 +3,7 @@
 import builtins
 import json
 import re
+from dataclasses import replace
 
 import pyro
 import pytest
@@ -142,12 +143,34 @@ def test_right_derivatives_are_accepted(capsys):
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [("LAB_DATA", "cifar10"), ("LAB_EPOCHS", "0"), ("LAB_EPOCHS", "many")]
+    ("variable", "value"), [("LAB_DATA", "cifar100"), ("LAB_EPOCHS", "0"), ("LAB_EPOCHS", "many")]
 )
 def test_bad_settings_of_a_lab(monkeypatch, variable, value):
     monkeypatch.setenv(variable, value)
     with pytest.raises(UsageError, match=f"{variable} is '{value}'"):
         open_lab()
+
+
+def test_unknown_data_of_a_lab_are_answered_with_the_list(monkeypatch):
+    monkeypatch.setenv("LAB_DATA", "fashion")
+    with pytest.raises(UsageError, match="did you mean fashion_mnist.*digits, mnist, .*, cifar10"):
+        open_lab()
+
+
+@pytest.mark.parametrize("path", LABS, ids=lambda path: path.stem)
+def test_a_lab_runs_on_colour_images(path, monkeypatch, capsys):
+    from experiments.data import as_data
+    from experiments.teaching import lab
+
+    def random_images(name):
+        made = (torch.rand(rows, 3, 32, 32, dtype=torch.float32) for rows in (120, 50))
+        return tuple(replace(as_data(x), labels=torch.arange(len(x)) % 10) for x in made)
+
+    monkeypatch.setattr(lab, "load", random_images)
+    monkeypatch.setenv("LAB_DATA", "cifar10")
+    names = run(code_of(read_lab(path)))
+    assert not names["lab"].is_mnist
+    assert capsys.readouterr().out.count(": right (") >= 4
 
 
 def test_batches_show_every_image_once():
