@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/installed
 # Real data beside the checkout are used where they lie; PPL_DATA says otherwise.
 export PPL_DATA ?= $(abspath $(firstword $(wildcard data ../shared/data) data))
 
-.PHONY: demo test lint types fast tests docs clean
+.PHONY: demo test lint types fast tests docs docs-student clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m experiments compare --data digits
@@ -31,10 +31,13 @@ tests: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto
 
 # Every page is executed (again only where it or the code changed), any warning is an error, and no page may ask an outside host for anything.
+# A build that fails or is interrupted leaves the old site as it was.
 docs: $(VENV)/docs
-	rm -rf build/docs
-	$(BIN)/python -m sphinx -W --keep-going -b html docs build/docs
-	$(BIN)/python docs/check_site.py build/docs
+	$(BIN)/python docs/build_site.py
+
+# The same without solutions, answers and the page for teachers: build/docs-student.
+docs-student: $(VENV)/docs
+	$(BIN)/python docs/build_site.py --student
 
 $(VENV)/docs: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --editable ".[dev,docs]"
@@ -50,7 +53,7 @@ $(INSTALLED): pyproject.toml
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: labs labs-mnist
+.PHONY: labs labs-zip labs-mnist
 
 # Student notebooks, and teacher notebooks executed on digits: build/labs/student, build/labs/teacher.
 labs: $(INSTALLED)
@@ -59,3 +62,7 @@ labs: $(INSTALLED)
 # Teacher notebooks executed on MNIST, their figures compared with those that they quote: build/labs/mnist.
 labs-mnist: $(INSTALLED)
 	$(BIN)/python -m experiments labs --data mnist
+
+# All notebooks, for students and for teachers, in one file for a release: dist/labs.zip.
+labs-zip: $(INSTALLED)
+	$(BIN)/python -m experiments labs --zip dist/labs.zip

@@ -9,6 +9,8 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
+from experiments.teaching.notebooks.pages import for_students, lab_page
+
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 ROOMS = ("ppl_models", "guides", "experiments")
@@ -26,6 +28,9 @@ extensions = [
     "sphinx.ext.mathjax",
 ]
 exclude_patterns = ["**.ipynb_checkpoints"]
+STUDENT = globals()["tags"].has("student")  # Sphinx puts them here; set by make docs-student
+if STUDENT:
+    exclude_patterns.append("teachers.md")
 smartquotes = False  # two hyphens begin an option
 nitpicky = False  # types of torch and Pyro have no pages here; links between pages are checked
 
@@ -48,7 +53,7 @@ def sources_digest() -> str:
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(ROOT / "build" / "docs-cache" / sources_digest())
 nb_execution_raise_on_error = True
-nb_execution_timeout = 600
+nb_execution_timeout = 1800  # seconds per cell: no page needs a minute, unless the machine is busy
 nb_execution_excludepatterns = ["api/*"]
 nb_merge_streams = True
 nb_output_stderr = "warn"  # a page shows no warnings, and with -W none may occur
@@ -96,6 +101,14 @@ def link_sources_to_the_reference(app: Sphinx, name: str, text: list[str]) -> No
         return f"{{py:mod}}`{match[1].strip('`')} <{module}>`"
 
     text[0] = re.sub(pattern, role, text[0])
+
+
+def show_stubs(app: Sphinx, name: str, text: list[str]) -> None:
+    """Tasks of the labs show what students get; solutions are folded, or left out for students."""
+    if name.startswith("labs/lab"):
+        text[0] = lab_page(text[0], name, STUDENT)
+    elif STUDENT:
+        text[0] = for_students(text[0])
 
 
 def list_modules(app: Sphinx, name: str, text: list[str]) -> None:
@@ -162,13 +175,15 @@ def drop_pages_that_are_not_there(app: Sphinx, name: str, text: list[str]) -> No
         kept = [
             line
             for line in text[0].splitlines()
-            if not line.endswith("*") or any(DOCS.glob(f"{line}.md"))
+            if not line.endswith("*")
+            or any(path.name not in exclude_patterns for path in DOCS.glob(f"{line}.md"))
         ]
         text[0] = "\n".join(kept) + "\n"
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("source-read", link_sources_to_the_reference)
+    app.connect("source-read", show_stubs)
     app.connect("source-read", list_modules)
     app.connect("source-read", drop_pages_that_are_not_there)
     app.connect("autodoc-process-docstring", keep, priority=100)

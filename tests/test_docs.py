@@ -135,3 +135,61 @@ def test_what_a_built_site_may_not_do_is_found(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["check_site.py", str(tmp_path / "empty")])
     assert check_site.main() == 2
     assert "make docs" in capsys.readouterr().err
+
+
+def test_a_page_of_a_lab_shows_stubs_and_folds_or_leaves_out_solutions():
+    from experiments.teaching.notebooks import find_labs, read_myst
+    from experiments.teaching.notebooks.pages import lab_page
+
+    for source in find_labs():
+        text = source.read_text(encoding="utf-8")
+        cells = [c for c in read_myst(text).cells if c.cell_type == "code"]
+        tasks = [c.source for c in cells if "BEGIN SOLUTION" in c.source]
+        for student in (False, True):
+            page = lab_page(text, source.stem, student)
+            assert "BEGIN SOLUTION" not in page
+            assert page.count("raise NotImplementedError") == sum(
+                task.count("BEGIN SOLUTION") for task in tasks
+            )
+            assert page.count("code_prompt_show: Solution") == (0 if student else len(tasks))
+            assert page.count(":tags: [remove-cell]") >= len(tasks) * student
+            assert ("<details>" in page) is (not student and "<details>" in text)
+            own = sum("teacher" in cell.metadata.tags for cell in cells) if student else 0
+            assert page.count("```{code-cell}") == len(cells) - own
+
+
+def test_a_build_that_fails_leaves_the_old_site(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    build = importlib.import_module("build_site")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/index.html").write_text("old")
+
+    def sphinx(new, doctrees, student, page="<p>new</p>", code=0):
+        new.mkdir(parents=True)
+        (new / "index.html").write_text(page)
+        return code
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    outside = '<img src="http://example.org/x.png">'
+    monkeypatch.setattr(build, "sphinx", lambda *words: sphinx(*words, code=2))
+    assert build.main([], tmp_path) == 1
+    monkeypatch.setattr(build, "sphinx", lambda *words: sphinx(*words, page=outside))
+    assert build.main([], tmp_path) == 1
+    monkeypatch.setattr(build, "sphinx", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build.main([], tmp_path)
+    assert (tmp_path / "docs/index.html").read_text() == "old"
+    monkeypatch.setattr(build, "sphinx", sphinx)
+    assert build.main([], tmp_path) == 0
+    assert build.main(["--student"], tmp_path) == 0
+    assert (tmp_path / "docs/index.html").read_text() == "<p>new</p>"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "docs",
+        "docs-seconds.json",
+        "docs-student",
+        "docs-student-seconds.json",
+    ]
+    assert "The last build took" in build.forecast(tmp_path, "docs")
+    assert "minutes on two cores" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 import builtins
 import json
 import re
+from dataclasses import replace
 
 import pyro
 import pytest
@@ -10,11 +11,20 @@ import torch
 
 from experiments.errors import TrainingError, UsageError
 from experiments.runs.cli import cli
+from experiments.teaching import check
 from experiments.teaching.lab import load_shipped, open_lab
-from experiments.teaching.notebooks import code_of, read_lab, stubbed, student, worked_on
+from experiments.teaching.notebooks import (
+    code_of,
+    find_labs,
+    read_lab,
+    stubbed,
+    student,
+    worked_on,
+)
 from experiments.tools import labs
 
-SOURCES = labs.find(labs.Config())
+SOURCES = find_labs()
+LABS = [path for path in SOURCES if path.stem.startswith("lab")]
 WORDS = re.compile(r"# HINT: (.*)")
 
 
@@ -35,7 +45,7 @@ def run(cells):
     return names
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", LABS, ids=lambda path: path.stem)
 def test_a_lab_runs_on_digits(path, capsys):
     names = run(code_of(read_lab(path)))
     assert names["lab"].name == "digits"
@@ -43,7 +53,7 @@ def test_a_lab_runs_on_digits(path, capsys):
     assert capsys.readouterr().out.count(": right (") == calls >= 4
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", LABS, ids=lambda path: path.stem)
 def test_students_get_hints_and_no_answers(path):
     source, notebook = read_lab(path), student(read_lab(path), path.name)
     text = json.dumps(notebook)
@@ -66,7 +76,7 @@ def test_students_get_hints_and_no_answers(path):
     assert hints[0].replace('"', "'") in str(caught.value)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", LABS, ids=lambda path: path.stem)
 def test_all_but_the_solutions_is_left_to_students(path):
     regions = re.compile(r"^ *# BEGIN SOLUTION.*?# END SOLUTION$", re.MULTILINE | re.DOTALL)
     stubs = re.compile(r"^ *# Your turn.*?^ *raise NotImplementedError\(.*?\)$", re.M | re.S)
@@ -87,7 +97,7 @@ def test_without_data_and_network_a_lab_goes_on_with_digits(tmp_path, monkeypatc
     monkeypatch.delenv("LAB_DATA")
     monkeypatch.setenv("PPL_DATA", str(tmp_path))
     monkeypatch.setattr(torchvision.datasets, "MNIST", unreachable)
-    cells = code_of(read_lab(SOURCES[0]))
+    cells = code_of(read_lab(LABS[1]))
     names = run(cells[:3])
     assert names["lab"].name == "digits"
     assert not names["lab"].is_mnist
@@ -96,13 +106,71 @@ def test_without_data_and_network_a_lab_goes_on_with_digits(tmp_path, monkeypatc
     assert "goes on with 'digits' instead" in told
 
 
+def test_the_exercise_sheet_has_three_questions_and_room_for_answers():
+    (path,) = set(SOURCES) - set(LABS)
+    notebook = student(read_lab(path), path.name)
+    questions = [cell for cell in notebook.cells if "**Question.**" in cell.source]
+    empty = [cell for cell in notebook.cells if cell.source.startswith("*Your answer:*")]
+    assert len(questions) == len(empty) == 3
+
+
 @pytest.mark.parametrize(
-    ("variable", "value"), [("LAB_DATA", "cifar10"), ("LAB_EPOCHS", "0"), ("LAB_EPOCHS", "many")]
+    ("answer", "words"),
+    [
+        (lambda f, x: f(x), "this is f itself"),
+        (lambda f, x: torch.func.vmap(torch.func.grad(f))(x).sum(), "one number for all"),
+        (lambda f, x: torch.func.vmap(torch.func.grad(f))(x) / len(x), "not the mean"),
+        (lambda f, x: torch.func.vmap(torch.func.grad(f))(x)[:, None], "its shape is [7, 1]"),
+        (lambda f, x: 2 * x, "it is not the derivative"),
+        (lambda f, x: x.requires_grad_().grad, "got a NoneType"),
+        (lambda f, x: f(x).backward(), "raised RuntimeError"),
+    ],
+)
+def test_wrong_derivatives_get_their_hints(answer, words):
+    with pytest.raises(check.Wrong, match=re.escape(words)):
+        check.slope(answer)
+
+
+def test_right_derivatives_are_accepted(capsys):
+    def by_backward(f, x):
+        x = x.clone().requires_grad_()
+        f(x).backward(torch.ones_like(x))
+        return x.grad
+
+    for answer in (by_backward, lambda f, x: torch.func.vmap(torch.func.grad(f))(x)):
+        check.slope(answer)
+    assert capsys.readouterr().out.count("check.slope: right") == 2
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("LAB_DATA", "cifar100"), ("LAB_EPOCHS", "0"), ("LAB_EPOCHS", "many")]
 )
 def test_bad_settings_of_a_lab(monkeypatch, variable, value):
     monkeypatch.setenv(variable, value)
     with pytest.raises(UsageError, match=f"{variable} is '{value}'"):
         open_lab()
+
+
+def test_unknown_data_of_a_lab_are_answered_with_the_list(monkeypatch):
+    monkeypatch.setenv("LAB_DATA", "fashion")
+    with pytest.raises(UsageError, match="did you mean fashion_mnist.*digits, mnist, .*, cifar10"):
+        open_lab()
+
+
+@pytest.mark.parametrize("path", LABS, ids=lambda path: path.stem)
+def test_a_lab_runs_on_colour_images(path, monkeypatch, capsys):
+    from experiments.data import as_data
+    from experiments.teaching import lab
+
+    def random_images(name):
+        made = (torch.rand(rows, 3, 32, 32, dtype=torch.float32) for rows in (120, 50))
+        return tuple(replace(as_data(x), labels=torch.arange(len(x)) % 10) for x in made)
+
+    monkeypatch.setattr(lab, "load", random_images)
+    monkeypatch.setenv("LAB_DATA", "cifar10")
+    names = run(code_of(read_lab(path)))
+    assert not names["lab"].is_mnist
+    assert capsys.readouterr().out.count(": right (") >= 4
 
 
 def test_batches_show_every_image_once():

@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.teaching import bounds, check, elbo, evidence, linear
+from experiments.teaching import basics, bounds, check, elbo, evidence, linear
 from experiments.teaching.examining import examine
 
 MODULES = {
+    "distances": basics,
+    "log_density": basics,
     "pca": linear,
     "pca_encoder": linear,
     "pca_decoder": linear,

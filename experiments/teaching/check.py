@@ -5,6 +5,7 @@ and with the kind of difference if it is not; never with the answer. Right is wh
 forms of this project and Pyro's ``Trace_ELBO`` give on random inputs.
 """
 
+from experiments.teaching.basics import distances, log_density, slope
 from experiments.teaching.bounds import kl, log_likelihood, monte_carlo_likelihood, reparametrise
 from experiments.teaching.checking import Wrong
 from experiments.teaching.elbo import elbo
@@ -25,10 +26,12 @@ __all__ = [
     "count_convolutions",
     "count_parameters",
     "decoder",
+    "distances",
     "draw_latents",
     "elbo",
     "encoder",
     "kl",
+    "log_density",
     "log_likelihood",
     "monte_carlo_likelihood",
     "pair",
@@ -39,5 +42,6 @@ __all__ = [
     "ppca_cost",
     "ppca_decoder",
     "reparametrise",
+    "slope",
     "squared_error",
 ]

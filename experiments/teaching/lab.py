@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.data import Data, load
-from experiments.errors import UsageError
+from experiments.errors import UsageError, listed
 from experiments.options.constructors import FILLED_IN
 from experiments.options.presets import PRESETS
 from experiments.training.nvae.pretrained import load_pretrained
@@ -17,6 +17,9 @@ from guides.hierarchies.top_down import TopDown
 from ppl_models import NVAE
 
 __all__ = ["Lab", "load_shipped", "open_lab"]
+
+SETS = ("digits", "mnist", "fashion_mnist", "kmnist", "omniglot", "cifar10")
+"""Data sets of images with classes."""
 
 NOTE = """NOTE: {reason}
 This notebook goes on with 'digits' instead: 1797 images of 8x8 pixels that ship with scikit-learn.
@@ -27,7 +30,7 @@ class Lab(NamedTuple):
     """What a lab works on.
 
     Args:
-        name: mnist or digits.
+        name: of the data set.
         train, test: images and labels.
         x_train, x_test: the images as vectors in [0, 1], ``[N, D]``.
         batch_size: of training.
@@ -57,8 +60,7 @@ class Lab(NamedTuple):
 
     def names(self, count: int) -> list[str]:
         """The labels of the first test images, in words."""
-        assert self.test.labels is not None
-        return [str(int(label)) for label in self.test.labels[:count]]
+        return self.test.label_names(count) or [str(row) for row in range(count)]
 
     def batches(self) -> tuple[Tensor, ...]:
         """The training images in a fresh random order, ``[B, D]`` each."""
@@ -67,17 +69,17 @@ class Lab(NamedTuple):
 
 
 def open_lab(data: str | None = None) -> Lab:
-    """The lab's data: MNIST, or digits where MNIST is not at hand and cannot be had.
+    """The lab's data: MNIST or what ``LAB_DATA`` says, or digits where that cannot be had.
 
     Args:
-        data: mnist or digits; the environment variable ``LAB_DATA``, else mnist.
+        data: one of ``SETS``; the environment variable ``LAB_DATA``, else mnist.
 
     Raises:
         UsageError: If the name or ``LAB_EPOCHS`` is something else.
     """
     name = data or os.environ.get("LAB_DATA") or "mnist"
-    if name not in ("mnist", "digits"):
-        raise UsageError(f"LAB_DATA is '{name}'; the labs are for mnist or digits.")
+    if name not in SETS:
+        raise UsageError(f"LAB_DATA is '{name}', for the labs {listed(name, SETS)}.")
     try:
         splits = load(name)
     except UsageError as error:
@@ -87,7 +89,8 @@ def open_lab(data: str | None = None) -> Lab:
         name, splits = "digits", load("digits")
     dtype = torch.get_default_dtype()
     x_train, x_test = (split.observations().flatten(1).to(dtype) for split in splits)
-    return Lab(name, *splits, x_train, x_test, 500 if name == "mnist" else 50, _epochs(20))
+    batch_size = 500 if len(x_train) > 10_000 else 50
+    return Lab(name, *splits, x_train, x_test, batch_size, _epochs(20))
 
 
 def _epochs(default: int) -> int:

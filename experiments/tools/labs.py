@@ -1,49 +1,80 @@
-"""What do students and teachers get? The labs' notebooks, from one source each.
+"""What do students and teachers get? The labs' notebooks, from one source each; and their grades.
 
 Student notebooks have a stub and a hint where a solution was, and room for answers; teacher
 notebooks have both, and are executed. With --data mnist the teachers' are executed on MNIST, and
 what they print is compared with the figures that they quote.
 
+"grade FOLDER" runs the notebooks that students handed in, each in a process of its own, calls
+every check on what they defined, and writes a table with a row per student.
+
     python -m experiments labs
+    python -m experiments labs --student
     python -m experiments labs --labs 2 --no-execute
     python -m experiments labs --data mnist
+    python -m experiments labs grade FOLDER --out grades.csv
 """
 
-import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.errors import TrainingError, UsageError, one_line
+import tyro
+
+from experiments.errors import UsageError
 from experiments.runs.cli import cli
-from experiments.runs.files import write
-from experiments.teaching.notebooks import read_lab, student, teacher, worked_on
+from experiments.teaching.notebooks import find_labs, read_lab, save, student, teacher, worked_on
 
 
 @dataclass(frozen=True)
 class Config:
+    task: tyro.conf.Positional[Literal["write", "grade"]] = "write"
+    """Write notebooks, or grade those that were handed in."""
+    folder: tyro.conf.Positional[Path | None] = None
+    """What students handed in, to be graded: notebooks, folders or zip files named after them."""
     labs: tuple[int, ...] = ()
     """Numbers of the labs; by default all of them."""
+    student: bool = False
+    """Write the student notebooks only: nothing with solutions, and nothing is executed."""
     data: Literal["digits", "mnist"] = "digits"
-    """What teacher notebooks are executed on; with mnist they alone are written."""
+    """Data that teacher notebooks are executed on; with mnist no others are written."""
     execute: bool = True
     """Execute the teacher notebooks."""
-    source: Path = Path("docs/labs")
-    """Where the sources are: in a clone of the repository."""
-    out: Path = Path("build/labs")
-    """Where the notebooks go: student, teacher and mnist inside it."""
+    nbgrader: bool = False
+    """Write a course folder for nbgrader instead."""
+    zip: Path | None = None
+    """Also pack all notebooks that are written into this zip file."""
+    source: Path | None = None
+    """Folder with the sources; by default those that come with the project."""
+    out: Path | None = None
+    """Folder for the notebooks (default: build/labs), or file for the grades (grades.csv)."""
+    seconds: float = 600.0
+    """Time limit per graded notebook."""
 
 
 def main(config: Config) -> dict[str, Any]:
-    sources = find(config)
-    if config.data == "mnist":
-        from experiments.data import load
+    if (config.task == "grade") != (config.folder is not None):
+        raise UsageError("labs grade FOLDER needs the folder with what was handed in.")
+    if config.seconds <= 0:
+        raise UsageError(f"seconds={config.seconds:g} must be positive.")
+    if config.folder is not None:
+        from experiments.teaching.grading import grade
 
-        load("mnist")  # a notebook would fall back to digits
-    folders = ("mnist",) if config.data == "mnist" else ("student", "teacher")
+        sources = find_labs(config.source, config.labs)
+        return grade(config.folder, sources, config.out or Path("grades.csv"), config.seconds)
+    out = config.out or Path("build/labs")
+    if config.nbgrader:
+        from experiments.teaching.notebooks.nbgrader import write_course
+
+        return {"labs": write_course(find_labs(config.source, config.labs), out)}
+    return write(config, out)
+
+
+def write(config: Config, out: Path) -> dict[str, Any]:
+    """Write, and execute, the notebooks that were asked for."""
+    sources = find_labs(config.source, config.labs)
+    folders = folders_of(config)
     targets = {
-        (path, folder): config.out / folder / f"{path.stem}.ipynb"
+        (path, folder): out / folder / f"{path.stem}.ipynb"
         for path in sources
         for folder in folders
     }
@@ -52,75 +83,35 @@ def main(config: Config) -> dict[str, Any]:
         raise UsageError(f"{kept[0]} has been worked on: move it away, or give another --out.")
     seconds: dict[str, float] = {}
     for (path, folder), target in targets.items():
-        notebook = read_lab(path)
-        if folder == "student":
-            student(notebook, path.name)
-        else:
-            teacher(notebook)
+        notebook = student(read_lab(path), path.name) if folder == "student" else read_lab(path)
         took = ""
-        if config.execute and folder != "student":
-            seconds[path.stem] = executed(notebook, path.name, config.data)
-            took = f", executed in {seconds[path.stem]:.0f} s"
+        if folder != "student":
+            teacher(notebook)
+            if config.execute:
+                from experiments.teaching.notebooks.execution import executed
+
+                notebook, seconds[path.stem] = executed(notebook, path.name, config.data)
+                took = f", executed in {seconds[path.stem]:.0f} s"
         save(notebook, target)
         print(f"{target}{took}", flush=True)
+    if config.zip is not None:
+        from experiments.teaching.notebooks.packing import pack
+
+        pack(targets.values(), out, config.zip)
+        print(config.zip)
     return {"labs": [path.stem for path in sources], "seconds": seconds}
 
 
-def find(config: Config) -> list[Path]:
-    """The sources of the labs that were asked for.
+def folders_of(config: Config) -> tuple[str, ...]:
+    """Which versions are written, by the names of their folders."""
+    if config.student:
+        return ("student",)
+    if config.data == "mnist":
+        from experiments.data import load
 
-    Raises:
-        UsageError: If there are none.
-    """
-    found = sorted(config.source.glob("lab[0-9]*.md"))
-    if not found:
-        raise UsageError(
-            f"there are no labs in {config.source}: start this in a clone of the repository, or "
-            "give --source."
-        )
-    numbers = {int(path.stem.split("_")[0].removeprefix("lab")): path for path in found}
-    for number in config.labs:
-        if number not in numbers:
-            words = ", ".join(map(str, numbers))
-            raise UsageError(f"there is no lab {number}; there are {words}.")
-    return [numbers[number] for number in config.labs or numbers]
-
-
-def save(notebook: Any, target: Path) -> None:
-    """Write a notebook."""
-    import nbformat
-
-    write(target, lambda path: nbformat.write(notebook, path), parents=True)
-
-
-def executed(notebook: Any, name: str, data: str) -> float:
-    """Run all cells in a kernel of their own, and keep what they show; the seconds it took.
-
-    Raises:
-        UsageError: If there is no Jupyter to run them.
-        TrainingError: If a cell fails.
-    """
-    try:
-        from nbclient import NotebookClient
-        from nbclient.exceptions import CellExecutionError
-        from traitlets.config import Config as Traits
-    except ImportError as error:
-        raise UsageError("nbclient is missing: pip install '.[labs]', or --no-execute") from error
-    os.environ["LAB_DATA"] = data  # the kernel inherits it
-    started = time.perf_counter()
-    local = {"KernelManager": {"transport": "ipc"}} if os.name == "posix" else {}
-    client = NotebookClient(
-        notebook,
-        timeout=1800,
-        kernel_name="python3",
-        resources={"metadata": {"path": "."}},
-        config=Traits(local),
-    )
-    try:
-        client.execute()
-    except CellExecutionError as error:
-        raise TrainingError(f"{name}: {one_line(str(error), 1500)}") from error
-    return round(time.perf_counter() - started, 1)
+        load("mnist")  # a notebook would fall back to digits
+        return ("mnist",)
+    return "student", "teacher"
 
 
 if __name__ == "__main__":

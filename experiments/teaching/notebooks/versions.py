@@ -7,19 +7,26 @@ alone.
 """
 
 import hashlib
+import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from experiments.errors import UsageError
+from experiments.runs.files import write
+from experiments.teaching.notebooks.marks import mark
+from experiments.teaching.notebooks.myst import read_myst
 
-__all__ = ["code_of", "read_lab", "student", "teacher", "worked_on"]
+__all__ = ["read_lab", "save", "stubbed", "student", "teacher", "worked_on"]
+
+BEGIN = "# BEGIN SOLUTION"
 
 REGION = re.compile(
     r"^(?P<indent>[ ]*)# BEGIN SOLUTION\n(?P<body>.*?)^(?P=indent)# END SOLUTION$", re.M | re.S
 )
 HINT = re.compile(r"^ *# HINT: (.*)$", re.MULTILINE)
-LINK = re.compile(r"\]\((lab\d\w*)\.md\)")
+LINK = re.compile(r"\]\((lab\d\w*|exercises)\.md\)")
 EMPTY = "*Your answer:*\n\n"
 
 
@@ -27,22 +34,23 @@ def read_lab(path: Path) -> Any:
     """A lab's source as a notebook.
 
     Raises:
-        UsageError: If jupytext is missing, or the source is no notebook.
+        UsageError: If the source is no notebook.
     """
     try:
-        import jupytext
-    except ImportError as error:
-        raise UsageError("jupytext is missing: pip install '.[labs]'") from error
-    try:
-        notebook = jupytext.read(path, fmt="md:myst")
-    except Exception as error:  # jupytext lets through whatever its parsers raise
+        notebook = read_myst(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise UsageError(f"{path} is no MyST notebook: {error}") from error
     for cell in notebook.cells:
-        cell.metadata.setdefault("tags", [])
         if cell.cell_type == "markdown":
             cell.source = LINK.sub(r"](\1.ipynb)", cell.source)
-    notebook.metadata.pop("jupytext", None)
+    notebook.metadata["ppl_models"] = {"lab": path.stem, "version": _version(notebook)}
     return notebook
+
+
+def _version(notebook: Any) -> str:
+    """A name for what students are asked: its tasks and checks."""
+    asked = [c.source for c in notebook.cells if BEGIN in c.source or "check." in c.source]
+    return _digest(asked)[:12]
 
 
 def teacher(notebook: Any) -> Any:
@@ -63,11 +71,12 @@ def student(notebook: Any, name: str = "the lab") -> Any:
             continue
         if "answer" in tags:
             cell.source = EMPTY
-        elif cell.cell_type == "code" and "# BEGIN SOLUTION" in cell.source:
+        elif cell.cell_type == "code" and BEGIN in cell.source:
             cell.source = stubbed(cell.source, name)
             cell.metadata["tags"] = ["task"]
         cells.append(cell)
     notebook.cells = cells
+    mark(notebook)
     return sealed(notebook)
 
 
@@ -97,32 +106,28 @@ def _stub(region: re.Match[str]) -> str:
 
 def sealed(notebook: Any) -> Any:
     """The notebook with a checksum of its cells, by which later work on it is told."""
-    notebook.metadata["ppl_models"] = {"checksum": _checksum(notebook)}
+    about = notebook.metadata.setdefault("ppl_models", {})
+    about["checksum"] = _digest(cell["source"] for cell in notebook["cells"])
     return notebook
 
 
-def _checksum(notebook: Any) -> str:
-    text = "\0".join(cell["source"] for cell in notebook["cells"])
-    return hashlib.sha256(text.encode()).hexdigest()
+def _digest(texts: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
 def worked_on(path: Path) -> bool:
     """Whether a file lies there that is not a notebook as ``sealed`` left it."""
     if not path.exists():
         return False
-    import nbformat
-
     try:
-        notebook = nbformat.read(path, as_version=4)
-        return bool(notebook.metadata["ppl_models"]["checksum"] != _checksum(notebook))
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        sources = ["".join(cell["source"]) for cell in notebook["cells"]]
+        return bool(notebook["metadata"]["ppl_models"]["checksum"] != _digest(sources))
     except Exception:  # something else: not ours to overwrite
         return True
 
 
-def code_of(notebook: Any) -> list[str]:
-    """The code cells as plain Python: lines that only IPython understands left out."""
-    return [
-        re.sub(r"^(\s*)[%!].*$", r"\1pass", cell.source, flags=re.MULTILINE)
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-    ]
+def save(notebook: Any, target: Path) -> None:
+    """Write a notebook, and the folders that it lies in."""
+    text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    write(target, lambda path: path.write_text(text, encoding="utf-8"), parents=True)

@@ -1,0 +1,118 @@
+"""What students handed in: notebooks, in folders or zip files, and whose they are."""
+
+import json
+import re
+import unicodedata
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.errors import UsageError, reason
+
+__all__ = ["Submission", "submissions"]
+
+LAB_NAME = re.compile(r"[\s_.-]*(lab\d\w*|exercises)[\s().\d-]*$")
+SKIPPED = re.compile(r"^[._]|^\.ipynb_checkpoints$|^__MACOSX$")
+LARGEST = 50_000_000
+"""Bytes of a notebook."""
+
+
+class Submission(NamedTuple):
+    """One notebook, or what was handed in as one.
+
+    Args:
+        student: whose it is.
+        name: the file's path below the folder.
+        notebook: its content; None if it cannot be read.
+        trouble: why it cannot be read, else nothing.
+    """
+
+    student: str
+    name: str
+    notebook: dict[str, Any] | None
+    trouble: str
+
+
+def submissions(folder: Path) -> list[Submission]:
+    """All notebooks in a folder, or in one student's zip file, in the order of their names.
+
+    Raises:
+        UsageError: If there are none.
+    """
+    if not folder.exists():
+        raise UsageError(f"{folder}: there is no such folder.")
+    root = folder if folder.is_dir() else folder.parent
+    paths = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
+    found = [item for path in paths if path.is_file() for item in _read(root, path)]
+    if not found:
+        raise UsageError(
+            f"there are no notebooks in {folder}: expected are files STUDENT.ipynb, folders or "
+            "zip files named after students with notebooks in them."
+        )
+    return found
+
+
+def _read(root: Path, path: Path) -> Iterator[Submission]:
+    """The notebooks in a file: one, several, or none."""
+    parts = path.relative_to(root).parts
+    if any(SKIPPED.match(part) for part in parts):
+        return
+    name = "/".join(parts)
+    student = _student(parts)
+    if path.suffix.lower() == ".ipynb":
+        yield _opened(student, name, path.read_bytes())
+    elif path.suffix.lower() == ".zip":
+        try:
+            yield from _unzipped(student, name, path)
+        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+            trouble = f"{name} is no readable zip file ({reason(error)})"
+            yield Submission(student, name, None, trouble)
+
+
+def _student(parts: tuple[str, ...]) -> str:
+    """Who handed it in: the folder, or the file's name without that of the lab."""
+    first = unicodedata.normalize("NFC", parts[0])
+    if len(parts) > 1:
+        return first
+    stem = first.rsplit(".", 1)[0]
+    return LAB_NAME.sub("", stem) or stem
+
+
+def _unzipped(student: str, name: str, path: Path) -> Iterator[Submission]:
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            inside = _zip_name(entry)
+            if not inside.lower().endswith(".ipynb"):
+                continue
+            if any(SKIPPED.match(part) for part in inside.split("/")):
+                continue
+            if entry.file_size > LARGEST:
+                yield Submission(student, inside, None, f"{inside} is too large for a notebook")
+            else:
+                yield _opened(student, f"{name}/{inside}", archive.read(entry))
+
+
+def _zip_name(entry: zipfile.ZipInfo) -> str:
+    """The name of a file in a zip file; UTF-8 even where the file does not say so."""
+    if entry.flag_bits & 0x800:
+        return entry.filename
+    try:
+        return entry.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return entry.filename
+
+
+def _opened(student: str, name: str, content: bytes) -> Submission:
+    try:
+        notebook = json.loads(content.decode("utf-8-sig"))
+        cells = notebook["cells"]
+        for cell in cells:
+            cell["source"] = "".join(cell["source"])
+            cell["metadata"] = dict(cell.get("metadata") or {})
+            cell["cell_type"] = str(cell["cell_type"])
+        notebook["metadata"] = dict(notebook.get("metadata") or {})
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        kind = "empty" if not content.strip() else reason(error)
+        return Submission(student, name, None, f"{name} is no notebook ({kind})")
+    return Submission(student, name, notebook, "")

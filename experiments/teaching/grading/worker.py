@@ -1,0 +1,175 @@
+"""The process that runs one submitted notebook, and calls the checks on what it defines.
+
+It reads its order as JSON from the standard input, and writes a line for every finding. Lines
+begin with a word of the order's, so that what a notebook prints is never taken for one.
+"""
+
+import faulthandler
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import one_line
+from experiments.teaching.grading.confined import confine
+from experiments.teaching.grading.sealed import Kept, private_checks
+
+__all__ = ["main"]
+
+UNSURPRISING = ("Wrong", "Unwritten", "NotImplementedError")
+"""Errors that the notebook's own checks and stubs raise: points tell of them."""
+
+
+class Overtime(BaseException):
+    """A cell that takes too long."""
+
+
+def main() -> None:
+    order = json.loads(sys.stdin.buffer.read())
+    tell = _own_channel(order["word"])
+    os.environ.update(LAB_DATA="digits", LAB_EPOCHS="1")
+    checks, given = private_checks(), _given()
+    kept = Kept()
+    confine(Path.cwd())
+    tell({"started": True})
+    names: dict[str, Any] = {"__name__": "__main__", "display": print}
+    grader = Grader(order["calls"], given, checks, kept, tell)
+    public = sys.modules["experiments.teaching.check"]
+    end = time.monotonic() + order["seconds"]
+    _end_after(order["seconds"])
+    for cell in order["cells"]:
+        tell({"cell": cell["number"]})
+        with _noticed(cell["number"], tell), _limited((end - time.monotonic()) / 2):
+            exec(compile(cell["code"], f"cell {cell['number']}", "exec"), names)
+        grader.look(names)
+        if names.get("check", public) is not public:
+            tell({"replaced": ["check"]})
+    tell({"replaced": kept.replaced()})
+    tell({"done": True})
+
+
+def _end_after(seconds: float) -> None:
+    """End this process after so many seconds, whatever it is doing, with the exit code 1."""
+    faulthandler.dump_traceback_later(seconds, exit=True, file=open(os.devnull, "w"))  # noqa: SIM115
+
+
+def _own_channel(word: str) -> Callable[[dict[str, Any]], None]:
+    """Keep the standard output for findings; what a notebook prints goes nowhere."""
+    kept = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+
+    def tell(finding: dict[str, Any]) -> None:
+        os.write(kept, f"{word} {json.dumps(finding)}\n".encode())
+
+    return tell
+
+
+def _given() -> dict[str, Any]:
+    """What the cells before the first task define, where a notebook has lost them."""
+    import torch
+    from torch import nn
+
+    from experiments.teaching.lab import open_lab
+
+    lab = open_lab("digits")
+    N, D = lab.x_train.shape
+    return {
+        "torch": torch,
+        "nn": nn,
+        "lab": lab,
+        "x_train": lab.x_train,
+        "x_test": lab.x_test,
+        "N": N,
+        "D": D,
+        "M": 2,
+        "H": 400,
+    }
+
+
+@contextmanager
+def _noticed(number: int, tell: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """Tell of an error inside, and go on."""
+    try:
+        yield
+    except BaseException as error:
+        name = type(error).__name__
+        if name == "Overtime":
+            tell({"error": f"cell {number}: stopped, it took too long"})
+        elif name not in UNSURPRISING:
+            tell({"error": one_line(f"cell {number}: {name}: {error}", 300)})
+
+
+@contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Raise ``Overtime`` inside after so many seconds, where there are such signals."""
+    if not hasattr(signal, "SIGALRM"):
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise Overtime
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.1))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+class Grader:
+    """Calls each check whenever a notebook has given one of its names another value.
+
+    Args:
+        calls: the checks, as dictionaries of ``Call``.
+        given: values of names that the notebook may have lost.
+        checks: the private copy of the checks.
+        kept: the libraries as they were.
+        tell: where findings go.
+    """
+
+    def __init__(
+        self,
+        calls: list[dict[str, Any]],
+        given: dict[str, Any],
+        checks: Any,
+        kept: Kept,
+        tell: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self.given, self.checks, self.kept, self.tell = given, checks, kept, tell
+        self.open = {call["key"]: call for call in calls}
+        self.tried: dict[str, list[Any]] = {}
+
+    def look(self, names: dict[str, Any]) -> None:
+        """Call the checks that are still open and concern something new."""
+        known = {**self.given, **names}
+        for key, call in list(self.open.items()):
+            wanted = [known.get(name) for name in call["needs"]]
+            before = self.tried.get(key)
+            new = before is None or any(a is not b for a, b in zip(wanted, before, strict=True))
+            if new and all(name in known for name in call["needs"]):
+                self.tried[key] = wanted
+                self._call(key, call["code"], known)
+
+    def _call(self, key: str, code: str, known: dict[str, Any]) -> None:
+        compiled = compile(code, key, "eval")
+        hint = ""
+        try:
+            with self.kept.restored(), _limited(60):
+                eval(compiled, {**known, "check": self.checks})
+        except BaseException as error:
+            hint = one_line(str(error) or type(error).__name__, 500)
+        else:
+            del self.open[key]
+        self.tell({"check": key, "hint": hint})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""Grading: points come from outside of a notebook, whatever the notebook does."""
+
+import csv
+import json
+import zipfile
+
+import pytest
+
+from experiments.errors import UsageError
+from experiments.runs.cli import cli
+from experiments.teaching.grading.grade import grade, lab_of
+from experiments.teaching.notebooks import find_labs, read_lab, student
+from experiments.tools import labs
+
+SOURCE = find_labs(numbers=(1,))[0]
+CHECKS = ["lab1.pca", "lab1.pca_encoder", "lab1.pca_decoder", "lab1.squared_error"]
+
+
+def handed_in(solved=True, cells=(), first=()):
+    """Lab 1 as a student hands it in, with cells of one's own at the end or at the beginning."""
+    notebook = student(read_lab(SOURCE), SOURCE.name)
+    if solved:
+        right = {c.id: c.source for c in read_lab(SOURCE).cells}
+        for cell in notebook.cells:
+            if "task" in cell.metadata["tags"]:
+                cell.source = right[cell.id]
+    notebook.cells = [*map(code, first), *notebook.cells, *map(code, cells)]
+    return notebook
+
+
+def code(source):
+    return {"cell_type": "code", "metadata": {"tags": []}, "source": source}
+
+
+def graded(folder, seconds=60.0):
+    """The table, by students, and the page of answers."""
+    out = folder.parent / "grades.csv"
+    grade(folder, [SOURCE], out, seconds)
+    with out.open(encoding="utf-8", newline="") as file:
+        rows = {row["student"]: row for row in csv.DictReader(file)}
+    return rows, out.with_suffix(".html").read_text(encoding="utf-8")
+
+
+def points(row):
+    return [row[key] for key in CHECKS]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "handed in"
+    path.mkdir()
+    return path
+
+
+def put(folder, name, notebook):
+    target = folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(notebook), encoding="utf-8")
+
+
+def test_a_zip_a_folder_and_a_file_become_rows_with_points_and_answers(folder):
+    right = handed_in()
+    (answer, *_) = [c for c in right.cells if c.source.startswith("*Your answer:*")]
+    answer.source += "They do, says <script>alert(1)</script> Zoë."
+    with zipfile.ZipFile(folder / "Zoë.zip", "w") as archive:
+        archive.writestr("work/Übung.ipynb", json.dumps(right))
+        archive.writestr("__MACOSX/work/._Übung.ipynb", "resource fork")
+    put(folder, "李雷/lab1_pca.ipynb", handed_in(solved=False))
+    put(folder, "Åsa_lab1_pca.ipynb", {**handed_in(), "metadata": {}})
+    rows, page = graded(folder)
+    assert list(rows) == sorted(["Zoë", "李雷", "Åsa"])
+    assert points(rows["Zoë"]) == ["1"] * 4
+    assert (rows["Zoë"]["points"], rows["Zoë"]["of"], rows["Zoë"]["answers"]) == ("4", "4", "1")
+    assert rows["Zoë"]["errors"] == rows["Zoë"]["replaced"] == ""
+    assert points(rows["李雷"]) == ["0"] * 4
+    assert points(rows["Åsa"]) == ["1"] * 4
+    assert "lost its metadata" in rows["Åsa"]["errors"]
+    assert "They do, says &lt;script&gt;" in page
+    assert "<script>" not in page
+    assert "To be written: centre first" in page
+
+
+WRONG = """
+def pca(x, latent_dim):
+    return x.mean(0), torch.linalg.svd(x)[2][:latent_dim].mT
+def encode(x, mean, components):
+    return x @ components
+def decode(z, mean, components):
+    return z @ components.mT
+def squared_error(x, reconstruction):
+    return (x - reconstruction).square().mean()
+"""
+ATTACKS = {
+    "replaces check": [
+        "class check:\n    pca = pca_encoder = pca_decoder = squared_error = print",
+    ],
+    "replaces its functions": ["for name in check.__all__: setattr(check, name, print)"],
+    "replaces its parts": [
+        "import experiments.teaching.checking as c, experiments.teaching.linear as l\n"
+        "import experiments.teaching.examining as e\n"
+        "c.same = c.agrees = e.agrees = e.same = lambda *_: True\n"
+        "e.examine = l.examine = print",
+    ],
+    "replaces torch": ["torch.allclose = torch.equal = lambda *_, **__: True"],
+    "replaces the class": ["import ppl_models\nppl_models.PCA.__init__ = None"],
+    "records results": ["from experiments.teaching import checking\n"
+        "checking.RESULTS = [('pca', True, '')] * 100"],
+    "prints results": ["import os\nfor fd in range(3, 64):\n    try: os.write(fd, "
+        "b'{\"check\": \"lab1.pca\", \"hint\": \"\"}\\n')\n    except OSError: pass"],
+}  # fmt: skip
+
+
+def test_nothing_that_a_notebook_replaces_brings_points(folder):
+    for name, cells in ATTACKS.items():
+        put(folder, f"{name}.ipynb", handed_in(False, [*cells, WRONG]))
+    all_of_them = [cell for cells in ATTACKS.values() for cell in cells]
+    put(folder, "right.ipynb", handed_in(True, first=["import torch", *all_of_them]))
+    rows, _ = graded(folder)
+    assert points(rows.pop("right")) == ["1"] * 4
+    assert len(rows) == len(ATTACKS)
+    for name, row in rows.items():
+        assert points(row) == ["0"] * 4, name
+        assert (row["replaced"] != "") is (name not in ("records results", "prints results")), name
+
+
+def test_loops_exits_and_lost_cells_cost_what_comes_after_and_no_more(folder):
+    put(folder, "loop.ipynb", handed_in(True, first=["while True: pass"]))
+    stubborn = "import signal\nsignal.signal(signal.SIGALRM, signal.SIG_IGN)\nwhile True: pass"
+    put(folder, "stubborn loop.ipynb", handed_in(True, cells=[stubborn]))
+    put(folder, "exit.ipynb", handed_in(True, first=["exit()", "raise SystemExit"]))
+    put(folder, "hard exit.ipynb", handed_in(True, cells=["import os; os._exit(0)"]))
+    lost = handed_in()
+    lost.cells = [
+        c for c in lost.cells if "def " in c["source"] or "import torch\n" in c["source"]
+    ]
+    put(folder, "lost.ipynb", lost)
+    rows, _ = graded(folder, seconds=12.0)
+    for name, row in rows.items():
+        assert points(row) == ["1"] * 4, (name, row["errors"])
+    assert "cell 1: stopped, it took too long" in rows["loop"]["errors"]
+    assert "took longer than 12 seconds" in rows["stubborn loop"]["errors"]
+    assert "cell 1: SystemExit" in rows["exit"]["errors"]
+    assert "ended the process" in rows["hard exit"]["errors"]
+    assert rows["lost"]["errors"] == ""
+
+
+REFUSED = {
+    "import socket; socket.create_connection(('127.0.0.1', 9), 1)": "network|Network",
+    "import urllib.request; urllib.request.urlopen('http://192.0.2.1/')": "network",
+    "import subprocess; subprocess.run(['true'])": "no other programs",
+    "import os; os.system('true')": "no other programs",
+    "import os; os.kill(os.getppid(), 9)": "no signals",
+    "open('{outside}', 'w').write('x')": "no writing",
+    "import os; os.remove('{outside}')": "no changes",
+    "open('mine.txt', 'w').write('x'); assert open('mine.txt').read() == 'x'": "",
+}
+
+
+def test_no_network_no_programs_and_no_files_elsewhere(folder):
+    outside = folder.parent / "precious.txt"
+    outside.write_text("kept")
+    cells = [line.replace("{outside}", str(outside)) for line in REFUSED]
+    put(folder, "eve.ipynb", handed_in(True, first=cells))
+    rows, _ = graded(folder)
+    errors = rows["eve"]["errors"].split("; ")
+    expected = [word for word in REFUSED.values() if word]
+    assert len(errors) == len(expected)
+    for error, words in zip(errors, expected, strict=True):
+        assert any(word in error for word in words.split("|")), error
+    assert outside.read_text() == "kept"
+    assert points(rows["eve"]) == ["1"] * 4
+
+
+def test_what_is_no_notebook_of_these_labs_is_named(folder):
+    (folder / "broken_lab1.ipynb").write_text("{ this is no JSON")
+    (folder / "empty_lab1.ipynb").write_bytes(b"")
+    (folder / "list.ipynb").write_text("[1, 2]")
+    (folder / "damaged.zip").write_bytes(b"PK no zip")
+    other, old = handed_in(), handed_in()
+    other["metadata"]["ppl_models"]["lab"] = "lab9_gan"
+    old["metadata"]["ppl_models"]["version"] = "000000000000"
+    put(folder, "other.ipynb", other)
+    put(folder, "old.ipynb", old)
+    rows, _ = graded(folder)
+    assert "is no notebook" in rows["broken"]["errors"]
+    assert "is no notebook (empty)" in rows["empty"]["errors"]
+    assert "is no notebook" in rows["list"]["errors"]
+    assert "is no readable zip file" in rows["damaged"]["errors"]
+    assert "is none of the labs lab1_pca, but lab9_gan" in rows["other"]["errors"]
+    assert "is another version of lab1_pca" in rows["old"]["errors"]
+    assert points(rows["old"]) == ["1"] * 4
+    assert all(row["points"] == "0" for name, row in rows.items() if name != "old")
+
+
+def test_names_are_no_formulas_and_the_better_of_two_notebooks_counts(folder):
+    put(folder, "=1+1/lab1_pca.ipynb", handed_in(solved=False))
+    put(folder, "=1+1/lab1_pca (2).ipynb", handed_in())
+    rows, _ = graded(folder)
+    assert points(rows["'=1+1"]) == ["1"] * 4
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["grade"], "needs the folder"),
+        (["write", "here"], "needs the folder"),
+        (["grade", "nowhere"], "nowhere: there is no such folder"),
+        (["grade", "."], "there are no notebooks in ."),
+        (["grade", ".", "--out", "grades.html"], "no name for a table"),
+        (["grade", ".", "--labs", "9"], "there is no lab 9"),
+        (["grade", ".", "--seconds", "0"], "seconds=0"),
+    ],
+)
+def test_bad_input_of_grading(words, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        cli(labs.Config, labs.main, words)
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_check_of_every_lab_is_worth_a_point():
+    keys = [call["key"] for source in find_labs() for call in lab_of(source).calls]
+    assert len(keys) == len(set(keys)) >= 21
+    assert set(CHECKS) < set(keys)
+
+
+def test_a_lab_without_a_name_of_its_own_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="there are no labs in"):
+        find_labs(tmp_path)
