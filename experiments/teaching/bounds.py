@@ -7,7 +7,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from experiments.teaching.checking import Mistake, Task
+from experiments.teaching.checking import Mistake, Task, recorded
 from experiments.teaching.examining import examine
 from ppl_models.normals import IsotropicNormal
 
@@ -91,6 +91,7 @@ LIKELIHOOD_MISTAKES: list[tuple[Callable[..., Tensor], str]] = [
 ]
 
 
+@recorded
 def log_likelihood(answer: Callable[[Tensor, Tensor, nn.Module, Tensor], Tensor]) -> None:
     """Check ``answer(x, z, decoder, log_variance)``: log p(x_n | z_k), ``[K, B]`` [nats]."""
     mistakes = [Mistake(*pair) for pair in LIKELIHOOD_MISTAKES]
@@ -166,6 +167,7 @@ MONTE_CARLO = Task(
 )
 
 
+@recorded
 def monte_carlo_likelihood(answer: Callable[[Tensor], Tensor]) -> None:
     """Check ``answer(log_p)``: ``[K, B]`` values of log p(x | z_k) to log p(x), ``[B]`` [nats]."""
     examine(MONTE_CARLO, answer)
@@ -233,6 +235,7 @@ KL_MISTAKES: list[tuple[Callable[[Tensor, Tensor], Tensor], str]] = [
 ]
 
 
+@recorded
 def kl(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Check ``answer(loc, log_variance)``: KL(N(loc, sigma^2) || N(0, I)), ``[B]`` [nats]."""
     mistakes = [Mistake(*pair) for pair in KL_MISTAKES]
@@ -244,6 +247,7 @@ def _drawn(loc: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
     return loc + (log_variance / 2).exp() * noise
 
 
+@recorded
 def reparametrise(answer: Noisy) -> None:
     """Check ``answer(loc, log_variance, noise)``: a draw of q as a function of N(0, I) noise."""
 

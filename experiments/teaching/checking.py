@@ -2,19 +2,23 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 __all__ = [
+    "RESULTS",
     "Mistake",
+    "Result",
     "Task",
     "Unwritten",
     "Wrong",
     "agrees",
     "asked",
     "parts",
+    "recorded",
     "said",
     "same",
     "seeded",
@@ -36,6 +40,39 @@ class Unwritten(NotImplementedError):
 
     def _render_traceback_(self) -> list[str]:
         return [str(self)]
+
+
+class Result(NamedTuple):
+    """What one call of a check found.
+
+    Args:
+        check: name of the check, as in ``check.kl``.
+        passed: whether the answer is right.
+        hint: what the student was told; empty if the answer is right.
+    """
+
+    check: str
+    passed: bool
+    hint: str
+
+
+RESULTS: list[Result] = []
+"""The results of all checks of this process, in the order of their calls."""
+
+
+def recorded(check: Callable[..., None]) -> Callable[..., None]:
+    """The check, with its result appended to ``RESULTS``."""
+
+    @wraps(check)
+    def checked(*arguments: Any, **options: Any) -> None:
+        try:
+            check(*arguments, **options)
+        except Exception as error:
+            RESULTS.append(Result(check.__name__, False, str(error)))
+            raise
+        RESULTS.append(Result(check.__name__, True, ""))
+
+    return checked
 
 
 class Mistake(NamedTuple):

@@ -10,7 +10,7 @@ import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
-from experiments.teaching.checking import Mistake, Task
+from experiments.teaching.checking import Mistake, Task, recorded
 from experiments.teaching.examining import examine
 
 __all__ = ["elbo"]
@@ -140,6 +140,7 @@ MISTAKES: list[tuple[Callable[..., Tensor], str]] = [
 ]
 
 
+@recorded
 def elbo(answer: Answer) -> None:
     """Check ``answer(x, loc, log_variance, noise, decoder, log_pixel_variance)``.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Mistake, Task
+from experiments.teaching.checking import Mistake, Task, recorded
 from experiments.teaching.examining import examine
 from ppl_models import PPCA
 
@@ -150,6 +150,7 @@ COST_MISTAKES: list[tuple[Answer, str]] = [
 ]
 
 
+@recorded
 def ppca_cost(answer: Answer) -> None:
     """Check ``answer(x, W, mu, log_variance)``: ``log |C| + mean (x - mu)' C^-1 (x - mu)``.
 
@@ -236,6 +237,7 @@ POSTERIOR_MISTAKES: list[tuple[Callable[[Tensor, Tensor, Tensor, Tensor], Two], 
 ]
 
 
+@recorded
 def posterior(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Two]) -> None:
     """Check ``answer(x, W, mu, log_variance)``: the mean ``[B, M]``, the covariance ``[M, M]``."""
     mistakes = [Mistake(*pair) for pair in POSTERIOR_MISTAKES]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from experiments.teaching.checking import Wrong, asked, said, seeded
+from experiments.teaching.checking import Wrong, asked, recorded, said, seeded
 
 __all__ = ["binarise", "count_convolutions", "count_parameters", "draw_latents"]
 
@@ -13,6 +13,7 @@ DRAWS = 20_000
 Count = Callable[[nn.Module], int]
 
 
+@recorded
 def draw_latents(answer: Callable[[int, int, float], Tensor]) -> None:
     """Check ``answer(count, latent_dim, temperature)``: draws of N(0, T^2 I), ``[count, M]``.
 
@@ -45,6 +46,7 @@ def draw_latents(answer: Callable[[int, int, float], Tensor]) -> None:
     said(name, "mean, standard deviation and independence of 20 000 draws")
 
 
+@recorded
 def binarise(answer: Callable[[Tensor], Tensor]) -> None:
     """Check ``answer(x)``: ``[B, 1, 28, 28]`` in [0, 1] to Bernoulli draws ``[B, 1, 32, 32]``.
 
@@ -91,6 +93,7 @@ def _example() -> nn.Module:
     return nn.Sequential(first, block, shared, nn.Linear(4, 2))
 
 
+@recorded
 def count_parameters(answer: Count) -> None:
     """Check ``answer(module)``: how many numbers a module's parameters hold.
 
@@ -119,6 +122,7 @@ def count_parameters(answer: Count) -> None:
     )
 
 
+@recorded
 def count_convolutions(answer: Count) -> None:
     """Check ``answer(module)``: how many convolutional layers it has, at any depth.
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Mistake, Task
+from experiments.teaching.checking import Mistake, Task, recorded
 from experiments.teaching.examining import examine
 from ppl_models import PCA
 
@@ -77,6 +77,7 @@ PCA_MISTAKES: list[tuple[Callable[[Tensor, int], Two], str]] = [
 ]
 
 
+@recorded
 def pca(answer: Callable[[Tensor, int], Two]) -> None:
     """Check ``answer(x, latent_dim)``: the mean ``[D]`` and the components ``[D, M]``."""
 
@@ -99,6 +100,7 @@ def _linear_case() -> tuple[Tensor, Tensor, Tensor]:
     return torch.randn(rows, 5), torch.randn(5), torch.linalg.qr(torch.randn(5, 2))[0]
 
 
+@recorded
 def pca_encoder(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     """Check ``answer(x, mean, components)``: coordinates ``[B, M]``."""
     examine(
@@ -128,11 +130,13 @@ def pca_encoder(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     )
 
 
+@recorded
 def pca_decoder(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     """Check ``answer(z, mean, components)``: images ``[B, D]``."""
     examine(_decoder_task("pca_decoder", lambda x, mean, V: (x @ V, mean, V)), answer)
 
 
+@recorded
 def ppca_decoder(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     """Check ``answer(z, W, mu)``: the means of p(x | z), ``[B, D]``."""
     task = _decoder_task("ppca_decoder", lambda x, mu, V: (x @ V, 2 * V, mu))
@@ -214,6 +218,7 @@ SQUARED_ERROR = Task(
 )
 
 
+@recorded
 def squared_error(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Check ``answer(x, reconstructions)``: the sum over pixels, averaged over images."""
     examine(SQUARED_ERROR, answer)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from experiments.teaching.checking import Wrong, asked, said, seeded
+from experiments.teaching.checking import Wrong, asked, recorded, said, seeded
 
 __all__ = ["decoder", "encoder"]
 
@@ -13,6 +13,7 @@ ROWS = 500
 """So many, since a right network may by chance give a few rows the same sign."""
 
 
+@recorded
 def encoder(
     network: Callable[[Tensor], tuple[Tensor, Tensor]], data_dim: int, latent_dim: int
 ) -> None:
@@ -38,6 +39,7 @@ def encoder(
     said(name, f"{data_dim} pixels to {latent_dim} means and log variances per image")
 
 
+@recorded
 def decoder(network: Callable[[Tensor], Tensor], data_dim: int, latent_dim: int) -> None:
     """Check ``network(z)``: latents ``[..., M]`` to the means of the pixels, ``[..., D]``.
 

@@ -8,11 +8,12 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from experiments.teaching.checking import Wrong, asked, said, seeded
+from experiments.teaching.checking import Wrong, asked, recorded, said, seeded
 
 __all__ = ["pair"]
 
 
+@recorded
 def pair(
     model: Callable[[Tensor], Any],
     guide: Callable[[Tensor], Any],
