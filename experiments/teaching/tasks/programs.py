@@ -1,5 +1,6 @@
 """The check of a Pyro model and its guide: what `SVI` takes for granted (labs 2 and 3)."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,8 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from experiments.teaching.checking import Wrong, asked, recorded, said, seeded
+from experiments.teaching.asking import asked
+from experiments.teaching.checking import Wrong, recorded, said, seeded
 
 __all__ = ["pair"]
 
@@ -35,7 +37,7 @@ def pair(
         q = _trace("guide", guide, x)
         p = _trace("model", poutine.replay(model, trace=q), x)
     latents = {key for key in _sites(p) if not p.nodes[key]["is_observed"]}
-    _names(p, latents, set(_sites(q)))
+    _names(p, latents, set(_sites(q)), x)
     if any(q.nodes[key]["is_observed"] for key in _sites(q)):
         raise Wrong("check.pair: the guide observes something; only the model does (obs=x).")
     for words, trace, sites in (("model", p, [*latents, "x"]), ("guide", q, latents)):
@@ -51,7 +53,20 @@ def pair(
 
 
 def _trace(words: str, program: Callable, x: Tensor) -> poutine.Trace:
-    return asked(f"pair ({words})", poutine.trace(program).get_trace, x)
+    try:
+        return asked("pair", poutine.trace(program).get_trace, x)
+    except Wrong as error:
+        found = re.search(
+            r"inside plate\('(\w+)'\) at site (\w+) dim -1, (\d+) vs (\d+)", str(error)
+        )
+        if found is None:
+            raise Wrong(f"In the {words}: {error}") from error
+        plate, site, rows, size = found.groups()
+        raise Wrong(
+            f"check.pair: '{site}' in the {words} has {size} entries along its last batch "
+            f"dimension, where the plate '{plate}' has {rows}: one vector per image is closed "
+            "with .to_event(1), and the plate has the size len(x)."
+        ) from error
 
 
 def _sites(trace: poutine.Trace) -> list[str]:
@@ -62,9 +77,11 @@ def _sites(trace: poutine.Trace) -> list[str]:
     ]
 
 
-def _names(p: poutine.Trace, latents: set[str], guided: set[str]) -> None:
+def _names(p: poutine.Trace, latents: set[str], guided: set[str], x: Tensor) -> None:
     if "x" not in p.nodes or not p.nodes["x"]["is_observed"]:
         raise Wrong('check.pair: the model needs pyro.sample("x", ..., obs=x): it sees no data.')
+    if not torch.equal(p.nodes["x"]["value"], x):
+        raise Wrong("check.pair: what the model observes at 'x' is not x, the images: obs=x.")
     if latents != guided:
         raise Wrong(
             f"check.pair: the model's latents are {sorted(latents)}, the guide's are "
