@@ -45,8 +45,8 @@ def explain_failure(
     for name, function in transposed(answer, cases[0]):
         if is_right_on(function, cases):
             raise Wrong(
-        Wrong: If it would be right with sizes from its arguments, with one argument transposed, or
-                "it (or of what it is multiplied with) is too many or too few."
+                f"check.{task.name}: it would be right if `{name}` were transposed: a transpose "
+                "of it (or of what it is multiplied with) is too many or too few."
             ) from error
     for probe in task.probes:
         if is_right_on(answer, [probe.change(*case) for case in cases]):
