@@ -1,7 +1,7 @@
 """Wrong answers to the labs, written before the checks were read.
 
-Per check: what a hint has to speak of (a regular expression; empty where only a general hint can
-be expected), and the answer, as an expression or as the body of the function.
+Per check: what a specific hint has to say (a regular expression, settled once the hint was read
+and found true), and the answer, as an expression or as the body of the function.
 """
 
 WRONG = {
@@ -15,21 +15,27 @@ WRONG = {
             r"row|transpose|\bV\b",
             "x.mean(0), torch.linalg.svd(x - x.mean(0))[2][:, :latent_dim]",
         ),
-        (r"\bU\b", "x.mean(0), torch.linalg.svd(x - x.mean(0))[0][:, :latent_dim]"),
+        (r"left singular", "x.mean(0), torch.linalg.svd(x - x.mean(0))[0][:, :latent_dim]"),
         (
-            r"last|smallest|ascending",
+            r"least variance",
             "x.mean(0), torch.linalg.eigh(torch.cov(x.T))[1][:, :latent_dim]",
         ),
         (r"`?M`?.*outside|latent_dim", "x.mean(0), svd(x - x.mean(0))[2][:M].mT"),
         (r"mean", "x.mean(), svd(x - x.mean(0))[2][:latent_dim].mT"),
-        (r"mean.*(pixel|axis|per image|over images)", "x.mean(1), svd(x - x.mean(0))[2][:latent_dim].mT"),
+        (
+            r"mean.*(pixel|axis|per image|over images)",
+            "x.mean(1), svd(x - x.mean(0))[2][:latent_dim].mT",
+        ),
         (r"return|two|2 value", "svd(x - x.mean(0))[2][:latent_dim].mT"),
         (r"order", "svd(x - x.mean(0))[2][:latent_dim].mT, x.mean(0)"),
         (
             r"singular value|length",
             "U, S, V = svd(x - x.mean(0))\nreturn x.mean(0), V[:latent_dim].mT * S[:latent_dim]",
         ),
-        (r"standardi|divide|standard deviation", "x.mean(0), svd((x - x.mean(0)) / (x.std(0) + 1e-8))[2][:latent_dim].mT"),
+        (
+            r"standardi|divide|standard deviation",
+            "x.mean(0), svd((x - x.mean(0)) / (x.std(0) + 1e-8))[2][:latent_dim].mT",
+        ),
     ],
     "pca_encoder": [
         (r"mean", "x @ components"),
@@ -53,7 +59,10 @@ WRONG = {
         (r"twice|mean", "z @ components.mT + 2 * mean"),
     ],
     "squared_error": [
-        (r"sum.*pixel|mean.*pixel|averaged over pixel|pixels", "(x - reconstruction).square().mean()"),
+        (
+            r"sum.*pixel|mean.*pixel|averaged over pixel|pixels",
+            "(x - reconstruction).square().mean()",
+        ),
         (r"average.*images|divide|images", "(x - reconstruction).square().sum()"),
         (r"root|norm", "(x - reconstruction).norm(dim=1).mean()"),
         (r"absolute", "(x - reconstruction).abs().sum(1).mean()"),
@@ -68,7 +77,7 @@ WRONG = {
     ],
     "ppca_cost": [
         (
-            r"log.*determinant|logdet",
+            r"log \|C\| is missing",
             "m, c = W.mT @ W + log_variance.exp() * torch.eye(W.shape[1]), x - mu\n"
             "p = c @ W\n"
             "return ((c.square().sum(1) - (p @ m.inverse() * p).sum(1)) / log_variance.exp()).mean()",
@@ -88,14 +97,14 @@ WRONG = {
             "return m.logdet() + q",
         ),
         (
-            r"D - M",
+            r"power of sigma\^2",
             "m, c = W.mT @ W + log_variance.exp() * torch.eye(W.shape[1]), x - mu\n"
             "p = c @ W\n"
             "q = ((c.square().sum(1) - (p @ m.inverse() * p).sum(1)) / log_variance.exp()).mean()\n"
             "return m.logdet() + len(mu) * log_variance + q",
         ),
         (
-            r"D - M|log_variance|log sigma",
+            r"stands where its logarithm",
             "m, c = W.mT @ W + log_variance.exp() * torch.eye(W.shape[1]), x - mu\n"
             "p = c @ W\n"
             "q = ((c.square().sum(1) - (p @ m.inverse() * p).sum(1)) / log_variance.exp()).mean()\n"
@@ -222,7 +231,10 @@ WRONG = {
             "m = torch.linalg.inv(W.mT @ W + log_variance.exp() * torch.eye(W.shape[1]))\n"
             "return (x - mu) @ W @ m / log_variance.exp(), log_variance.exp() * m",
         ),
-        (r"return|two|2 value", "m = torch.linalg.inv(W.mT @ W + log_variance.exp() * torch.eye(W.shape[1]))\nreturn (x - mu) @ W @ m"),
+        (
+            r"return|two|2 value",
+            "m = torch.linalg.inv(W.mT @ W + log_variance.exp() * torch.eye(W.shape[1]))\nreturn (x - mu) @ W @ m",
+        ),
         (
             r"order",
             "m = torch.linalg.inv(W.mT @ W + log_variance.exp() * torch.eye(W.shape[1]))\n"
@@ -239,28 +251,46 @@ WRONG = {
     ],
     "draw_latents": [
         (r"temperature|\bT\b", "torch.randn(count, latent_dim)"),
-        (r"root|square|sqrt", "temperature**0.5 * torch.randn(count, latent_dim)"),
+        (r"used as variance", "temperature**0.5 * torch.randn(count, latent_dim)"),
         (r"uniform|normal", "temperature * torch.rand(count, latent_dim)"),
         (r"square|variance|T\^2", "temperature**2 * torch.randn(count, latent_dim)"),
         (r"shape|\[count|transpose|order", "temperature * torch.randn(latent_dim, count)"),
         (r"divide|T", "torch.randn(count, latent_dim) / temperature"),
-        (r"seed|same", "torch.manual_seed(0)\nreturn temperature * torch.randn(count, latent_dim)"),
+        (
+            r"seed|same",
+            "torch.manual_seed(0)\nreturn temperature * torch.randn(count, latent_dim)",
+        ),
         (r"mean|shift|add|centre", "temperature + torch.randn(count, latent_dim)"),
         (r"outside|latent_dim|shape|size", "temperature * torch.randn(count, M)"),
         (r"same|row|one draw", "temperature * torch.randn(latent_dim).expand(count, latent_dim)"),
     ],
     "log_likelihood": [
-        (r"standard deviation|variance|sigma", "dist.Normal(decoder(z)[:, None], log_variance.exp()).log_prob(x).sum(-1)"),
-        (r"sum.*pixel|mean.*pixel|pixels", "dist.Normal(decoder(z)[:, None], (log_variance / 2).exp()).log_prob(x).mean(-1)"),
-        (r"pixel|sum|axis|shape", "dist.Normal(decoder(z)[:, None], (log_variance / 2).exp()).log_prob(x)"),
-        (r"shape|transpose|\[K, B\]", "dist.Normal(decoder(z)[:, None], (log_variance / 2).exp()).log_prob(x).sum(-1).mT"),
-        (r"log sigma|log_variance|exp", "dist.Normal(decoder(z)[:, None], log_variance.abs() + 1e-3).log_prob(x).sum(-1)"),
+        (
+            r"standard deviation|variance|sigma",
+            "dist.Normal(decoder(z)[:, None], log_variance.exp()).log_prob(x).sum(-1)",
+        ),
+        (
+            r"sum.*pixel|mean.*pixel|pixels",
+            "dist.Normal(decoder(z)[:, None], (log_variance / 2).exp()).log_prob(x).mean(-1)",
+        ),
+        (
+            r"pixel|sum|axis|shape",
+            "dist.Normal(decoder(z)[:, None], (log_variance / 2).exp()).log_prob(x)",
+        ),
+        (
+            r"shape|transpose|\[K, B\]",
+            "dist.Normal(decoder(z)[:, None], (log_variance / 2).exp()).log_prob(x).sum(-1).mT",
+        ),
+        (
+            r"log sigma|log_variance|exp",
+            "dist.Normal(decoder(z)[:, None], log_variance.abs() + 1e-3).log_prob(x).sum(-1)",
+        ),
         (
             r"constant|2 ?pi|normalis",
             "-((x - decoder(z)[:, None]) ** 2).sum(-1) / (2 * log_variance.exp())",
         ),
         (
-            r"1/2|half",
+            r"squared distance over 2 sigma\^2 counts 2",
             "d = x.shape[-1]\nreturn -d / 2 * (math.log(2 * math.pi) + log_variance) - "
             "((x - decoder(z)[:, None]) ** 2).sum(-1) / log_variance.exp()",
         ),
@@ -284,20 +314,29 @@ WRONG = {
             "d = x.shape[-1]\nreturn -d / 2 * (math.log(2 * 3.14) + log_variance) - "
             "((x - decoder(z)[:, None]) ** 2).sum(-1) / (2 * log_variance.exp())",
         ),
-        (r"axis|unsqueeze|images|fit|size", "dist.Normal(decoder(z), (log_variance / 2).exp()).log_prob(x).sum(-1)"),
-        (r"exp|log", "dist.Normal(decoder(z)[:, None], (log_variance / 2).exp()).log_prob(x).sum(-1).exp()"),
+        (
+            r"axis|unsqueeze|images|fit|size",
+            "dist.Normal(decoder(z), (log_variance / 2).exp()).log_prob(x).sum(-1)",
+        ),
+        (
+            r"exp|log",
+            "dist.Normal(decoder(z)[:, None], (log_variance / 2).exp()).log_prob(x).sum(-1).exp()",
+        ),
     ],
     "monte_carlo_likelihood": [
         (r"log.*mean|Jensen|mean of the log", "log_p.mean(0)"),
         (r"\bK\b|divide|sum|mean", "log_p.logsumexp(0)"),
         (r"axis|images|draws", "log_p.logsumexp(1) - math.log(log_p.shape[1])"),
         (r"underflow|logsumexp|overflow|exp", "log_p.exp().mean(0).log()"),
-        (r"max", "log_p.max(0).values"),
+        (r"best draw", "log_p.max(0).values"),
         (r"sign", "-(log_p.logsumexp(0) - math.log(len(log_p)))"),
         (r"\bK\b|outside|5", "log_p.logsumexp(0) - math.log(5)"),
         (r"log", "log_p.exp().mean(0)"),
         (r"\bK\b|divide|log", "log_p.logsumexp(0) / len(log_p)"),
-        (r"one (value|number)|image|average", "(log_p.logsumexp(0) - math.log(len(log_p))).mean()"),
+        (
+            r"one (value|number)|image|average",
+            "(log_p.logsumexp(0) - math.log(len(log_p))).mean()",
+        ),
         (r"\bK\b|B\b|images|draws", "log_p.logsumexp(0) - math.log(log_p.shape[1])"),
         (
             r"maxim|table|underflow|column|image",
@@ -312,22 +351,49 @@ WRONG = {
     "kl": [
         (r"1/2|half", "(log_variance.exp() + loc.square() - 1 - log_variance).sum(-1)"),
         (r"sign", "-0.5 * (log_variance.exp() + loc.square() - 1 - log_variance).sum(-1)"),
-        (r"exp|log sigma|variance", "0.5 * (log_variance + loc.square() - 1 - log_variance.log()).sum(-1)"),
+        (
+            r"exp|log sigma|variance",
+            "0.5 * (log_variance + loc.square() - 1 - log_variance.log()).sum(-1)",
+        ),
         (r"-? ?1\b", "0.5 * (log_variance.exp() + loc.square() - log_variance).sum(-1)"),
         (r"sum|latents", "0.5 * (log_variance.exp() + loc.square() - 1 - log_variance).mean(-1)"),
-        (r"per image|sum|one value", "0.5 * (log_variance.exp() + loc.square() - 1 - log_variance).sum()"),
-        (r"axis|latents|images", "0.5 * (log_variance.exp() + loc.square() - 1 - log_variance).sum(0)"),
+        (
+            r"per image|sum|one value",
+            "0.5 * (log_variance.exp() + loc.square() - 1 - log_variance).sum()",
+        ),
+        (
+            r"axis|latents|images",
+            "0.5 * (log_variance.exp() + loc.square() - 1 - log_variance).sum(0)",
+        ),
         (r"square", "0.5 * (log_variance.exp() + loc - 1 - log_variance).sum(-1)"),
         (r"sum|shape", "0.5 * (log_variance.exp() + loc.square() - 1 - log_variance)"),
         (r"sign|log", "0.5 * (log_variance.exp() + loc.square() - 1 + log_variance).sum(-1)"),
-        (r"square|twice|variance", "0.5 * (log_variance.exp().square() + loc.square() - 1 - log_variance).sum(-1)"),
-        (r"sigma|standard deviation|variance", "0.5 * ((log_variance / 2).exp() + loc.square() - 1 - log_variance).sum(-1)"),
-        (r"revers|other way|p \|\| q|prior", "0.5 * ((-log_variance).exp() * (1 + loc.square()) - 1 + log_variance).sum(-1)"),
-        (r"exp\(-|inverse|sign", "0.5 * ((-log_variance).exp() + loc.square() - 1 - log_variance).sum(-1)"),
+        (
+            r"square|twice|variance",
+            "0.5 * (log_variance.exp().square() + loc.square() - 1 - log_variance).sum(-1)",
+        ),
+        (
+            r"sigma|standard deviation|variance",
+            "0.5 * ((log_variance / 2).exp() + loc.square() - 1 - log_variance).sum(-1)",
+        ),
+        (
+            r"revers|other way|p \|\| q|prior",
+            "0.5 * ((-log_variance).exp() * (1 + loc.square()) - 1 + log_variance).sum(-1)",
+        ),
+        (
+            r"exp\(-|inverse|sign",
+            "0.5 * ((-log_variance).exp() + loc.square() - 1 - log_variance).sum(-1)",
+        ),
         (r"mu|loc", "0.5 * (log_variance.exp() - 1 - log_variance).sum(-1)"),
         (r"log", "0.5 * (log_variance.exp() + loc.square() - 1).sum(-1)"),
-        (r"gradient", "0.5 * (log_variance.exp() + loc.detach().square() - 1 - log_variance).sum(-1)"),
-        (r"softplus", "v = F.softplus(log_variance)\nreturn 0.5 * (v + loc.square() - 1 - v.log()).sum(-1)"),
+        (
+            r"gradient",
+            "0.5 * (log_variance.exp() + loc.detach().square() - 1 - log_variance).sum(-1)",
+        ),
+        (
+            r"softplus",
+            "v = F.softplus(log_variance)\nreturn 0.5 * (v + loc.square() - 1 - v.log()).sum(-1)",
+        ),
     ],
     "reparametrise": [
         (r"root|standard deviation|variance", "loc + log_variance.exp() * noise"),
@@ -336,7 +402,7 @@ WRONG = {
         (r"noise", "loc + (log_variance / 2).exp()"),
         (r"scale|sigma", "loc + noise"),
         (r"loc|mean|mu", "(log_variance / 2).exp() * noise"),
-        (r"gradient", "dist.Normal(loc, (log_variance / 2).exp()).sample()"),
+        (r"random numbers of its own", "dist.Normal(loc, (log_variance / 2).exp()).sample()"),
         (r"sign|inverse|divid|exp\(-", "loc + (-log_variance / 2).exp() * noise"),
         (r"root|sqrt|log|exp", "loc + log_variance.sqrt() * noise"),
         (r"2|square|twice|double", "loc + (2 * log_variance).exp() * noise"),
@@ -344,48 +410,147 @@ WRONG = {
         (r"loc|scale|inside|both|mean", "(loc + noise) * (log_variance / 2).exp()"),
     ],
     "elbo": [
-        (r"sign|loss|minus|larger", "z = rep(loc, log_variance, noise)\nreturn -(fit(x, z, decoder, log_pixel_variance) - KL(loc, log_variance)).mean()"),
-        (r"KL|sign|plus|minus", "z = rep(loc, log_variance, noise)\nreturn (fit(x, z, decoder, log_pixel_variance) + KL(loc, log_variance)).mean()"),
-        (r"sum|average|mean", "z = rep(loc, log_variance, noise)\nreturn (fit(x, z, decoder, log_pixel_variance) - KL(loc, log_variance)).sum()"),
-        (r"average|one (value|number)|single|shape", "z = rep(loc, log_variance, noise)\nreturn fit(x, z, decoder, log_pixel_variance) - KL(loc, log_variance)"),
-        (r"KL", "z = rep(loc, log_variance, noise)\nreturn fit(x, z, decoder, log_pixel_variance).mean()"),
-        (r"noise|draw|mean of q", "return (fit(x, loc, decoder, log_pixel_variance) - KL(loc, log_variance)).mean()"),
-        (r"standard deviation|variance|sigma", "z = rep(loc, log_variance, noise)\nreturn (dist.Normal(decoder(z), log_pixel_variance.exp()).log_prob(x).sum(-1) - KL(loc, log_variance)).mean()"),
-        (r"pixel|sum", "z = rep(loc, log_variance, noise)\nreturn (dist.Normal(decoder(z), (log_pixel_variance / 2).exp()).log_prob(x).mean(-1) - KL(loc, log_variance)).mean()"),
-        (r"constant|2 ?pi", "z = rep(loc, log_variance, noise)\nreturn (-0.5 * ((x - decoder(z)).square() / log_pixel_variance.exp() + log_pixel_variance).sum(-1) - KL(loc, log_variance)).mean()"),
-        (r"constant|normalis|likelihood|log sigma", "z = rep(loc, log_variance, noise)\nreturn (-0.5 * ((x - decoder(z)).square() / log_pixel_variance.exp()).sum(-1) - KL(loc, log_variance)).mean()"),
-        (r"standard deviation|variance|root", "z = loc + log_variance.exp() * noise\nreturn (fit(x, z, decoder, log_pixel_variance) - KL(loc, log_variance)).mean()"),
-        (r"noise|random|draw", "z = dist.Normal(loc, (log_variance / 2).exp()).rsample()\nreturn (fit(x, z, decoder, log_pixel_variance) - KL(loc, log_variance)).mean()"),
-        (r"KL|average|sum|mean", "z = rep(loc, log_variance, noise)\nreturn fit(x, z, decoder, log_pixel_variance).mean() - KL(loc, log_variance).sum()"),
-        (r"squared|likelihood|sigma", "z = rep(loc, log_variance, noise)\nreturn (-(x - decoder(z)).square().sum(-1) - KL(loc, log_variance)).mean()"),
+        (
+            r"sign|loss|minus|larger",
+            "z = rep(loc, log_variance, noise)\nreturn -(fit(x, z, decoder, log_pixel_variance) - KL(loc, log_variance)).mean()",
+        ),
+        (
+            r"KL|sign|plus|minus",
+            "z = rep(loc, log_variance, noise)\nreturn (fit(x, z, decoder, log_pixel_variance) + KL(loc, log_variance)).mean()",
+        ),
+        (
+            r"sum|average|mean",
+            "z = rep(loc, log_variance, noise)\nreturn (fit(x, z, decoder, log_pixel_variance) - KL(loc, log_variance)).sum()",
+        ),
+        (
+            r"average|one (value|number)|single|shape",
+            "z = rep(loc, log_variance, noise)\nreturn fit(x, z, decoder, log_pixel_variance) - KL(loc, log_variance)",
+        ),
+        (
+            r"KL",
+            "z = rep(loc, log_variance, noise)\nreturn fit(x, z, decoder, log_pixel_variance).mean()",
+        ),
+        (
+            r"noise|draw|mean of q",
+            "return (fit(x, loc, decoder, log_pixel_variance) - KL(loc, log_variance)).mean()",
+        ),
+        (
+            r"standard deviation|variance|sigma",
+            "z = rep(loc, log_variance, noise)\nreturn (dist.Normal(decoder(z), log_pixel_variance.exp()).log_prob(x).sum(-1) - KL(loc, log_variance)).mean()",
+        ),
+        (
+            r"pixel|sum",
+            "z = rep(loc, log_variance, noise)\nreturn (dist.Normal(decoder(z), (log_pixel_variance / 2).exp()).log_prob(x).mean(-1) - KL(loc, log_variance)).mean()",
+        ),
+        (
+            r"constant|2 ?pi",
+            "z = rep(loc, log_variance, noise)\nreturn (-0.5 * ((x - decoder(z)).square() / log_pixel_variance.exp() + log_pixel_variance).sum(-1) - KL(loc, log_variance)).mean()",
+        ),
+        (
+            r"constant|normalis|likelihood|log sigma",
+            "z = rep(loc, log_variance, noise)\nreturn (-0.5 * ((x - decoder(z)).square() / log_pixel_variance.exp()).sum(-1) - KL(loc, log_variance)).mean()",
+        ),
+        (
+            r"standard deviation|variance|root",
+            "z = loc + log_variance.exp() * noise\nreturn (fit(x, z, decoder, log_pixel_variance) - KL(loc, log_variance)).mean()",
+        ),
+        (
+            r"noise|random|draw",
+            "z = dist.Normal(loc, (log_variance / 2).exp()).rsample()\nreturn (fit(x, z, decoder, log_pixel_variance) - KL(loc, log_variance)).mean()",
+        ),
+        (
+            r"KL|average|sum|mean",
+            "z = rep(loc, log_variance, noise)\nreturn fit(x, z, decoder, log_pixel_variance).mean() - KL(loc, log_variance).sum()",
+        ),
+        (
+            r"squared|likelihood|sigma",
+            "z = rep(loc, log_variance, noise)\nreturn (-(x - decoder(z)).square().sum(-1) - KL(loc, log_variance)).mean()",
+        ),
     ],
     "encoder": [
         (r"ReLU|nonlinear|affine", "ENCODER:nn.Sequential(nn.Linear(D, H), nn.Linear(H, 2 * M))"),
-        (r"exp|log", "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 * M))|loc, s.exp()"),
-        (r"softplus|exp|sign|ReLU", "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 * M))|loc, F.softplus(s)"),
-        (r"tanh|bound", "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 * M))|loc, torch.tanh(s)"),
-        (r"clamp|clip|bound", "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 * M))|loc, s.clamp(-5, 5)"),
-        (r"two", "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 * M))|torch.cat([loc, s], -1)"),
-        (r"same", "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 * M))|loc, loc"),
-        (r"ReLU|sign|last layer|linear", "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 * M), nn.ReLU())"),
-        (r"batch ?norm", "ENCODER:nn.Sequential(nn.Linear(D, H), nn.BatchNorm1d(H), nn.ReLU(), nn.Linear(H, 2 * M))"),
-        (r"dropout|random", "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Dropout(0.5), nn.Linear(H, 2 * M))"),
-        (r"400|hidden", "ENCODER:nn.Sequential(nn.Linear(D, 40), nn.ReLU(), nn.Linear(40, 2 * M))"),
-        (r"hidden|axis|dim|rows|chunk", "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 * M))|loc.mT, s.mT"),
-        (r"detach|gradient", "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 * M))|loc.detach(), s"),
-        (r"ReLU|tanh|sigmoid", "ENCODER:nn.Sequential(nn.Linear(D, H), nn.Sigmoid(), nn.Linear(H, 2 * M))"),
+        (
+            r"exp|log",
+            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 * M))|loc, s.exp()",
+        ),
+        (
+            r"softplus|exp|sign|ReLU",
+            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 * M))|loc, F.softplus(s)",
+        ),
+        (
+            r"tanh|bound",
+            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 * M))|loc, torch.tanh(s)",
+        ),
+        (
+            r"clamp|clip|bound",
+            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 * M))|loc, s.clamp(-5, 5)",
+        ),
+        (
+            r"two",
+            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 * M))|torch.cat([loc, s], -1)",
+        ),
+        (
+            r"same",
+            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 * M))|loc, loc",
+        ),
+        (
+            r"ReLU|sign|last layer|linear",
+            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 * M), nn.ReLU())",
+        ),
+        (
+            r"batch ?norm",
+            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.BatchNorm1d(H), nn.ReLU(), nn.Linear(H, 2 * M))",
+        ),
+        (
+            r"dropout|random",
+            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Dropout(0.5), nn.Linear(H, 2 * M))",
+        ),
+        (
+            r"400|hidden",
+            "ENCODER:nn.Sequential(nn.Linear(D, 40), nn.ReLU(), nn.Linear(40, 2 * M))",
+        ),
+        (
+            r"has shape",
+            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 * M))|loc.mT, s.mT",
+        ),
+        (
+            r"detach|gradient",
+            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 * M))|loc.detach(), s",
+        ),
+        (
+            r"ReLU|tanh|sigmoid",
+            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.Sigmoid(), nn.Linear(H, 2 * M))",
+        ),
     ],
     "decoder": [
-        (r"sigmoid|linear|bound|between", "nn.Sequential(nn.Linear(M, H), nn.ReLU(), nn.Linear(H, D), nn.Sigmoid())"),
+        (
+            r"sigmoid|linear|bound|between",
+            "nn.Sequential(nn.Linear(M, H), nn.ReLU(), nn.Linear(H, D), nn.Sigmoid())",
+        ),
         (r"affine|nonlinear|ReLU", "nn.Sequential(nn.Linear(M, H), nn.Linear(H, D))"),
         (r"400|hidden", "nn.Sequential(nn.Linear(M, 40), nn.ReLU(), nn.Linear(40, D))"),
-        (r"ReLU|sign|last", "nn.Sequential(nn.Linear(M, H), nn.ReLU(), nn.Linear(H, D), nn.ReLU())"),
+        (
+            r"ReLU|sign|last",
+            "nn.Sequential(nn.Linear(M, H), nn.ReLU(), nn.Linear(H, D), nn.ReLU())",
+        ),
         (r"size|input|fit|M\b|D\b", "nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, M))"),
-        (r"dropout|random", "nn.Sequential(nn.Linear(M, H), nn.ReLU(), nn.Dropout(0.2), nn.Linear(H, D))"),
+        (
+            r"dropout|random",
+            "nn.Sequential(nn.Linear(M, H), nn.ReLU(), nn.Dropout(0.2), nn.Linear(H, D))",
+        ),
         (r"ReLU", "nn.Sequential(nn.Linear(M, H), nn.Tanh(), nn.Linear(H, D))"),
-        (r"hidden|layer", "nn.Sequential(nn.Linear(M, H), nn.ReLU(), nn.Linear(H, H), nn.ReLU(), nn.Linear(H, D))"),
-        (r"leading|dimension|flatten|axis|several", "nn.Sequential(nn.Flatten(), nn.Linear(M, H), nn.ReLU(), nn.Linear(H, D))"),
-        (r"softmax|sign|sum", "nn.Sequential(nn.Linear(M, H), nn.ReLU(), nn.Linear(H, D), nn.Softmax(-1))"),
+        (
+            r"hidden|layer",
+            "nn.Sequential(nn.Linear(M, H), nn.ReLU(), nn.Linear(H, H), nn.ReLU(), nn.Linear(H, D))",
+        ),
+        (
+            r"leading|dimension|flatten|axis|several",
+            "nn.Sequential(nn.Flatten(), nn.Linear(M, H), nn.ReLU(), nn.Linear(H, D))",
+        ),
+        (
+            r"softmax|sign|sum",
+            "nn.Sequential(nn.Linear(M, H), nn.ReLU(), nn.Linear(H, D), nn.Softmax(-1))",
+        ),
         (r"network|call|module|None|return", "None"),
     ],
     "binarise": [
@@ -396,7 +561,10 @@ WRONG = {
         (r"uniform|pixel|same|share", "F.pad((torch.rand(1) < x).float(), (border,) * 4)"),
         (r"seed|same", "torch.manual_seed(0)\nreturn torch.bernoulli(F.pad(x, (border,) * 4))"),
         (r"draw|0 or 1|grey|binary", "F.pad(x, (border,) * 4)"),
-        (r"invert|paper|ink|1 - x|other way", "F.pad((torch.rand_like(x) > x).float(), (border,) * 4)"),
+        (
+            r"exchanged",
+            "F.pad((torch.rand_like(x) > x).float(), (border,) * 4)",
+        ),
         (r"border|zero", "F.pad(torch.bernoulli(x), (border,) * 4, value=1.0)"),
         (r"side|border|top|height", "torch.bernoulli(F.pad(x, (border, border)))"),
         (r"uniform|normal|randn", "F.pad((torch.randn_like(x) < x).float(), (border,) * 4)"),
@@ -406,25 +574,61 @@ WRONG = {
         (r"bias|weight", "sum(p.numel() for n, p in module.named_parameters() if 'weight' in n)"),
         (r"first|shape|rows", "sum(len(p) for p in module.parameters())"),
         (r"buffer", "sum(p.numel() for p in module.state_dict().values())"),
-        (r"twice|shared|once", "sum(p.numel() for m in module.modules() for p in m.parameters())"),
+        (r"several times", "sum(p.numel() for m in module.modules() for p in m.parameters())"),
         (r"number|int|shape", "[p.numel() for p in module.parameters()]"),
     ],
     "count_convolutions": [
-        (r"depth|nested|children|modules", "sum(isinstance(m, nn.Conv2d) for m in module.children())"),
+        (
+            r"depth|nested|children|modules",
+            "sum(isinstance(m, nn.Conv2d) for m in module.children())",
+        ),
         (r"layer|all|Conv2d", "len(list(module.modules()))"),
-        (r"parameter|weight|bias|layer", "sum('weight' in n for n, p in module.named_parameters())"),
-        (r"Conv1d|Conv2d|transposed|other", "sum('Conv' in type(m).__name__ for m in module.modules())"),
-        (r"twice|once", "sum(isinstance(m, nn.Conv2d) for _, m in module.named_modules(remove_duplicate=False))"),
+        (
+            r"parameter|weight|bias|layer",
+            "sum('weight' in n for n, p in module.named_parameters())",
+        ),
+        (
+            r"Conv1d|Conv2d|transposed|other",
+            "sum('Conv' in type(m).__name__ for m in module.modules())",
+        ),
+        (
+            r"twice|once",
+            "sum(isinstance(m, nn.Conv2d) for _, m in module.named_modules(remove_duplicate=False))",
+        ),
     ],
     "pair": [
-        (r"name|latent", "GUIDE:with pyro.plate('data', len(x)):\n    pyro.sample('latent', dist.Normal(encoder(x)[0], 1.0).to_event(1))"),
-        (r"to_event|event", "GUIDE:with pyro.plate('data', len(x)):\n    pyro.sample('z', dist.Normal(encoder(x)[0], 1.0))"),
+        (
+            r"name|latent",
+            "GUIDE:with pyro.plate('data', len(x)):\n    pyro.sample('latent', dist.Normal(encoder(x)[0], 1.0).to_event(1))",
+        ),
+        (
+            r"to_event|event",
+            "GUIDE:with pyro.plate('data', len(x)):\n    pyro.sample('z', dist.Normal(encoder(x)[0], 1.0))",
+        ),
         (r"plate", "GUIDE:pyro.sample('z', dist.Normal(encoder(x)[0], 1.0).to_event(1))"),
-        (r"pyro.module|parameters|register", "GUIDE:with pyro.plate('data', len(x)):\n    pyro.sample('z', dist.Normal(encoder(x)[0], 1.0).to_event(1))"),
-        (r"obs", "MODEL:pyro.module('decoder', decoder)\nwith pyro.plate('data', len(x)):\n    z = pyro.sample('z', dist.Normal(torch.zeros(len(x), M), 1.0).to_event(1))\n    pyro.sample('x', dist.Normal(decoder(z), 1.0).to_event(1))"),
-        (r"N\(0, I\)|prior", "MODEL:pyro.module('decoder', decoder)\nwith pyro.plate('data', len(x)):\n    z = pyro.sample('z', dist.Normal(torch.zeros(len(x), M), 2.0).to_event(1))\n    pyro.sample('x', dist.Normal(decoder(z), 1.0).to_event(1), obs=x)"),
-        (r"row|one.*image|batch|\[M\]|plate", "MODEL:pyro.module('decoder', decoder)\nwith pyro.plate('data', len(x)):\n    z = pyro.sample('z', dist.Normal(torch.zeros(M), 1.0).to_event(1))\n    pyro.sample('x', dist.Normal(decoder(z), 1.0), obs=x)"),
-        (r"z|sample|latent", "MODEL:pyro.module('decoder', decoder)\nwith pyro.plate('data', len(x)):\n    pyro.sample('x', dist.Normal(decoder(torch.randn(len(x), M)), 1.0).to_event(1), obs=x)"),
-        (r"obs|image|data", "MODEL:pyro.module('decoder', decoder)\nwith pyro.plate('data', len(x)):\n    z = pyro.sample('z', dist.Normal(torch.zeros(len(x), M), 1.0).to_event(1))\n    pyro.sample('x', dist.Normal(decoder(z), 1.0).to_event(1), obs=decoder(z))"),
+        (
+            r"pyro.module|parameters|register",
+            "GUIDE:with pyro.plate('data', len(x)):\n    pyro.sample('z', dist.Normal(encoder(x)[0], 1.0).to_event(1))",
+        ),
+        (
+            r"obs",
+            "MODEL:pyro.module('decoder', decoder)\nwith pyro.plate('data', len(x)):\n    z = pyro.sample('z', dist.Normal(torch.zeros(len(x), M), 1.0).to_event(1))\n    pyro.sample('x', dist.Normal(decoder(z), 1.0).to_event(1))",
+        ),
+        (
+            r"N\(0, I\)|prior",
+            "MODEL:pyro.module('decoder', decoder)\nwith pyro.plate('data', len(x)):\n    z = pyro.sample('z', dist.Normal(torch.zeros(len(x), M), 2.0).to_event(1))\n    pyro.sample('x', dist.Normal(decoder(z), 1.0).to_event(1), obs=x)",
+        ),
+        (
+            r"row|one.*image|batch|\[M\]|plate",
+            "MODEL:pyro.module('decoder', decoder)\nwith pyro.plate('data', len(x)):\n    z = pyro.sample('z', dist.Normal(torch.zeros(M), 1.0).to_event(1))\n    pyro.sample('x', dist.Normal(decoder(z), 1.0), obs=x)",
+        ),
+        (
+            r"z|sample|latent",
+            "MODEL:pyro.module('decoder', decoder)\nwith pyro.plate('data', len(x)):\n    pyro.sample('x', dist.Normal(decoder(torch.randn(len(x), M)), 1.0).to_event(1), obs=x)",
+        ),
+        (
+            r"obs|image|data",
+            "MODEL:pyro.module('decoder', decoder)\nwith pyro.plate('data', len(x)):\n    z = pyro.sample('z', dist.Normal(torch.zeros(len(x), M), 1.0).to_event(1))\n    pyro.sample('x', dist.Normal(decoder(z), 1.0).to_event(1), obs=decoder(z))",
+        ),
     ],
 }

@@ -60,22 +60,22 @@ def asked(name: str, function: Callable[..., Any], *arguments: Any, **options: A
         words = str(error).strip().split("\n")[0].rstrip(".")
         raise Wrong(
             f"check.{name} called the function with {shapes or 'no arguments'}, and it raised "
-            f"{type(error).__name__}: {words}{_line(error.__traceback__)}. {_advice(words)}"
+            f"{type(error).__name__}: {words}{_line(error.__traceback__)}.{_advice(words)}"
         ) from error
 
 
 def described(x: Any) -> str:
     """An argument in words: its shape, if it has one."""
     if isinstance(x, Tensor):
-        return str(list(x.shape))
+        return str(list(x.shape)) if x.ndim else "a number"
     return "a network" if isinstance(x, nn.Module) else f"{x!r}"[:40].split("(")[0]
 
 
 def _advice(words: str) -> str:
     for keys, advice in ADVICE:
         if any(key in words for key in keys):
-            return advice
-    return "What does Python say of that line?"
+            return f" {advice}"
+    return ""
 
 
 def _line(traceback: TracebackType | None) -> str:
@@ -128,11 +128,10 @@ def _tensor(task: Task, item: Any) -> Tensor:
     if not isinstance(item, Tensor):
         number = isinstance(item, (int, float)) or getattr(item, "shape", None) == ()
         if isinstance(item, bool) or not number or not task.plain:
-            cure = "torch.from_numpy" if kind == "ndarray" else "torch functions throughout"
-            raise Wrong(
-                f"check.{task.name} expects a tensor of torch and got a {kind}: what comes after "
-                f"works on tensors ({cure})."
-            )
+            cause = "what comes after works on tensors, so stay with torch throughout."
+            if task.trained:
+                cause = "no gradient flows through it. Look for .item(), float(), NumPy, tolist()."
+            raise Wrong(f"check.{task.name} expects a tensor of torch and got a {kind}: {cause}")
         return torch.as_tensor(float(item))
     if item.dtype == torch.bool or item.is_complex():
         words = "true or false" if item.dtype == torch.bool else "complex numbers"

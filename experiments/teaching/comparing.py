@@ -163,6 +163,13 @@ def by_terms(compared: Compared) -> str:
     ]
     if not 0 < len(said) <= 3:
         return ""
+    ratios = {
+        round(f / term.factor, 3)
+        for term, f in zip(terms, factors.tolist(), strict=True)
+        if term.factor
+    }
+    if len(ratios) == 1:
+        return ""
     words = "; ".join(said)
     return (
         words[0].upper() + words[1:] + (". The rest is right." if len(said) < len(terms) else ".")

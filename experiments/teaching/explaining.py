@@ -16,6 +16,7 @@ from experiments.teaching.outside import borrowed, repaired
 __all__ = [
     "CASES",
     "Look",
+    "also",
     "borrowed_words",
     "explain",
     "is_right",
@@ -162,11 +163,12 @@ def general(look: Look, found: list[list[Tensor]], right: list[list[Tensor]]) ->
     compared = Compared(look.task, look.cases, *raw)
     for comparison in COMPARISONS:
         if words := comparison(compared):
-            return words
-    return probed(look) + _also(look.answer)
+            return words + also(look.answer)
+    return probed(look) + also(look.answer)
 
 
-def _also(answer: Callable[..., Any]) -> str:
+def also(answer: Callable[..., Any]) -> str:
+    """Which numbers and tensors it takes from outside, whether or not that is the mistake."""
     names = [thing.words for thing in borrowed(answer) if thing.name]
     return f" It also uses {', '.join(names)} from outside the function." if names else ""
 

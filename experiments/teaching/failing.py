@@ -12,6 +12,7 @@ from experiments.teaching.checking import Task, Wrong, seeded
 from experiments.teaching.explaining import (
     CASES,
     Look,
+    also,
     borrowed_words,
     known,
     part_is_right,
@@ -54,6 +55,8 @@ def explain_failure(
                 f"{error} It is right where {probe.where}: look at {probe.look}."
             ) from error
     _explain_where_it_works(task, answer, error)
+    if words := also(answer):
+        raise Wrong(f"{error}{words}") from error
 
 
 def transposed(

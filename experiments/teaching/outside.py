@@ -1,5 +1,6 @@
 """Numbers and tensors that a function takes from outside, and whether they are its mistake."""
 
+import dis
 import itertools
 from collections.abc import Callable, Iterator
 from types import CellType, CodeType, FunctionType
@@ -34,7 +35,7 @@ def borrowed(function: Callable[..., Any]) -> list[Borrowed]:
     variables = {
         name: function.__globals__[name]
         for code in _codes(function.__code__)
-        for name in code.co_names
+        for name in _read(code)
         if name in function.__globals__
     }
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
@@ -52,6 +53,12 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
     for part in code.co_consts:
         if isinstance(part, CodeType):
             yield from _codes(part)
+
+
+def _read(code: CodeType) -> set[str]:
+    """The global variables that code reads; attributes of that name are none."""
+    loads = ("LOAD_GLOBAL", "LOAD_NAME")
+    return {step.argval for step in dis.get_instructions(code) if step.opname in loads}
 
 
 def _counts(value: Any) -> bool:

@@ -63,7 +63,10 @@ FORMULAS: list[tuple[Callable[[Tensor, Tensor], Tensor], str]] = [
     (_of(lambda s: (s / 2).exp()), "the standard deviation stands where the variance belongs."),
     (_of(lambda s: (2 * s).exp()), "sigma^4 stands where the variance belongs."),
     (_of(lambda s: (-s).exp()), "1 / sigma^2 stands where sigma^2 belongs: exp(-...)?"),
-    (_of(lambda s: torch.expm1(s)), "the 1 is subtracted twice: expm1 and -1."),
+    (
+        _of(lambda s: torch.expm1(s)),
+        "the 1 is subtracted twice: by expm1 too, or outside of the 1/2?",
+    ),
     (_of(F.softplus), "softplus stands where the exponential belongs."),
     (
         _of(F.softplus, lambda s: F.softplus(s).log()),

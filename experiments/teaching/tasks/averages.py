@@ -55,16 +55,15 @@ MISTAKES = [
     ),
     Mistake(
         lambda p: around(p, p.min(0).values),
-        "the smallest is taken out, so that exp of the others overflows: take the largest.",
+        "what is taken out is not the largest, so that exp of others overflows.",
     ),
     Mistake(
         lambda p: around(p, p.min()),
-        "the smallest is taken out, so that exp of the others overflows: take the largest.",
+        "what is taken out is not the largest, so that exp of others overflows.",
     ),
     Mistake(
         lambda p: around(p, p.mean(0)),
-        "the mean of the draws is taken out, so that exp of the largest may overflow: take the "
-        "largest.",
+        "what is taken out is not the largest, so that exp of others overflows.",
     ),
     Mistake(
         lambda p: (p - p.max(0).values).exp().mean(0).log(),

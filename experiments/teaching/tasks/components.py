@@ -147,7 +147,7 @@ def pca(answer: Callable[[Tensor, int], Two]) -> None:
             *(Mistake(formula, hint) for formula, hint in MEANS),
             *(Mistake(formula, hint, 1) for formula, hint in COMPONENTS),
         ],
-        parts=("the mean", "the components"),
+        parts=("the mean", "the matrix of components"),
         shape="a mean per pixel; components with a row per pixel and a column per component",
         views=(lambda mean: mean, planes),
         sizes=lambda x, m: {"images": len(x), "pixels": x.shape[1], "latents": m},

@@ -52,9 +52,9 @@ def pair(
     said("pair", "same latents, one plate, one event per image, parameters registered")
 
 
-def _trace(words: str, program: Callable, x: Tensor) -> poutine.Trace:
+def _trace(words: str, program: Callable, x: Tensor, **options: Any) -> poutine.Trace:
     try:
-        return asked("pair", poutine.trace(program).get_trace, x)
+        return asked("pair", poutine.trace(program, **options).get_trace, x)
     except Wrong as error:
         found = re.search(
             r"inside plate\('(\w+)'\) at site (\w+) dim -1, (\d+) vs (\d+)", str(error)
@@ -91,10 +91,16 @@ def _names(p: poutine.Trace, latents: set[str], guided: set[str], x: Tensor) -> 
 
 def _event(words: str, name: str, site: dict[str, Any], x: Tensor) -> None:
     shape, event = site["fn"].batch_shape, site["fn"].event_shape
-    if not any(frame.vectorized for frame in site["cond_indep_stack"]):
+    plates = [frame for frame in site["cond_indep_stack"] if frame.vectorized]
+    if not plates:
         raise Wrong(
             f"check.pair: '{name}' in the {words} is in no plate: images are independent, which "
             "pyro.plate says."
+        )
+    if any(frame.size != len(x) for frame in plates):
+        raise Wrong(
+            f"check.pair: the plate of '{name}' in the {words} has size {plates[0].size} for "
+            f"{len(x)} images: it has the size of the batch, len(x)."
         )
     if len(shape) > 1 or len(event) != 1:
         raise Wrong(
@@ -115,7 +121,7 @@ def _event(words: str, name: str, site: dict[str, Any], x: Tensor) -> None:
 
 def _parameters(words: str, program: Callable, x: Tensor) -> None:
     with pyro.get_param_store().scope(), pyro.validation_enabled(False), seeded():
-        found = poutine.trace(program, param_only=True).get_trace(x).nodes
+        found = _trace(words, program, x, param_only=True).nodes
     if not any(site["type"] == "param" for site in found.values()):
         raise Wrong(
             f"check.pair: the {words} shows Pyro no parameters, so that SVI would train none of "
