@@ -96,7 +96,8 @@ ATTACKS = {
     ],
     "replaces its functions": ["for name in check.__all__: setattr(check, name, print)"],
     "replaces its parts": [
-        "import experiments.teaching.checking as c, experiments.teaching.linear as l\n"
+        "import experiments.teaching.checking as c\n"
+        "import experiments.teaching.tasks.linear as l\n"
         "import experiments.teaching.examining as e\n"
         "c.same = c.agrees = e.agrees = e.same = lambda *_: True\n"
         "e.examine = l.examine = print",
