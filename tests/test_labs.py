@@ -153,7 +153,7 @@ def test_bad_settings_of_a_lab(monkeypatch, variable, value):
 
 def test_unknown_data_of_a_lab_are_answered_with_the_list(monkeypatch):
     monkeypatch.setenv("LAB_DATA", "fashion")
-    with pytest.raises(UsageError, match="did you mean fashion_mnist.*digits, mnist, .*, cifar10"):
+    with pytest.raises(UsageError, match=r"did you mean fashion_mnist.*digits, mnist, .*, cifar10"):
         open_lab()
 
 
@@ -163,7 +163,7 @@ def test_a_lab_runs_on_colour_images(path, monkeypatch, capsys):
     from experiments.teaching import lab
 
     def random_images(name):
-        made = (torch.rand(rows, 3, 32, 32, dtype=torch.float32) for rows in (120, 50))
+        made = (torch.rand(rows, 3, 12, 12, dtype=torch.float32) for rows in (120, 50))
         return tuple(replace(as_data(x), labels=torch.arange(len(x)) % 10) for x in made)
 
     monkeypatch.setattr(lab, "load", random_images)
@@ -171,6 +171,21 @@ def test_a_lab_runs_on_colour_images(path, monkeypatch, capsys):
     names = run(code_of(read_lab(path)))
     assert not names["lab"].is_mnist
     assert capsys.readouterr().out.count(": right (") >= 4
+
+
+def test_the_first_cell_installs_from_the_address_that_the_package_has(monkeypatch):
+    from email.message import Message
+
+    from experiments.teaching.notebooks import address
+
+    about = Message()
+    about["Version"] = "1.2.0"
+    about["Project-URL"] = "Repository, https://example.org/us/ppl-models"
+    monkeypatch.setattr(address, "metadata", lambda name: about)
+    for path in LABS:
+        (cell,) = [c for c in read_lab(path).cells if "PROJECT = " in c.source]
+        assert 'PROJECT = "git+https://example.org/us/ppl-models@v1.2.0"\n' in cell.source
+        assert cell.source.endswith("%pip install --quiet {PROJECT}")
 
 
 def test_batches_show_every_image_once():

@@ -11,7 +11,10 @@ MARKS = re.compile(r"^ *# (?:BEGIN SOLUTION|END SOLUTION|HINT: .*)\n", re.MULTIL
 ANSWER = re.compile(
     r'^\+\+\+ \{"tags": \["answer"\]\}\n.*?(?=^\+\+\+|^```\{code-cell\}|\Z)', re.M | re.S
 )
-TEACHERS = re.compile(r"^% BEGIN TEACHERS\n.*?^% END TEACHERS\n", re.MULTILINE | re.DOTALL)
+TEACHERS = re.compile(
+    r"^<!-- for teachers -->\n.*?^<!-- for all -->\n|^\|[^\n]*\(\S*teachers\.md\)[^\n]*\n",
+    re.M | re.S,
+)
 FOLDED = """---
 tags: [hide-input]
 mystnb:

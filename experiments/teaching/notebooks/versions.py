@@ -15,6 +15,7 @@ from typing import Any
 
 from experiments.errors import UsageError
 from experiments.runs.files import write
+from experiments.teaching.notebooks.address import pin, repository
 from experiments.teaching.notebooks.marks import mark
 from experiments.teaching.notebooks.myst import read_myst
 
@@ -43,6 +44,7 @@ def read_lab(path: Path) -> Any:
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = LINK.sub(r"](\1.ipynb)", cell.source)
+    pin(notebook, repository())
     notebook.metadata["ppl_models"] = {"lab": path.stem, "version": _version(notebook)}
     return notebook
 
