@@ -46,7 +46,7 @@ WRONG = {
         (r"transpose|\[M, B\]|\[B, M\]", "components.mT @ (x - mean).mT"),
         (r"outside|notebook|argument", "(x_train - mean) @ components"),
         (r"return", "z = (x - mean) @ components\nreturn"),
-        (r"sign|mean - x", "(mean - x) @ components"),
+        (r"sign is wrong", "(mean - x) @ components"),
     ],
     "pca_decoder": [
         (r"mean", "z @ components.mT"),

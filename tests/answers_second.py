@@ -279,7 +279,7 @@ WRONG = {
             "(0.5 * (log_variance.exp() + loc.square() - log_variance) - 1).sum(-1)",
         ),
         (
-            r"once per latent",
+            r"belongs to every latent",
             "0.5 * (log_variance.exp() + loc.square() - log_variance).sum(-1) - 0.5",
         ),
         (
@@ -313,7 +313,7 @@ WRONG = {
             "0.5 * (log_variance.exp() + loc.square() - 1 - log_variance).mean(-1) / loc.shape[1]",
         ),
         (
-            r"once per latent, inside",
+            r"inside the sum and the 1/2",
             "0.5 * (log_variance.exp() + loc.square() - log_variance).sum(-1) - 2 / 2",
         ),
         (

@@ -145,14 +145,14 @@ def part_is_right(
 def borrowed_words(things: list[Any]) -> str:
     """What to say of sizes and tensors whose origin is the mistake."""
     names = " and ".join(thing.words for thing in things)
-    verb = "are" if len(things) > 1 else "is"
+    verb, do, it = ("are", "do", "them") if len(things) > 1 else ("is", "does", "it")
     if any(thing.name for thing in things):
         return (
-            f"{names} {verb} taken from outside the function, and does not fit other inputs than "
-            "the notebook's: take it from the arguments (a size from their .shape)."
+            f"{names} {verb} taken from outside the function, and {do} not fit other inputs "
+            f"than the notebook's: take {it} from the arguments (a size from their .shape)."
         )
     return (
-        f"{names} {verb} written into the function, and does not fit other inputs than the "
+        f"{names} {verb} written into the function, and {do} not fit other inputs than the "
         "notebook's: take the size from an argument's .shape."
     )
 

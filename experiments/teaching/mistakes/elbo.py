@@ -131,7 +131,7 @@ FITS: list[tuple[Callable[[Tensor, Tensor, Tensor], Tensor], str]] = [
     ),
     (
         lambda x, mean, s: fit_of(x, mean, s) + constant(x, s) * (1 - 1 / x.shape[1]),
-        "the normalising constant counts once per pixel, not once.",
+        "the normalising constant belongs to every pixel, and is counted for one alone.",
     ),
     (
         lambda x, mean, s: fit_of(x, mean, s) - squares(x, mean) / (2 * s.exp()),

@@ -113,11 +113,11 @@ FORMULAS: list[tuple[Callable[[Tensor, Tensor], Tensor], str]] = [
     ),
     (
         lambda m, s: 0.5 * (s.exp() + m**2 - s).sum(1) - 0.5,
-        "the -1 counts once per latent, not once.",
+        "the -1 belongs to every latent, and is counted for one alone.",
     ),
     (
         lambda m, s: 0.5 * (s.exp() + m**2 - s).sum(1) - 1,
-        "the -1 counts once per latent, inside the sum and the 1/2, not once.",
+        "a 1 is subtracted at the end: the -1 belongs to every latent, inside the sum and the 1/2.",
     ),
     (
         lambda m, s: (0.5 * (s.exp() + m**2 - s) - 1).sum(1),

@@ -170,8 +170,6 @@ def binarise(answer: Callable[..., Tensor]) -> None:
 
 def _drawn_apart(name: str, answer: Callable[..., Tensor], inner: Tensor) -> None:
     """See that every pixel of every image has a draw of its own."""
-    if torch.equal(inner[0], inner[2]):
-        raise Wrong(f"check.{name}: two equal images get the same draws: draw for every image.")
     with seeded():
         grey = asked(name, answer, torch.full((200, 1, 28, 28), 0.5))[..., 2:-2, 2:-2].double()
     for axes, words in (
@@ -182,6 +180,8 @@ def _drawn_apart(name: str, answer: Callable[..., Tensor], inner: Tensor) -> Non
         means = grey.mean(axes)
         if ((means == 0) | (means == 1)).all():
             raise Wrong(f"check.{name}: {words}: every pixel needs a draw of its own.")
+    if torch.equal(inner[0], inner[2]):
+        raise Wrong(f"check.{name}: two equal images get the same draws: draw for every image.")
     if grey.mean((1, 2, 3)).var() > 4 * 0.25 / 28**2:
         raise Wrong(f"check.{name}: the pixels of an image are not drawn independently.")
 

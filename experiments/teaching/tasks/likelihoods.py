@@ -139,15 +139,15 @@ MISTAKES = [
     ),
     Mistake(
         lambda x, z, f, s: _form(x, z, f, LOG_2_PI + s, s.exp(), D=1),
-        "the constant and log sigma count once per pixel, not once.",
+        "the constant and log sigma belong to every pixel, and are counted for one alone.",
     ),
     Mistake(
         lambda x, z, f, s: _log_p(x, z, f, s) + (x.shape[1] - 1) * LOG_2_PI / 2,
-        "log 2 pi counts once per pixel, not once.",
+        "log 2 pi belongs to every pixel, and is counted for one alone.",
     ),
     Mistake(
         lambda x, z, f, s: _log_p(x, z, f, s) + (x.shape[1] - 1) * s / 2,
-        "log sigma counts once per pixel, not once.",
+        "log sigma belongs to every pixel, and is counted for one alone.",
     ),
     Mistake(
         lambda x, z, f, s: _form(x, z, f, math.log2(2 * math.pi) + s, s.exp()),

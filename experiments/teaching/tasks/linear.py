@@ -28,7 +28,10 @@ ENCODERS: list[tuple[Linear, str]] = [
         "measured from another origin.",
     ),
     (lambda x, mean, V: (x + mean) @ V, "the mean is added where it is subtracted."),
-    (lambda x, mean, V: (mean - x) @ V, "the sign is wrong: x - mean, not mean - x."),
+    (
+        lambda x, mean, V: (mean - x) @ V,
+        "the sign is wrong, and nothing else: what is subtracted from what?",
+    ),
     (lambda x, mean, V: ((x - mean) @ V).mT, "the result is transposed: [B, M]."),
     (lambda x, mean, V: (x - mean.mean()) @ V, "one number is subtracted, not the mean image."),
     (

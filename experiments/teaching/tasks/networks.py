@@ -30,7 +30,7 @@ LAYERS = {
     nn.LayerNorm: "a layer norm",
 }
 OTHERS = (nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardtanh, nn.ReLU6)
-LINEAR = "the last layer is linear, without ReLU, softplus, sigmoid or exponential."
+LINEAR = "a ReLU, softplus, sigmoid, softmax or exponential after the last layer, which is linear?"
 
 
 @recorded
