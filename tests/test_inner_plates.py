@@ -16,7 +16,7 @@ from experiments.evaluation.ais import annealed_bound
 from experiments.evaluation.bounds import per_image
 from experiments.evaluation.khat import weights_of_draws
 from experiments.inference.objectives import ELBO, IWAE, OBJECTIVES, AnalyticKL, FreeBits, Renyi
-from guides import Guide
+from guides import GUIDES, Guide
 from guides.guide import EffectGuide
 from ppl_models import Batch
 from ppl_models.program import Program, data_plate
@@ -241,6 +241,8 @@ def test_rate_distortion_and_free_bits_count_every_observed_site_and_factor():
     grid = torch.linspace(-6, 6, 2001)
     evidence = sum(model.terms(grid, x)).logsumexp(1) + math.log(12 / 2000)
     torch.testing.assert_close(values["iw_bound"], evidence.detach(), atol=0.03, rtol=0)
+    by_prior = per_image(model, GUIDES["prior"](model), as_data(x), 20_000)
+    torch.testing.assert_close(by_prior["iw_bound"], evidence.detach(), atol=0.06, rtol=0)
     plain, free = AnalyticKL(4000), FreeBits(4000, free_bits=0.0)
     for objective in (plain, free):
         loss = objective.loss(model, guide, Batch.of(x)) / 5

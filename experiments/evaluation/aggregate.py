@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.evaluation.bounds import guide_means, mean_and_error
+from experiments.inference.checks.index_reads import reads_index
 from guides.point import Point
 from guides.prior import Prior
 from ppl_models.program import Batch, describe
@@ -66,7 +67,7 @@ def aggregate_figures(
         draws: from q(z), for the KL.
     """
     latents = describe(model).latents
-    if isinstance(guide, Prior | Point) or len(latents) != 1:
+    if isinstance(guide, Prior | Point) or len(latents) != 1 or reads_index(model):
         return {}
     (name,) = latents
     sites = [poutine.trace(guide).get_trace(batch).nodes[name] for batch in data.batches(1000)]

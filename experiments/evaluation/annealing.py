@@ -58,7 +58,8 @@ class Annealing:
     def densities(self, u: Latents) -> tuple[Tensor, Tensor]:
         """log p(x, z) and log q(z | x) of every row, both as densities of the coordinates."""
         if self.free:
-            return self.log_p(u), self.log_q(u)
+            log_q = self.log_q(u)
+            return self.log_p(u), log_q
         at = self._through(FromCoordinates(u))
         return self.log_p(at.found) + at.volume, self.log_q(at.found) + at.volume
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.shared_draws import SharedDraws, numbers_per_image, shared_draws
-from experiments.inference.checks.pair_check import check_rows
+from experiments.inference.checks.pair_check import check_rows, draws_are_shared
 from experiments.inference.handlers import Mean
 from experiments.inference.traces import by_datum, log_weights, sites_of, traces
 from guides.prior import Prior
@@ -92,7 +92,8 @@ def per_image(
         model: p, in evaluation mode.
         guide: q; of a per-datum guide, the one fitted to these data.
         data: pixels that are the same at every visit.
-        particles: S, draws of q per image; of the prior, draws that all images share.
+        particles: S, draws of q per image; of the prior, draws that all images share where
+            x is all that is observed.
         memory: GiB for intermediate values.
 
     Returns:
@@ -111,12 +112,13 @@ def per_image(
     if hasattr(model, "marginal"):  # float32 would be less exact than the bound
         marginal = copy.deepcopy(model).double().marginal()
     with pyro.validation_enabled(False):
-        if isinstance(guide, Prior):
+        shared = isinstance(guide, Prior) and draws_are_shared(model, guide, data)
+        if shared:
             most = particles_at_a_time(1, numbers, memory)
             drawn = shared_draws(model, data, particles, min(1000, most))
         chunks: dict[str, list[Tensor]] = {}
         for batch in data.batches(rows):
-            if isinstance(guide, Prior):
+            if shared:
                 values, latents = _of_the_prior(drawn, batch.index, particles)
             else:
                 values = _of_own_draws(model, guide, batch, particles, numbers, memory)
@@ -215,6 +217,8 @@ def encode(
         return guide_means(guide, batch)
     assert batch.x is not None
     array = Data(batch.x, dtype=batch.x.dtype, event_shape=batch.x.shape[1:])
+    if not draws_are_shared(model, guide, array):
+        return guide_means(guide, batch)
     return shared_draws(model, array, particles).means
 
 

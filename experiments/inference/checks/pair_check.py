@@ -18,7 +18,12 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import nn
 
-from experiments.inference.checks.index_reads import IndexReads, check_home, note_reads
+from experiments.inference.checks.index_reads import (
+    IndexReads,
+    check_home,
+    note_reads,
+    reads_index,
+)
 from experiments.inference.checks.sites import Check, densities, name_of
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.pair import Buffers
@@ -26,7 +31,7 @@ from guides.guide import EffectGuide
 from ppl_models.parameters import own_parameters
 from ppl_models.program import Batch, evaluating
 
-__all__ = ["check_once", "check_rows", "run_pair"]
+__all__ = ["check_once", "check_rows", "draws_are_shared", "run_pair"]
 
 _passed: WeakKeyDictionary[Any, WeakKeyDictionary[Any, dict[Any, int]]] = WeakKeyDictionary()
 """Guide -> model -> kind of batch that the pair was checked on -> depth of its plates."""
@@ -86,6 +91,16 @@ def check_rows(model: Any, guide: Any, data: Any) -> None:
     device = data.pixels.device
     check_once(model, guide, data.batch(torch.arange(min(2, len(data)), device=device)))
     check_home(poutine.unwrap(model), data)
+
+
+def draws_are_shared(model: Any, guide: Any, data: Any) -> bool:
+    """Whether draws of the prior serve every datum, weighed by p(x | z) of the site x alone."""
+    check_rows(model, guide, data)
+    index = torch.arange(min(2, len(data)), device=data.pixels.device)
+    with _aside(model, guide):
+        p, _ = run_pair(model, guide, data.batch(index))
+    observed = [name for name, site in densities(p).items() if site["is_observed"]]
+    return observed == ["x"] and not reads_index(poutine.unwrap(model))
 
 
 def _reads_index(model: Any, guide_trace: Trace, batch: Batch) -> bool:
