@@ -8,7 +8,7 @@ encoder of the same size as guide, the evidence lower bound with its KL in close
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from experiments.inference.objectives import ONLY
 from experiments.inference.optim import OPTIMIZERS
@@ -33,6 +33,7 @@ from ppl_models import VAE
 
 @dataclass(frozen=True)
 class Config(VAEOptions):
+    OF_DATA: ClassVar = {"digits": {"batch_size": 50}}
     guide: str = "amortized"
     """q(z | x): amortized, flow, mixture, semi_amortized, prior, point, mean_field or full_rank.
     Its own options are --guide.OPTION."""

@@ -153,7 +153,9 @@ def test_bad_settings_of_a_lab(monkeypatch, variable, value):
 
 def test_unknown_data_of_a_lab_are_answered_with_the_list(monkeypatch):
     monkeypatch.setenv("LAB_DATA", "fashion")
-    with pytest.raises(UsageError, match=r"did you mean fashion_mnist.*digits, mnist, .*, cifar10"):
+    with pytest.raises(
+        UsageError, match=r"did you mean fashion_mnist.*digits, mnist, .*, cifar10"
+    ):
         open_lab()
 
 
