@@ -9,7 +9,7 @@ the objective ``iwae``.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from experiments.options.ranges import Count
 from experiments.options.vae import VAEOptions
@@ -19,6 +19,7 @@ from experiments.vae import train_vae
 
 @dataclass(frozen=True)
 class Config(VAEOptions):
+    OF_DATA: ClassVar = {"digits": {"batch_size": 50}}
     guide: str = "prior"
     """q(z | x): prior, or any other to compare with it."""
     objective: str | None = "iwae"

@@ -8,7 +8,7 @@ encoder of the same size as guide, the evidence lower bound with its KL in close
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from experiments.inference.optim import OPTIMIZERS
 from experiments.inference.svi import SVI
@@ -25,6 +25,7 @@ from ppl_models import VAE
 
 @dataclass(frozen=True)
 class Config(VAEOptions):
+    OF_DATA: ClassVar = {"digits": {"batch_size": 50}}
     guide: str = "amortized"
     """q(z | x): amortized, flow, mixture, semi_amortized, prior, point, mean_field or full_rank.
     Its own options are --guide.OPTION."""

@@ -37,7 +37,7 @@ def _parts(a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def log_ratio(a: Tensor) -> Tensor:
-    """log(a / (1 - exp(-a))) for a >= 0, with exact derivatives; log C at |logit| = a."""
+    """log(a / (1 - exp(-a))) for a >= 0, with exact derivatives; log C at a logit of size a."""
     small, near, far = _parts(a)
     square = near.square()
     series = near / 2 - square * _polynomial(square, SERIES)
@@ -76,7 +76,7 @@ class ContinuousBernoulli(TorchDistribution):
         p(x) = \frac{l\, e^{l x}}{e^l - 1}
 
     Log-density, mean, variance and their gradients are exact to rounding at every finite logit l:
-    with a = |l| and the distance d of x from the end that l favours, log p = log(a / (1 - e^-a)) -
+    with a the size of l and the distance d of x from the end that l favours, log p = log(a / (1 - e^-a)) -
     a d, in which nothing cancels.
 
     Args:

@@ -369,3 +369,24 @@ def test_every_guide_on_the_decoder_of_a_saved_vae():
     assert found["point"]["bound"] == "log_joint"
     assert found["prior"]["minus_best"] is None  # a bound of another kind than the others'
     assert max(row["minus_best"] for row in found.values() if row["bound"] == "elbo") == 0
+
+
+def test_digits_come_in_small_batches_unless_told_otherwise():
+    from experiments import ppca, vae
+    from experiments.runs.cli import parse
+
+    for module in (ppca, vae):
+        for words, size in (
+            (["--data", "digits"], 50),
+            (["--data=digits", "--batch-size", "500"], 500),
+            (["--data", "digits", "--batch-size=20"], 20),
+            (["--data", "mnist"], 500),
+        ):
+            assert parse(module.Config, module.main, words).batch_size == size
+
+
+def test_ppca_prints_the_closed_form_optimum(tmp_path, capsys):
+    from experiments import ppca
+
+    ppca.main(ppca.Config(data="digits", epochs=1, out=tmp_path / "run"))
+    assert "closed-form optimum: log p(x) 0.12 (train), -0.58 (test)" in capsys.readouterr().out

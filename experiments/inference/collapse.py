@@ -44,7 +44,7 @@ def collapse_warnings(model: Any, guide: Any, batch: Batch) -> dict[str, str]:
             if local and kl < LEAST_KL:
                 warnings[name] = (
                     f"{name} carries {kl:.1g} nats: the guide gives the prior there "
-                    "(posterior collapse)"
+                    "(posterior collapse): train longer, in smaller batches, or with --kl-anneal"
                 )
     return warnings | noise_warnings(model, p.nodes["x"]["fn"], batch)
 

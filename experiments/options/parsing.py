@@ -67,9 +67,18 @@ def parse(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -
             values |= {f.name: getattr(one, f.name) for f in dataclasses.fields(one)}
     if not {"--compile", "--no-compile"} & set(args):
         values |= {"compile": None} if "compile" in values else {}
+    values |= of_data(config_class, values, args)
     for field in names:
         values[field] = dataclasses.asdict(values[field])
     return config_class(**values)
+
+
+def of_data(config_class: type, values: dict[str, Any], args: Sequence[str]) -> dict[str, Any]:
+    """The defaults that a command has for the chosen data set: its class's ``OF_DATA``."""
+    defaults: dict[str, dict[str, Any]] = getattr(config_class, "OF_DATA", {})
+    given = {word.split("=")[0].removeprefix("--").replace("-", "_") for word in args}
+    chosen = defaults.get(values.get("data", ""), {})
+    return {name: value for name, value in chosen.items() if name not in given}
 
 
 def name_of(main: Callable[[Any], Any]) -> str:
