@@ -76,8 +76,8 @@ class ContinuousBernoulli(TorchDistribution):
         p(x) = \frac{l\, e^{l x}}{e^l - 1}
 
     Log-density, mean, variance and their gradients are exact to rounding at every finite logit l:
-    with a the size of l and the distance d of x from the end that l favours, log p = log(a / (1 - e^-a)) -
-    a d, in which nothing cancels.
+    with a the size of l and d the distance of x from the end that l favours,
+    log p = log(a / (1 - e^-a)) - a d, in which nothing cancels.
 
     Args:
         logits: l, ``[...]``.

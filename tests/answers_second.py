@@ -28,7 +28,7 @@ class Decoder(nn.Module):
         self.first, self.last = nn.Linear(M, H), nn.Linear(H, D)
     def forward(self, z):
         {forward}
-def answer():
+def answer(*sizes):
     return Decoder()
 """
 
@@ -455,7 +455,7 @@ WRONG = {
             "ENCODER:nn.Sequential(nn.Linear(D, H), nn.LayerNorm(H), nn.ReLU(), "
             "nn.Linear(H, 2 * M))",
         ),
-        (r"this is the class", "def answer():\n    return nn.Linear"),
+        (r"this is the class", "def answer(*sizes):\n    return nn.Linear"),
         (r"nothing \(None\)", LAYERS + "|None"),
     ],
     "decoder": [

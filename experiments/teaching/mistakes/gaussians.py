@@ -117,7 +117,7 @@ FORMULAS: list[tuple[Callable[[Tensor, Tensor], Tensor], str]] = [
     ),
     (
         lambda m, s: 0.5 * (s.exp() + m**2 - s).sum(1) - 1,
-        "a 1 is subtracted at the end: -1 belongs to every latent, inside the sum and the 1/2.",
+        "a 1 is subtracted at the end: it belongs to every latent, inside the sum and the 1/2.",
     ),
     (
         lambda m, s: (0.5 * (s.exp() + m**2 - s) - 1).sum(1),
