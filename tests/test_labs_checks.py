@@ -39,7 +39,7 @@ LISTED = [(name, i) for name, task in TASKS.items() for i in range(len(task.mist
 @pytest.mark.parametrize("name", TASKS)
 def test_every_listed_mistake_gets_its_hint(name, dtype):
     torch.set_default_dtype(dtype)
-    for formula, hint, part in TASKS[name].mistakes:
+    for formula, hint, _ in TASKS[name].mistakes:
         with pytest.raises(check.Wrong) as caught:
             examine(TASKS[name], formula)
         assert hint in str(caught.value)
