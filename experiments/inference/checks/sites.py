@@ -116,6 +116,8 @@ class Check:
         """Draws of the guide lie in the prior's support, and the prior's in the guide's."""
         p, q = (trace[name]["fn"] for trace in (self.p, self.q))
         z = self.q[name]["value"]
+        if not z.isfinite().all():
+            return  # it lies nowhere, and is what the guard speaks of
         if not _contains(p, z, _far_out(q, z)):
             raise ValueError(
                 f"{self.guide} draws '{name}' outside the support of its prior in {self.model} "
