@@ -6,7 +6,8 @@ import torch
 import torch.distributions as dist
 from torch import Tensor
 
-from experiments.teaching.checking import Mistake, Task, Wrong, asked, recorded, said, same, seeded
+from experiments.teaching.asking import asked
+from experiments.teaching.checking import Mistake, Task, Wrong, recorded, said, same, seeded
 from experiments.teaching.examining import examine
 
 __all__ = ["distances", "log_density", "slope"]

@@ -1,4 +1,4 @@
-"""What a self-check is made of: tasks, known mistakes, and what is said of an answer."""
+"""What a self-check is made of: tasks, known mistakes, and the record of results."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,20 +11,20 @@ from torch import Tensor
 __all__ = [
     "RESULTS",
     "Mistake",
+    "Probe",
     "Result",
     "Task",
+    "Term",
     "Unwritten",
     "Wrong",
     "agrees",
-    "asked",
-    "parts",
     "recorded",
     "said",
     "same",
     "seeded",
 ]
 
-TOLERANCE = 5e-4
+TOLERANCE = 1e-4
 """Of the largest entry: above the rounding of float32, far below any mistake."""
 
 
@@ -76,10 +76,45 @@ def recorded(check: Callable[..., None]) -> Callable[..., None]:
 
 
 class Mistake(NamedTuple):
-    """A wrong formula, called like the answer, and the hint for whoever wrote it."""
+    """A wrong formula, called like the answer, and the hint for whoever wrote it.
+
+    Args:
+        formula: gives the wrong value of one part.
+        hint: what to say of it.
+        part: position of that part among those of the answer.
+    """
 
     formula: Callable[..., Any]
     hint: str
+    part: int = 0
+
+
+class Term(NamedTuple):
+    """A summand of the right formula.
+
+    Args:
+        words: what to call it.
+        value: the summand, called like the answer.
+        factor: how often the right formula contains it; 0 for what is often there too much.
+    """
+
+    words: str
+    value: Callable[..., Tensor]
+    factor: float = 1.0
+
+
+class Probe(NamedTuple):
+    """Arguments where a part of the formula has no effect.
+
+    Args:
+        where: what holds there, as in "log sigma^2 = 0".
+        change: makes such arguments of those of a case.
+        look: what to look at if the answer is right there and nowhere else.
+    """
+
+    where: str
+    change: Callable[..., tuple]
+    look: str
 
 
 class Task(NamedTuple):
@@ -94,6 +129,12 @@ class Task(NamedTuple):
         parts: names of what is returned, if it is a tuple.
         shape: what is expected, in words.
         tolerance: of the largest entry that is right.
+        near: mistakes within the tolerance; an answer that lies nearer to one of them has made it.
+        terms: summands of the first part.
+        probes: arguments to try where no mistake is recognised.
+        sizes: names of the sizes of a case, and what they are.
+        views: of every part, what is compared; the part itself if there is none.
+        plain: whether a Python or NumPy number will do in the place of a tensor.
     """
 
     name: str
@@ -104,6 +145,12 @@ class Task(NamedTuple):
     parts: tuple[str, ...] = ("the value",)
     shape: str = ""
     tolerance: float = TOLERANCE
+    near: Sequence[Mistake] = ()
+    terms: Sequence[Term] = ()
+    probes: Sequence[Probe] = ()
+    sizes: Callable[..., dict[str, int]] = lambda *case: {}
+    views: Sequence[Callable[[Tensor], Tensor]] = ()
+    plain: bool = False
 
 
 @contextmanager
@@ -119,61 +166,9 @@ def said(name: str, words: str) -> None:
     print(f"check.{name}: right ({words}).")
 
 
-def asked(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function gives; whatever it raises is said in words.
-
-    Raises:
-        Wrong: In place of any other error.
-        Unwritten: If the function is a stub.
-    """
-    try:
-        return function(*arguments)
-    except NotImplementedError as error:
-        raise Unwritten(str(error)) from None
-    except Exception as error:
-        shapes = ", ".join(described(x) for x in arguments) or "no arguments"
-        words = str(error).strip().split("\n")[0]
-        raise Wrong(
-            f"check.{name} called the function with {shapes}, and it raised "
-            f"{type(error).__name__}: {words}. (Sizes that do not fit, a transpose too many or "
-            "too few? A size taken from outside the function?)"
-        ) from error
-
-
-def described(x: Any) -> str:
-    """An argument in words: its shape, if it has one."""
-    return str(list(x.shape)) if isinstance(x, Tensor) else f"{x!r}"[:40].split("(")[0]
-
-
-def parts(task: Task, value: Any) -> list[Tensor]:
-    """What was returned as tensors, one per part.
-
-    Raises:
-        Wrong: If it is something else.
-    """
-    values = value if isinstance(value, tuple) else (value,)
-    if len(values) != len(task.parts) or any(item is None for item in values):
-        what = "nothing" if value is None else f"{len(values)} value(s)"
-        raise Wrong(
-            f"check.{task.name} expects {len(task.parts)} value(s), {', '.join(task.parts)}, and "
-            f"got {what}. Is the `return` missing?"
-        )
-    try:
-        return [torch.as_tensor(item).detach() for item in values]
-    except (TypeError, ValueError, RuntimeError) as error:
-        kind = type(values[0]).__name__
-        raise Wrong(f"check.{task.name} expects tensors and got a {kind}.") from error
-
-
-def agrees(
-    found: list[list[Tensor]], right: list[list[Tensor]], tolerance: float = TOLERANCE
-) -> bool:
-    """Whether all parts of all answers are the same, NaN for NaN."""
-    return all(
-        same(a, b, tolerance)
-        for one, other in zip(found, right, strict=True)
-        for a, b in zip(one, other, strict=True)
-    )
+def agrees(found: list[Tensor], right: list[Tensor], tolerance: float = TOLERANCE) -> bool:
+    """Whether all values are the same, NaN for NaN."""
+    return all(same(a, b, tolerance) for a, b in zip(found, right, strict=True))
 
 
 def same(a: Tensor, b: Tensor, tolerance: float = TOLERANCE) -> bool:

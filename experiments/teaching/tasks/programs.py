@@ -1,5 +1,6 @@
 """The check of a Pyro model and its guide: what `SVI` takes for granted (labs 2 and 3)."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,8 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from experiments.teaching.checking import Wrong, asked, recorded, said, seeded
+from experiments.teaching.asking import asked
+from experiments.teaching.checking import Wrong, recorded, said, seeded
 
 __all__ = ["pair"]
 
@@ -35,7 +37,7 @@ def pair(
         q = _trace("guide", guide, x)
         p = _trace("model", poutine.replay(model, trace=q), x)
     latents = {key for key in _sites(p) if not p.nodes[key]["is_observed"]}
-    _names(p, latents, set(_sites(q)))
+    _names(p, latents, set(_sites(q)), x)
     if any(q.nodes[key]["is_observed"] for key in _sites(q)):
         raise Wrong("check.pair: the guide observes something; only the model does (obs=x).")
     for words, trace, sites in (("model", p, [*latents, "x"]), ("guide", q, latents)):
@@ -50,8 +52,21 @@ def pair(
     said("pair", "same latents, one plate, one event per image, parameters registered")
 
 
-def _trace(words: str, program: Callable, x: Tensor) -> poutine.Trace:
-    return asked(f"pair ({words})", poutine.trace(program).get_trace, x)
+def _trace(words: str, program: Callable, x: Tensor, **options: Any) -> poutine.Trace:
+    try:
+        return asked("pair", poutine.trace(program, **options).get_trace, x)
+    except Wrong as error:
+        found = re.search(
+            r"inside plate\('(\w+)'\) at site (\w+) dim -1, (\d+) vs (\d+)", str(error)
+        )
+        if found is None:
+            raise Wrong(f"In the {words}: {error}") from error
+        plate, site, rows, size = found.groups()
+        raise Wrong(
+            f"check.pair: '{site}' in the {words} has {size} entries along its last batch "
+            f"dimension, where the plate '{plate}' has {rows}: one vector per image is closed "
+            "with .to_event(1), and the plate has the size len(x)."
+        ) from error
 
 
 def _sites(trace: poutine.Trace) -> list[str]:
@@ -62,9 +77,11 @@ def _sites(trace: poutine.Trace) -> list[str]:
     ]
 
 
-def _names(p: poutine.Trace, latents: set[str], guided: set[str]) -> None:
+def _names(p: poutine.Trace, latents: set[str], guided: set[str], x: Tensor) -> None:
     if "x" not in p.nodes or not p.nodes["x"]["is_observed"]:
         raise Wrong('check.pair: the model needs pyro.sample("x", ..., obs=x): it sees no data.')
+    if not torch.equal(p.nodes["x"]["value"], x):
+        raise Wrong("check.pair: what the model observes at 'x' is not x, the images: obs=x.")
     if latents != guided:
         raise Wrong(
             f"check.pair: the model's latents are {sorted(latents)}, the guide's are "
@@ -74,10 +91,16 @@ def _names(p: poutine.Trace, latents: set[str], guided: set[str]) -> None:
 
 def _event(words: str, name: str, site: dict[str, Any], x: Tensor) -> None:
     shape, event = site["fn"].batch_shape, site["fn"].event_shape
-    if not any(frame.vectorized for frame in site["cond_indep_stack"]):
+    plates = [frame for frame in site["cond_indep_stack"] if frame.vectorized]
+    if not plates:
         raise Wrong(
             f"check.pair: '{name}' in the {words} is in no plate: images are independent, which "
             "pyro.plate says."
+        )
+    if any(frame.size != len(x) for frame in plates):
+        raise Wrong(
+            f"check.pair: the plate of '{name}' in the {words} has size {plates[0].size} for "
+            f"{len(x)} images: it has the size of the batch, len(x)."
         )
     if len(shape) > 1 or len(event) != 1:
         raise Wrong(
@@ -98,7 +121,7 @@ def _event(words: str, name: str, site: dict[str, Any], x: Tensor) -> None:
 
 def _parameters(words: str, program: Callable, x: Tensor) -> None:
     with pyro.get_param_store().scope(), pyro.validation_enabled(False), seeded():
-        found = poutine.trace(program, param_only=True).get_trace(x).nodes
+        found = _trace(words, program, x, param_only=True).nodes
     if not any(site["type"] == "param" for site in found.values()):
         raise Wrong(
             f"check.pair: the {words} shows Pyro no parameters, so that SVI would train none of "

@@ -1,0 +1,140 @@
+"""Calling a student's function: what it returns, or in words what it raised."""
+
+import linecache
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments.teaching.checking import Task, Unwritten, Wrong, seeded
+
+__all__ = ["asked", "called", "parts"]
+
+OURS = str(Path(__file__).parents[1])
+LIBRARIES = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))
+ADVICE = (
+    (
+        ("dtype", "scalar type", "Double", "Half"),
+        "Tensors of different dtypes meet: one made by "
+        "NumPy, .double() or torch.tensor(..., dtype=...)?",
+    ),
+    (
+        ("size", "shape", "dimension", "broadcast", "mat1", "mat2", "batch_shape", "Dimension"),
+        "Sizes that do not fit: a transpose too many or too few, or a size that comes from "
+        "outside the function?",
+    ),
+    (("is not defined",), "A misspelt name, or one from a cell that has not been run?"),
+    (
+        ("positional argument", "keyword argument"),
+        "The function has to take the arguments that the notebook's cell gives it, in that order.",
+    ),
+    (("not callable",), "Something is called that is no function."),
+    (("numpy()", "numpy"), "NumPy cannot take a tensor that has a gradient: stay with torch."),
+    (("requires grad", "backward"), "A tensor that is trained is written to, or cut off."),
+)
+
+
+def asked(name: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """What a function gives; whatever it raises is said in words.
+
+    Raises:
+        Wrong: In place of any other error.
+        Unwritten: If the function is a stub.
+    """
+    if not callable(function):
+        kind = type(function).__name__
+        raise Wrong(
+            f"check.{name} takes the function or network itself and got a {kind}: give it without "
+            "calling it, and see that what makes it has a `return`."
+        )
+    try:
+        return function(*arguments, **options)
+    except NotImplementedError as error:
+        raise Unwritten(str(error)) from None
+    except Exception as error:
+        shapes = ", ".join(described(x) for x in (*arguments, *options.values()))
+        words = str(error).strip().split("\n")[0].rstrip(".")
+        raise Wrong(
+            f"check.{name} called the function with {shapes or 'no arguments'}, and it raised "
+            f"{type(error).__name__}: {words}{_line(error.__traceback__)}.{_advice(words)}"
+        ) from error
+
+
+def described(x: Any) -> str:
+    """An argument in words: its shape, if it has one."""
+    if isinstance(x, Tensor):
+        return str(list(x.shape)) if x.ndim else "a number"
+    return "a network" if isinstance(x, nn.Module) else f"{x!r}"[:40].split("(")[0]
+
+
+def _advice(words: str) -> str:
+    for keys, advice in ADVICE:
+        if any(key in words for key in keys):
+            return f" {advice}"
+    return ""
+
+
+def _line(traceback: TracebackType | None) -> str:
+    """The last line of the student's own that was reached, where its source is known."""
+    line = ""
+    while traceback is not None:
+        filename = traceback.tb_frame.f_code.co_filename
+        if not filename.startswith((OURS, *LIBRARIES)):
+            line = linecache.getline(filename, traceback.tb_lineno).strip() or line
+        traceback = traceback.tb_next
+    return f" (in the line `{line}`)" if line else ""
+
+
+def called(task: Task, answer: Callable[..., Any], case: tuple, seed: int = 1) -> Any:
+    """The answer to one case.
+
+    Raises:
+        Wrong: If it fails, or writes to its arguments.
+    """
+    given = tuple(x.clone() if isinstance(x, Tensor) else x for x in case)
+    with seeded(seed), torch.no_grad():
+        value = asked(task.name, answer, *given)
+    for before, after in zip(case, given, strict=True):
+        if isinstance(before, Tensor) and not torch.equal(before, after):
+            raise Wrong(
+                f"check.{task.name}: it changes the tensor that it is given (an argument of shape "
+                f"{list(before.shape)}), so the caller's data are no longer what they were: write "
+                "x = x - y where it says x -= y, and no method that ends in _."
+            )
+    return value
+
+
+def parts(task: Task, value: Any) -> list[Tensor]:
+    """What was returned as tensors, one per part.
+
+    Raises:
+        Wrong: If it is something else.
+    """
+    values = value if isinstance(value, (tuple, list)) else (value,)
+    expected = f"check.{task.name} expects {len(task.parts)} value(s), {', '.join(task.parts)}"
+    if value is None or any(item is None for item in values):
+        raise Wrong(f"{expected}, and got nothing (None). Is the `return` missing?")
+    if len(values) != len(task.parts):
+        raise Wrong(f"{expected}, and got {len(values)} value(s). What does `return` give back?")
+    return [_tensor(task, item) for item in values]
+
+
+def _tensor(task: Task, item: Any) -> Tensor:
+    kind = type(item).__name__
+    if not isinstance(item, Tensor):
+        number = isinstance(item, (int, float)) or getattr(item, "shape", None) == ()
+        if isinstance(item, bool) or not number or not task.plain:
+            cause = "what comes after works on tensors, so stay with torch throughout."
+            if task.trained:
+                cause = "no gradient flows through it. Look for .item(), float(), NumPy, tolist()."
+            raise Wrong(f"check.{task.name} expects a tensor of torch and got a {kind}: {cause}")
+        return torch.as_tensor(float(item))
+    if item.dtype == torch.bool or item.is_complex():
+        words = "true or false" if item.dtype == torch.bool else "complex numbers"
+        raise Wrong(f"check.{task.name} expects real numbers and got {words}: a comparison?")
+    item = item.detach()
+    return item if item.is_floating_point() else item.to(torch.get_default_dtype())

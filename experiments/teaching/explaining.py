@@ -1,0 +1,203 @@
+"""What is said of a wrong answer: a known mistake, or where it is right and where it is not."""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from experiments.teaching.asking import called, parts
+from experiments.teaching.checking import Mistake, Probe, Task, Wrong, agrees, same, seeded
+from experiments.teaching.comparing import COMPARISONS, Compared
+from experiments.teaching.outside import borrowed, repaired
+
+__all__ = [
+    "CASES",
+    "Look",
+    "also",
+    "borrowed_words",
+    "explain",
+    "is_right",
+    "known",
+    "nearer",
+    "part_is_right",
+    "viewed",
+]
+
+CASES = 12
+"""Inputs that a wrong answer is looked at with: enough to tell a factor from a coincidence."""
+
+
+class Look(NamedTuple):
+    """One wrong part of an answer: what was found and what is right, input by input."""
+
+    task: Task
+    answer: Callable[..., Any]
+    number: int
+    cases: list[tuple]
+    found: list[Tensor]
+    right: list[Tensor]
+
+
+def viewed(task: Task, values: list[list[Tensor]], number: int) -> list[Tensor]:
+    """One part of all answers, as it is compared."""
+    view = task.views[number] if task.views else lambda x: x
+    return [view(value[number]) for value in values]
+
+
+def is_right(task: Task, found: list[list[Tensor]], right: list[list[Tensor]]) -> bool:
+    """Whether all parts of all answers are right."""
+    return all(
+        agrees(viewed(task, found, i), viewed(task, right, i), task.tolerance)
+        for i in range(len(task.parts))
+    )
+
+
+def nearer(task: Task, found: list[list[Tensor]], cases: list[tuple]) -> None:
+    """See that no mistake too small for the tolerance explains an answer better.
+
+    Raises:
+        Wrong: If one does.
+    """
+
+    def distance(formula: Callable[..., Any]) -> float:
+        pairs = [(value[0], formula(*case)) for value, case in zip(found, cases, strict=True)]
+        if any(a.shape != b.shape for a, b in pairs):
+            return math.inf
+        return max(float((a - b).double().abs().max() / b.abs().max()) for a, b in pairs)
+
+    for mistake in task.near:
+        if 10 * distance(mistake.formula) < min(1e-4, *map(distance, task.right)):
+            raise Wrong(f"check.{task.name}: {mistake.hint}")
+
+
+def explain(task: Task, answer: Callable[..., Any]) -> None:
+    """Say which mistake it is, or where the answer is right and where it is not.
+
+    Raises:
+        Wrong: Always.
+    """
+    with seeded(3):
+        cases = [task.cases() for _ in range(CASES)]
+    found = [parts(task, called(task, answer, case)) for case in cases]
+    right = [parts(task, task.right[0](*case)) for case in cases]
+    nearer(task, found, cases)
+    if len(task.parts) > 1 and is_right(task, [value[::-1] for value in found], right):
+        order = " first, then ".join(task.parts)
+        raise Wrong(f"check.{task.name}: the order of what is returned is wrong: {order}.")
+    for number, name in enumerate(task.parts):
+        got, wanted = (viewed(task, values, number) for values in (found, right))
+        if agrees(got, wanted, task.tolerance):
+            continue
+        look = Look(task, answer, number, cases, got, wanted)
+        if words := known(look) or from_outside(look):
+            raise Wrong(f"check.{task.name}: {words}")
+        raise Wrong(f"check.{task.name}: {name} is wrong. {general(look, found, right)}")
+    raise Wrong(f"check.{task.name}: each part is right for itself, but they do not fit together.")
+
+
+def known(look: Look) -> str:
+    """The hint of the mistake that gives what was found, if one does."""
+    for mistake in look.task.mistakes:
+        if mistake.part == look.number and agrees_with(mistake, look):
+            return mistake.hint
+    return ""
+
+
+def agrees_with(mistake: Mistake, look: Look) -> bool:
+    """Whether a mistake gives what was found."""
+    view = look.task.views[look.number] if look.task.views else lambda x: x
+    for case, found in zip(look.cases, look.found, strict=True):
+        try:
+            value = view(torch.as_tensor(mistake.formula(*case)))
+        except (RuntimeError, IndexError, ValueError):  # it fits no such sizes
+            return False
+        if not same(found, value, look.task.tolerance):
+            return False
+    return True
+
+
+def from_outside(look: Look) -> str:
+    """Whether the answer is right once sizes and tensors come from its arguments."""
+    few = look.cases[:3]
+    for things, function in repaired(look.answer, few[0]):
+        if part_is_right(look.task, function, few, look.right[:3], look.number):
+            return borrowed_words(things)
+    return ""
+
+
+def part_is_right(
+    task: Task, function: Callable[..., Any], cases: list[tuple], right: list[Tensor], number: int
+) -> bool:
+    """Whether one part of what a function returns is right; not, if it fails."""
+    for case, value in zip(cases, right, strict=True):
+        try:
+            found = viewed(task, [parts(task, called(task, function, case))], number)
+        except (Wrong, NotImplementedError):
+            return False
+        if not agrees(found, [value], task.tolerance):
+            return False
+    return True
+
+
+def borrowed_words(things: list[Any]) -> str:
+    """What to say of sizes and tensors whose origin is the mistake."""
+    names = " and ".join(thing.words for thing in things)
+    verb, do, it = ("are", "do", "them") if len(things) > 1 else ("is", "does", "it")
+    if any(thing.name for thing in things):
+        return (
+            f"{names} {verb} taken from outside the function, and {do} not fit other inputs "
+            f"than the notebook's: take {it} from the arguments (a size from their .shape)."
+        )
+    return (
+        f"{names} {verb} written into the function, and {do} not fit other inputs than the "
+        "notebook's: take the size from an argument's .shape."
+    )
+
+
+def general(look: Look, found: list[list[Tensor]], right: list[list[Tensor]]) -> str:
+    """How an answer differs from the right one, without saying what is right."""
+    raw = [[value[look.number] for value in values] for values in (found, right)]
+    compared = Compared(look.task, look.cases, *raw)
+    for comparison in COMPARISONS:
+        if words := comparison(compared):
+            return words + also(look.answer)
+    return probed(look) + also(look.answer)
+
+
+def also(answer: Callable[..., Any]) -> str:
+    """Which numbers and tensors it takes from outside, whether or not that is the mistake."""
+    names = [thing.words for thing in borrowed(answer) if thing.name]
+    return f" It also uses {', '.join(names)} from outside the function." if names else ""
+
+
+def probed(look: Look) -> str:
+    """Where the answer is right, found by arguments at which parts of it have no effect."""
+    probes = look.task.probes
+    for count in (1, 2):
+        for chosen in itertools.combinations(probes, count):
+            if right_at(look, chosen):
+                where = " and ".join(probe.where for probe in chosen)
+                what = " and ".join(probe.look for probe in chosen)
+                return f"It is right where {where}, and wrong elsewhere: look at {what}."
+    a = torch.cat([x.flatten() for x in look.found]).double()
+    b = torch.cat([x.flatten() for x in look.right]).double()
+    agreeing = (a - b).abs() <= look.task.tolerance * b.abs().max()
+    words = f"It is off by {(a - b).abs().mean():.3g} on average, on values of about "
+    words += f"{b.abs().mean():.3g}"
+    if agreeing.any():
+        words += f"; {int(agreeing.sum())} of {len(b)} entries are right"
+    where = " or ".join(probe.where for probe in probes)
+    return words + (f". It is wrong also where {where}." if probes else ".")
+
+
+def right_at(look: Look, probes: tuple[Probe, ...]) -> bool:
+    """Whether the answer is right for arguments that all probes have changed."""
+    cases = look.cases[:4]
+    for probe in probes:
+        cases = [probe.change(*case) for case in cases]
+    values = [parts(look.task, look.task.right[0](*case)) for case in cases]
+    right = viewed(look.task, values, look.number)
+    return part_is_right(look.task, look.answer, cases, right, look.number)

@@ -1,0 +1,223 @@
+"""Checks of draws from the prior and of binarised images (labs 2 and 4)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.teaching.asking import asked
+from experiments.teaching.checking import Wrong, recorded, said, seeded
+
+__all__ = ["binarise", "draw_latents"]
+
+DRAWS = 20_000
+SEED = "it sets a seed of its own, so that every call gives the same draws: leave it out."
+
+
+def tensor(name: str, found: Any, wanted: list[int], words: str) -> Tensor:
+    """What was returned, if it is a tensor of that shape.
+
+    Raises:
+        Wrong: If it is not.
+    """
+    if found is None:
+        raise Wrong(f"check.{name}: nothing (None) was returned. Is the `return` missing?")
+    if not isinstance(found, Tensor):
+        kind = type(found).__name__
+        raise Wrong(f"check.{name}: a {kind} was returned: a tensor of torch is expected.")
+    if list(found.shape) != wanted:
+        raise Wrong(
+            f"check.{name}: the result has shape {list(found.shape)}, expected was {wanted} "
+            f"({words})."
+        )
+    return found
+
+
+def distinct(name: str, answer: Callable[..., Tensor], *arguments: Any) -> tuple[Tensor, Tensor]:
+    """Two draws of one call each, in the same stream of random numbers.
+
+    Raises:
+        Wrong: If the function sets a seed.
+    """
+
+    def draw() -> Any:
+        return asked(name, answer, *(x.clone() if isinstance(x, Tensor) else x for x in arguments))
+
+    with seeded(1):
+        first, second = draw(), draw()
+    with seeded(2):
+        third = draw()
+    if all(isinstance(x, Tensor) for x in (first, second, third)) and first.shape == third.shape:
+        # without any draw nothing moves either, which has other causes
+        with seeded(1):
+            before = torch.get_rng_state()
+            draw()
+            drew = not torch.equal(before, torch.get_rng_state())
+        if drew and torch.equal(first, third) and torch.equal(first, second):
+            raise Wrong(f"check.{name}: {SEED}")
+    return first, second
+
+
+@recorded
+def draw_latents(answer: Callable[[int, int, float], Tensor]) -> None:
+    """Check ``answer(count, latent_dim, temperature)``: draws of N(0, T^2 I), ``[count, M]``.
+
+    Raises:
+        Wrong: With a hint.
+    """
+    name = "draw_latents"
+    z, _ = distinct(name, answer, DRAWS, 3, 0.5)
+    z = tensor(name, z, [DRAWS, 3], "count, latent_dim: is every size taken from the arguments?")
+    if not z.is_floating_point():
+        raise Wrong(f"check.{name}: the draws are whole numbers: a normal's are real.")
+    if (z[:20] == z[0]).all() or (z[:20] == z[:20, :1]).all():
+        raise Wrong(f"check.{name}: all rows or all columns are the same draw: draw each anew.")
+    if (z >= 0).all():
+        raise Wrong(f"check.{name}: no draw is negative, so these are not normal (rand, randn?).")
+    if z.mean(0).abs().max() > 0.05:
+        raise Wrong(
+            f"check.{name}: the mean of the draws is {z.mean():.2g}, and must be 0 whatever the "
+            "temperature, which scales the draws and does not shift them."
+        )
+    _spread(name, z.std(0))
+    if z.abs().max() < 1.2:
+        raise Wrong(f"check.{name}: such draws are not normal: none lies far out (rand, randn?).")
+    correlation = torch.corrcoef(z.mT) - torch.eye(3, dtype=z.dtype)
+    if correlation.abs().max() > 0.05:
+        raise Wrong(f"check.{name}: the latents of an image are not independent of each other.")
+    _shape_of_normal(name, z)
+    with seeded():
+        wide, plain = asked(name, answer, DRAWS, 3, 2.0), asked(name, answer, DRAWS, 3)
+    for drawn, T, words in ((wide, 2.0, "at T = 2"), (plain, 1.0, "without a temperature")):
+        if (drawn.std(0) - T).abs().max() > 0.04 * T:
+            found = f"{drawn.std():.3g}"
+            raise Wrong(f"check.{name}: {words} the standard deviation is {found}, not {T:g}.")
+    said(name, "mean, standard deviation and independence of 20 000 draws")
+
+
+def _spread(name: str, found: Tensor) -> None:
+    """See that the standard deviation at T = 1/2 is 1/2."""
+    for scale, words in (
+        (1.0, "the temperature does nothing."),
+        (0.5**0.5, "T is used as variance: z ~ N(0, T^2 I) has standard deviation T."),
+        (0.25, "T^2 is used as standard deviation: z ~ N(0, T^2 I) has standard deviation T."),
+        (2.0, "the draws are divided by T: a low temperature draws near the origin."),
+        (1.6487, "exp(T) is used as standard deviation: T itself is."),
+        (1.5, "1 is added to T: z ~ N(0, T^2 I) has standard deviation T."),
+    ):
+        if (found - scale).abs().max() < 0.02 * scale + 0.005:
+            raise Wrong(f"check.{name}: {words}")
+    if (found - 0.5).abs().max() > 0.02:
+        raise Wrong(
+            f"check.{name}: at T = 0.5 the standard deviation is {found.mean():.3g}: how does T "
+            "enter?"
+        )
+
+
+def _shape_of_normal(name: str, z: Tensor) -> None:
+    """See that the fourth moment is a normal's, three times the squared variance."""
+    fourth = (z.pow(4).mean(0) / z.square().mean(0).square()).mean()
+    if abs(fourth - 3) > 0.3:
+        raise Wrong(
+            f"check.{name}: mean and standard deviation are right, but the draws are not normal: "
+            "too few or too many lie far out."
+        )
+
+
+@recorded
+def binarise(answer: Callable[..., Tensor]) -> None:
+    """Check ``answer(x, border=2)``: ``[B, 1, h, w]`` in [0, 1] to Bernoulli draws, with a border.
+
+    Raises:
+        Wrong: With a hint.
+    """
+    name = "binarise"
+    with seeded():
+        x = torch.rand(2, 1, 28, 28).repeat(200, 1, 1, 1)
+    kept = x.clone()
+    with seeded():
+        asked(name, answer, x)
+    if not torch.equal(x, kept):
+        raise Wrong(f"check.{name}: it changes the images that it is given.")
+    found, again = distinct(name, answer, x)
+    found = tensor(
+        name,
+        found,
+        [400, 1, 32, 32],
+        "2 zeros on every side, of the last two axes: F.pad takes left, right, top, bottom",
+    )
+    inner = found[..., 2:-2, 2:-2]
+    if not ((found == 0) | (found == 1)).all():
+        raise Wrong(f"check.{name}: pixels are not binary: draw each from its Bernoulli.")
+    if torch.equal(inner, (x > 0.5).to(inner)) or torch.equal(inner, x.round().to(inner)):
+        raise Wrong(
+            f"check.{name}: pixels are rounded at a threshold: a pixel of 0.3 is one in three "
+            "draws of ten, not in none."
+        )
+    if found.sum() != inner.sum():
+        raise Wrong(f"check.{name}: the border is not zero, or it is not 2 pixels on every side.")
+    if torch.equal(found, again):
+        raise Wrong(f"check.{name}: two calls give the same result: is there a draw in it?")
+    if not found.is_floating_point():
+        kind = str(found.dtype).removeprefix("torch.")
+        raise Wrong(f"check.{name}: the result is {kind}: networks take floating-point numbers.")
+    _drawn_apart(name, answer, inner)
+    _frequencies(name, inner, x)
+    _borders(name, answer, x[:3])
+    said(name, "shape, border, and the mean of 200 draws")
+
+
+def _drawn_apart(name: str, answer: Callable[..., Tensor], inner: Tensor) -> None:
+    """See that every pixel of every image has a draw of its own."""
+    with seeded():
+        grey = asked(name, answer, torch.full((200, 1, 28, 28), 0.5))[..., 2:-2, 2:-2].double()
+    for axes, words in (
+        ((1, 2, 3), "all pixels of an image share one random number"),
+        ((1, 3), "all pixels of a row share one random number"),
+        ((1, 2), "all pixels of a column share one random number"),
+    ):
+        means = grey.mean(axes)
+        if ((means == 0) | (means == 1)).all():
+            raise Wrong(f"check.{name}: {words}: every pixel needs a draw of its own.")
+    if torch.equal(inner[0], inner[2]):
+        raise Wrong(f"check.{name}: two equal images get the same draws: draw for every image.")
+    if grey.mean((1, 2, 3)).var() > 4 * 0.25 / 28**2:
+        raise Wrong(f"check.{name}: the pixels of an image are not drawn independently.")
+
+
+def _frequencies(name: str, inner: Tensor, x: Tensor) -> None:
+    """See that a pixel is one as often as its grey value says."""
+    means = torch.stack([inner[0::2].mean(0), inner[1::2].mean(0)]).to(x)
+    if (means - (1 - x[:2])).abs().mean() < 0.1:
+        raise Wrong(f"check.{name}: ones and zeros are exchanged.")
+    if (means - 0.5).abs().max() < 0.2:
+        raise Wrong(f"check.{name}: every pixel is one in half of the draws: where is x?")
+    normal = 0.5 * (1 + torch.erf(x[:2] / 2**0.5))
+    if (means - normal).abs().mean() < 0.04:
+        raise Wrong(
+            f"check.{name}: pixels are compared with normal draws (randn): the share of ones is "
+            "the grey value if the draws are uniform."
+        )
+    if (means - x[:2]).abs().max() > 0.2:
+        raise Wrong(f"check.{name}: the share of ones is not the pixel's grey value.")
+
+
+def _borders(name: str, answer: Callable[..., Tensor], x: Tensor) -> None:
+    """See that another border is taken, also none: digits have none later on."""
+    for border in (3, 0):
+        try:
+            with seeded():
+                found = asked(name, answer, x, border)
+        except Wrong as error:
+            raise Wrong(
+                f"check.{name}: with border=2 it is right, but the notebook also calls "
+                f"binarise(x, 0), and with border={border} it fails. {error}"
+            ) from error
+        side = 28 + 2 * border
+        if not isinstance(found, Tensor) or list(found.shape) != [3, 1, side, side]:
+            shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise Wrong(
+                f"check.{name}: with border={border} the result is {shape}, expected was "
+                f"[3, 1, {side}, {side}]: the argument `border` is not used, or not everywhere."
+            )
