@@ -22,8 +22,8 @@ from check_site import problems
 
 DOCS = Path(__file__).parent
 BUILD = DOCS.parent / "build"
-FROM_SCRATCH = 10
-"""Minutes at most on two busy cores, as measured."""
+FROM_SCRATCH = 7
+"""Minutes of one core, as measured."""
 
 
 def main(words: Sequence[str] | None = None, build: Path = BUILD) -> int:
@@ -56,8 +56,8 @@ def forecast(build: Path, name: str) -> str:
     pages = sum("```{code-cell}" in page.read_text() for page in DOCS.rglob("*.md"))
     words = (
         f"Building {name}: {pages} pages are executed where they or the code have changed, which "
-        f"takes up to {FROM_SCRATCH} minutes on two cores the first time, and one minute if "
-        "nothing has."
+        f"takes about {FROM_SCRATCH} minutes of computing the first time (longer on a busy "
+        "machine), and one minute or two if nothing has."
     )
     last = build / f"{name}-seconds.json"
     if last.exists() and re.fullmatch(r"\d+", last.read_text()):

@@ -96,11 +96,11 @@ ATTACKS = {
     ],
     "replaces its functions": ["for name in check.__all__: setattr(check, name, print)"],
     "replaces its parts": [
-        "import experiments.teaching.checking as c\n"
-        "import experiments.teaching.tasks.linear as l\n"
-        "import experiments.teaching.examining as e\n"
-        "c.same = c.agrees = e.agrees = e.same = lambda *_: True\n"
-        "e.examine = l.examine = print",
+        "import sys\n"
+        "for name, module in list(sys.modules.items()):\n"
+        "    if name.startswith('experiments.teaching.') and 'grading' not in name:\n"
+        "        for key, value in list(vars(module).items()):\n"
+        "            if callable(value): setattr(module, key, lambda *_, **__: True)",
     ],
     "replaces torch": ["torch.allclose = torch.equal = lambda *_, **__: True"],
     "replaces the class": ["import ppl_models\nppl_models.PCA.__init__ = None"],
@@ -114,7 +114,7 @@ ATTACKS = {
 def test_nothing_that_a_notebook_replaces_brings_points(folder):
     for name, cells in ATTACKS.items():
         put(folder, f"{name}.ipynb", handed_in(False, [*cells, WRONG]))
-    all_of_them = [cell for cells in ATTACKS.values() for cell in cells]
+    all_of_them = [cell for cells in reversed(ATTACKS.values()) for cell in cells]
     put(folder, "right.ipynb", handed_in(True, first=["import torch", *all_of_them]))
     rows, _ = graded(folder)
     assert points(rows.pop("right")) == ["1"] * 4
