@@ -1,5 +1,6 @@
 """Self-checks name every planted mistake, and say of other answers what is true of them."""
 
+import functools
 import re
 
 import pyro
@@ -194,6 +195,26 @@ def test_the_line_of_a_student_that_fails_is_shown_and_none_of_the_check():
         check.kl(answer)
     assert "(in the line `return m @ s`)" in str(caught.value)
     assert "einsum" not in str(caught.value)
+
+
+def test_answers_may_be_methods_objects_and_use_infinite_numbers():
+    class Answer:
+        def __call__(self, m, s):
+            return self.twice(m, s)
+
+        def twice(self, m, s):
+            return 2 * right_kl(m, s).clamp(max=1e400)
+
+    for answer in (Answer(), Answer().twice, functools.partial(Answer().twice)):
+        with pytest.raises(check.Wrong, match="1/2 is missing"):
+            check.kl(answer)
+
+    def unset(m, s):
+        return 0.9 * right_kl(m, s).clamp(max=1e400) if m.numel() else later
+
+    with pytest.raises(check.Wrong, match="0.9 times"):
+        check.kl(unset)
+    later = 1
 
 
 def test_checks_leave_the_random_state_alone():
