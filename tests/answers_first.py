@@ -80,41 +80,47 @@ WRONG = {
             r"log \|C\| is missing",
             "m, c = W.mT @ W + log_variance.exp() * torch.eye(W.shape[1]), x - mu\n"
             "p = c @ W\n"
-            "return ((c.square().sum(1) - (p @ m.inverse() * p).sum(1)) / log_variance.exp()).mean()",
+            "return ((c.square().sum(1) - (p @ m.inverse() * p).sum(1)) / log_variance.ex"
+            "p()).mean()",
         ),
         (
             r"logarithm|det",
             "m, c = W.mT @ W + log_variance.exp() * torch.eye(W.shape[1]), x - mu\n"
             "p, d = c @ W, len(mu) - W.shape[1]\n"
-            "q = ((c.square().sum(1) - (p @ m.inverse() * p).sum(1)) / log_variance.exp()).mean()\n"
+            "q = ((c.square().sum(1) - (p @ m.inverse() * p).sum(1)) / log_variance.exp()"
+            ").mean()\n"
             "return m.det() * log_variance.exp() ** d + q",
         ),
         (
             r"D - M|M x M|determinant",
             "m, c = W.mT @ W + log_variance.exp() * torch.eye(W.shape[1]), x - mu\n"
             "p = c @ W\n"
-            "q = ((c.square().sum(1) - (p @ m.inverse() * p).sum(1)) / log_variance.exp()).mean()\n"
+            "q = ((c.square().sum(1) - (p @ m.inverse() * p).sum(1)) / log_variance.exp()"
+            ").mean()\n"
             "return m.logdet() + q",
         ),
         (
             r"power of sigma\^2",
             "m, c = W.mT @ W + log_variance.exp() * torch.eye(W.shape[1]), x - mu\n"
             "p = c @ W\n"
-            "q = ((c.square().sum(1) - (p @ m.inverse() * p).sum(1)) / log_variance.exp()).mean()\n"
+            "q = ((c.square().sum(1) - (p @ m.inverse() * p).sum(1)) / log_variance.exp()"
+            ").mean()\n"
             "return m.logdet() + len(mu) * log_variance + q",
         ),
         (
             r"stands where its logarithm",
             "m, c = W.mT @ W + log_variance.exp() * torch.eye(W.shape[1]), x - mu\n"
             "p = c @ W\n"
-            "q = ((c.square().sum(1) - (p @ m.inverse() * p).sum(1)) / log_variance.exp()).mean()\n"
+            "q = ((c.square().sum(1) - (p @ m.inverse() * p).sum(1)) / log_variance.exp()"
+            ").mean()\n"
             "return m.logdet() + (len(mu) - W.shape[1]) * log_variance.exp() + q",
         ),
         (
             r"outside|size|D\b|notebook",
             "m, c = W.mT @ W + log_variance.exp() * torch.eye(W.shape[1]), x - mu\n"
             "p = c @ W\n"
-            "q = ((c.square().sum(1) - (p @ m.inverse() * p).sum(1)) / log_variance.exp()).mean()\n"
+            "q = ((c.square().sum(1) - (p @ m.inverse() * p).sum(1)) / log_variance.exp()"
+            ").mean()\n"
             "return m.logdet() + (D - M) * log_variance + q",
         ),
         (
@@ -135,7 +141,8 @@ WRONG = {
             r"sign|minus|Woodbury",
             "m, c = W.mT @ W + log_variance.exp() * torch.eye(W.shape[1]), x - mu\n"
             "p, d = c @ W, len(mu) - W.shape[1]\n"
-            "q = ((c.square().sum(1) + (p @ m.inverse() * p).sum(1)) / log_variance.exp()).mean()\n"
+            "q = ((c.square().sum(1) + (p @ m.inverse() * p).sum(1)) / log_variance.exp()"
+            ").mean()\n"
             "return m.logdet() + d * log_variance + q",
         ),
         (
@@ -148,7 +155,8 @@ WRONG = {
         (
             r"1/2|half",
             "C = W @ W.mT + log_variance.exp() * torch.eye(len(mu))\n"
-            "return -dist.MultivariateNormal(mu, C).log_prob(x).mean() - len(mu) / 2 * math.log(2 * math.pi)",
+            "return -dist.MultivariateNormal(mu, C).log_prob(x).mean() - len(mu) "
+            "/ 2 * math.log(2 * math.pi)",
         ),
         (
             r"constant|2 ?pi",
@@ -158,13 +166,15 @@ WRONG = {
         (
             r"sign",
             "C = W @ W.mT + log_variance.exp() * torch.eye(len(mu))\n"
-            "return 2 * dist.MultivariateNormal(mu, C).log_prob(x).mean() + len(mu) * math.log(2 * math.pi)",
+            "return 2 * dist.MultivariateNormal(mu, C).log_prob(x).mean() + len(mu) "
+            "* math.log(2 * math.pi)",
         ),
         (
             r"centre|mu\b",
             "m = W.mT @ W + log_variance.exp() * torch.eye(W.shape[1])\n"
             "p, d = x @ W, len(mu) - W.shape[1]\n"
-            "q = ((x.square().sum(1) - (p @ m.inverse() * p).sum(1)) / log_variance.exp()).mean()\n"
+            "q = ((x.square().sum(1) - (p @ m.inverse() * p).sum(1)) / log_variance.exp()"
+            ").mean()\n"
             "return m.logdet() + d * log_variance + q",
         ),
         (
@@ -177,7 +187,8 @@ WRONG = {
             r"explain|Woodbury|W",
             "m, c = W.mT @ W + log_variance.exp() * torch.eye(W.shape[1]), x - mu\n"
             "d = len(mu) - W.shape[1]\n"
-            "return m.logdet() + d * log_variance + (c.square().sum(1) / log_variance.exp()).mean()",
+            "return m.logdet() + d * log_variance + (c.square().sum(1) / log_variance.exp"
+            "()).mean()",
         ),
     ],
     "posterior": [
@@ -233,7 +244,8 @@ WRONG = {
         ),
         (
             r"return|two|2 value",
-            "m = torch.linalg.inv(W.mT @ W + log_variance.exp() * torch.eye(W.shape[1]))\nreturn (x - mu) @ W @ m",
+            "m = torch.linalg.inv(W.mT @ W + log_variance.exp() * torch.eye(W.shape[1]))\n"
+            "return (x - mu) @ W @ m",
         ),
         (
             r"order",
@@ -412,23 +424,28 @@ WRONG = {
     "elbo": [
         (
             r"sign|loss|minus|larger",
-            "z = rep(loc, log_variance, noise)\nreturn -(fit(x, z, decoder, log_pixel_variance) - KL(loc, log_variance)).mean()",
+            "z = rep(loc, log_variance, noise)\nreturn -(fit(x, z, decoder, log_pixel_var"
+            "iance) - KL(loc, log_variance)).mean()",
         ),
         (
             r"KL|sign|plus|minus",
-            "z = rep(loc, log_variance, noise)\nreturn (fit(x, z, decoder, log_pixel_variance) + KL(loc, log_variance)).mean()",
+            "z = rep(loc, log_variance, noise)\nreturn (fit(x, z, decoder, log_pixel_vari"
+            "ance) + KL(loc, log_variance)).mean()",
         ),
         (
             r"sum|average|mean",
-            "z = rep(loc, log_variance, noise)\nreturn (fit(x, z, decoder, log_pixel_variance) - KL(loc, log_variance)).sum()",
+            "z = rep(loc, log_variance, noise)\nreturn (fit(x, z, decoder, log_pixel_vari"
+            "ance) - KL(loc, log_variance)).sum()",
         ),
         (
             r"average|one (value|number)|single|shape",
-            "z = rep(loc, log_variance, noise)\nreturn fit(x, z, decoder, log_pixel_variance) - KL(loc, log_variance)",
+            "z = rep(loc, log_variance, noise)\nreturn fit(x, z, decoder, log_pixel_varia"
+            "nce) - KL(loc, log_variance)",
         ),
         (
             r"KL",
-            "z = rep(loc, log_variance, noise)\nreturn fit(x, z, decoder, log_pixel_variance).mean()",
+            "z = rep(loc, log_variance, noise)\nreturn fit(x, z, decoder, log_pixel_varia"
+            "nce).mean()",
         ),
         (
             r"noise|draw|mean of q",
@@ -436,35 +453,46 @@ WRONG = {
         ),
         (
             r"standard deviation|variance|sigma",
-            "z = rep(loc, log_variance, noise)\nreturn (dist.Normal(decoder(z), log_pixel_variance.exp()).log_prob(x).sum(-1) - KL(loc, log_variance)).mean()",
+            "z = rep(loc, log_variance, noise)\nreturn (dist.Normal(decoder(z), "
+            "log_pixel_variance.exp()).log_prob(x).sum(-1) - KL(loc, log_variance)).mean("
+            ")",
         ),
         (
             r"pixel|sum",
-            "z = rep(loc, log_variance, noise)\nreturn (dist.Normal(decoder(z), (log_pixel_variance / 2).exp()).log_prob(x).mean(-1) - KL(loc, log_variance)).mean()",
+            "z = rep(loc, log_variance, noise)\nreturn (dist.Normal(decoder(z), "
+            "(log_pixel_variance / 2).exp()).log_prob(x).mean(-1) - KL(loc, log_variance)"
+            ").mean()",
         ),
         (
             r"constant|2 ?pi",
-            "z = rep(loc, log_variance, noise)\nreturn (-0.5 * ((x - decoder(z)).square() / log_pixel_variance.exp() + log_pixel_variance).sum(-1) - KL(loc, log_variance)).mean()",
+            "z = rep(loc, log_variance, noise)\nreturn (-0.5 * ((x - decoder(z)).square()"
+            " / log_pixel_variance.exp() + log_pixel_variance).sum(-1) - KL(loc, "
+            "log_variance)).mean()",
         ),
         (
             r"constant|normalis|likelihood|log sigma",
-            "z = rep(loc, log_variance, noise)\nreturn (-0.5 * ((x - decoder(z)).square() / log_pixel_variance.exp()).sum(-1) - KL(loc, log_variance)).mean()",
+            "z = rep(loc, log_variance, noise)\nreturn (-0.5 * ((x - decoder(z)).square()"
+            " / log_pixel_variance.exp()).sum(-1) - KL(loc, log_variance)).mean()",
         ),
         (
             r"standard deviation|variance|root",
-            "z = loc + log_variance.exp() * noise\nreturn (fit(x, z, decoder, log_pixel_variance) - KL(loc, log_variance)).mean()",
+            "z = loc + log_variance.exp() * noise\nreturn (fit(x, z, decoder, "
+            "log_pixel_variance) - KL(loc, log_variance)).mean()",
         ),
         (
             r"noise|random|draw",
-            "z = dist.Normal(loc, (log_variance / 2).exp()).rsample()\nreturn (fit(x, z, decoder, log_pixel_variance) - KL(loc, log_variance)).mean()",
+            "z = dist.Normal(loc, (log_variance / 2).exp()).rsample()\nreturn "
+            "(fit(x, z, decoder, log_pixel_variance) - KL(loc, log_variance)).mean()",
         ),
         (
             r"KL|average|sum|mean",
-            "z = rep(loc, log_variance, noise)\nreturn fit(x, z, decoder, log_pixel_variance).mean() - KL(loc, log_variance).sum()",
+            "z = rep(loc, log_variance, noise)\nreturn fit(x, z, decoder, log_pixel_varia"
+            "nce).mean() - KL(loc, log_variance).sum()",
         ),
         (
             r"squared|likelihood|sigma",
-            "z = rep(loc, log_variance, noise)\nreturn (-(x - decoder(z)).square().sum(-1) - KL(loc, log_variance)).mean()",
+            "z = rep(loc, log_variance, noise)\nreturn (-(x - decoder(z)).square().sum(-1"
+            ") - KL(loc, log_variance)).mean()",
         ),
     ],
     "encoder": [
@@ -475,19 +503,23 @@ WRONG = {
         ),
         (
             r"softplus|exp|sign|ReLU",
-            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 * M))|loc, F.softplus(s)",
+            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 "
+            "* M))|loc, F.softplus(s)",
         ),
         (
             r"tanh|bound",
-            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 * M))|loc, torch.tanh(s)",
+            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 "
+            "* M))|loc, torch.tanh(s)",
         ),
         (
             r"clamp|clip|bound",
-            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 * M))|loc, s.clamp(-5, 5)",
+            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 "
+            "* M))|loc, s.clamp(-5, 5)",
         ),
         (
             r"two",
-            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 * M))|torch.cat([loc, s], -1)",
+            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 "
+            "* M))|torch.cat([loc, s], -1)",
         ),
         (
             r"same",
@@ -499,11 +531,13 @@ WRONG = {
         ),
         (
             r"batch ?norm",
-            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.BatchNorm1d(H), nn.ReLU(), nn.Linear(H, 2 * M))",
+            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.BatchNorm1d(H), nn.ReLU(), "
+            "nn.Linear(H, 2 * M))",
         ),
         (
             r"dropout|random",
-            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Dropout(0.5), nn.Linear(H, 2 * M))",
+            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Dropout(0.5), "
+            "nn.Linear(H, 2 * M))",
         ),
         (
             r"400|hidden",
@@ -515,7 +549,8 @@ WRONG = {
         ),
         (
             r"detach|gradient",
-            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 * M))|loc.detach(), s",
+            "ENCODER:nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, 2 "
+            "* M))|loc.detach(), s",
         ),
         (
             r"ReLU|tanh|sigmoid",
@@ -541,7 +576,8 @@ WRONG = {
         (r"ReLU", "nn.Sequential(nn.Linear(M, H), nn.Tanh(), nn.Linear(H, D))"),
         (
             r"hidden|layer",
-            "nn.Sequential(nn.Linear(M, H), nn.ReLU(), nn.Linear(H, H), nn.ReLU(), nn.Linear(H, D))",
+            "nn.Sequential(nn.Linear(M, H), nn.ReLU(), nn.Linear(H, H), nn.ReLU(), "
+            "nn.Linear(H, D))",
         ),
         (
             r"leading|dimension|flatten|axis|several",
@@ -593,42 +629,58 @@ WRONG = {
         ),
         (
             r"twice|once",
-            "sum(isinstance(m, nn.Conv2d) for _, m in module.named_modules(remove_duplicate=False))",
+            "sum(isinstance(m, nn.Conv2d) for _, m in module.named_modules(remove_duplica"
+            "te=False))",
         ),
     ],
     "pair": [
         (
             r"name|latent",
-            "GUIDE:with pyro.plate('data', len(x)):\n    pyro.sample('latent', dist.Normal(encoder(x)[0], 1.0).to_event(1))",
+            "GUIDE:with pyro.plate('data', len(x)):\n    pyro.sample('latent', "
+            "dist.Normal(encoder(x)[0], 1.0).to_event(1))",
         ),
         (
             r"to_event|event",
-            "GUIDE:with pyro.plate('data', len(x)):\n    pyro.sample('z', dist.Normal(encoder(x)[0], 1.0))",
+            "GUIDE:with pyro.plate('data', len(x)):\n    pyro.sample('z', dist.Normal(enc"
+            "oder(x)[0], 1.0))",
         ),
         (r"plate", "GUIDE:pyro.sample('z', dist.Normal(encoder(x)[0], 1.0).to_event(1))"),
         (
             r"pyro.module|parameters|register",
-            "GUIDE:with pyro.plate('data', len(x)):\n    pyro.sample('z', dist.Normal(encoder(x)[0], 1.0).to_event(1))",
+            "GUIDE:with pyro.plate('data', len(x)):\n    pyro.sample('z', dist.Normal(enc"
+            "oder(x)[0], 1.0).to_event(1))",
         ),
         (
             r"obs",
-            "MODEL:pyro.module('decoder', decoder)\nwith pyro.plate('data', len(x)):\n    z = pyro.sample('z', dist.Normal(torch.zeros(len(x), M), 1.0).to_event(1))\n    pyro.sample('x', dist.Normal(decoder(z), 1.0).to_event(1))",
+            "MODEL:pyro.module('decoder', decoder)\nwith pyro.plate('data', len(x)):\n"
+            "    z = pyro.sample('z', dist.Normal(torch.zeros(len(x), M), 1.0).to_event(1"
+            "))\n    pyro.sample('x', dist.Normal(decoder(z), 1.0).to_event(1))",
         ),
         (
             r"N\(0, I\)|prior",
-            "MODEL:pyro.module('decoder', decoder)\nwith pyro.plate('data', len(x)):\n    z = pyro.sample('z', dist.Normal(torch.zeros(len(x), M), 2.0).to_event(1))\n    pyro.sample('x', dist.Normal(decoder(z), 1.0).to_event(1), obs=x)",
+            "MODEL:pyro.module('decoder', decoder)\nwith pyro.plate('data', len(x)):\n"
+            "    z = pyro.sample('z', dist.Normal(torch.zeros(len(x), M), 2.0).to_event(1"
+            "))\n    pyro.sample('x', dist.Normal(decoder(z), 1.0).to_event(1), "
+            "obs=x)",
         ),
         (
             r"row|one.*image|batch|\[M\]|plate",
-            "MODEL:pyro.module('decoder', decoder)\nwith pyro.plate('data', len(x)):\n    z = pyro.sample('z', dist.Normal(torch.zeros(M), 1.0).to_event(1))\n    pyro.sample('x', dist.Normal(decoder(z), 1.0), obs=x)",
+            "MODEL:pyro.module('decoder', decoder)\nwith pyro.plate('data', len(x)):\n"
+            "    z = pyro.sample('z', dist.Normal(torch.zeros(M), 1.0).to_event(1))\n"
+            "    pyro.sample('x', dist.Normal(decoder(z), 1.0), obs=x)",
         ),
         (
             r"z|sample|latent",
-            "MODEL:pyro.module('decoder', decoder)\nwith pyro.plate('data', len(x)):\n    pyro.sample('x', dist.Normal(decoder(torch.randn(len(x), M)), 1.0).to_event(1), obs=x)",
+            "MODEL:pyro.module('decoder', decoder)\nwith pyro.plate('data', len(x)):\n"
+            "    pyro.sample('x', dist.Normal(decoder(torch.randn(len(x), M)), "
+            "1.0).to_event(1), obs=x)",
         ),
         (
             r"obs|image|data",
-            "MODEL:pyro.module('decoder', decoder)\nwith pyro.plate('data', len(x)):\n    z = pyro.sample('z', dist.Normal(torch.zeros(len(x), M), 1.0).to_event(1))\n    pyro.sample('x', dist.Normal(decoder(z), 1.0).to_event(1), obs=decoder(z))",
+            "MODEL:pyro.module('decoder', decoder)\nwith pyro.plate('data', len(x)):\n"
+            "    z = pyro.sample('z', dist.Normal(torch.zeros(len(x), M), 1.0).to_event(1"
+            "))\n    pyro.sample('x', dist.Normal(decoder(z), 1.0).to_event(1), "
+            "obs=decoder(z))",
         ),
     ],
 }

@@ -34,10 +34,12 @@ RIGHT = {
     "pca": [
         "x.mean(0), torch.linalg.svd(x - x.mean(0), full_matrices=False)[2][:latent_dim].mT",
         "x.mean(axis=0), -torch.linalg.svd(x - x.mean(axis=0))[2].T[:, :latent_dim]",
-        "c = x - x.mean(0)\nw, V = torch.linalg.eigh(c.T @ c)\nreturn x.mean(0), V.flip(1)[:, :latent_dim]",
+        "c = x - x.mean(0)\nw, V = torch.linalg.eigh(c.T @ c)\nreturn x.mean(0), "
+        "V.flip(1)[:, :latent_dim]",
         "w, V = torch.linalg.eigh(torch.cov(x.T))\n"
         "return x.sum(0) / len(x), V[:, w.argsort(descending=True)[:latent_dim]]",
-        "c = (x - x.mean(0)).double()\nV = torch.linalg.svd(c, full_matrices=False).Vh[:latent_dim].T"
+        "c = (x - x.mean(0)).double()\nV = torch.linalg.svd(c, full_matrices=False).Vh[:l"
+        "atent_dim].T"
         "\nreturn [x.mean(0), V.float().to(x.dtype)]",
         "mean = sum(row for row in x) / x.shape[0]\nU, S, V = torch.svd(x - mean)\n"
         "return mean, V[:, :latent_dim]",
@@ -158,7 +160,8 @@ RIGHT = {
         "torch.stack([c.logsumexp(0) - math.log(len(c)) for c in log_p.T])",
         "total = log_p[0]\nfor row in log_p[1:]:\n    total = torch.logaddexp(total, row)\n"
         "return total - np.log(len(log_p))",
-        "top = log_p.amax(0).detach()\nreturn top + torch.log(torch.mean(torch.exp(log_p - top), 0))",
+        "top = log_p.amax(0).detach()\nreturn top + torch.log(torch.mean(torch.exp(log_p "
+        "- top), 0))",
     ],
     "kl": [
         "0.5 * (log_variance.exp() + loc.square() - 1 - log_variance).sum(-1)",
@@ -191,7 +194,8 @@ RIGHT = {
         "fit = dist.Normal(decoder(z), (log_pixel_variance / 2).exp()).log_prob(x).sum(-1)\n"
         "return (fit - 0.5 * (log_variance.exp() + loc**2 - 1 - log_variance).sum(1)).mean()",
         "z = loc + torch.exp(0.5 * log_variance) * noise\n"
-        "q, p = dist.Normal(loc, torch.exp(0.5 * log_variance)), dist.Normal(torch.zeros_like(z), 1.0)"
+        "q, p = dist.Normal(loc, torch.exp(0.5 * log_variance)), dist.Normal(torch.zeros_"
+        "like(z), 1.0)"
         "\nfit = dist.Normal(decoder(z), log_pixel_variance.exp().sqrt()).log_prob(x).sum()\n"
         "return (fit + p.log_prob(z).sum() - q.log_prob(z).sum()) / len(x)",
         "z = loc + log_variance.exp().sqrt() * noise\nD_ = x.shape[1]\n"
@@ -206,7 +210,8 @@ RIGHT = {
         "total = 0\nfor i in range(len(x)):\n"
         "    z = loc[i] + (log_variance[i] / 2).exp() * noise[i]\n"
         "    p = dist.Normal(decoder(z[None])[0], (log_pixel_variance / 2).exp())\n"
-        "    total = total + p.log_prob(x[i]).sum() - 0.5 * (log_variance[i].exp() + loc[i] ** 2 - 1 "
+        "    total = total + p.log_prob(x[i]).sum() - 0.5 * (log_variance[i].exp() "
+        "+ loc[i] ** 2 - 1 "
         "- log_variance[i]).sum()\nreturn total / len(x)",
     ],
     "encoder": [
@@ -240,7 +245,8 @@ RIGHT = {
             [
                 "self.W1 = nn.Parameter(torch.randn(data_dim, hidden_dim) / data_dim**0.5)",
                 "self.b1 = nn.Parameter(torch.zeros(hidden_dim))",
-                "self.W2 = nn.Parameter(torch.randn(hidden_dim, 2 * latent_dim) / hidden_dim**0.5)",
+                "self.W2 = nn.Parameter(torch.randn(hidden_dim, 2 * latent_dim) "
+                "/ hidden_dim**0.5)",
                 "self.b2 = nn.Parameter(torch.zeros(2 * latent_dim))",
             ],
             "return (torch.relu(z @ self.W1 + self.b1) @ self.W2 + self.b2).chunk(2, dim=-1)",
@@ -262,7 +268,8 @@ RIGHT = {
         ),
     ],
     "decoder": [
-        "nn.Sequential(nn.Linear(latent_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, data_dim))",
+        "nn.Sequential(nn.Linear(latent_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim"
+        ", data_dim))",
         net(
             [
                 "self.fc3 = nn.Linear(latent_dim, hidden_dim)",

@@ -1,5 +1,6 @@
 """Numbers and tensors that a function takes from outside, and whether they are its mistake."""
 
+import contextlib
 import dis
 import itertools
 from collections.abc import Callable, Iterator
@@ -39,11 +40,14 @@ def borrowed(function: Callable[..., Any]) -> list[Borrowed]:
         if name in function.__globals__
     }
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        variables[name] = cell.cell_contents
+        with contextlib.suppress(ValueError):  # an empty cell: not assigned yet
+            variables[name] = cell.cell_contents
     found = [
         Borrowed(f"`{name}`", name, value) for name, value in variables.items() if _counts(value)
     ]
-    written = {x for x in function.__code__.co_consts if _counts(x) and x == int(x) and x > 1}
+    written = {
+        x for x in function.__code__.co_consts if _counts(x) and float(x).is_integer() and x > 1
+    }
     return found + [Borrowed(f"the number {x:g}", None, x) for x in sorted(written)]
 
 

@@ -122,10 +122,6 @@ DECODERS: list[tuple[Linear, str]] = [
         lambda z, mean, V: torch.tanh(z @ V.mT + mean),
         "a tanh is applied: a linear decoder is wanted.",
     ),
-    (
-        lambda z, mean, V: z @ torch.linalg.pinv(V) + mean,
-        "the pseudo-inverse of W stands for its transpose: that would be an encoder's.",
-    ),
     (lambda z, mean, V: mean.expand(len(z), -1), "the mean is returned for every z."),
     (lambda z, mean, V: z.flip(1) @ V.mT + mean, "the latents are in the wrong order."),
     (lambda z, mean, V: z[:, :2] @ V[:, :2].mT + mean, "only the first two latents are used."),
@@ -143,6 +139,12 @@ def pca_decoder(answer: Linear) -> None:
     examine(_decoder_task("pca_decoder", case, lambda z, mean, V: (z, mean, V)), answer)
 
 
+PSEUDO_INVERSE = Mistake(
+    lambda z, W, mu: z @ torch.linalg.pinv(W) + mu,
+    "the pseudo-inverse of W stands for its transpose: that would be an encoder's.",
+)
+
+
 @recorded
 def ppca_decoder(answer: Linear) -> None:
     """Check ``answer(z, W, mu)``: the means of p(x | z), ``[B, D]``."""
@@ -152,7 +154,7 @@ def ppca_decoder(answer: Linear) -> None:
         return x @ V, 2 * V, mu
 
     task = _decoder_task("ppca_decoder", case, lambda z, W, mu: (z, mu, W))
-    examine(task._replace(trained=(1, 2)), answer)
+    examine(task._replace(mistakes=[*task.mistakes, PSEUDO_INVERSE], trained=(1, 2)), answer)
 
 
 def _decoder_task(
