@@ -46,22 +46,25 @@ def main(words: Sequence[str] | None = None, build: Path = BUILD) -> int:
             return 1
         swap(new, build / name, Path(folder) / "old")
     seconds = round(time.monotonic() - started)
-    (build / f"{name}-seconds.json").write_text(json.dumps(seconds))
+    (build / f"{name}-seconds.json").write_text(json.dumps(seconds), encoding="utf-8")
     print(f"{build / name}: built in {seconds / 60:.1f} minutes; it needs nothing from outside")
     return 0
 
 
 def forecast(build: Path, name: str) -> str:
     """How long it will take, in a line."""
-    pages = sum("```{code-cell}" in page.read_text() for page in DOCS.rglob("*.md"))
+    pages = sum(
+        "```{code-cell}" in page.read_text(encoding="utf-8") for page in DOCS.rglob("*.md")
+    )
     words = (
         f"Building {name}: {pages} pages are executed where they or the code have changed, which "
         f"takes about {FROM_SCRATCH} minutes of computing the first time (longer on a busy "
         "machine), and one minute or two if nothing has."
     )
     last = build / f"{name}-seconds.json"
-    if last.exists() and re.fullmatch(r"\d+", last.read_text()):
-        words += f" The last build took {int(last.read_text()) / 60:.1f} minutes."
+    seconds = last.read_text(encoding="utf-8") if last.exists() else ""
+    if re.fullmatch(r"\d+", seconds):
+        words += f" The last build took {int(seconds) / 60:.1f} minutes."
     return words
 
 

@@ -430,7 +430,7 @@ def test_options_that_do_not_fit(capsys, tmp_path, monkeypatch):
         (["--background", "whitish"], ["whitish is no colour"]),
         (["--frames", "some"], ["some", "first"]),
         (["--resize", "-1"], ["--resize"]),
-        (["--resize", "5000"], ["--resize must be 1 to 4096"]),
+        (["--resize", "5000"], ["--resize must be at most 4096"]),
         (["--label", "y"], ["--label is for --data FILE.csv"]),
     ):
         refused(capsys, pca, [*images, *args], *words)

@@ -15,8 +15,7 @@ import wrong_answers
 from written_answers import call, written
 
 from experiments.teaching import check
-from experiments.teaching.notebooks import code_of, read_lab
-from experiments.tools import labs
+from experiments.teaching.notebooks import code_of, find_labs, read_lab
 
 TASKS = {
     "lab1_pca": {
@@ -55,7 +54,7 @@ WITHOUT_ANSWERS = (
 )
 """Slow cells, in which nothing that a student wrote is used: they run in test_labs.py."""
 
-LABS = {path.stem: path for path in labs.find(labs.Config())}
+LABS = {path.stem: path for path in find_labs()}
 VERSIONS = {
     lab: max(len(answers_right.RIGHT[name]) for name in tasks.values())
     for lab, tasks in TASKS.items()

@@ -212,7 +212,7 @@ def test_answers_may_be_methods_objects_and_use_infinite_numbers():
     def unset(m, s):
         return 0.9 * right_kl(m, s).clamp(max=1e400) if m.numel() else later
 
-    with pytest.raises(check.Wrong, match="0.9 times"):
+    with pytest.raises(check.Wrong, match=r"0\.9 times"):
         check.kl(unset)
     later = 1
 

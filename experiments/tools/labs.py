@@ -21,6 +21,7 @@ from typing import Any, Literal
 import tyro
 
 from experiments.errors import UsageError
+from experiments.options.ranges import Positive
 from experiments.runs.cli import cli
 from experiments.teaching.notebooks import find_labs, read_lab, save, student, teacher, worked_on
 
@@ -47,15 +48,13 @@ class Config:
     """Folder with the sources; by default those that come with the project."""
     out: Path | None = None
     """Folder for the notebooks (default: build/labs), or file for the grades (grades.csv)."""
-    seconds: float = 600.0
+    seconds: Positive = 600.0
     """Time limit per graded notebook."""
 
 
 def main(config: Config) -> dict[str, Any]:
     if (config.task == "grade") != (config.folder is not None):
         raise UsageError("labs grade FOLDER needs the folder with what was handed in.")
-    if config.seconds <= 0:
-        raise UsageError(f"seconds={config.seconds:g} must be positive.")
     if config.folder is not None:
         from experiments.teaching.grading import grade
 

@@ -55,7 +55,8 @@ def main() -> None:
 
 def _end_after(seconds: float) -> None:
     """End this process after so many seconds, whatever it is doing, with the exit code 1."""
-    faulthandler.dump_traceback_later(seconds, exit=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
 
 
 def _own_channel(word: str) -> Callable[[dict[str, Any]], None]:
