@@ -187,6 +187,7 @@ def test_a_run_that_fails_does_not_stop_the_others(capsys, monkeypatch):
 
 def test_a_stopped_run_goes_on_from_its_checkpoint(monkeypatch):
     config = {"data": "digits", "epochs": "4", "guide": "amortized", "schedule": "constant"}
+    config["batch_size"] = "500"
     shared = [f"{name}={value}" for name, value in config.items()]
     out = Path("s").absolute()
     (planned,) = plan("ppca", read_grid(["seed=5"], shared), out)

@@ -108,7 +108,7 @@ def compile_gradient(potential: Callable[[Latents], Tensor], start: Latents) -> 
         return energy.detach(), *torch.autograd.grad(energy, leaves)
 
     values = list(start.values())
-    return compiled(traced(with_gradient, values), values)
+    return compiled(traced(with_gradient, values, owner=None), values)
 
 
 class _Graphed(torch.autograd.Function):

@@ -37,11 +37,14 @@ def cuda_devices(*tensors: Tensor) -> list[int]:
 
 
 def traced(
-    function: Callable[..., Any], values: Sequence[Tensor], owner: Callable[[Tensor], str] = repr
+    function: Callable[..., Any],
+    values: Sequence[Tensor],
+    owner: Callable[[Tensor], str] | None = repr,
 ) -> GraphModule:
     """The operations of a function of tensors, its own gradients among them.
 
-    ``owner`` names a tensor. The function runs twice, and the random state is put back. A graph
+    ``owner`` names a tensor that is no argument; with None such tensors are constants, as the data
+    of a potential are. The function runs twice, and the random state is put back. A graph
     computes the same at every call; a function that does not is refused, where two runs show it.
 
     Raises:
@@ -57,7 +60,7 @@ def traced(
         if isinstance(constant, nn.Parameter) or constant.requires_grad:
             shape = list(constant.shape)
             raise NotTraceable(f"a parameter {shape} outside of the modules takes part ({name})")
-        if id(constant) not in fresh(first):
+        if owner and id(constant) not in fresh(first):
             raise NotTraceable(
                 f"the tensor {owner(constant)} takes part, which is no parameter, buffer or "
                 "attribute of a module and no part of the batch"
