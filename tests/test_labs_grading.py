@@ -209,7 +209,7 @@ def test_names_are_no_formulas_and_the_better_of_two_notebooks_counts(folder):
         (["grade", "."], "there are no notebooks in ."),
         (["grade", ".", "--out", "grades.html"], "no name for a table"),
         (["grade", ".", "--labs", "9"], "there is no lab 9"),
-        (["grade", ".", "--seconds", "0"], "seconds=0"),
+        (["grade", ".", "--seconds", "0"], "--seconds must be above 0"),
     ],
 )
 def test_bad_input_of_grading(words, told, tmp_path, monkeypatch, capsys):
