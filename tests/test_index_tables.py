@@ -85,7 +85,7 @@ def test_on_other_data_it_is_refused(how):
     if how in ("index", "embedding"):
         for use in (
             lambda: annealed_bound(model, guide, Batch.of(x[:20]), 2, 2, 1),
-            lambda: calibrate(model, guide, 20, 19),
+            lambda: calibrate(model, guide, 200, 19),
             lambda: SVI(model, guide).step(Batch.of(x[:20])),
         ):
             with pytest.raises(

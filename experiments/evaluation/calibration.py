@@ -14,6 +14,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from experiments.inference.checks.pair_check import check_once
+from experiments.inference.compiled.graph import cuda_devices
 from ppl_models.program import Batch, describe
 
 __all__ = ["Calibration", "band", "calibrate"]
@@ -68,6 +69,9 @@ def calibrate(
     (name,) = latents
     device = next(model.parameters()).device
     ranks = []
+    with pyro.validation_enabled(False), torch.random.fork_rng(cuda_devices(*model.parameters())):
+        few = poutine.trace(model).get_trace(Batch.draw(2, device)).nodes["x"]["value"]
+        check_once(model, guide, Batch.of(few))
     with pyro.validation_enabled(False):
         for start in range(0, simulations, rows):
             made = Batch.draw(min(rows, simulations - start), device)
