@@ -1,6 +1,7 @@
 """Where a distribution lives, and the unconstrained coordinates of that place."""
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import pyro.distributions as dist
@@ -78,25 +79,21 @@ def coordinates(distribution: Any) -> Any:
 
 
 class ToCoordinates(Messenger):
-    """Read the coordinates of given latents off a model's run, each in those of its own prior.
+    """Read the coordinates of some latents off a model's run, each in those of its own prior.
 
     Args:
-        latents: values by site.
+        names: of the latents.
 
     Attributes:
         found: their coordinates, the rows of the data first.
     """
 
-    def __init__(self, latents: dict[str, Tensor]) -> None:
+    def __init__(self, names: Collection[str]) -> None:
         super().__init__()
-        self.latents, self.found = latents, dict[str, Tensor]()
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if msg["name"] in self.latents:
-            msg["value"], msg["done"] = self.latents[msg["name"]], True
+        self.names, self.found = names, dict[str, Tensor]()
 
     def _pyro_post_sample(self, msg: Any) -> None:
-        if msg["name"] in self.latents:
+        if msg["name"] in self.names:
             transform = coordinates(msg["fn"])
             u = transform.inv(msg["value"])
             self.found[msg["name"]] = u.movedim(_rows(u, msg, transform), 0)

@@ -8,6 +8,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from experiments.inference.handlers import At
 from experiments.inference.traces import density
 from ppl_models.coordinates import FromCoordinates, ToCoordinates, coordinates, family, is_free
 from ppl_models.program import Batch, describe
@@ -48,10 +49,11 @@ class Annealing:
 
     def inverted(self, z: Latents) -> Latents:
         """Latents in the coordinates of the path: unconstrained numbers, rows first."""
-        return z if self.free else self._through(ToCoordinates(z)).found
+        return z if self.free else self._through(ToCoordinates(self.names), z).found
 
-    def _through(self, handler: Any) -> Any:
-        with poutine.block(), pyro.validation_enabled(False), handler:
+    def _through(self, handler: Any, at: Latents | None = None) -> Any:
+        """The handler after a run of the model, whose latents have the values of ``at``."""
+        with poutine.block(), pyro.validation_enabled(False), At(at or {}), handler:
             self.model(self.batch)
         return handler
 

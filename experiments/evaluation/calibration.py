@@ -14,7 +14,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from experiments.inference.checks.pair_check import check_once
-from experiments.inference.compiled.graph import cuda_devices
+from experiments.inference.pair import cuda_devices
 from ppl_models.program import Batch, describe
 
 __all__ = ["Calibration", "band", "calibrate"]
@@ -71,14 +71,13 @@ def calibrate(
     ranks = []
     with pyro.validation_enabled(False), torch.random.fork_rng(cuda_devices(*model.parameters())):
         few = poutine.trace(model).get_trace(Batch.draw(2, device)).nodes["x"]["value"]
-        check_once(model, guide, Batch.of(few))
+        depth = check_once(model, guide, Batch.of(few))
+    several = pyro.plate("particles", draws, dim=-1 - depth)
     with pyro.validation_enabled(False):
         for start in range(0, simulations, rows):
             made = Batch.draw(min(rows, simulations - start), device)
             truth = poutine.trace(model).get_trace(made).nodes
             x, z = truth["x"]["value"], truth[name]["value"]
-            depth = check_once(model, guide, Batch.of(x))
-            several = pyro.plate("particles", draws, dim=-1 - depth)
             trace = poutine.trace(several(guide)).get_trace(Batch.of(x))
             ranks.append((trace.nodes[name]["value"] < z).sum(0))
     found = torch.cat(ranks).cpu()

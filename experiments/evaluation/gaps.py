@@ -96,8 +96,8 @@ def local_elbo(
     check_rows(model, guide, data)
     if reads_index(model):
         raise ValueError(
-            f"{type(model).__name__} reads batch.index, and gaps are found in chunks whose rows "
-            "are counted anew: it would look up other rows."
+            f"{type(model).__name__} reads batch.index, but gaps are found in chunks that count "
+            "their rows from 0: it would look up other rows."
         )
     at_once = max(1, CACHED_NUMBERS // (4 * numbers_per_image(model, data)))
     elbos, steps = [], 0

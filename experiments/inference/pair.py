@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from guides.local import LocalTable
 
-__all__ = ["Buffers", "Pair", "sparse_gradients"]
+__all__ = ["Buffers", "Pair", "cuda_devices", "sparse_gradients"]
 
 
 class Pair(nn.Module):
@@ -76,3 +76,8 @@ def sparse_gradients(tables: list[LocalTable]) -> Iterator[None]:
     finally:
         for table in tables:
             table.sparse = False
+
+
+def cuda_devices(*tensors: Tensor) -> list[int]:
+    """The GPUs that tensors lie on: what a fork of the random state must name."""
+    return sorted({tensor.get_device() for tensor in tensors if tensor.is_cuda})

@@ -26,7 +26,7 @@ from experiments.inference.checks.index_reads import (
 )
 from experiments.inference.checks.sites import Check, densities, name_of
 from experiments.inference.handlers import InsideObjective
-from experiments.inference.pair import Buffers
+from experiments.inference.pair import Buffers, cuda_devices
 from guides import GUIDES
 from guides.guide import EffectGuide
 from ppl_models import MODELS
@@ -166,7 +166,7 @@ def _aside(*programs: Any) -> Iterator[None]:
     modules = [p for p in map(poutine.unwrap, programs) if isinstance(p, nn.Module)]
     buffers = Buffers(*modules)
     before = buffers.clone()
-    devices = sorted({p.get_device() for m in modules for p in m.parameters() if p.is_cuda})
+    devices = cuda_devices(*(p for module in modules for p in module.parameters()))
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.random.fork_rng(devices))

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Graph", "NotTraceable", "can_compile", "compiled", "cuda_devices", "traced"]
+from experiments.inference.pair import cuda_devices
+
+__all__ = ["Graph", "NotTraceable", "can_compile", "compiled", "traced"]
 
 Graph = Callable[..., Any]
 """From the tensors that a graph was traced with, or others like them, to a tuple of tensors."""
@@ -29,11 +31,6 @@ def can_compile() -> bool:
     """Whether there is a compiler for the graph."""
     usual = "clang++" if sys.platform == "darwin" else "g++"
     return shutil.which(os.environ.get("CXX", usual)) is not None
-
-
-def cuda_devices(*tensors: Tensor) -> list[int]:
-    """The GPUs that tensors lie on: what a fork of the random state must name."""
-    return sorted({tensor.get_device() for tensor in tensors if tensor.is_cuda})
 
 
 def traced(

@@ -5,9 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.inference.compiled.graph import cuda_devices
 from experiments.inference.objectives.base import Objective
-from experiments.inference.pair import Buffers
+from experiments.inference.pair import Buffers, cuda_devices
 from ppl_models.program import Batch
 
 __all__ = ["LossModule"]

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-from experiments.inference.compiled.graph import cuda_devices
 from experiments.inference.objectives.base import Objective
-from experiments.inference.pair import Buffers
+from experiments.inference.pair import Buffers, cuda_devices
 from experiments.inference.traces import traces
 from ppl_models.program import Batch
 
