@@ -148,7 +148,7 @@ def describe(model: Callable) -> Sites:
 
     Raises:
         ValueError: If the model has no site ``x`` or no latent, if it has an ``obs_mask``, or if
-            it calls ``pyro.param`` for what is no parameter of its modules.
+            it calls ``pyro.param`` outside its modules.
     """
     nodes = prior_trace(model).nodes
     for name, site in nodes.items():

@@ -1,5 +1,6 @@
 """Laws are tested in float64, on one thread, from a seed; real MNIST where it lies at hand."""
 
+import builtins
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,3 +30,12 @@ def mnist_root() -> Path:
     if MNIST is None:
         pytest.skip("real MNIST is not here; set PPL_DATA to the folder that holds MNIST/raw")
     return MNIST
+
+
+@pytest.fixture
+def in_a_notebook(monkeypatch):
+    """What the labs' cells find: digits, one epoch, float32 and ``display``."""
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.setenv("LAB_DATA", "digits")
+    monkeypatch.setenv("LAB_EPOCHS", "1")
+    monkeypatch.setattr(builtins, "display", print, raising=False)

@@ -1,6 +1,5 @@
 """The labs run, as teachers and as students get them, with data and without."""
 
-import builtins
 import json
 import re
 from dataclasses import replace
@@ -28,12 +27,7 @@ LABS = [path for path in SOURCES if path.stem.startswith("lab")]
 WORDS = re.compile(r"# HINT: (.*)")
 
 
-@pytest.fixture(autouse=True)
-def _as_in_a_notebook(monkeypatch):
-    torch.set_default_dtype(torch.float32)
-    monkeypatch.setenv("LAB_DATA", "digits")
-    monkeypatch.setenv("LAB_EPOCHS", "1")
-    monkeypatch.setattr(builtins, "display", print, raising=False)
+pytestmark = pytest.mark.usefixtures("in_a_notebook")
 
 
 def run(cells):

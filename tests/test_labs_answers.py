@@ -1,6 +1,5 @@
 """Hundreds of answers to the labs: wrong ones are named truly, right ones reach the end."""
 
-import builtins
 import collections
 import contextlib
 import io
@@ -60,12 +59,7 @@ VERSIONS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _as_in_a_notebook(monkeypatch):
-    torch.set_default_dtype(torch.float32)
-    monkeypatch.setenv("LAB_DATA", "digits")
-    monkeypatch.setenv("LAB_EPOCHS", "1")
-    monkeypatch.setattr(builtins, "display", print, raising=False)
+pytestmark = pytest.mark.usefixtures("in_a_notebook")
 
 
 @pytest.mark.parametrize("half", ["first", "second"])

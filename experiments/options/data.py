@@ -29,7 +29,7 @@ class DataOptions:
     pad: Annotated[Side, RARE] = 0
     """Zero-pad images to this side (28 to 32, say)."""
     binarize: Literal["none", "dynamic", "static"] = "none"
-    """Draw binary pixels from the grey ones: anew at every visit, or once."""
+    """Draw binary pixels from the grey ones: at every visit, or once."""
     binarize_seed: Annotated[Seed, RARE] = 0
     """Seed of static draws; recorded in the protocol."""
     dequantize: Annotated[bool, RARE] = False

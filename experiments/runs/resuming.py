@@ -30,7 +30,7 @@ RESULTS = ("metrics.json", "report.html", "tensorboard")
 """What a run writes when its training is over, the report last."""
 
 FILES = ("config.json", "data.json", "metrics.jsonl", "metrics.json", "report.html")
-"""Files of a run directory that a resumed run writes anew; its folder ``tensorboard`` too."""
+"""Files of a run directory that a resumed run replaces, as it does the folder ``tensorboard``."""
 
 DECIDES_BITS = ("versions", "threads", "processes", "device")
 """What ``config.json`` says of the machine; a run is the same bit for bit only where it is."""

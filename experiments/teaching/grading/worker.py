@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _end_after(seconds: float) -> None:
-    """End this process after so many seconds, whatever it is doing, with the exit code 1."""
+    """End this process with exit code 1 after a number of seconds, whatever it is doing."""
     nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
 
@@ -109,7 +109,7 @@ def _noticed(number: int, tell: Callable[[dict[str, Any]], None]) -> Iterator[No
 
 @contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """Raise ``Overtime`` inside after so many seconds, where there are such signals."""
+    """Raise ``Overtime`` inside after a number of seconds, on systems that have such a signal."""
     if not hasattr(signal, "SIGALRM"):
         yield
         return
