@@ -16,7 +16,7 @@ from guides.prior import Prior
 from guides.semi_amortized import SemiAmortized
 from ppl_models import MODELS
 from ppl_models.names import unknown
-from ppl_models.program import describe
+from ppl_models.sites import describe
 
 __all__ = [
     "GUIDES",

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from experiments.inference.handlers import At
 from experiments.inference.traces import density
+from ppl_models.batch import Batch
 from ppl_models.coordinates import FromCoordinates, ToCoordinates, coordinates, family, is_free
-from ppl_models.program import Batch, describe
+from ppl_models.sites import describe
 
 __all__ = ["Annealing", "InBase", "Latents"]
 

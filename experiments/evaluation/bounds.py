@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
@@ -18,8 +19,10 @@ from experiments.inference.checks.pair_check import check_rows, draws_are_shared
 from experiments.inference.handlers import Mean
 from experiments.inference.traces import by_datum, log_weights, sites_of, traces
 from guides.prior import Prior
+from ppl_models.batch import Batch
+from ppl_models.coordinates import bare
 from ppl_models.parameters import own_parameters
-from ppl_models.program import Batch
+from ppl_models.sites import observation
 
 __all__ = [
     "encode",
@@ -39,10 +42,9 @@ CACHED_NUMBERS = 2**22
 
 def likelihood_at(model: nn.Module, latents: dict[str, Tensor], batch: Batch) -> Any:
     """p(x | z) at given latents: the model is run with them in place of draws."""
-    conditioned = poutine.condition(model, data=latents)
-    unobserved = batch._replace(x=None)
+    conditioned, site = poutine.condition(model, data=latents), observation(model)
     with own_parameters(model):
-        return poutine.trace(conditioned).get_trace(unobserved).nodes["x"]["fn"]
+        return poutine.trace(conditioned).get_trace(batch.unobserved()).nodes[site]["fn"]
 
 
 def expected(likelihood: Any) -> Tensor:
@@ -100,9 +102,9 @@ def per_image(
         ``elbo`` (the mean log-weight), its parts ``rate`` (log q - log p of the latents) and
         ``distortion`` (-log p(x | z)), so that elbo = -rate - distortion, and ``iw_bound`` (the
         log of the mean weight) [nats]; ``effective_sample_size`` of the weights in [1, S],
-        ``squared_error`` of the reconstruction from the mean of q, and ``log_evidence`` [nats] if
-        the model has a ``marginal``. Of the prior also ``log_sum`` and ``sum_log``
-        ``[N, blocks]``, see ``SharedDraws``.
+        ``squared_error`` of the reconstruction from the mean of q (unless everything observed is
+        categorical), and ``log_evidence`` [nats] if the model has a ``marginal``. Of the prior
+        also ``log_sum`` and ``sum_log`` ``[N, blocks]``, see ``SharedDraws``.
     """
     check_rows(model, guide, data)
     numbers = numbers_per_image(model, data)
@@ -123,10 +125,9 @@ def per_image(
             else:
                 values = _of_own_draws(model, guide, batch, particles, numbers, memory)
                 latents = guide_means(guide, batch)
-            values["squared_error"] = squared_error(model, latents, batch)
+            values |= squared_error(model, latents, batch)
             if marginal is not None:
-                assert batch.x is not None
-                values["log_evidence"] = marginal.log_prob(batch.x.double())
+                values["log_evidence"] = marginal.log_prob(batch.only.double())
             for name, value in values.items():
                 chunks.setdefault(name, []).append(value)
     return {name: torch.cat(values) for name, values in chunks.items()}
@@ -136,11 +137,11 @@ def _of_own_draws(
     model: Any, guide: nn.Module, batch: Batch, particles: int, numbers: int, memory: float
 ) -> dict[str, Tensor]:
     """Bounds from ``particles`` draws of q for every row, ``[B]`` each."""
-    assert batch.x is not None
-    at_a_time = particles_at_a_time(len(batch.x), numbers, memory)
-    at_a_time = max(1, min(at_a_time, CACHED_NUMBERS // (numbers * len(batch.x))))
+    rows = len(batch.index)
+    at_a_time = particles_at_a_time(rows, numbers, memory)
+    at_a_time = max(1, min(at_a_time, CACHED_NUMBERS // (numbers * rows)))
     log_ws: list[Tensor] = []
-    distortion = torch.zeros((), device=batch.x.device)
+    distortion = torch.zeros((), device=batch.index.device)
     for count, model_trace, guide_trace in runs_of(model, guide, batch, particles, at_a_time):
         log_ws.append(log_weights(model_trace, guide_trace, batch).reshape(count, -1))
         for site in sites_of(model_trace, observed=True):
@@ -187,19 +188,40 @@ def _of_the_prior(
     return values, {name: mean[rows] for name, mean in drawn.means.items()}
 
 
-def squared_error(model: nn.Module, latents: dict[str, Tensor], batch: Batch) -> Tensor:
-    """Sum over pixels of (x - E[x | z])^2, ``[B]``."""
-    assert batch.x is not None
-    shown = expected(likelihood_at(model, latents, batch))
-    if shown.shape == batch.x.shape:
-        return (batch.x - shown).square().flatten(1).sum(1)
-    with own_parameters(model):  # x lies in plates inside the data's
+def squared_error(model: nn.Module, latents: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    """Sum over pixels of (x - E[x | z])^2, ``[B]``, of all sites that have a mean.
+
+    What a mask leaves out of the likelihood counts for nothing here, either.
+    """
+    with own_parameters(model):
         conditioned = poutine.condition(model, data=latents)
-        site = poutine.trace(conditioned).get_trace(batch).nodes["x"]
-    residual = site["value"] - expected(site["fn"])
+        trace = poutine.trace(conditioned).get_trace(batch)
+    errors = [
+        _squared_error(site)
+        for site in sites_of(trace, observed=True)
+        if not isinstance(bare(site["fn"]), dist.Categorical | dist.Unit)
+    ]
+    return {"squared_error": torch.stack(errors).sum(0)} if errors else {}
+
+
+def _squared_error(site: Any) -> Tensor:
+    residual = (site["value"] - expected(site["fn"])).square() * mask_of(site)
     plates = {frame.name: frame.dim for frame in site["cond_indep_stack"]}
     rows = residual.movedim(plates["data"] - site["fn"].event_dim, 0)
-    return rows.square().flatten(1).sum(1)
+    return rows.reshape(len(rows), -1).sum(1)
+
+
+def mask_of(site: Any) -> Any:
+    """Ones where a site's log-density counts, zeros where a mask leaves it out."""
+    fn, mask = site["fn"], True if site["mask"] is None else site["mask"]
+    if isinstance(mask, Tensor):
+        mask = mask.reshape(mask.shape + (1,) * fn.event_dim)
+    while hasattr(fn, "base_dist"):
+        if isinstance(fn, dist.MaskedDistribution):
+            inner = torch.as_tensor(fn._mask)
+            mask = mask & inner.reshape(inner.shape + (1,) * fn.event_dim)
+        fn = fn.base_dist
+    return mask
 
 
 @torch.no_grad()
@@ -215,8 +237,7 @@ def encode(
     """The mean of q(z | x) for every latent, ``[B, *event_shape]``."""
     if not isinstance(guide, Prior):
         return guide_means(guide, batch)
-    assert batch.x is not None
-    array = Data(batch.x, dtype=batch.x.dtype, event_shape=batch.x.shape[1:])
+    array = Data.of(batch)
     if not draws_are_shared(model, guide, array):
         return guide_means(guide, batch)
     return shared_draws(model, array, particles).means

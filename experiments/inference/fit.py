@@ -15,7 +15,7 @@ from experiments.inference.checks.index_reads import note_home
 from experiments.inference.optim import Schedule, cosine
 from experiments.inference.parallel import agreed, own_rows
 from experiments.inference.svi import SVI
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
 
 __all__ = ["Position", "Progress", "fit"]
 

@@ -19,8 +19,9 @@ from torch.distributions import kl_divergence
 
 from experiments.inference.checks.pair_check import check_once, run_pair
 from experiments.inference.handlers import At, InsideObjective
+from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
-from ppl_models.program import Batch, is_deterministic
+from ppl_models.sites import is_deterministic
 
 __all__ = [
     "by_datum",

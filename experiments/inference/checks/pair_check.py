@@ -30,8 +30,9 @@ from experiments.inference.pair import Buffers, cuda_devices
 from guides import GUIDES
 from guides.guide import EffectGuide
 from ppl_models import MODELS
+from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
-from ppl_models.program import Batch, evaluating
+from ppl_models.sites import evaluating
 
 __all__ = ["check_once", "check_rows", "draws_are_shared", "run_pair"]
 

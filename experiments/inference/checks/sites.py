@@ -9,8 +9,9 @@ from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
+from ppl_models.batch import Batch
 from ppl_models.coordinates import bare, coordinates, family, is_free, support_of
-from ppl_models.program import Batch, is_deterministic
+from ppl_models.sites import is_deterministic
 
 __all__ = ["Check", "densities", "name_of"]
 
