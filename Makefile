@@ -11,8 +11,8 @@ export PPL_DATA ?= $(abspath $(firstword $(wildcard data ../shared/data) data))
 .PHONY: demo test lint types fast tests docs docs-student clean
 
 demo: $(INSTALLED)
-	$(BIN)/python -m experiments compare --data digits
-	@echo "To run commands yourself, activate the environment: source $(VENV)/bin/activate (then: ppl --help)"
+	@$(BIN)/python -m experiments compare --data digits
+	@echo "        (first activate the environment: source $(VENV)/bin/activate)"
 
 test: $(INSTALLED) lint types tests
 

@@ -12,12 +12,14 @@ is diagonal, and the gap closes.
 """
 
 import dataclasses
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import tyro
+from tqdm import tqdm
 
 from experiments.data import Data
 from experiments.errors import UsageError
@@ -28,8 +30,10 @@ from experiments.options.common import DataOptions, FreshRunOptions
 from experiments.options.ranges import Count, Positive
 from experiments.reports.comparison import save_comparison
 from experiments.reports.saved_comparison import check_same_images, read_runs, save_table_of_runs
+from experiments.reports.words.titles import joined
 from experiments.runs.cli import cli
 from experiments.runs.environment import pick_device
+from experiments.runs.processes import is_main
 from experiments.runs.run import Run
 from experiments.training.data import load_data
 from experiments.training.pair import (
@@ -99,22 +103,40 @@ def main(config: Config) -> dict[str, Any]:
         train = (saved.train.rows(config.rows) if saved else load_data(run)[0]).fixed()
         entries, decoders = plan(config, saved.model if saved else fresh(run, train, config.seed))
         for entry in entries:  # a guide that does not fit is refused before any is trained
-            trial = build_guide(run, fresh(run, train, 0), entry.name, entry.options, train)
+            model = fresh(run, train, 0)
+            trial = build_guide(run, model, entry.name, entry.options, train, announce=False)
             build_objective(trial.model, entry.name, objective_for(entry.name, "learned", config))
         run.save_config()
         run.data_changed = saved.config["data_changed"] if saved else None
-        rows: list[Row] = []
-        for decoder in decoders:
-            run.say(f"decoder {decoder}:")
-            shared = frozen_decoder(run, train, saved) if decoder == "frozen" else None
-            for seed in range(config.seed, config.seed + config.seeds):
-                for entry in entries:
-                    if decoder == "learned" and entry.name == "point":
-                        run.say("point is left out: with a learned decoder it has no optimum.")
-                        continue
-                    rows.append(one(run, entry, shared, seed, train))
-                    run.say(f"  {rows[-1].line()}")
+        rows = measured(run, entries, decoders, train, saved)
         return save_comparison(run, rows, train)
+
+
+def measured(
+    run: Run,
+    entries: list[Entry],
+    decoders: tuple[str, ...],
+    train: Data,
+    saved: SavedRun | None,
+) -> list[Row]:
+    """Every guide under every decoder and seed; ``point`` only where p is frozen."""
+    seeds = range(run.config.seed, run.config.seed + run.config.seeds)
+    todo = [
+        (decoder, seed, entry)
+        for decoder in decoders
+        for seed in seeds
+        for entry in entries
+        if decoder == "frozen" or entry.name != "point"  # it has no optimum where p is learned
+    ]
+    names = joined([f"p {decoder}" for decoder in decoders])
+    run.say(f"fitting {joined([entry.label for entry in entries])}, {names} ...")
+    shared = frozen_decoder(run, train, saved) if "frozen" in decoders else None
+    rows = []
+    with tqdm(todo, leave=False, disable=not (is_main() and sys.stderr.isatty())) as bar:
+        for decoder, seed, entry in bar:
+            bar.set_postfix_str(f"{entry.label}, p {decoder}")
+            rows.append(one(run, entry, shared if decoder == "frozen" else None, seed, train))
+    return rows
 
 
 def compare_saved(config: Config) -> dict[str, Any]:
@@ -212,7 +234,7 @@ def one(run: Run, entry: Entry, shared: Any, seed: int, train: Data) -> Row:
     config, decoder = run.config, "learned" if shared is None else "frozen"
     torch.manual_seed(seed)
     model = fresh(run, train, seed) if shared is None else shared
-    guide = build_guide(run, model, entry.name, entry.options, train)
+    guide = build_guide(run, model, entry.name, entry.options, train, announce=False)
     chosen = objective_for(entry.name, decoder, config)
     objective = build_objective(model, entry.name, chosen)
     optimizer = muon if entry.options.get("encoder") == "linear" else adam

@@ -19,6 +19,8 @@ from experiments.options.common import DataOptions, FreshRunOptions
 from experiments.options.ranges import Count
 from experiments.reports import plots
 from experiments.reports.page import finish
+from experiments.reports.tables import figures_table
+from experiments.reports.words.titles import subject, unit
 from experiments.runs.checkpoint import save_weights
 from experiments.runs.cli import cli
 from experiments.runs.metrics import Metrics
@@ -53,9 +55,15 @@ def main(config: Config) -> dict[str, Any]:
             error = pca.squared_error(x).double().mean().item()
             metrics.add(split, {"squared_error": error})
             run.say(f"{split:<5} squared error {error:.5f}")
+        variance = (test - pca.mean).square().sum(1).double().mean().item()
         pictures(run, pca, splits, train, test)
-        words = f"PCA with {config.latent_dim} components of {config.data}."
-        return finish(run, metrics, words, {"Squared error per image": metrics.splits})
+        title = f"{subject('pca', config.data)}: {config.latent_dim} components"
+        tables = {"Figures": figures_table(metrics.measured, unit(metrics.protocol))}
+        found = (
+            f"{config.latent_dim} components leave a squared error of {error:.2f} per test "
+            f"{unit(metrics.protocol)}: they explain {1 - error / variance:.1%} of the variance."
+        )
+        return finish(run, metrics, title, [found], tables)
 
 
 def pictures(

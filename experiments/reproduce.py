@@ -26,8 +26,8 @@ from experiments.options.commands import module_of
 from experiments.options.published import TABLES, Row
 from experiments.options.ranges import Count, Positive, Seed
 from experiments.reports import plots
-from experiments.reports.comparison import markdown_table
 from experiments.reports.gap_table import table_of_gaps
+from experiments.reports.markdown import markdown_table
 from experiments.reports.saved_comparison import (
     check_same_images,
     read_runs,

@@ -11,7 +11,8 @@ import torch
 from experiments import ppca
 from experiments.reports import plots
 from experiments.reports.formulas import KNOWN, formulas, mathml, story
-from experiments.reports.page import report
+from experiments.reports.page import Report, page_of
+from experiments.reports.tables import Table
 from tests.test_commands import SHORT, run
 
 EVIL = '<script>alert("x")</script>&\'<img src=x onerror=alert(1)>'
@@ -36,13 +37,16 @@ class Tags(HTMLParser):
 def test_what_it_shows_is_escaped(tmp_path):
     picture = tmp_path / f"{EVIL.replace('/', '')}.png"
     picture.write_bytes(b"no picture")
-    tables = {EVIL: [{EVIL: EVIL, "b": 1.0}]}
-    tags = Tags(report(EVIL, EVIL, EVIL, tables, [picture]))
+    tables = {EVIL: Table([{EVIL: EVIL, "b": 1.0}], {EVIL: EVIL}, EVIL, [{EVIL: EVIL}])}
+    shown = Report(EVIL, [EVIL], tables, [EVIL], [picture], {}, tables, EVIL, EVIL)
+    tags = Tags(page_of(shown))
     names = [tag for tag, _ in tags.tags]
     assert "script" not in names
     assert names.count("img") == 1
     assert not [name for _, given in tags.tags for name in given if name.startswith("on")]
-    assert tags.text.count(EVIL) == 7  # two titles, words, command, table, column, value
+    # two titles, words, warning, command, directory; and twice a heading, words, two columns with
+    # a value each, and the name and meaning of a column
+    assert tags.text.count(EVIL) == 6 + 2 * 8
 
 
 def test_a_run_by_an_evil_name_has_a_page_that_asks_for_nothing(monkeypatch, tmp_path):
@@ -74,6 +78,14 @@ def test_a_run_by_an_evil_name_has_a_page_that_asks_for_nothing(monkeypatch, tmp
         "figure",
         "img",
         "figcaption",
+        "details",
+        "summary",
+        "code",
+        "div",
+        "strong",
+        "dl",
+        "dt",
+        "dd",
         "math",
         "mrow",
         "mi",
@@ -83,7 +95,7 @@ def test_a_run_by_an_evil_name_has_a_page_that_asks_for_nothing(monkeypatch, tmp
         "msup",
         "mspace",
     }
-    assert "model ppca" in tags.text
+    assert "PPCA on digits, guide exact" in tags.text
     assert sum(tag == "math" for tag, _ in tags.tags) == 4  # z, x; q; the bound
     sources = [given["src"] for tag, given in tags.tags if tag == "img"]
     assert sources
@@ -135,10 +147,11 @@ def test_images_are_tiled_into_one_picture():
     assert len(axis.collections[0].get_paths()) == 3
     assert [text.get_text() for text in axis.get_xticklabels()] == ["x", "y"]
     assert [text.get_text() for text in axis.get_yticklabels()] == ["a", "b"]
-    (axis,) = plots.grids({"g": torch.rand(3, 3, 4, 4)}, 2).axes
-    canvas = np.asarray(axis.images[0].get_array())
-    assert canvas.shape == (8, 8, 3)
-    assert (canvas[4:, 4:] == 0).all()  # no fourth image
+    for gap in (0, 1):
+        (axis,) = plots.grids({"g": torch.rand(3, 3, 4, 4)}, 2, gap).axes
+        canvas = np.asarray(axis.images[0].get_array())
+        assert canvas.shape == (8 + gap, 8 + gap, 3)
+        assert (canvas[4 + gap :, 4 + gap :] == 0).all()  # no fourth image
     (axis,) = plots.columns(torch.eye(4)[:, :1] * -3, torch.zeros(4), (1, 2, 2)).axes
     canvas = np.asarray(axis.images[0].get_array())
     assert canvas[0, 3, 2] > 2 * canvas[0, 3, 0]  # blue: below zero

@@ -249,7 +249,7 @@ def test_a_run_killed_before_its_report_gets_one(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("experiments.reports.page.report", killed)
+        patch.setattr("experiments.reports.page.page_of", killed)
         with pytest.raises(SystemExit):
             cli(ppca.Config, ppca.main, args)
     assert Path("a/metrics.json").exists()

@@ -31,6 +31,13 @@ class Entry(NamedTuple):
     name: str
     options: dict[str, Any]
 
+    @property
+    def family(self) -> str | None:
+        """``diagonal`` where q is a Gaussian with independent latents."""
+        if self.name not in ("mean_field", "amortized"):
+            return None
+        return "diagonal" if self.options.get("covariance") != "full" else None
+
 
 def parse_guides(text: str) -> list[Entry]:
     """Read ``a,b:option=value:option=value``.
@@ -135,6 +142,7 @@ class Row(NamedTuple):
         bound_se = math.hypot(bound_se, self.draws_error)
         figures: dict[str, Any] = {
             "guide": self.entry.label,
+            "family": self.entry.family,
             "decoder": self.decoder,
             "seed": self.seed,
             "bound": self.kind,
@@ -161,18 +169,6 @@ class Row(NamedTuple):
             if reference is not None:
                 figures["minus_best"], figures["minus_best_se"] = paired(self.bound, reference)
         return figures
-
-    def line(self) -> str:
-        """The row in words."""
-        figures = self.figures(None)
-        gap = (
-            ""
-            if figures["gap"] is None
-            else f", gap {figures['gap']:.4f} ± {figures['gap_se']:.4f}"
-        )
-        if self.exact_gap is not None:
-            gap += f", in closed form {self.exact_gap:.5f}"
-        return f"{self.entry.label}: {self.kind} {figures['value']:.4f} nats per data point{gap}"
 
 
 def seconds_per_epoch(svi: SVI, data: Data, seed: int, config: Any) -> float | None:

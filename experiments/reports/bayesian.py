@@ -10,8 +10,9 @@ from experiments.evaluation.bayesian.draws import Posterior, distance, predictiv
 from experiments.evaluation.metrics import protocol
 from experiments.evaluation.predictive import tail_areas
 from experiments.reports import plots
-from experiments.reports.comparison import markdown_table
+from experiments.reports.markdown import markdown_table
 from experiments.reports.page import finish
+from experiments.reports.words.titles import counted, joined, subject
 from experiments.runs.files import write
 from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
@@ -59,8 +60,23 @@ def report_guides(
         epochs=run.config.steps,
         more={"tables": tables},
     )
-    words = f"Bayesian PPCA on {len(x)} data of {x.shape[1]} numbers ({data.name})."
-    return finish(run, metrics, words, tables)
+    title = f"{subject('bayesian_ppca', data.name)}: how many dimensions?"
+    return finish(run, metrics, title, [in_words(tables["Guides"], x)], tables)
+
+
+def in_words(rows: list[dict[str, Any]], x: Tensor) -> str:
+    """How many columns each guide keeps."""
+    kept: dict[int, list[str]] = {}
+    for row in rows:
+        kept.setdefault(row["columns"], []).append(row["guide"])
+    parts = [
+        f"{joined(guides)} {'keep' if len(guides) > 1 else 'keeps'} {counted(count, 'column')}"
+        for count, guides in kept.items()
+    ]
+    return (
+        f"On {len(x)} rows of {x.shape[1]} numbers, {joined(parts)} of W; the prior switches the "
+        f"others off (a norm below {SURPLUS:.0%} of the largest)."
+    )
 
 
 def line(name: str, one: Fitted, found: dict[str, Fitted]) -> dict[str, Any]:

@@ -1,21 +1,24 @@
-"""The table of a comparison as CSV and Markdown, its bar plots and its report."""
+"""One model under several guides: tables, figures, findings and the report."""
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
 from experiments.data import Data
 from experiments.evaluation.comparison import Row, best
 from experiments.evaluation.metrics import protocol
-from experiments.reports import plots
-from experiments.reports.page import cell, finish
+from experiments.reports.bars import losses
+from experiments.reports.markdown import csv_table, markdown_table, text_table
+from experiments.reports.page import finish
+from experiments.reports.tables import Table
+from experiments.reports.words.comparisons import findings_of_guides, lost
+from experiments.reports.words.numbers import column, number
+from experiments.reports.words.titles import counted, subject
 from experiments.runs.files import write_text
 from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
 
-__all__ = ["csv_table", "markdown_table", "save_comparison"]
+__all__ = ["save_comparison"]
 
 HEADINGS = {
     "guide": "guide",
@@ -36,51 +39,54 @@ HEADINGS = {
     "parameters": "parameters",
     "local_steps": "local steps",
 }
+"""Every column, as in ``table.csv``, ``table.md`` and the folded table of the report."""
 
 WORDS = {
-    "frozen": "p is frozen at its maximum of the likelihood: each gap is the guide's own.",
-    "learned": "p is learned together with each guide, which therefore shapes p: compare the "
-    "exact log p(x) that each pair ends at, and the gap that remains.",
+    "frozen": "p frozen: all guides approximate the same posterior. Nats per data point.",
+    "learned": "p learned with each guide: the guide decides which p is reached. Nats per data point.",
 }
 
+NEXT = """\
+next:   ppl animate posterior --out posterior.png    four guides in the latent plane, as a picture
+        ppl vae --data digits --latent-dim 10        a variational autoencoder, and its report"""
+"""Commands to try after a comparison."""
 
-def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
-    head = "| " + " | ".join(rows[0]) + " |\n|" + " --- |" * len(rows[0]) + "\n"
-    return head + "".join(
-        "| " + " | ".join(cell(value) for value in row.values()) + " |\n" for row in rows
-    )
-
-
-def csv_table(rows: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+MEANING = {
+    "bound": "ELBO; IW-K, the importance-weighted bound of K draws; log joint is no bound",
+    "gap": "log p(x) - bound, what the guide loses; ± standard error over images and draws",
+    "exact gap": "KL(q || p(z | x)), the same gap without draws, where q is Gaussian",
+    "diagonal": "smallest gap of any diagonal Gaussian on the W that was learned",
+    "below best": "best ELBO - this one, paired by image; ± standard error",
+    "sq. error": "squared error of the reconstructions, summed over pixels",
+    "s/epoch": "seconds per pass over the data",
+}
+"""Columns of the short table."""
 
 
 def save_comparison(run: Run, rows: list[Row], data: Data) -> dict[str, Any]:
-    """Print the tables, save them with the plots, and write metrics and report."""
-    config = run.config
-    figures, tables = [], {}
+    """Print the short tables and the findings; save tables, figures, metrics and report."""
+    config, figures, tables = run.config, [], dict[str, Table]()
+    meaning: dict[str, str] = {}
     for decoder in dict.fromkeys(row.decoder for row in rows):
-        part = [row for row in rows if row.decoder == decoder]
-        table = []
-        for seed in dict.fromkeys(row.seed for row in part):
-            same = [row for row in part if row.seed == seed]
-            table += [row.figures(best(same, row.kind)) for row in same]
+        table = _figures([row for row in rows if row.decoder == decoder])
         figures += table
-        tables[f"Decoder {decoder}: {WORDS[decoder]}"] = [
-            {HEADINGS[name]: value for name, value in row.items()} for row in table
-        ]
-        run.say(f"\n{WORDS[decoder]}\n\n{printed(table)}")
-        shortfall_bars(run, decoder, [row for row in table if row["seed"] == config.seed])
+        short = _short(table)
+        own = {name: MEANING[name] for name in short[0] if name in MEANING}
+        meaning |= own
+        run.say(f"\n{WORDS[decoder]}\n{text_table(short, ('guide', 'bound'))}")
+        for line in _over_seeds(table):
+            run.say(line)
+        tables[f"Decoder {decoder}"] = Table(
+            short, own, WORDS[decoder], [{HEADINGS[n]: r[n] for n in HEADINGS} for r in table]
+        )
+        _picture(run, decoder, [row for row in table if row["seed"] == config.seed])
+    width = max(map(len, meaning))
+    run.say("\n" + "\n".join(f"{name:<{width}}  {text}" for name, text in meaning.items()))
     plain = [{name: row[name] for name in HEADINGS} for row in figures]
+    named = [{HEADINGS[n]: v for n, v in r.items()} for r in plain]
     write_text(run.path / "table.csv", csv_table(plain))
-    write_text(
-        run.path / "table.md",
-        markdown_table([{HEADINGS[n]: v for n, v in r.items()} for r in plain]),
-    )
+    write_text(run.path / "table.md", markdown_table(named))
+    guides = list(dict.fromkeys(row.entry.label for row in rows))
     metrics = Metrics(
         config.model,
         [row.entry.label for row in rows],
@@ -91,65 +97,81 @@ def save_comparison(run: Run, rows: list[Row], data: Data) -> dict[str, Any]:
         parameters=max(row.parameters for row in rows),
         more={"rows": figures},
     )
-    words = f"{config.model} with {config.model_options} on {len(data)} rows of {data.name}."
-    return finish(run, metrics, words, tables)
+    title = (
+        f"{subject(config.model, data.name)}: the same model under {counted(len(guides), 'guide')}"
+    )
+    content = finish(run, metrics, title, findings_of_guides(figures), tables)
+    run.say(NEXT)
+    return content
 
 
-def shortfall_bars(run: Run, decoder: str, table: Sequence[dict[str, Any]]) -> None:
-    """How far every bound is below the exact evidence, or below the best bound without one."""
-    known = all(row["gap"] is not None for row in table if row["bound"] != "log_joint")
-    shown = [row for row in table if row["gap" if known else "minus_best"] is not None]
-    if not shown:
-        return
-    short = [row["gap"] if known else -row["minus_best"] for row in shown]
-    errors = [row["gap_se" if known else "minus_best_se"] for row in shown]
-    oracle = shown[0]["oracle_gap"] if decoder == "frozen" else None
-    label = f"{'log p(x)' if known else 'best bound'} - bound [nats per data point]"
-    names = [row["guide"] for row in shown]
-    figure = plots.bars(names, short, errors, oracle, label, "diagonal gap, closed form")
-    run.figure(f"gap_{decoder}", figure)
+def _figures(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """All figures of one decoder, differences paired within each seed."""
+    table = []
+    for seed in dict.fromkeys(row.seed for row in rows):
+        same = [row for row in rows if row.seed == seed]
+        table += [row.figures(best(same, row.kind)) for row in same]
+    return table
 
 
-def printed(table: Sequence[dict[str, Any]]) -> str:
-    """The table for a terminal, with the mean over seeds below where there are several."""
+def _short(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The table that is shown: what is known, at most eight columns."""
     several = len({row["seed"] for row in table}) > 1
-    rows = [
-        {
-            "guide": row["guide"] + (f" (seed {row['seed']})" if several else ""),
-            "bound": row["bound"],
-            "value": _number(row["value"], None),
-            "log p(x)": _number(row["evidence"], None),
-            "gap": _number(row["gap"], row["gap_se"]),
-            "gap, closed form": _number(row["exact_gap"], None),
-            "W's diagonal gap": _number(row["oracle_gap"], None),
-            "minus best, paired": _number(row["minus_best"], row["minus_best_se"]),
-            "squared error": _number(row["squared_error"], None),
-            "s/epoch": _number(row["seconds_per_epoch"], None),
-        }
-        for row in table
-    ]
-    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
-    lines = [
-        "  ".join(
-            f"{text:<{widths[name]}}" if name in ("guide", "bound") else f"{text:>{widths[name]}}"
-            for name, text in line.items()
-        )
-        for line in ({name: name for name in rows[0]}, *rows)
-    ]
-    return "\n".join(lines + (over_seeds(table) if several else []))
+    shown: dict[str, list[str]] = {
+        "guide": [r["guide"] + (f", seed {r['seed']}" if several else "") for r in table],
+        "bound": [_bound(row["bound"]) for row in table],
+        "value": column([row["value"] for row in table]),
+    }
+    if any(row["evidence"] is not None for row in table):
+        shown["log p(x)"] = column([row["evidence"] for row in table])
+        shown["gap"] = [number(row["gap"], row["gap_se"]) for row in table]
+        shown["exact gap"] = column([row["exact_gap"] for row in table])
+        if len({row["oracle_gap"] for row in table}) > 1:
+            shown["diagonal"] = column([row["oracle_gap"] for row in table])
+    else:
+        below = [None if r["minus_best"] is None else -r["minus_best"] for r in table]
+        errors = [row["minus_best_se"] for row in table]
+        shown["value"] = [number(row["value"], row["value_se"]) for row in table]
+        shown["below best"] = list(map(number, below, errors))
+        shown["sq. error"] = column([row["squared_error"] for row in table])
+    seconds = [row["seconds_per_epoch"] for row in table]
+    shown["s/epoch"] = ["–" if value is None else f"{value:.2g}" for value in seconds]
+    return [dict(zip(shown, row, strict=True)) for row in zip(*shown.values(), strict=True)]
 
 
-def over_seeds(table: Sequence[dict[str, Any]]) -> list[str]:
+def _bound(kind: str) -> str:
+    """ELBO, IW-100 or log joint."""
+    name, _, draws = kind.partition(" ")
+    names = {"elbo": "ELBO", "log_joint": "log joint", "iw_bound": f"IW-{draws.strip('()')}"}
+    return names[name]
+
+
+def _over_seeds(table: Sequence[Mapping[str, Any]]) -> list[str]:
     """For every guide the mean of its bound over the seeds, and their standard deviation."""
     lines = []
     for guide in dict.fromkeys(row["guide"] for row in table):
         values = [row["value"] for row in table if row["guide"] == guide]
-        spread = f"{mean(values):.4f} ± {stdev(values):.4f}"
-        lines.append(f"{guide}: {spread} over {len(values)} seeds (standard deviation)")
-    return ["", *lines]
+        if len(values) > 1:
+            spread = number(mean(values), stdev(values))
+            lines.append(f"{guide}: {spread} over {len(values)} seeds (standard deviation)")
+    return lines
 
 
-def _number(value: float | None, error: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4f}" if error is None else f"{value:.4f} ± {error:.4f}"
+def _picture(run: Run, decoder: str, table: Sequence[Mapping[str, Any]]) -> None:
+    """How far every bound is below the exact log p(x), or below the best ELBO without one."""
+    known = all(row["gap"] is not None for row in table if row["bound"] != "log_joint")
+    shown = [row for row in table if row["gap" if known else "minus_best"] is not None]
+    if not shown:
+        return
+    below = [lost(row) or 0.0 if known else -row["minus_best"] for row in shown]
+    errors = [
+        None
+        if known and row["exact_gap"] is not None
+        else row["gap_se" if known else "minus_best_se"]
+        for row in shown
+    ]
+    floor = shown[0]["oracle_gap"] if decoder == "frozen" else None
+    label = f"{'log p(x)' if known else 'best ELBO'} - bound [nats per data point]"
+    names = [row["guide"] for row in shown]
+    figure = losses(names, below, errors, label, floor, "least that a diagonal Gaussian loses")
+    run.figure(f"gap_{decoder}", figure)

@@ -1,6 +1,6 @@
 """What several guides lose on one model, side by side."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from experiments.evaluation.gaps import best_evidence
 from experiments.evaluation.khat import UNRELIABLE
 from experiments.reports.saved_comparison import SAME_IMAGES, Saved, read_runs
 
-__all__ = ["GapTable", "table_of_gaps"]
+__all__ = ["GapTable", "gaps_in_words", "table_of_gaps"]
 
 
 class GapTable(NamedTuple):
@@ -63,6 +63,37 @@ def table_of_gaps(paths: Mapping[str, Path]) -> GapTable:
     if "ais" in first.protocol:
         words += f" AIS: {first.protocol['ais']}."
     return GapTable(rows, words, first.protocol, parts)
+
+
+def gaps_in_words(
+    rows: Sequence[Mapping[str, Any]], estimator: str, unreliable: float
+) -> tuple[str, list[str]]:
+    """What a guide loses in a sentence, and a warning where its weights are not reliable.
+
+    Args:
+        rows: of ``gap_rows``.
+        estimator: of log p(x).
+        unreliable: share of the images with k-hat above 0.7.
+    """
+    gap = {row["gap"]: row for row in rows}
+    interval = "{nats:.2f} nats (95% interval {from:.2f} to {to:.2f})"
+    words = (
+        f"The guide loses {interval.format(**gap['total'])} per image against log p(x) "
+        f"({estimator}): {gap['approximation']['nats']:.2f} because its family does not contain "
+        f"the posterior, {gap['amortisation']['nats']:.2f} because the encoder does not find the "
+        "best member of the family."
+    )
+    if gap["approximation"]["to"] < 0:
+        words += " A negative part means that the estimate of log p(x) is too low."
+    share = f"k-hat is above {UNRELIABLE} for {unreliable:.1%} of the images"
+    if unreliable == 0 or estimator == "exact":
+        return f"{words} {share[0].upper()}{share[1:]}.", []
+    warning = (
+        f"{share}: their importance-weighted bounds are not reliable, however many draws are "
+        "taken. Use a richer guide (--guide flow or full_rank), or annealed importance sampling "
+        "(--ais-from guide)"
+    )
+    return words, [warning]
 
 
 def read_gaps(paths: list[Path]) -> list[Saved]:

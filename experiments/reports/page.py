@@ -1,108 +1,152 @@
-"""One self-contained HTML page per run: what was run, its figures and its pictures."""
+"""One self-contained HTML page per run: findings, figures, tables, and how it was run."""
 
 import base64
 import html
 import shlex
+import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from experiments.reports.formulas import formulas, mathml
+from experiments.reports.tables import Table, table_of
+from experiments.reports.words.captions import caption
+from experiments.reports.words.findings import warnings_of_training
+from experiments.reports.words.numbers import cell
 from experiments.runs.files import write_text
 from experiments.runs.metrics import Metrics
 from experiments.runs.resuming import command_line
 from experiments.runs.run import Run
 
-__all__ = ["finish", "html_table", "report", "training_row", "write_events"]
+__all__ = ["WIDTH", "Report", "finish", "page_of", "write_events"]
 
-STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}
-td,th{padding:.25rem .7rem;border-bottom:1px solid #ddd;text-align:right}
-td:first-child,th:first-child{text-align:left}
-img{max-width:100%}figure{margin:1.5rem 0}figcaption{color:#555}code,pre{background:#f4f4f4}
-pre{padding:.6rem;overflow-x:auto}
-section{margin:.8rem 0;overflow-x:auto}h3{font-size:1rem;margin:.2rem 0}
-math{margin:.3rem 0;text-align:left}
-"""
+WIDTH = 92
+"""Characters of a line of prose on a terminal."""
+
+Tables = Mapping[str, Table | Sequence[Mapping[str, Any]]]
 
 
-def cell(value: Any) -> str:
-    """A value as a reader wants to see it."""
-    if value is None:
-        return "–"
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
+@dataclass(frozen=True)
+class Report:
+    """What a report says, in the order of the page.
+
+    Args:
+        title: heading in words.
+        found: paragraphs on what was found.
+        tables: by their headings; plain rows become a table by ``table_of``.
+        warnings: what makes figures unreliable, and what to do about it.
+        figures: files of pictures.
+        formulas: lines of LaTeX, by the name of the part that they define.
+        folded: tables on how the figures were made.
+        command: that makes the run again.
+        directory: name of the run directory.
+    """
+
+    title: str
+    found: Sequence[str] = ()
+    tables: Tables = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    figures: Sequence[Path] = ()
+    formulas: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    folded: Tables = field(default_factory=dict)
+    command: str = ""
+    directory: str = ""
 
 
-def html_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows with the same keys as an HTML table."""
+def page_of(report: Report) -> str:
+    """The page; everything that came from outside is escaped, every picture is inside."""
+    title = html.escape(report.title)
+    parts = [f"<h1>{title}</h1>"]
+    for words in report.warnings:
+        parts.append(
+            f'<p class="warning"><strong>Warning.</strong> {html.escape(_sentence(words))}</p>'
+        )
+    parts += [f"<p>{html.escape(words)}</p>" for words in report.found]
+    parts += map(_figure, report.figures)
+    for heading, rows in report.tables.items():
+        parts.append(f"<h2>{html.escape(heading)}</h2>{_table(rows)}")
+    if report.formulas:
+        parts.append(_folded("Formulas", "".join(map(_formula, report.formulas.items()))))
+    for heading, rows in report.folded.items():
+        parts.append(_folded(heading, _table(rows)))
+    if report.command:
+        where = f"<p>The run directory is <code>{html.escape(report.directory)}</code>.</p>"
+        parts.append(f"<h2>Run it again</h2><pre>{html.escape(report.command)}</pre>{where}")
+    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{style}</style></head><body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _sentence(words: str) -> str:
+    """Words with a capital at the beginning and a full stop at the end."""
+    return words[:1].upper() + words[1:].rstrip(".") + "."
+
+
+def _figure(path: Path) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    words = html.escape(caption(path.stem))
+    return (
+        f'<figure><img alt="{words}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{words}</figcaption></figure>"
+    )
+
+
+def _formula(part: tuple[str, Sequence[str]]) -> str:
+    name, lines = part
+    return f"<h3>{html.escape(name)}</h3>{''.join(map(mathml, lines))}"
+
+
+def _folded(heading: str, content: str) -> str:
+    return f"<details><summary>{html.escape(heading)}</summary>{content}</details>"
+
+
+def _table(rows: Table | Sequence[Mapping[str, Any]]) -> str:
+    table = rows if isinstance(rows, Table) else table_of(rows)
+    words = f"<p>{html.escape(table.words)}</p>" if table.words else ""
+    meaning = "".join(
+        f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>"
+        for name, text in table.meaning.items()
+    )
+    content = words + _html_table(table.rows)
+    content += f'<dl class="meaning">{meaning}</dl>' if meaning else ""
+    return content + (
+        _folded("All columns", _html_table(table.everything)) if table.everything else ""
+    )
+
+
+def _html_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same keys."""
     if not rows:
         return ""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
     body = "".join(
-        "<tr>"
-        + "".join(f"<td>{html.escape(cell(value))}</td>" for value in row.values())
-        + "</tr>"
+        "<tr>" + "".join(f"<td>{html.escape(cell(row.get(name)))}</td>" for name in rows[0])
         for row in rows
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def report(
-    title: str,
-    command: str,
-    words: str,
-    tables: Mapping[str, Sequence[dict[str, Any]]],
-    figures: Sequence[Path],
-    formulas: Mapping[str, Sequence[str]] | None = None,
-) -> str:
-    """The page; everything that came from outside is escaped, every picture is inside.
-
-    Args:
-        title: of the page.
-        command: that makes the run again.
-        words: what was run.
-        tables: by their headings, to which words may be added after a colon.
-        figures: pictures.
-        formulas: lines of LaTeX, by the name of what they say.
-    """
-    parts = [f"<p>{html.escape(words)}</p>", f"<pre>{html.escape(command)}</pre>"]
-    for name, lines in (formulas or {}).items():
-        shown = "".join(mathml(line) for line in lines)
-        parts.append(f"<section><h3>{html.escape(name)}</h3>{shown}</section>")
-    for heading, rows in tables.items():
-        name, _, more = heading.partition(": ")
-        parts.append(f"<h2>{html.escape(name)}</h2><p>{html.escape(more)}</p>{html_table(rows)}")
-    for path in figures:
-        data = base64.b64encode(path.read_bytes()).decode()
-        name = html.escape(path.stem.replace("_", " "))
-        parts.append(
-            f'<figure><img alt="{name}" src="data:image/png;base64,{data}">'
-            f"<figcaption>{name}</figcaption></figure>"
-        )
-    title = html.escape(title)
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
-        f"<body><h1>{title}</h1>{''.join(parts)}</body></html>\n"
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
     )
 
 
-def training_row(run: Run, parameters: int) -> list[dict[str, Any]]:
-    """How training went, as a table of one line."""
+def training_rows(run: Run, parameters: int) -> list[dict[str, Any]]:
+    """How training went, a line per fact."""
     records = run.records
-    return [
-        {
-            "epochs": records[-1]["epoch"],
-            "steps": records[-1]["steps"],
-            "steps skipped": sum(record["skipped"] for record in records),
-            "last loss [nats per data point]": records[-1]["loss"],
-            "seconds": run.train_seconds,
-            "of which compiling": run.compile_seconds,
-            "parameters": parameters,
-            "device": str(run.device),
-        }
-    ]
+    facts = {
+        "epochs": records[-1]["epoch"],
+        "steps": records[-1]["steps"],
+        "steps skipped": sum(record["skipped"] for record in records),
+        "last loss [nats per data point]": records[-1]["loss"],
+        "seconds of training": run.train_seconds,
+        "of which compiling": run.compile_seconds,
+        "parameters": parameters,
+        "device": str(run.device),
+    }
+    return [{"fact": name, "value": value} for name, value in facts.items()]
 
 
 def write_events(
@@ -126,23 +170,45 @@ def write_events(
 def finish(
     run: Run,
     metrics: Metrics,
-    words: str,
-    tables: Mapping[str, Sequence[dict[str, Any]]],
+    title: str,
+    found: Sequence[str],
+    tables: Tables,
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Write ``metrics.json``, TensorBoard events and the report of a run, and say where it is.
+    """Write ``metrics.json``, TensorBoard events and the report of a run; print its findings.
 
-    The protocol and, where something was trained, how training went follow the other tables.
+    Args:
+        run: that ends here.
+        metrics: its final figures.
+        title: heading of the report.
+        found: paragraphs on what was found, generated from the figures.
+        tables: of the report, by their headings.
+        warnings: besides those of training, which are found in the run's log.
     """
     content = run.save_metrics(metrics)
     write_events(run.path, run.records, content)
-    command = shlex.join(command_line(run.command))
-    title = f"{run.command} · {run.path.name}"
-    shown = dict(tables)
+    folded = {}
     if metrics.protocol:
-        shown["Protocol"] = [{"field": k, "value": v} for k, v in metrics.protocol.items()]
+        known = {k: v for k, v in metrics.protocol.items() if v is not None}
+        folded["How it was measured"] = [{"field": k, "value": v} for k, v in known.items()]
     if run.lines:
-        shown["Training"] = training_row(run, metrics.parameters)
-    page = report(title, command, words, shown, run.figures, formulas(content))
-    path = write_text(run.path / "report.html", page)
+        folded["How it was trained"] = training_rows(run, metrics.parameters)
+    report = Report(
+        title,
+        found,
+        tables,
+        [*warnings_of_training(run.records, metrics.data_changed), *warnings],
+        run.figures,
+        formulas(content),
+        folded,
+        shlex.join(command_line(run.command)),
+        run.path.name,
+    )
+    path = write_text(run.path / "report.html", page_of(report))
+    if found:
+        lines = [textwrap.fill(words, WIDTH, break_on_hyphens=False) for words in found]
+        run.say("\n" + "\n".join(lines) + "\n")
+    for words in warnings:
+        run.warn(words)
     run.say(f"report: {path}")
     return content

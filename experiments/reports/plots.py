@@ -10,6 +10,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from experiments.reports.bars import bars, losses, stacked
 from experiments.reports.tiles import grids, images_in_rows
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "images_in_rows",
     "lines_with_errors",
     "loss_curve",
+    "losses",
+    "stacked",
     "two_directions",
 ]
 
@@ -122,31 +125,6 @@ def columns(W: Tensor, mu: Tensor, image_shape: Sequence[int], most: int = 10) -
     return images_in_rows({"": shown.mean(1, keepdim=True)}, names, signed=True)
 
 
-def bars(
-    names: Sequence[str],
-    values: Sequence[float],
-    errors: Sequence[float],
-    line: float | None,
-    ylabel: str,
-    line_name: str = "",
-    linear: bool = False,
-) -> Figure:
-    """One bar per name with its error, and a line to compare them with."""
-    figure = Figure(figsize=(1.3 * len(names) + 2, 4), layout="constrained")
-    axis = figure.subplots()
-    axis.bar(range(len(names)), values, yerr=errors, capsize=3, color="tab:blue", alpha=0.8)
-    axis.set_xticks(range(len(names)), names, rotation=20, ha="right")
-    if line is not None:
-        axis.axhline(line, color="tab:red", lw=1, label=line_name)
-        axis.legend()
-    for position, value in enumerate(values):
-        axis.annotate(f"{value:.3g}", (position, value), ha="center", va="bottom", fontsize=8)
-    if not linear:  # gaps of guides differ by orders of magnitude
-        axis.set_yscale("symlog", linthresh=0.01)
-    axis.set_ylabel(ylabel)
-    return figure
-
-
 def lines_with_errors(
     lines: dict[str, list[tuple[str, float, float]]], xlabel: str, ylabel: str, numeric: bool
 ) -> Figure:
@@ -167,21 +145,6 @@ def lines_with_errors(
     axis.set(xlabel=xlabel, ylabel=ylabel)
     if len(lines) > 1:
         axis.legend()
-    return figure
-
-
-def stacked(names: Sequence[str], parts: dict[str, list[float]], ylabel: str) -> Figure:
-    """Bars of several parts, one on the other; a part below zero counts as none."""
-    figure = Figure(figsize=(1.1 * len(names) + 2, 4), layout="constrained")
-    axis = figure.subplots()
-    bottom = np.zeros(len(names))
-    for name, values in parts.items():
-        height = np.maximum(values, 0)
-        axis.bar(range(len(names)), height, bottom=bottom, label=name, alpha=0.8)
-        bottom += height
-    axis.set_xticks(range(len(names)), names, rotation=20, ha="right")
-    axis.set_ylabel(ylabel)
-    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(parts), frameon=False)
     return figure
 
 

@@ -9,8 +9,11 @@ from torch import Tensor
 
 from experiments.errors import UsageError
 from experiments.evaluation.bounds import mean_and_error
-from experiments.reports.comparison import csv_table, markdown_table
+from experiments.reports.markdown import csv_table, markdown_table
 from experiments.reports.page import finish
+from experiments.reports.tables import Table
+from experiments.reports.words.comparisons import findings_of_runs
+from experiments.reports.words.titles import DATA, counted, unit
 from experiments.runs.files import read_json, reading, write_text
 from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
@@ -32,6 +35,9 @@ SAME_IMAGES = (
 
 IF_KNOWN = ("measure", "local_steps")
 """What must be the same where both runs have it: density or probability, steps of rows."""
+
+FOLDED = ("parameters", "objective", "epochs", "training seconds")
+"""Columns that a report shows only among all others."""
 
 WORDS = {"data_sha256": "checksum of the images", "n": "number of images"}
 
@@ -119,11 +125,7 @@ def check_same_images(runs: Sequence[Saved]) -> None:
 
 
 def bound_column(run: Saved) -> tuple[str, str]:
-    """The name of the run's best figure, and of the column it may stand in.
-
-    Two estimators never share a column: an exact value, an ELBO, and importance-weighted bounds
-    of different numbers of draws each have one of their own.
-    """
+    """The name of the run's best figure, and its column: each estimator has its own."""
     figures = run.figures
     for name, heading in (("log_evidence", "log p(x), exact"), ("log_joint", "log joint")):
         if figures.get(name) is not None:
@@ -172,9 +174,10 @@ def save_table_of_runs(run: Run, saved: Sequence[Saved]) -> dict[str, Any]:
     """Print the table, save it as CSV and Markdown, and write metrics and report."""
     table = table_of_runs(saved)
     run.say(f"\n{markdown_table(table)}")
-    for one in saved:
-        if one.metrics.get("data_changed"):
-            run.say(f"warning: of {one.path}: {one.metrics['data_changed']}.")
+    changed = [one for one in saved if one.metrics.get("data_changed")]
+    warnings = [f"of {one.path}: {one.metrics['data_changed']}" for one in changed]
+    for words in warnings:
+        run.say(f"warning: {words}.")
     write_text(run.path / "table.md", markdown_table(table))
     write_text(run.path / "table.csv", csv_table(table))
     first = saved[0]
@@ -187,8 +190,19 @@ def save_table_of_runs(run: Run, saved: Sequence[Saved]) -> dict[str, Any]:
         parameters=max(one.metrics["parameters"] for one in saved),
         more={"runs": table},
     )
-    words = f"{len(saved)} runs, each measured on the same {first.protocol['n']} images."
-    return finish(run, metrics, words, {"Nats per data point": table})
+    one, rows = unit(first.protocol), first.protocol["n"]
+    data = DATA.get(first.protocol["data"], first.protocol["data"])
+    title = f"{counted(len(saved), 'run')} on the same {rows} {one}s of {data}".capitalize()
+    few = [{name: row[name] for name in row if name not in FOLDED} for row in table]
+    tables = {f"Nats per {one}": Table(few, everything=table)}
+    return finish(
+        run,
+        metrics,
+        title,
+        findings_of_runs([(run.path.name, run.figures, bound_column(run)) for run in saved], one),
+        tables,
+        warnings,
+    )
 
 
 def _option(run: Saved, name: str) -> Any:

@@ -8,6 +8,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
+from torch.nn.functional import pad
 
 __all__ = ["grids", "images_in_rows"]
 
@@ -34,14 +35,22 @@ def images_in_rows(
     return _tiled(list(shown.values()), list(shown), names, column=0.85, space=0.12)
 
 
-def grids(groups: dict[str, Tensor], side: int = 5) -> Figure:
-    """Named square grids of images ``[side^2, C, H, W]``, side by side."""
+def grids(groups: dict[str, Tensor], side: int = 5, gap: int = 1) -> Figure:
+    """Named square grids of images ``[side^2, C, H, W]``, side by side.
+
+    Args:
+        groups: images by the title of their grid.
+        side: images per row and column.
+        gap: pixels of background between two images.
+    """
     tiled = []
     for images in groups.values():
         blank = images.new_zeros(side * side, *images.shape[1:])
         blank[: len(images)] = images[: side * side]
-        tiles = blank.reshape(side, side, *images.shape[1:])
-        grid = tiles.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
+        padded = pad(blank, (0, gap, 0, gap))
+        tiles = padded.reshape(side, side, *padded.shape[1:])
+        whole = tiles.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
+        grid = whole[:, : whole.shape[1] - gap, : whole.shape[2] - gap]
         tiled.append(_colours(grid.detach().double().cpu().numpy()))
     return _tiled([tiled], [], list(groups), column=max(3.1, 0.45 * side), space=0.04)
 

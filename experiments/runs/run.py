@@ -72,6 +72,7 @@ class Run:
         # a long run's log, as small as it can be: it stays in memory, and in every checkpoint
         self.losses, self.lines = array("d"), list[str]()
         self.figures: list[Path] = []
+        self._warned: set[str] = set()
 
     @property
     def path(self) -> Path:
@@ -139,6 +140,12 @@ class Run:
     def say(self, line: str) -> None:
         if is_main():
             tqdm.write(line)
+
+    def warn(self, words: str) -> None:
+        """Print a warning, once."""
+        if words not in self._warned:
+            self._warned.add(words)
+            self.say(f"warning: {words}")
 
     @property
     def records(self) -> list[dict[str, Any]]:

@@ -8,10 +8,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.reports.comparison import markdown_table
-from experiments.reports.page import cell
+from experiments.reports.markdown import markdown_table
 from experiments.reports.plots import lines_with_errors
 from experiments.reports.saved_comparison import SAME_IMAGES
+from experiments.reports.words.numbers import cell
 from experiments.runs.files import write, write_json, write_text
 from experiments.sweeps.grid import Grid
 from experiments.sweeps.plan import Planned

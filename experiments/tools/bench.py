@@ -38,7 +38,7 @@ from experiments.inference.checkpointing import checkpoint_levels
 from experiments.options.common import RunOptions
 from experiments.options.presets import PRESETS
 from experiments.options.ranges import Count
-from experiments.reports.comparison import markdown_table
+from experiments.reports.markdown import markdown_table
 from experiments.reports.page import finish
 from experiments.runs.cli import cli
 from experiments.runs.files import write_text
@@ -186,7 +186,8 @@ def save(
             "matrix_peak_gflops": peak / 1e9,
         },
     )
-    return finish(run, metrics, "Wall times, the ways taking turns.", tables)
+    words = "Wall times. Competitors take turns, so that all meet the same load of the machine."
+    return finish(run, metrics, f"Speed: {run.config.name}", [words], tables)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ from experiments.evaluation.calibration import calibrate
 from experiments.options.common import SavedRunOptions
 from experiments.options.ranges import Count
 from experiments.reports import plots
-from experiments.reports.comparison import markdown_table
+from experiments.reports.markdown import markdown_table
 from experiments.reports.page import finish
+from experiments.reports.words.titles import counted, joined, pair_title
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.saved_run import opened_for
@@ -59,9 +60,19 @@ def main(config: Config) -> dict[str, Any]:
             "passed": found.passed,
             "simulations": config.simulations,
         }
-        words = f"{metrics.guide} of {config.run} on {config.simulations} simulated data."
-        tables = {"Ranks": rows}
-        return finish(run, metrics, words, tables)
+        title = f"{pair_title(metrics.model, metrics.data, str(metrics.guide))}: is q calibrated?"
+        return finish(run, metrics, title, [in_words(rows, config)], {"Ranks": rows})
+
+
+def in_words(rows: list[dict[str, Any]], config: Config) -> str:
+    """What the ranks say of all latents together."""
+    verdicts = [row["verdict"] for row in rows]
+    begin = f"On {config.simulations} simulated data, the ranks of the true latents"
+    kinds = [kind for kind in dict.fromkeys(verdicts) if kind != "calibrated"]
+    if not kinds:
+        return f"{begin} are uniform: the uncertainty of q is right for every latent."
+    parts = [f"{kind} for {counted(verdicts.count(kind), 'latent')}" for kind in kinds]
+    return f"{begin} are not uniform: q is {joined(parts)}."
 
 
 def verdict(outside: float, ends: float) -> str:

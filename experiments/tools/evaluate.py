@@ -23,6 +23,9 @@ from experiments.evaluation.metrics import (
 from experiments.options.common import SavedRunOptions
 from experiments.options.ranges import Count
 from experiments.reports.page import finish
+from experiments.reports.tables import figures_table
+from experiments.reports.words.findings import findings, warnings_of_figures
+from experiments.reports.words.titles import pair_title, unit
 from experiments.runs.cli import cli
 from experiments.runs.metrics import save_values
 from experiments.runs.run import Run
@@ -55,10 +58,11 @@ def main(config: Config) -> dict[str, Any]:
                 save_values(run.path, measured.values)
                 for line in (table_line(data.split, figures), aggregate_line(figures)):
                     run.say(line)
-        words = (
-            f"{metrics.model} under {metrics.guide} of {config.run}, {config.particles} particles."
-        )
-        return finish(run, metrics, words, {"Figures [nats per data point]": metrics.splits})
+        content = metrics.as_dict()
+        title = f"{pair_title(metrics.model, metrics.data, str(metrics.guide))}: {config.run.name}"
+        tables = {"Figures": figures_table(metrics.measured, unit(metrics.protocol))}
+        warnings = warnings_of_figures(content)
+        return finish(run, metrics, title, findings(content), tables, warnings)
 
 
 if __name__ == "__main__":

@@ -30,8 +30,10 @@ from experiments.inference.svi import Pair
 from experiments.options.common import SavedRunOptions
 from experiments.options.ranges import Count, NotNegativeInt, Positive
 from experiments.reports import plots
-from experiments.reports.comparison import markdown_table
+from experiments.reports.gap_table import gaps_in_words
+from experiments.reports.markdown import markdown_table
 from experiments.reports.page import finish
+from experiments.reports.words.titles import pair_title
 from experiments.runs.cli import cli
 from experiments.runs.metrics import save_values
 from experiments.runs.run import Run
@@ -81,10 +83,7 @@ def main(config: Config) -> dict[str, Any]:
         bounds = ("log_evidence", "iw_bound", "ais_bound")
         estimator, evidence = best_evidence({k: values[k] for k in bounds if k in values})
         rows = gap_rows(values, evidence, config.seed)
-        run.say(
-            f"\n{markdown_table(rows)}\nlog p(x): {estimator}, "
-            f"{evidence.double().mean():.4f} nats per image"
-        )
+        run.say(f"\n{markdown_table(rows)}")
         save_values(run.path, values)
         pictures(run, values, rows, data)
         metrics = saved.new_metrics(data, config.seed, config.particles)
@@ -101,9 +100,10 @@ def main(config: Config) -> dict[str, Any]:
             "tails": tails,
             "sandwich": checked(run, saved, guide, config),
         }
-        words = f"Where {metrics.guide} loses on {len(data)} test images of {config.run}."
+        title = f"{pair_title(metrics.model, metrics.data, str(metrics.guide))}: what it loses"
+        found, warnings = gaps_in_words(rows, estimator, metrics.more["share_unreliable"])
         tables = {"Gaps [nats per image]": rows} | ({"Tail index": tails} if tails else {})
-        return finish(run, metrics, words, tables)
+        return finish(run, metrics, title, [found], tables, warnings)
 
 
 def guide_of(saved: SavedRun, data: Data, name: str | None) -> Guide:

@@ -22,8 +22,9 @@ from experiments.inference.objectives import OBJECTIVES, check_objective
 from experiments.options.common import SavedRunOptions
 from experiments.options.ranges import Count, Several
 from experiments.reports import plots
-from experiments.reports.comparison import markdown_table
+from experiments.reports.markdown import markdown_table
 from experiments.reports.page import finish
+from experiments.reports.words.titles import subject
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.saved_run import SavedRun, opened_for
@@ -57,13 +58,26 @@ def main(config: Config) -> dict[str, Any]:
             ratios = [row[f"{part}: signal to noise"] for row in rows]
             run.figure(
                 f"signal_{part}",
-                plots.bars(names, ratios, [0.0] * len(rows), None, "signal to noise"),
+                plots.bars(
+                    names, ratios, [0.0] * len(rows), None, "signal to noise", linear=False
+                ),
             )
         metrics = saved.new_metrics(data, config.seed, max(config.draws))
         metrics.more = {"gradients": rows}
-        words = f"Gradients of {config.run} on {len(data)} images."
+        title = f"{subject(metrics.model, metrics.data)}: the noise of every objective's gradient"
         tables = {"Gradients [nats per data point]": rows}
-        return finish(run, metrics, words, tables)
+        return finish(run, metrics, title, [in_words(rows)], tables)
+
+
+def in_words(rows: list[dict[str, Any]]) -> str:
+    """The best and the worst signal of the guide's gradient."""
+    ratio = "q: signal to noise"
+    best, worst = max(rows, key=lambda row: row[ratio]), min(rows, key=lambda row: row[ratio])
+    return (
+        f"For the guide, the gradient of {best['objective']} with K = {best['particles']} has the "
+        f"best signal-to-noise ratio, {best[ratio]:.3g}; that of {worst['objective']} with "
+        f"K = {worst['particles']} has the worst, {worst[ratio]:.3g}."
+    )
 
 
 def table(saved: SavedRun, data: Data, config: Config) -> list[dict[str, Any]]:

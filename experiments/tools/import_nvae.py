@@ -13,6 +13,7 @@ from typing import Any
 import tyro
 
 from experiments.reports.page import finish
+from experiments.reports.words.titles import subject
 from experiments.runs.checkpoint import packed, save_weights
 from experiments.runs.cli import cli
 from experiments.runs.metrics import Metrics
@@ -66,7 +67,8 @@ def main(config: Config) -> dict[str, Any]:
             epochs=epochs or 0,
             parameters=pair.number_of_parameters,
         )
-        return finish(run, metrics, f"Imported from {config.file.name}.", {})
+        title = f"{subject('nvae', metrics.data)}, imported from {config.file.name}"
+        return finish(run, metrics, title, [], {})
 
 
 def data_options(args: dict[str, Any], model: Any) -> dict[str, Any]:

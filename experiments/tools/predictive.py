@@ -22,8 +22,9 @@ from experiments.inference.frozen import held_out
 from experiments.options.common import SavedRunOptions
 from experiments.options.ranges import Count, Several
 from experiments.reports import plots
-from experiments.reports.comparison import markdown_table
+from experiments.reports.markdown import markdown_table
 from experiments.reports.page import finish
+from experiments.reports.words.titles import counted, joined, subject
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.pictures import as_images
@@ -64,9 +65,17 @@ def main(config: Config) -> dict[str, Any]:
             run.figure("replicated", plots.images_in_rows(images))
         metrics = saved.new_metrics(data, config.seed, None, latents=config.latents)
         metrics.more = {"checks": rows, "sets": config.sets}
-        words = f"{config.sets} data sets like the first {len(data)} test images of {config.run}."
-        tables = {"Checks": rows}
-        return finish(run, metrics, words, tables)
+        title = f"{subject(metrics.model, metrics.data)}: do simulated data look like the data?"
+        return finish(run, metrics, title, [in_words(rows, config)], {"Checks": rows})
+
+
+def in_words(rows: list[dict[str, Any]], config: Config) -> str:
+    """Which statistics of the data the model does not reproduce."""
+    outside = [row["statistic"] for row in rows if not 0.025 <= row["tail area"] <= 0.975]
+    begin = f"Among {config.sets} data sets simulated by the model, the data are"
+    if not outside:
+        return f"{begin} ordinary in all {counted(len(rows), 'statistic')}."
+    return f"{begin} unusual in {joined(outside)}: the model does not reproduce that."
 
 
 def check_memory(config: Config, data: Data) -> None:

@@ -20,6 +20,8 @@ from experiments.options.common import SavedRunOptions
 from experiments.options.ranges import Count
 from experiments.reports import plots
 from experiments.reports.page import finish
+from experiments.reports.words.numbers import number
+from experiments.reports.words.titles import subject
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.pictures import as_images
@@ -65,8 +67,15 @@ def main(config: Config) -> dict[str, Any]:
         how = {} if config.mask == "none" else {"estimator": estimator, "mask": config.mask}
         metrics = saved.new_metrics(test, config.seed, None, **how)
         metrics.test = figures
-        words = f"The first {len(test)} test images of {test.name} through {config.run}."
-        return finish(run, metrics, words, {"Squared error per image": [figures]})
+        what = "reconstructions" if config.mask == "none" else "completions"
+        title = f"{subject(metrics.model, metrics.data)}: {what} ({config.run.name})"
+        found = (
+            f"The squared error is {number(error, error_se)} per image, averaged over the first "
+            f"{len(test)} test images."
+        )
+        if config.mask != "none":
+            found += f" Hidden pixels account for {number(hidden, hidden_se)} of it."
+        return finish(run, metrics, title, [found], {"Squared error per image": [figures]})
 
 
 def mask_of(name: str, saved: SavedRun) -> Tensor:

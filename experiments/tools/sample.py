@@ -34,6 +34,7 @@ from experiments.options.common import SavedRunOptions
 from experiments.options.ranges import Count, NotNegativeInt, Positive, Several
 from experiments.reports import plots
 from experiments.reports.page import finish
+from experiments.reports.words.titles import subject
 from experiments.runs.cli import cli
 from experiments.runs.files import write
 from experiments.runs.run import Run
@@ -82,7 +83,8 @@ def main(config: Config) -> dict[str, Any]:
             "between": list(config.between),
             "mean_pixel": [float(torch.mean(images.double())) for images in drawn.values()],
         }
-        return finish(run, metrics, f"Samples ({config.of}) from {config.run}.", {})
+        title = f"{subject(metrics.model, metrics.data)}: {TITLES[config.of]} ({config.run.name})"
+        return finish(run, metrics, title, [], {})
 
 
 def two_images(test: Data, between: tuple[int, int]) -> Data:
@@ -146,6 +148,15 @@ DRAWN = {
     "interpolation": on_the_way,
     "groups": group_by_group,
 }
+
+TITLES = {
+    "prior": "samples",
+    "aggregate": "samples from the aggregate posterior",
+    "traversals": "one latent at a time",
+    "interpolation": "from one image to another",
+    "groups": "one group of latents at a time",
+}
+"""Headings of the report."""
 
 
 if __name__ == "__main__":

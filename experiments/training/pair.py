@@ -72,8 +72,18 @@ def make_guide(run: Run, model: nn.Module, data: Data) -> Guide:
     return guide
 
 
-def build_guide(run: Run, model: nn.Module, name: str, options: dict, data: Data) -> Guide:
-    """A guide by name, with a row per datum where it has rows; says how large its table is.
+def build_guide(
+    run: Run, model: nn.Module, name: str, options: dict, data: Data, announce: bool = True
+) -> Guide:
+    """A guide by name, with a row per datum where it has rows.
+
+    Args:
+        run: with the limit on memory.
+        model: p.
+        name: of the guide.
+        options: of the guide.
+        data: that it is fitted to.
+        announce: whether to print the size of its table of rows.
 
     Raises:
         ValueError: If it does not fit the model, the data or ``--memory``.
@@ -81,7 +91,7 @@ def build_guide(run: Run, model: nn.Module, name: str, options: dict, data: Data
     check_pair(model, name)
     guide = GUIDES[name](model, **options)
     line = announce_rows(guide, data, run.config.memory)
-    if line:
+    if line and announce:
         run.say(line)
     return guide.for_data(len(data))
 

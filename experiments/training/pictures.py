@@ -80,7 +80,7 @@ def lab_pictures(
     run.figure("samples", plots.grids(samples(model, test)))
     if describe(model).latents == {"z": torch.Size([2])}:
         grid = {"the latent plane, at quantiles of the prior": as_images(latent_grid(model), test)}
-        run.figure("latent_grid", plots.grids(grid, 15))
+        run.figure("latent_grid", plots.grids(grid, 15, gap=0))
     if isinstance(model, PPCA):
         run.figure(
             "columns_of_W", plots.columns(model.W.detach(), model.mu.detach(), test.image_shape)

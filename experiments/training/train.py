@@ -2,15 +2,21 @@
 
 from typing import Any
 
+import torch
+
 from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.metrics import measure, protocol, summary, table_line
+from experiments.inference.collapse import collapse_warnings
 from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives import IWAE, OBJECTIVES, DReG, LogJoint, Renyi
 from experiments.inference.optim.annealing import cyclical
 from experiments.inference.precision import products
 from experiments.inference.svi import SVI, Pair
 from experiments.reports.page import finish
+from experiments.reports.tables import figures_table
+from experiments.reports.words.findings import findings, warnings_of_figures
+from experiments.reports.words.titles import pair_title, unit
 from experiments.runs.metrics import Metrics, save_values
 from experiments.runs.run import Run
 from experiments.training.pair import is_frozen, pair_options
@@ -111,8 +117,20 @@ def conclude(run: Run, svi: SVI, train: Data, test: Data, **more: Any) -> dict[s
     run.save_metrics(metrics)
     model.eval(), guide.eval()
     lab_pictures(run, model, (fitted[0], fitted[1]), train, test, objective)
-    words = (
-        f"{built['model']} under the guide {built['guide']}, objective {objective}, "
-        f"{len(run.lines)} epochs on {train.name} (decoder {decoder})."
+    content = metrics.as_dict()
+    tables = {"Figures": figures_table(metrics.measured, unit(metrics.protocol))}
+    return finish(
+        run,
+        metrics,
+        pair_title(built["model"], train.name, built["guide"]),
+        findings(content),
+        tables,
+        [*collapsed(svi, fitted[1], test), *warnings_of_figures(content)],
     )
-    return finish(run, metrics, words, {"Figures [nats per data point]": metrics.measured})
+
+
+def collapsed(svi: SVI, guide: Guide, data: Data) -> list[str]:
+    """Latents that the trained guide does not use, and a sigma that has run off."""
+    batch = next(iter(data.batches(min(len(data), 500))))
+    with torch.random.fork_rng(devices=[]):
+        return list(collapse_warnings(svi.model, guide, batch).values())

@@ -75,7 +75,7 @@ class Watch:
     def _say(self, key: str, words: str) -> None:
         if key not in self.said:
             self.said.add(key)
-            self.run.say(f"warning: {words}")
+            self.run.warn(words)
 
 
 def check_end(guard: Guard, steps: int) -> None:

@@ -1,0 +1,110 @@
+"""Horizontal bars with their values beside them, so that no two labels can meet."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.reports.words.numbers import number
+
+__all__ = ["bars", "losses", "stacked"]
+
+CUT = 4.0
+"""A bar that is longer than this many times the next one is cut, and says so."""
+
+
+def losses(
+    names: Sequence[str],
+    values: Sequence[float],
+    errors: Sequence[float | None],
+    label: str,
+    line: float | None = None,
+    line_name: str = "",
+) -> Figure:
+    """What each of several guides loses: bars from zero, the best guide on top.
+
+    Args:
+        names: of the guides.
+        values: what they lose [nats].
+        errors: standard errors of the values; none where they are exact.
+        label: of the axis.
+        line: a value to compare them with.
+        line_name: of the line.
+    """
+    order = sorted(range(len(names)), key=lambda k: values[k])
+    return bars(
+        [names[k] for k in order],
+        [values[k] for k in order],
+        [errors[k] for k in order],
+        line,
+        label,
+        line_name,
+    )
+
+
+def bars(
+    names: Sequence[str],
+    values: Sequence[float],
+    errors: Sequence[float | None],
+    line: float | None,
+    label: str,
+    line_name: str = "",
+    linear: bool = True,
+) -> Figure:
+    """One horizontal bar per name, its value beside it, and a line to compare them with.
+
+    A bar far longer than all others is cut, so that the others can be read.
+    """
+    count = len(names)
+    height = 0.42 * count + (1.5 if line_name else 1.1)
+    figure = Figure(figsize=(6.4, height), layout="constrained")
+    axis = figure.subplots()
+    ends = [value + (error or 0.0) for value, error in zip(values, errors, strict=True)]
+    limit = _limit([*ends, line or 0.0]) if linear else max(ends)
+    for place, (value, error, end) in enumerate(zip(values, errors, ends, strict=True)):
+        cut = linear and end > limit
+        shown = limit if cut else value
+        spread = error if error and not cut else None
+        axis.barh(place, shown, 0.62, xerr=spread, capsize=3, color="tab:blue", alpha=0.8)
+        text = f"{number(value, error)}{' →' if cut else ''}"
+        at = max(limit if cut else end, 0.0)
+        axis.annotate(text, (at, place), (6, 0), textcoords="offset points", va="center")
+    axis.set_yticks(range(count), names)
+    axis.invert_yaxis()
+    axis.set_xlabel(label)
+    if line is not None:
+        axis.axvline(line, color="tab:red", lw=1.5, ls="--", label=f"{line_name}: {line:.2f}")
+        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
+    if linear:
+        low = min(0.0, *(v - (e or 0.0) for v, e in zip(values, errors, strict=True)))
+        axis.set_xlim(1.05 * low, 1.35 * limit)
+    else:  # from the smallest to the largest over orders of magnitude
+        axis.set_xscale("log")
+        axis.set_xlim(min(values) / 2, 6 * max(values))
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    return figure
+
+
+def _limit(ends: Sequence[float]) -> float:
+    """How far the axis must reach: to the longest bar, unless that dwarfs all others."""
+    *_, second, longest = sorted([0.0, *ends])
+    return 1.3 * second if 0 < CUT * second < longest else max(longest, 1e-3)
+
+
+def stacked(names: Sequence[str], parts: dict[str, list[float]], label: str) -> Figure:
+    """Horizontal bars of several parts, one after the other; a part below zero counts as none."""
+    figure = Figure(figsize=(6.4, 0.42 * len(names) + 1.5), layout="constrained")
+    axis = figure.subplots()
+    left = np.zeros(len(names))
+    for name, values in parts.items():
+        width = np.maximum(values, 0)
+        axis.barh(range(len(names)), width, 0.62, left=left, label=name, alpha=0.8)
+        left += width
+    for place, total in enumerate(left):
+        axis.text(total, place, f"  {total:.2f}", va="center")
+    axis.set_yticks(range(len(names)), names)
+    axis.invert_yaxis()
+    axis.set(xlabel=label, xlim=(0, 1.15 * max(left.max(), 1e-3)))
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(parts), frameon=False)
+    return figure

@@ -1,0 +1,91 @@
+"""Tables of a report: few columns with their meaning, and all of them below, folded."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from experiments.reports.words.numbers import merged, number
+
+__all__ = ["MOST_COLUMNS", "Table", "figures_table", "table_of"]
+
+MOST_COLUMNS = 8
+"""Columns that are shown; all others are folded under "All columns"."""
+
+MEANING = {
+    "split": "what was measured; the model was not fitted to test data",
+    "ELBO": "the evidence lower bound, E_q[log p(x, z) - log q(z | x)] [nats]",
+    "log p(x)": "the exact log evidence [nats]",
+    "IW bound": "the importance-weighted bound on log p(x) from K draws of q [nats]",
+    "draws K": "importance samples per image",
+    "log joint": "log p(x, z) at the point of q; no bound on log p(x) [nats]",
+    "rate": "E_q[log q(z | x) - log p(z)], what the latents carry [nats]",
+    "distortion": "-E_q[log p(x | z)], what they leave to describe [nats]",
+    "squared error": "sum over pixels of (x - E[x | z])², z the mean of q",
+}
+"""Columns of a run's own figures."""
+
+SHOWN = {
+    "split": "split",
+    "log_joint": "log joint",
+    "elbo": "ELBO",
+    "iw_bound": "IW bound",
+    "iw_particles": "draws K",
+    "log_evidence": "log p(x)",
+    "rate": "rate",
+    "distortion": "distortion",
+    "squared_error": "squared error",
+}
+"""Name of a figure in ``metrics.json``, and its column."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a report.
+
+    Args:
+        rows: with the same keys; at most ``MOST_COLUMNS`` of them.
+        meaning: what a column holds, by its heading.
+        words: a sentence above the table.
+        everything: the same rows with all of their columns.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    meaning: Mapping[str, str] = field(default_factory=dict)
+    words: str = ""
+    everything: Sequence[Mapping[str, Any]] = ()
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A table of any rows: errors beside their values, surplus columns folded."""
+    few = merged(rows)
+    if not few or len(few[0]) <= MOST_COLUMNS:
+        return Table(few)
+    names = list(few[0])[:MOST_COLUMNS]
+    return Table([{name: row[name] for name in names} for row in few], everything=rows)
+
+
+def figures_table(splits: Sequence[Mapping[str, Any]], unit: str) -> Table:
+    """The final figures of a run, a row per split.
+
+    Args:
+        splits: ``Metrics.measured``.
+        unit: image or row.
+    """
+    shown = []
+    for row in merged(splits):
+        shown.append({SHOWN[name]: _text(name, row[name]) for name in SHOWN if name in row})
+    names = list(dict.fromkeys(name for row in shown for name in row))[:MOST_COLUMNS]
+    rows = [{name: row.get(name) for name in names} for row in shown]
+    return Table(
+        rows,
+        {name: MEANING[name] for name in names},
+        f"Averages per {unit}; ± is the standard error over {unit}s.",
+        [dict(row) for row in splits],
+    )
+
+
+def _text(name: str, value: Any) -> Any:
+    """A figure without an error of its own; that of a rate is like that of the ELBO beside it."""
+    if not isinstance(value, float):
+        return value
+    return f"{value:.2f}" if name in ("rate", "distortion") else number(value)

@@ -1,0 +1,44 @@
+"""What to see in a figure of a report, by the figure's name."""
+
+__all__ = ["CAPTIONS", "caption"]
+
+CAPTIONS = {
+    "columns": "Norms of the columns of W, sorted: median and central 95% of the posterior. "
+    "Columns near zero are switched off; the others count the dimensions of the data.",
+    "columns_of_W": "The mean and the columns of W as images: red above zero, blue below. "
+    "Each latent adds its column to the mean image.",
+    "components": "The mean image and the principal components: red above zero, blue below.",
+    "encodings": "Each point is the mean of q(z | x) of one image, coloured by class. "
+    "The model has not seen the classes: clusters show what it separates by itself.",
+    "gap_frozen": "What each guide loses on the same p: log p(x) - bound. "
+    "No diagonal Gaussian can end left of the dashed line.",
+    "gap_learned": "What each guide loses on the p that was learned with it: log p(x) - bound.",
+    "gaps": "log p(x) - ELBO, split into what the family lacks (approximation) and what the "
+    "encoder leaves (amortisation). Error bars are 95% bootstrap intervals over images.",
+    "groups": "Each row draws one group of latents anew from its prior and keeps all others. "
+    "What changes along a row is what the group controls.",
+    "groups_kl": "KL of each group of latents, coarsest first. A group near zero is not used.",
+    "interpolation": "Images decoded between the encodings of two images: along the straight "
+    "line, and along an arc (spherical).",
+    "khat": "The tail index k-hat of the importance weights of each image. "
+    "To the right of 0.7 (dashed) an importance-weighted estimate is not reliable.",
+    "latent_grid": "The decoder's means over a grid of z at quantiles of the prior. "
+    "Neighbours should look alike.",
+    "loss": "The loss at every step, and its mean over each epoch. "
+    "If it still falls at the end, train for longer.",
+    "ranks": "Ranks of the true latent among draws of q; they are uniform (dashed) if q is right. "
+    "Peaks at both ends: q is too narrow. A hump: q is too wide.",
+    "reconstructions": "Images x, and below them E[x | z] at the mean of q(z | x).",
+    "replicated": "The first images, and below them the same images simulated by the model.",
+    "samples": "Images drawn from the model. At temperatures T below 1 the latents are drawn "
+    "closer to the centre of the prior: images become more typical and less diverse.",
+    "signal_p": "Size of the decoder's gradient relative to its noise. Below 1, noise dominates.",
+    "signal_q": "Size of the guide's gradient relative to its noise. Below 1, noise dominates.",
+    "squared_error": "Squared error per test image against the number of components.",
+    "worst": "The ten images with the largest k-hat: the guide fits their posteriors worst.",
+}
+
+
+def caption(name: str) -> str:
+    """The caption of a figure; its name where it has none."""
+    return CAPTIONS.get(name, f"{name.replace('_', ' ')}.")

@@ -1,0 +1,141 @@
+"""What a comparison of guides says, in sentences made from its figures."""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+from experiments.reports.words.numbers import number
+from experiments.reports.words.titles import joined
+
+__all__ = ["NOTHING", "findings_of_guides", "findings_of_runs", "lost", "over_seeds"]
+
+NOTHING = 0.005
+"""A guide that loses less has lost nothing worth a word [nats]."""
+
+
+def over_seeds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row per guide and decoder: means of the figures over the seeds."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["decoder"], row["guide"]), []).append(row)
+    return [
+        {name: _mean([row[name] for row in same]) for name in same[0]} for same in groups.values()
+    ]
+
+
+def _mean(values: list[Any]) -> Any:
+    numeric = all(isinstance(value, float) for value in values)
+    return mean(values) if numeric else values[0]
+
+
+def lost(row: Mapping[str, Any]) -> float | None:
+    """log p(x) - bound: in closed form where it is known, else as sampled [nats]."""
+    return row["gap"] if row["exact_gap"] is None else row["exact_gap"]
+
+
+def findings_of_guides(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A paragraph per decoder.
+
+    Args:
+        rows: of ``Row.figures``, several seeds of a guide included.
+    """
+    means = over_seeds(rows)
+    frozen = [row for row in means if row["decoder"] == "frozen"]
+    learned = [row for row in means if row["decoder"] == "learned"]
+    found = []
+    if frozen:
+        found.append(f"With p frozen, {_losses(frozen)}")
+    if learned and learned[0]["evidence"] is not None:
+        found.append(_with_model(learned, frozen))
+    elif learned:
+        found.append(f"With p learned under each guide, {_order(learned)}")
+    return found
+
+
+def _losses(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What every guide loses on the same p."""
+    if all(lost(row) is None for row in rows):
+        return _order(rows)
+    known = [(row, loss) for row in rows if (loss := lost(row)) is not None]
+    exact = [row["guide"] for row, loss in known if loss < NOTHING]
+    parts = [f"{joined(exact)} {'lose' if len(exact) > 1 else 'loses'} nothing."] if exact else []
+    parts += [_loss(row, loss) for row, loss in known if loss >= NOTHING]
+    points = [row["guide"] for row in rows if row["bound"] == "log_joint"]
+    parts += [f"{joined(points)} has a log joint, which is no bound."] if points else []
+    return " ".join(parts)
+
+
+def _loss(row: Mapping[str, Any], loss: float) -> str:
+    if row["bound"].startswith("iw_bound"):
+        draws = row["bound"].partition(" ")[2].strip("()")
+        value = number(row["gap"], row["gap_se"])
+        return f"{row['guide']} ignores x: with {draws} draws it loses {value} nats."
+    text = f"{row['guide']} loses {loss:.2f} nats"
+    floor = row["oracle_gap"] if row["family"] == "diagonal" else None
+    if floor is None:
+        return f"{text}."
+    rest = loss - floor
+    if rest < max(0.02, 0.02 * floor):
+        return f"{text}, no more than every diagonal Gaussian must lose."
+    return f"{text}: {floor:.2f} because q is diagonal, {rest:.2f} because its fit is not optimal."
+
+
+def _order(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Guides without a known evidence: the best bound, and how far the others are below it."""
+    bounds = [row for row in rows if row["bound"] == "elbo"]
+    if not bounds:
+        return ""
+    best = max(bounds, key=lambda row: row["value"])
+    others = [
+        f"{row['guide']} is {number(-row['minus_best'], row['minus_best_se'])} nats lower"
+        for row in sorted(bounds, key=lambda row: -row["value"])
+        if row is not best and row["minus_best"] is not None
+    ]
+    text = f"the best ELBO is that of {best['guide']}, {number(best['value'], best['value_se'])}"
+    return f"{text} nats" + (f"; {joined(others)}" if others else "") + "."
+
+
+def _with_model(learned: Sequence[Mapping[str, Any]], frozen: Sequence[Mapping[str, Any]]) -> str:
+    """How the guides shape p: gaps that close, and the log p(x) that is reached."""
+    before = {row["guide"]: lost(row) for row in frozen}
+    parts = []
+    for row in learned:
+        then, now = before.get(row["guide"]), lost(row)
+        if row["family"] == "diagonal" and then is not None and now is not None:
+            parts.append(f"the gap of {row['guide']} falls from {then:.2f} to {now:.2f} nats")
+    text = "When p is learned with the guide, the guide shapes p."
+    if parts:
+        text += f" A diagonal q turns W until its posterior is nearly diagonal: {joined(parts)}."
+    best = max(row["evidence"] for row in learned)
+    costs = [(row["guide"], best - row["evidence"]) for row in learned]
+    named = [f"{guide} {cost:.2f}" for guide, cost in costs if cost >= NOTHING]
+    return text + (f" Nats of log p(x) below the best: {joined(named)}." if named else "")
+
+
+def findings_of_runs(
+    runs: Sequence[tuple[str, Mapping[str, Any], tuple[str, str]]], unit: str
+) -> list[str]:
+    """The best bound, if all runs have the same one, and the smallest squared error.
+
+    Args:
+        runs: name, figures, and the name and heading of the bound of every run.
+        unit: image or row.
+    """
+    parts = []
+    bounded = [run for run in runs if run[1].get(run[2][0]) is not None]
+    if len({column for _, _, column in bounded}) == 1:
+        bound, heading = bounded[0][2]
+        name, best, _ = max(bounded, key=lambda run: run[1][bound])
+        value = number(best[bound], best.get(f"{bound}_se"))
+        parts.append(f"{name} has the highest {heading}: {value} nats per {unit}.")
+    elif bounded:
+        parts.append(
+            "The runs have different estimators of log p(x), each in a column of its own: "
+            "only figures within a column compare."
+        )
+    errors = [run for run in runs if run[1]["squared_error"] is not None]
+    if errors:
+        name, least, _ = min(errors, key=lambda run: run[1]["squared_error"])
+        value = number(least["squared_error"])
+        parts.append(f"{name} has the smallest squared error: {value}.")
+    return [" ".join(parts)]

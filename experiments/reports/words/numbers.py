@@ -1,0 +1,68 @@
+"""Numbers as a reader wants to see them: as many digits as mean something."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["cell", "column", "merged", "number"]
+
+DECIMALS = 4
+"""Most decimals of a figure in nats: what lies below is rounding, and printed as 0."""
+
+
+def number(value: float | None, error: float | None = None) -> str:
+    """A figure with its standard error: ``0.8315 ± 0.0033``, ``22.4 ± 1.2``, ``17.654``.
+
+    The error has two significant digits and the value as many decimals, at most four. What
+    rounds to zero is ``0``, and an error that rounds to zero is left out.
+    """
+    if value is None or not math.isfinite(value):
+        return "–" if value is None else str(value)
+    if error and math.isfinite(error) and round(error, DECIMALS):
+        decimals = min(DECIMALS, max(0, 1 - math.floor(math.log10(error))))
+        return f"{_fixed(value, decimals)} ± {error:.{decimals}f}"
+    size = math.floor(math.log10(abs(value))) if value else 0
+    return _fixed(value, min(DECIMALS, max(0, DECIMALS - size)))
+
+
+def _fixed(value: float, decimals: int) -> str:
+    text = f"{value:.{decimals}f}"
+    return text if float(text) else "0"
+
+
+def column(values: Sequence[float | None]) -> list[str]:
+    """Figures of one column, all with the decimals of the largest."""
+    known = [abs(value) for value in values if value is not None and math.isfinite(value)]
+    largest = max(known, default=0.0)
+    size = math.floor(math.log10(largest)) if largest else 0
+    decimals = min(DECIMALS, max(0, DECIMALS - size))
+    return ["–" if value is None else _fixed(value, decimals) for value in values]
+
+
+def cell(value: Any) -> str:
+    """Any value of a table; a float of no known unit has five significant digits."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(cell, value))
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def merged(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows in which a figure and its error, ``name`` and ``name_se``, are one text.
+
+    Columns in which every row has nothing are left out.
+    """
+    kept = [
+        name
+        for name in dict.fromkeys(name for row in rows for name in row)
+        if not name.endswith("_se") and any(row.get(name) is not None for row in rows)
+    ]
+    return [{name: _with_error(row, name) for name in kept} for row in rows]
+
+
+def _with_error(row: Mapping[str, Any], name: str) -> Any:
+    value, error = row.get(name), row.get(f"{name}_se")
+    return value if error is None or value is None else number(value, error)
