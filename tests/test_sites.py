@@ -149,16 +149,11 @@ def test_a_second_plate_is_refused_where_it_does_not_work():
             use(model)
 
 
-def test_particles_that_a_model_would_mix_up_are_refused():
+def test_particles_that_a_model_would_mix_up_follow_each_other_in_the_batch():
     x = torch.randn(8, 3)
     model = Nested()  # a transposed z leaves no room before the data
     prior = GUIDES["prior"](model)
     svi = SVI(model, prior, loss=OBJECTIVES["iwae"](5))
-    with pytest.raises(
-        ValueError, match=r"^Nested does not take particles .* 'x'.* vectorises = F"
-    ):
-        svi.step(Batch.of(x))
-    model.vectorises = False
     loss = [svi.evaluate_loss(Batch.of(x)) for _ in range(400)]
     one = [SVI(model, prior, loss=OBJECTIVES["elbo"](1)).evaluate_loss(Batch.of(x))]
     marginal = dist.Normal(0.0, (1 + 0.25) ** 0.5).log_prob(x).sum(1).mean()

@@ -17,7 +17,8 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-from experiments.inference.checks.pair_check import check_once, run_pair
+from experiments.inference.checks.pair_check import check_once
+from experiments.inference.checks.sites import run_pair
 from experiments.inference.handlers import At, InsideObjective
 from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
@@ -54,7 +55,7 @@ def traces(
             ``pyro.param`` that is no parameter of the two.
     """
     depth = check_once(model, guide, batch, particles=particles)
-    if particles > 1 and not getattr(model, "vectorises", True):
+    if particles > 1 and not getattr(poutine.unwrap(model), "vectorises", True):
         batch = batch.repeated(particles)
         model, guide = (poutine.scale(part, particles) for part in (model, guide))
     elif particles > 1:
