@@ -106,6 +106,8 @@ def check_rows(model: Any, guide: Any, data: Any) -> None:
 def draws_are_shared(model: Any, guide: Any, data: Any) -> bool:
     """Whether draws of the prior serve every datum, weighed by p(x | z) of the site x alone."""
     check_rows(model, guide, data)
+    if data.given or data.site is not None:
+        return False
     index = torch.arange(min(2, len(data)), device=data.pixels.device)
     with _aside(model, guide):
         p, _ = run_pair(model, guide, data.batch(index))
