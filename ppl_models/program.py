@@ -22,6 +22,7 @@ __all__ = [
     "describe",
     "evaluating",
     "is_deterministic",
+    "is_summed",
     "prior_trace",
 ]
 
@@ -86,10 +87,14 @@ class Program(nn.Module):
 
 
 class Sites(NamedTuple):
-    """What a model samples: event shapes of the latents, in generative order, and of ``x``."""
+    """What a model samples: event shapes of the latents, in generative order, and of ``x``.
+
+    ``summed`` are the discrete latents that no guide infers, see ``is_summed``.
+    """
 
     latents: dict[str, torch.Size]
     x: torch.Size
+    summed: dict[str, torch.Size]
 
 
 def prior_trace(model: Callable, size: int = 1) -> poutine.Trace:
@@ -128,6 +133,17 @@ def is_deterministic(site: Any) -> bool:
     return bool(site["infer"].get("_deterministic"))
 
 
+def is_summed(site: Any) -> bool:
+    """Whether a latent is marked to be summed out exactly, unless the guide samples it.
+
+    The mark is Pyro's, ``infer={"enumerate": "parallel"}``, at a site of finitely many values.
+    """
+    infer = site["infer"]
+    marked = infer.get("enumerate") == "parallel" and not infer.get("num_samples")
+    finite = getattr(site["fn"], "has_enumerate_support", False)
+    return marked and finite and not site["is_observed"]
+
+
 def check_plates(name: str, site: Any) -> None:
     """Refuse a site of every datum that lies in a second plate.
 
@@ -164,9 +180,10 @@ def describe(model: Callable) -> Sites:
         and not poutine.util.site_is_subsample(site)
         and not (site["is_observed"] and name != "x")
     }
-    latents = {name: fn.event_shape for name, fn in sites.items() if name != "x"}
-    if "x" not in sites or not latents:
+    if "x" not in sites or len(sites) == 1:
         raise ValueError(
             f"a model samples latents and an observation 'x'; this one samples {list(sites)}."
         )
-    return Sites(latents, sites["x"].event_shape)
+    shapes = {name: fn.event_shape for name, fn in sites.items()}
+    x, summed = shapes.pop("x"), {n: shapes[n] for n in shapes if is_summed(nodes[n])}
+    return Sites({n: s for n, s in shapes.items() if n not in summed}, x, summed)

@@ -13,9 +13,16 @@ from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.errors import UsageError
-from experiments.evaluation.shared_draws import SharedDraws, numbers_per_image, shared_draws
+from experiments.evaluation.shared_draws import (
+    SharedDraws,
+    draws_in,
+    importance_means,
+    numbers_per_image,
+    shared_draws,
+)
 from experiments.inference.checks.pair_check import check_rows, draws_are_shared
 from experiments.inference.handlers import Mean
+from experiments.inference.summed_runs import mean_of_x, sums_in
 from experiments.inference.traces import by_datum, log_weights, sites_of, traces
 from guides.prior import Prior
 from ppl_models.parameters import own_parameters
@@ -38,15 +45,22 @@ CACHED_NUMBERS = 2**22
 
 
 def likelihood_at(model: nn.Module, latents: dict[str, Tensor], batch: Batch) -> Any:
-    """p(x | z) at given latents: the model is run with them in place of draws."""
+    """p(x | z) at given latents: the model is run with them in place of draws.
+
+    Where latents are summed out, E[x | z], averaged over them given z, and x if the batch has it.
+    """
     conditioned = poutine.condition(model, data=latents)
-    unobserved = batch._replace(x=None)
     with own_parameters(model):
-        return poutine.trace(conditioned).get_trace(unobserved).nodes["x"]["fn"]
+        trace = poutine.trace(conditioned).get_trace(batch._replace(x=None))
+        if sums := sums_in(trace):
+            return mean_of_x(conditioned, batch, sums, expected)
+    return trace.nodes["x"]["fn"]
 
 
 def expected(likelihood: Any) -> Tensor:
     """E[x | z] as it is shown and compared: zero where a likelihood does not count pixels."""
+    if isinstance(likelihood, Tensor):
+        return likelihood
     return likelihood.expected if hasattr(likelihood, "expected") else likelihood.mean
 
 
@@ -101,8 +115,8 @@ def per_image(
         ``distortion`` (-log p(x | z)), so that elbo = -rate - distortion, and ``iw_bound`` (the
         log of the mean weight) [nats]; ``effective_sample_size`` of the weights in [1, S],
         ``squared_error`` of the reconstruction from the mean of q, and ``log_evidence`` [nats] if
-        the model has a ``marginal``. Of the prior also ``log_sum`` and ``sum_log``
-        ``[N, blocks]``, see ``SharedDraws``.
+        the model has a ``marginal`` or all of its latents are summed out. Of shared draws also
+        ``log_sum`` and ``sum_log`` ``[N, blocks]``, see ``SharedDraws``.
     """
     check_rows(model, guide, data)
     numbers = numbers_per_image(model, data)
@@ -121,8 +135,7 @@ def per_image(
             if shared:
                 values, latents = _of_the_prior(drawn, batch.index, particles)
             else:
-                values = _of_own_draws(model, guide, batch, particles, numbers, memory)
-                latents = guide_means(guide, batch)
+                values, latents = _of_own_draws(model, guide, batch, particles, numbers, memory)
             values["squared_error"] = squared_error(model, latents, batch)
             if marginal is not None:
                 assert batch.x is not None
@@ -134,19 +147,25 @@ def per_image(
 
 def _of_own_draws(
     model: Any, guide: nn.Module, batch: Batch, particles: int, numbers: int, memory: float
-) -> dict[str, Tensor]:
-    """Bounds from ``particles`` draws of q for every row, ``[B]`` each."""
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Bounds from ``particles`` draws of q for every row, ``[B]`` each; and the latents' means."""
     assert batch.x is not None
     at_a_time = particles_at_a_time(len(batch.x), numbers, memory)
     at_a_time = max(1, min(at_a_time, CACHED_NUMBERS // (numbers * len(batch.x))))
-    log_ws: list[Tensor] = []
+    log_ws, runs = [], []
     distortion = torch.zeros((), device=batch.x.device)
     for count, model_trace, guide_trace in runs_of(model, guide, batch, particles, at_a_time):
         log_ws.append(log_weights(model_trace, guide_trace, batch).reshape(count, -1))
         for site in sites_of(model_trace, observed=True):
             log_likelihood = (by_datum(site) / site["scale"]).reshape(count, -1)
             distortion = distortion - log_likelihood.sum(0) / particles
-    return _bounds(torch.cat(log_ws), distortion)
+        if isinstance(guide, Prior):
+            runs.append(draws_in(guide_trace, count))
+    log_w = torch.cat(log_ws)
+    values = _bounds(log_w, distortion)
+    if not list(guide_trace.iter_stochastic_nodes()):
+        values["log_evidence"] = values["elbo"]  # every latent is summed out
+    return values, importance_means(log_w, runs) if runs else guide_means(guide, batch)
 
 
 def runs_of(
@@ -196,7 +215,7 @@ def squared_error(model: nn.Module, latents: dict[str, Tensor], batch: Batch) ->
     with own_parameters(model):  # x lies in plates inside the data's
         conditioned = poutine.condition(model, data=latents)
         site = poutine.trace(conditioned).get_trace(batch).nodes["x"]
-    residual = site["value"] - expected(site["fn"])
+    residual = site["value"] - shown
     plates = {frame.name: frame.dim for frame in site["cond_indep_stack"]}
     rows = residual.movedim(plates["data"] - site["fn"].event_dim, 0)
     return rows.square().flatten(1).sum(1)
@@ -212,13 +231,14 @@ def reconstruct(model: nn.Module, guide: nn.Module, batch: Batch, particles: int
 def encode(
     guide: nn.Module, batch: Batch, model: nn.Module, particles: int = 1000
 ) -> dict[str, Tensor]:
-    """The mean of q(z | x) for every latent, ``[B, *event_shape]``."""
+    """E[z | x] under q, of every latent, ``[B, *event_shape]``; by importance under the prior."""
     if not isinstance(guide, Prior):
         return guide_means(guide, batch)
     assert batch.x is not None
     array = Data(batch.x, dtype=batch.x.dtype, event_shape=batch.x.shape[1:])
     if not draws_are_shared(model, guide, array):
-        return guide_means(guide, batch)
+        numbers = numbers_per_image(model, array)
+        return _of_own_draws(model, guide, batch, particles, numbers, 1.0)[1]
     return shared_draws(model, array, particles).means
 
 

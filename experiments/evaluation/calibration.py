@@ -71,7 +71,7 @@ def calibrate(
     ranks = []
     with pyro.validation_enabled(False), torch.random.fork_rng(cuda_devices(*model.parameters())):
         few = poutine.trace(model).get_trace(Batch.draw(2, device)).nodes["x"]["value"]
-        depth = check_once(model, guide, Batch.of(few))
+        depth = check_once(model, guide, Batch.of(few)).depth
     several = pyro.plate("particles", draws, dim=-1 - depth)
     with pyro.validation_enabled(False):
         for start in range(0, simulations, rows):

@@ -10,7 +10,7 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from ppl_models.coordinates import bare, coordinates, family, is_free, support_of
-from ppl_models.program import Batch, is_deterministic
+from ppl_models.program import Batch, is_deterministic, is_summed
 
 __all__ = ["Check", "densities", "name_of"]
 
@@ -32,8 +32,8 @@ class Check:
         self.p, self.q, self.batch = densities(model_trace), densities(guide_trace), batch
         self.model, self.guide = name_of(model), name_of(guide)
 
-    def all(self, enumerated: bool) -> None:
-        self.names(enumerated)
+    def all(self, sums: bool) -> None:
+        self.names(sums)
         for owner, trace in ((self.model, self.p), (self.guide, self.q)):
             for name, site in trace.items():
                 self.plates(owner, name, site)
@@ -58,10 +58,20 @@ class Check:
         """What both sample."""
         return [name for name, site in self.q.items() if name in self.p and _is_drawn(site)]
 
-    def names(self, enumerated: bool) -> None:
-        """Guide and model sample the same latents."""
+    @property
+    def summed(self) -> tuple[str, ...]:
+        """Latents of the model that are to be summed out."""
+        return tuple(n for n, site in self.p.items() if n not in self.q and is_summed(site))
+
+    @property
+    def enumerated(self) -> tuple[str, ...]:
+        """What the guide samples and marks to be summed over."""
+        return tuple(name for name, site in self.q.items() if site["infer"].get("enumerate"))
+
+    def names(self, sums: bool) -> None:
+        """Guide and model sample the same latents, but for those that the objective sums out."""
         for name, site in self.p.items():
-            summed = enumerated and site["infer"].get("enumerate")
+            summed = sums and name in self.summed
             if _is_drawn(site) and name not in self.q and not summed:
                 raise ValueError(
                     f"{self.guide} does not sample '{name}', a latent of {self.model}: its "
@@ -131,8 +141,8 @@ class Check:
 
 
 SUM_OUT = (
-    " A discrete latent can be summed out: mark it infer={'enumerate': 'parallel'} and use "
-    "pyro.infer.TraceEnum_ELBO."
+    " A discrete latent can be summed out: mark it infer={'enumerate': 'parallel'} and use one of "
+    "our objectives or pyro.infer.TraceEnum_ELBO."
 )
 
 

@@ -48,7 +48,7 @@ class Miselbo(Objective):
         self.strata = strata
 
     def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
-        if check_once(model, guide, batch) > 1:
+        if check_once(model, guide, batch).depth > 1:
             raise ValueError("miselbo is for models without plates inside that of the data.")
         with InsideObjective(), own_parameters(guide):
             trace = prune_subsample_sites(poutine.trace(guide).get_trace(batch))
