@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.infer import infer_discrete
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
@@ -18,7 +17,7 @@ from guides.guide import EffectGuide
 from guides.prior import Prior
 from ppl_models.program import Batch, is_summed
 
-__all__ = ["draw_of_sums", "mean_of_x", "summed_pair", "sums_in", "sums_of"]
+__all__ = ["draw_of_sums", "mean_of_x", "shares", "summed_pair", "sums_in", "sums_of"]
 
 
 def summed_pair(model: Callable, guide: Callable, batch: Batch, depth: int) -> tuple[Trace, Trace]:
@@ -79,24 +78,33 @@ def sums_of(program: Callable, batch: Batch) -> SumOut | None:
         return sums_in(poutine.trace(program).get_trace(batch))
 
 
-def draw_of_sums(model: Callable, z: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-    """A draw of the summed latents y from p(y | x, z); empty where a model has none."""
-    given = poutine.condition(model, data=z)
-    sums = sums_of(given, batch)
-    if sums is None:
-        return {}
-    drawn = infer_discrete(given, first_available_dim=sums.first_available_dim)
-    nodes = poutine.trace(drawn).get_trace(batch).nodes
-    return {n: s["value"] for n, s in nodes.items() if s["type"] == "sample" and is_summed(s)}
+def shares(trace: Trace, name: str) -> Tensor:
+    """Posterior probabilities of the values that a site's density depends on, given all observed.
+
+    They are the slope of log sum_y p(x, y) by the site's log-density, and lie as that does, values
+    before plates.
+
+    Args:
+        trace: of a model inside ``SumOut``, other latents conditioned on.
+        name: of a summed site, or of x, observed or not.
+    """
+    trace.compute_log_prob(lambda name, site: site["is_observed"] or is_summed(site))
+    given = {n: node for n, node in trace.nodes.items() if "log_prob" in node}
+    site = trace.nodes[name]
+    log_prob = site.get("unscaled_log_prob", torch.zeros(site["fn"].batch_shape)).detach()
+    tilt = torch.zeros_like(log_prob).requires_grad_()
+    observed, seen = site["is_observed"] or not is_summed(site), trace.copy()
+    with torch.enable_grad():
+        tilted = {"is_observed": observed, "unscaled_log_prob": log_prob + tilt}
+        seen.nodes = OrderedDict({**given, name: {**site, **tilted}})
+        evidence: Any = sum(s["unscaled_log_prob"].sum() for s in summed_out(seen).nodes.values())
+    return torch.autograd.grad(evidence, tilt)[0]
 
 
-@torch.enable_grad()
 def mean_of_x(
     model: Callable, batch: Batch, sums: SumOut, mean: Callable[[Any], Tensor]
 ) -> Tensor:
-    """E[x | z], averaged over the summed latents y given z, and given x where the batch has it.
-
-    Their probabilities p(y | x, z) are the slope of log sum_y p(x, y | z) by log p(x | y, z).
+    """E[x | z], averaged over the summed latents given z, and given x where the batch has it.
 
     Args:
         model: p, its other latents conditioned on.
@@ -106,15 +114,26 @@ def mean_of_x(
     """
     trace = prune_subsample_sites(poutine.trace(sums(model)).get_trace(batch))
     site = trace.nodes["x"]
-    shown, event_dim = mean(site["fn"]).detach(), site["fn"].event_dim
-    tilt = shown.new_zeros(site["fn"].batch_shape, requires_grad=True)
-    trace.compute_log_prob(lambda name, site: site["is_observed"] or is_summed(site))
-    given = {name: node for name, node in trace.nodes.items() if "log_prob" in node}
-    tilted = site.get("unscaled_log_prob", 0.0) + tilt
-    given["x"] = {**site, "is_observed": True, "unscaled_log_prob": tilted}
-    trace.nodes = OrderedDict(given)
-    evidence: Any = sum(s["unscaled_log_prob"].sum() for s in summed_out(trace).nodes.values())
-    (weights,) = torch.autograd.grad(evidence, tilt)
-    shown = weights.reshape(*weights.shape, *(1,) * event_dim) * shown
+    weights, event_dim = shares(trace, "x"), site["fn"].event_dim
+    shown = weights.reshape(*weights.shape, *(1,) * event_dim) * mean(site["fn"])
     outer = shown.ndim - event_dim - _depth(site)
     return shown.flatten(0, outer - 1).sum(0) if outer > 0 else shown
+
+
+@torch.no_grad()
+def draw_of_sums(model: Callable, z: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    """A draw of the summed latents from p(y | x, z), one after the other."""
+    drawn: dict[str, Tensor] = {}
+    given = poutine.condition(model, data=z)
+    while sums := sums_of(given, batch):
+        trace = prune_subsample_sites(poutine.trace(sums(given)).get_trace(batch))
+        name = next(n for n, s in trace.nodes.items() if s["type"] == "sample" and is_summed(s))
+        site = trace.nodes[name]
+        at, event_dim = site["infer"]["_enumerate_dim"], site["fn"].event_dim
+        probabilities = shares(trace, name).movedim(at, -1)
+        index = torch.distributions.Categorical(probabilities).sample()
+        values = site["value"].movedim(at - event_dim, 0)
+        values = values.reshape(len(values), -1, *site["fn"].event_shape)[:, 0]
+        drawn[name] = values[index.reshape(index.shape[index.ndim - _depth(site) :])]
+        given = poutine.condition(model, data=z | drawn)
+    return drawn
