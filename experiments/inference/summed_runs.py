@@ -91,7 +91,9 @@ def shares(trace: Trace, name: str) -> Tensor:
     trace.compute_log_prob(lambda name, site: site["is_observed"] or is_summed(site))
     given = {n: node for n, node in trace.nodes.items() if "log_prob" in node}
     site = trace.nodes[name]
-    log_prob = site.get("unscaled_log_prob", torch.zeros(site["fn"].batch_shape)).detach()
+    like = next(iter(given.values()))["log_prob"]
+    unseen = like.new_zeros(site["fn"].batch_shape)
+    log_prob = site.get("unscaled_log_prob", unseen).detach()
     tilt = torch.zeros_like(log_prob).requires_grad_()
     observed, seen = site["is_observed"] or not is_summed(site), trace.copy()
     with torch.enable_grad():
