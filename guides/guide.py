@@ -12,14 +12,9 @@ from pyro.poutine.util import site_is_subsample
 from torch import nn
 from torch.distributions import constraints
 
-from ppl_models.program import (
-    Batch,
-    Program,
-    check_plates,
-    describe,
-    is_summed,
-    prior_trace,
-)
+from ppl_models.batch import Batch
+from ppl_models.program import Program
+from ppl_models.sites import check_plates, describe, example, is_summed, prior_trace
 
 __all__ = ["EffectGuide", "Guide", "real_latents", "single_latent"]
 
@@ -37,6 +32,18 @@ class Guide(Program):
     @property
     def model(self) -> Any:
         return self._model[0]
+
+    def context(self, batch: Batch) -> torch.Tensor:
+        """What an encoder sees of a batch, ``[B, C]``: all that is observed or given, flat.
+
+        A class of your own may show it something else.
+        """
+        return batch.flat()
+
+    @property
+    def context_dim(self) -> int:
+        """C, how many numbers an encoder sees of every row."""
+        return self.context(example(self.model)).shape[1]
 
     def features(self, batch: Batch) -> tuple[torch.Tensor, ...]:
         """Everything through which x enters q, ``[B, ...]`` each.
@@ -158,8 +165,8 @@ def real_latents(model: nn.Module, guide: str) -> dict[str, torch.Size]:
     return latents
 
 
-def single_latent(model: nn.Module, guide: str, real: bool = True) -> tuple[str, int, torch.Size]:
-    """The name and dimension of a model's only latent, and the shape of its observation.
+def single_latent(model: nn.Module, guide: str, real: bool = True) -> tuple[str, int]:
+    """The name and dimension of a model's only latent.
 
     Args:
         model: p.
@@ -169,10 +176,10 @@ def single_latent(model: nn.Module, guide: str, real: bool = True) -> tuple[str,
     Raises:
         ValueError: If the model has several latents, or one that is no vector or not ``real``.
     """
-    latents, x, _ = describe(model)
+    latents = describe(model).latents
     if len(latents) != 1 or len(next(iter(latents.values()))) != 1:
         raise ValueError(f"{guide} needs one vector latent; the model has {latents}.")
     if real:
         real_latents(model, guide)
     name, shape = next(iter(latents.items()))
-    return name, shape[0], x
+    return name, shape[0]

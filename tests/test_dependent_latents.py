@@ -16,7 +16,8 @@ from experiments.inference.traces import traces
 from guides import GUIDES, Guide
 from guides.guide import EffectGuide
 from ppl_models import NVAE, Batch
-from ppl_models.program import Program, data_plate
+from ppl_models.batch import data_plate
+from ppl_models.program import Program
 
 ROWS, STEPS = 3000, 8
 """One datum so many times over, and how often its gradient is drawn."""

@@ -23,7 +23,8 @@ from experiments.inference.checks.index_reads import reads_index
 from experiments.inference.traces import density
 from guides.point import Point
 from guides.prior import Prior
-from ppl_models.program import Batch, describe
+from ppl_models.batch import Batch
+from ppl_models.sites import describe
 
 __all__ = ["ACTIVE", "active_units", "aggregate_figures", "aggregate_log_prob"]
 
@@ -69,6 +70,8 @@ def aggregate_figures(
     """
     latents = describe(model).latents
     if isinstance(guide, Prior | Point) or len(latents) != 1 or reads_index(model):
+        return {}
+    if data.given:  # each datum may have a prior of its own
         return {}
     (name,) = latents
     sites = [poutine.trace(guide).get_trace(batch).nodes[name] for batch in data.batches(1000)]

@@ -16,8 +16,9 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.data import Data
+from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
-from ppl_models.program import Batch, check_plates
+from ppl_models.sites import check_plates
 
 __all__ = [
     "SharedDraws",

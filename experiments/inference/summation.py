@@ -26,7 +26,7 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from experiments.inference.handlers import TemperKL
-from ppl_models.program import is_deterministic
+from ppl_models.sites import is_deterministic
 
 __all__ = ["Marginal", "SumOut", "summed_out"]
 

@@ -10,14 +10,15 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
-from experiments.inference.checks.pair_check import run_pair
+from experiments.inference.checks.sites import run_pair
 from experiments.inference.pair import cuda_devices
 from experiments.inference.summation import SumOut, summed_out
 from guides.guide import EffectGuide
 from guides.prior import Prior
-from ppl_models.program import Batch, is_summed
+from ppl_models.batch import Batch
+from ppl_models.sites import is_summed
 
-__all__ = ["draw_of_sums", "mean_of_x", "shares", "summed_pair", "sums_in", "sums_of"]
+__all__ = ["draw_of_sums", "mean_of", "shares", "summed_pair", "sums_in", "sums_of"]
 
 
 def summed_pair(model: Callable, guide: Callable, batch: Batch, depth: int) -> tuple[Trace, Trace]:
@@ -86,7 +87,7 @@ def shares(trace: Trace, name: str) -> Tensor:
 
     Args:
         trace: of a model inside ``SumOut``, other latents conditioned on.
-        name: of a summed site, or of x, observed or not.
+        name: of a summed site, or of x, which may be observed.
     """
     trace.compute_log_prob(lambda name, site: site["is_observed"] or is_summed(site))
     given = {n: node for n, node in trace.nodes.items() if "log_prob" in node}
@@ -103,20 +104,21 @@ def shares(trace: Trace, name: str) -> Tensor:
     return torch.autograd.grad(evidence, tilt)[0]
 
 
-def mean_of_x(
-    model: Callable, batch: Batch, sums: SumOut, mean: Callable[[Any], Tensor]
+def mean_of(
+    name: str, model: Callable, batch: Batch, sums: SumOut, mean: Callable[[Any], Tensor]
 ) -> Tensor:
     """E[x | z], averaged over the summed latents given z, and given x where the batch has it.
 
     Args:
+        name: of the site x.
         model: p, its other latents conditioned on.
         batch: with or without x.
         sums: what sums out the marked latents.
         mean: of a likelihood.
     """
     trace = prune_subsample_sites(poutine.trace(sums(model)).get_trace(batch))
-    site = trace.nodes["x"]
-    weights, event_dim = shares(trace, "x"), site["fn"].event_dim
+    site = trace.nodes[name]
+    weights, event_dim = shares(trace, name), site["fn"].event_dim
     shown = weights.reshape(*weights.shape, *(1,) * event_dim) * mean(site["fn"])
     outer = shown.ndim - event_dim - _depth(site)
     return shown.flatten(0, outer - 1).sum(0) if outer > 0 else shown

@@ -17,12 +17,14 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-from experiments.inference.checks.pair_check import check_once, run_pair
+from experiments.inference.checks.pair_check import check_once
+from experiments.inference.checks.sites import run_pair
 from experiments.inference.handlers import At, InsideObjective
 from experiments.inference.summation import summed_out
 from experiments.inference.summed_runs import summed_pair, sums_of
+from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
-from ppl_models.program import Batch, is_deterministic
+from ppl_models.sites import is_deterministic
 
 __all__ = [
     "by_datum",
@@ -57,7 +59,7 @@ def traces(
             ``pyro.param`` that is no parameter of the two.
     """
     depth, summed, _ = check_once(model, guide, batch, particles=particles)
-    if particles > 1 and not getattr(model, "vectorises", True):
+    if particles > 1 and not getattr(poutine.unwrap(model), "vectorises", True):
         batch = batch.repeated(particles)
         model, guide = (poutine.scale(part, particles) for part in (model, guide))
     elif particles > 1:

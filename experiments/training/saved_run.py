@@ -25,7 +25,7 @@ from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
 from guides import GUIDES, Guide
 from ppl_models import MODELS
-from ppl_models.program import describe
+from ppl_models.sites import describe
 
 __all__ = [
     "SavedRun",

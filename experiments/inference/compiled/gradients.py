@@ -25,7 +25,7 @@ from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives.base import Objective
 from experiments.inference.objectives.nvae import Regularised
 from experiments.inference.optim.rows import local_tables
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
 
 __all__ = ["LIVE", "CompileWarning", "CompiledGradients", "why_eager"]
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from experiments.inference.objectives.base import Objective
 from experiments.inference.pair import Buffers, cuda_devices
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
 
 __all__ = ["LossModule"]
 

@@ -13,7 +13,7 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from experiments.inference.traces import traces
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
 
 __all__ = ["Objective"]
 

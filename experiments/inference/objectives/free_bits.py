@@ -9,7 +9,7 @@ from torch.distributions import kl_divergence
 
 from experiments.inference.objectives.base import Objective
 from experiments.inference.traces import log_likelihood, traces, within
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
 
 __all__ = ["FreeBits"]
 

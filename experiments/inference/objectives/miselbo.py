@@ -15,8 +15,8 @@ from experiments.inference.checks.pair_check import check_once
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.objectives.base import Objective
 from experiments.inference.summation import SumOut, summed_out
+from ppl_models.batch import Batch, data_plate
 from ppl_models.parameters import own_parameters
-from ppl_models.program import Batch, data_plate
 
 __all__ = ["Miselbo"]
 

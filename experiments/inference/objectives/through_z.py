@@ -20,8 +20,8 @@ from experiments.inference.handlers import At, InsideObjective
 from experiments.inference.pair import Buffers
 from experiments.inference.traces import traces
 from guides.guide import EffectGuide
+from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
-from ppl_models.program import Batch
 
 __all__ = ["along_draws", "at_fixed_draws", "is_simple", "seen_through_z"]
 
