@@ -77,12 +77,18 @@ def request(
         device: of the draws.
         start: the first row of the data whose ``given`` is taken.
     """
-    batch = Batch.draw(size, device)
-    given = {
-        name: values[((batch.index + start) % len(values)).to(values.device)].to(device)
-        for name, values in _given.get(model, {}).items()
-    }
+    batch, like = Batch.draw(size, device), _parameter(model)
+    given = {}
+    for name, values in _given.get(model, {}).items():
+        rows = values[((batch.index + start) % len(values)).to(values.device)]
+        given[name] = rows.to(like) if rows.is_floating_point() else rows.to(like.device)
     return batch._replace(given=given)
+
+
+def _parameter(model: Any) -> Tensor:
+    """A parameter of real numbers, for its dtype and device."""
+    parameters = model.parameters() if isinstance(model, nn.Module) else ()
+    return next((p.detach() for p in parameters if p.is_floating_point()), torch.zeros(()))
 
 
 def observation(model: Any) -> str:
@@ -102,7 +108,7 @@ def simulate(model: Any, size: int, device: Any = None, start: int = 0) -> tuple
 def example(model: Any, size: int = 1) -> Batch:
     """Rows of zeros as a model observes them, given what its data are given."""
     sites, batch = describe(model), _request(model, size)
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+    like = _parameter(model)
     x = {name: like.new_zeros(size, *shape) for name, shape in sites.observed.items()}
     return batch._replace(x=x if sites.by_name else next(iter(x.values())))
 

@@ -84,26 +84,23 @@ def fit(
 
     Args:
         svi: model, guide, optimiser and objective.
-        data: a data set, whatever ``as_data`` takes, or a ``DataLoader`` (``data.streams``).
+        data: a data set, whatever ``as_data`` takes, or a ``DataLoader``.
         epochs: passes over the data.
         batch_size: B; the last batch of an epoch may be smaller.
         schedule: progress in [0, 1) to a factor on every learning rate; a cosine by default.
         seed: fixes the order of the data, together with the epoch.
-        patience: stop when the epoch's loss has not improved for so many epochs.
+        patience: epochs without a better loss before training stops.
         start: where an earlier ``fit`` stood, when training is resumed.
         anneal: called with the progress before every step, to set a handler's beta, say.
-        minutes: train for so long instead: progress is the share of that time, and ``epochs`` is
-            no limit. The last epoch is cut short.
+        minutes: train for this time instead of ``epochs``; the last epoch is cut short.
         spent: minutes already used, when a run is resumed.
         pause: asked after every step whether to yield inside the epoch.
 
     Yields:
-        ``Progress`` after each epoch, and wherever ``pause`` says so. Nothing is yielded if the
-        pair has nothing to train.
+        ``Progress`` after each epoch and wherever ``pause`` says so; nothing without parameters.
 
     Raises:
-        ValueError: If ``epochs`` or ``batch_size`` is below 1; if a loader does not tell the
-            positions of rows, and the guide owns some.
+        ValueError: If ``epochs`` or ``batch_size`` is below 1; if a loader tells no positions.
     """
     if epochs < 1 or batch_size < 1:
         raise ValueError(f"epochs={epochs} and batch_size={batch_size} must be at least 1.")
