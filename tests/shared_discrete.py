@@ -1,7 +1,5 @@
 """Models with a discrete latent y that is summed out, and what they are in closed form."""
 
-from typing import Any, NamedTuple
-
 import pyro
 import pyro.distributions as dist
 import torch
@@ -66,18 +64,8 @@ class Clusters(Program):
         return (self.given_y(x)[0] + self.logits.log_softmax(-1)).logsumexp(1).detach()
 
 
-class Rows(NamedTuple):
-    """A batch whose rows have labels, ``[B, C]``."""
-
-    x: Any
-    index: Any
-    size: int
-    y: Any
-    repeats: int = 1
-
-
 class Labels(Program):
-    """A semi-supervised VAE: y is observed where the batch has it; x ~ N(z W + y V, 1/4)."""
+    """A semi-supervised VAE: y is observed where it is given; x ~ N(z W + y V, 1/4)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,7 +76,7 @@ class Labels(Program):
         with data_plate(batch):
             z = pyro.sample("z", dist.Normal(self.W.new_zeros(K), 1.0).to_event(1))
             prior = dist.OneHotCategorical(logits=self.logits)
-            y = pyro.sample("y", prior, obs=getattr(batch, "y", None), infer=SUM)
+            y = pyro.sample("y", prior, obs=batch.given.get("y"), infer=SUM)
             loc = z @ self.W + y @ self.V
             return pyro.sample("x", dist.Normal(loc, 0.5).to_event(1), obs=batch.x)
 
@@ -143,7 +131,7 @@ class Classifier(Program):
 
     def forward(self, batch):
         with data_plate(batch):
-            y = getattr(batch, "y", None)
+            y = batch.given.get("y")
             if y is None:
                 y = pyro.sample("y", dist.OneHotCategorical(logits=self.c(batch.x)), infer=SUM)
             loc = self.A(batch.x) + y @ self.V

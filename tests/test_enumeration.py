@@ -20,7 +20,6 @@ from shared_discrete import (
     K,
     Labels,
     Mixture,
-    Rows,
     labelled,
 )
 from torch import nn
@@ -69,7 +68,7 @@ def assert_same(model, guide, batch, particles, depth=1):
 @pytest.mark.parametrize("guide", [Encoder, Classifier])
 def test_the_loss_is_that_of_pyro(guide, particles):
     (x, y), index = labelled(6), torch.arange(6)
-    plain, told = Batch(x, index, 30), Rows(x, index, 30, y)
+    plain, told = Batch(x, index, 30), Batch(x, index, 30, {"y": y})
     cases = [(Labels(), plain), (Labels(), told)]
     if guide is Encoder:
         cases.append((Clusters(), plain))
@@ -79,17 +78,17 @@ def test_the_loss_is_that_of_pyro(guide, particles):
 
 def test_labels_are_observed_where_the_batch_has_them_and_summed_out_elsewhere():
     model, guide, (x, y) = Labels(), Encoder(), labelled(6)
-    for batch in (Batch.of(x), Rows(x, torch.arange(6), 6, y)):
+    for batch in (Batch.of(x), Batch.of(x, {"y": y})):
         p, q = traces(model, guide, batch)
         z = q.nodes["z"]["value"]
         joint = model.joint(x, z)
-        told = joint.logsumexp(1) if isinstance(batch, Batch) else (joint * y).sum(1)
+        told = (joint * y).sum(1) if batch.given else joint.logsumexp(1)
         prior = dist.Normal(torch.zeros(K), 1.0).to_event(1).log_prob(z)
         want = told + prior - q.nodes["z"]["log_prob"]
         torch.testing.assert_close(log_weights(p, q, batch), want)
     svi = SVI(model, guide)
     for _ in range(2):
-        for batch in (Batch.of(x), Rows(x, torch.arange(6), 6, y)):
+        for batch in (Batch.of(x), Batch.of(x, {"y": y})):
             assert svi.step(batch).isfinite()
 
 
@@ -387,6 +386,76 @@ def test_what_is_not_summed_out_is_refused():
         annealed_bound(Labels(), Guessing(), batch, 2, 2, 1)
 
 
+class ByName(Labels):
+    """Asks for its observations by name, the labels among them."""
+
+    def forward(self, batch):
+        with data_plate(batch):
+            z = pyro.sample("z", dist.Normal(self.W.new_zeros(K), 1.0).to_event(1))
+            prior = dist.OneHotCategorical(logits=self.logits)
+            y = pyro.sample("y", prior, obs=batch.obs("y"), infer=SUM)
+            loc = z @ self.W + y @ self.V
+            return pyro.sample("x", dist.Normal(loc, 0.5).to_event(1), obs=batch.obs("x"))
+
+
+class OfNames(Encoder):
+    def forward(self, batch):
+        return super().forward(Batch.of(batch.obs("x"))._replace(size=batch.size))
+
+
+def test_a_batch_may_lack_an_observation_that_is_summed_out():
+    (x, y), index = labelled(6), torch.arange(6)
+    named, plain = ByName(), Labels()
+    named.load_state_dict(plain.state_dict())
+    guide = Encoder()
+    other = OfNames()
+    other.load_state_dict(guide.state_dict())
+    for by_name, given in (({"x": x}, {}), ({"x": x, "y": y}, {"y": y})):
+        found = []
+        for model, q, batch in (
+            (named, other, Batch(by_name, index, 6)),
+            (plain, guide, Batch(x, index, 6, given)),
+        ):
+            torch.manual_seed(0)
+            found.append(ELBO(2).differentiable_loss(model, q, batch))
+        torch.testing.assert_close(*found)
+    with pytest.raises(ValueError, match="the batch lacks 'x'"):
+        ELBO().loss(named, other, Batch({"y": y}, index, 6))
+
+
+class Narrow(Labels):
+    """Puts y beside z, which does not broadcast."""
+
+    def forward(self, batch):
+        with data_plate(batch):
+            z = pyro.sample("z", dist.Normal(self.W.new_zeros(K), 1.0).to_event(1))
+            y = pyro.sample("y", dist.OneHotCategorical(logits=self.logits), infer=SUM)
+            loc = torch.cat([z, y], -1) @ torch.cat([self.W, self.V])
+            return pyro.sample("x", dist.Normal(loc, 0.5).to_event(1), obs=batch.x)
+
+
+class Mixed(Labels):
+    """Looks at all values of y where it should look at one."""
+
+    def forward(self, batch):
+        with data_plate(batch):
+            z = pyro.sample("z", dist.Normal(self.W.new_zeros(K), 1.0).to_event(1))
+            y = pyro.sample("y", dist.OneHotCategorical(logits=self.logits), infer=SUM)
+            loc = z @ self.W + (y.cumsum(0) if y.ndim > 2 else y) @ self.V
+            return pyro.sample("x", dist.Normal(loc, 0.5).to_event(1), obs=batch.x)
+
+
+def test_a_model_that_does_not_take_all_values_at_once_is_refused():
+    batch = Batch.of(labelled(4)[0])
+    for model, words in (
+        (Narrow(), "Narrow does not take all values of a summed latent at once"),
+        (Mixed(), "Mixed mixes the values of a summed latent: .* density of 'x' changes"),
+    ):
+        with pytest.raises(ValueError, match=words) as refusal:
+            ELBO(2).loss(model, Encoder(), batch)
+        assert "\n" not in str(refusal.value)
+
+
 class Guessing(Program):
     """Draws y without a mark."""
 
@@ -436,7 +505,7 @@ def test_a_sum_in_the_guide_runs_eagerly_with_one_warning(monkeypatch):
         svi = SVI(model, guide, optim, EnumeratedELBO(), compile=compile)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            for batch in (Batch.of(x), Rows(x, torch.arange(6), 6, y)) * 2:
+            for batch in (Batch.of(x), Batch.of(x, {"y": y})) * 2:
                 found.append(svi.step(batch))
         words = [str(w.message) for w in said]
         assert len(words) == compile
@@ -474,7 +543,7 @@ class Changing(Labels):
             prior = dist.Categorical(logits=self.logits)
             y = pyro.sample("y", prior, infer=SUM)
             loc = z @ self.W + self.V[y] + self.shift
-            likelihood = dist.Normal(loc, 0.5).mask(batch.y > 0).to_event(1)
+            likelihood = dist.Normal(loc, 0.5).mask(batch.given["seen"]).to_event(1)
             return pyro.sample("x", likelihood, obs=batch.x)
 
 
@@ -487,7 +556,8 @@ def fifty_steps(compile):
     for k in range(50):
         torch.manual_seed(k)
         model.shift = torch.randn(D)
-        batch = Rows(torch.randn(6, D), torch.arange(6) + k, 80, torch.randn(6, D))
+        given = {"seen": torch.rand(6, D) < 0.6}
+        batch = Batch(torch.randn(6, D), torch.arange(6) + k, 80, given)
         losses.append(svi.step(batch))
     if compile:
         assert not svi.compiled.reasons
