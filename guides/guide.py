@@ -14,7 +14,7 @@ from torch.distributions import constraints
 
 from ppl_models.batch import Batch
 from ppl_models.program import Program
-from ppl_models.sites import check_plates, describe, example, prior_trace
+from ppl_models.sites import check_plates, describe, example, is_summed, prior_trace
 
 __all__ = ["EffectGuide", "Guide", "real_latents", "single_latent"]
 
@@ -119,10 +119,18 @@ class EffectGuide(Guide, GuideMessenger):
             if not site_is_subsample(site)
         }
 
+    def _pyro_sample(self, msg: Any) -> None:
+        if is_summed(msg):
+            msg["infer"]["prior"] = msg["fn"]  # q says nothing of it
+        else:
+            super()._pyro_sample(msg)
+
     def get_traces(self) -> tuple[Trace, Trace]:
-        traces = super().get_traces()
+        model_trace, guide_trace = super().get_traces()
+        for name in [n for n, site in guide_trace.nodes.items() if is_summed(site)]:
+            guide_trace.remove_node(name)
         self.trace = Trace()
-        return traces
+        return model_trace, guide_trace
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "trace": Trace()}
@@ -136,9 +144,13 @@ def real_latents(model: nn.Module, guide: str) -> dict[str, torch.Size]:
 
     Raises:
         ValueError: If a latent is not free on the real line (positive, on a simplex, ...), or lies
-            in a second plate inside the data's.
+            in a second plate inside the data's; if there is none.
     """
     latents, nodes = describe(model).latents, prior_trace(model).nodes
+    if not latents:
+        raise ValueError(
+            f"{guide} has no latent to infer: all are summed out. Take the guide prior."
+        )
     for name in latents:
         check_plates(name, nodes[name])
         support = nodes[name]["fn"].support

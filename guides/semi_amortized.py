@@ -12,6 +12,7 @@ from guides.gaussian import loc_scale_of_encoder
 from guides.guide import Guide, single_latent
 from ppl_models.batch import Batch, data_plate
 from ppl_models.networks import ACTIVATIONS, MLP
+from ppl_models.sites import describe
 
 __all__ = ["SemiAmortized"]
 
@@ -39,7 +40,7 @@ class SemiAmortized(Guide):
         activation: of the encoder, a name in ``ACTIVATIONS``.
 
     Raises:
-        ValueError: If the model has several latents, or an option makes no step.
+        ValueError: If the model has several latents or sums one out, or an option makes no step.
 
     References:
         Kim, Wiseman, Miller, Sontag & Rush (2018); Marino, Yue & Mandt (2018), with other updates.
@@ -58,6 +59,10 @@ class SemiAmortized(Guide):
         if steps < 1 or not step_size > 0:
             raise ValueError(f"steps={steps} must be at least 1, step_size={step_size} above 0.")
         self._site, dim = single_latent(model, "semi_amortized")
+        if summed := describe(model).summed:
+            raise ValueError(
+                f"semi_amortized cannot sum out {', '.join(summed)} in its own steps."
+            )
         self.local_steps, self.step_size, self.through = steps, step_size, through
         layers = (self.context_dim, *hidden_dims, 2 * dim)
         self.encoder = MLP(layers, ACTIVATIONS[activation])

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
-from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from ppl_models.batch import Batch, needs_given
+from ppl_models.observing import Asked, Observing
 from ppl_models.parameters import own_parameters
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "evaluating",
     "example",
     "is_deterministic",
+    "is_summed",
     "observation",
     "prior_trace",
     "request",
@@ -34,12 +35,14 @@ class Sites(NamedTuple):
     """Event shapes of what a model samples: latents in generative order, and observations.
 
     ``by_name`` says whether it asks for its observations by site, ``batch.obs("x")``, instead of
-    taking ``batch.x`` as a whole.
+    taking ``batch.x`` as a whole. ``summed`` are discrete latents that no guide needs to sample,
+    among them observations by name that a batch may lack, see ``is_summed``.
     """
 
     latents: dict[str, torch.Size]
     observed: dict[str, torch.Size]
     by_name: bool
+    summed: dict[str, torch.Size]
 
     @property
     def x(self) -> torch.Size:
@@ -61,43 +64,6 @@ class Sites(NamedTuple):
             names = ", ".join(self.observed)
             raise ValueError(f"one observed site is needed here; the model has {names}.")
         return "x" if "x" in self.observed else next(iter(self.observed))
-
-
-class Asked(dict):
-    """Stands for observations while a model is described: any site's are there, without values."""
-
-    def __init__(self, site: str | None = None) -> None:
-        super().__init__()
-        self.site = site
-
-    def __missing__(self, site: str) -> "Asked":
-        return Asked(site)
-
-    def get(self, site: str, default: Any = None) -> "Asked":
-        return Asked(site)
-
-    def __bool__(self) -> bool:
-        return True
-
-    def __contains__(self, site: object) -> bool:
-        return True
-
-
-class Observing(Messenger):
-    """Draws what a model observes, and notes which sites these are.
-
-    Attributes:
-        sites: for each site, the name under which it asks for its observation; None for all of x.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sites = dict[str, str | None]()
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if isinstance(msg["value"], Asked):
-            self.sites[msg["name"]] = msg["value"].site
-            msg["value"], msg["is_observed"] = None, False
 
 
 def request(
@@ -185,6 +151,17 @@ def is_deterministic(site: Any) -> bool:
     return bool(site["infer"].get("_deterministic"))
 
 
+def is_summed(site: Any) -> bool:
+    """Whether a latent is marked to be summed out exactly, unless the guide samples it.
+
+    The mark is Pyro's, ``infer={"enumerate": "parallel"}``, at a site of finitely many values.
+    """
+    infer = site["infer"]
+    marked = infer.get("enumerate") == "parallel" and not infer.get("num_samples")
+    finite = getattr(site["fn"], "has_enumerate_support", False)
+    return marked and finite and not site["is_observed"]
+
+
 def check_plates(name: str, site: Any) -> None:
     """Refuse a site of every datum that lies in a second plate.
 
@@ -222,6 +199,31 @@ def describe(model: Callable, data: Any = None) -> Sites:
     if not observing.sites:
         nodes = _hidden_trace(model, batch).nodes
     asked = observing.sites or {"x": None}
+    _check_observed(nodes, asked)
+    sites = {
+        name: site["fn"].event_shape
+        for name, site in nodes.items()
+        if site["type"] == "sample"
+        and not poutine.util.site_is_subsample(site)
+        and not (site["is_observed"] and name not in asked)
+    }
+    by_name = any(name is not None for name in asked.values())
+    observed = {name: shape for name, shape in sites.items() if name in asked}
+    summed = {
+        name: shape
+        for name, shape in sites.items()
+        if is_summed(nodes[name]) and (by_name or name not in asked)
+    }
+    latents = {n: shape for n, shape in sites.items() if n not in asked and n not in summed}
+    if not observed or not (latents or summed):
+        raise ValueError(
+            "a model samples latents and an observation, obs=batch.x or obs=batch.obs('name'); "
+            f"this one samples {list(sites)}."
+        )
+    return Sites(latents, observed, by_name, summed)
+
+
+def _check_observed(nodes: dict[str, Any], asked: dict[str, str | None]) -> None:
     for name, site in nodes.items():
         if site["type"] == "sample" and is_deterministic(site) and f"{name}_unobserved" in nodes:
             raise ValueError(
@@ -232,18 +234,3 @@ def describe(model: Callable, data: Any = None) -> Sites:
             raise ValueError(
                 f"site '{name}' observes batch.x['{asked[name]}']: give both the same name."
             )
-    sites = {
-        name: site["fn"].event_shape
-        for name, site in nodes.items()
-        if site["type"] == "sample"
-        and not poutine.util.site_is_subsample(site)
-        and not (site["is_observed"] and name not in asked)
-    }
-    latents = {name: shape for name, shape in sites.items() if name not in asked}
-    observed = {name: shape for name, shape in sites.items() if name in asked}
-    if not observed or not latents:
-        raise ValueError(
-            "a model samples latents and an observation, obs=batch.x or obs=batch.obs('name'); "
-            f"this one samples {list(sites)}."
-        )
-    return Sites(latents, observed, any(name is not None for name in asked.values()))

@@ -70,7 +70,7 @@ def calibrate(
     device = next(model.parameters()).device
     ranks = []
     with pyro.validation_enabled(False), torch.random.fork_rng(cuda_devices(*model.parameters())):
-        depth = check_once(model, guide, simulate(model, 2, device)[1])
+        depth = check_once(model, guide, simulate(model, 2, device)[1]).depth
     several = pyro.plate("particles", draws, dim=-1 - depth)
     with pyro.validation_enabled(False):
         for start in range(0, simulations, rows):

@@ -8,6 +8,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.data import Data
+from experiments.inference.summed_runs import draw_of_sums
 from ppl_models.sites import describe, observation
 
 __all__ = ["STATISTICS", "replicated", "tail_areas"]
@@ -38,7 +39,8 @@ def replicated(model: nn.Module, guide: nn.Module | None, data: Data, rows: int 
         story: Any = model
         if guide is not None:
             drawn = poutine.trace(guide).get_trace(batch).nodes
-            story = poutine.condition(model, {name: drawn[name]["value"] for name in latents})
+            z = {name: drawn[name]["value"] for name in latents}
+            story = poutine.condition(model, z | draw_of_sums(model, z, batch))
         parts.append(poutine.trace(story).get_trace(batch.unobserved()).nodes[site]["value"])
     return torch.cat(parts)
 

@@ -1,6 +1,7 @@
 """Drawing from a model: what it believes before it has seen an image."""
 
 import inspect
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -69,7 +70,9 @@ def complete(model: Any, data: Data, mask: Tensor, seed: int = 0) -> tuple[Tenso
         latents = {"z": model.posterior(batch.only, observed=mask).mean}
         return expected(likelihood_at(model, latents, batch)), "exact"
     guide = complete_by_guide(model, rows, mask, seed)
-    shown = expected(likelihood_at(model, encode(guide, batch, model), batch))
+    seen = ObservePixels(mask) if describe(model).summed else nullcontext()
+    with seen:  # the others tell nothing of a latent that is summed out
+        shown = expected(likelihood_at(model, encode(guide, batch, model), batch))
     return shown, type(guide).__name__
 
 

@@ -6,7 +6,7 @@ diagnostic relies on what is checked here, so no step has to look at it again.
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -24,6 +24,7 @@ from experiments.inference.checks.index_reads import (
 )
 from experiments.inference.checks.particles import settle_particles
 from experiments.inference.checks.sites import Check, check_batch, densities, run_pair
+from experiments.inference.checks.sums import check_sums
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.pair import Buffers, cuda_devices
 from guides import GUIDES
@@ -31,27 +32,38 @@ from ppl_models import MODELS
 from ppl_models.batch import Batch, needs_given
 from ppl_models.parameters import own_parameters
 
-__all__ = ["check_once", "check_rows", "draws_are_shared", "run_pair"]
+__all__ = ["Checked", "check_once", "check_rows", "draws_are_shared", "run_pair"]
 
-_passed: WeakKeyDictionary[Any, WeakKeyDictionary[Any, dict[Any, int]]] = WeakKeyDictionary()
-"""Guide -> model -> kind of batch that the pair was checked on -> depth of its plates."""
+
+class Checked(NamedTuple):
+    """What objectives need to know of a pair that has passed."""
+
+    depth: int = 1
+    """Dimensions that the plates of the two take: particles lie outside of them."""
+
+    summed: tuple[str, ...] = ()
+    """Latents of the model that are summed out."""
+
+    enumerated: tuple[str, ...] = ()
+    """What the guide samples and marks to be summed over."""
+
+
+_passed: WeakKeyDictionary[Any, WeakKeyDictionary[Any, dict[Any, Checked]]] = WeakKeyDictionary()
+"""Guide -> model -> kind of batch that the pair was checked on -> what was seen."""
 
 
 def check_once(
-    model: Any, guide: Any, batch: Batch, enumerated: bool = False, particles: int = 1
-) -> int:
+    model: Any, guide: Any, batch: Batch, sums: bool = True, particles: int = 1
+) -> Checked:
     """Refuse a pair that would give a wrong number, the first time that it meets such a batch.
 
     Args:
         model: p, bare or inside Pyro's handlers.
         guide: q, likewise.
         batch: as ``forward`` takes it; its values matter as little as can be.
-        enumerated: whether the objective sums over the latents that are marked
-            ``infer={"enumerate": ...}`` in the model.
+        sums: whether the objective sums out latents that are marked (``is_summed``), as all of
+            ours do.
         particles: how many are drawn at once; several have a dimension of their own.
-
-    Returns:
-        How many dimensions the plates of the two take: particles lie outside of them.
 
     Raises:
         ValueError: If the guide lacks a latent of the model or has one too many; if a plate does
@@ -60,13 +72,13 @@ def check_once(
             something given, has one too many, or tensors of different lengths.
     """
     if _is_own(model, guide):
-        return 1
+        return Checked()
     try:
         kinds = _passed.setdefault(guide, WeakKeyDictionary()).setdefault(model, {})
     except TypeError:  # what has no weak reference, such as a bound method
         kinds = {}
     apart = particles > 1 and getattr(poutine.unwrap(model), "vectorises", True)
-    kind = (enumerated, apart, *(tuple(v) if type(v) is dict else v is None for v in batch))
+    kind = (sums, apart, *(tuple(v) if type(v) is dict else v is None for v in batch))
     kind = (*kind, batch.size)
     if kind not in kinds:
         check_batch(poutine.unwrap(model), batch)
@@ -76,12 +88,14 @@ def check_once(
                 pair = run_pair(model, guide, batch)
             check = Check(model, guide, batch, *pair)
             reads.check(f"{check.model} or {check.guide}", batch.size)
-            check.all(enumerated)
+            check.all(sums)
             if reads.read:
                 note_reads(poutine.unwrap(model), _reads_index(model, pair[1], batch))
+            if check.summed:
+                check_sums(model, pair[1], batch, check.depth)
             if apart and not check.draws_rows:
                 settle_particles(model, guide, batch, check.depth)
-            kinds[kind] = check.depth
+            kinds[kind] = Checked(check.depth, check.summed, check.enumerated)
     return kinds[kind]
 
 
@@ -91,7 +105,7 @@ def _is_own(model: Any, guide: Any) -> bool:
     return own and guide.model is model
 
 
-def check_rows(model: Any, guide: Any, data: Any) -> None:
+def check_rows(model: Any, guide: Any, data: Any) -> Checked:
     """``check_once`` before a data set is measured, and that its rows are those the model knows.
 
     Raises:
@@ -99,14 +113,16 @@ def check_rows(model: Any, guide: Any, data: Any) -> None:
             than those it was trained on.
     """
     device = data.pixels.device
-    check_once(model, guide, data.batch(torch.arange(min(2, len(data)), device=device)))
+    index = torch.arange(min(2, len(data)), device=device)
+    checked = check_once(model, guide, data.batch(index))
     check_home(poutine.unwrap(model), data)
+    return checked
 
 
 def draws_are_shared(model: Any, guide: Any, data: Any) -> bool:
     """Whether draws of the prior serve every datum, weighed by p(x | z) of the site x alone."""
-    check_rows(model, guide, data)
-    if data.given or data.site is not None:
+    summed = check_rows(model, guide, data).summed
+    if summed or data.given or data.site is not None:
         return False
     index = torch.arange(min(2, len(data)), device=data.pixels.device)
     with _aside(model, guide):

@@ -38,7 +38,7 @@ def settle_particles(model: Any, guide: Any, batch: Any, depth: int) -> None:
 def _side_by_side(model: Any, guide: Any, batch: Any, depth: int) -> str | None:
     outer = pyro.plate("particles", 2, dim=-1 - depth)
     try:
-        p, q = run_pair(outer(model), outer(guide), batch)
+        p, _ = run_pair(outer(model), outer(guide), batch)
         together = densities(p)
     except Exception as error:  # of sizes that do not fit, as the program's author would see it
         words = " ".join(str(error).partition("Trace Shapes")[0].split())
@@ -46,7 +46,7 @@ def _side_by_side(model: Any, guide: Any, batch: Any, depth: int) -> str | None:
     for k in range(2):
         latents = {
             name: site["value"].select(-1 - depth - site["fn"].event_dim, k)
-            for name, site in q.iter_stochastic_nodes()
+            for name, site in p.iter_stochastic_nodes()
         }
         parts = {n: s["log_prob"].select(-1 - depth, k) for n, s in together.items()}
         if changed := _differs(parts, model, latents, batch):
@@ -55,12 +55,12 @@ def _side_by_side(model: Any, guide: Any, batch: Any, depth: int) -> str | None:
 
 
 def _in_a_row(model: Any, guide: Any, batch: Any) -> str | None:
-    p, q = run_pair(model, guide, batch.repeated(2))
+    p, _ = run_pair(model, guide, batch.repeated(2))
     together, rows = densities(p), len(batch.index)
     for k in range(2):
         latents = {
             name: site["value"].narrow(_data_dim(site) - site["fn"].event_dim, k * rows, rows)
-            for name, site in q.iter_stochastic_nodes()
+            for name, site in p.iter_stochastic_nodes()
         }
         parts = {
             n: s["log_prob"].narrow(_data_dim(s), k * rows, rows) for n, s in together.items()

@@ -14,7 +14,7 @@ from torch import Tensor
 from guides.guide import EffectGuide
 from ppl_models.batch import Batch
 from ppl_models.coordinates import bare, coordinates, family, is_free, support_of
-from ppl_models.sites import describe, is_deterministic
+from ppl_models.sites import describe, is_deterministic, is_summed
 
 __all__ = ["Check", "check_batch", "densities", "name_of", "run_pair"]
 
@@ -36,8 +36,8 @@ class Check:
         self.p, self.q, self.batch = densities(model_trace), densities(guide_trace), batch
         self.model, self.guide = name_of(model), name_of(guide)
 
-    def all(self, enumerated: bool) -> None:
-        self.names(enumerated)
+    def all(self, sums: bool) -> None:
+        self.names(sums)
         for owner, trace in ((self.model, self.p), (self.guide, self.q)):
             for name, site in trace.items():
                 self.plates(owner, name, site)
@@ -62,10 +62,20 @@ class Check:
         """What both sample."""
         return [name for name, site in self.q.items() if name in self.p and _is_drawn(site)]
 
-    def names(self, enumerated: bool) -> None:
-        """Guide and model sample the same latents."""
+    @property
+    def summed(self) -> tuple[str, ...]:
+        """Latents of the model that are to be summed out."""
+        return tuple(n for n, site in self.p.items() if n not in self.q and is_summed(site))
+
+    @property
+    def enumerated(self) -> tuple[str, ...]:
+        """What the guide samples and marks to be summed over."""
+        return tuple(name for name, site in self.q.items() if site["infer"].get("enumerate"))
+
+    def names(self, sums: bool) -> None:
+        """Guide and model sample the same latents, but for those that the objective sums out."""
         for name, site in self.p.items():
-            summed = enumerated and site["infer"].get("enumerate")
+            summed = sums and name in self.summed
             if _is_drawn(site) and name not in self.q and not summed:
                 raise ValueError(
                     f"{self.guide} does not sample '{name}', a latent of {self.model}: its "
@@ -135,8 +145,8 @@ class Check:
 
 
 SUM_OUT = (
-    " A discrete latent can be summed out: mark it infer={'enumerate': 'parallel'} and use "
-    "pyro.infer.TraceEnum_ELBO."
+    " A discrete latent can be summed out: mark it infer={'enumerate': 'parallel'} and use one of "
+    "our objectives or pyro.infer.TraceEnum_ELBO."
 )
 
 
@@ -156,8 +166,8 @@ def check_batch(model: Any, batch: Any) -> None:
             )
     if not isinstance(x, dict):
         return
-    observed = describe(model, batch).observed
-    for name in (*(observed.keys() - x), *(x.keys() - observed)):
+    _, observed, _, summed = describe(model, batch)
+    for name in (*(observed.keys() - x - summed.keys()), *(x.keys() - observed)):
         word = "lacks" if name in observed else "has"
         raise ValueError(
             f"the batch {word} '{name}': {name_of(model)} observes {', '.join(observed)}, "

@@ -30,6 +30,10 @@ class LossModule(nn.Module):
         """The loss [nats per data point]."""
         return self.objective.differentiable_loss(self.model, self.guide, batch) / batch.size
 
+    def why_eager(self, batch: Batch) -> str | None:
+        """Why the objective's loss on such a batch is no graph, if it is none."""
+        return self.objective.why_eager(self.model, self.guide, batch)
+
     @torch.no_grad()
     def rehearse(self, batch: Batch) -> None:
         """The loss once: Pyro's checks of it, and whatever is made at a first call; no trace."""

@@ -44,7 +44,7 @@ def is_simple(guide: Callable, guide_trace: Trace, batch: Batch) -> bool:
     sites = [site for _, site in guide_trace.iter_stochastic_nodes()]
     if not all(map(_is_gaussian, sites)):
         return False
-    return len(sites) == 1 or not _depends(guide, batch)
+    return len(sites) <= 1 or not _depends(guide, batch)
 
 
 def _is_gaussian(site: Any) -> bool:
