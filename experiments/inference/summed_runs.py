@@ -46,9 +46,9 @@ def summed_pair(model: Callable, guide: Callable, batch: Batch, depth: int) -> t
         for name, site in q.iter_stochastic_nodes():
             if len(site["fn"].batch_shape) > depth:
                 raise ValueError(
-                    f"the prior of '{name}' depends on a latent that is summed out, and "
-                    f"{type(bare).__name__} draws '{name}' from where that prior is: take a guide "
-                    "that draws it given x alone, such as mean_field."
+                    f"{type(bare).__name__} draws '{name}' as its prior goes by, once for every "
+                    "value of a latent that is summed out: take a guide that draws it once, given "
+                    "x alone, such as mean_field."
                 )
     else:
         p, q = run_pair(sums(model), guide, batch)

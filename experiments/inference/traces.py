@@ -38,6 +38,12 @@ __all__ = [
 ]
 
 
+OVER_VALUES = (
+    " The objective elbo_enum sums over its values, if the guide marks it "
+    "infer={'enumerate': 'parallel'}."
+)
+
+
 def traces(
     model: Callable,
     guide: Callable,
@@ -77,6 +83,7 @@ def traces(
             raise ValueError(
                 f"guide site '{name}' cannot be reparametrised ({type(site['fn']).__name__}): "
                 "its score-function gradient would be missing."
+                + (OVER_VALUES if site["fn"].has_enumerate_support else "")
             )
     return model_trace, guide_trace
 
