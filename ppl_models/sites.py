@@ -102,6 +102,8 @@ def simulate(model: Any, size: int, device: Any = None, start: int = 0) -> tuple
     with needs_given(asked):
         trace = poutine.trace(model).get_trace(asked)
     x = {name: trace.nodes[name]["value"] for name in sites.observed}
+    like = _parameter(model)  # whole numbers, too, are floats in a data set
+    x = {name: v if v.is_floating_point() else v.to(like) for name, v in x.items()}
     return trace, Batch.of(x if sites.by_name else next(iter(x.values())), asked.given)
 
 
