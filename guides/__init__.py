@@ -6,9 +6,10 @@ from guides.amortized import Amortized
 from guides.exact import Exact
 from guides.flow import Flow
 from guides.full_rank import FullRank
-from guides.guide import Guide, real_latents
+from guides.guide import Guide
 from guides.hierarchies.bottom_up import BottomUp
 from guides.hierarchies.top_down import TopDown
+from guides.latents import latents_of
 from guides.mean_field import MeanField
 from guides.mixture import Mixture
 from guides.point import Point
@@ -52,7 +53,7 @@ GUIDES: dict[str, type[Guide]] = {
 }
 
 VECTOR = ("full_rank", "amortized", "flow", "mixture", "semi_amortized")
-"""Guides of any model with one vector latent."""
+"""Guides of any model with one latent whose coordinates are a vector."""
 
 PAIRS: dict[str, tuple[str, ...]] = {
     "ppca": ("prior", "point", "exact", "mean_field", *VECTOR),
@@ -67,14 +68,15 @@ def allowed_guides(model: nn.Module) -> tuple[str, ...]:
     for name, model_class in MODELS.items():
         if type(model) is model_class:
             return PAIRS[name]
-    latents = describe(model).latents
-    flat = len(latents) == 1 and len(next(iter(latents.values()))) == 1
+    shapes = list(describe(model).latents.values())
+    flat = len(shapes) == len(shapes[0]) == 1
     exact = ("exact",) if flat and hasattr(model, "posterior") else ()
     try:
-        real_latents(model, "a guide")
+        found = list(latents_of(model, "a guide").values())
     except ValueError:
         return ("prior", *exact)
-    return ("prior", "point", *exact, "mean_field", *(VECTOR if flat else ()))
+    vector = VECTOR if len(found) == len(found[0].shape) == 1 else ()
+    return ("prior", "point", *exact, "mean_field", *vector)
 
 
 def check_pair(model: nn.Module, guide: str) -> None:

@@ -86,21 +86,30 @@ class Program(nn.Module):
 
 
 class Sites(NamedTuple):
-    """What a model samples: event shapes of the latents, in generative order, and of ``x``."""
+    """What a model samples: event shapes of the latents, in generative order, and of ``x``.
+
+    ``of_all_data`` names the global latents, those outside the plate of the data.
+    """
 
     latents: dict[str, torch.Size]
     x: torch.Size
+    of_all_data: tuple[str, ...] = ()
 
 
-def prior_trace(model: Callable, size: int = 1) -> poutine.Trace:
-    """One run of the generative story, hidden from outer handlers and from the random state."""
+def prior_trace(model: Callable, size: int = 1, grad: bool = False) -> poutine.Trace:
+    """One run of the generative story, hidden from outer handlers and from the random state.
+
+    Args:
+        model: p.
+        size: rows that are drawn.
+        grad: whether what it computes from parameters has a gradient.
+    """
     if not isinstance(model, nn.Module):
-        return _hidden_trace(model, Batch.draw(size))
+        return _hidden_trace(model, Batch.draw(size), grad)
     parameter = next(model.parameters(), None)
+    batch = Batch.draw(size, parameter.device if parameter is not None else None)
     with evaluating(model):
-        return _hidden_trace(
-            model, Batch.draw(size, parameter.device if parameter is not None else None)
-        )
+        return _hidden_trace(model, batch, grad)
 
 
 @contextmanager
@@ -117,9 +126,9 @@ def evaluating(program: Any) -> Iterator[None]:
             part.training = training
 
 
-def _hidden_trace(model: Callable, batch: Batch) -> poutine.Trace:
+def _hidden_trace(model: Callable, batch: Batch, grad: bool) -> poutine.Trace:
     hidden = torch.random.fork_rng(devices=[])
-    with torch.no_grad(), hidden, poutine.block(), own_parameters(model):
+    with torch.set_grad_enabled(grad), hidden, poutine.block(), own_parameters(model):
         return poutine.trace(model).get_trace(batch)
 
 
@@ -169,4 +178,9 @@ def describe(model: Callable) -> Sites:
         raise ValueError(
             f"a model samples latents and an observation 'x'; this one samples {list(sites)}."
         )
-    return Sites(latents, sites["x"].event_shape)
+    of_all_data = tuple(name for name in latents if not _is_local(nodes[name]))
+    return Sites(latents, sites["x"].event_shape, of_all_data)
+
+
+def _is_local(site: Any) -> bool:
+    return any(frame.name == "data" for frame in site["cond_indep_stack"])

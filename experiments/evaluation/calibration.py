@@ -79,7 +79,8 @@ def calibrate(
             truth = poutine.trace(model).get_trace(made).nodes
             x, z = truth["x"]["value"], truth[name]["value"]
             trace = poutine.trace(several(guide)).get_trace(Batch.of(x))
-            ranks.append((trace.nodes[name]["value"] < z).sum(0))
+            below = (trace.nodes[name]["value"] < z).sum(0)
+            ranks.append(below.reshape(len(below), -1))
     found = torch.cat(ranks).cpu()
     dims = found.shape[1]
     lower, upper = band(simulations, draws, 1 - (1 - level) / dims)

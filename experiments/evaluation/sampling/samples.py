@@ -3,11 +3,13 @@
 import inspect
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.data import Data
+from experiments.errors import UsageError
 from experiments.evaluation.bounds import encode, expected, likelihood_at
 from experiments.inference.frozen import fit_rows
 from experiments.inference.handlers import ObservePixels, Temperature
@@ -15,10 +17,11 @@ from guides import allowed_guides
 from guides.full_rank import FullRank
 from guides.local import PerDatumGuide
 from guides.mean_field import MeanField
+from ppl_models.coordinates import FromCoordinates, ToCoordinates, bare, family, is_free
 from ppl_models.parameters import own_parameters
-from ppl_models.program import Batch, describe
+from ppl_models.program import Batch, describe, prior_trace
 
-__all__ = ["complete", "complete_by_guide", "latent_grid", "prior_means"]
+__all__ = ["complete", "complete_by_guide", "is_plane", "latent_grid", "prior_means"]
 
 
 @torch.no_grad()
@@ -31,8 +34,17 @@ def prior_means(model: nn.Module, count: int, temperature: float = 1.0, seed: in
     return expected(trace.nodes["x"]["fn"])
 
 
+def is_plane(model: nn.Module) -> bool:
+    """Whether the only latent is z, a standard normal vector of two."""
+    if describe(model).latents != {"z": torch.Size([2])}:
+        return False
+    prior = bare(prior_trace(model).nodes["z"]["fn"])
+    standard = isinstance(prior, dist.Normal)
+    return standard and bool((prior.loc == 0).all() and (prior.scale == 1).all())
+
+
 def latent_grid(model: nn.Module, side: int = 15) -> Tensor:
-    """E[x | z] over a grid of the prior's quantiles, for a latent z of two dimensions.
+    """E[x | z] over a grid of the prior's quantiles, where z ``is_plane``.
 
     Returns:
         ``[side^2, *event_shape]``, the first row at the highest z_2.
@@ -137,6 +149,8 @@ def interpolations(
 ) -> dict[str, Tensor]:
     """E[x | z] between the encodings of two images, on the line and on the arc.
 
+    Both are lines and arcs in the unconstrained coordinates of the prior.
+
     Args:
         model: p.
         guide: q, for these data.
@@ -150,14 +164,14 @@ def interpolations(
     ends = data.batch(torch.tensor(pair, device=data.pixels.device))
     latents = encode(guide, ends, model)
     batch = Batch.draw(steps, data.pixels.device)
-    return {
-        way.__name__: expected(
-            likelihood_at(
-                model, {name: way(z[0], z[1], steps) for name, z in latents.items()}, batch
-            )
-        )
-        for way in (straight, spherical)
-    }
+    with ToCoordinates(latents) as reader, own_parameters(model):
+        poutine.condition(model, data=latents)(ends)
+    shown = {}
+    for way in (straight, spherical):
+        at = {name: way(u[0], u[1], steps) for name, u in reader.found.items()}
+        with FromCoordinates(at), own_parameters(model):
+            shown[way.__name__] = expected(poutine.trace(model).get_trace(batch).nodes["x"]["fn"])
+    return shown
 
 
 @torch.no_grad()
@@ -173,8 +187,17 @@ def traversals(model: Any, z: Tensor, steps: int, most: int = 10, reach: float =
 
     Returns:
         ``[min(K, most), steps, *event_shape]``.
+
+    Raises:
+        UsageError: If the prior is not on the real line.
     """
     (name,) = describe(model).latents
+    prior = prior_trace(model).nodes[name]["fn"]
+    if not is_free(prior):
+        raise UsageError(
+            f"traversals walk along the real line; '{name}' ({family(prior)}) leaves its support "
+            "there: use --of interpolation or --of aggregate."
+        )
     values = torch.linspace(-reach, reach, steps, dtype=z.dtype, device=z.device)
     count = min(len(z), most)
     walked = z.repeat(count, steps, 1)

@@ -14,6 +14,7 @@ from torch import Tensor
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.objectives.base import Objective
+from guides.latents import Pushed
 from ppl_models.parameters import own_parameters
 from ppl_models.program import Batch, data_plate
 
@@ -54,9 +55,11 @@ class Miselbo(Objective):
             trace = prune_subsample_sites(poutine.trace(guide).get_trace(batch))
         ((name, site),) = trace.iter_stochastic_nodes()
         q = site["fn"]
-        if not isinstance(q, dist.MixtureSameFamily):
-            raise ValueError(f"miselbo is for mixtures, not {type(q).__name__}.")
-        z = self._strata(q, batch)
+        mixture = q.base_dist if isinstance(q, Pushed) else q
+        if not isinstance(mixture, dist.MixtureSameFamily):
+            raise ValueError(f"miselbo is for mixtures, not {type(mixture).__name__}.")
+        u = self._strata(mixture, batch)
+        z = q.at(u) if isinstance(q, Pushed) else u
         seen = trace.copy()
         seen.nodes[name] = {**site, "value": z}
         draws = pyro.plate("particles", len(z), dim=-2)
@@ -71,7 +74,7 @@ class Miselbo(Objective):
         return (log_q.sum() - log_p) / len(z)
 
     def _strata(self, q: Any, batch: Batch) -> Tensor:
-        """Draws from the components, ``[particles * strata, B, K]``."""
+        """Draws from the components, in coordinates, ``[particles * strata, B, K]``."""
         normals = q.component_distribution.base_dist
         loc, scale = normals.loc, normals.scale
         number = loc.shape[-2]
