@@ -3,6 +3,7 @@
 from torch import nn
 
 from guides.amortized import Amortized
+from guides.auto import Auto, AutoDelta, AutoIAF, AutoLowRank, AutoMultivariateNormal, AutoNormal
 from guides.exact import Exact
 from guides.flow import Flow
 from guides.full_rank import FullRank
@@ -23,6 +24,11 @@ __all__ = [
     "GUIDES",
     "PAIRS",
     "Amortized",
+    "AutoDelta",
+    "AutoIAF",
+    "AutoLowRank",
+    "AutoMultivariateNormal",
+    "AutoNormal",
     "BottomUp",
     "Exact",
     "Flow",
@@ -50,7 +56,15 @@ GUIDES: dict[str, type[Guide]] = {
     "semi_amortized": SemiAmortized,
     "bottom_up": BottomUp,
     "top_down": TopDown,
+    "auto_delta": AutoDelta,
+    "auto_normal": AutoNormal,
+    "auto_multivariate_normal": AutoMultivariateNormal,
+    "auto_low_rank": AutoLowRank,
+    "auto_iaf": AutoIAF,
 }
+
+GLOBAL = tuple(name for name, kind in GUIDES.items() if issubclass(kind, Auto))
+"""Guides of any model with global latents: Pyro's, over all latents at once."""
 
 VECTOR = ("full_rank", "amortized", "flow", "mixture", "semi_amortized")
 """Guides of any model with one latent whose coordinates are a vector."""
@@ -68,7 +82,10 @@ def allowed_guides(model: nn.Module) -> tuple[str, ...]:
     for name, model_class in MODELS.items():
         if type(model) is model_class:
             return PAIRS[name]
-    shapes = list(describe(model).latents.values())
+    latents, _, of_all_data = describe(model)
+    if of_all_data:
+        return GLOBAL
+    shapes = list(latents.values())
     flat = len(shapes) == len(shapes[0]) == 1
     exact = ("exact",) if flat and hasattr(model, "posterior") else ()
     try:

@@ -1,141 +1,18 @@
 """The latents of a model, each with its unconstrained coordinates: where guides put Gaussians."""
 
-import copy
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
-import pyro.distributions as dist
 import torch
+from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
-from torch.distributions import ExpTransform, Transform
+from torch.distributions import biject_to
 
+from guides.coordinates import Coordinates, tensors_of, with_tensors
 from ppl_models.coordinates import coordinates, family, is_free
 from ppl_models.program import check_plates, describe, prior_trace
 
-__all__ = ["Coordinates", "Pushed", "latents_of", "single_latent", "vector_latent"]
-
-INVERSE = type(ExpTransform().inv)
-"""What torch makes of a transform's inverse: its copies forget what they are the inverse of."""
-
-
-class Pushed(dist.TransformedDistribution):
-    """A density of unconstrained coordinates, carried to the support of a prior.
-
-    A draw is remembered with its coordinates: its density needs no inverse, which would lose
-    digits far out.
-    """
-
-    _drawn: Any = (None, None)
-
-    @property
-    def has_fixed_support(self) -> bool:
-        """Whether the way to the support is the same whatever parameters and latents are."""
-        try:
-            return not any(bound.requires_grad for bound in _tensors_of(self.transforms))
-        except NotImplementedError:
-            return False
-
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        return self.at(self.base_dist.rsample(sample_shape))
-
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        with torch.no_grad():
-            return self.at(self.base_dist.sample(sample_shape))
-
-    def at(self, u: Tensor) -> Tensor:
-        """The draw at given coordinates, remembered with them."""
-        (transform,) = self.transforms
-        self._drawn = u, transform(u)
-        return self._drawn[1]
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        u, z = self._drawn
-        if value is not z:
-            return super().log_prob(value)
-        return self.base_dist.log_prob(u) - self.transforms[0].log_abs_det_jacobian(u, z)
-
-
-class Coordinates(nn.Module):
-    """The unconstrained coordinates of one latent, and the way from there to its support.
-
-    Args:
-        prior: p(z), whose support is the same for every datum.
-        transform: from coordinates to that support; ``None`` where z is any real numbers.
-
-    Attributes:
-        shape: of the coordinates of one datum.
-        event_dim: number of dimensions of z itself.
-    """
-
-    def __init__(self, prior: Any, transform: Any = None) -> None:
-        super().__init__()
-        self.event_dim, self.shape = prior.event_dim, prior.event_shape
-        self._template, self._bounds = transform, list[str]()
-        if transform is not None:
-            self.shape = transform.inverse_shape(prior.event_shape)
-            _with_tensors(transform, self._keep)
-
-    def _keep(self, bound: Tensor) -> Tensor:
-        """Keep a number of the transform as a buffer, which moves and traces as others do."""
-        self._bounds.append(f"bound{len(self._bounds)}")
-        self.register_buffer(self._bounds[-1], bound.detach().clone(), persistent=False)
-        return bound
-
-    @property
-    def is_identity(self) -> bool:
-        """Whether z is its own coordinates."""
-        return self._template is None
-
-    @property
-    def transform(self) -> Any:
-        """From coordinates to the support, where the two differ."""
-        bounds = (self.get_buffer(name) for name in self._bounds)
-        return _with_tensors(self._template, lambda _: next(bounds))
-
-    def push(self, q: Any) -> Any:
-        """The density of z that a density of its coordinates makes."""
-        return q if self.is_identity else Pushed(q, [self.transform])
-
-    def at(self, u: Tensor) -> Tensor:
-        """z at given coordinates."""
-        return u if self.is_identity else self.transform(u)
-
-    def volume(self, u: Tensor, z: Tensor) -> Any:
-        """log of the volume that the map takes up there, of every event."""
-        return 0.0 if self.is_identity else self.transform.log_abs_det_jacobian(u, z)
-
-
-def _with_tensors(part: Any, swap: Callable[[Tensor], Tensor]) -> Any:
-    """A copy of a transform with its tensors, and those of its parts, exchanged.
-
-    Raises:
-        NotImplementedError: At a transform that has parameters, or is an inverse, which torch
-            cannot copy.
-    """
-    if isinstance(part, Tensor):
-        return swap(part)
-    if isinstance(part, list):
-        return [_with_tensors(one, swap) for one in part]
-    if not isinstance(part, Transform):
-        return part
-    if isinstance(part, nn.Module | INVERSE):
-        raise NotImplementedError
-    twin = copy.copy(part)
-    state = {**vars(part), "_inv": None}  # where torch keeps the inverse that it has made
-    vars(twin).update({name: _with_tensors(value, swap) for name, value in state.items()})
-    return twin
-
-
-def _tensors_of(part: Any) -> list[Tensor]:
-    """The tensors of transforms, those of their parts among them."""
-    found: list[Tensor] = []
-
-    def note(bound: Tensor) -> Tensor:
-        found.append(bound)
-        return bound
-
-    _with_tensors(part, note)
-    return found
+__all__ = ["check_pyros_coordinates", "latents_of", "single_latent", "vector_latent"]
 
 
 def latents_of(model: nn.Module, guide: str) -> dict[str, Coordinates]:
@@ -155,39 +32,96 @@ def latents_of(model: nn.Module, guide: str) -> dict[str, Coordinates]:
             f"{guide} is for latents of every datum; '{name}' is global, outside the plate of the "
             "data: take a guide of Pyro's, such as auto_normal."
         )
-    nodes = prior_trace(model, size=2, grad=True).nodes
+    runs = _two_runs(model)
     for name in latents:
-        check_plates(name, nodes[name])
-    return {name: _coordinates_of(nodes[name], guide) for name in latents}
+        check_plates(name, runs[0].nodes[name])
+    return {name: _coordinates_of(name, runs, guide) for name in latents}
 
 
-def _coordinates_of(site: Any, guide: str) -> Coordinates:
-    """Those of one latent, from its site in a run of two rows."""
-    name, prior = site["name"], site["fn"]
-    fitting = "take the guide prior, or one of your own with that support."
+def _two_runs(model: nn.Module) -> tuple[Trace, Trace]:
+    """Two draws of two rows each from the generative story, with gradients."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        first = prior_trace(model, 2, grad=True)
+        torch.manual_seed(1)
+        return first, prior_trace(model, 2, grad=True)
 
-    def is_per_row(bound: Tensor) -> bool:
-        return bound.ndim > prior.event_dim
 
+def _fixed_transform(name: str, runs: Sequence[Trace], guide: str) -> Any:
+    """From unconstrained coordinates to the support of a latent, in the first of two runs.
+
+    Raises:
+        ValueError: If there is no such map, or it depends on parameters or other latents.
+    """
+    sites = [run.nodes[name] for run in runs]
+    kind = family(sites[0]["fn"])
+    fitting = "write a guide of your own with that support."
+    if not guide.startswith("auto_"):
+        fitting = "take the guide prior, or one of your own with that support."
     try:
-        if is_free(prior):
-            return Coordinates(prior)
-        transform = coordinates(prior)
-        transform.log_abs_det_jacobian(transform.inv(site["value"]), site["value"])
-        bounds = _tensors_of(transform)
+        found = [coordinates(site["fn"]) for site in sites]
+        for transform, site in zip(found, sites, strict=True):
+            transform.log_abs_det_jacobian(transform.inv(site["value"]), site["value"])
+        bounds = [tensors_of(transform) for transform in found]
     except NotImplementedError:
         raise ValueError(
-            f"{guide} needs latents that are a smooth map of real numbers; '{name}' "
-            f"({family(prior)}) is none: {fitting}"
+            f"{guide} needs latents that are a smooth map of real numbers; '{name}' ({kind}) is "
+            f"none: {fitting}"
         ) from None
-    of_rows = (bound for bound in bounds if is_per_row(bound))
-    if any(bound.requires_grad for bound in bounds) or any(b[0].ne(b[1]).any() for b in of_rows):
+    if not all(_same(one, other) for one, other in zip(*bounds, strict=True)):
         raise ValueError(
-            f"{guide} needs latents whose support is fixed; that of '{name}' ({family(prior)}) "
-            f"depends on parameters, other latents or the datum: {fitting}"
+            f"{guide} needs latents whose support is fixed; that of '{name}' ({kind}) depends on "
+            f"parameters or other latents: {fitting}"
         )
-    of_one = _with_tensors(transform, lambda bound: bound[0] if is_per_row(bound) else bound)
-    return Coordinates(prior, of_one)
+    return found[0]
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether a bound of the support is the same constant in two runs."""
+    return not one.requires_grad and torch.equal(one, other)
+
+
+def _coordinates_of(name: str, runs: Sequence[Trace], guide: str) -> Coordinates:
+    """Those of a latent of every datum, from two runs of two rows."""
+    prior = runs[0].nodes[name]["fn"]
+    transform = _fixed_transform(name, runs, guide)
+    if is_free(prior):
+        return Coordinates(prior)
+
+    def of_one(bound: Tensor) -> Tensor:
+        if bound.ndim == prior.event_dim:
+            return bound
+        if not torch.equal(bound[0], bound[1]):
+            raise ValueError(
+                f"{guide} needs latents whose support is fixed; that of '{name}' "
+                f"({family(prior)}) depends on the datum: take the guide prior, or one of your "
+                "own with that support."
+            )
+        return bound[0]
+
+    return Coordinates(prior, with_tensors(transform, of_one))
+
+
+def check_pyros_coordinates(model: nn.Module, guide: str) -> None:
+    """Refuse a latent that a guide of Pyro's would look for elsewhere than its prior draws it.
+
+    Raises:
+        ValueError: If a latent has no fixed coordinates, or others than Pyro takes.
+    """
+    runs = _two_runs(model)
+    for name in describe(model).latents:
+        ours = _fixed_transform(name, runs, guide)
+        site = runs[0].nodes[name]
+        u = ours.inv(site["value"])
+        try:
+            same = bool((biject_to(site["fn"].support)(u) - site["value"]).abs().max() < 1e-3)
+        except NotImplementedError:
+            same = False
+        if not same:
+            raise ValueError(
+                f"{guide} is Pyro's, which has no coordinates for '{name}' "
+                f"({family(site['fn'])}): write a guide of your own."
+            )
 
 
 def vector_latent(model: nn.Module, guide: str) -> tuple[str, Coordinates, torch.Size]:

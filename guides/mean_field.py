@@ -7,8 +7,9 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
+from guides.coordinates import Coordinates
 from guides.gaussian import initial_row, loc_scale
-from guides.latents import Coordinates, latents_of
+from guides.latents import latents_of
 from guides.local import LocalTable, PerDatumGuide
 from ppl_models.program import Batch, data_plate
 

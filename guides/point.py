@@ -7,7 +7,8 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from guides.latents import Coordinates, latents_of
+from guides.coordinates import Coordinates
+from guides.latents import latents_of
 from guides.local import LocalTable, PerDatumGuide
 from ppl_models.program import Batch, data_plate
 

@@ -20,6 +20,7 @@ __all__ = [
     "check_plates",
     "data_plate",
     "describe",
+    "device_of",
     "evaluating",
     "is_deterministic",
     "prior_trace",
@@ -106,10 +107,15 @@ def prior_trace(model: Callable, size: int = 1, grad: bool = False) -> poutine.T
     """
     if not isinstance(model, nn.Module):
         return _hidden_trace(model, Batch.draw(size), grad)
-    parameter = next(model.parameters(), None)
-    batch = Batch.draw(size, parameter.device if parameter is not None else None)
+    batch = Batch.draw(size, device_of(model))
     with evaluating(model):
         return _hidden_trace(model, batch, grad)
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's parameters and buffers lie; of one without any, the processor."""
+    parts = itertools.chain(module.parameters(), module.buffers())
+    return next((part.device for part in parts), torch.device("cpu"))
 
 
 @contextmanager

@@ -9,11 +9,12 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.evaluation.annealing import Annealing, InBase, Latents
+from experiments.inference.checks.local_latents import check_local
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.frozen import frozen
 from guides import GUIDES, Guide
 from guides.flow import Flow
-from ppl_models.program import Batch, describe
+from ppl_models.program import Batch, describe, device_of
 
 __all__ = ["Chains", "annealed_bound", "sandwich"]
 
@@ -110,7 +111,7 @@ def sandwich(
     References:
         Grosse, Ghahramani & Adams (2015), bidirectional Monte Carlo.
     """
-    device = next(model.parameters()).device
+    device = device_of(model)
     with frozen(model), frozen(guide), torch.no_grad():
         drawn = poutine.trace(model).get_trace(Batch.draw(rows, device))
         batch = Batch.of(drawn.nodes["x"]["value"])
@@ -137,6 +138,7 @@ def _path(
 ) -> Annealing:
     if steps < 1 or leapfrog < 1:
         raise ValueError(f"steps={steps} and leapfrog={leapfrog} must be at least 1.")
+    check_local(model, "annealed importance sampling")
     begin = GUIDES["prior"](model) if start == "prior" else guide
     check_once(model, begin, batch)
     path = InBase if isinstance(begin, Flow) else Annealing

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.shared_draws import SharedDraws, numbers_per_image, shared_draws
+from experiments.inference.checks.local_latents import check_local
 from experiments.inference.checks.pair_check import check_rows, draws_are_shared
 from experiments.inference.handlers import Mean
 from experiments.inference.traces import by_datum, log_weights, sites_of, traces
@@ -213,6 +214,7 @@ def encode(
     guide: nn.Module, batch: Batch, model: nn.Module, particles: int = 1000
 ) -> dict[str, Tensor]:
     """The mean of q(z | x) for every latent, ``[B, *event_shape]``."""
+    check_local(model, "an encoding")
     if not isinstance(guide, Prior):
         return guide_means(guide, batch)
     assert batch.x is not None

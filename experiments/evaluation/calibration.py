@@ -13,9 +13,10 @@ from pyro import poutine
 from scipy import stats
 from torch import Tensor, nn
 
+from experiments.inference.checks.local_latents import check_local
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.pair import cuda_devices
-from ppl_models.program import Batch, describe
+from ppl_models.program import Batch, describe, device_of
 
 __all__ = ["Calibration", "band", "calibrate"]
 
@@ -57,17 +58,18 @@ def calibrate(
         rows: data at a time.
 
     Raises:
-        ValueError: If the model has several latents.
+        ValueError: If the model has several latents, or a global one.
 
     References:
         Talts, Betancourt, Simpson, Vehtari & Gelman (2018); Säilynoja, Bürkner & Vehtari (2022),
         the band of an ECDF.
     """
+    check_local(model, "calibration")
     latents = describe(model).latents
     if len(latents) != 1:
         raise ValueError(f"calibration is for one vector latent; the model has {list(latents)}.")
     (name,) = latents
-    device = next(model.parameters()).device
+    device = device_of(model)
     ranks = []
     with pyro.validation_enabled(False), torch.random.fork_rng(cuda_devices(*model.parameters())):
         few = poutine.trace(model).get_trace(Batch.draw(2, device)).nodes["x"]["value"]

@@ -8,6 +8,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.data import Data
+from experiments.inference.checks.local_latents import check_local
 from ppl_models.program import Batch, describe
 
 __all__ = ["STATISTICS", "replicated", "tail_areas"]
@@ -33,6 +34,7 @@ def replicated(model: nn.Module, guide: nn.Module | None, data: Data, rows: int 
 
     Only the latents are replayed into the model; x is drawn, so many ``rows`` at a time.
     """
+    check_local(model, "a replicated data set")
     parts, latents = [], describe(model).latents
     for batch in data.batches(rows):
         story: Any = model

@@ -6,7 +6,7 @@ import pyro.distributions as dist
 from torch import Tensor, distributions
 from torch.distributions.kl import register_kl
 
-from guides.latents import Pushed
+from guides.coordinates import Pushed
 
 __all__ = ["detached"]
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.bounds import encode, expected, likelihood_at
+from experiments.inference.checks.local_latents import check_local
 from experiments.inference.frozen import fit_rows
 from experiments.inference.handlers import ObservePixels, Temperature
 from guides import allowed_guides
@@ -19,7 +20,7 @@ from guides.local import PerDatumGuide
 from guides.mean_field import MeanField
 from ppl_models.coordinates import FromCoordinates, ToCoordinates, bare, family, is_free
 from ppl_models.parameters import own_parameters
-from ppl_models.program import Batch, describe, prior_trace
+from ppl_models.program import Batch, describe, device_of, prior_trace
 
 __all__ = ["complete", "complete_by_guide", "is_plane", "latent_grid", "prior_means"]
 
@@ -27,7 +28,7 @@ __all__ = ["complete", "complete_by_guide", "is_plane", "latent_grid", "prior_me
 @torch.no_grad()
 def prior_means(model: nn.Module, count: int, temperature: float = 1.0, seed: int = 0) -> Tensor:
     """E[x | z] for latents drawn at a temperature, ``[count, *event_shape]``."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     with torch.random.fork_rng(devices=[]), Temperature(temperature), own_parameters(model):
         torch.manual_seed(seed)
         trace = poutine.trace(model).get_trace(Batch.draw(count, device))
@@ -49,7 +50,7 @@ def latent_grid(model: nn.Module, side: int = 15) -> Tensor:
     Returns:
         ``[side^2, *event_shape]``, the first row at the highest z_2.
     """
-    like = next(model.parameters())
+    like = prior_trace(model).nodes["z"]["value"]
     quantiles = (torch.arange(side, dtype=like.dtype, device=like.device) + 0.5) / side
     axis = torch.special.ndtri(quantiles)
     z2, z1 = torch.meshgrid(axis.flip(0), axis, indexing="ij")
@@ -103,6 +104,7 @@ def aggregate_means(model: Any, guide: nn.Module, data: Data, count: int, seed: 
     Returns:
         ``[count, *event_shape]``.
     """
+    check_local(model, "the aggregate posterior")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         rows = torch.randint(len(data), (count,)).to(data.pixels.device)

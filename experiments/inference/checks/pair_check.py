@@ -24,6 +24,7 @@ from experiments.inference.checks.index_reads import (
     note_reads,
     reads_index,
 )
+from experiments.inference.checks.local_latents import check_local
 from experiments.inference.checks.sites import Check, densities, name_of
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.pair import Buffers, cuda_devices
@@ -95,9 +96,10 @@ def check_rows(model: Any, guide: Any, data: Any) -> None:
     """``check_once`` before a data set is measured, and that its rows are those the model knows.
 
     Raises:
-        ValueError: As ``check_once``; if the model reads ``batch.index`` and the data are others
-            than those it was trained on.
+        ValueError: As ``check_once``; if a latent is global, or the model reads ``batch.index``
+            and the data are others than those it was trained on.
     """
+    check_local(model, "what is measured here")
     device = data.pixels.device
     check_once(model, guide, data.batch(torch.arange(min(2, len(data)), device=device)))
     check_home(poutine.unwrap(model), data)

@@ -14,7 +14,7 @@ from torch import Tensor
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.objectives.base import Objective
-from guides.latents import Pushed
+from guides.coordinates import Pushed
 from ppl_models.parameters import own_parameters
 from ppl_models.program import Batch, data_plate
 
