@@ -18,7 +18,7 @@ from guides.prior import Prior
 from guides.semi_amortized import SemiAmortized
 from ppl_models import MODELS
 from ppl_models.names import unknown
-from ppl_models.program import describe
+from ppl_models.sites import describe
 
 __all__ = [
     "GUIDES",
@@ -82,18 +82,19 @@ def allowed_guides(model: nn.Module) -> tuple[str, ...]:
     for name, model_class in MODELS.items():
         if type(model) is model_class:
             return PAIRS[name]
-    latents, _, of_all_data = describe(model)
-    if of_all_data:
+    sites = describe(model)
+    if sites.of_all_data:
         return GLOBAL
-    shapes = list(latents.values())
-    flat = len(shapes) == len(shapes[0]) == 1
+    shapes = list(sites.latents.values())
+    flat = [len(shape) for shape in shapes] == [1]
     exact = ("exact",) if flat and hasattr(model, "posterior") else ()
     try:
         found = list(latents_of(model, "a guide").values())
     except ValueError:
         return ("prior", *exact)
     vector = VECTOR if len(found) == len(found[0].shape) == 1 else ()
-    return ("prior", "point", *exact, "mean_field", *vector)
+    names = ("prior", "point", *exact, "mean_field", *vector)
+    return tuple(name for name in names if not (sites.summed and name == "semi_amortized"))
 
 
 def check_pair(model: nn.Module, guide: str) -> None:

@@ -11,7 +11,9 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import nn
 
-from ppl_models.program import Batch, Program
+from ppl_models.batch import Batch
+from ppl_models.program import Program
+from ppl_models.sites import example, is_summed
 
 __all__ = ["EffectGuide", "Guide"]
 
@@ -29,6 +31,18 @@ class Guide(Program):
     @property
     def model(self) -> Any:
         return self._model[0]
+
+    def context(self, batch: Batch) -> torch.Tensor:
+        """What an encoder sees of a batch, ``[B, C]``: all that is observed or given, flat.
+
+        A class of your own may show it something else.
+        """
+        return batch.flat()
+
+    @property
+    def context_dim(self) -> int:
+        """C, how many numbers an encoder sees of every row."""
+        return self.context(example(self.model)).shape[1]
 
     def features(self, batch: Batch) -> tuple[torch.Tensor, ...]:
         """Everything through which x enters q, ``[B, ...]`` each.
@@ -104,10 +118,18 @@ class EffectGuide(Guide, GuideMessenger):
             if not site_is_subsample(site)
         }
 
+    def _pyro_sample(self, msg: Any) -> None:
+        if is_summed(msg):
+            msg["infer"]["prior"] = msg["fn"]  # q says nothing of it
+        else:
+            super()._pyro_sample(msg)
+
     def get_traces(self) -> tuple[Trace, Trace]:
-        traces = super().get_traces()
+        model_trace, guide_trace = super().get_traces()
+        for name in [n for n, site in guide_trace.nodes.items() if is_summed(site)]:
+            guide_trace.remove_node(name)
         self.trace = Trace()
-        return traces
+        return model_trace, guide_trace
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "trace": Trace()}

@@ -10,7 +10,7 @@ from torch.distributions import biject_to
 
 from guides.coordinates import Coordinates, tensors_of, with_tensors
 from ppl_models.coordinates import coordinates, family, is_free
-from ppl_models.program import check_plates, describe, prior_trace
+from ppl_models.sites import check_plates, describe, prior_trace
 
 __all__ = ["check_pyros_coordinates", "latents_of", "single_latent", "vector_latent"]
 
@@ -26,16 +26,20 @@ def latents_of(model: nn.Module, guide: str) -> dict[str, Coordinates]:
         ValueError: If a latent is global, has no unconstrained coordinates or some that depend on
             other latents, parameters or the datum, or lies in a second plate inside the data's.
     """
-    latents, _, of_all_data = describe(model)
-    for name in of_all_data:
+    sites = describe(model)
+    if not sites.latents:
+        raise ValueError(
+            f"{guide} has no latent to infer: all are summed out. Take the guide prior."
+        )
+    for name in sites.of_all_data:
         raise ValueError(
             f"{guide} is for latents of every datum; '{name}' is global, outside the plate of the "
             "data: take a guide of Pyro's, such as auto_normal."
         )
     runs = _two_runs(model)
-    for name in latents:
+    for name in sites.latents:
         check_plates(name, runs[0].nodes[name])
-    return {name: _coordinates_of(name, runs, guide) for name in latents}
+    return {name: _coordinates_of(name, runs, guide) for name in sites.latents}
 
 
 def _two_runs(model: nn.Module) -> tuple[Trace, Trace]:
@@ -124,8 +128,8 @@ def check_pyros_coordinates(model: nn.Module, guide: str) -> None:
             )
 
 
-def vector_latent(model: nn.Module, guide: str) -> tuple[str, Coordinates, torch.Size]:
-    """The name and coordinates of a model's only latent, and the shape of its observation.
+def vector_latent(model: nn.Module, guide: str) -> tuple[str, Coordinates]:
+    """The name and coordinates of a model's only latent.
 
     Args:
         model: p.
@@ -135,16 +139,16 @@ def vector_latent(model: nn.Module, guide: str) -> tuple[str, Coordinates, torch
         ValueError: As ``latents_of``; if the model has several latents, or one whose coordinates
             are no vector.
     """
-    latents, x, _ = describe(model)
+    latents = describe(model).latents
     if len(latents) == 1:
         ((name, found),) = latents_of(model, guide).items()
         if len(found.shape) == 1:
-            return name, found, x
+            return name, found
     raise ValueError(f"{guide} needs one vector latent; the model has {latents}.")
 
 
-def single_latent(model: nn.Module, guide: str, real: bool = True) -> tuple[str, int, torch.Size]:
-    """The name and dimension of a model's only latent, and the shape of its observation.
+def single_latent(model: nn.Module, guide: str, real: bool = True) -> tuple[str, int]:
+    """The name and dimension of a model's only latent.
 
     Args:
         model: p.
@@ -154,7 +158,7 @@ def single_latent(model: nn.Module, guide: str, real: bool = True) -> tuple[str,
     Raises:
         ValueError: If the model has several latents, or one that is no vector or not ``real``.
     """
-    latents, x, _ = describe(model)
+    latents = describe(model).latents
     if len(latents) != 1 or len(next(iter(latents.values()))) != 1:
         raise ValueError(f"{guide} needs one vector latent; the model has {latents}.")
     ((name, shape),) = latents.items()
@@ -164,4 +168,4 @@ def single_latent(model: nn.Module, guide: str, real: bool = True) -> tuple[str,
             f"{guide} is for latents on the real line; '{name}' ({family(prior)}) is not: put the "
             "Gaussian on its coordinates (vector_latent), or take the guide amortized."
         )
-    return name, shape[0], x
+    return name, shape[0]

@@ -11,7 +11,7 @@ from guides.coordinates import Coordinates
 from guides.gaussian import initial_row, loc_scale
 from guides.latents import latents_of
 from guides.local import LocalTable, PerDatumGuide
-from ppl_models.program import Batch, data_plate
+from ppl_models.batch import Batch, data_plate
 
 __all__ = ["MeanField"]
 

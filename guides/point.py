@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from guides.coordinates import Coordinates
 from guides.latents import latents_of
 from guides.local import LocalTable, PerDatumGuide
-from ppl_models.program import Batch, data_plate
+from ppl_models.batch import Batch, data_plate
 
 __all__ = ["Point"]
 

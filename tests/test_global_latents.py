@@ -25,8 +25,9 @@ from experiments.inference.objectives import ELBO, OBJECTIVES, STL
 from experiments.inference.optim import cosine
 from experiments.inference.svi import SVI, Pair
 from guides import GUIDES, allowed_guides
-from ppl_models import Batch
-from ppl_models.program import Program, data_plate, describe
+from ppl_models.batch import Batch, data_plate
+from ppl_models.program import Program
+from ppl_models.sites import describe
 
 GLOBAL = ("auto_delta", "auto_normal", "auto_multivariate_normal", "auto_low_rank", "auto_iaf")
 N = 8

@@ -31,8 +31,10 @@ from experiments.inference.objectives import OBJECTIVES
 from experiments.inference.svi import SVI
 from guides import GUIDES, allowed_guides
 from guides.latents import vector_latent
-from ppl_models import PPCA, Batch
-from ppl_models.program import Program, data_plate, describe
+from ppl_models import PPCA
+from ppl_models.batch import Batch, data_plate
+from ppl_models.program import Program
+from ppl_models.sites import describe
 
 D, K, N = 5, 2, 12
 SMALL = {"hidden_dims": (5,)}
@@ -136,7 +138,7 @@ class Exact(Program):
     def __init__(self, bent: Behind) -> None:
         super().__init__()
         self.bent = bent
-        self.site, self.coordinates, _ = vector_latent(bent, "exact")
+        self.site, self.coordinates = vector_latent(bent, "exact")
 
     def forward(self, batch: Batch):
         with data_plate(batch):

@@ -74,8 +74,7 @@ def lab_pictures(
     run.figure("encodings", plots.encodings(z_train, z_test, labels, names, train.source.classes))
     if len(test.image_shape) != 3:
         return
-    assert first.x is not None
-    rows = {"x": as_images(first.x, test), "E[x | z]": as_images(shown, test)}
+    rows = {"x": as_images(first.only, test), "E[x | z]": as_images(shown, test)}
     run.figure("reconstructions", plots.images_in_rows(rows, test.label_names(10)))
     run.figure("samples", plots.grids(samples(model, test)))
     if is_plane(model):

@@ -18,7 +18,7 @@ from experiments.training.pictures import lab_pictures
 from experiments.training.rows import fit_in
 from experiments.training.whole_data import conclude_whole
 from guides import Guide
-from ppl_models.program import describe
+from ppl_models.sites import describe
 
 __all__ = ["conclude", "start", "train_pair"]
 

@@ -17,9 +17,10 @@ from torch.distributions import biject_to
 
 from guides.guide import Guide
 from guides.latents import check_pyros_coordinates
+from ppl_models.batch import Batch, data_plate
 from ppl_models.names import unknown
 from ppl_models.parameters import are_captured
-from ppl_models.program import Batch, data_plate, describe, evaluating, prior_trace
+from ppl_models.sites import describe, evaluating, prior_trace, request
 
 __all__ = ["AUTOGUIDES", "Auto"]
 
@@ -76,8 +77,8 @@ class Auto(Guide):
                 "none. Build the model with identified=True (--identified)."
             )
         check_pyros_coordinates(model, name)
-        latents, _, of_all_data = describe(model)
-        self.name, self.local = name, [one for one in latents if one not in of_all_data]
+        sites = describe(model)
+        self.name, self.local = name, [z for z in sites.latents if z not in sites.of_all_data]
         self.size = max(1, size) if self.local else 1
         self._options = options
         if start is not None:
@@ -104,7 +105,7 @@ class Auto(Guide):
         device = drawn.nodes[next(iter(latents))]["value"].device
         with torch.no_grad(), evaluating(self.model), poutine.block():
             self.auto = AUTOGUIDES[self.name](poutine.condition(self.model, observed), **options)
-            self.auto(Batch.draw(self.size, device))
+            self.auto(request(self.model, self.size, device))
         self.auto._model = (self.model,)
         if self.name == "auto_iaf":  # Pyro keeps one of the flow's parameters there, for its dtype
             like = next(self.auto.parameters()).detach().new_zeros(())

@@ -3,10 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ppl_models.batch import Batch
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.cells import EncoderCell, cells
 from ppl_models.nvae.layers import Conv
-from ppl_models.program import Batch
 
 __all__ = ["Tower"]
 
@@ -48,8 +48,7 @@ class Tower(nn.Module):
 
     def features(self, batch: Batch) -> list[Tensor]:
         """Features of a batch; rows that follow each other several times climb once."""
-        assert batch.x is not None
-        features = self(batch.x[: len(batch.x) // batch.repeats])
+        features = self(batch.only[: len(batch.index) // batch.repeats])
         if batch.repeats == 1:
             return features
         return [feature.repeat(batch.repeats, 1, 1, 1) for feature in features]

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ppl_models.batch import Batch, data_plate
 from ppl_models.nvae.cells import Combine, ConvCell, MBConvCell, cells
 from ppl_models.nvae.distributions import (
     CroppedBernoulli,
@@ -17,7 +18,7 @@ from ppl_models.nvae.distributions import (
     SoftNormal,
 )
 from ppl_models.nvae.layers import Conv
-from ppl_models.program import Batch, Program, data_plate
+from ppl_models.program import Program
 
 __all__ = ["NVAE", "Group", "adaptive_groups"]
 

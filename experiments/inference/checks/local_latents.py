@@ -5,7 +5,7 @@ from typing import Any
 from pyro import poutine
 
 from ppl_models import MODELS
-from ppl_models.program import describe
+from ppl_models.sites import describe
 
 __all__ = ["check_local"]
 

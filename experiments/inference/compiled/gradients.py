@@ -25,7 +25,7 @@ from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives.base import Objective
 from experiments.inference.objectives.nvae import Regularised
 from experiments.inference.optim.rows import local_tables
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
 
 __all__ = ["LIVE", "CompileWarning", "CompiledGradients", "why_eager"]
 
@@ -156,7 +156,7 @@ class CompiledGradients:
             raise NotTraceable("no C++ compiler is installed (g++, or what $CXX names)")
         if not isinstance(self.module.objective, Objective):
             raise NotTraceable("Pyro's own ELBOs read values in Python")
-        if reason := why_eager(self.module):
+        if reason := why_eager(self.module) or self.module.why_eager(batch):
             raise NotTraceable(reason)
         if any(map(has_hook, self.tensors)):
             raise NotTraceable("a hook is registered on a parameter's gradient")
