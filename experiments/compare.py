@@ -22,6 +22,7 @@ import tyro
 from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.comparison import Entry, Row, parse_guides, rotate_to_largest_gap
+from experiments.inference.checks.local_latents import check_local
 from experiments.inference.optim import adam, muon
 from experiments.inference.svi import SVI
 from experiments.options.common import DataOptions, FreshRunOptions
@@ -100,6 +101,7 @@ def main(config: Config) -> dict[str, Any]:
         entries, decoders = plan(config, saved.model if saved else fresh(run, train, config.seed))
         for entry in entries:  # a guide that does not fit is refused before any is trained
             trial = build_guide(run, fresh(run, train, 0), entry.name, entry.options, train)
+            check_local(trial.model, "compare")
             build_objective(trial.model, entry.name, objective_for(entry.name, "learned", config))
         run.save_config()
         run.data_changed = saved.config["data_changed"] if saved else None

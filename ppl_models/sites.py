@@ -1,5 +1,6 @@
 """The sites of a model: what it samples, what it observes, and draws from it."""
 
+import itertools
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,9 +18,11 @@ __all__ = [
     "Sites",
     "check_plates",
     "describe",
+    "device_of",
     "evaluating",
     "example",
     "is_deterministic",
+    "is_local",
     "is_summed",
     "observation",
     "prior_trace",
@@ -36,13 +39,15 @@ class Sites(NamedTuple):
 
     ``by_name`` says whether it asks for its observations by site, ``batch.obs("x")``, instead of
     taking ``batch.x`` as a whole. ``summed`` are discrete latents that no guide needs to sample,
-    among them observations by name that a batch may lack, see ``is_summed``.
+    among them observations by name that a batch may lack, see ``is_summed``. ``of_all_data`` are
+    the names of global latents, outside the plate of the data.
     """
 
     latents: dict[str, torch.Size]
     observed: dict[str, torch.Size]
     by_name: bool
     summed: dict[str, torch.Size]
+    of_all_data: tuple[str, ...] = ()
 
     @property
     def x(self) -> torch.Size:
@@ -115,16 +120,28 @@ def example(model: Any, size: int = 1) -> Batch:
     return batch._replace(x=x if sites.by_name else next(iter(x.values())))
 
 
-def prior_trace(model: Callable, size: int = 1) -> poutine.Trace:
-    """One run of the generative story, hidden from outer handlers and from the random state."""
-    return _hidden_trace(model, _request(model, size))
+def prior_trace(model: Callable, size: int = 1, grad: bool = False) -> poutine.Trace:
+    """One run of the generative story, hidden from outer handlers and from the random state.
+
+    Args:
+        model: p.
+        size: rows that are drawn.
+        grad: whether what it computes from parameters has a gradient.
+    """
+    with torch.set_grad_enabled(grad):
+        return _hidden_trace(model, _request(model, size))
 
 
 def _request(model: Callable, size: int) -> Batch:
     if not isinstance(model, nn.Module):
         return Batch.draw(size)
-    parameter = next(model.parameters(), None)
-    return request(model, size, None if parameter is None else parameter.device)
+    return request(model, size, device_of(model))
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's parameters and buffers lie; of one without any, the processor."""
+    parts = itertools.chain(module.parameters(), module.buffers())
+    return next((part.device for part in parts), torch.device("cpu"))
 
 
 @contextmanager
@@ -141,7 +158,6 @@ def evaluating(program: Any) -> Iterator[None]:
             part.training = training
 
 
-@torch.no_grad()
 def _hidden_trace(model: Callable, batch: Batch) -> poutine.Trace:
     hidden = torch.random.fork_rng(devices=[])
     with evaluating(model), hidden, poutine.block(), own_parameters(model), needs_given(batch):
@@ -162,6 +178,11 @@ def is_summed(site: Any) -> bool:
     marked = infer.get("enumerate") == "parallel" and not infer.get("num_samples")
     finite = getattr(site["fn"], "has_enumerate_support", False)
     return marked and finite and not site["is_observed"]
+
+
+def is_local(site: Any) -> bool:
+    """Whether every datum has a value of its own, in the plate of the data."""
+    return any(frame.name == "data" for frame in site["cond_indep_stack"])
 
 
 def check_plates(name: str, site: Any) -> None:
@@ -195,11 +216,12 @@ def describe(model: Callable, data: Any = None) -> Sites:
         _given[model] = data.given
     batch, observing = _request(model, 1), Observing()
     try:
-        nodes = _hidden_trace(observing(model), batch._replace(x=Asked())).nodes
+        with torch.no_grad():
+            nodes = _hidden_trace(observing(model), batch._replace(x=Asked())).nodes
     except Exception:  # it does something else with x before it observes it
         observing.sites.clear()
     if not observing.sites:
-        nodes = _hidden_trace(model, batch).nodes
+        nodes = prior_trace(model).nodes
     asked = observing.sites or {"x": None}
     _check_observed(nodes, asked)
     sites = {
@@ -222,7 +244,8 @@ def describe(model: Callable, data: Any = None) -> Sites:
             "a model samples latents and an observation, obs=batch.x or obs=batch.obs('name'); "
             f"this one samples {list(sites)}."
         )
-    return Sites(latents, observed, by_name, summed)
+    of_all_data = tuple(name for name in latents if not is_local(nodes[name]))
+    return Sites(latents, observed, by_name, summed, of_all_data)
 
 
 def _check_observed(nodes: dict[str, Any], asked: dict[str, str | None]) -> None:

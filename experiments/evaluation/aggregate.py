@@ -24,7 +24,8 @@ from experiments.inference.traces import density
 from guides.point import Point
 from guides.prior import Prior
 from ppl_models.batch import Batch
-from ppl_models.sites import describe
+from ppl_models.coordinates import ToCoordinates, is_free
+from ppl_models.sites import describe, prior_trace
 
 __all__ = ["ACTIVE", "active_units", "aggregate_figures", "aggregate_log_prob"]
 
@@ -56,6 +57,16 @@ def aggregate_log_prob(posteriors: list[Any], z: Tensor) -> Tensor:
     return torch.stack(parts).logsumexp(0) - math.log(rows)
 
 
+def _means(model: nn.Module, guide: nn.Module, name: str, batch: Batch, free: bool) -> Tensor:
+    """The mean of q, in the coordinates of the prior where z is not ``free``, ``[B, K]``."""
+    means = guide_means(guide, batch)
+    if free:
+        return means[name]
+    with ToCoordinates([name]) as reader:
+        poutine.condition(model, data=means)(batch)
+    return reader.found[name].flatten(1)
+
+
 @torch.no_grad()
 def aggregate_figures(
     model: nn.Module, guide: nn.Module, data: Data, draws: int = 1000
@@ -75,7 +86,8 @@ def aggregate_figures(
         return {}
     (name,) = latents
     sites = [poutine.trace(guide).get_trace(batch).nodes[name] for batch in data.batches(1000)]
-    means = torch.cat([guide_means(guide, batch)[name] for batch in data.batches(1000)])
+    free = is_free(prior_trace(model).nodes[name]["fn"])
+    means = torch.cat([_means(model, guide, name, batch, free) for batch in data.batches(1000)])
     every = torch.cat([site["value"] for site in sites])
     z = every[torch.randperm(len(every), device=every.device)[:draws]]
     log_q = aggregate_log_prob([site["fn"] for site in sites], z)

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from torch import Tensor, nn
@@ -153,8 +154,11 @@ class InBase(Annealing):
         super().__init__(*args)
         (self.name,) = self.names
         with torch.no_grad(), pyro.validation_enabled(False):
-            flow = poutine.trace(self.start).get_trace(self.batch).nodes[self.name]["fn"]
-        self.base, self.transforms, self.free = flow.base_dist, flow.transforms, True
+            base = poutine.trace(self.start).get_trace(self.batch).nodes[self.name]["fn"]
+        self.transforms: list[Any] = []
+        while isinstance(base, dist.TransformedDistribution):
+            base, self.transforms = base.base_dist, [*base.transforms, *self.transforms]
+        self.base, self.free = base, True
         self.log_p_of_latents = self.log_p
         self.log_p, self.log_q = self._log_p, lambda u: self.base.log_prob(u[self.name])
 

@@ -21,6 +21,7 @@ from experiments.evaluation.shared_draws import (
     numbers_per_image,
     shared_draws,
 )
+from experiments.inference.checks.local_latents import check_local
 from experiments.inference.checks.pair_check import check_rows, draws_are_shared
 from experiments.inference.handlers import Mean
 from experiments.inference.traces import by_datum, log_weights, sites_of, traces
@@ -197,6 +198,7 @@ def encode(
     guide: nn.Module, batch: Batch, model: nn.Module, particles: int = 1000
 ) -> dict[str, Tensor]:
     """E[z | x] under q, of every latent, ``[B, *event_shape]``; by importance under the prior."""
+    check_local(model, "an encoding")
     if not isinstance(guide, Prior):
         return guide_means(guide, batch)
     array = Data.of(batch)

@@ -8,6 +8,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.data import Data
+from experiments.inference.checks.local_latents import check_local
 from experiments.inference.summed_runs import draw_of_sums
 from ppl_models.sites import describe, observation
 
@@ -34,6 +35,7 @@ def replicated(model: nn.Module, guide: nn.Module | None, data: Data, rows: int 
 
     Only the latents are replayed into the model; x is drawn, so many ``rows`` at a time.
     """
+    check_local(model, "a replicated data set")
     parts, latents, site = [], describe(model).latents, observation(model)
     for batch in data.batches(rows):
         story: Any = model

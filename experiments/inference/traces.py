@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
@@ -147,7 +148,8 @@ def by_datum(site: Any) -> Tensor:
     kept = [frame.dim for frame in frames if frame.name in ("data", "particles")]
     if "data" not in {frame.name for frame in frames}:
         raise ValueError(
-            f"site '{site['name']}' is global: it has no importance weight per datum."
+            f"site '{site['name']}' is global: it has no importance weight per datum. Objectives "
+            "without weights (elbo, elbo_analytic_kl, stl) take global latents."
         )
     for frame in frames:
         if frame.dim not in kept and frame.size != frame.full_size:
@@ -162,18 +164,32 @@ def by_datum(site: Any) -> Tensor:
 def site_kls(model_trace: Trace, guide_trace: Trace) -> tuple[dict[str, Tensor], list[str]]:
     """KL(q || p) per latent site, scaled as the site is, and the names of the sampled ones.
 
-    Closed form where one is registered, log q - log p at the sample elsewhere.
+    Closed form where one is registered, log q - log p at the sample elsewhere; log q alone of a
+    site that only the guide has.
     """
     kls, sampled = {}, []
     for name, site in guide_trace.iter_stochastic_nodes():
-        prior = model_trace.nodes[name]
+        prior = model_trace.nodes.get(name)
         try:
-            kl = kl_divergence(site["fn"], prior["fn"])
+            kl = kl_of(site, prior)
             kls[name] = scale_and_mask(kl, scale=site["scale"], mask=site["mask"])
         except NotImplementedError:
-            kls[name] = within(prior, log_density(site)) - log_density(prior)
+            log_q = log_density(site)
+            kls[name] = log_q if prior is None else within(prior, log_q) - log_density(prior)
             sampled.append(name)
     return kls, sampled
+
+
+def kl_of(site: Any, prior: Any) -> Tensor:
+    """KL(q || p) of a site in closed form.
+
+    Raises:
+        NotImplementedError: If there is none, as of a site that only the guide has, or of one
+            whose density comes with its value.
+    """
+    if prior is None or isinstance(site["fn"], dist.Delta):
+        raise NotImplementedError
+    return kl_divergence(site["fn"], prior["fn"])
 
 
 def within(prior: Any, log_q: Tensor) -> Tensor:

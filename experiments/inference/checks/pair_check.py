@@ -22,6 +22,7 @@ from experiments.inference.checks.index_reads import (
     note_reads,
     reads_index,
 )
+from experiments.inference.checks.local_latents import check_local
 from experiments.inference.checks.particles import settle_particles
 from experiments.inference.checks.sites import Check, check_batch, densities, run_pair
 from experiments.inference.checks.sums import check_sums
@@ -109,9 +110,10 @@ def check_rows(model: Any, guide: Any, data: Any) -> Checked:
     """``check_once`` before a data set is measured, and that its rows are those the model knows.
 
     Raises:
-        ValueError: As ``check_once``; if the model reads ``batch.index`` and the data are others
-            than those it was trained on.
+        ValueError: As ``check_once``; if a latent is global, or the model reads ``batch.index``
+            and the data are others than those it was trained on.
     """
+    check_local(model, "what is measured here")
     device = data.pixels.device
     index = torch.arange(min(2, len(data)), device=device)
     checked = check_once(model, guide, data.batch(index))

@@ -166,7 +166,8 @@ def check_batch(model: Any, batch: Any) -> None:
             )
     if not isinstance(x, dict):
         return
-    _, observed, _, summed = describe(model, batch)
+    sites = describe(model, batch)
+    observed, summed = sites.observed, sites.summed
     for name in (*(observed.keys() - x - summed.keys()), *(x.keys() - observed)):
         word = "lacks" if name in observed else "has"
         raise ValueError(

@@ -15,6 +15,7 @@ from experiments.inference.checks.pair_check import check_once
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.objectives.base import Objective
 from experiments.inference.summation import SumOut, summed_out
+from guides.coordinates import Pushed
 from ppl_models.batch import Batch, data_plate
 from ppl_models.parameters import own_parameters
 
@@ -56,9 +57,11 @@ class Miselbo(Objective):
             trace = prune_subsample_sites(poutine.trace(guide).get_trace(batch))
         ((name, site),) = trace.iter_stochastic_nodes()
         q = site["fn"]
-        if not isinstance(q, dist.MixtureSameFamily):
-            raise ValueError(f"miselbo is for mixtures, not {type(q).__name__}.")
-        z = self._strata(q, batch)
+        mixture = q.base_dist if isinstance(q, Pushed) else q
+        if not isinstance(mixture, dist.MixtureSameFamily):
+            raise ValueError(f"miselbo is for mixtures, not {type(mixture).__name__}.")
+        u = self._strata(mixture, batch)
+        z = q.at(u) if isinstance(q, Pushed) else u
         seen = trace.copy()
         seen.nodes[name] = {**site, "value": z}
         draws = pyro.plate("particles", len(z), dim=-2)
@@ -75,7 +78,7 @@ class Miselbo(Objective):
         return (log_q.sum() - log_p) / len(z)
 
     def _strata(self, q: Any, batch: Batch) -> Tensor:
-        """Draws from the components, ``[particles * strata, B, K]``."""
+        """Draws from the components, in coordinates, ``[particles * strata, B, K]``."""
         normals = q.component_distribution.base_dist
         loc, scale = normals.loc, normals.scale
         number = loc.shape[-2]
