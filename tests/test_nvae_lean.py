@@ -1,0 +1,98 @@
+"""Lean hierarchies: their layers are convolutions, and their guide starts at the prior."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from experiments.inference.objectives import ELBO, AnalyticKL
+from experiments.inference.optim import adamax
+from experiments.inference.svi import SVI, Pair
+from experiments.inference.traces import site_kls, traces
+from guides import GUIDES
+from ppl_models import Batch
+from ppl_models.nvae import NVAE
+from ppl_models.nvae.lean import Pointwise, Stem
+
+
+def pair_of(guide: str = "top_down", groups: tuple[int, ...] = (2, 1), blocks: int = 1) -> Pair:
+    torch.manual_seed(0)
+    shape = (1, 12, 8)
+    options = {"groups": groups, "latents": 2, "channels": 4, "blocks": blocks, "crop": 0}
+    model = NVAE(shape, cells_per_block=1, lean=True, **options)
+    return Pair(model, GUIDES[guide](model, cells_per_block=1)).double()
+
+
+def images(count: int = 3) -> torch.Tensor:
+    return torch.rand(count, 1, 12, 8, dtype=torch.float64).round()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_matrix_products_are_the_convolutions_they_stand_for(channels):
+    x = torch.randn(2, channels, 12, 8, dtype=torch.float64, requires_grad=True)
+    for layer in (Pointwise(channels, 5).double(), Stem(channels, 5).double()):
+        whole = F.conv2d(x, layer.weight, layer.bias, layer.stride, layer.padding)
+        torch.testing.assert_close(layer(x), whole)
+        cotangent = torch.randn_like(whole)
+        of = (x, layer.weight, layer.bias)
+        ours, theirs = (torch.autograd.grad(y, of, cotangent) for y in (layer(x), whole))
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(("groups", "blocks"), [((2, 1), 1), ((3,), 2), ((1,), 1)])
+@pytest.mark.parametrize("guide", ["top_down", "bottom_up"])
+def test_every_parameter_learns_after_a_step(guide, groups, blocks):
+    pair = pair_of(guide, groups, blocks)
+    svi = SVI(pair.model, pair.guide, adamax(pair.model, pair.guide), AnalyticKL())
+    batch = Batch.of(images())
+    svi.step(batch)  # outputs of p and q start at zero, and nothing reaches what lies behind them
+    svi.eager(batch)
+    idle = [
+        name
+        for name, p in pair.named_parameters()
+        if p.grad is None or not p.grad.isfinite().all() or not p.grad.abs().sum() > 0
+    ]
+    assert idle == []
+
+
+def test_the_guide_starts_at_the_prior():
+    pair = pair_of()
+    kls, _ = site_kls(*traces(pair.model, pair.guide, Batch.of(images())))
+    assert list(kls) == ["z0", "z1", "z2"]
+    for kl in kls.values():
+        torch.testing.assert_close(kl, torch.zeros_like(kl))
+
+
+def test_latents_have_the_shapes_that_the_model_names():
+    pair = pair_of()
+    drawn = pair.guide(Batch.of(images()))
+    assert [tuple(z.shape[1:]) for z in drawn.values()] == pair.model.latent_shapes
+    assert pair.model.latent_shapes == [(2, 3, 2), (2, 3, 2), (2, 6, 4)]
+
+
+def test_a_step_runs_every_part_once():
+    pair = pair_of()
+    leaves = {
+        name: part
+        for name, part in pair.named_modules()
+        if not any(True for _ in part.children()) and not isinstance(part, nn.Identity)
+    }
+    calls = dict.fromkeys(leaves, 0)
+
+    def count(name):
+        return lambda *_: calls.__setitem__(name, calls[name] + 1)
+
+    for name, part in leaves.items():
+        part.register_forward_hook(count(name))
+    SVI(pair.model, pair.guide, adamax(pair.model, pair.guide), ELBO(3)).step(Batch.of(images()))
+    calls = {name: n for name, n in calls.items() if not isinstance(leaves[name], nn.ModuleList)}
+    assert calls == dict.fromkeys(calls, 1)
+
+
+def test_no_part_mixes_the_images_of_a_batch():
+    pair = pair_of()
+    x = images()
+    SVI(pair.model, pair.guide, adamax(pair.model, pair.guide)).step(Batch.of(x))
+    whole = pair.guide.features(Batch.of(x))
+    alone = pair.guide.features(Batch.of(x[1:2]))
+    torch.testing.assert_close([f[1:2] for f in whole], list(alone))
