@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from experiments.inference.objectives import ELBO, AnalyticKL
-from experiments.inference.optim import adamax
+from experiments.inference.objectives import ELBO, IWAE, AnalyticKL
+from experiments.inference.objectives.nvae import FineTuned
+from experiments.inference.optim import Muon, adamax, hierarchical_muon
 from experiments.inference.svi import SVI, Pair
 from experiments.inference.traces import site_kls, traces
 from guides import GUIDES
@@ -96,3 +97,43 @@ def test_no_part_mixes_the_images_of_a_batch():
     whole = pair.guide.features(Batch.of(x))
     alone = pair.guide.features(Batch.of(x[1:2]))
     torch.testing.assert_close([f[1:2] for f in whole], list(alone))
+
+
+def test_fine_tuning_changes_the_objective_and_nothing_else():
+    pair, batch = pair_of(), Batch.of(images())
+    tuned = FineTuned(AnalyticKL(), 4)
+    losses = []
+    for last, plain in ((False, AnalyticKL()), (True, IWAE(4)), (False, AnalyticKL())):
+        tuned.last = last
+        for objective in (tuned, plain):
+            torch.manual_seed(1)
+            losses.append(objective.differentiable_loss(pair.model, pair.guide, batch))
+    assert losses[0] == losses[1] == losses[4] == losses[5]
+    assert losses[2] == losses[3] != losses[0]
+
+
+def test_muon_moves_convolutions_as_matrices_one_by_one():
+    torch.manual_seed(0)
+    shapes = [(8, 4, 3, 3), (8, 4, 3, 3), (8, 36)]
+    together = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    together[1].data = together[1].data.contiguous(memory_format=torch.channels_last)
+    apart = [nn.Parameter(W.detach().flatten(1).clone()) for W in together]
+    optimizers = [Muon(together, lr=0.1), *(Muon([W], lr=0.1) for W in apart)]
+    for _ in range(3):
+        for W, matrix in zip(together, apart, strict=True):
+            W.grad = torch.randn_like(W)
+            matrix.grad = W.grad.flatten(1)
+        for optimizer in optimizers:
+            optimizer.step()
+    for W, matrix in zip(together, apart, strict=True):
+        torch.testing.assert_close(W.flatten(1), matrix, rtol=1e-4, atol=1e-4)
+
+
+def test_muon_and_adam_share_a_hierarchy_between_them():
+    model = NVAE((1, 8, 8), (2,), 2, 8, blocks=1, cells_per_block=1, crop=0, lean=True)
+    pair = Pair(model, GUIDES["top_down"](model, cells_per_block=1))
+    muon, adam = hierarchical_muon(pair.model, pair.guide, 0.01)
+    moved = [p for o in (muon, adam) for group in o.param_groups for p in group["params"]]
+    assert sorted(map(id, moved)) == sorted(map(id, pair.parameters()))
+    assert {p.ndim for group in muon.param_groups for p in group["params"]} == {4}
+    assert adam.param_groups[0]["lr"] == pytest.approx(0.0015)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from experiments.data import Data
 from experiments.errors import UsageError
@@ -10,8 +10,9 @@ from experiments.inference.average import WeightAverage
 from experiments.inference.guard import Guard
 from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives import OBJECTIVES, Objective
-from experiments.inference.objectives.nvae import BalancedKL, Regularised
+from experiments.inference.objectives.nvae import BalancedKL, FineTuned, Regularised
 from experiments.inference.objectives.regularisers import SpectralNorm, batch_norm_gains
+from experiments.inference.optim import adamax, hierarchical_muon
 from experiments.inference.optim.annealing import (
     kl_coefficient,
     published_rate,
@@ -20,7 +21,7 @@ from experiments.inference.optim.annealing import (
 from experiments.inference.svi import Pair
 from experiments.options.nvae import NVAEOptions
 
-__all__ = ["Recipe", "average_of", "check_data", "guard_of", "recipe_of"]
+__all__ = ["Recipe", "average_of", "check_data", "guard_of", "optimizer_of", "recipe_of"]
 
 
 class Recipe(NamedTuple):
@@ -43,6 +44,9 @@ def recipe_of(config: NVAEOptions, pair: Pair, rows: int) -> Recipe:
     objective: Objective = OBJECTIVES[config.objective]()
     if config.objective == "elbo_analytic_kl" and config.balance != "none":
         objective = BalancedKL(pair.model.groups_per_scale, config.balance)
+    tuned = FineTuned(objective, config.fine_tune_particles)
+    if config.fine_tune:
+        objective = tuned
     if config.regularise:
         gains = lambda: batch_norm_gains(pair)  # noqa: E731
         objective = Regularised(objective, [SpectralNorm(pair), gains], config.regularise)
@@ -50,6 +54,7 @@ def recipe_of(config: NVAEOptions, pair: Pair, rows: int) -> Recipe:
 
     def anneal(progress: float) -> None:
         temper.beta = kl_coefficient(progress, anneal=config.kl_anneal)
+        tuned.last = progress >= 1 - config.fine_tune
         if isinstance(objective, Regularised) and config.regularise_start:
             objective.weight = regularisation_weight(
                 temper.beta, config.regularise_start, config.regularise
@@ -59,6 +64,13 @@ def recipe_of(config: NVAEOptions, pair: Pair, rows: int) -> Recipe:
     warmup = round(config.warmup * config.epochs)
     schedule = published_rate(steps, config.epochs, warmup, config.lr, config.least_lr)
     return Recipe(objective, temper, anneal, schedule)
+
+
+def optimizer_of(config: NVAEOptions, pair: Pair) -> Any:
+    """Adamax as published, or Muon."""
+    if config.optimizer == "muon":
+        return hierarchical_muon(pair.model, pair.guide, config.lr)
+    return adamax(pair.model, pair.guide, config.lr, config.weight_decay, config.eps)
 
 
 def guard_of(config: NVAEOptions) -> Guard:
