@@ -122,4 +122,4 @@ class Add(nn.Module):
         self.project = Pointwise(latents, channels)
 
     def forward(self, state: Tensor, z: Tensor) -> Tensor:
-        return state + self.project(z)
+        return self.project(z) + state  # in this order the sum is stored channels-last
