@@ -16,7 +16,7 @@ from guides.prior import Prior
 from guides.semi_amortized import SemiAmortized
 from ppl_models import MODELS
 from ppl_models.names import unknown
-from ppl_models.program import describe
+from ppl_models.sites import describe
 
 __all__ = [
     "GUIDES",
@@ -67,14 +67,15 @@ def allowed_guides(model: nn.Module) -> tuple[str, ...]:
     for name, model_class in MODELS.items():
         if type(model) is model_class:
             return PAIRS[name]
-    latents = describe(model).latents
+    latents, _, _, summed = describe(model)
     flat = len(latents) == 1 and len(next(iter(latents.values()))) == 1
     exact = ("exact",) if flat and hasattr(model, "posterior") else ()
     try:
         real_latents(model, "a guide")
     except ValueError:
         return ("prior", *exact)
-    return ("prior", "point", *exact, "mean_field", *(VECTOR if flat else ()))
+    found = ("prior", "point", *exact, "mean_field", *(VECTOR if flat else ()))
+    return tuple(name for name in found if not (summed and name == "semi_amortized"))
 
 
 def check_pair(model: nn.Module, guide: str) -> None:

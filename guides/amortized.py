@@ -15,8 +15,9 @@ from guides.gaussian import (
     number_of_parameters,
 )
 from guides.guide import Guide, single_latent
+from ppl_models.batch import Batch, data_plate
 from ppl_models.networks import ACTIVATIONS, MLP, ConvEncoder
-from ppl_models.program import Batch, data_plate
+from ppl_models.sites import describe
 
 __all__ = ["ENCODERS", "Amortized"]
 
@@ -30,6 +31,7 @@ ENCODERS: dict[str, Callable[[torch.Size, tuple[int, ...], int, str], Any]] = {
     "mlp": _flat,
     "conv": lambda shape, _, outputs, activation: ConvEncoder(shape, outputs),
 }
+"""Networks from an image ``[*data_shape]`` (conv) or from a batch's context ``[C]``."""
 
 
 class Amortized(Guide):
@@ -70,10 +72,12 @@ class Amortized(Guide):
                 f"encoder={encoder!r} must be one of {', '.join(ENCODERS)}; "
                 f"covariance={covariance!r} must be diagonal or full."
             )
-        self._site, self._dim, self._data_shape = single_latent(model, "amortized")
+        self._site, self._dim = single_latent(model, "amortized")
         self._full = covariance == "full"
         outputs = number_of_parameters(self._dim, self._full)
-        self.encoder = ENCODERS[encoder](self._data_shape, hidden_dims, outputs, activation)
+        self._images = encoder == "conv"
+        shape = describe(model).x if self._images else torch.Size([self.context_dim])
+        self.encoder = ENCODERS[encoder](shape, hidden_dims, outputs, activation)
         if encoder == "linear":
             nn.init.zeros_(self.encoder.head.weight)
             narrow = initial_row(self._dim, outputs)
@@ -81,18 +85,16 @@ class Amortized(Guide):
                 self.encoder.head.bias.copy_(narrow if self._full else 2 * narrow)
         self.like_model()
 
-    def encode(self, x: Tensor) -> Tensor:
-        """The numbers that describe q, for observations ``[B, *data_shape]``."""
-        images = isinstance(self.encoder, ConvEncoder)
-        return self.encoder(x if images else x.flatten(-len(self._data_shape)))
+    def context(self, batch: Batch) -> Tensor:
+        return batch.only if self._images else super().context(batch)
 
     def features(self, batch: Batch) -> tuple[Tensor, ...]:
-        assert batch.x is not None
-        return (self.encode(batch.x),)
+        """The numbers that describe q."""
+        return (self.encoder(self.context(batch)),)
 
     def posterior(self, x: Tensor) -> dist.Distribution:
         """q(z | x), event ``[K]``, for observations ``[B, *data_shape]``."""
-        return self.of(self.encode(x))
+        return self.of(*self.features(Batch.of(x)))
 
     def of(self, parameters: Tensor) -> dist.Distribution:
         """The Gaussian that these numbers describe."""

@@ -9,8 +9,9 @@ from pyro.poutine.util import site_is_subsample
 from torch import nn
 
 from guides.guide import Guide
+from ppl_models.batch import Batch, data_plate
 from ppl_models.names import unknown
-from ppl_models.program import Batch, data_plate, describe, prior_trace
+from ppl_models.sites import describe, prior_trace
 
 __all__ = ["AUTOGUIDES", "Auto"]
 

@@ -4,7 +4,7 @@ import pyro
 from torch import Tensor, nn
 
 from guides.guide import Guide, single_latent
-from ppl_models.program import Batch, data_plate
+from ppl_models.batch import Batch, data_plate
 
 __all__ = ["Exact"]
 
@@ -28,8 +28,8 @@ class Exact(Guide):
             raise ValueError(
                 f"exact needs a model with a posterior; {type(model).__name__} has none."
             )
-        self._site, _, _ = single_latent(model, "exact", real=False)
+        self._site, _ = single_latent(model, "exact", real=False)
 
     def forward(self, batch: Batch) -> Tensor:
         with data_plate(batch):
-            return pyro.sample(self._site, self.model.posterior(batch.x))
+            return pyro.sample(self._site, self.model.posterior(batch.only))

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from guides.gaussian import loc_scale_of_encoder
 from guides.guide import Guide, single_latent
+from ppl_models.batch import Batch, data_plate
 from ppl_models.networks import ACTIVATIONS, MLP
-from ppl_models.program import Batch, data_plate
 
 __all__ = ["TRANSFORMS", "Flow"]
 
@@ -80,7 +80,7 @@ class Flow(Guide):
         activation: Literal["relu", "tanh", "silu", "gelu"] = "relu",
     ) -> None:
         super().__init__(model)
-        self._site, dim, self._data_shape = single_latent(model, "flow")
+        self._site, dim = single_latent(model, "flow")
         if transform not in TRANSFORMS or dim < 2 or min(length, context, width) < 1:
             raise ValueError(
                 f"transform={transform!r} must be one of {', '.join(TRANSFORMS)}, the latent of "
@@ -89,15 +89,14 @@ class Flow(Guide):
             )
         self._split = [2 * dim, context]
         outputs = (*hidden_dims, sum(self._split))
-        self.encoder = MLP((self._data_shape.numel(), *outputs), ACTIVATIONS[activation])
+        self.encoder = MLP((self.context_dim, *outputs), ACTIVATIONS[activation])
         self.transforms: Any = nn.ModuleList(
             TRANSFORMS[transform](dim, context, width) for _ in range(length)
         )
         self.like_model()
 
     def features(self, batch: Batch) -> tuple[Tensor, ...]:
-        assert batch.x is not None
-        return (self.encoder(batch.x.flatten(-len(self._data_shape))),)
+        return (self.encoder(self.context(batch)),)
 
     def posterior(self, x: Tensor) -> dist.Distribution:
         """q(z | x), event ``[K]``, for observations ``[B, *data_shape]``."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from guides.gaussian import initial_row, loc_scale_tril, number_of_parameters
 from guides.guide import single_latent
 from guides.local import LocalTable, PerDatumGuide
-from ppl_models.program import Batch, data_plate
+from ppl_models.batch import Batch, data_plate
 
 __all__ = ["FullRank"]
 
@@ -32,7 +32,7 @@ class FullRank(PerDatumGuide):
         self, model: nn.Module, size: int = 0, local_lr: float = 0.1, local_steps: int = 500
     ) -> None:
         super().__init__(model, size, local_lr, local_steps)
-        self._site, self._dim, _ = single_latent(model, "full_rank")
+        self._site, self._dim = single_latent(model, "full_rank")
         numbers = number_of_parameters(self._dim, full=True)
         self.table = LocalTable(size, (numbers,), initial_row(self._dim, numbers))
         self.like_model()

@@ -12,7 +12,9 @@ from pyro.poutine.util import site_is_subsample
 from torch import nn
 from torch.distributions import constraints
 
-from ppl_models.program import Batch, Program, check_plates, describe, prior_trace
+from ppl_models.batch import Batch
+from ppl_models.program import Program
+from ppl_models.sites import check_plates, describe, example, is_summed, prior_trace
 
 __all__ = ["EffectGuide", "Guide", "real_latents", "single_latent"]
 
@@ -30,6 +32,18 @@ class Guide(Program):
     @property
     def model(self) -> Any:
         return self._model[0]
+
+    def context(self, batch: Batch) -> torch.Tensor:
+        """What an encoder sees of a batch, ``[B, C]``: all that is observed or given, flat.
+
+        A class of your own may show it something else.
+        """
+        return batch.flat()
+
+    @property
+    def context_dim(self) -> int:
+        """C, how many numbers an encoder sees of every row."""
+        return self.context(example(self.model)).shape[1]
 
     def features(self, batch: Batch) -> tuple[torch.Tensor, ...]:
         """Everything through which x enters q, ``[B, ...]`` each.
@@ -105,10 +119,18 @@ class EffectGuide(Guide, GuideMessenger):
             if not site_is_subsample(site)
         }
 
+    def _pyro_sample(self, msg: Any) -> None:
+        if is_summed(msg):
+            msg["infer"]["prior"] = msg["fn"]  # q says nothing of it
+        else:
+            super()._pyro_sample(msg)
+
     def get_traces(self) -> tuple[Trace, Trace]:
-        traces = super().get_traces()
+        model_trace, guide_trace = super().get_traces()
+        for name in [n for n, site in guide_trace.nodes.items() if is_summed(site)]:
+            guide_trace.remove_node(name)
         self.trace = Trace()
-        return traces
+        return model_trace, guide_trace
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "trace": Trace()}
@@ -122,9 +144,13 @@ def real_latents(model: nn.Module, guide: str) -> dict[str, torch.Size]:
 
     Raises:
         ValueError: If a latent is not free on the real line (positive, on a simplex, ...), or lies
-            in a second plate inside the data's.
+            in a second plate inside the data's; if there is none.
     """
     latents, nodes = describe(model).latents, prior_trace(model).nodes
+    if not latents:
+        raise ValueError(
+            f"{guide} has no latent to infer: all are summed out. Take the guide prior."
+        )
     for name in latents:
         check_plates(name, nodes[name])
         support = nodes[name]["fn"].support
@@ -139,8 +165,8 @@ def real_latents(model: nn.Module, guide: str) -> dict[str, torch.Size]:
     return latents
 
 
-def single_latent(model: nn.Module, guide: str, real: bool = True) -> tuple[str, int, torch.Size]:
-    """The name and dimension of a model's only latent, and the shape of its observation.
+def single_latent(model: nn.Module, guide: str, real: bool = True) -> tuple[str, int]:
+    """The name and dimension of a model's only latent.
 
     Args:
         model: p.
@@ -150,10 +176,10 @@ def single_latent(model: nn.Module, guide: str, real: bool = True) -> tuple[str,
     Raises:
         ValueError: If the model has several latents, or one that is no vector or not ``real``.
     """
-    latents, x = describe(model)
+    latents = describe(model).latents
     if len(latents) != 1 or len(next(iter(latents.values()))) != 1:
         raise ValueError(f"{guide} needs one vector latent; the model has {latents}.")
     if real:
         real_latents(model, guide)
     name, shape = next(iter(latents.items()))
-    return name, shape[0], x
+    return name, shape[0]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guides.guide import Guide
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
 
 __all__ = ["LocalTable", "PerDatumGuide"]
 

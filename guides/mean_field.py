@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from guides.gaussian import initial_row, loc_scale
 from guides.guide import real_latents
 from guides.local import LocalTable, PerDatumGuide
-from ppl_models.program import Batch, data_plate
+from ppl_models.batch import Batch, data_plate
 
 __all__ = ["MeanField"]
 

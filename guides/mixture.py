@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from guides.gaussian import loc_scale_of_encoder
 from guides.guide import Guide, single_latent
+from ppl_models.batch import Batch, data_plate
 from ppl_models.networks import ACTIVATIONS, MLP
-from ppl_models.program import Batch, data_plate
 
 __all__ = ["Mixture"]
 
@@ -52,9 +52,9 @@ class Mixture(Guide):
             raise ValueError(
                 f"components={components} must be at least 1, hidden_dims={hidden_dims} not empty."
             )
-        self._site, dim, self._data_shape = single_latent(model, "mixture")
+        self._site, dim = single_latent(model, "mixture")
         self.components = components
-        inputs = self._data_shape.numel() + components
+        inputs = self.context_dim + components
         self.encoder = MLP((inputs, *hidden_dims, 2 * dim), ACTIVATIONS[activation])
         self.like_model()
 
@@ -64,11 +64,10 @@ class Mixture(Guide):
 
     def features(self, batch: Batch) -> tuple[Tensor, ...]:
         """Every component's parameters, ``[B, S, 2K]``."""
-        assert batch.x is not None
         layers: Any = self.encoder.layers
         first, *rest = layers  # the first of [x, one-hot s] is a sum of two parts
         of_x, of_s = first.weight.tensor_split([-self.components], 1)
-        h = F.linear(batch.x.flatten(-len(self._data_shape)), of_x, first.bias).unsqueeze(-2)
+        h = F.linear(self.context(batch), of_x, first.bias).unsqueeze(-2)
         h = h + of_s.mT
         for layer in rest:
             h = layer(h)

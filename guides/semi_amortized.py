@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from guides.gaussian import loc_scale_of_encoder
 from guides.guide import Guide, single_latent
+from ppl_models.batch import Batch, data_plate
 from ppl_models.networks import ACTIVATIONS, MLP
-from ppl_models.program import Batch, data_plate
+from ppl_models.sites import describe
 
 __all__ = ["SemiAmortized"]
 
@@ -39,7 +40,7 @@ class SemiAmortized(Guide):
         activation: of the encoder, a name in ``ACTIVATIONS``.
 
     Raises:
-        ValueError: If the model has several latents, or an option makes no step.
+        ValueError: If the model has several latents or sums one out, or an option makes no step.
 
     References:
         Kim, Wiseman, Miller, Sontag & Rush (2018); Marino, Yue & Mandt (2018), with other updates.
@@ -57,9 +58,13 @@ class SemiAmortized(Guide):
         super().__init__(model)
         if steps < 1 or not step_size > 0:
             raise ValueError(f"steps={steps} must be at least 1, step_size={step_size} above 0.")
-        self._site, dim, self._data_shape = single_latent(model, "semi_amortized")
+        self._site, dim = single_latent(model, "semi_amortized")
+        if summed := describe(model).summed:
+            raise ValueError(
+                f"semi_amortized cannot sum out {', '.join(summed)} in its own steps."
+            )
         self.local_steps, self.step_size, self.through = steps, step_size, through
-        layers = (self._data_shape.numel(), *hidden_dims, 2 * dim)
+        layers = (self.context_dim, *hidden_dims, 2 * dim)
         self.encoder = MLP(layers, ACTIVATIONS[activation])
         self.like_model()
 
@@ -95,8 +100,7 @@ class SemiAmortized(Guide):
 
     def features(self, batch: Batch) -> tuple[Tensor, ...]:
         """Mean and log square scale after the steps, ``[B, 2K]``."""
-        assert batch.x is not None
-        parameters = self.encoder(batch.x.flatten(-len(self._data_shape)))
+        parameters = self.encoder(self.context(batch))
         modes = [(part, part.training) for part in self.model.modules()]
         self.model.eval()
         try:

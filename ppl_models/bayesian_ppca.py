@@ -5,8 +5,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from ppl_models.normals import IsotropicNormal, LowRankNormal
-from ppl_models.program import Batch, Program, data_plate
+from ppl_models.batch import Batch, data_plate
+from ppl_models.distributions.normals import IsotropicNormal, LowRankNormal
+from ppl_models.program import Program
 
 __all__ = ["BayesianPPCA"]
 

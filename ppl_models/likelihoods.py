@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ppl_models import continuous_bernoulli
-from ppl_models.beta import StableBeta
-from ppl_models.discretized import DiscretizedLogisticMixture
-from ppl_models.normals import IsotropicNormal, LogitNormal, LowRankNormal
+from ppl_models.distributions import continuous_bernoulli
+from ppl_models.distributions.beta import StableBeta
+from ppl_models.distributions.discretized import DiscretizedLogisticMixture
+from ppl_models.distributions.normals import IsotropicNormal, LogitNormal, LowRankNormal
 
 __all__ = ["LIKELIHOODS", "MIN_SCALE", "Likelihood"]
 

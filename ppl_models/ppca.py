@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ppl_models.normals import IsotropicNormal, LowRankNormal
+from ppl_models.batch import Batch, data_plate
+from ppl_models.distributions.normals import IsotropicNormal, LowRankNormal
 from ppl_models.pca import covariance_spectrum
-from ppl_models.program import Batch, Program, data_plate
+from ppl_models.program import Program
 
 __all__ = ["PPCA", "equal_diagonal_rotation"]
 

@@ -1,17 +1,22 @@
-"""What every program shares: its one argument, its one plate, and its base class."""
+"""What every program shares: its base class, and from here its argument and its plate too."""
 
 import itertools
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyro
-import torch
-from pyro import poutine
-from torch import Tensor, nn
+from torch import nn
 
-from ppl_models.parameters import are_captured, own_parameters
+from ppl_models.batch import Batch, data_plate
+from ppl_models.parameters import are_captured
+from ppl_models.sites import (
+    Sites,
+    check_plates,
+    describe,
+    evaluating,
+    is_deterministic,
+    prior_trace,
+)
 
 __all__ = [
     "Batch",
@@ -27,42 +32,6 @@ __all__ = [
 
 _numbers = itertools.count()
 _names: "weakref.WeakKeyDictionary[Program, str]" = weakref.WeakKeyDictionary()
-
-
-class Batch(NamedTuple):
-    """The one argument of every model and guide.
-
-    Args:
-        x: observations ``[B, *data_shape]``, or ``None`` to have the model draw them.
-        index: positions of the rows in their data set, ``[B]``.
-        size: N, the number of rows in the data set.
-        repeats: how often the rows follow each other, where particles share a dimension with them.
-    """
-
-    x: Tensor | None
-    index: Tensor  # type: ignore[assignment]  # hides the tuple's method of that name
-    size: int
-    repeats: int = 1
-
-    @classmethod
-    def of(cls, x: Tensor) -> "Batch":
-        """The whole of ``x`` as one batch."""
-        return cls(x, torch.arange(len(x), device=x.device), len(x))
-
-    def repeated(self, times: int) -> "Batch":
-        """The batch so many times over, ``[times * B]``."""
-        x = None if self.x is None else self.x.repeat(times, *(1,) * (self.x.ndim - 1))
-        return Batch(x, self.index.repeat(times), self.size, times * self.repeats)
-
-    @classmethod
-    def draw(cls, size: int, device: torch.device | str | None = None) -> "Batch":
-        """A request for ``size`` rows from the generative story."""
-        return cls(None, torch.arange(size, device=device), size)
-
-
-def data_plate(batch: Batch) -> pyro.plate:
-    """The plate of the data: size N, this batch's rows, so log-densities are rescaled by N / B."""
-    return pyro.plate("data", batch.size, subsample=batch.index, dim=-1)
 
 
 class Program(nn.Module):
@@ -83,90 +52,3 @@ class Program(nn.Module):
             name = _names.setdefault(self, f"{type(self).__name__}{next(_numbers)}")
             pyro.module(name, self)
         return super().__call__(*args, **kwargs)
-
-
-class Sites(NamedTuple):
-    """What a model samples: event shapes of the latents, in generative order, and of ``x``."""
-
-    latents: dict[str, torch.Size]
-    x: torch.Size
-
-
-def prior_trace(model: Callable, size: int = 1) -> poutine.Trace:
-    """One run of the generative story, hidden from outer handlers and from the random state."""
-    if not isinstance(model, nn.Module):
-        return _hidden_trace(model, Batch.draw(size))
-    parameter = next(model.parameters(), None)
-    with evaluating(model):
-        return _hidden_trace(
-            model, Batch.draw(size, parameter.device if parameter is not None else None)
-        )
-
-
-@contextmanager
-def evaluating(program: Any) -> Iterator[None]:
-    """Inside, a module is in evaluation mode."""
-    parts = list(program.modules()) if isinstance(program, nn.Module) else []
-    modes = [(part, part.training) for part in parts]
-    if parts:
-        program.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
-
-
-def _hidden_trace(model: Callable, batch: Batch) -> poutine.Trace:
-    hidden = torch.random.fork_rng(devices=[])
-    with torch.no_grad(), hidden, poutine.block(), own_parameters(model):
-        return poutine.trace(model).get_trace(batch)
-
-
-def is_deterministic(site: Any) -> bool:
-    """Whether a site is a ``pyro.deterministic``, which has no density."""
-    return bool(site["infer"].get("_deterministic"))
-
-
-def check_plates(name: str, site: Any) -> None:
-    """Refuse a site of every datum that lies in a second plate.
-
-    Raises:
-        ValueError: Then, naming the plate.
-    """
-    plates = [frame.name for frame in site["cond_indep_stack"]]
-    others = [plate for plate in plates if plate not in ("data", "particles")]
-    if "data" in plates and others:
-        raise ValueError(
-            f"site '{name}' lies in the plate '{others[0]}' beside that of the data: make that "
-            "dimension part of the event instead (expand, then to_event)."
-        )
-
-
-def describe(model: Callable) -> Sites:
-    """Read the sites of a model off one draw from it.
-
-    Raises:
-        ValueError: If the model has no site ``x`` or no latent, if it has an ``obs_mask``, or if
-            it calls ``pyro.param`` outside its modules.
-    """
-    nodes = prior_trace(model).nodes
-    for name, site in nodes.items():
-        if site["type"] == "sample" and is_deterministic(site) and f"{name}_unobserved" in nodes:
-            raise ValueError(
-                f"obs_mask makes a latent '{name}_unobserved' of what is missing in '{name}': "
-                "mask the distribution instead, as in Normal(loc, scale).mask(seen).to_event(1)."
-            )
-    sites = {
-        name: site["fn"]
-        for name, site in nodes.items()
-        if site["type"] == "sample"
-        and not poutine.util.site_is_subsample(site)
-        and not (site["is_observed"] and name != "x")
-    }
-    latents = {name: fn.event_shape for name, fn in sites.items() if name != "x"}
-    if "x" not in sites or not latents:
-        raise ValueError(
-            f"a model samples latents and an observation 'x'; this one samples {list(sites)}."
-        )
-    return Sites(latents, sites["x"].event_shape)

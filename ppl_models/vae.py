@@ -5,10 +5,11 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ppl_models.batch import Batch, data_plate
 from ppl_models.likelihoods import LIKELIHOODS
 from ppl_models.names import unknown
 from ppl_models.networks import ACTIVATIONS, ConvDecoder, ImageMLP
-from ppl_models.program import Batch, Program, data_plate
+from ppl_models.program import Program
 
 __all__ = ["VAE"]
 

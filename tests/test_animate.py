@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.distributions import Normal, kl_divergence
 
 from experiments.animations.evidence import COMPARED, _trained
 from experiments.animations.frames import DIGITS, save_gif, taken, training
+from experiments.animations.posterior import FITTED, fitted, kl, plane, setting
 from experiments.data import load
 from experiments.evaluation.oracle import diagonal_gap, rotate_to_largest_gap
 from experiments.inference.svi import SVI
@@ -41,6 +43,7 @@ def frames_of(path: str) -> list[np.ndarray]:
         ("encodings", ["--data", "digits", "--epochs", "2"]),
         ("evidence", ["--steps", "20"]),
         ("khat", ["--data", "digits", "--epochs", "2", "--images", "60"]),
+        ("posterior", ["--epochs", "1", "--steps", "20"]),
     ],
 )
 def test_every_picture_moves(name, args):
@@ -66,6 +69,34 @@ def test_no_diagonal_guide_passes_its_bound_and_a_full_one_reaches_the_evidence(
         least = 0 if "full" in name else floor
         assert all(gap >= least - 1e-9 for gap in gaps), name
         assert gaps[-1] == pytest.approx(least, abs=0.02), name
+
+
+def test_the_kl_on_the_grid_is_the_closed_form():
+    z = plane(torch.zeros(1, dtype=torch.float64))
+    p = Normal(torch.tensor([0.3, -0.5]).double(), torch.tensor([0.4, 0.7]).double())
+    q = Normal(torch.tensor([0.1, 0.2]).double(), torch.tensor([0.5, 0.3]).double())
+    found = kl(q.log_prob(z).sum(-1), p.log_prob(z).sum(-1))
+    assert found == pytest.approx(kl_divergence(q, p).sum().item(), abs=1e-9)
+
+
+def test_a_richer_guide_fits_the_posterior_of_a_digit_better():
+    config = animate.Config(name="posterior", frames=2, epochs=3, steps=300)
+    train, test = load("digits")
+    torch.manual_seed(0)
+    model, train, digit, target = setting(config, train, test)
+    assert target.softmax(0).max() < 0.1  # the grid resolves the posterior
+    losses = {n: kl(fitted(config, model, n, train, digit)[-1], target) for n in FITTED}
+    assert 0 <= losses["full_rank"] < losses["mean_field"] < losses["prior"]
+    assert losses["mean_field"] < losses["amortized"] + 0.01 < losses["prior"]
+
+
+def test_the_last_frame_as_a_still():
+    args = ["--frames", "3", "--steps", "20"]
+    cli(animate.Config, animate.main, ["evidence", *args])
+    cli(animate.Config, animate.main, ["evidence", *args, "--out", "a/b.png"])
+    with Image.open("a/b.png") as still:
+        shown = np.asarray(still.convert("RGB")).astype(int)
+    assert np.abs(shown - frames_of("evidence.gif")[-1]).mean() < 2  # but for the GIF's palette
 
 
 def test_frames_lie_ever_farther_apart_and_end_where_training_ends():
@@ -107,7 +138,7 @@ def test_a_gif_keeps_its_pictures_and_times():
 def test_pictures_that_cannot_be_made(capsys):
     refused(capsys, animate, ["evidence", "--frames", "1"], "--frames must be at least 2, got 1")
     refused(capsys, animate, ["evidence", "--seconds", "0"], "between 0.02 and 60")
-    refused(capsys, animate, ["evidence", "--out", "a.mp4"], "must end in .gif")
+    refused(capsys, animate, ["evidence", "--out", "a.mp4"], "must end in .gif or .png")
     refused(capsys, animate, ["nothing"], "nothing")
     Path("evidence.gif").write_text("mine")
     refused(capsys, animate, ["evidence"], "exists already")

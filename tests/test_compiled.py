@@ -28,7 +28,8 @@ from experiments.inference.precision import BFloat16Products
 from experiments.inference.svi import SVI, Pair
 from guides import GUIDES
 from ppl_models import NVAE, PPCA, VAE, Batch
-from ppl_models.program import Program, data_plate
+from ppl_models.batch import data_plate
+from ppl_models.program import Program
 
 needs_compiler = pytest.mark.skipif(not graph.can_compile(), reason="Inductor needs a compiler")
 

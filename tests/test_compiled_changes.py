@@ -13,7 +13,8 @@ from torch import nn
 from experiments.inference.compiled import CompileWarning, graph
 from experiments.inference.svi import SVI
 from ppl_models import Batch
-from ppl_models.program import Program, data_plate
+from ppl_models.batch import data_plate
+from ppl_models.program import Program
 
 needs_compiler = pytest.mark.skipif(not graph.can_compile(), reason="Inductor needs a compiler")
 D, B = 3, 6

@@ -16,7 +16,8 @@ from experiments.inference.traces import traces
 from guides import GUIDES, Guide
 from guides.guide import EffectGuide
 from ppl_models import NVAE, Batch
-from ppl_models.program import Program, data_plate
+from ppl_models.batch import data_plate
+from ppl_models.program import Program
 
 ROWS, STEPS = 3000, 8
 """One datum so many times over, and how often its gradient is drawn."""
@@ -175,6 +176,9 @@ def test_what_is_simple_is_decided_by_dependence():
     model, batch = Chain(), Batch.of(torch.randn(4))
     for guide, simple in ((Plain(model), False), (Ladder(model), False), (Heavy(model), False)):
         assert is_simple(guide, traces(model, guide, batch)[1], batch) is simple
+    with torch.no_grad():  # as in an evaluation, which may come first
+        guide = Plain(model)
+        assert not is_simple(guide, traces(model, guide, batch)[1], batch)
     rows = GUIDES["mean_field"](model).for_data(4)
     assert is_simple(rows, traces(model, rows, batch)[1], batch)
 

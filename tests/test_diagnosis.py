@@ -18,7 +18,8 @@ from experiments.inference.optim import adam
 from experiments.inference.svi import SVI, Pair
 from guides import GUIDES
 from ppl_models import NVAE, VAE, Batch
-from ppl_models.program import Program, data_plate
+from ppl_models.batch import data_plate
+from ppl_models.program import Program
 
 
 @pytest.fixture(autouse=True)

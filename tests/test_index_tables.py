@@ -17,7 +17,8 @@ from experiments.inference.fit import fit
 from experiments.inference.svi import SVI
 from guides import GUIDES
 from ppl_models import Batch
-from ppl_models.program import Program, data_plate
+from ppl_models.batch import data_plate
+from ppl_models.program import Program
 
 N, D, K = 60, 4, 2
 

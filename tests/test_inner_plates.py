@@ -19,7 +19,8 @@ from experiments.inference.objectives import ELBO, IWAE, OBJECTIVES, AnalyticKL,
 from guides import GUIDES, Guide
 from guides.guide import EffectGuide
 from ppl_models import Batch
-from ppl_models.program import Program, data_plate
+from ppl_models.batch import data_plate
+from ppl_models.program import Program
 
 R, K, D = 4, 2, 3
 

@@ -11,11 +11,11 @@ from scipy import stats
 from scipy.special import expit, ndtr
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ppl_models.beta import StableBeta
-from ppl_models.continuous_bernoulli import ContinuousBernoulli
-from ppl_models.discretized import DiscretizedLogisticMixture
+from ppl_models.distributions.beta import StableBeta
+from ppl_models.distributions.continuous_bernoulli import ContinuousBernoulli
+from ppl_models.distributions.discretized import DiscretizedLogisticMixture
+from ppl_models.distributions.normals import PROBIT_MIXTURE, LogitNormal, LowRankNormal
 from ppl_models.likelihoods import LIKELIHOODS
-from ppl_models.normals import PROBIT_MIXTURE, LogitNormal, LowRankNormal
 from tests.likelihood_grid import deviations
 from tests.test_explore import in_node
 

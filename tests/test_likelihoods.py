@@ -13,7 +13,7 @@ from experiments.data import Data, load
 from experiments.data.transforms import Scale
 from experiments.runs.cli import cli
 from ppl_models import VAE, Batch
-from ppl_models.discretized import DiscretizedLogisticMixture
+from ppl_models.distributions.discretized import DiscretizedLogisticMixture
 from ppl_models.likelihoods import LIKELIHOODS
 
 PIXEL = (1, 1, 1)

@@ -5,11 +5,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from experiments.inference.objectives import ELBO, IWAE, AnalyticKL
+from experiments.errors import UsageError
+from experiments.inference.objectives import ELBO, IWAE, AnalyticKL, FreeBits
 from experiments.inference.objectives.nvae import FineTuned
 from experiments.inference.optim import Muon, adamax, hierarchical_muon
 from experiments.inference.svi import SVI, Pair
 from experiments.inference.traces import site_kls, traces
+from experiments.options.nvae import NVAEOptions
+from experiments.training.nvae.recipe import recipe_of
 from guides import GUIDES
 from ppl_models import Batch
 from ppl_models.nvae import NVAE
@@ -137,3 +140,25 @@ def test_muon_and_adam_share_a_hierarchy_between_them():
     assert sorted(map(id, moved)) == sorted(map(id, pair.parameters()))
     assert {p.ndim for group in muon.param_groups for p in group["params"]} == {4}
     assert adam.param_groups[0]["lr"] == pytest.approx(0.0015)
+
+
+def test_the_recipe_goes_from_free_bits_to_the_bound_to_importance_weighting():
+    pair, batch = pair_of(), Batch.of(images())
+    options = NVAEOptions(regularise=0.0, balance="none", free_bits=0.5, fine_tune=0.25)
+    recipe = recipe_of(options, pair, 100)
+    phases = {0.35: FreeBits(free_bits=0.5), 0.5: AnalyticKL(), 0.8: IWAE(5)}
+    for progress, plain in phases.items():
+        recipe.anneal(progress)
+        losses = []
+        for objective in (recipe.objective, plain):
+            torch.manual_seed(1)
+            with torch.no_grad():
+                losses.append(objective.differentiable_loss(pair.model, pair.guide, batch))
+        torch.testing.assert_close(losses[0], losses[1])
+
+
+@pytest.mark.parametrize("changed", [{"balance": "square"}, {"objective": "elbo"}])
+def test_free_bits_are_of_plain_analytic_kls(changed):
+    options = NVAEOptions(**{"balance": "none", "free_bits": 0.5, **changed})
+    with pytest.raises(UsageError, match="needs --balance none"):
+        recipe_of(options, pair_of(), 100)

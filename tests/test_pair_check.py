@@ -17,7 +17,9 @@ from experiments.inference.objectives import OBJECTIVES
 from experiments.inference.svi import SVI
 from guides import GUIDES
 from ppl_models import Batch
-from ppl_models.program import Program, data_plate, describe
+from ppl_models.batch import data_plate
+from ppl_models.program import Program
+from ppl_models.sites import describe
 
 D = 2
 X = 0.5 * torch.randn(40, D, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -16,7 +16,9 @@ from experiments.inference.fit import fit
 from experiments.inference.objectives import OBJECTIVES
 from experiments.inference.svi import SVI
 from guides import GUIDES, Guide
-from ppl_models.program import Batch, Program, data_plate, describe
+from ppl_models.batch import Batch, data_plate
+from ppl_models.program import Program
+from ppl_models.sites import describe
 
 D = 4
 

@@ -12,8 +12,9 @@ from experiments.evaluation.ais import annealed_bound, sandwich
 from experiments.inference.traces import traces
 from guides import Guide
 from ppl_models import Batch
+from ppl_models.batch import data_plate
 from ppl_models.coordinates import coordinates, support_of
-from ppl_models.program import Program, data_plate
+from ppl_models.program import Program
 
 softplus, logsigmoid = torch.nn.functional.softplus, torch.nn.functional.logsigmoid
 

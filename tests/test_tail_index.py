@@ -11,7 +11,8 @@ from experiments.evaluation.tail_index import far_tail, tail_of
 from guides import GUIDES
 from guides.guide import Guide
 from ppl_models import NVAE, PPCA, VAE, Batch
-from ppl_models.program import Program, data_plate
+from ppl_models.batch import data_plate
+from ppl_models.program import Program
 
 
 def oracle(scales, data_dim=12):

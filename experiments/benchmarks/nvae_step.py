@@ -14,7 +14,7 @@ from experiments.inference.objectives.regularisers import SpectralNorm, batch_no
 from experiments.inference.optim import adamax
 from experiments.inference.svi import SVI, Pair
 from experiments.runs.environment import peak_memory
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
 
 __all__ = ["step_speed"]
 

@@ -14,8 +14,8 @@ from experiments.inference.objectives.regularisers import convolutions
 from experiments.inference.svi import Pair
 from experiments.options.presets import PRESETS
 from guides import GUIDES
+from ppl_models.batch import Batch
 from ppl_models.nvae import NVAE
-from ppl_models.program import Batch
 
 __all__ = ["preset_pair", "preset_rows", "preset_table"]
 

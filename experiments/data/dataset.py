@@ -1,43 +1,21 @@
 """Stored values, and the transforms that turn a batch of them into observations."""
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from experiments.data.observed import ARRAY, Source, as_observed
 from experiments.data.transforms import Binarize, Dequantize, Flip, Pad, Scale, Transform
 from experiments.errors import UsageError
-from ppl_models.program import Batch, describe
+from ppl_models.batch import Batch
 
 __all__ = ["Data", "Source"]
-
-
-class Source(NamedTuple):
-    """Where rows come from.
-
-    Args:
-        name: of the data set.
-        split: train or test.
-        sha256: checksum of the values that were read, where the stored ones are no longer those.
-        read: what was read from files, and how; empty for data sets by name.
-        classes: names of the labels, if they have names.
-        files: path, split and checksum of every file, for folders.
-    """
-
-    name: str = "array"
-    split: str = "train"
-    sha256: str | None = None
-    read: str = ""
-    classes: tuple[str, ...] = ()
-    files: tuple[tuple[str, str, str], ...] = ()
-
-
-ARRAY = Source()
 
 
 @dataclass(frozen=True)
@@ -49,6 +27,9 @@ class Data:
         labels: class of every row ``[N]``, if there are classes.
         transforms: what is done to a batch, in order.
         drawn: a transform whose noise is part of the stored values (static binarisation).
+        given: what a model conditions on, ``[N, ...]`` each: labels, covariates, masks.
+        site: the site at which ``pixels`` are observed, where a model asks for them by name.
+        others: observations at further sites, ``[N, ...]`` each.
         source: where the values come from.
         event_shape: the shape of an observation, ``None`` for that of the transformed rows.
         dtype: of the observations.
@@ -61,6 +42,24 @@ class Data:
     source: Source = ARRAY
     event_shape: torch.Size | None = None
     dtype: torch.dtype = torch.float32
+    given: dict[str, Tensor] = field(default_factory=dict)
+    site: str | None = None
+    others: dict[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, batch: Batch) -> "Data":
+        """The rows of a batch as a data set of their own."""
+        sites = dict(batch.x) if isinstance(batch.x, dict) else {None: batch.only}
+        site, x = next(iter(sites.items()))
+        others = {name: values for name, values in sites.items() if name not in (None, site)}
+        return cls(
+            x,
+            dtype=x.dtype,
+            event_shape=x.shape[1:],
+            given=batch.given,
+            site=site,
+            others=others,
+        )
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -129,7 +128,10 @@ class Data:
         """Checksum of the values before noise is drawn: what a protocol names the data by."""
         if self.source.sha256:
             return self.source.sha256
-        return hashlib.sha256(self.pixels.cpu().contiguous().numpy().tobytes()).hexdigest()
+        digest = hashlib.sha256(_bytes(self.pixels))
+        for name, values in sorted({**self.others, **self.given}.items()):
+            digest.update(name.encode() + _bytes(values))
+        return digest.hexdigest()
 
     def observations(self, index: Tensor | slice = slice(None), training: bool = False) -> Tensor:
         """Rows as the model observes them, ``[B, *event_shape]``; mirrored only in training."""
@@ -144,7 +146,12 @@ class Data:
 
     def batch(self, index: Tensor, training: bool = False) -> Batch:
         """The rows at ``index`` ``[B]`` as the argument of a program."""
-        return Batch(self.observations(index, training), index, len(self))
+        x: Any = self.observations(index, training)
+        given = {name: values.index_select(0, index) for name, values in self.given.items()}
+        if self.site is not None:
+            others = {name: v.index_select(0, index) for name, v in self.others.items()}
+            x = {self.site: x, **others}
+        return Batch(x, index, len(self), given)
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All rows in order."""
@@ -159,31 +166,29 @@ class Data:
             yield self.batch(index, training=True)
 
     def like(self, model: nn.Module) -> Self:
-        """The data in the dtype, on the device and in the shape that a model observes.
+        """The data in the dtype, on the device and in the shapes that a model observes.
 
         Raises:
-            UsageError: If the model's observations have another number of entries.
+            UsageError: If the model observes other sites, or other numbers of entries.
         """
-        shape = describe(model).x
-        if shape.numel() != self.data_dim:
-            raise UsageError(
-                f"the model observes {list(shape)}, the data set '{self.name}' has "
-                f"{list(self.image_shape)} per row."
-            )
-        parameter = next(model.parameters(), None)
-        moved = self if parameter is None else self.to(parameter.device)
-        dtype = self.dtype if parameter is None else parameter.dtype
-        return replace(moved, event_shape=shape, dtype=dtype)
+        return replace(self, **as_observed(self, model))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+        """Everything that is stored, row by row, changed in the same way."""
+        return {
+            "pixels": change(self.pixels),
+            "labels": None if self.labels is None else change(self.labels),
+            "given": {name: change(values) for name, values in self.given.items()},
+            "others": {name: change(values) for name, values in self.others.items()},
+        }
 
     def to(self, device: torch.device | str) -> Self:
-        labels = None if self.labels is None else self.labels.to(device)
-        return replace(self, pixels=self.pixels.to(device), labels=labels)
+        return replace(self, **self._each(lambda values: values.to(device)))
 
     def select(self, index: Tensor | slice) -> Self:
         """Some rows as a data set of their own."""
-        labels = None if self.labels is None else self.labels[index]
         source = self.source._replace(sha256=None)
-        return replace(self, pixels=self.pixels[index], labels=labels, source=source)
+        return replace(self, **self._each(lambda values: values[index]), source=source)
 
     def rows(self, count: int | None) -> Self:
         """The first ``count`` rows as a data set of their own.
@@ -237,3 +242,7 @@ class Data:
         steps = self.without_noise().transforms
         kept = tuple(step for step in steps if not isinstance(step, Scale))
         return replace(self, pixels=pixels, transforms=kept, drawn=self.noise, source=source)
+
+
+def _bytes(values: Tensor) -> bytes:
+    return values.cpu().contiguous().numpy().tobytes()

@@ -20,9 +20,11 @@ from torch import Tensor, nn
 from experiments.data import Data
 from experiments.evaluation.bounds import guide_means, mean_and_error
 from experiments.inference.checks.index_reads import reads_index
+from experiments.inference.traces import density
 from guides.point import Point
 from guides.prior import Prior
-from ppl_models.program import Batch, describe
+from ppl_models.batch import Batch
+from ppl_models.sites import describe
 
 __all__ = ["ACTIVE", "active_units", "aggregate_figures", "aggregate_log_prob"]
 
@@ -69,13 +71,14 @@ def aggregate_figures(
     latents = describe(model).latents
     if isinstance(guide, Prior | Point) or len(latents) != 1 or reads_index(model):
         return {}
+    if data.given:  # each datum may have a prior of its own
+        return {}
     (name,) = latents
     sites = [poutine.trace(guide).get_trace(batch).nodes[name] for batch in data.batches(1000)]
     means = torch.cat([guide_means(guide, batch)[name] for batch in data.batches(1000)])
     every = torch.cat([site["value"] for site in sites])
     z = every[torch.randperm(len(every), device=every.device)[:draws]]
     log_q = aggregate_log_prob([site["fn"] for site in sites], z)
-    given = poutine.condition(model, data={name: z})
-    prior = poutine.trace(given).get_trace(Batch.draw(len(z), z.device)).nodes[name]["fn"]
-    kl, error = mean_and_error(log_q - prior.log_prob(z))
+    log_p = density(model, Batch.draw(len(z), z.device), [name])({name: z})
+    kl, error = mean_and_error(log_q - log_p)
     return {"active_units": active_units(means), "aggregate_kl": kl, "aggregate_kl_se": error}

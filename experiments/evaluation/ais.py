@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple
 
 import torch
-from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.evaluation.annealing import Annealing, InBase, Latents
@@ -13,7 +12,8 @@ from experiments.inference.checks.pair_check import check_once
 from experiments.inference.frozen import frozen
 from guides import GUIDES, Guide
 from guides.flow import Flow
-from ppl_models.program import Batch, describe
+from ppl_models.batch import Batch
+from ppl_models.sites import describe, simulate
 
 __all__ = ["Chains", "annealed_bound", "sandwich"]
 
@@ -112,8 +112,7 @@ def sandwich(
     """
     device = next(model.parameters()).device
     with frozen(model), frozen(guide), torch.no_grad():
-        drawn = poutine.trace(model).get_trace(Batch.draw(rows, device))
-        batch = Batch.of(drawn.nodes["x"]["value"])
+        drawn, batch = simulate(model, rows, device)
         exact = {
             name: drawn.nodes[name]["value"].repeat(chains, *(1,) * len(shape))
             for name, shape in describe(model).latents.items()

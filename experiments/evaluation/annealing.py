@@ -8,10 +8,12 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from experiments.inference.checks.sites import run_pair
 from experiments.inference.handlers import At
 from experiments.inference.traces import density
+from ppl_models.batch import Batch
 from ppl_models.coordinates import FromCoordinates, ToCoordinates, coordinates, family, is_free
-from ppl_models.program import Batch, describe
+from ppl_models.sites import describe, is_summed
 
 __all__ = ["Annealing", "InBase", "Latents"]
 
@@ -33,6 +35,7 @@ class Annealing:
         self, model: nn.Module, start: nn.Module, batch: Batch, steps: int, leapfrog: int
     ) -> None:
         names = list(describe(model).latents)
+        _check_drawn(model, start, batch, names)
         self.log_p, self.log_q = density(model, batch), density(start, batch, names)
         self.batch, self.model, self.start, self.names = batch, model, start, names
         self.free = _all_free(model, batch, names)
@@ -95,6 +98,27 @@ class Annealing:
         accepted = torch.rand_like(log_accept).log() < log_accept
         moved = {n: torch.where(_by_row(accepted, v), at[n], v) for n, v in z.items()}
         return moved, accepted
+
+
+def _check_drawn(model: nn.Module, start: nn.Module, batch: Batch, names: list[str]) -> None:
+    """Refuse a pair whose latents are not those that move along the path.
+
+    Raises:
+        ValueError: If all latents are summed out, or q draws others of which it has no density.
+    """
+    if not names:
+        raise ValueError(
+            f"all latents of {type(model).__name__} are summed out: its importance weights are "
+            "p(x) itself, and nothing is left to anneal."
+        )
+    with torch.no_grad(), poutine.block(), torch.random.fork_rng(devices=[]):
+        _, q = run_pair(model, start, batch)
+    for name, site in q.iter_stochastic_nodes():
+        if name not in names and not is_summed(site):
+            raise ValueError(
+                f"annealing needs the density of q, and {type(start).__name__} draws '{name}', "
+                "which does not move along the path: mark it infer={'enumerate': 'parallel'}."
+            )
 
 
 def _all_free(model: nn.Module, batch: Batch, names: list[str]) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.pair import cuda_devices
-from ppl_models.program import Batch, describe
+from ppl_models.sites import describe, simulate
 
 __all__ = ["Calibration", "band", "calibrate"]
 
@@ -70,16 +70,13 @@ def calibrate(
     device = next(model.parameters()).device
     ranks = []
     with pyro.validation_enabled(False), torch.random.fork_rng(cuda_devices(*model.parameters())):
-        few = poutine.trace(model).get_trace(Batch.draw(2, device)).nodes["x"]["value"]
-        depth = check_once(model, guide, Batch.of(few))
+        depth = check_once(model, guide, simulate(model, 2, device)[1]).depth
     several = pyro.plate("particles", draws, dim=-1 - depth)
     with pyro.validation_enabled(False):
         for start in range(0, simulations, rows):
-            made = Batch.draw(min(rows, simulations - start), device)
-            truth = poutine.trace(model).get_trace(made).nodes
-            x, z = truth["x"]["value"], truth[name]["value"]
-            trace = poutine.trace(several(guide)).get_trace(Batch.of(x))
-            ranks.append((trace.nodes[name]["value"] < z).sum(0))
+            truth, batch = simulate(model, min(rows, simulations - start), device, start)
+            trace = poutine.trace(several(guide)).get_trace(batch)
+            ranks.append((trace.nodes[name]["value"] < truth.nodes[name]["value"]).sum(0))
     found = torch.cat(ranks).cpu()
     dims = found.shape[1]
     lower, upper = band(simulations, draws, 1 - (1 - level) / dims)

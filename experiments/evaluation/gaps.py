@@ -29,7 +29,8 @@ from experiments.inference.objectives import ELBO, STL, AnalyticKL, Miselbo, Obj
 from guides import Guide
 from guides.guide import EffectGuide
 from guides.mixture import Mixture
-from ppl_models.program import Batch, describe
+from ppl_models.batch import Batch
+from ppl_models.sites import describe
 
 __all__ = ["Local", "best_evidence", "gap_rows", "interval", "local_elbo", "stopping_rule"]
 
@@ -93,6 +94,11 @@ def local_elbo(
     Raises:
         NotImplementedError: If the guide has no encoder.
     """
+    if not isinstance(guide, Guide):
+        raise NotImplementedError(
+            f"{type(guide).__name__} is no guides.Guide with features(batch), whose values could "
+            "be fitted to every datum."
+        )
     check_rows(model, guide, data)
     if reads_index(model):
         raise ValueError(
@@ -103,11 +109,11 @@ def local_elbo(
     elbos, steps = [], 0
     with frozen(model), frozen(guide), pyro.validation_enabled(False):
         for batch in data.batches(at_once):
-            assert batch.x is not None
-            rows = Batch.of(batch.x)
+            count = len(batch.index)
+            rows = batch._replace(index=torch.arange(count).to(batch.index), size=count)
             features, taken = _fitted(model, guide, rows, lr, most)
             steps = max(steps, taken)
-            part = Data(batch.x, dtype=data.dtype, event_shape=batch.x.shape[1:])
+            part = Data.of(rows)
             with guide.given(features):
                 # one chunk, so that rows and features stay side by side
                 log_w = weights_of_draws(model, guide, part, draws, len(part))

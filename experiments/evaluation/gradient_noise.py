@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.inference.objectives import Objective
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
 
 __all__ = ["Moments", "distance", "moments"]
 

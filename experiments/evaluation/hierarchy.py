@@ -11,7 +11,8 @@ from torch.distributions import kl_divergence
 from experiments.data import Data
 from experiments.evaluation.bounds import encode, expected
 from experiments.inference.traces import traces
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
+from ppl_models.sites import observation, request
 
 __all__ = ["ACTIVE_CHANNEL", "channel_kls", "group_rows", "resampled_groups"]
 
@@ -84,7 +85,7 @@ def resampled_groups(
     """
     latents = encode(guide, batch, model)
     repeated = {name: z.expand(draws, *z.shape[1:]) for name, z in latents.items()}
-    unobserved = Batch.draw(draws, batch.index.device)
+    unobserved, site = request(model, draws, batch.index.device), observation(model)
     shown = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -92,5 +93,5 @@ def resampled_groups(
             kept = {other: z for other, z in repeated.items() if other != name}
             conditioned = poutine.condition(model, data=kept)
             trace = poutine.trace(conditioned).get_trace(unobserved)
-            shown[name] = expected(trace.nodes["x"]["fn"])
+            shown[name] = expected(trace.nodes[site]["fn"])
     return shown

@@ -16,7 +16,7 @@ from guides import Guide
 from guides.exact import Exact
 from guides.point import Point
 from guides.prior import Prior
-from ppl_models.program import prior_trace
+from ppl_models.sites import describe, prior_trace
 
 __all__ = [
     "Measured",
@@ -42,7 +42,14 @@ class Measured(NamedTuple):
 
 def default_particles(guide: nn.Module | None) -> int:
     """Draws per image of a final evaluation: one, and 2000 shared ones where q ignores x."""
-    return 2000 if isinstance(guide, Prior) else 1
+    return 2000 if isinstance(guide, Prior) and describe(guide.model).latents else 1
+
+
+def estimator(guide: nn.Module | None) -> str:
+    """How the bound is estimated: by draws of every image's own, or as ``ESTIMATORS`` say."""
+    if isinstance(guide, Prior) and (sites := describe(guide.model)).summed:
+        return "monte_carlo" if sites.latents else "exact"
+    return ESTIMATORS.get(type(guide), "monte_carlo")
 
 
 def measure(
@@ -77,7 +84,7 @@ def summary(values: dict[str, Tensor], guide: nn.Module, particles: int | None) 
             raise TrainingError(f"{name} is not finite for image {row}: the run has diverged.")
     elbo, elbo_se = mean_and_error(values["elbo"])
     evidence = values.get("log_evidence")
-    squared, squared_se = mean_and_error(values["squared_error"])
+    squared = values.get("squared_error")
     figures: dict[str, Any] = {
         "elbo": elbo,
         "elbo_se": elbo_se,
@@ -88,8 +95,8 @@ def summary(values: dict[str, Tensor], guide: nn.Module, particles: int | None) 
         "iw_bound": None,
         "iw_bound_se": None,
         "iw_particles": None,
-        "squared_error": squared,
-        "squared_error_se": squared_se,
+        "squared_error": None if squared is None else mean_and_error(squared)[0],
+        "squared_error_se": None if squared is None else mean_and_error(squared)[1],
     }
     if isinstance(guide, Point):
         for name in ("elbo", "elbo_se", "rate", "distortion"):
@@ -178,20 +185,21 @@ def protocol(data: Data, guide: nn.Module | None, particles: int | None) -> dict
         "binarize_seed": data.binarize_seed,
         "data_sha256": data.sha256,
         "read": data.source.read or None,
-        "estimator": ESTIMATORS.get(type(guide), "monte_carlo"),
+        "estimator": estimator(guide),
         "particles": particles or default_particles(guide),
         "local_steps": getattr(guide, "local_steps", None),
     }
 
 
 def measure_of(model: nn.Module) -> str:
-    """Whether p(x | z) is a density or a probability: the two never share a column."""
+    """Whether p(x | z) is a density, a probability or both: these never share a column."""
     for part in (getattr(model, "likelihood", None), model):
         measure = getattr(part, "measure", None)
         if isinstance(measure, str):
             return measure
-    support = prior_trace(model).nodes["x"]["fn"].support
-    return "probability" if support.is_discrete else "density"
+    nodes = prior_trace(model).nodes
+    discrete = {nodes[name]["fn"].support.is_discrete for name in describe(model).observed}
+    return {(True,): "probability", (False,): "density"}.get((*discrete,), "both")
 
 
 def table_line(split: str, figures: dict[str, Any]) -> str:
@@ -207,7 +215,8 @@ def table_line(split: str, figures: dict[str, Any]) -> str:
             parts[-1] += f" (images) {words} (draws)"
         if f"{name}_bits_per_dimension" in figures:
             parts[-1] += f" ({figures[f'{name}_bits_per_dimension']:.3f} bits per dimension)"
-    parts.append(f"squared error {figures['squared_error']:.4f}")
+    if figures["squared_error"] is not None:
+        parts.append(f"squared error {figures['squared_error']:.4f}")
     return f"{split:<5} " + ", ".join(parts) + "  [nats per data point]"
 
 

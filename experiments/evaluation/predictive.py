@@ -8,7 +8,8 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.data import Data
-from ppl_models.program import Batch, describe
+from experiments.inference.summed_runs import draw_of_sums
+from ppl_models.sites import describe, observation
 
 __all__ = ["STATISTICS", "replicated", "tail_areas"]
 
@@ -33,14 +34,14 @@ def replicated(model: nn.Module, guide: nn.Module | None, data: Data, rows: int 
 
     Only the latents are replayed into the model; x is drawn, so many ``rows`` at a time.
     """
-    parts, latents = [], describe(model).latents
+    parts, latents, site = [], describe(model).latents, observation(model)
     for batch in data.batches(rows):
         story: Any = model
         if guide is not None:
             drawn = poutine.trace(guide).get_trace(batch).nodes
-            story = poutine.condition(model, {name: drawn[name]["value"] for name in latents})
-        unseen = Batch(None, batch.index, batch.size)
-        parts.append(poutine.trace(story).get_trace(unseen).nodes["x"]["value"])
+            z = {name: drawn[name]["value"] for name in latents}
+            story = poutine.condition(model, z | draw_of_sums(model, z, batch))
+        parts.append(poutine.trace(story).get_trace(batch.unobserved()).nodes[site]["value"])
     return torch.cat(parts)
 
 

@@ -26,7 +26,7 @@ from experiments.errors import UsageError
 from experiments.evaluation.bounds import CACHED_NUMBERS
 from experiments.evaluation.shared_draws import numbers_per_image
 from experiments.inference.traces import density
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
 
 __all__ = ["DEPTH", "Tail", "far_tail"]
 
@@ -122,12 +122,11 @@ def weights_in(
 ) -> Callable[[Tensor], Tensor]:
     """log w as a function of the noise u ``[S, K]``, ``[S]`` [nats]."""
     volume = L.diagonal().log().sum() + len(loc) / 2 * math.log(2 * math.pi)
-    assert batch.x is not None
 
     def log_w(u: Tensor) -> Tensor:
         parts = []
         for part in u.split(at_once):
-            z = (loc + part @ L.mT).to(batch.x)
+            z = (loc + part @ L.mT).to(batch.only)
             log_p = density(model, batch.repeated(len(z)))({site: z})
             parts.append(log_p.double().cpu() + part.square().sum(1) / 2 + volume)
         found = torch.cat(parts)

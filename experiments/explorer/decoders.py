@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from experiments.errors import UsageError
+from ppl_models.distributions.normals import PROBIT_MIXTURE
 from ppl_models.likelihoods import LIKELIHOODS
 from ppl_models.networks import ACTIVATIONS, ImageMLP
-from ppl_models.normals import PROBIT_MIXTURE
 from ppl_models.ppca import PPCA
 from ppl_models.vae import VAE
 

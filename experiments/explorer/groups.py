@@ -17,7 +17,7 @@ from experiments.inference.frozen import held_out
 from experiments.inference.handlers import Temperature
 from experiments.training.nvae.batch_norms import readjusted
 from experiments.training.saved_run import SavedRun
-from ppl_models.program import describe
+from ppl_models.sites import describe
 
 __all__ = ["groups_page"]
 
@@ -68,11 +68,10 @@ def _changed(saved: SavedRun, row: int, t: float, seed: int) -> list[Tensor]:
     few = saved.test.fixed().rows(max(2, row + 1))
     guide = held_out(saved.model, saved.guide, few)
     batch = few.batch(torch.tensor([row], device=few.pixels.device))
-    assert batch.x is not None
     whole = expected(likelihood_at(saved.model, encode(guide, batch, saved.model), batch))
     with Temperature(t):  # of the one group that is drawn: the others are given
         drawn = resampled_groups(saved.model, guide, batch, CHANGED, seed)
-    shown = (torch.cat([batch.x, whole, images]) for images in drawn.values())
+    shown = (torch.cat([batch.only, whole, images]) for images in drawn.values())
     return [images.reshape(-1, *few.image_shape) for images in shown]
 
 

@@ -51,7 +51,7 @@ const continuousBernoulli = independent(
   (out, x, d) => out[d] * (x - (out[d] > 0 ? 1 : 0)) + logRatio(Math.abs(out[d])),
 );
 
-// The mean: a logistic distribution is nearly a mixture of normals (ppl_models/normals.py).
+// The mean: a logistic distribution is nearly a mixture of normals (ppl_models/distributions/normals.py).
 const logitNormal = independent(
   (out, d, pixels, { constants }) => {
     const variance = scaleAt(out[pixels + d]) ** 2;

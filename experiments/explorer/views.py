@@ -17,7 +17,7 @@ from experiments.inference.traces import log_weights
 from guides import Guide
 from guides.point import Point
 from guides.prior import Prior
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
 
 __all__ = ["View", "chosen_rows", "view_of"]
 

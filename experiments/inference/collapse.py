@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
 from experiments.inference.guard.diagnosis import untouched
-from experiments.inference.traces import traces
+from experiments.inference.traces import sites_of, traces
 from guides.point import Point
 from guides.prior import Prior
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
 
 __all__ = ["LEAST_KL", "NOISE", "collapse_warnings"]
 
@@ -46,7 +46,9 @@ def collapse_warnings(model: Any, guide: Any, batch: Batch) -> dict[str, str]:
                     f"{name} carries {kl:.1g} nats: the guide gives the prior there "
                     "(posterior collapse): train longer, in smaller batches, or with --kl-anneal"
                 )
-    return warnings | noise_warnings(model, p.nodes["x"]["fn"], batch)
+    for site in sites_of(p, observed=True):
+        warnings |= noise_warnings(model, site["fn"], site["value"])
+    return warnings
 
 
 def mean_kl(site: Any, prior: Any, rows: int) -> float:
@@ -58,14 +60,13 @@ def mean_kl(site: Any, prior: Any, rows: int) -> float:
     return float(kl.sum()) / rows
 
 
-def noise_warnings(model: Any, likelihood: Any, batch: Batch) -> dict[str, str]:
+def noise_warnings(model: Any, likelihood: Any, x: Tensor) -> dict[str, str]:
     """Whether the sigma of a Gaussian likelihood has run off, by the parameter's name."""
     while isinstance(likelihood, Independent):
         likelihood = likelihood.base_dist
     if not isinstance(likelihood, Normal):
         return {}
-    assert batch.x is not None
-    scale, sigma = spread(batch.x), likelihood.scale
+    scale, sigma = spread(x), likelihood.scale
     least, most = float(sigma.min()), float(sigma.max())
     name = next((n for n, _ in model.named_parameters() if n.endswith("log_sigma")), "x")
     if least < NOISE[0] * scale:

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 import torch.distributed as processes
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
 
 __all__ = [
     "agreed",
@@ -48,8 +49,13 @@ def own_rows(batch: Batch) -> Batch | None:
         return batch
     size = len(batch.index) // world_size()
     mine = slice(rank() * size, (rank() + 1) * size)
-    x = None if batch.x is None else batch.x[mine]
-    return batch._replace(x=x, index=batch.index[mine]) if size else None
+    total = len(batch.index)
+    return tree_map(lambda rows: _part(rows, mine, total), batch) if size else None
+
+
+def _part(rows: Any, mine: slice, total: int) -> Any:
+    by_row = isinstance(rows, Tensor) and rows.ndim and len(rows) == total
+    return rows[mine] if by_row else rows
 
 
 def own_noise(*seed: int) -> None:

@@ -19,7 +19,7 @@ from experiments.inference.optim.taken import Optim, optimizers_of
 from experiments.inference.pair import Buffers, Pair, sparse_gradients
 from experiments.inference.parallel import average_gradients, first_said
 from guides import Guide
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
 
 __all__ = ["SVI", "Pair"]
 

@@ -74,8 +74,8 @@ class GuideOptions:
     """q(z | x): prior, point, exact, mean_field, full_rank, amortized, flow, mixture or
     semi_amortized. Its own options are --guide.OPTION."""
     objective: str | None = None
-    """elbo, elbo_analytic_kl, elbo_free_bits, stl, iwae, dreg, renyi, miselbo or log_joint; by
-    default the guide's own."""
+    """elbo, elbo_analytic_kl, elbo_enum, elbo_free_bits, stl, iwae, dreg, renyi, miselbo or
+    log_joint; by default the guide's own."""
     particles: Count | None = None
     """Monte-Carlo draws per datum; by default 1, 5 for iwae, dreg and renyi, and 4 for per-datum
     guides under a frozen model."""

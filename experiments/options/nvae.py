@@ -37,7 +37,11 @@ class NVAEOptions(FitOptions, DataOptions, FreshRunOptions):
     decoder: tyro.conf.Suppress[str | None] = None
     particles: tyro.conf.Suppress[int | None] = None
     alpha: tyro.conf.Suppress[float] = 0.5
-    free_bits: tyro.conf.Suppress[float] = 0.5
+    free_bits: NotNegative = 0.0
+    """KL below which a group of latents costs nothing early in training [nats], with --balance
+    none; 0 leaves it out."""
+    free_bits_until: Fraction = 0.4
+    """Fraction of training after which --free-bits no longer holds."""
     strata: tyro.conf.Suppress[int] = 0
     patience: tyro.conf.Suppress[int | None] = None
     warmup: Fraction = 0.0125

@@ -1,12 +1,13 @@
-"""What happens while a pair is trained? A picture that moves: one GIF.
+"""What happens while a pair is trained? One animation (GIF), or its last frame (PNG).
 
-encodings: where the lab's VAE puts the digits, and what it decodes from where. evidence: PPCA
-with its W frozen, the ELBO of four guides closing in on the exact log p(x). khat: the tail index
-of every test image's importance weights, digit by digit, while an encoder learns.
+encodings   where the lab's VAE places the test images, and what it decodes in the plane
+evidence    PPCA with W frozen: the ELBO of four guides approaches the exact log p(x)
+khat        the tail index k-hat of every test image's importance weights, by class
+posterior   a VAE with its decoder frozen: four guides fit the exact posterior of one digit
 
-    python -m experiments animate encodings
-    python -m experiments animate evidence
-    python -m experiments animate khat --images 500 --out khat.gif
+python -m experiments animate posterior --out posterior.png
+python -m experiments animate evidence
+python -m experiments animate khat --images 500 --out khat.gif
 """
 
 from dataclasses import dataclass
@@ -20,51 +21,64 @@ from experiments.animations.encodings import encodings
 from experiments.animations.evidence import evidence
 from experiments.animations.frames import save_gif
 from experiments.animations.khat import khat_by_digit
+from experiments.animations.posterior import posterior
 from experiments.data import load
 from experiments.errors import UsageError
 from experiments.options.ranges import Count, Range, Seed, Several
 from experiments.runs.cli import cli
+from experiments.runs.files import write
 
-DRAWN = {"encodings": encodings, "evidence": evidence, "khat": khat_by_digit}
+DRAWN = {
+    "encodings": encodings,
+    "evidence": evidence,
+    "khat": khat_by_digit,
+    "posterior": posterior,
+}
+ON_DIGITS = ("evidence", "posterior")
+"""Animations whose default data set is digits; for the others it is mnist."""
 
 
 @dataclass(frozen=True)
 class Config:
-    name: tyro.conf.Positional[Literal["encodings", "evidence", "khat"]]
-    """What is shown."""
+    name: tyro.conf.Positional[Literal["encodings", "evidence", "khat", "posterior"]]
+    """Subject of the animation."""
     data: Literal["digits", "mnist"] | None = None
-    """Data set; by default digits for evidence, mnist for the others."""
+    """Data set; by default digits for evidence and posterior, mnist for the others."""
     data_root: Path | None = None
-    """Where the files lie; by default $PPL_DATA, else ./data."""
+    """Directory of the data; by default $PPL_DATA, else ./data."""
     frames: Several = 30
-    """Pictures, ever farther apart: most happens early."""
+    """Number of frames; they are dense at the start of training, where most happens."""
     images: Count = 1000
-    """Test images that are shown, if there are so many."""
+    """Maximum number of test images shown (encodings, khat)."""
     epochs: Count = 20
-    """Passes over the training images."""
+    """Passes over the training images (not used by evidence)."""
     batch_size: Count = 500
-    """Rows per step."""
+    """Rows per step (encodings, khat)."""
     steps: Count = 1000
-    """Of evidence, whose steps see all rows."""
+    """Training steps of each guide on all rows (evidence, posterior)."""
     seconds: Annotated[float, Range(lambda s: 0.02 <= s <= 60, "lie between 0.02 and 60")] = 0.2
-    """That a picture is shown; the last one ten times as long."""
+    """Duration of a frame in seconds; the last frame stays ten times as long."""
     seed: Seed = 0
-    """Fixes initial parameters, order of the data and noise."""
+    """Seed of initial parameters, data order and noise."""
     out: Path | None = None
-    """The file; by default NAME.gif."""
+    """File to write: .gif for the animation, .png for its last frame; by default NAME.gif."""
 
 
 def main(config: Config) -> dict[str, Any]:
     path = config.out or Path(f"{config.name}.gif")
     check(config, path)
-    data = config.data or ("digits" if config.name == "evidence" else "mnist")
+    data = config.data or ("digits" if config.name in ON_DIGITS else "mnist")
     train, test = load(data, config.data_root)
     torch.manual_seed(config.seed)
     pictures = list(DRAWN[config.name](config, train, test))
-    save_gif(pictures, path, config.seconds, 10 * config.seconds)
+    if path.suffix == ".png":
+        write(path, lambda file: pictures[-1].save(file, "PNG", optimize=True), parents=True)
+    else:
+        save_gif(pictures, path, config.seconds, 10 * config.seconds)
+    frames = len(pictures) if path.suffix == ".gif" else 1
     size = path.stat().st_size
-    print(f"written: {path} ({len(pictures)} frames, {size / 1e6:.2f} MB)")
-    return {"file": str(path), "frames": len(pictures), "bytes": size}
+    print(f"written: {path} ({frames} frame{'s' * (frames > 1)}, {size / 1e6:.2f} MB)")
+    return {"file": str(path), "frames": frames, "bytes": size}
 
 
 def check(config: Config, path: Path) -> None:
@@ -75,8 +89,8 @@ def check(config: Config, path: Path) -> None:
     """
     if path.exists() or path.is_symlink():
         raise UsageError(f"--out {path} exists already.")
-    if path.suffix != ".gif":
-        raise UsageError(f"--out {path} must end in .gif.")
+    if path.suffix not in (".gif", ".png"):
+        raise UsageError(f"--out {path} must end in .gif or .png.")
 
 
 if __name__ == "__main__":

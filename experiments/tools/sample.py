@@ -40,7 +40,7 @@ from experiments.runs.run import Run
 from experiments.training.nvae.batch_norms import readjusted
 from experiments.training.pictures import TEMPERATURES, as_images
 from experiments.training.saved_run import SavedRun, opened_for
-from ppl_models.program import describe
+from ppl_models.sites import describe
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from experiments.inference.objectives import OBJECTIVES, Objective, check_object
 from experiments.runs.run import Run
 from guides import GUIDES, Guide, check_pair
 from ppl_models.likelihoods import LIKELIHOODS, Likelihood
-from ppl_models.program import describe
+from ppl_models.sites import describe
 
 __all__ = [
     "at_maximum_likelihood",

@@ -13,7 +13,7 @@ from experiments.runs.run import Run
 from guides import Guide
 from guides.local import PerDatumGuide
 from ppl_models.ppca import PPCA
-from ppl_models.program import describe
+from ppl_models.sites import describe
 
 __all__ = ["TEMPERATURES", "as_images", "lab_pictures", "loss_picture"]
 
@@ -75,8 +75,7 @@ def lab_pictures(
     run.figure("encodings", plots.encodings(z_train, z_test, labels, names, train.source.classes))
     if len(test.image_shape) != 3:
         return
-    assert first.x is not None
-    rows = {"x": as_images(first.x, test), "E[x | z]": as_images(shown, test)}
+    rows = {"x": as_images(first.only, test), "E[x | z]": as_images(shown, test)}
     run.figure("reconstructions", plots.images_in_rows(rows, test.label_names(10)))
     run.figure("samples", plots.grids(samples(model, test)))
     if describe(model).latents == {"z": torch.Size([2])}:

@@ -25,7 +25,7 @@ from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
 from guides import GUIDES, Guide
 from ppl_models import MODELS
-from ppl_models.program import describe
+from ppl_models.sites import describe
 
 __all__ = [
     "SavedRun",
@@ -113,10 +113,12 @@ def build_model(name: str, data: Data, options: dict[str, Any]) -> nn.Module:
         return model_class(**shape, **options)
     try:
         model = model_class(**shape, **options)
-        describe(model)
+        describe(model, data)
         return model
     except Exception as error:  # code of one's own raises what it likes
         words = f"{type(error).__name__}: {reason(error)}"
+        if "batch.given['label']" in words:
+            words += "; --given labels gives the classes of the data"
         raise UsageError(f"model '{name}' generates no data ({words}).") from error
 
 

@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from guides.guide import Guide
 from guides.hierarchies.tower import features, tower_of
+from ppl_models.batch import Batch, data_plate
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.distributions import SoftNormal
 from ppl_models.nvae.layers import Conv
-from ppl_models.program import Batch, data_plate
 
 __all__ = ["BottomUp"]
 

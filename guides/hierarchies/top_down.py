@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from guides.guide import EffectGuide
 from guides.hierarchies.tower import features, tower_of
+from ppl_models.batch import Batch
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.distributions import SoftNormal
 from ppl_models.nvae.flows import FlowPair
 from ppl_models.nvae.layers import Conv
 from ppl_models.nvae.lean import Pointwise
-from ppl_models.program import Batch
 
 __all__ = ["TopDown"]
 

@@ -4,10 +4,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guides.hierarchies.lean_tower import LeanTower
+from ppl_models.batch import Batch
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.cells import EncoderCell, cells
 from ppl_models.nvae.layers import Conv
-from ppl_models.program import Batch
 
 __all__ = ["Tower", "features", "tower_of"]
 
@@ -71,6 +71,5 @@ def tower_of(
 
 def features(tower: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
     """A tower's features of a batch; rows that follow each other several times climb once."""
-    assert batch.x is not None
-    found = tower(batch.x[: len(batch.x) // batch.repeats])
+    found = tower(batch.only[: len(batch.index) // batch.repeats])
     return tuple(feature.repeat(batch.repeats, 1, 1, 1) for feature in found)

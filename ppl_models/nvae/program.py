@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ppl_models.batch import Batch, data_plate
 from ppl_models.nvae.distributions import (
     CroppedBernoulli,
     PixelNormal,
@@ -15,7 +16,7 @@ from ppl_models.nvae.distributions import (
     SoftNormal,
 )
 from ppl_models.nvae.parts import Lean, Parts, Published
-from ppl_models.program import Batch, Program, data_plate
+from ppl_models.program import Program
 
 __all__ = ["NVAE", "Group", "adaptive_groups"]
 

@@ -8,8 +8,8 @@ from pyro import poutine
 from torch import Tensor
 
 from experiments.evaluation.bayesian.arviz_adapter import rhat
+from ppl_models.batch import Batch
 from ppl_models.bayesian_ppca import BayesianPPCA
-from ppl_models.program import Batch
 
 __all__ = [
     "REPLICATED",

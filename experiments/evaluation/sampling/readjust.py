@@ -5,7 +5,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.inference.handlers import Temperature
-from ppl_models.program import Batch
+from ppl_models.sites import request
 
 __all__ = ["batch_norm_statistics", "has_batch_norm", "readjust"]
 
@@ -48,5 +48,5 @@ def readjust(
     with torch.random.fork_rng(devices=[]), Temperature(temperature):
         torch.manual_seed(seed)
         for _ in range(passes):
-            poutine.trace(model).get_trace(Batch.draw(images, device))
+            poutine.trace(model).get_trace(request(model, images, device))
     model.eval()

@@ -1,6 +1,7 @@
 """Drawing from a model: what it believes before it has seen an image."""
 
 import inspect
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,8 +16,9 @@ from guides import allowed_guides
 from guides.full_rank import FullRank
 from guides.local import PerDatumGuide
 from guides.mean_field import MeanField
+from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
-from ppl_models.program import Batch, describe
+from ppl_models.sites import describe, observation, request
 
 __all__ = ["complete", "complete_by_guide", "latent_grid", "prior_means"]
 
@@ -27,8 +29,8 @@ def prior_means(model: nn.Module, count: int, temperature: float = 1.0, seed: in
     device = next(model.parameters()).device
     with torch.random.fork_rng(devices=[]), Temperature(temperature), own_parameters(model):
         torch.manual_seed(seed)
-        trace = poutine.trace(model).get_trace(Batch.draw(count, device))
-    return expected(trace.nodes["x"]["fn"])
+        trace = poutine.trace(model).get_trace(request(model, count, device))
+    return expected(trace.nodes[observation(model)]["fn"])
 
 
 def latent_grid(model: nn.Module, side: int = 15) -> Tensor:
@@ -43,7 +45,7 @@ def latent_grid(model: nn.Module, side: int = 15) -> Tensor:
     z2, z1 = torch.meshgrid(axis.flip(0), axis, indexing="ij")
     z = torch.stack([z1, z2], -1).reshape(-1, 2)
     with torch.no_grad():
-        return expected(likelihood_at(model, {"z": z}, Batch.draw(len(z), like.device)))
+        return expected(likelihood_at(model, {"z": z}, request(model, len(z), like.device)))
 
 
 @torch.no_grad()
@@ -63,13 +65,14 @@ def complete(model: Any, data: Data, mask: Tensor, seed: int = 0) -> tuple[Tenso
         The completed images, and the name of what inferred them.
     """
     rows = data.fixed().like(model)
-    batch = Batch.of(rows.observations())
-    assert batch.x is not None
+    batch = next(rows.batches(len(rows)))
     if hasattr(model, "posterior") and "observed" in inspect.signature(model.posterior).parameters:
-        latents = {"z": model.posterior(batch.x, observed=mask).mean}
+        latents = {"z": model.posterior(batch.only, observed=mask).mean}
         return expected(likelihood_at(model, latents, batch)), "exact"
     guide = complete_by_guide(model, rows, mask, seed)
-    shown = expected(likelihood_at(model, encode(guide, batch, model), batch))
+    seen = ObservePixels(mask) if describe(model).summed else nullcontext()
+    with seen:  # the others tell nothing of a latent that is summed out
+        shown = expected(likelihood_at(model, encode(guide, batch, model), batch))
     return shown, type(guide).__name__
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from experiments.errors import TrainingError
 from experiments.inference.objectives import ELBO
 from guides.auto import Auto
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
 
 __all__ = ["curvature_at_mode"]
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from experiments.errors import UsageError
 from experiments.inference.compiled.graph import Graph, compiled, traced
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
 
 __all__ = ["Chains", "check_cost", "nuts"]
 
@@ -131,15 +131,14 @@ class _Graphed(torch.autograd.Function):
 
 def check_cost(model: nn.Module, batch: Batch, draws: int) -> None:
     """Refuse what would take days, after a gradient has been timed."""
-    assert batch.x is not None
-    if batch.x.numel() <= TIMED_FROM:
+    if batch.only.numel() <= TIMED_FROM:
         return
     seconds = seconds_of_gradient(model, batch)
     days = draws * USUAL_GRADIENTS * seconds / 86400
     if days <= MOST_DAYS:
         return
     raise UsageError(
-        f"NUTS on {len(batch.x)} data of {batch.x[0].numel()} numbers: one gradient takes "
+        f"NUTS on {len(batch.index)} data of {batch.only[0].numel()} numbers: one gradient takes "
         f"{seconds:.2f} s, {draws} draws of some {USUAL_GRADIENTS} gradients {days:.1f} days. "
         f"Take fewer with --rows, or a guide."
     )
@@ -147,12 +146,11 @@ def check_cost(model: nn.Module, batch: Batch, draws: int) -> None:
 
 def seconds_of_gradient(model: nn.Module, batch: Batch, rows: int = 1000) -> float:
     """Of the log joint at a draw from the prior: that of some rows, times as many as there are."""
-    assert batch.x is not None
-    few = Batch.of(batch.x[:rows])
+    few = Batch.of(batch.only[:rows])
     start, potential, *_ = initialize_model(model, (few,))
     leaves: dict[str, Any] = {name: z.detach().requires_grad_() for name, z in start.items()}
     for _ in range(2):  # the first one warms up
         began = time.perf_counter()
         torch.autograd.grad(potential(leaves), list(leaves.values()))
         seconds = time.perf_counter() - began
-    return seconds * len(batch.x) / len(few.index)
+    return seconds * len(batch.index) / len(few.index)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
 
 __all__ = ["IndexReads", "check_home", "note_home", "note_reads", "reads_index"]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from experiments.inference.compiled.graph import NotTraceable
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
 
 __all__ = ["Holder", "flat", "flatten"]
 
@@ -24,7 +24,7 @@ OF_TORCH = frozenset(vars(nn.Module())) - {"training"}
 
 def flat(batch: Batch) -> tuple[list[Tensor], Hashable]:
     """All tensors of a batch, and everything else of it."""
-    if type(batch) is Batch and batch.x is not None:
+    if type(batch) is Batch and isinstance(batch.x, Tensor) and not batch.given:
         return [batch.x, batch.index], (Batch, batch.size, batch.repeats)
     leaves, structure = pytree.tree_flatten(batch)
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]

@@ -9,11 +9,12 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
+from torch.utils._pytree import tree_leaves
 
 from experiments.inference.objectives.base import Objective
 from experiments.inference.pair import Buffers, cuda_devices
 from experiments.inference.traces import traces
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
 
 __all__ = ["RandomState", "explain", "untouched"]
 
@@ -91,15 +92,15 @@ def explain(
 
 def about_data(batch: Batch) -> str:
     """Which rows of the data are not finite, if any are."""
-    assert batch.x is not None
-    bad = ~batch.x.isfinite()
-    if not bad.any():
-        return ""
-    rows = batch.index[bad.flatten(1).any(1)].unique().tolist()
-    return (
-        f"the data themselves are {worst(batch.x)} in {int(bad.sum())} of {bad.numel()} numbers "
-        f"(row{'s' * (len(rows) > 1)} {some(rows)})"
-    )
+    for x in tree_leaves((batch.x, batch.given)):
+        bad = ~x.isfinite()
+        if bad.any():
+            rows = batch.index[bad.reshape(len(bad), -1).any(1)].unique().tolist()
+            return (
+                f"the data themselves are {worst(x)} in {int(bad.sum())} of {bad.numel()} numbers "
+                f"(row{'s' * (len(rows) > 1)} {some(rows)})"
+            )
+    return ""
 
 
 def about_parameters(named: dict[str, nn.Parameter]) -> str:

@@ -13,7 +13,7 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from experiments.inference.traces import traces
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
 
 __all__ = ["Objective"]
 
@@ -48,6 +48,10 @@ class Objective(pyro.infer.ELBO):
     def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
         model_trace, guide_trace = traces(model, guide, batch, self.num_particles, self.latents)
         return -self.bound(model_trace, guide_trace, batch)
+
+    def why_eager(self, model: Callable, guide: Callable, batch: Batch) -> str | None:
+        """Why a step on such a batch cannot be compiled, if the objective is the reason."""
+        return None
 
     def loss(self, model: Callable, guide: Callable, batch: Batch) -> float:
         with torch.no_grad():

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from experiments.inference.objectives.base import Objective
-from experiments.inference.traces import log_likelihood, traces
-from ppl_models.program import Batch
+from experiments.inference.traces import log_likelihood, traces, within
+from ppl_models.batch import Batch
 
 __all__ = ["FreeBits"]
 
@@ -62,7 +62,7 @@ class FreeBits(Objective):
         except NotImplementedError:
             self.sampled_sites.append(name)
             z = site["value"]  # the sites' own log_prob are scaled, by zero where beta is
-            return (q.log_prob(z) - p.log_prob(z)).unsqueeze(-1)
+            return (within(prior, q.log_prob(z)) - p.log_prob(z)).unsqueeze(-1)
 
 
 def _vector_of_normals(d: Any) -> bool:

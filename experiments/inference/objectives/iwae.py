@@ -14,7 +14,7 @@ from experiments.inference.objectives.through_z import (
     seen_through_z,
 )
 from experiments.inference.traces import log_weights, traces
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
 
 __all__ = ["IWAE", "DReG"]
 

@@ -14,8 +14,9 @@ from torch import Tensor
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.objectives.base import Objective
+from experiments.inference.summation import SumOut, summed_out
+from ppl_models.batch import Batch, data_plate
 from ppl_models.parameters import own_parameters
-from ppl_models.program import Batch, data_plate
 
 __all__ = ["Miselbo"]
 
@@ -48,7 +49,8 @@ class Miselbo(Objective):
         self.strata = strata
 
     def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
-        if check_once(model, guide, batch) > 1:
+        checked = check_once(model, guide, batch)
+        if checked.depth > 1:
             raise ValueError("miselbo is for models without plates inside that of the data.")
         with InsideObjective(), own_parameters(guide):
             trace = prune_subsample_sites(poutine.trace(guide).get_trace(batch))
@@ -60,10 +62,12 @@ class Miselbo(Objective):
         seen = trace.copy()
         seen.nodes[name] = {**site, "value": z}
         draws = pyro.plate("particles", len(z), dim=-2)
+        story = SumOut(2)(draws(model)) if checked.summed else draws(model)
         with InsideObjective(), own_parameters(model):
-            replayed = poutine.trace(poutine.replay(draws(model), trace=seen)).get_trace(batch)
+            replayed = poutine.trace(poutine.replay(story, trace=seen)).get_trace(batch)
         replayed = prune_subsample_sites(replayed)
         replayed.compute_log_prob()
+        replayed = summed_out(replayed) if checked.summed else replayed
         log_q = scale_and_mask(q.log_prob(z), scale=site["scale"], mask=site["mask"])
         log_p: Any = sum(
             node["log_prob"].sum() for node in replayed.nodes.values() if node["type"] == "sample"

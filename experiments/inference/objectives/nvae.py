@@ -10,7 +10,7 @@ from torch import Tensor
 from experiments.inference.objectives import IWAE, AnalyticKL, Objective
 from experiments.inference.objectives.balance import balancing_weights, group_sizes
 from experiments.inference.traces import log_likelihood, site_kls
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
 
 __all__ = ["BalancedKL", "FineTuned", "Regularised"]
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.objectives.base import Objective
 from experiments.inference.objectives.elbo import ELBO
+from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
-from ppl_models.program import Batch
 
 __all__ = ["add_gradients", "loss_of", "objective_of"]
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from experiments.inference.objectives.base import Objective
 from experiments.inference.traces import log_weights
-from ppl_models.program import Batch
+from ppl_models.batch import Batch
 
 __all__ = ["Renyi"]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from experiments.teaching.checking import Mistake, Probe, Task, Term, recorded
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, latents, log_variance, network, pixels
-from ppl_models.normals import IsotropicNormal
+from ppl_models.distributions.normals import IsotropicNormal
 
 __all__ = ["log_likelihood"]
 

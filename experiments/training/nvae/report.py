@@ -117,8 +117,7 @@ def pictures(run: Run, model: Any, guide: Guide, test: Data, kls: list[Tensor]) 
         torch.manual_seed(0)
         first = next(iter(test.batches(10)))
         shown = reconstruct(model, guide, first)
-    assert first.x is not None
-    rows = {"x": visible(first.x, model), "E[x | z]": visible(shown, model)}
+    rows = {"x": visible(first.only, model), "E[x | z]": visible(shown, model)}
     run.figure("reconstructions", plots.images_in_rows(rows, test.label_names(10)))
     drawn = {}
     for t in TEMPERATURES:

@@ -9,7 +9,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from ppl_models.continuous_bernoulli import log_ratio
+from ppl_models.distributions.continuous_bernoulli import log_ratio
 
 __all__ = ["DiscretizedLogisticMixture"]
 

@@ -1,0 +1,97 @@
+"""Where rows come from, and whether they have what a model observes."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from experiments.errors import UsageError
+from ppl_models.sites import describe
+
+__all__ = ["ARRAY", "Source", "as_observed"]
+
+
+class Source(NamedTuple):
+    """Where rows come from.
+
+    Args:
+        name: of the data set.
+        split: train or test.
+        sha256: checksum of the values that were read, where the stored ones are no longer those.
+        read: what was read from files, and how; empty for data sets by name.
+        classes: names of the labels, if they have names.
+        files: path, split and checksum of every file, for folders.
+    """
+
+    name: str = "array"
+    split: str = "train"
+    sha256: str | None = None
+    read: str = ""
+    classes: tuple[str, ...] = ()
+    files: tuple[tuple[str, str, str], ...] = ()
+
+
+ARRAY = Source()
+
+
+def as_observed(data: Any, model: nn.Module) -> dict[str, Any]:
+    """What a data set is in the dtype, on the device and in the shapes that a model observes.
+
+    Raises:
+        UsageError: If the model observes other sites, or other numbers of entries.
+    """
+    sites = describe(model, data)
+    observed = sites.observed if sites.by_name else {sites.site: sites.x}
+    site = data.site or next(iter(observed))
+    check_sites(data, site, observed)
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
+    moved = data if parameter is None else data.to(parameter.device)
+    dtype = data.dtype if parameter is None else parameter.dtype
+    others = {name: as_floats(v, dtype) for name, v in moved.others.items()}
+    return {
+        "pixels": moved.pixels,
+        "labels": moved.labels,
+        "event_shape": observed[site],
+        "dtype": dtype,
+        "site": site if sites.by_name else None,
+        "others": {name: v.reshape(-1, *observed[name]) for name, v in others.items()},
+        "given": {name: as_floats(values, dtype) for name, values in moved.given.items()},
+    }
+
+
+def check_sites(data: Any, site: str, observed: dict[str, torch.Size]) -> None:
+    """Refuse data that lack a site of the model, have one too many, or rows of another size.
+
+    Args:
+        data: a data set.
+        site: where its pixels are observed.
+        observed: the model's observed sites and the shapes of their events.
+
+    Raises:
+        UsageError: Then, naming the site.
+    """
+    there = {site: data.image_shape, **{n: v.shape[1:] for n, v in data.others.items()}}
+    missing = [name for name in observed if name not in there]
+    surplus = [name for name in there if name not in observed]
+    if missing:
+        raise UsageError(
+            f"the model observes {', '.join(observed)}, the data have {', '.join(there)}: "
+            f"{missing[0]} is missing. Give a dictionary of arrays by site."
+        )
+    if surplus:
+        raise UsageError(
+            f"the data have {surplus[0]}, which the model does not observe (it observes "
+            f"{', '.join(observed)}): leave it out, or give it as given={{'{surplus[0]}': ...}}."
+        )
+    for name, shape in there.items():
+        if shape.numel() != observed[name].numel():
+            raise UsageError(
+                f"the model observes {list(observed[name])}"
+                f"{'' if len(observed) == 1 else f' at {name}'}, the data set '{data.name}' has "
+                f"{list(shape)} per row."
+            )
+
+
+def as_floats(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Floats in the model's dtype; whole numbers and truth values stay what they are."""
+    return values.to(dtype) if values.is_floating_point() else values

@@ -1,0 +1,123 @@
+"""The one argument of every model and guide, and the plate of its rows."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import pyro
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+__all__ = ["Batch", "data_plate", "needs_given"]
+
+
+class Batch(NamedTuple):
+    """The one argument of every model and guide.
+
+    Args:
+        x: observations ``[B, *data_shape]``, or a dictionary of them by site where a model has
+            several observed sites; ``None``, or a site that is missing, is drawn by the model.
+        index: positions of the rows in their data set, ``[B]``.
+        size: N, the number of rows in the data set.
+        given: what the model conditions on, such as labels, covariates or masks, ``[B, ...]``
+            each.
+        repeats: how often the rows follow each other, where particles share a dimension with them.
+    """
+
+    x: Tensor | dict[str, Tensor] | None
+    index: Tensor  # type: ignore[assignment]  # hides the tuple's method of that name
+    size: int
+    given: dict[str, Tensor] = {}  # noqa: RUF012  # a default that nobody changes
+    repeats: int = 1
+
+    @classmethod
+    def of(cls, x: Tensor | dict[str, Tensor], given: dict[str, Tensor] | None = None) -> "Batch":
+        """The whole of ``x`` as one batch."""
+        first = next(iter(x.values())) if isinstance(x, dict) else x
+        return cls(x, torch.arange(len(first), device=first.device), len(first), given or {})
+
+    def obs(self, site: str = "x") -> Tensor | None:
+        """What was observed at a site; ``None`` to have the model draw it.
+
+        Raises:
+            ValueError: If ``x`` is a tensor, which belongs to the site x, and this is another.
+        """
+        if isinstance(self.x, dict):
+            return self.x.get(site)
+        if self.x is not None and site != "x":
+            raise ValueError(
+                f"batch.x is a tensor, the observation of 'x': give a dictionary with '{site}'."
+            )
+        return self.x
+
+    @property
+    def only(self) -> Tensor:
+        """The observation, where there is one.
+
+        Raises:
+            ValueError: If there is none, or one of every site.
+        """
+        values = list(self.x.values()) if isinstance(self.x, dict) else [self.x]
+        if len(values) != 1 or values[0] is None:
+            raise ValueError("one observation is needed here, not several sites or none.")
+        return values[0]
+
+    def flat(self) -> Tensor:
+        """All that is observed or given of every row, side by side, ``[B, C]``.
+
+        Raises:
+            ValueError: If nothing is observed.
+        """
+        seen = self.x if isinstance(self.x, dict) else {"x": self.only}
+        parts = [seen[name] for name in sorted(seen)]
+        parts += [self.given[name] for name in sorted(self.given)]
+        if len(parts) == 1:
+            return parts[0].reshape(len(parts[0]), -1)
+        dtype = next((part.dtype for part in parts if part.is_floating_point()), None)
+        return torch.cat([part.reshape(len(part), -1).to(dtype) for part in parts], 1)
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The batch with all of its tensors changed in the same way."""
+        x, given = tree_map(change, (self.x, self.given))
+        return self._replace(x=x, index=change(self.index), given=given)
+
+    def repeated(self, times: int) -> "Batch":
+        """The batch so many times over, ``[times * B]``."""
+        more = self.each(lambda rows: rows.repeat(times, *(1,) * (rows.ndim - 1)))
+        return more._replace(repeats=times * self.repeats)
+
+    def unobserved(self) -> "Batch":
+        """The same rows and what is given of them, with everything else to be drawn."""
+        return self._replace(x=None)
+
+    @classmethod
+    def draw(cls, size: int, device: torch.device | str | None = None) -> "Batch":
+        """A request for ``size`` rows from the generative story."""
+        return cls(None, torch.arange(size, device=device), size)
+
+
+def data_plate(batch: Batch) -> pyro.plate:
+    """The plate of the data: size N, this batch's rows, so log-densities are rescaled by N / B."""
+    return pyro.plate("data", batch.size, subsample=batch.index, dim=-1)
+
+
+@contextmanager
+def needs_given(batch: Batch) -> Iterator[None]:
+    """Inside, a look at something that is not given says so.
+
+    Raises:
+        ValueError: Then, with the name.
+    """
+    try:
+        yield
+    except KeyError as error:
+        name = error.args[0] if error.args else None
+        if isinstance(name, str) and name not in getattr(batch, "given", {}):
+            there = ", ".join(batch.given) or "nothing"
+            raise ValueError(
+                f"the model reads batch.given['{name}'], and {there} is given. Give the data with "
+                f"as_data(x, given={{'{name}': ...}}); before a guide is built from the model, "
+                "show it to the model once with describe(model, data)."
+            ) from None
+        raise

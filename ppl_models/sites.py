@@ -1,0 +1,236 @@
+"""The sites of a model: what it samples, what it observes, and draws from it."""
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from ppl_models.batch import Batch, needs_given
+from ppl_models.observing import Asked, Observing
+from ppl_models.parameters import own_parameters
+
+__all__ = [
+    "Sites",
+    "check_plates",
+    "describe",
+    "evaluating",
+    "example",
+    "is_deterministic",
+    "is_summed",
+    "observation",
+    "prior_trace",
+    "request",
+    "simulate",
+]
+
+_given: "weakref.WeakKeyDictionary[Any, dict[str, Tensor]]" = weakref.WeakKeyDictionary()
+"""What the data of a model are given: its rows take part in every draw from the model."""
+
+
+class Sites(NamedTuple):
+    """Event shapes of what a model samples: latents in generative order, and observations.
+
+    ``by_name`` says whether it asks for its observations by site, ``batch.obs("x")``, instead of
+    taking ``batch.x`` as a whole. ``summed`` are discrete latents that no guide needs to sample,
+    among them observations by name that a batch may lack, see ``is_summed``.
+    """
+
+    latents: dict[str, torch.Size]
+    observed: dict[str, torch.Size]
+    by_name: bool
+    summed: dict[str, torch.Size]
+
+    @property
+    def x(self) -> torch.Size:
+        """The shape of the only observation.
+
+        Raises:
+            ValueError: If there are several.
+        """
+        return self.observed[self.site]
+
+    @property
+    def site(self) -> str:
+        """The name of the only observation, x where several sites observe all of ``batch.x``.
+
+        Raises:
+            ValueError: If there are several.
+        """
+        if self.by_name and len(self.observed) > 1:
+            names = ", ".join(self.observed)
+            raise ValueError(f"one observed site is needed here; the model has {names}.")
+        return "x" if "x" in self.observed else next(iter(self.observed))
+
+
+def request(
+    model: Any, size: int, device: torch.device | str | None = None, start: int = 0
+) -> Batch:
+    """A request for ``size`` rows from a model, given what its data are given, row by row.
+
+    Args:
+        model: p.
+        size: B.
+        device: of the draws.
+        start: the first row of the data whose ``given`` is taken.
+    """
+    batch, like = Batch.draw(size, device), _parameter(model)
+    given = {}
+    for name, values in _given.get(model, {}).items():
+        rows = values[((batch.index + start) % len(values)).to(values.device)]
+        given[name] = rows.to(like) if rows.is_floating_point() else rows.to(like.device)
+    return batch._replace(given=given)
+
+
+def _parameter(model: Any) -> Tensor:
+    """A parameter of real numbers, for its dtype and device."""
+    parameters = model.parameters() if isinstance(model, nn.Module) else ()
+    return next((p.detach() for p in parameters if p.is_floating_point()), torch.zeros(()))
+
+
+def observation(model: Any) -> str:
+    """The name of the only site that a model observes; refused where there are several."""
+    return describe(model).site
+
+
+def simulate(model: Any, size: int, device: Any = None, start: int = 0) -> tuple[Any, Batch]:
+    """A run of the generative story for ``size`` rows, and what it made as a batch."""
+    sites, asked = describe(model), request(model, size, device, start)
+    with needs_given(asked):
+        trace = poutine.trace(model).get_trace(asked)
+    x = {name: trace.nodes[name]["value"] for name in sites.observed}
+    return trace, Batch.of(x if sites.by_name else next(iter(x.values())), asked.given)
+
+
+def example(model: Any, size: int = 1) -> Batch:
+    """Rows of zeros as a model observes them, given what its data are given."""
+    sites, batch = describe(model), _request(model, size)
+    like = _parameter(model)
+    x = {name: like.new_zeros(size, *shape) for name, shape in sites.observed.items()}
+    return batch._replace(x=x if sites.by_name else next(iter(x.values())))
+
+
+def prior_trace(model: Callable, size: int = 1) -> poutine.Trace:
+    """One run of the generative story, hidden from outer handlers and from the random state."""
+    return _hidden_trace(model, _request(model, size))
+
+
+def _request(model: Callable, size: int) -> Batch:
+    if not isinstance(model, nn.Module):
+        return Batch.draw(size)
+    parameter = next(model.parameters(), None)
+    return request(model, size, None if parameter is None else parameter.device)
+
+
+@contextmanager
+def evaluating(program: Any) -> Iterator[None]:
+    """Inside, a module is in evaluation mode."""
+    parts = list(program.modules()) if isinstance(program, nn.Module) else []
+    modes = [(part, part.training) for part in parts]
+    if parts:
+        program.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+@torch.no_grad()
+def _hidden_trace(model: Callable, batch: Batch) -> poutine.Trace:
+    hidden = torch.random.fork_rng(devices=[])
+    with evaluating(model), hidden, poutine.block(), own_parameters(model), needs_given(batch):
+        return poutine.trace(model).get_trace(batch)
+
+
+def is_deterministic(site: Any) -> bool:
+    """Whether a site is a ``pyro.deterministic``, which has no density."""
+    return bool(site["infer"].get("_deterministic"))
+
+
+def is_summed(site: Any) -> bool:
+    """Whether a latent is marked to be summed out exactly, unless the guide samples it.
+
+    The mark is Pyro's, ``infer={"enumerate": "parallel"}``, at a site of finitely many values.
+    """
+    infer = site["infer"]
+    marked = infer.get("enumerate") == "parallel" and not infer.get("num_samples")
+    finite = getattr(site["fn"], "has_enumerate_support", False)
+    return marked and finite and not site["is_observed"]
+
+
+def check_plates(name: str, site: Any) -> None:
+    """Refuse a site of every datum that lies in a second plate.
+
+    Raises:
+        ValueError: Then, naming the plate.
+    """
+    plates = [frame.name for frame in site["cond_indep_stack"]]
+    others = [plate for plate in plates if plate not in ("data", "particles")]
+    if "data" in plates and others:
+        raise ValueError(
+            f"site '{name}' lies in the plate '{others[0]}' beside that of the data: make that "
+            "dimension part of the event instead (expand, then to_event)."
+        )
+
+
+def describe(model: Callable, data: Any = None) -> Sites:
+    """Read the sites of a model off one draw from it.
+
+    Args:
+        model: p.
+        data: a data set or a batch with what the model is given; remembered for later draws from
+            it, those of a guide's constructor among them.
+
+    Raises:
+        ValueError: If the model has no observation or no latent, if it has an ``obs_mask``, if it
+            reads something that is not given, or if it calls ``pyro.param`` outside its modules.
+    """
+    if getattr(data, "given", None):
+        _given[model] = data.given
+    batch, observing = _request(model, 1), Observing()
+    try:
+        nodes = _hidden_trace(observing(model), batch._replace(x=Asked())).nodes
+    except Exception:  # it does something else with x before it observes it
+        observing.sites.clear()
+    if not observing.sites:
+        nodes = _hidden_trace(model, batch).nodes
+    asked = observing.sites or {"x": None}
+    _check_observed(nodes, asked)
+    sites = {
+        name: site["fn"].event_shape
+        for name, site in nodes.items()
+        if site["type"] == "sample"
+        and not poutine.util.site_is_subsample(site)
+        and not (site["is_observed"] and name not in asked)
+    }
+    by_name = any(name is not None for name in asked.values())
+    observed = {name: shape for name, shape in sites.items() if name in asked}
+    summed = {
+        name: shape
+        for name, shape in sites.items()
+        if is_summed(nodes[name]) and (by_name or name not in asked)
+    }
+    latents = {n: shape for n, shape in sites.items() if n not in asked and n not in summed}
+    if not observed or not (latents or summed):
+        raise ValueError(
+            "a model samples latents and an observation, obs=batch.x or obs=batch.obs('name'); "
+            f"this one samples {list(sites)}."
+        )
+    return Sites(latents, observed, by_name, summed)
+
+
+def _check_observed(nodes: dict[str, Any], asked: dict[str, str | None]) -> None:
+    for name, site in nodes.items():
+        if site["type"] == "sample" and is_deterministic(site) and f"{name}_unobserved" in nodes:
+            raise ValueError(
+                f"obs_mask makes a latent '{name}_unobserved' of what is missing in '{name}': "
+                "mask the distribution instead, as in Normal(loc, scale).mask(seen).to_event(1)."
+            )
+        if asked.get(name) not in (None, name):
+            raise ValueError(
+                f"site '{name}' observes batch.x['{asked[name]}']: give both the same name."
+            )
