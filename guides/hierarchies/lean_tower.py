@@ -1,5 +1,8 @@
 """The way up of a lean hierarchy: no norms, and every map shared by the groups of its size."""
 
+from typing import Any
+
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ppl_models.nvae import NVAE
@@ -24,26 +27,26 @@ class LeanTower(nn.Module):
         super().__init__()
         halvings = model.blocks + len(model.groups_per_scale) - 1
         scale = (2 * halvings * number) ** -0.5
-        width = hidden = 2 * channels
-        self.stem = Stem(model.data_shape[0], width)
-        self.maps = nn.ModuleList([lean_cells(number, width, scale)])
-        for _ in range(halvings - 1):
-            self.maps.append(nn.Sequential(halve(width), lean_cells(number, 2 * width, scale)))
-            width *= 2
-        groups = reversed(model.groups_per_scale)
-        sizes = [2**scale for scale, count in enumerate(groups) for _ in range(count)]
-        first = 2 ** (model.blocks - 1) * hidden
-        self.projections = nn.ModuleList(Pointwise(first * size, hidden) for size in sizes)
+        widths = [2 * channels * 2**i for i in range(halvings)]
+        self.stem = Stem(model.data_shape[0], widths[0])
+        self.maps = nn.ModuleList([lean_cells(number, widths[0], scale)])
+        for width in widths[1:]:
+            self.maps.append(nn.Sequential(halve(width // 2), lean_cells(number, width, scale)))
         self.groups_per_scale = model.groups_per_scale
-        self.widths = [hidden] * len(sizes)
+        of_groups = self.by_group(widths)
+        self.projections = nn.ModuleList(Pointwise(width, widths[0]) for width in of_groups)
+        self.widths = [widths[0]] * len(of_groups)
+
+    def by_group(self, by_map: list[Any]) -> list[Any]:
+        """What every group takes of the values of all maps, fine to coarse: the top one's first."""
+        coarsest_first = zip(reversed(by_map), self.groups_per_scale, strict=False)
+        return [value for value, number in coarsest_first for _ in range(number)]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Features ``[B, channels, h, w]`` of all groups, the top one's first."""
         h, maps = self.stem(2 * x - 1), []
         for part in self.maps:
             h = part(h)
-            maps.append(nn.functional.silu(h))
-        of_scales = zip(maps[::-1], self.groups_per_scale, strict=False)
-        shared = [h for h, number in of_scales for _ in range(number)]
-        pairs = zip(self.projections[::-1], shared, strict=True)
+            maps.append(F.silu(h))
+        pairs = zip(self.projections, self.by_group(maps), strict=True)
         return [projection(h) for projection, h in pairs]
