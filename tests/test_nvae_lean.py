@@ -162,3 +162,8 @@ def test_free_bits_are_of_plain_analytic_kls(changed):
     options = NVAEOptions(**{"balance": "none", "free_bits": 0.5, **changed})
     with pytest.raises(UsageError, match="needs --balance none"):
         recipe_of(options, pair_of(), 100)
+
+
+def test_a_lean_hierarchy_ends_in_a_block():
+    with pytest.raises(ValueError, match="blocks=0 must be at least 1"):
+        NVAE((1, 8, 8), (1,), 1, 4, blocks=0, lean=True)

@@ -38,7 +38,7 @@ class LeanTower(nn.Module):
         self.widths = [widths[0]] * len(of_groups)
 
     def by_group(self, by_map: list[Any]) -> list[Any]:
-        """What every group takes of the values of all maps, fine to coarse: the top one's first."""
+        """Every group's value of one per map (fine to coarse), the top group's first."""
         coarsest_first = zip(reversed(by_map), self.groups_per_scale, strict=False)
         return [value for value, number in coarsest_first for _ in range(number)]
 

@@ -73,7 +73,8 @@ class NVAE(Program):
             at half the size of the image; attention and depthwise have no effect.
 
     Raises:
-        ValueError: If the image cannot be halved so often, or a number is not positive.
+        ValueError: If the image cannot be halved so often, or a number is not positive; lean
+            networks need a block.
 
     References:
         Vahdat & Kautz (2020). With a single group there are no towers ("vanilla").
@@ -107,6 +108,8 @@ class NVAE(Program):
             )
         if min(*groups, latents, channels, cells_per_group, cells_per_block, mixture, bits) < 1:
             raise ValueError("every number of groups, latents, channels and cells must be >= 1.")
+        if lean and blocks < 1:
+            raise ValueError(f"blocks={blocks} must be at least 1 with lean networks.")
         self.data_shape, self.groups_per_scale = tuple(data_shape), tuple(groups)
         self.latents, self.channels = latents, channels
         self.blocks, self.mixture, self.bits, self.crop = blocks, mixture, bits, crop
