@@ -11,7 +11,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ppl_models.batch import Batch, needs_given
-from ppl_models.observing import Asked, Observing
+from ppl_models.observing import Asked, Observing, check_observed
 from ppl_models.parameters import own_parameters
 
 __all__ = [
@@ -223,7 +223,7 @@ def describe(model: Callable, data: Any = None) -> Sites:
     if not observing.sites:
         nodes = prior_trace(model).nodes
     asked = observing.sites or {"x": None}
-    _check_observed(nodes, asked)
+    check_observed(nodes, asked)
     sites = {
         name: site["fn"].event_shape
         for name, site in nodes.items()
@@ -246,16 +246,3 @@ def describe(model: Callable, data: Any = None) -> Sites:
         )
     of_all_data = tuple(name for name in latents if not is_local(nodes[name]))
     return Sites(latents, observed, by_name, summed, of_all_data)
-
-
-def _check_observed(nodes: dict[str, Any], asked: dict[str, str | None]) -> None:
-    for name, site in nodes.items():
-        if site["type"] == "sample" and is_deterministic(site) and f"{name}_unobserved" in nodes:
-            raise ValueError(
-                f"obs_mask makes a latent '{name}_unobserved' of what is missing in '{name}': "
-                "mask the distribution instead, as in Normal(loc, scale).mask(seen).to_event(1)."
-            )
-        if asked.get(name) not in (None, name):
-            raise ValueError(
-                f"site '{name}' observes batch.x['{asked[name]}']: give both the same name."
-            )
