@@ -4,7 +4,7 @@ from typing import Any
 
 from pyro.poutine.messenger import Messenger
 
-__all__ = ["Asked", "Observing"]
+__all__ = ["Asked", "Observing", "check_observed"]
 
 
 class Asked(dict):
@@ -42,3 +42,26 @@ class Observing(Messenger):
         if isinstance(msg["value"], Asked):
             self.sites[msg["name"]] = msg["value"].site
             msg["value"], msg["is_observed"] = None, False
+
+
+def check_observed(nodes: dict[str, Any], asked: dict[str, str | None]) -> None:
+    """Refuse observations that are partly drawn, or that go by another name than their site.
+
+    Args:
+        nodes: of a trace of the model.
+        asked: for each observed site, the name that it asks for, see ``Observing``.
+
+    Raises:
+        ValueError: Then, naming the site.
+    """
+    for name, site in nodes.items():
+        sampled = site["type"] == "sample"
+        if sampled and site["infer"].get("_deterministic") and f"{name}_unobserved" in nodes:
+            raise ValueError(
+                f"obs_mask makes a latent '{name}_unobserved' of what is missing in '{name}': "
+                "mask the distribution instead, as in Normal(loc, scale).mask(seen).to_event(1)."
+            )
+        if asked.get(name) not in (None, name):
+            raise ValueError(
+                f"site '{name}' observes batch.x['{asked[name]}']: give both the same name."
+            )

@@ -10,7 +10,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ppl_models.batch import Batch, needs_given
-from ppl_models.observing import Asked, Observing
+from ppl_models.observing import Asked, Observing, check_observed
 from ppl_models.parameters import device_of, own_parameters
 
 __all__ = [
@@ -105,6 +105,8 @@ def simulate(model: Any, size: int, device: Any = None, start: int = 0) -> tuple
     with needs_given(asked):
         trace = poutine.trace(model).get_trace(asked)
     x = {name: trace.nodes[name]["value"] for name in sites.observed}
+    like = _parameter(model)  # whole numbers, too, are floats in a data set
+    x = {name: v if v.is_floating_point() else v.to(like) for name, v in x.items()}
     return trace, Batch.of(x if sites.by_name else next(iter(x.values())), asked.given)
 
 
@@ -210,7 +212,7 @@ def describe(model: Callable, data: Any = None) -> Sites:
     if not observing.sites:
         nodes = prior_trace(model).nodes
     asked = observing.sites or {"x": None}
-    _check_observed(nodes, asked)
+    check_observed(nodes, asked)
     sites = {
         name: site["fn"].event_shape
         for name, site in nodes.items()
@@ -233,16 +235,3 @@ def describe(model: Callable, data: Any = None) -> Sites:
         )
     of_all_data = tuple(name for name in latents if not is_local(nodes[name]))
     return Sites(latents, observed, by_name, summed, of_all_data)
-
-
-def _check_observed(nodes: dict[str, Any], asked: dict[str, str | None]) -> None:
-    for name, site in nodes.items():
-        if site["type"] == "sample" and is_deterministic(site) and f"{name}_unobserved" in nodes:
-            raise ValueError(
-                f"obs_mask makes a latent '{name}_unobserved' of what is missing in '{name}': "
-                "mask the distribution instead, as in Normal(loc, scale).mask(seen).to_event(1)."
-            )
-        if asked.get(name) not in (None, name):
-            raise ValueError(
-                f"site '{name}' observes batch.x['{asked[name]}']: give both the same name."
-            )

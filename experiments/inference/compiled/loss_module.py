@@ -23,8 +23,11 @@ class LossModule(nn.Module):
 
     @property
     def objectives(self) -> list[Any]:
-        """The objective, and the one inside it."""
-        return [self.objective, *filter(None, [getattr(self.objective, "objective", None)])]
+        """The objective, and those inside it."""
+        found = [self.objective]
+        while inner := getattr(found[-1], "objective", None):
+            found.append(inner)
+        return found
 
     def forward(self, batch: Batch) -> Tensor:
         """The loss [nats per data point]."""
