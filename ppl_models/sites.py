@@ -1,6 +1,5 @@
 """The sites of a model: what it samples, what it observes, and draws from it."""
 
-import itertools
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,13 +11,12 @@ from torch import Tensor, nn
 
 from ppl_models.batch import Batch, needs_given
 from ppl_models.observing import Asked, Observing, check_observed
-from ppl_models.parameters import own_parameters
+from ppl_models.parameters import device_of, own_parameters
 
 __all__ = [
     "Sites",
     "check_plates",
     "describe",
-    "device_of",
     "evaluating",
     "example",
     "is_deterministic",
@@ -123,10 +121,7 @@ def example(model: Any, size: int = 1) -> Batch:
 def prior_trace(model: Callable, size: int = 1, grad: bool = False) -> poutine.Trace:
     """One run of the generative story, hidden from outer handlers and from the random state.
 
-    Args:
-        model: p.
-        size: rows that are drawn.
-        grad: whether what it computes from parameters has a gradient.
+    With ``grad`` what it computes from parameters has a gradient.
     """
     with torch.set_grad_enabled(grad):
         return _hidden_trace(model, _request(model, size))
@@ -136,12 +131,6 @@ def _request(model: Callable, size: int) -> Batch:
     if not isinstance(model, nn.Module):
         return Batch.draw(size)
     return request(model, size, device_of(model))
-
-
-def device_of(module: nn.Module) -> torch.device:
-    """Where a module's parameters and buffers lie; of one without any, the processor."""
-    parts = itertools.chain(module.parameters(), module.buffers())
-    return next((part.device for part in parts), torch.device("cpu"))
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from experiments.inference.frozen import frozen
 from guides import GUIDES, Guide
 from guides.flow import Flow
 from ppl_models.batch import Batch
-from ppl_models.sites import describe, device_of, simulate
+from ppl_models.parameters import device_of
+from ppl_models.sites import describe, simulate
 
 __all__ = ["Chains", "annealed_bound", "sandwich"]
 

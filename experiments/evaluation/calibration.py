@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from experiments.inference.checks.local_latents import check_local
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.pair import cuda_devices
-from ppl_models.sites import describe, device_of, simulate
+from ppl_models.parameters import device_of
+from ppl_models.sites import describe, simulate
 
 __all__ = ["Calibration", "band", "calibrate"]
 

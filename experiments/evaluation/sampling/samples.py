@@ -21,8 +21,8 @@ from guides.local import PerDatumGuide
 from guides.mean_field import MeanField
 from ppl_models.batch import Batch
 from ppl_models.coordinates import FromCoordinates, ToCoordinates, bare, family, is_free
-from ppl_models.parameters import own_parameters
-from ppl_models.sites import describe, device_of, observation, prior_trace, request
+from ppl_models.parameters import device_of, own_parameters
+from ppl_models.sites import describe, observation, prior_trace, request
 
 __all__ = ["complete", "complete_by_guide", "is_plane", "latent_grid", "prior_means"]
 
@@ -174,8 +174,9 @@ def interpolations(
     shown = {}
     for way in (straight, spherical):
         at = {name: way(u[0], u[1], steps) for name, u in reader.found.items()}
-        with FromCoordinates(at), own_parameters(model):
-            shown[way.__name__] = expected(poutine.trace(model).get_trace(batch).nodes["x"]["fn"])
+        with FromCoordinates(at) as walk, own_parameters(model):
+            model(batch)
+        shown[way.__name__] = expected(likelihood_at(model, walk.found, batch))
     return shown
 
 
