@@ -63,7 +63,7 @@ def in_words(error: BaseException) -> str:
     """An error as one line; what nobody foresaw says how to see where it happened."""
     if os.environ.get("PPL_DEBUG", "0") not in ("", "0"):
         traceback.print_exception(error)
-    words = one_line(str(error))
+    words = one_line(str(error).partition("Trace Shapes:")[0])  # Pyro adds a table to errors
     if isinstance(error, OSError) and error.strerror and error.filename:
         return one_line(f"{error.filename}: {error.strerror}")
     if isinstance(error, (ValueError, OSError, TrainingError)):

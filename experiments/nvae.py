@@ -17,7 +17,6 @@ import torch
 
 from experiments.benchmarks.preset_table import preset_table
 from experiments.inference.checkpointing import checkpoint_levels
-from experiments.inference.optim import adamax
 from experiments.inference.precision import products
 from experiments.inference.svi import SVI, Pair
 from experiments.options.nvae import NVAEOptions
@@ -27,7 +26,13 @@ from experiments.runs.run import Run
 from experiments.training.compiling import compiles
 from experiments.training.data import load_data
 from experiments.training.nvae.pretrained import check_available, load_pretrained
-from experiments.training.nvae.recipe import average_of, check_data, guard_of, recipe_of
+from experiments.training.nvae.recipe import (
+    average_of,
+    check_data,
+    guard_of,
+    optimizer_of,
+    recipe_of,
+)
 from experiments.training.nvae.report import conclude_nvae
 from experiments.training.pair import make_guide, prepare
 from experiments.training.rows import fit_in
@@ -61,11 +66,10 @@ def main(config: Config) -> dict[str, Any]:
             save_weights(run.path, pair)
             return conclude_nvae(run, pair, train, test)
         chosen = recipe_of(config, pair, len(train))
-        optimizer = adamax(model, guide, config.lr, config.weight_decay, config.eps)
         svi = SVI(
             model,
             guide,
-            optimizer,
+            optimizer_of(config, pair),
             chosen.objective,
             guard_of(config),
             average_of(config, pair),

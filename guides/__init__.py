@@ -3,12 +3,14 @@
 from torch import nn
 
 from guides.amortized import Amortized
+from guides.auto import Auto, AutoDelta, AutoIAF, AutoLowRank, AutoMultivariateNormal, AutoNormal
 from guides.exact import Exact
 from guides.flow import Flow
 from guides.full_rank import FullRank
-from guides.guide import Guide, real_latents
+from guides.guide import Guide
 from guides.hierarchies.bottom_up import BottomUp
 from guides.hierarchies.top_down import TopDown
+from guides.latents import latents_of
 from guides.mean_field import MeanField
 from guides.mixture import Mixture
 from guides.point import Point
@@ -22,6 +24,11 @@ __all__ = [
     "GUIDES",
     "PAIRS",
     "Amortized",
+    "AutoDelta",
+    "AutoIAF",
+    "AutoLowRank",
+    "AutoMultivariateNormal",
+    "AutoNormal",
     "BottomUp",
     "Exact",
     "Flow",
@@ -49,10 +56,18 @@ GUIDES: dict[str, type[Guide]] = {
     "semi_amortized": SemiAmortized,
     "bottom_up": BottomUp,
     "top_down": TopDown,
+    "auto_delta": AutoDelta,
+    "auto_normal": AutoNormal,
+    "auto_multivariate_normal": AutoMultivariateNormal,
+    "auto_low_rank": AutoLowRank,
+    "auto_iaf": AutoIAF,
 }
 
+GLOBAL = tuple(name for name, kind in GUIDES.items() if issubclass(kind, Auto))
+"""Guides of any model with global latents: Pyro's, over all latents at once."""
+
 VECTOR = ("full_rank", "amortized", "flow", "mixture", "semi_amortized")
-"""Guides of any model with one vector latent."""
+"""Guides of any model with one latent whose coordinates are a vector."""
 
 PAIRS: dict[str, tuple[str, ...]] = {
     "ppca": ("prior", "point", "exact", "mean_field", *VECTOR),
@@ -67,14 +82,19 @@ def allowed_guides(model: nn.Module) -> tuple[str, ...]:
     for name, model_class in MODELS.items():
         if type(model) is model_class:
             return PAIRS[name]
-    latents = describe(model).latents
-    flat = len(latents) == 1 and len(next(iter(latents.values()))) == 1
+    sites = describe(model)
+    if sites.of_all_data:
+        return GLOBAL
+    shapes = list(sites.latents.values())
+    flat = [len(shape) for shape in shapes] == [1]
     exact = ("exact",) if flat and hasattr(model, "posterior") else ()
     try:
-        real_latents(model, "a guide")
+        found = list(latents_of(model, "a guide").values())
     except ValueError:
         return ("prior", *exact)
-    return ("prior", "point", *exact, "mean_field", *(VECTOR if flat else ()))
+    vector = VECTOR if len(found) == len(found[0].shape) == 1 else ()
+    names = ("prior", "point", *exact, "mean_field", *vector)
+    return tuple(name for name in names if not (sites.summed and name == "semi_amortized"))
 
 
 def check_pair(model: nn.Module, guide: str) -> None:

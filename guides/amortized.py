@@ -14,7 +14,8 @@ from guides.gaussian import (
     loc_scale_tril,
     number_of_parameters,
 )
-from guides.guide import Guide, single_latent
+from guides.guide import Guide
+from guides.latents import vector_latent
 from ppl_models.batch import Batch, data_plate
 from ppl_models.networks import ACTIVATIONS, MLP, ConvEncoder
 from ppl_models.sites import describe
@@ -43,6 +44,8 @@ class Amortized(Guide):
 
     A linear encoder starts narrow, at the origin, for every x; the others start as torch starts
     them (with a last layer at zero a VAE's decoder learns to ignore z before z says anything).
+    Under a prior that is not free on the real line the Gaussian is one of its unconstrained
+    coordinates, carried to its support.
 
     Args:
         model: a model with one vector latent.
@@ -52,7 +55,8 @@ class Amortized(Guide):
         covariance: of q, diagonal or full (a Cholesky factor).
 
     Raises:
-        ValueError: If the model has several latents, or an option is unknown.
+        ValueError: If the model has several latents or one without fixed coordinates, or an
+            option is unknown.
 
     References:
         Kingma & Welling (2014); Rezende, Mohamed & Wierstra (2014).
@@ -72,7 +76,8 @@ class Amortized(Guide):
                 f"encoder={encoder!r} must be one of {', '.join(ENCODERS)}; "
                 f"covariance={covariance!r} must be diagonal or full."
             )
-        self._site, self._dim = single_latent(model, "amortized")
+        self._site, self.coordinates = vector_latent(model, "amortized")
+        (self._dim,) = self.coordinates.shape
         self._full = covariance == "full"
         outputs = number_of_parameters(self._dim, self._full)
         self._images = encoder == "conv"
@@ -93,15 +98,16 @@ class Amortized(Guide):
         return (self.encoder(self.context(batch)),)
 
     def posterior(self, x: Tensor) -> dist.Distribution:
-        """q(z | x), event ``[K]``, for observations ``[B, *data_shape]``."""
+        """q(z | x), one event per row, for observations ``[B, *data_shape]``."""
         return self.of(*self.features(Batch.of(x)))
 
     def of(self, parameters: Tensor) -> dist.Distribution:
-        """The Gaussian that these numbers describe."""
+        """The density that these numbers describe, Gaussian in the coordinates of z."""
         if self._full:
             loc, scale_tril = loc_scale_tril(parameters, self._dim)
-            return dist.MultivariateNormal(loc, scale_tril=scale_tril)
-        return dist.Normal(*loc_scale_of_encoder(parameters)).to_event(1)
+            return self.coordinates.push(dist.MultivariateNormal(loc, scale_tril=scale_tril))
+        q = dist.Normal(*loc_scale_of_encoder(parameters)).to_event(1)
+        return self.coordinates.push(q)
 
     def centre(self, mean: Tensor) -> None:
         """Have the encoder see the mean image, ``[*data_shape]``, as zero.

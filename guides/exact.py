@@ -3,7 +3,8 @@
 import pyro
 from torch import Tensor, nn
 
-from guides.guide import Guide, single_latent
+from guides.guide import Guide
+from guides.latents import single_latent
 from ppl_models.batch import Batch, data_plate
 
 __all__ = ["Exact"]

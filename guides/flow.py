@@ -10,7 +10,8 @@ from pyro.nn import ConditionalAutoRegressiveNN, DenseNN
 from torch import Tensor, nn
 
 from guides.gaussian import loc_scale_of_encoder
-from guides.guide import Guide, single_latent
+from guides.guide import Guide
+from guides.latents import vector_latent
 from ppl_models.batch import Batch, data_plate
 from ppl_models.networks import ACTIVATIONS, MLP
 
@@ -50,10 +51,11 @@ class Flow(Guide):
         e \sim \mathcal N(m(x), \operatorname{diag} s^2(x)), \quad
         z = T_n(\dots T_1(e; c(x)) \dots; c(x))
 
-    Between two transforms the order of the latents is reversed.
+    Between two transforms the order of the latents is reversed. Under a prior that is not free on
+    the real line the flow is one of its unconstrained coordinates, carried to its support.
 
     Args:
-        model: a model with one vector latent of at least two dimensions.
+        model: a model with one vector latent of at least two coordinates.
         transform: of all latents by those before them, or of one half by the other.
         length: n, the number of transforms.
         context: numbers that the encoder hands to every transform.
@@ -62,7 +64,8 @@ class Flow(Guide):
         activation: of the encoder, a name in ``ACTIVATIONS``.
 
     Raises:
-        ValueError: If the model has several latents or a single number, or an option is unknown.
+        ValueError: If the model has several latents, a single number or one without fixed
+            coordinates, or an option is unknown.
 
     References:
         Rezende & Mohamed (2015); Kingma et al. (2016), inverse autoregressive flow; Dinh et al.
@@ -80,7 +83,8 @@ class Flow(Guide):
         activation: Literal["relu", "tanh", "silu", "gelu"] = "relu",
     ) -> None:
         super().__init__(model)
-        self._site, dim = single_latent(model, "flow")
+        self._site, self.coordinates = vector_latent(model, "flow")
+        (dim,) = self.coordinates.shape
         if transform not in TRANSFORMS or dim < 2 or min(length, context, width) < 1:
             raise ValueError(
                 f"transform={transform!r} must be one of {', '.join(TRANSFORMS)}, the latent of "
@@ -99,7 +103,7 @@ class Flow(Guide):
         return (self.encoder(self.context(batch)),)
 
     def posterior(self, x: Tensor) -> dist.Distribution:
-        """q(z | x), event ``[K]``, for observations ``[B, *data_shape]``."""
+        """q(z | x), one event per row, for observations ``[B, *data_shape]``."""
         return self.of(*self.features(Batch.of(x)))
 
     def of(self, outputs: Tensor) -> dist.Distribution:
@@ -112,7 +116,8 @@ class Flow(Guide):
                 reverse = torch.arange(loc.shape[-1] - 1, -1, -1, device=loc.device)
                 parts.append(transforms.Permute(reverse))
             parts.append(transform.condition(context))
-        return dist.TransformedDistribution(dist.Normal(loc, scale).to_event(1), parts)
+        flow = dist.TransformedDistribution(dist.Normal(loc, scale).to_event(1), parts)
+        return self.coordinates.push(flow)
 
     def centre(self, mean: Tensor) -> None:
         """Have the encoder see the mean image, ``[*data_shape]``, as zero."""

@@ -5,7 +5,7 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from guides.gaussian import initial_row, loc_scale_tril, number_of_parameters
-from guides.guide import single_latent
+from guides.latents import vector_latent
 from guides.local import LocalTable, PerDatumGuide
 from ppl_models.batch import Batch, data_plate
 
@@ -18,6 +18,9 @@ class FullRank(PerDatumGuide):
     .. math::
         q(z_n \mid x_n) = \mathcal N(z_n; m_n, L_n L_n')
 
+    Under a prior that is not free on the real line the Gaussian is one of its unconstrained
+    coordinates, carried to its support.
+
     Args:
         model: a model with one vector latent.
         size: N, the number of rows.
@@ -25,14 +28,15 @@ class FullRank(PerDatumGuide):
         local_steps: steps that fit the rows of a held-out data set.
 
     Raises:
-        ValueError: If the model has several latents.
+        ValueError: If the model has several latents, or one without fixed coordinates.
     """
 
     def __init__(
         self, model: nn.Module, size: int = 0, local_lr: float = 0.1, local_steps: int = 500
     ) -> None:
         super().__init__(model, size, local_lr, local_steps)
-        self._site, self._dim = single_latent(model, "full_rank")
+        self._site, self.coordinates = vector_latent(model, "full_rank")
+        (self._dim,) = self.coordinates.shape
         numbers = number_of_parameters(self._dim, full=True)
         self.table = LocalTable(size, (numbers,), initial_row(self._dim, numbers))
         self.like_model()
@@ -40,4 +44,5 @@ class FullRank(PerDatumGuide):
     def forward(self, batch: Batch) -> Tensor:
         with data_plate(batch):
             loc, scale_tril = loc_scale_tril(self.table(batch), self._dim)
-            return pyro.sample(self._site, dist.MultivariateNormal(loc, scale_tril=scale_tril))
+            q = dist.MultivariateNormal(loc, scale_tril=scale_tril)
+            return pyro.sample(self._site, self.coordinates.push(q))

@@ -10,13 +10,12 @@ from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import nn
-from torch.distributions import constraints
 
 from ppl_models.batch import Batch
 from ppl_models.program import Program
-from ppl_models.sites import check_plates, describe, example, prior_trace
+from ppl_models.sites import example, is_summed
 
-__all__ = ["EffectGuide", "Guide", "real_latents", "single_latent"]
+__all__ = ["EffectGuide", "Guide"]
 
 
 class Guide(Program):
@@ -119,55 +118,21 @@ class EffectGuide(Guide, GuideMessenger):
             if not site_is_subsample(site)
         }
 
+    def _pyro_sample(self, msg: Any) -> None:
+        if is_summed(msg):
+            msg["infer"]["prior"] = msg["fn"]  # q says nothing of it
+        else:
+            super()._pyro_sample(msg)
+
     def get_traces(self) -> tuple[Trace, Trace]:
-        traces = super().get_traces()
+        model_trace, guide_trace = super().get_traces()
+        for name in [n for n, site in guide_trace.nodes.items() if is_summed(site)]:
+            guide_trace.remove_node(name)
         self.trace = Trace()
-        return traces
+        return model_trace, guide_trace
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "trace": Trace()}
 
     def get_posterior(self, name: str, prior: TorchDistributionMixin) -> TorchDistributionMixin:
         raise NotImplementedError
-
-
-def real_latents(model: nn.Module, guide: str) -> dict[str, torch.Size]:
-    """Event shapes of a model's latents, for a guide that puts a Gaussian or a point on each.
-
-    Raises:
-        ValueError: If a latent is not free on the real line (positive, on a simplex, ...), or lies
-            in a second plate inside the data's.
-    """
-    latents, nodes = describe(model).latents, prior_trace(model).nodes
-    for name in latents:
-        check_plates(name, nodes[name])
-        support = nodes[name]["fn"].support
-        while isinstance(support, constraints.independent):
-            support = support.base_constraint
-        if support not in (constraints.real, constraints.real_vector):
-            raise ValueError(
-                f"{guide} is for latents on the real line; '{name}' has the support {support}. "
-                "Sample an unconstrained one and transform it in the model (u.exp(), say), or "
-                "take the guide prior."
-            )
-    return latents
-
-
-def single_latent(model: nn.Module, guide: str, real: bool = True) -> tuple[str, int]:
-    """The name and dimension of a model's only latent.
-
-    Args:
-        model: p.
-        guide: the name of the guide that asks.
-        real: whether it takes none but latents on the real line.
-
-    Raises:
-        ValueError: If the model has several latents, or one that is no vector or not ``real``.
-    """
-    latents = describe(model).latents
-    if len(latents) != 1 or len(next(iter(latents.values()))) != 1:
-        raise ValueError(f"{guide} needs one vector latent; the model has {latents}.")
-    if real:
-        real_latents(model, guide)
-    name, shape = next(iter(latents.items()))
-    return name, shape[0]

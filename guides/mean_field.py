@@ -5,11 +5,11 @@ from typing import Any
 
 import pyro
 import pyro.distributions as dist
-import torch
 from torch import Tensor, nn
 
+from guides.coordinates import Coordinates
 from guides.gaussian import initial_row, loc_scale
-from guides.guide import real_latents
+from guides.latents import latents_of
 from guides.local import LocalTable, PerDatumGuide
 from ppl_models.batch import Batch, data_plate
 
@@ -22,6 +22,9 @@ class MeanField(PerDatumGuide):
     .. math::
         q(z_n \mid x_n) = \prod_k \mathcal N(z_{nk}; m_{nk}, s_{nk}^2)
 
+    Under a prior that is not free on the real line the Gaussian is one of its unconstrained
+    coordinates, carried to its support.
+
     Args:
         model: any model with continuous latents.
         size: N, the number of rows.
@@ -29,20 +32,22 @@ class MeanField(PerDatumGuide):
         local_steps: steps that fit the rows of a held-out data set.
 
     Raises:
-        ValueError: If a latent is not free on the real line.
+        ValueError: If a latent has no fixed unconstrained coordinates.
 
     References:
-        Jordan, Ghahramani, Jaakkola & Saul (1999).
+        Jordan, Ghahramani, Jaakkola & Saul (1999); Kucukelbir, Tran, Ranganath, Gelman & Blei
+        (2017), unconstrained coordinates.
     """
 
     def __init__(
         self, model: nn.Module, size: int = 0, local_lr: float = 0.1, local_steps: int = 500
     ) -> None:
         super().__init__(model, size, local_lr, local_steps)
-        self._shapes = real_latents(model, "mean_field")
+        latents = latents_of(model, "mean_field")
+        self.coordinates: Any = nn.ModuleDict(latents)
         self.tables = nn.ModuleDict()
-        for name, shape in self._shapes.items():
-            *outer, last = shape or (1,)  # a scalar is a vector of one
+        for name, latent in latents.items():
+            *outer, last = latent.shape or (1,)  # a scalar is a vector of one
             row = initial_row(last, 2 * last).repeat(*outer, 1)
             self.tables[name] = LocalTable(size, row.shape, row)
         self.like_model()
@@ -53,10 +58,10 @@ class MeanField(PerDatumGuide):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         with data_plate(batch):
             return {
-                name: pyro.sample(name, self._posterior(table(batch), self._shapes[name]))
+                name: pyro.sample(name, self._posterior(table(batch), self.coordinates[name]))
                 for name, table in self._tables()
             }
 
-    def _posterior(self, rows: Tensor, shape: torch.Size) -> dist.Distribution:
-        loc, scale = (part.reshape(-1, *shape) for part in loc_scale(rows))
-        return dist.Normal(loc, scale).to_event(len(shape))
+    def _posterior(self, rows: Tensor, latent: Coordinates) -> dist.Distribution:
+        loc, scale = (part.reshape(-1, *latent.shape) for part in loc_scale(rows))
+        return latent.push(dist.Normal(loc, scale).to_event(len(latent.shape)))

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guides.gaussian import loc_scale_of_encoder
-from guides.guide import Guide, single_latent
+from guides.guide import Guide
+from guides.latents import vector_latent
 from ppl_models.batch import Batch, data_plate
 from ppl_models.networks import ACTIVATIONS, MLP
 
@@ -24,6 +25,8 @@ class Mixture(Guide):
 
     The component enters the encoder's first layer as a one-hot vector beside x. A mixture's draw
     cannot be reparametrised: it is trained with ``miselbo``, which draws from every component.
+    Under a prior that is not free on the real line the mixture is one of its unconstrained
+    coordinates, carried to its support.
 
     Args:
         model: a model with one vector latent.
@@ -32,7 +35,8 @@ class Mixture(Guide):
         activation: of the encoder, a name in ``ACTIVATIONS``.
 
     Raises:
-        ValueError: If the model has several latents, or an option makes no mixture.
+        ValueError: If the model has several latents or one without fixed coordinates, or an
+            option makes no mixture.
 
     References:
         Kviman, Molén, Hotti, Kurt, Elvira & Lagergren (2023), mixture VAEs.
@@ -52,7 +56,8 @@ class Mixture(Guide):
             raise ValueError(
                 f"components={components} must be at least 1, hidden_dims={hidden_dims} not empty."
             )
-        self._site, dim = single_latent(model, "mixture")
+        self._site, self.coordinates = vector_latent(model, "mixture")
+        (dim,) = self.coordinates.shape
         self.components = components
         inputs = self.context_dim + components
         self.encoder = MLP((inputs, *hidden_dims, 2 * dim), ACTIVATIONS[activation])
@@ -74,14 +79,15 @@ class Mixture(Guide):
         return (h,)
 
     def posterior(self, x: Tensor) -> Any:
-        """q(z | x), event ``[K]``, for observations ``[B, *data_shape]``."""
+        """q(z | x), one event per row, for observations ``[B, *data_shape]``."""
         return self.of(*self.features(Batch.of(x)))
 
     def of(self, parameters: Tensor) -> Any:
         """The mixture that these numbers describe."""
         loc, scale = loc_scale_of_encoder(parameters)
         even = dist.Categorical(logits=torch.zeros_like(loc[..., 0]))
-        return dist.MixtureSameFamily(even, dist.Normal(loc, scale).to_event(1))
+        mixture = dist.MixtureSameFamily(even, dist.Normal(loc, scale).to_event(1))
+        return self.coordinates.push(mixture)
 
     def forward(self, batch: Batch) -> Tensor:
         q = self.of(*self.seen(batch))

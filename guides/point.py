@@ -7,7 +7,8 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from guides.guide import real_latents
+from guides.coordinates import Coordinates
+from guides.latents import latents_of
 from guides.local import LocalTable, PerDatumGuide
 from ppl_models.batch import Batch, data_plate
 
@@ -23,6 +24,11 @@ class Point(PerDatumGuide):
     Its objective is log p(x, z), which is no bound on log p(x): with a learned decoder it has no
     optimum, because scaling the decoder up and the latents down raises it without limit.
 
+    The steps are taken in the unconstrained coordinates of the prior, but the density is that of
+    z itself, without the volume of the map: the point is the mode of p(z, x) in z, as Pyro's
+    ``AutoDelta`` finds it. There is none where that density has no bound at the border of the
+    support, as under a Gamma prior with a shape below 1.
+
     Args:
         model: any model with continuous latents.
         size: N, the number of rows.
@@ -30,7 +36,7 @@ class Point(PerDatumGuide):
         local_steps: steps that fit the rows of a held-out data set.
 
     Raises:
-        ValueError: If a latent is not free on the real line.
+        ValueError: If a latent has no fixed unconstrained coordinates.
     """
 
     objective = "log_joint"
@@ -39,17 +45,21 @@ class Point(PerDatumGuide):
         self, model: nn.Module, size: int = 0, local_lr: float = 0.1, local_steps: int = 500
     ) -> None:
         super().__init__(model, size, local_lr, local_steps)
-        self.tables = nn.ModuleDict(
-            {name: LocalTable(size, shape) for name, shape in real_latents(model, "point").items()}
-        )
+        latents = latents_of(model, "point")
+        self.coordinates: Any = nn.ModuleDict(latents)
+        tables = {name: LocalTable(size, latent.shape) for name, latent in latents.items()}
+        self.tables = nn.ModuleDict(tables)
         self.like_model()
 
     def _tables(self) -> Iterable[tuple[str, Any]]:
         return self.tables.items()
 
+    def _mass(self, row: Tensor, latent: Coordinates) -> dist.Distribution:
+        return dist.Delta(latent.at(row), event_dim=latent.event_dim)
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         with data_plate(batch):
             return {
-                name: pyro.sample(name, dist.Delta(table(batch), event_dim=len(table.shape)))
+                name: pyro.sample(name, self._mass(table(batch), self.coordinates[name]))
                 for name, table in self._tables()
             }

@@ -9,9 +9,11 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from guides.gaussian import loc_scale_of_encoder
-from guides.guide import Guide, single_latent
+from guides.guide import Guide
+from guides.latents import vector_latent
 from ppl_models.batch import Batch, data_plate
 from ppl_models.networks import ACTIVATIONS, MLP
+from ppl_models.sites import describe
 
 __all__ = ["SemiAmortized"]
 
@@ -28,7 +30,8 @@ class SemiAmortized(Guide):
 
     L is the plain ELBO, one draw per step, the model in evaluation mode; no handler around the
     guide takes part in it. The encoder learns as if the steps were a constant shift
-    (straight-through), or through them.
+    (straight-through), or through them. Under a prior that is not free on the real line the
+    Gaussian is one of its unconstrained coordinates, carried to its support.
 
     Args:
         model: a model with one vector latent.
@@ -39,7 +42,8 @@ class SemiAmortized(Guide):
         activation: of the encoder, a name in ``ACTIVATIONS``.
 
     Raises:
-        ValueError: If the model has several latents, or an option makes no step.
+        ValueError: If the model has several latents or one without fixed coordinates, or sums one
+            out; if an option makes no step.
 
     References:
         Kim, Wiseman, Miller, Sontag & Rush (2018); Marino, Yue & Mandt (2018), with other updates.
@@ -57,7 +61,12 @@ class SemiAmortized(Guide):
         super().__init__(model)
         if steps < 1 or not step_size > 0:
             raise ValueError(f"steps={steps} must be at least 1, step_size={step_size} above 0.")
-        self._site, dim = single_latent(model, "semi_amortized")
+        self._site, self.coordinates = vector_latent(model, "semi_amortized")
+        (dim,) = self.coordinates.shape
+        if summed := describe(model).summed:
+            raise ValueError(
+                f"semi_amortized cannot sum out {', '.join(summed)} in its own steps."
+            )
         self.local_steps, self.step_size, self.through = steps, step_size, through
         layers = (self.context_dim, *hidden_dims, 2 * dim)
         self.encoder = MLP(layers, ACTIVATIONS[activation])
@@ -72,11 +81,12 @@ class SemiAmortized(Guide):
         q = dist.Normal(*loc_scale_of_encoder(parameters)).to_event(1)
         with poutine.block():
             with data_plate(batch):
-                z = q.rsample()
+                u = q.rsample()
+            z = self.coordinates.at(u)
             conditioned = poutine.condition(self.model, data={self._site: z})
             trace = poutine.trace(conditioned).get_trace(batch)
         log_joint = trace.log_prob_sum() * (len(batch.index) / batch.size)
-        return log_joint + q.entropy().sum()
+        return log_joint + (q.entropy() + self.coordinates.volume(u, z)).sum()
 
     @torch.enable_grad()
     def refined(self, parameters: Tensor, batch: Batch) -> Tensor:
@@ -108,4 +118,4 @@ class SemiAmortized(Guide):
         (parameters,) = self.seen(batch)
         q = dist.Normal(*loc_scale_of_encoder(parameters)).to_event(1)
         with data_plate(batch):
-            return pyro.sample(self._site, q)
+            return pyro.sample(self._site, self.coordinates.push(q))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyro.distributions as dist
 from pyro.poutine.messenger import Messenger
-from torch import Tensor
+from torch import Tensor, distributions
 from torch.distributions import biject_to, constraints, transforms
 
 __all__ = [
@@ -40,7 +40,8 @@ def family(distribution: Any) -> str:
 def support_of(distribution: Any) -> Any:
     """The set that draws lie in.
 
-    Angles lie in one turn, from -pi to pi; a mixture lies where its components do.
+    Angles lie in one turn, from -pi to pi; a mixture lies where its components do; draws that
+    are transformed lie where the transforms lead from the support of their base.
 
     Raises:
         NotImplementedError: If the distribution does not know.
@@ -53,15 +54,35 @@ def support_of(distribution: Any) -> Any:
         support = support_of(inside.component_distribution)
         more = distribution.event_dim - support.event_dim
         return constraints.independent(support, more) if more > 0 else support
+    if _is_partial(inside):
+        raise NotImplementedError(f"the transforms of {distribution} do not say where they lead")
     return distribution.support
+
+
+def _is_partial(inside: Any) -> bool:
+    """Whether transforms start from a part of their domain alone: they report where all leads."""
+    if type(inside) not in (dist.TransformedDistribution, distributions.TransformedDistribution):
+        return False
+    support = support_of(inside.base_dist)
+    for transform in inside.transforms:
+        if _core(support) is not _core(transform.domain):
+            return True
+        support = transform.codomain
+    return False
+
+
+def _core(support: Any) -> Any:
+    """A constraint without its event dimensions."""
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support
 
 
 def is_free(distribution: Any) -> bool:
     """Whether draws may lie anywhere on the real line."""
-    support = support_of(distribution)
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    return support in (constraints.real, constraints.real_vector)
+    return not _is_partial(bare(distribution)) and (
+        _core(support_of(distribution)) is constraints.real
+    )
 
 
 def coordinates(distribution: Any) -> Any:
@@ -70,10 +91,17 @@ def coordinates(distribution: Any) -> Any:
     Raises:
         NotImplementedError: If there is none, as of a sphere or of discrete numbers.
     """
-    support = support_of(distribution)
-    if support.is_discrete:
-        raise NotImplementedError(f"{support} is discrete")
-    transform = biject_to(support)
+    inside = bare(distribution)
+    if _is_partial(inside):
+        chain = [coordinates(inside.base_dist), *inside.transforms]
+        if not all(transform.bijective for transform in chain):
+            raise NotImplementedError(f"the transforms of {distribution} cannot be inverted")
+        transform: Any = transforms.ComposeTransform(chain)
+    else:
+        support = support_of(distribution)
+        if support.is_discrete:
+            raise NotImplementedError(f"{support} is discrete")
+        transform = biject_to(support)
     more = distribution.event_dim - transform.codomain.event_dim
     return transforms.IndependentTransform(transform, more) if more > 0 else transform
 

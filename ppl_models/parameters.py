@@ -1,11 +1,13 @@
 """Parameters lie in modules: what Pyro's global store would hold instead is refused by name."""
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
 import pyro
+import torch
 from pyro import poutine
 from pyro.poutine import runtime
 from pyro.poutine.messenger import Messenger
@@ -13,7 +15,13 @@ from pyro.poutine.trace_messenger import TraceMessenger
 from torch import nn
 from torch.distributions import constraints
 
-__all__ = ["are_captured", "own_parameters"]
+__all__ = ["are_captured", "device_of", "own_parameters"]
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's parameters and buffers lie; of one without any, the processor."""
+    parts = itertools.chain(module.parameters(), module.buffers())
+    return next((part.device for part in parts), torch.device("cpu"))
 
 
 def are_captured() -> bool:

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
-from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from ppl_models.batch import Batch, needs_given
-from ppl_models.parameters import own_parameters
+from ppl_models.observing import Asked, Observing, check_observed
+from ppl_models.parameters import device_of, own_parameters
 
 __all__ = [
     "Sites",
@@ -20,6 +20,8 @@ __all__ = [
     "evaluating",
     "example",
     "is_deterministic",
+    "is_local",
+    "is_summed",
     "observation",
     "prior_trace",
     "request",
@@ -34,12 +36,16 @@ class Sites(NamedTuple):
     """Event shapes of what a model samples: latents in generative order, and observations.
 
     ``by_name`` says whether it asks for its observations by site, ``batch.obs("x")``, instead of
-    taking ``batch.x`` as a whole.
+    taking ``batch.x`` as a whole. ``summed`` are discrete latents that no guide needs to sample,
+    among them observations by name that a batch may lack, see ``is_summed``. ``of_all_data`` are
+    the names of global latents, outside the plate of the data.
     """
 
     latents: dict[str, torch.Size]
     observed: dict[str, torch.Size]
     by_name: bool
+    summed: dict[str, torch.Size]
+    of_all_data: tuple[str, ...] = ()
 
     @property
     def x(self) -> torch.Size:
@@ -63,43 +69,6 @@ class Sites(NamedTuple):
         return "x" if "x" in self.observed else next(iter(self.observed))
 
 
-class Asked(dict):
-    """Stands for observations while a model is described: any site's are there, without values."""
-
-    def __init__(self, site: str | None = None) -> None:
-        super().__init__()
-        self.site = site
-
-    def __missing__(self, site: str) -> "Asked":
-        return Asked(site)
-
-    def get(self, site: str, default: Any = None) -> "Asked":
-        return Asked(site)
-
-    def __bool__(self) -> bool:
-        return True
-
-    def __contains__(self, site: object) -> bool:
-        return True
-
-
-class Observing(Messenger):
-    """Draws what a model observes, and notes which sites these are.
-
-    Attributes:
-        sites: for each site, the name under which it asks for its observation; None for all of x.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sites = dict[str, str | None]()
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if isinstance(msg["value"], Asked):
-            self.sites[msg["name"]] = msg["value"].site
-            msg["value"], msg["is_observed"] = None, False
-
-
 def request(
     model: Any, size: int, device: torch.device | str | None = None, start: int = 0
 ) -> Batch:
@@ -111,12 +80,18 @@ def request(
         device: of the draws.
         start: the first row of the data whose ``given`` is taken.
     """
-    batch = Batch.draw(size, device)
-    given = {
-        name: values[((batch.index + start) % len(values)).to(values.device)].to(device)
-        for name, values in _given.get(model, {}).items()
-    }
+    batch, like = Batch.draw(size, device), _parameter(model)
+    given = {}
+    for name, values in _given.get(model, {}).items():
+        rows = values[((batch.index + start) % len(values)).to(values.device)]
+        given[name] = rows.to(like) if rows.is_floating_point() else rows.to(like.device)
     return batch._replace(given=given)
+
+
+def _parameter(model: Any) -> Tensor:
+    """A parameter of real numbers, for its dtype and device."""
+    parameters = model.parameters() if isinstance(model, nn.Module) else ()
+    return next((p.detach() for p in parameters if p.is_floating_point()), torch.zeros(()))
 
 
 def observation(model: Any) -> str:
@@ -130,27 +105,32 @@ def simulate(model: Any, size: int, device: Any = None, start: int = 0) -> tuple
     with needs_given(asked):
         trace = poutine.trace(model).get_trace(asked)
     x = {name: trace.nodes[name]["value"] for name in sites.observed}
+    like = _parameter(model)  # whole numbers, too, are floats in a data set
+    x = {name: v if v.is_floating_point() else v.to(like) for name, v in x.items()}
     return trace, Batch.of(x if sites.by_name else next(iter(x.values())), asked.given)
 
 
 def example(model: Any, size: int = 1) -> Batch:
     """Rows of zeros as a model observes them, given what its data are given."""
     sites, batch = describe(model), _request(model, size)
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+    like = _parameter(model)
     x = {name: like.new_zeros(size, *shape) for name, shape in sites.observed.items()}
     return batch._replace(x=x if sites.by_name else next(iter(x.values())))
 
 
-def prior_trace(model: Callable, size: int = 1) -> poutine.Trace:
-    """One run of the generative story, hidden from outer handlers and from the random state."""
-    return _hidden_trace(model, _request(model, size))
+def prior_trace(model: Callable, size: int = 1, grad: bool = False) -> poutine.Trace:
+    """One run of the generative story, hidden from outer handlers and from the random state.
+
+    With ``grad`` what it computes from parameters has a gradient.
+    """
+    with torch.set_grad_enabled(grad):
+        return _hidden_trace(model, _request(model, size))
 
 
 def _request(model: Callable, size: int) -> Batch:
     if not isinstance(model, nn.Module):
         return Batch.draw(size)
-    parameter = next(model.parameters(), None)
-    return request(model, size, None if parameter is None else parameter.device)
+    return request(model, size, device_of(model))
 
 
 @contextmanager
@@ -167,7 +147,6 @@ def evaluating(program: Any) -> Iterator[None]:
             part.training = training
 
 
-@torch.no_grad()
 def _hidden_trace(model: Callable, batch: Batch) -> poutine.Trace:
     hidden = torch.random.fork_rng(devices=[])
     with evaluating(model), hidden, poutine.block(), own_parameters(model), needs_given(batch):
@@ -177,6 +156,22 @@ def _hidden_trace(model: Callable, batch: Batch) -> poutine.Trace:
 def is_deterministic(site: Any) -> bool:
     """Whether a site is a ``pyro.deterministic``, which has no density."""
     return bool(site["infer"].get("_deterministic"))
+
+
+def is_summed(site: Any) -> bool:
+    """Whether a latent is marked to be summed out exactly, unless the guide samples it.
+
+    The mark is Pyro's, ``infer={"enumerate": "parallel"}``, at a site of finitely many values.
+    """
+    infer = site["infer"]
+    marked = infer.get("enumerate") == "parallel" and not infer.get("num_samples")
+    finite = getattr(site["fn"], "has_enumerate_support", False)
+    return marked and finite and not site["is_observed"]
+
+
+def is_local(site: Any) -> bool:
+    """Whether every datum has a value of its own, in the plate of the data."""
+    return any(frame.name == "data" for frame in site["cond_indep_stack"])
 
 
 def check_plates(name: str, site: Any) -> None:
@@ -210,22 +205,14 @@ def describe(model: Callable, data: Any = None) -> Sites:
         _given[model] = data.given
     batch, observing = _request(model, 1), Observing()
     try:
-        nodes = _hidden_trace(observing(model), batch._replace(x=Asked())).nodes
+        with torch.no_grad():
+            nodes = _hidden_trace(observing(model), batch._replace(x=Asked())).nodes
     except Exception:  # it does something else with x before it observes it
         observing.sites.clear()
     if not observing.sites:
-        nodes = _hidden_trace(model, batch).nodes
+        nodes = prior_trace(model).nodes
     asked = observing.sites or {"x": None}
-    for name, site in nodes.items():
-        if site["type"] == "sample" and is_deterministic(site) and f"{name}_unobserved" in nodes:
-            raise ValueError(
-                f"obs_mask makes a latent '{name}_unobserved' of what is missing in '{name}': "
-                "mask the distribution instead, as in Normal(loc, scale).mask(seen).to_event(1)."
-            )
-        if asked.get(name) not in (None, name):
-            raise ValueError(
-                f"site '{name}' observes batch.x['{asked[name]}']: give both the same name."
-            )
+    check_observed(nodes, asked)
     sites = {
         name: site["fn"].event_shape
         for name, site in nodes.items()
@@ -233,11 +220,18 @@ def describe(model: Callable, data: Any = None) -> Sites:
         and not poutine.util.site_is_subsample(site)
         and not (site["is_observed"] and name not in asked)
     }
-    latents = {name: shape for name, shape in sites.items() if name not in asked}
+    by_name = any(name is not None for name in asked.values())
     observed = {name: shape for name, shape in sites.items() if name in asked}
-    if not observed or not latents:
+    summed = {
+        name: shape
+        for name, shape in sites.items()
+        if is_summed(nodes[name]) and (by_name or name not in asked)
+    }
+    latents = {n: shape for n, shape in sites.items() if n not in asked and n not in summed}
+    if not observed or not (latents or summed):
         raise ValueError(
             "a model samples latents and an observation, obs=batch.x or obs=batch.obs('name'); "
             f"this one samples {list(sites)}."
         )
-    return Sites(latents, observed, any(name is not None for name in asked.values()))
+    of_all_data = tuple(name for name in latents if not is_local(nodes[name]))
+    return Sites(latents, observed, by_name, summed, of_all_data)

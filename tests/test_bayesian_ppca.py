@@ -141,11 +141,6 @@ def test_a_mode_that_is_not_reached_is_said_to_be_none():
         curvature_at_mode(Auto(model, "auto_laplace"), Batch.of(x), steps=2)
 
 
-def test_vector_guides_do_not_take_latents_of_every_datum():
-    with pytest.raises(ValueError, match="auto_normal take latents of every datum"):
-        Auto(BayesianPPCA(D, K, marginal=False), "auto_iaf", size=N)
-
-
 @pytest.mark.parametrize("identified", [False, True])
 def test_the_start_is_the_maximum_of_the_likelihood(identified):
     model, x = BayesianPPCA(D, K, identified=identified), data()

@@ -176,6 +176,9 @@ def test_what_is_simple_is_decided_by_dependence():
     model, batch = Chain(), Batch.of(torch.randn(4))
     for guide, simple in ((Plain(model), False), (Ladder(model), False), (Heavy(model), False)):
         assert is_simple(guide, traces(model, guide, batch)[1], batch) is simple
+    with torch.no_grad():  # as in an evaluation, which may come first
+        guide = Plain(model)
+        assert not is_simple(guide, traces(model, guide, batch)[1], batch)
     rows = GUIDES["mean_field"](model).for_data(4)
     assert is_simple(rows, traces(model, rows, batch)[1], batch)
 

@@ -164,6 +164,17 @@ def test_a_lock_file_is_overwritten_only_if_it_is_one(content, fits):
         assert Path(LOCK).read_bytes() == text
 
 
+def test_a_forked_process_that_ends_leaves_its_parents_lock(tmp_path):
+    with Lock(tmp_path) as lock:
+        child = os.fork()
+        if child == 0:
+            lock.__exit__()
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert lock.directory() == tmp_path
+    assert not (tmp_path / LOCK).exists()
+
+
 @pytest.mark.parametrize("kind", ["link", "dangling", "hard link", "folder", "fifo", "device"])
 def test_a_lock_is_a_file_of_its_own(kind):
     put("victim")

@@ -4,13 +4,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from experiments.data.arrays import as_data
     from experiments.data.dataset import Data
+    from experiments.data.inputs import as_data
     from experiments.data.loading import load, load_as
 
 __all__ = ["Data", "as_data", "load", "load_as"]
 
-HOMES = {"Data": "dataset", "as_data": "arrays", "load": "loading", "load_as": "loading"}
+HOMES = {"Data": "dataset", "as_data": "inputs", "load": "loading", "load_as": "loading"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The user's arrays as data sets."""
+"""The user's arrays as tensors."""
 
 import sys
 import warnings
@@ -8,39 +8,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.data.dataset import Data
-from experiments.data.transforms import Scale
 from experiments.errors import UsageError, reason
 
-__all__ = ["as_data", "as_values"]
+__all__ = ["as_values"]
 
 EXACT = 2**53
 """Integers beyond this are not exact in float64."""
-
-
-def as_data(x: Any) -> Data:
-    """A data set of an array ``[N, ...]``, a tensor or a DataFrame.
-
-    Floats are taken as they are, bytes (uint8) are divided by 255, other integers are counts:
-    floats of the same value.
-
-    Raises:
-        UsageError: If it is empty, has no rows, is not numeric, has masked or missing entries, or
-            holds NaN or infinite values.
-    """
-    if isinstance(x, Data):
-        return x
-    values = as_values(x)
-    if values.dtype == torch.uint8:
-        return Data(values, transforms=(Scale(255),))
-    return Data(values, dtype=values.dtype)
 
 
 def as_values(x: Any) -> Tensor:
     """The values of an array as bytes or floats, checked.
 
     Raises:
-        UsageError: As ``as_data``.
+        UsageError: If it is empty, has no rows, is not numeric, has masked or missing entries, or
+            holds NaN or infinite values.
     """
     values = _from_tensor(x) if isinstance(x, Tensor) else _from_array(_array(x))
     if values.ndim < 2 or values.numel() == 0:
@@ -98,12 +79,6 @@ def _below(x: Tensor) -> Tensor:
 
 def _array(x: Any) -> np.ndarray:
     """Anything but a tensor as a NumPy array."""
-    kinds = (torch.utils.data.Dataset, torch.utils.data.DataLoader)
-    if isinstance(x, kinds):
-        raise UsageError(
-            f"data are a {type(x).__name__}: give its tensors or arrays [N, ...], for example "
-            "torch.stack([x for x, *_ in dataset])."
-        )
     if isinstance(x, np.ma.MaskedArray):
         if np.ma.getmaskarray(x).any():
             raise UsageError(

@@ -2,8 +2,12 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
+import torch.nn.functional as F
 
 from experiments.data.dataset import Data, Source
 from experiments.data.readers import read
@@ -41,6 +45,7 @@ def load(
     frames: str = "one",
     resize: int = 0,
     label: str | None = None,
+    given: str = "none",
     say: Callable[[str], None] = print,
 ) -> tuple[Data, Data]:
     """The train and test split of a data set.
@@ -60,6 +65,7 @@ def load(
         frames: of a folder's images with several: one (refused), first or all.
         resize: of a folder's images: resize each to a square of this side.
         label: of a CSV file: the column that holds classes.
+        given: labels, to have the class of each row in ``batch.given["label"]``, one-hot.
         say: prints what was skipped or changed while files were read.
 
     Raises:
@@ -82,8 +88,25 @@ def load(
         data = data.rows(rows) if split == "train" else data
         data = data.binarized(binarize, seed)
         splits.append(data.dequantized(seed) if dequantize else data)
-    train, test = splits
+    train, test = with_labels(*splits) if given == "labels" else splits
     return train.with_steps(Flip()) if flip else train, test
+
+
+def with_labels(train: Data, test: Data) -> tuple[Data, Data]:
+    """Both splits with the class of each row given, one-hot, as ``label`` ``[N, C]``.
+
+    Raises:
+        UsageError: If there are no classes.
+    """
+    if train.labels is None or test.labels is None:
+        raise UsageError(f"'{train.name}' has no labels that could be given.")
+    classes = int(torch.cat([train.labels, test.labels]).max()) + 1
+
+    def given(data: Data) -> Data:
+        label = F.one_hot(data.labels.long(), classes).float()  # type: ignore[union-attr]
+        return replace(data, given={**data.given, "label": label})
+
+    return given(train), given(test)
 
 
 def reduce_bits(pixels: Any, bits: int) -> Any:

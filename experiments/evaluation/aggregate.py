@@ -20,10 +20,12 @@ from torch import Tensor, nn
 from experiments.data import Data
 from experiments.evaluation.bounds import guide_means, mean_and_error
 from experiments.inference.checks.index_reads import reads_index
+from experiments.inference.traces import density
 from guides.point import Point
 from guides.prior import Prior
 from ppl_models.batch import Batch
-from ppl_models.sites import describe
+from ppl_models.coordinates import ToCoordinates, is_free
+from ppl_models.sites import describe, prior_trace
 
 __all__ = ["ACTIVE", "active_units", "aggregate_figures", "aggregate_log_prob"]
 
@@ -55,6 +57,16 @@ def aggregate_log_prob(posteriors: list[Any], z: Tensor) -> Tensor:
     return torch.stack(parts).logsumexp(0) - math.log(rows)
 
 
+def _means(model: nn.Module, guide: nn.Module, name: str, batch: Batch, free: bool) -> Tensor:
+    """The mean of q, in the coordinates of the prior where z is not ``free``, ``[B, K]``."""
+    means = guide_means(guide, batch)
+    if free:
+        return means[name]
+    with ToCoordinates([name]) as reader:
+        poutine.condition(model, data=means)(batch)
+    return reader.found[name].flatten(1)
+
+
 @torch.no_grad()
 def aggregate_figures(
     model: nn.Module, guide: nn.Module, data: Data, draws: int = 1000
@@ -74,11 +86,11 @@ def aggregate_figures(
         return {}
     (name,) = latents
     sites = [poutine.trace(guide).get_trace(batch).nodes[name] for batch in data.batches(1000)]
-    means = torch.cat([guide_means(guide, batch)[name] for batch in data.batches(1000)])
+    free = is_free(prior_trace(model).nodes[name]["fn"])
+    means = torch.cat([_means(model, guide, name, batch, free) for batch in data.batches(1000)])
     every = torch.cat([site["value"] for site in sites])
     z = every[torch.randperm(len(every), device=every.device)[:draws]]
     log_q = aggregate_log_prob([site["fn"] for site in sites], z)
-    given = poutine.condition(model, data={name: z})
-    prior = poutine.trace(given).get_trace(Batch.draw(len(z), z.device)).nodes[name]["fn"]
-    kl, error = mean_and_error(log_q - prior.log_prob(z))
+    log_p = density(model, Batch.draw(len(z), z.device), [name])({name: z})
+    kl, error = mean_and_error(log_q - log_p)
     return {"active_units": active_units(means), "aggregate_kl": kl, "aggregate_kl_se": error}

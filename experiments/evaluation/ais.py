@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from experiments.evaluation.annealing import Annealing, InBase, Latents
+from experiments.inference.checks.local_latents import check_local
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.frozen import frozen
 from guides import GUIDES, Guide
 from guides.flow import Flow
 from ppl_models.batch import Batch
+from ppl_models.parameters import device_of
 from ppl_models.sites import describe, simulate
 
 __all__ = ["Chains", "annealed_bound", "sandwich"]
@@ -110,7 +112,7 @@ def sandwich(
     References:
         Grosse, Ghahramani & Adams (2015), bidirectional Monte Carlo.
     """
-    device = next(model.parameters()).device
+    device = device_of(model)
     with frozen(model), frozen(guide), torch.no_grad():
         drawn, batch = simulate(model, rows, device)
         exact = {
@@ -136,6 +138,7 @@ def _path(
 ) -> Annealing:
     if steps < 1 or leapfrog < 1:
         raise ValueError(f"steps={steps} and leapfrog={leapfrog} must be at least 1.")
+    check_local(model, "annealed importance sampling")
     begin = GUIDES["prior"](model) if start == "prior" else guide
     check_once(model, begin, batch)
     path = InBase if isinstance(begin, Flow) else Annealing

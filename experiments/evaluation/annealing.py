@@ -4,15 +4,17 @@ import math
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from experiments.inference.checks.sites import run_pair
 from experiments.inference.handlers import At
 from experiments.inference.traces import density
 from ppl_models.batch import Batch
 from ppl_models.coordinates import FromCoordinates, ToCoordinates, coordinates, family, is_free
-from ppl_models.sites import describe
+from ppl_models.sites import describe, is_summed
 
 __all__ = ["Annealing", "InBase", "Latents"]
 
@@ -34,6 +36,7 @@ class Annealing:
         self, model: nn.Module, start: nn.Module, batch: Batch, steps: int, leapfrog: int
     ) -> None:
         names = list(describe(model).latents)
+        _check_drawn(model, start, batch, names)
         self.log_p, self.log_q = density(model, batch), density(start, batch, names)
         self.batch, self.model, self.start, self.names = batch, model, start, names
         self.free = _all_free(model, batch, names)
@@ -98,6 +101,27 @@ class Annealing:
         return moved, accepted
 
 
+def _check_drawn(model: nn.Module, start: nn.Module, batch: Batch, names: list[str]) -> None:
+    """Refuse a pair whose latents are not those that move along the path.
+
+    Raises:
+        ValueError: If all latents are summed out, or q draws others of which it has no density.
+    """
+    if not names:
+        raise ValueError(
+            f"all latents of {type(model).__name__} are summed out: its importance weights are "
+            "p(x) itself, and nothing is left to anneal."
+        )
+    with torch.no_grad(), poutine.block(), torch.random.fork_rng(devices=[]):
+        _, q = run_pair(model, start, batch)
+    for name, site in q.iter_stochastic_nodes():
+        if name not in names and not is_summed(site):
+            raise ValueError(
+                f"annealing needs the density of q, and {type(start).__name__} draws '{name}', "
+                "which does not move along the path: mark it infer={'enumerate': 'parallel'}."
+            )
+
+
 def _all_free(model: nn.Module, batch: Batch, names: list[str]) -> bool:
     """Whether every latent is any real numbers, and a row of it a row of the data.
 
@@ -130,8 +154,11 @@ class InBase(Annealing):
         super().__init__(*args)
         (self.name,) = self.names
         with torch.no_grad(), pyro.validation_enabled(False):
-            flow = poutine.trace(self.start).get_trace(self.batch).nodes[self.name]["fn"]
-        self.base, self.transforms, self.free = flow.base_dist, flow.transforms, True
+            base = poutine.trace(self.start).get_trace(self.batch).nodes[self.name]["fn"]
+        self.transforms: list[Any] = []
+        while isinstance(base, dist.TransformedDistribution):
+            base, self.transforms = base.base_dist, [*base.transforms, *self.transforms]
+        self.base, self.free = base, True
         self.log_p_of_latents = self.log_p
         self.log_p, self.log_q = self._log_p, lambda u: self.base.log_prob(u[self.name])
 

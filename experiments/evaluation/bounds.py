@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyro
-import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
@@ -14,15 +13,21 @@ from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.errors import UsageError
-from experiments.evaluation.shared_draws import SharedDraws, numbers_per_image, shared_draws
+from experiments.evaluation.sampling.reconstruction import expected, likelihood_at, squared_error
+from experiments.evaluation.shared_draws import (
+    SharedDraws,
+    draws_in,
+    importance_means,
+    numbers_per_image,
+    shared_draws,
+)
+from experiments.inference.checks.local_latents import check_local
 from experiments.inference.checks.pair_check import check_rows, draws_are_shared
 from experiments.inference.handlers import Mean
 from experiments.inference.traces import by_datum, log_weights, sites_of, traces
 from guides.prior import Prior
 from ppl_models.batch import Batch
-from ppl_models.coordinates import bare
 from ppl_models.parameters import own_parameters
-from ppl_models.sites import observation
 
 __all__ = [
     "encode",
@@ -38,18 +43,6 @@ __all__ = [
 
 CACHED_NUMBERS = 2**22
 """Numbers per tensor of a chunk: larger ones leave the cache, and are mapped in anew each time."""
-
-
-def likelihood_at(model: nn.Module, latents: dict[str, Tensor], batch: Batch) -> Any:
-    """p(x | z) at given latents: the model is run with them in place of draws."""
-    conditioned, site = poutine.condition(model, data=latents), observation(model)
-    with own_parameters(model):
-        return poutine.trace(conditioned).get_trace(batch.unobserved()).nodes[site]["fn"]
-
-
-def expected(likelihood: Any) -> Tensor:
-    """E[x | z] as it is shown and compared: zero where a likelihood does not count pixels."""
-    return likelihood.expected if hasattr(likelihood, "expected") else likelihood.mean
 
 
 def guide_means(guide: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -103,8 +96,9 @@ def per_image(
         ``distortion`` (-log p(x | z)), so that elbo = -rate - distortion, and ``iw_bound`` (the
         log of the mean weight) [nats]; ``effective_sample_size`` of the weights in [1, S],
         ``squared_error`` of the reconstruction from the mean of q (unless everything observed is
-        categorical), and ``log_evidence`` [nats] if the model has a ``marginal``. Of the prior
-        also ``log_sum`` and ``sum_log`` ``[N, blocks]``, see ``SharedDraws``.
+        categorical), and ``log_evidence`` [nats] if the model has a ``marginal`` or all of its
+        latents are summed out. Of shared draws also ``log_sum`` and ``sum_log`` ``[N, blocks]``,
+        see ``SharedDraws``.
     """
     check_rows(model, guide, data)
     numbers = numbers_per_image(model, data)
@@ -123,8 +117,7 @@ def per_image(
             if shared:
                 values, latents = _of_the_prior(drawn, batch.index, particles)
             else:
-                values = _of_own_draws(model, guide, batch, particles, numbers, memory)
-                latents = guide_means(guide, batch)
+                values, latents = _of_own_draws(model, guide, batch, particles, numbers, memory)
             values |= squared_error(model, latents, batch)
             if marginal is not None:
                 values["log_evidence"] = marginal.log_prob(batch.only.double())
@@ -135,19 +128,25 @@ def per_image(
 
 def _of_own_draws(
     model: Any, guide: nn.Module, batch: Batch, particles: int, numbers: int, memory: float
-) -> dict[str, Tensor]:
-    """Bounds from ``particles`` draws of q for every row, ``[B]`` each."""
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Bounds from ``particles`` draws of q for every row, ``[B]`` each; and the latents' means."""
     rows = len(batch.index)
     at_a_time = particles_at_a_time(rows, numbers, memory)
     at_a_time = max(1, min(at_a_time, CACHED_NUMBERS // (numbers * rows)))
-    log_ws: list[Tensor] = []
+    log_ws, runs = [], []
     distortion = torch.zeros((), device=batch.index.device)
     for count, model_trace, guide_trace in runs_of(model, guide, batch, particles, at_a_time):
         log_ws.append(log_weights(model_trace, guide_trace, batch).reshape(count, -1))
         for site in sites_of(model_trace, observed=True):
             log_likelihood = (by_datum(site) / site["scale"]).reshape(count, -1)
             distortion = distortion - log_likelihood.sum(0) / particles
-    return _bounds(torch.cat(log_ws), distortion)
+        if isinstance(guide, Prior):
+            runs.append(draws_in(guide_trace, count))
+    log_w = torch.cat(log_ws)
+    values = _bounds(log_w, distortion)
+    if not list(guide_trace.iter_stochastic_nodes()):
+        values["log_evidence"] = values["elbo"]  # every latent is summed out
+    return values, importance_means(log_w, runs) if runs else guide_means(guide, batch)
 
 
 def runs_of(
@@ -188,42 +187,6 @@ def _of_the_prior(
     return values, {name: mean[rows] for name, mean in drawn.means.items()}
 
 
-def squared_error(model: nn.Module, latents: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-    """Sum over pixels of (x - E[x | z])^2, ``[B]``, of all sites that have a mean.
-
-    What a mask leaves out of the likelihood counts for nothing here, either.
-    """
-    with own_parameters(model):
-        conditioned = poutine.condition(model, data=latents)
-        trace = poutine.trace(conditioned).get_trace(batch)
-    errors = [
-        _squared_error(site)
-        for site in sites_of(trace, observed=True)
-        if not isinstance(bare(site["fn"]), dist.Categorical | dist.Unit)
-    ]
-    return {"squared_error": torch.stack(errors).sum(0)} if errors else {}
-
-
-def _squared_error(site: Any) -> Tensor:
-    residual = (site["value"] - expected(site["fn"])).square() * mask_of(site)
-    plates = {frame.name: frame.dim for frame in site["cond_indep_stack"]}
-    rows = residual.movedim(plates["data"] - site["fn"].event_dim, 0)
-    return rows.reshape(len(rows), -1).sum(1)
-
-
-def mask_of(site: Any) -> Any:
-    """Ones where a site's log-density counts, zeros where a mask leaves it out."""
-    fn, mask = site["fn"], True if site["mask"] is None else site["mask"]
-    if isinstance(mask, Tensor):
-        mask = mask.reshape(mask.shape + (1,) * fn.event_dim)
-    while hasattr(fn, "base_dist"):
-        if isinstance(fn, dist.MaskedDistribution):
-            inner = torch.as_tensor(fn._mask)
-            mask = mask & inner.reshape(inner.shape + (1,) * fn.event_dim)
-        fn = fn.base_dist
-    return mask
-
-
 @torch.no_grad()
 def reconstruct(model: nn.Module, guide: nn.Module, batch: Batch, particles: int = 1000) -> Tensor:
     """E[x | z*] at the mean of q (for the prior: at the importance mean), as ``batch.x``."""
@@ -234,12 +197,14 @@ def reconstruct(model: nn.Module, guide: nn.Module, batch: Batch, particles: int
 def encode(
     guide: nn.Module, batch: Batch, model: nn.Module, particles: int = 1000
 ) -> dict[str, Tensor]:
-    """The mean of q(z | x) for every latent, ``[B, *event_shape]``."""
+    """E[z | x] under q, of every latent, ``[B, *event_shape]``; by importance under the prior."""
+    check_local(model, "an encoding")
     if not isinstance(guide, Prior):
         return guide_means(guide, batch)
     array = Data.of(batch)
     if not draws_are_shared(model, guide, array):
-        return guide_means(guide, batch)
+        numbers = numbers_per_image(model, array)
+        return _of_own_draws(model, guide, batch, particles, numbers, 1.0)[1]
     return shared_draws(model, array, particles).means
 
 

@@ -13,8 +13,10 @@ from pyro import poutine
 from scipy import stats
 from torch import Tensor, nn
 
+from experiments.inference.checks.local_latents import check_local
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.pair import cuda_devices
+from ppl_models.parameters import device_of
 from ppl_models.sites import describe, simulate
 
 __all__ = ["Calibration", "band", "calibrate"]
@@ -57,26 +59,28 @@ def calibrate(
         rows: data at a time.
 
     Raises:
-        ValueError: If the model has several latents.
+        ValueError: If the model has several latents, or a global one.
 
     References:
         Talts, Betancourt, Simpson, Vehtari & Gelman (2018); Säilynoja, Bürkner & Vehtari (2022),
         the band of an ECDF.
     """
+    check_local(model, "calibration")
     latents = describe(model).latents
     if len(latents) != 1:
         raise ValueError(f"calibration is for one vector latent; the model has {list(latents)}.")
     (name,) = latents
-    device = next(model.parameters()).device
+    device = device_of(model)
     ranks = []
     with pyro.validation_enabled(False), torch.random.fork_rng(cuda_devices(*model.parameters())):
-        depth = check_once(model, guide, simulate(model, 2, device)[1])
+        depth = check_once(model, guide, simulate(model, 2, device)[1]).depth
     several = pyro.plate("particles", draws, dim=-1 - depth)
     with pyro.validation_enabled(False):
         for start in range(0, simulations, rows):
             truth, batch = simulate(model, min(rows, simulations - start), device, start)
             trace = poutine.trace(several(guide)).get_trace(batch)
-            ranks.append((trace.nodes[name]["value"] < truth.nodes[name]["value"]).sum(0))
+            below = (trace.nodes[name]["value"] < truth.nodes[name]["value"]).sum(0)
+            ranks.append(below.reshape(len(below), -1))
     found = torch.cat(ranks).cpu()
     dims = found.shape[1]
     lower, upper = band(simulations, draws, 1 - (1 - level) / dims)

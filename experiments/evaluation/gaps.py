@@ -94,6 +94,11 @@ def local_elbo(
     Raises:
         NotImplementedError: If the guide has no encoder.
     """
+    if not isinstance(guide, Guide):
+        raise NotImplementedError(
+            f"{type(guide).__name__} is no guides.Guide with features(batch), whose values could "
+            "be fitted to every datum."
+        )
     check_rows(model, guide, data)
     if reads_index(model):
         raise ValueError(

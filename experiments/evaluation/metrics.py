@@ -42,7 +42,14 @@ class Measured(NamedTuple):
 
 def default_particles(guide: nn.Module | None) -> int:
     """Draws per image of a final evaluation: one, and 2000 shared ones where q ignores x."""
-    return 2000 if isinstance(guide, Prior) else 1
+    return 2000 if isinstance(guide, Prior) and describe(guide.model).latents else 1
+
+
+def estimator(guide: nn.Module | None) -> str:
+    """How the bound is estimated: by draws of every image's own, or as ``ESTIMATORS`` say."""
+    if isinstance(guide, Prior) and (sites := describe(guide.model)).summed:
+        return "monte_carlo" if sites.latents else "exact"
+    return ESTIMATORS.get(type(guide), "monte_carlo")
 
 
 def measure(
@@ -178,7 +185,7 @@ def protocol(data: Data, guide: nn.Module | None, particles: int | None) -> dict
         "binarize_seed": data.binarize_seed,
         "data_sha256": data.sha256,
         "read": data.source.read or None,
-        "estimator": ESTIMATORS.get(type(guide), "monte_carlo"),
+        "estimator": estimator(guide),
         "particles": particles or default_particles(guide),
         "local_steps": getattr(guide, "local_steps", None),
     }

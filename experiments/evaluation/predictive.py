@@ -8,6 +8,8 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.data import Data
+from experiments.inference.checks.local_latents import check_local
+from experiments.inference.summed_runs import draw_of_sums
 from ppl_models.sites import describe, observation
 
 __all__ = ["STATISTICS", "replicated", "tail_areas"]
@@ -33,12 +35,14 @@ def replicated(model: nn.Module, guide: nn.Module | None, data: Data, rows: int 
 
     Only the latents are replayed into the model; x is drawn, so many ``rows`` at a time.
     """
+    check_local(model, "a replicated data set")
     parts, latents, site = [], describe(model).latents, observation(model)
     for batch in data.batches(rows):
         story: Any = model
         if guide is not None:
             drawn = poutine.trace(guide).get_trace(batch).nodes
-            story = poutine.condition(model, {name: drawn[name]["value"] for name in latents})
+            z = {name: drawn[name]["value"] for name in latents}
+            story = poutine.condition(model, z | draw_of_sums(model, z, batch))
         parts.append(poutine.trace(story).get_trace(batch.unobserved()).nodes[site]["value"])
     return torch.cat(parts)
 

@@ -24,6 +24,8 @@ __all__ = [
     "SharedDraws",
     "between_draws_error",
     "block_sizes",
+    "draws_in",
+    "importance_means",
     "log_prob_table",
     "numbers_per_image",
     "shared_draws",
@@ -147,6 +149,39 @@ def _weigh(
         )
     log_sum, squares, total, *means = (torch.cat(column) for column in zip(*columns, strict=True))
     return [log_sum, squares, total], dict(zip(latents, means, strict=True))
+
+
+class Drawn(NamedTuple):
+    """A latent's draws, particles first, ``[S, ..., B, ..., *event_shape]``, and B's dimension."""
+
+    z: Tensor
+    rows: int
+
+
+def draws_in(guide_trace: poutine.Trace, particles: int) -> dict[str, Drawn]:
+    """The draws of every latent in a run of so many particles."""
+    found = {}
+    for name, site in guide_trace.iter_stochastic_nodes():
+        dims = {frame.name: frame.dim for frame in site["cond_indep_stack"]}
+        z, event_dim = site["value"], site["fn"].event_dim
+        at, rows = dims.pop("particles", None), dims["data"] - event_dim
+        if at is None:  # particles follow each other among the rows
+            at, z = dims["data"] - 1, z.unflatten(rows, (particles, -1))
+        z = z.movedim(at - event_dim, 0)
+        own = min(dims.values()) - event_dim  # left of it are dimensions of one
+        found[name] = Drawn(z.reshape(particles, *z.shape[own:]), rows)
+    return found
+
+
+def importance_means(log_w: Tensor, runs: list[dict[str, Drawn]]) -> dict[str, Tensor]:
+    """Self-normalised importance means of latents, from all draws and weights ``[S, B]``."""
+    means, weights = {}, log_w.softmax(0)
+    for name, drawn in runs[0].items():
+        z = torch.cat([run[name].z for run in runs])
+        shape = [1] * z.ndim
+        shape[0], shape[drawn.rows] = weights.shape
+        means[name] = (z * weights.reshape(shape)).sum(0)
+    return means
 
 
 def between_draws_error(log_sum: Tensor, sizes: list[int]) -> float | None:

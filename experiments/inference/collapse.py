@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
@@ -40,8 +41,10 @@ def collapse_warnings(model: Any, guide: Any, batch: Batch) -> dict[str, str]:
     if not isinstance(guide, (Prior, Point)):
         for name, site in q.iter_stochastic_nodes():
             local = "data" in {frame.name for frame in site["cond_indep_stack"]}
+            if not local or name not in p.nodes or isinstance(site["fn"], dist.Delta):
+                continue  # of a guide of Pyro's, whose density lies in another site
             kl = mean_kl(site, p.nodes[name], len(batch.index))
-            if local and kl < LEAST_KL:
+            if kl < LEAST_KL:
                 warnings[name] = (
                     f"{name} carries {kl:.1g} nats: the guide gives the prior there "
                     "(posterior collapse): train longer, in smaller batches, or with --kl-anneal"

@@ -10,7 +10,8 @@ import pyro
 import torch
 from torch import Tensor
 
-from experiments.data import Data, as_data
+from experiments.data import Data
+from experiments.data.streams import rows_of
 from experiments.inference.checks.index_reads import note_home
 from experiments.inference.optim import Schedule, cosine
 from experiments.inference.parallel import agreed, own_rows
@@ -18,6 +19,12 @@ from experiments.inference.svi import SVI
 from ppl_models.batch import Batch
 
 __all__ = ["Position", "Progress", "fit"]
+
+
+NO_INDEX = (
+    "{} owns a row per datum, and the DataLoader does not tell which: have it yield (x, index) "
+    "with the positions of the rows."
+)
 
 
 class Position(NamedTuple):
@@ -77,32 +84,33 @@ def fit(
 
     Args:
         svi: model, guide, optimiser and objective.
-        data: a data set, or an array ``[N, ...]``.
+        data: a data set, whatever ``as_data`` takes, or a ``DataLoader``.
         epochs: passes over the data.
         batch_size: B; the last batch of an epoch may be smaller.
         schedule: progress in [0, 1) to a factor on every learning rate; a cosine by default.
         seed: fixes the order of the data, together with the epoch.
-        patience: stop when the epoch's loss has not improved for so many epochs.
+        patience: epochs without a better loss before training stops.
         start: where an earlier ``fit`` stood, when training is resumed.
         anneal: called with the progress before every step, to set a handler's beta, say.
-        minutes: train for so long instead: progress is the share of that time, and ``epochs`` is
-            no limit. The last epoch is cut short.
+        minutes: train for this time instead of ``epochs``; the last epoch is cut short.
         spent: minutes already used, when a run is resumed.
         pause: asked after every step whether to yield inside the epoch.
 
     Yields:
-        ``Progress`` after each epoch, and wherever ``pause`` says so. Nothing is yielded if the
-        pair has nothing to train.
+        ``Progress`` after each epoch and wherever ``pause`` says so; nothing without parameters.
 
     Raises:
-        ValueError: If ``epochs`` or ``batch_size`` is below 1.
+        ValueError: If ``epochs`` or ``batch_size`` is below 1; if a loader tells no positions.
     """
     if epochs < 1 or batch_size < 1:
         raise ValueError(f"epochs={epochs} and batch_size={batch_size} must be at least 1.")
     if not svi.trains or (minutes is not None and spent >= minutes):
         return
     at = start or Position()
-    rows = as_data(data).like(svi.model)
+    rows = rows_of(data, svi.model)
+    batch_size = getattr(rows, "batch_size", batch_size)
+    if svi.tables and not getattr(rows, "indexed", True):
+        raise ValueError(NO_INDEX.format(type(svi.guide).__name__))
     clock = Clock(epochs, -(-len(rows) // batch_size), minutes, spent)
     training = Training(svi, rows, batch_size, schedule or cosine(), seed, anneal, clock)
     for epoch in clock.epochs(at.epoch):
@@ -130,7 +138,7 @@ class Training:
     def __init__(
         self,
         svi: SVI,
-        rows: Data,
+        rows: Any,
         batch_size: int,
         schedule: Schedule,
         seed: int,

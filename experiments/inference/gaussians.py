@@ -6,6 +6,8 @@ import pyro.distributions as dist
 from torch import Tensor, distributions
 from torch.distributions.kl import register_kl
 
+from guides.coordinates import Pushed
+
 __all__ = ["detached"]
 
 
@@ -23,7 +25,7 @@ def _kl_multivariate_independent(
 
 
 def detached(q: Any) -> Any:
-    """The same Gaussian (or point mass), its parameters constants.
+    """The same Gaussian (or point mass), its parameters constants; likewise in coordinates.
 
     Raises:
         ValueError: At any other distribution.
@@ -34,6 +36,8 @@ def detached(q: Any) -> Any:
         return dist.Normal(q.loc.detach(), q.scale.detach())
     if isinstance(q, dist.MultivariateNormal):
         return dist.MultivariateNormal(q.loc.detach(), scale_tril=q.scale_tril.detach())
-    if isinstance(q, dist.Delta):
-        return dist.Delta(q.v.detach(), event_dim=q.event_dim)
+    if isinstance(q, Pushed) and q.has_fixed_support:
+        return Pushed(detached(q.base_dist), q.transforms)
+    if isinstance(q, dist.Delta) and not q.log_density.requires_grad:
+        return dist.Delta(q.v.detach(), q.log_density, q.event_dim)
     raise ValueError(f"stl needs a Gaussian guide, not {type(q).__name__}.")

@@ -26,6 +26,8 @@ class InsideObjective(Messenger):
 class TemperKL(Messenger):
     """Scale the log-densities of all latents by beta: E log p(x|z) + beta (ELBO - E log p(x|z)).
 
+    A latent that is summed out is none of them: it is part of log p(x|z), and of log p(z).
+
     Args:
         beta: a number or a scalar tensor, 0 allowed; may be set anew between steps.
     """
@@ -35,7 +37,7 @@ class TemperKL(Messenger):
         self.beta = beta
 
     def _pyro_sample(self, msg: Message) -> None:
-        if _is_latent(msg):
+        if _is_latent(msg) and not msg["infer"].get("summed"):
             msg["scale"] = msg["scale"] * self.beta
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
@@ -17,8 +18,11 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-from experiments.inference.checks.pair_check import check_once, run_pair
+from experiments.inference.checks.pair_check import check_once
+from experiments.inference.checks.sites import run_pair
 from experiments.inference.handlers import At, InsideObjective
+from experiments.inference.summation import summed_out
+from experiments.inference.summed_runs import summed_pair, sums_of
 from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
 from ppl_models.sites import is_deterministic
@@ -31,7 +35,14 @@ __all__ = [
     "site_kls",
     "sites_of",
     "traces",
+    "within",
 ]
+
+
+OVER_VALUES = (
+    " The objective elbo_enum sums over its values, if the guide marks it "
+    "infer={'enumerate': 'parallel'}."
+)
 
 
 def traces(
@@ -47,14 +58,15 @@ def traces(
     Those of latents can be left out: a KL in closed form has no use for them. With several
     particles everything has a leading dimension ``[S]`` outside of all plates; of a model that
     takes none, particles follow each other in one long batch, ``[S * B]``. The guide draws its
-    latents, or takes the values that ``at`` has for them.
+    latents, or takes the values that ``at`` has for them. Latents of the model that are marked
+    and not drawn are summed out of its trace.
 
     Raises:
         ValueError: Inside ``Temperature``; at a guide site that cannot be reparametrised; at a
             ``pyro.param`` that is no parameter of the two.
     """
-    depth = check_once(model, guide, batch, particles=particles)
-    if particles > 1 and not getattr(model, "vectorises", True):
+    depth, summed, _ = check_once(model, guide, batch, particles=particles)
+    if particles > 1 and not getattr(poutine.unwrap(model), "vectorises", True):
         batch = batch.repeated(particles)
         model, guide = (poutine.scale(part, particles) for part in (model, guide))
     elif particles > 1:
@@ -63,12 +75,16 @@ def traces(
     if at is not None:
         guide = At(at)(guide)
     with InsideObjective(), own_parameters(model, guide):
-        model_trace, guide_trace = _run(model, guide, batch, latents)
+        if summed:
+            model_trace, guide_trace = summed_pair(model, guide, batch, depth + 1)
+        else:
+            model_trace, guide_trace = _run(model, guide, batch, latents)
     for name, site in guide_trace.iter_stochastic_nodes():
         if torch.is_grad_enabled() and not site["fn"].has_rsample:
             raise ValueError(
                 f"guide site '{name}' cannot be reparametrised ({type(site['fn']).__name__}): "
                 "its score-function gradient would be missing."
+                + (OVER_VALUES if site["fn"].has_enumerate_support else "")
             )
     return model_trace, guide_trace
 
@@ -132,7 +148,8 @@ def by_datum(site: Any) -> Tensor:
     kept = [frame.dim for frame in frames if frame.name in ("data", "particles")]
     if "data" not in {frame.name for frame in frames}:
         raise ValueError(
-            f"site '{site['name']}' is global: it has no importance weight per datum."
+            f"site '{site['name']}' is global: it has no importance weight per datum. Objectives "
+            "without weights (elbo, elbo_analytic_kl, stl) take global latents."
         )
     for frame in frames:
         if frame.dim not in kept and frame.size != frame.full_size:
@@ -147,18 +164,39 @@ def by_datum(site: Any) -> Tensor:
 def site_kls(model_trace: Trace, guide_trace: Trace) -> tuple[dict[str, Tensor], list[str]]:
     """KL(q || p) per latent site, scaled as the site is, and the names of the sampled ones.
 
-    Closed form where one is registered, log q - log p at the sample elsewhere.
+    Closed form where one is registered, log q - log p at the sample elsewhere; log q alone of a
+    site that only the guide has.
     """
     kls, sampled = {}, []
     for name, site in guide_trace.iter_stochastic_nodes():
-        prior = model_trace.nodes[name]
+        prior = model_trace.nodes.get(name)
         try:
-            kl = kl_divergence(site["fn"], prior["fn"])
+            kl = kl_of(site, prior)
             kls[name] = scale_and_mask(kl, scale=site["scale"], mask=site["mask"])
         except NotImplementedError:
-            kls[name] = log_density(site) - log_density(prior)
+            log_q = log_density(site)
+            kls[name] = log_q if prior is None else within(prior, log_q) - log_density(prior)
             sampled.append(name)
     return kls, sampled
+
+
+def kl_of(site: Any, prior: Any) -> Tensor:
+    """KL(q || p) of a site in closed form.
+
+    Raises:
+        NotImplementedError: If there is none, as of a site that only the guide has, or of one
+            whose density comes with its value.
+    """
+    if prior is None or isinstance(site["fn"], dist.Delta):
+        raise NotImplementedError
+    return kl_divergence(site["fn"], prior["fn"])
+
+
+def within(prior: Any, log_q: Tensor) -> Tensor:
+    """A latent's log q, summed over plates that its prior is no longer in: of a ``Marginal``."""
+    kept = {frame.dim for frame in prior["cond_indep_stack"]}
+    others = [d for d in range(-log_q.ndim, 0) if d not in kept and log_q.shape[d] > 1]
+    return log_q.sum(others, keepdim=True) if others else log_q
 
 
 def density(
@@ -169,11 +207,14 @@ def density(
     def counts(name: str, site: Any = None) -> bool:
         return sites is None or name in sites
 
+    sums = sums_of(program, batch)
+    run, needed = (sums(program), lambda *_: True) if sums else (program, counts)
+
     def log_density(z: dict[str, Tensor]) -> Tensor:
         with poutine.block(), pyro.validation_enabled(False):
-            trace = poutine.trace(poutine.condition(program, data=z)).get_trace(batch)
-            trace = prune_subsample_sites(trace)
-            trace.compute_log_prob(counts)
+            trace = prune_subsample_sites(poutine.trace(At(z)(run)).get_trace(batch))
+            trace.compute_log_prob(needed)
+            trace = summed_out(trace) if sums else trace
         total: Any = sum(
             by_datum(site) / site["scale"] for site in sites_of(trace) if counts(site["name"])
         )

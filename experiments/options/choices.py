@@ -5,6 +5,7 @@ __all__ = ["OBJECTIVES"]
 OBJECTIVES = (
     "elbo",
     "elbo_analytic_kl",
+    "elbo_enum",
     "elbo_free_bits",
     "stl",
     "iwae",

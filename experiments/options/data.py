@@ -48,5 +48,8 @@ class DataOptions:
     """Frames or pages read from each image file of a folder; one refuses files with several."""
     resize: Annotated[Side, RARE] = 0
     """Resize every image of a folder to a square of this side (antialiased); 0 keeps its size."""
+    given: Annotated[Literal["none", "labels"], RARE] = "none"
+    """Give the model the class of each row, one-hot, as batch.given["label"]; for a model of your
+    own."""
     label: Annotated[str | None, RARE] = None
     """Column of a CSV file that holds classes; the others are the data."""

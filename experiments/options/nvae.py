@@ -31,12 +31,17 @@ class NVAEOptions(FitOptions, DataOptions, FreshRunOptions):
     """With the KL of every group in closed form (and balanced), or sampled (and not)."""
     batch_size: Count = 400
     """Rows per step."""
-    optimizer: tyro.conf.Suppress[str] = "adamax"  # type: ignore[assignment]
+    optimizer: Literal["adamax", "muon"] = "adamax"  # type: ignore[assignment]
+    """Adamax, or Muon for convolutions and matrices with Adam for all else."""
     schedule: tyro.conf.Suppress[str] = "published"  # type: ignore[assignment]
     decoder: tyro.conf.Suppress[str | None] = None
     particles: tyro.conf.Suppress[int | None] = None
     alpha: tyro.conf.Suppress[float] = 0.5
-    free_bits: tyro.conf.Suppress[float] = 0.5
+    free_bits: NotNegative = 0.0
+    """KL below which a group of latents costs nothing early in training [nats], with --balance
+    none; 0 leaves it out."""
+    free_bits_until: Fraction = 0.4
+    """Fraction of training after which --free-bits no longer holds."""
     strata: tyro.conf.Suppress[int] = 0
     patience: tyro.conf.Suppress[int | None] = None
     warmup: Fraction = 0.0125
@@ -52,13 +57,17 @@ class NVAEOptions(FitOptions, DataOptions, FreshRunOptions):
     regularise_start: Positive | None = None
     """That weight at the start, if it changes with the factor on the KL."""
     weight_decay: NotNegative = 3e-4
-    """Added to the gradient, times the weight."""
+    """Of Adamax: added to the gradient, times the weight."""
     eps: Positive = 1e-3
     """Of Adamax: what a gradient must exceed to set the size of its steps."""
     ema: Fraction = 0.0
     """Decay of an average of the weights that is evaluated and kept; 0 takes the last ones."""
     clip: Positive | None = None
     """Gradients are scaled down to this norm; by default they are left."""
+    fine_tune: Fraction = 0.0
+    """Fraction of training, at its end, that maximises the importance-weighted bound instead."""
+    fine_tune_particles: Count = 5
+    """Importance samples per image of that bound, all in one batch."""
     checkpoint_levels: bool = False
     """Compute the cells a second time on the way back instead of keeping what they computed: the
     same steps with less memory and more time."""

@@ -89,7 +89,8 @@ def read_runs(paths: Sequence[Path], figures: bool = True) -> list[Saved]:
         metrics, config = read_json(path / "metrics.json"), read_json(path / "config.json")
         with reading(path / "metrics.json"):
             split = str((metrics["protocol"] or {}).get("split"))
-            if figures and not isinstance(metrics.get(split), dict):
+            found = metrics.get(split)
+            if figures and not (isinstance(found, dict) and "squared_error" in found):
                 raise UsageError(f"{path} has no figures of images to compare.")
             options = config["options"] | config.get("of", {}).get("options", {})
             runs.append(Saved(path, metrics, options))

@@ -41,6 +41,7 @@ class Lock:
     def __init__(self, directory: Path) -> None:
         self.path = directory
         self._folder = self._file = -1
+        self._process = os.getpid()
         if not is_main():
             return
         self._folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -128,7 +129,8 @@ class Lock:
 
     def __exit__(self, *error: Any) -> None:
         if self._file >= 0:
-            if _same(self._file, LOCK, self._folder):
+            mine = self._process == os.getpid()  # a forked process ends this block, too
+            if mine and _same(self._file, LOCK, self._folder):
                 with contextlib.suppress(OSError):
                     os.unlink(LOCK, dir_fd=self._folder)
             os.close(self._file)

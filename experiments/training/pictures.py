@@ -7,13 +7,12 @@ from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.evaluation.bounds import encode, reconstruct
-from experiments.evaluation.sampling.samples import latent_grid, prior_means
+from experiments.evaluation.sampling.samples import is_plane, latent_grid, prior_means
 from experiments.reports import plots
 from experiments.runs.run import Run
 from guides import Guide
 from guides.local import PerDatumGuide
 from ppl_models.ppca import PPCA
-from ppl_models.sites import describe
 
 __all__ = ["TEMPERATURES", "as_images", "lab_pictures", "loss_picture"]
 
@@ -78,7 +77,7 @@ def lab_pictures(
     rows = {"x": as_images(first.only, test), "E[x | z]": as_images(shown, test)}
     run.figure("reconstructions", plots.images_in_rows(rows, test.label_names(10)))
     run.figure("samples", plots.grids(samples(model, test)))
-    if describe(model).latents == {"z": torch.Size([2])}:
+    if is_plane(model):
         grid = {"the latent plane, at quantiles of the prior": as_images(latent_grid(model), test)}
         run.figure("latent_grid", plots.grids(grid, 15, gap=0))
     if isinstance(model, PPCA):

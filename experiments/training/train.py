@@ -22,7 +22,9 @@ from experiments.runs.run import Run
 from experiments.training.pair import is_frozen, pair_options
 from experiments.training.pictures import lab_pictures
 from experiments.training.rows import fit_in
+from experiments.training.whole_data import conclude_whole
 from guides import Guide
+from ppl_models.sites import describe
 
 __all__ = ["conclude", "start", "train_pair"]
 
@@ -95,6 +97,8 @@ def conclude(run: Run, svi: SVI, train: Data, test: Data, **more: Any) -> dict[s
     train, test = train.fixed().like(model), test.fixed().like(model)
     epochs = more.pop("epochs", len(run.lines))
     decoder = more.pop("decoder", "frozen" if is_frozen(model) else "learned")
+    if describe(model).of_all_data:
+        return conclude_whole(run, svi, train, objective, decoder=decoder, **more)
     metrics = Metrics(
         built["model"],
         built["guide"],

@@ -4,7 +4,7 @@ import pyro
 from torch import Tensor, nn
 
 from guides.guide import Guide
-from guides.hierarchies.tower import Tower
+from guides.hierarchies.tower import features, tower_of
 from ppl_models.batch import Batch, data_plate
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.distributions import SoftNormal
@@ -49,7 +49,7 @@ class BottomUp(Guide):
         if channels < 0:
             raise ValueError(f"channels={channels} must be 0 or more.")
         channels = channels or model.channels
-        self.tower = Tower(model, channels, cells_per_group, cells_per_block, attention)
+        self.tower = tower_of(model, channels, cells_per_group, cells_per_block, attention)
         self.samplers = nn.ModuleList(
             Conv(width, 2 * model.latents, 3) for width in self.tower.widths
         )
@@ -57,7 +57,7 @@ class BottomUp(Guide):
 
     def features(self, batch: Batch) -> tuple[Tensor, ...]:
         """What the way up leaves of x for every group, coarse to fine."""
-        return tuple(self.tower.features(batch))
+        return features(self.tower, batch)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         features = self.seen(batch)

@@ -1,19 +1,34 @@
 """NVAE's guide: climb from the image, then correct every prior on the model's way down."""
 
+from functools import partial
 from typing import Any
 
 import pyro.distributions as dist
 from torch import Tensor, nn
 
 from guides.guide import EffectGuide
-from guides.hierarchies.tower import Tower
+from guides.hierarchies.tower import features, tower_of
 from ppl_models.batch import Batch
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.distributions import SoftNormal
 from ppl_models.nvae.flows import FlowPair
 from ppl_models.nvae.layers import Conv
+from ppl_models.nvae.lean import Pointwise
 
 __all__ = ["TopDown"]
+
+
+conv1, conv3 = partial(Conv, kernel_size=1), partial(Conv, kernel_size=3)
+
+
+def lean_combine(width: int, hidden: int) -> nn.Module:
+    """What a posterior sees of the state."""
+    return nn.Sequential(nn.SiLU(), Pointwise(width, hidden))
+
+
+def lean_sampler(hidden: int, outputs: int) -> nn.Module:
+    """A posterior's mu and log sigma, zero at first: it starts at the prior."""
+    return nn.Sequential(nn.SiLU(), Pointwise(hidden, outputs, 0.0))
 
 
 class TopDown(EffectGuide):
@@ -56,11 +71,12 @@ class TopDown(EffectGuide):
             raise ValueError(f"flows={flows} and channels={channels} must be 0 or more.")
         channels = channels or model.channels
         self.residual = residual
-        self.tower = Tower(model, channels, cells_per_group, cells_per_block, attention)
+        self.tower = tower_of(model, channels, cells_per_group, cells_per_block, attention)
         widths = self.tower.widths
-        self.samplers: Any = nn.ModuleList(Conv(width, 2 * model.latents, 3) for width in widths)
+        sampler, combine = (lean_sampler, lean_combine) if model.lean else (conv3, conv1)
+        self.samplers: Any = nn.ModuleList(sampler(width, 2 * model.latents) for width in widths)
         self.combines: Any = nn.ModuleList(
-            Conv(group.sampler.in_channels, width, 1)
+            combine(group.sampler.in_channels, width)
             for group, width in zip(model.groups, widths[1:], strict=True)
         )
         self.flows: Any = nn.ModuleList(
@@ -71,7 +87,7 @@ class TopDown(EffectGuide):
 
     def features(self, batch: Batch) -> tuple[Tensor, ...]:
         """What the way up leaves of x for every group, coarse to fine."""
-        return tuple(self.tower.features(batch))
+        return features(self.tower, batch)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         self._features = self.seen(batch)

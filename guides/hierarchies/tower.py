@@ -3,12 +3,13 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from guides.hierarchies.lean_tower import LeanTower
 from ppl_models.batch import Batch
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.cells import EncoderCell, cells
 from ppl_models.nvae.layers import Conv
 
-__all__ = ["Tower"]
+__all__ = ["Tower", "features", "tower_of"]
 
 
 class Tower(nn.Module):
@@ -46,13 +47,6 @@ class Tower(nn.Module):
         self.widths.reverse()
         self.last = Conv(width, width, 1)
 
-    def features(self, batch: Batch) -> list[Tensor]:
-        """Features of a batch; rows that follow each other several times climb once."""
-        features = self(batch.only[: len(batch.index) // batch.repeats])
-        if batch.repeats == 1:
-            return features
-        return [feature.repeat(batch.repeats, 1, 1, 1) for feature in features]
-
     def forward(self, x: Tensor) -> list[Tensor]:
         """Features ``[B, channels, h, w]`` of all groups, the top one's first."""
         h = self.pre(self.stem(2 * x - 1))
@@ -64,3 +58,18 @@ class Tower(nn.Module):
             features.append(h)
         features[-1] = F.elu(self.last(F.elu(h)))
         return features[::-1]
+
+
+def tower_of(
+    model: NVAE, channels: int, cells_per_group: int, cells_per_block: int, attention: bool
+) -> Tower | LeanTower:
+    """A tower of the model's kind; a lean one has neither cells per group nor attention."""
+    if model.lean:
+        return LeanTower(model, channels, cells_per_block)
+    return Tower(model, channels, cells_per_group, cells_per_block, attention)
+
+
+def features(tower: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
+    """A tower's features of a batch; rows that follow each other several times climb once."""
+    found = tower(batch.only[: len(batch.index) // batch.repeats])
+    return tuple(feature.repeat(batch.repeats, 1, 1, 1) for feature in found)

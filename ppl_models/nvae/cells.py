@@ -15,18 +15,20 @@ from ppl_models.nvae.layers import (
     SqueezeExcite,
 )
 
-__all__ = ["Combine", "ConvCell", "EncoderCell", "MBConvCell", "cells"]
+__all__ = ["Combine", "ConvCell", "EncoderCell", "MBConvCell", "ResidualCell", "cells"]
 
 
 class ResidualCell(nn.Module):
-    """skip(x) + 0.1 attention(body(x))."""
+    """skip(x) + weight attention(body(x))."""
 
-    def __init__(self, body: nn.Module, skip: nn.Module, attention: nn.Module) -> None:
+    def __init__(
+        self, body: nn.Module, skip: nn.Module, attention: nn.Module, weight: float = 0.1
+    ) -> None:
         super().__init__()
-        self.skip, self.body, self.attention = skip, body, attention
+        self.skip, self.body, self.attention, self.weight = skip, body, attention, weight
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.add(self.skip(x), self.attention(self.body(x)), alpha=0.1)
+        return torch.add(self.skip(x), self.attention(self.body(x)), alpha=self.weight)
 
 
 class EncoderCell(ResidualCell):

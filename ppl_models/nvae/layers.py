@@ -67,18 +67,20 @@ class Conv(nn.Conv2d):
 
 
 class PlainConv(nn.Conv2d):
-    """A convolution without bias and without weight normalisation, between batch norms."""
+    """A convolution without weight normalisation, and without bias between batch norms."""
 
     def __init__(
-        self, channels: int, out_channels: int, kernel_size: int, groups: int = 1
+        self,
+        channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = False,
     ) -> None:
+        padding = kernel_size // 2
         super().__init__(
-            channels,
-            out_channels,
-            kernel_size,
-            padding=kernel_size // 2,
-            groups=groups,
-            bias=False,
+            channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias
         )
 
     def effective_weight(self) -> Tensor:

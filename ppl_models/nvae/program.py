@@ -1,6 +1,5 @@
 """The generative story of NVAE: a state flows down, every group of latents adds to it."""
 
-from functools import partial
 from typing import Any
 
 import pyro
@@ -10,14 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ppl_models.batch import Batch, data_plate
-from ppl_models.nvae.cells import Combine, ConvCell, MBConvCell, cells
 from ppl_models.nvae.distributions import (
     CroppedBernoulli,
     PixelNormal,
     ReferenceLogisticMixture,
     SoftNormal,
 )
-from ppl_models.nvae.layers import Conv
+from ppl_models.nvae.parts import Lean, Parts, Published
 from ppl_models.program import Program
 
 __all__ = ["NVAE", "Group", "adaptive_groups"]
@@ -32,24 +30,17 @@ def adaptive_groups(scales: int, finest: int, minimum: int = 1) -> tuple[int, ..
 
 
 class Group(nn.Module):
-    """One group of latents below the top: cells, the prior, and what z adds to the state.
+    """One group of latents below the top.
 
     Args:
-        channels: of the state.
-        latents: channels of z.
-        number: of cells.
-        attention: squeeze and excite in the cells.
-        depthwise: whether the cells are inverted bottlenecks.
+        cells: the state's way to this group's prior.
+        sampler: the prior's mu and log sigma from a state.
+        combine: the next state from a state and z.
     """
 
-    def __init__(
-        self, channels: int, latents: int, number: int, attention: bool, depthwise: bool
-    ) -> None:
+    def __init__(self, cells: nn.Module, sampler: nn.Module, combine: nn.Module) -> None:
         super().__init__()
-        kind = MBConvCell if depthwise else ConvCell
-        self.cells = cells(kind, number, channels, attention=attention)
-        self.sampler = Conv(channels, 2 * latents, 1)
-        self.combine = Combine(channels, latents)
+        self.cells, self.sampler, self.combine = cells, sampler, combine
 
     def prior(self, state: Tensor) -> dist.Distribution:
         """p(z | coarser groups), event ``[L, h, w]``."""
@@ -78,9 +69,12 @@ class NVAE(Program):
         mixture: M, logistics per pixel of RGB images; 1 gives a normal.
         bits: per channel of RGB images.
         crop: border of grey images that does not count.
+        lean: instead of the published networks, small ones without norms or attention, the finest
+            at half the size of the image; attention and depthwise have no effect.
 
     Raises:
-        ValueError: If the image cannot be halved so often, or a number is not positive.
+        ValueError: If the image cannot be halved so often, or a number is not positive; lean
+            networks need a block.
 
     References:
         Vahdat & Kautz (2020). With a single group there are no towers ("vanilla").
@@ -102,6 +96,7 @@ class NVAE(Program):
         mixture: int = 10,
         bits: int = 8,
         crop: int = 2,
+        lean: bool = False,
     ) -> None:
         super().__init__()
         colours, *sides = data_shape
@@ -113,36 +108,33 @@ class NVAE(Program):
             )
         if min(*groups, latents, channels, cells_per_group, cells_per_block, mixture, bits) < 1:
             raise ValueError("every number of groups, latents, channels and cells must be >= 1.")
+        if lean and blocks < 1:
+            raise ValueError(f"blocks={blocks} must be at least 1 with lean networks.")
         self.data_shape, self.groups_per_scale = tuple(data_shape), tuple(groups)
         self.latents, self.channels = latents, channels
         self.blocks, self.mixture, self.bits, self.crop = blocks, mixture, bits, crop
         width = channels * 2**halvings
         top = [side // 2**halvings for side in sides]
         self.top = nn.Parameter(torch.rand(width, *top))  # unused in the vanilla layout
-        self.vanilla = sum(groups) == 1
+        self.vanilla = sum(groups) == 1 and not lean
+        self.lean = lean
         self.largest_map = (3 if depthwise else 1) * channels * sides[0] * sides[1]
-        self.combine_top: nn.Module = (
-            Conv(latents, width, 1) if self.vanilla else Combine(width, latents)
-        )
+        parts: Parts = Published(cells_per_group, cells_per_block, attention, depthwise)
+        if lean:
+            parts = Lean(cells_per_group, cells_per_block, scale=sum(groups) ** -0.5)
+        self.combine_top = parts.combine_top(width, latents, self.vanilla)
         self.groups: Any = nn.ModuleList()
         self.ups = nn.ModuleDict()
-        cell: Any = MBConvCell if depthwise else ConvCell
-        post_cell = partial(MBConvCell, expansion=3) if depthwise else cell
         for scale, number in enumerate(groups):
             if scale:
                 width //= 2
             for _ in range(number - (scale == 0)):
-                self.groups.append(Group(width, latents, cells_per_group, attention, depthwise))
+                self.groups.append(Group(*parts.group(width, latents)))
             if scale < len(groups) - 1:
-                self.ups[str(len(self.groups))] = cell(width, up=True, attention=attention)
-        post: list[nn.Module] = []
-        for _ in range(blocks):
-            post.append(post_cell(width, up=True, attention=attention))
-            width //= 2
-            post += [post_cell(width, attention=attention) for _ in range(cells_per_block - 1)]
+                self.ups[str(len(self.groups))] = parts.up(width)
         outputs = 1 if colours == 1 else 6 if mixture == 1 else 10 * mixture
-        self.post = nn.Sequential(*post)
-        self.image = Conv(width, outputs, 3)
+        self.post = parts.post(width, blocks)
+        self.image = parts.image(channels, outputs, sides)
 
     @property
     def measure(self) -> str:

@@ -76,10 +76,11 @@ def args_of_options(model: dict[str, Any], guide: dict[str, Any]) -> dict[str, A
     groups = tuple(model["groups"])
     scales, finest = len(groups), groups[-1]
     adaptive = [m for m in range(1, finest + 1) if adaptive_groups(scales, finest, m) == groups]
-    if not model["depthwise"] or not (adaptive or groups == (finest,) * scales):
+    depthwise, lean = model["depthwise"], model.get("lean", False)  # older runs have no lean
+    if not depthwise or lean or not (adaptive or groups == (finest,) * scales):
         raise ValueError(
-            f"the published code has no model with groups {groups} and depthwise="
-            f"{model['depthwise']}: its cells are depthwise, and its groups halve."
+            f"the published code has no model with groups {groups}, depthwise={depthwise} and "
+            f"lean={lean}: its cells are depthwise, and its groups halve."
         )
     return {
         "num_latent_scales": scales,

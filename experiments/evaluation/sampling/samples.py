@@ -1,14 +1,18 @@
 """Drawing from a model: what it believes before it has seen an image."""
 
 import inspect
+from contextlib import nullcontext
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.data import Data
+from experiments.errors import UsageError
 from experiments.evaluation.bounds import encode, expected, likelihood_at
+from experiments.inference.checks.local_latents import check_local
 from experiments.inference.frozen import fit_rows
 from experiments.inference.handlers import ObservePixels, Temperature
 from guides import allowed_guides
@@ -16,29 +20,39 @@ from guides.full_rank import FullRank
 from guides.local import PerDatumGuide
 from guides.mean_field import MeanField
 from ppl_models.batch import Batch
-from ppl_models.parameters import own_parameters
-from ppl_models.sites import describe, observation, request
+from ppl_models.coordinates import FromCoordinates, ToCoordinates, bare, family, is_free
+from ppl_models.parameters import device_of, own_parameters
+from ppl_models.sites import describe, observation, prior_trace, request
 
-__all__ = ["complete", "complete_by_guide", "latent_grid", "prior_means"]
+__all__ = ["complete", "complete_by_guide", "is_plane", "latent_grid", "prior_means"]
 
 
 @torch.no_grad()
 def prior_means(model: nn.Module, count: int, temperature: float = 1.0, seed: int = 0) -> Tensor:
     """E[x | z] for latents drawn at a temperature, ``[count, *event_shape]``."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     with torch.random.fork_rng(devices=[]), Temperature(temperature), own_parameters(model):
         torch.manual_seed(seed)
         trace = poutine.trace(model).get_trace(request(model, count, device))
     return expected(trace.nodes[observation(model)]["fn"])
 
 
+def is_plane(model: nn.Module) -> bool:
+    """Whether the only latent is z, a standard normal vector of two."""
+    if describe(model).latents != {"z": torch.Size([2])}:
+        return False
+    prior = bare(prior_trace(model).nodes["z"]["fn"])
+    standard = isinstance(prior, dist.Normal)
+    return standard and bool((prior.loc == 0).all() and (prior.scale == 1).all())
+
+
 def latent_grid(model: nn.Module, side: int = 15) -> Tensor:
-    """E[x | z] over a grid of the prior's quantiles, for a latent z of two dimensions.
+    """E[x | z] over a grid of the prior's quantiles, where z ``is_plane``.
 
     Returns:
         ``[side^2, *event_shape]``, the first row at the highest z_2.
     """
-    like = next(model.parameters())
+    like = prior_trace(model).nodes["z"]["value"]
     quantiles = (torch.arange(side, dtype=like.dtype, device=like.device) + 0.5) / side
     axis = torch.special.ndtri(quantiles)
     z2, z1 = torch.meshgrid(axis.flip(0), axis, indexing="ij")
@@ -69,7 +83,9 @@ def complete(model: Any, data: Data, mask: Tensor, seed: int = 0) -> tuple[Tenso
         latents = {"z": model.posterior(batch.only, observed=mask).mean}
         return expected(likelihood_at(model, latents, batch)), "exact"
     guide = complete_by_guide(model, rows, mask, seed)
-    shown = expected(likelihood_at(model, encode(guide, batch, model), batch))
+    seen = ObservePixels(mask) if describe(model).summed else nullcontext()
+    with seen:  # the others tell nothing of a latent that is summed out
+        shown = expected(likelihood_at(model, encode(guide, batch, model), batch))
     return shown, type(guide).__name__
 
 
@@ -91,6 +107,7 @@ def aggregate_means(model: Any, guide: nn.Module, data: Data, count: int, seed: 
     Returns:
         ``[count, *event_shape]``.
     """
+    check_local(model, "the aggregate posterior")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         rows = torch.randint(len(data), (count,)).to(data.pixels.device)
@@ -137,6 +154,8 @@ def interpolations(
 ) -> dict[str, Tensor]:
     """E[x | z] between the encodings of two images, on the line and on the arc.
 
+    Both are lines and arcs in the unconstrained coordinates of the prior.
+
     Args:
         model: p.
         guide: q, for these data.
@@ -150,14 +169,15 @@ def interpolations(
     ends = data.batch(torch.tensor(pair, device=data.pixels.device))
     latents = encode(guide, ends, model)
     batch = Batch.draw(steps, data.pixels.device)
-    return {
-        way.__name__: expected(
-            likelihood_at(
-                model, {name: way(z[0], z[1], steps) for name, z in latents.items()}, batch
-            )
-        )
-        for way in (straight, spherical)
-    }
+    with ToCoordinates(latents) as reader, own_parameters(model):
+        poutine.condition(model, data=latents)(ends)
+    shown = {}
+    for way in (straight, spherical):
+        at = {name: way(u[0], u[1], steps) for name, u in reader.found.items()}
+        with FromCoordinates(at) as walk, own_parameters(model):
+            model(batch)
+        shown[way.__name__] = expected(likelihood_at(model, walk.found, batch))
+    return shown
 
 
 @torch.no_grad()
@@ -173,8 +193,17 @@ def traversals(model: Any, z: Tensor, steps: int, most: int = 10, reach: float =
 
     Returns:
         ``[min(K, most), steps, *event_shape]``.
+
+    Raises:
+        UsageError: If the prior is not on the real line.
     """
     (name,) = describe(model).latents
+    prior = prior_trace(model).nodes[name]["fn"]
+    if not is_free(prior):
+        raise UsageError(
+            f"traversals walk along the real line; '{name}' ({family(prior)}) leaves its support "
+            "there: use --of interpolation or --of aggregate."
+        )
     values = torch.linspace(-reach, reach, steps, dtype=z.dtype, device=z.device)
     count = min(len(z), most)
     walked = z.repeat(count, steps, 1)

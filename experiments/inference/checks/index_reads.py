@@ -98,8 +98,8 @@ class IndexReads(TorchFunctionMode):
         for rows in self.tables - {size}:
             raise ValueError(
                 f"{owner} looks up a table of {rows} rows by batch.index, but the data set has "
-                f"{size}: these are rows of other data. Carry what belongs to "
-                "a datum in the batch: a NamedTuple with the fields of Batch and more."
+                f"{size}: these are rows of other data. Give what belongs to "
+                "a datum with the data: as_data(x, given={...}), read as batch.given[...]."
             )
 
 
@@ -129,6 +129,6 @@ def check_home(model: Any, data: Any) -> None:
     if model in _bound and (data.split == "test" or _home.get(model) not in (None, data.sha256)):
         raise ValueError(
             f"{type(model).__name__} reads batch.index, which belongs to the data it was trained "
-            "on: on other data it would look up other rows. Carry what belongs to "
-            "a datum in the batch: a NamedTuple with the fields of Batch and more."
+            "on: on other data it would look up other rows. Give what belongs to "
+            "a datum with the data: as_data(x, given={...}), read as batch.given[...]."
         )

@@ -4,18 +4,16 @@ Site names are the whole contract between model and guide. Every objective, esti
 diagnostic relies on what is checked here, so no step has to look at it again.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-import pyro
 import torch
 from pyro import poutine
 from pyro.poutine import runtime
 from pyro.poutine.trace_messenger import TraceMessenger
 from pyro.poutine.trace_struct import Trace
-from pyro.poutine.util import prune_subsample_sites
 from torch import nn
 
 from experiments.inference.checks.index_reads import (
@@ -24,65 +22,81 @@ from experiments.inference.checks.index_reads import (
     note_reads,
     reads_index,
 )
-from experiments.inference.checks.sites import Check, densities, name_of
+from experiments.inference.checks.local_latents import check_local
+from experiments.inference.checks.particles import settle_particles
+from experiments.inference.checks.sites import Check, check_batch, densities, run_pair
+from experiments.inference.checks.sums import check_sums
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.pair import Buffers, cuda_devices
 from guides import GUIDES
-from guides.guide import EffectGuide
 from ppl_models import MODELS
-from ppl_models.batch import Batch
+from ppl_models.batch import Batch, needs_given
 from ppl_models.parameters import own_parameters
-from ppl_models.sites import evaluating
 
-__all__ = ["check_once", "check_rows", "draws_are_shared", "run_pair"]
+__all__ = ["Checked", "check_once", "check_rows", "draws_are_shared", "run_pair"]
 
-_passed: WeakKeyDictionary[Any, WeakKeyDictionary[Any, dict[Any, int]]] = WeakKeyDictionary()
-"""Guide -> model -> kind of batch that the pair was checked on -> depth of its plates."""
+
+class Checked(NamedTuple):
+    """What objectives need to know of a pair that has passed."""
+
+    depth: int = 1
+    """Dimensions that the plates of the two take: particles lie outside of them."""
+
+    summed: tuple[str, ...] = ()
+    """Latents of the model that are summed out."""
+
+    enumerated: tuple[str, ...] = ()
+    """What the guide samples and marks to be summed over."""
+
+
+_passed: WeakKeyDictionary[Any, WeakKeyDictionary[Any, dict[Any, Checked]]] = WeakKeyDictionary()
+"""Guide -> model -> kind of batch that the pair was checked on -> what was seen."""
 
 
 def check_once(
-    model: Any, guide: Any, batch: Batch, enumerated: bool = False, particles: int = 1
-) -> int:
+    model: Any, guide: Any, batch: Batch, sums: bool = True, particles: int = 1
+) -> Checked:
     """Refuse a pair that would give a wrong number, the first time that it meets such a batch.
 
     Args:
         model: p, bare or inside Pyro's handlers.
         guide: q, likewise.
         batch: as ``forward`` takes it; its values matter as little as can be.
-        enumerated: whether the objective sums over the latents that are marked
-            ``infer={"enumerate": ...}`` in the model.
+        sums: whether the objective sums out latents that are marked (``is_summed``), as all of
+            ours do.
         particles: how many are drawn at once; several have a dimension of their own.
-
-    Returns:
-        How many dimensions the plates of the two take: particles lie outside of them.
 
     Raises:
         ValueError: If the guide lacks a latent of the model or has one too many; if a plate does
             not rescale a minibatch as the data's does, or a dimension lies in no plate; if
-            draws of one lie outside the support of the other.
+            draws of one lie outside the support of the other; if the batch lacks an observation or
+            something given, has one too many, or tensors of different lengths.
     """
     if _is_own(model, guide):
-        return 1
+        return Checked()
     try:
         kinds = _passed.setdefault(guide, WeakKeyDictionary()).setdefault(model, {})
     except TypeError:  # what has no weak reference, such as a bound method
         kinds = {}
     apart = particles > 1 and getattr(poutine.unwrap(model), "vectorises", True)
-    kind = (enumerated, apart, *(tuple(v) if type(v) is dict else v is None for v in batch))
+    kind = (sums, apart, *(tuple(v) if type(v) is dict else v is None for v in batch))
     kind = (*kind, batch.size)
     if kind not in kinds:
+        check_batch(poutine.unwrap(model), batch)
         with _aside(model, guide):
             reads = IndexReads(batch)
-            with reads:
+            with reads, needs_given(batch):
                 pair = run_pair(model, guide, batch)
             check = Check(model, guide, batch, *pair)
             reads.check(f"{check.model} or {check.guide}", batch.size)
-            check.all(enumerated)
+            check.all(sums)
             if reads.read:
                 note_reads(poutine.unwrap(model), _reads_index(model, pair[1], batch))
+            if check.summed:
+                check_sums(model, pair[1], batch, check.depth)
             if apart and not check.draws_rows:
-                check_particles(model, guide, batch, check.depth)
-            kinds[kind] = check.depth
+                settle_particles(model, guide, batch, check.depth)
+            kinds[kind] = Checked(check.depth, check.summed, check.enumerated)
     return kinds[kind]
 
 
@@ -92,21 +106,26 @@ def _is_own(model: Any, guide: Any) -> bool:
     return own and guide.model is model
 
 
-def check_rows(model: Any, guide: Any, data: Any) -> None:
+def check_rows(model: Any, guide: Any, data: Any) -> Checked:
     """``check_once`` before a data set is measured, and that its rows are those the model knows.
 
     Raises:
-        ValueError: As ``check_once``; if the model reads ``batch.index`` and the data are others
-            than those it was trained on.
+        ValueError: As ``check_once``; if a latent is global, or the model reads ``batch.index``
+            and the data are others than those it was trained on.
     """
+    check_local(model, "what is measured here")
     device = data.pixels.device
-    check_once(model, guide, data.batch(torch.arange(min(2, len(data)), device=device)))
+    index = torch.arange(min(2, len(data)), device=device)
+    checked = check_once(model, guide, data.batch(index))
     check_home(poutine.unwrap(model), data)
+    return checked
 
 
 def draws_are_shared(model: Any, guide: Any, data: Any) -> bool:
     """Whether draws of the prior serve every datum, weighed by p(x | z) of the site x alone."""
-    check_rows(model, guide, data)
+    summed = check_rows(model, guide, data).summed
+    if summed or data.given or data.site is not None:
+        return False
     index = torch.arange(min(2, len(data)), device=data.pixels.device)
     with _aside(model, guide):
         p, _ = run_pair(model, guide, data.batch(index))
@@ -120,45 +139,6 @@ def _reads_index(model: Any, guide_trace: Trace, batch: Batch) -> bool:
     with IndexReads(batch) as reads:
         poutine.condition(model, data=latents)(batch)
     return reads.read
-
-
-def run_pair(model: Callable, guide: Callable, batch: Batch) -> tuple[Trace, Trace]:
-    """One run of guide and model, without densities: the traces of model and guide."""
-    if isinstance(poutine.unwrap(guide), EffectGuide):
-        guide(batch)
-        model_trace, guide_trace = poutine.unwrap(guide).get_traces()
-    else:
-        guide_trace = poutine.trace(guide).get_trace(batch)
-        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(batch)
-    return prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
-
-
-def check_particles(model: Any, guide: Any, batch: Batch, depth: int) -> None:
-    """Two particles together have the densities that each of them has alone.
-
-    Raises:
-        ValueError: If they do not, so that the model mixes them up.
-    """
-    outer = pyro.plate("particles", 2, dim=-1 - depth)
-    with evaluating(poutine.unwrap(model)):
-        p, q = run_pair(outer(model), outer(guide), batch)
-        together = densities(p)
-        for k in range(2):
-            latents = {
-                name: site["value"].select(-1 - depth - site["fn"].event_dim, k)
-                for name, site in q.iter_stochastic_nodes()
-            }
-            at = poutine.condition(model, data=latents)
-            alone = densities(prune_subsample_sites(poutine.trace(at).get_trace(batch)))
-            for name, site in together.items():
-                both = site["log_prob"].select(-1 - depth, k).sum()
-                one = alone[name]["log_prob"].sum()
-                if not torch.isclose(both, one, rtol=1e-3, atol=1e-3, equal_nan=True):
-                    raise ValueError(
-                        f"{name_of(model)} does not take particles as a dimension of their own: "
-                        f"beside another one the density of '{name}' changes. Set vectorises = "
-                        "False in the class: particles then follow each other in the batch."
-                    )
 
 
 @contextmanager

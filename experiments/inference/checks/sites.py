@@ -1,19 +1,22 @@
 """The sites of a model and a guide beside each other: names, plates, scales, supports."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
+from guides.guide import EffectGuide
 from ppl_models.batch import Batch
 from ppl_models.coordinates import bare, coordinates, family, is_free, support_of
-from ppl_models.sites import is_deterministic
+from ppl_models.sites import describe, is_deterministic, is_summed
 
-__all__ = ["Check", "densities", "name_of"]
+__all__ = ["Check", "check_batch", "densities", "name_of", "run_pair"]
 
 
 class Check:
@@ -33,8 +36,8 @@ class Check:
         self.p, self.q, self.batch = densities(model_trace), densities(guide_trace), batch
         self.model, self.guide = name_of(model), name_of(guide)
 
-    def all(self, enumerated: bool) -> None:
-        self.names(enumerated)
+    def all(self, sums: bool) -> None:
+        self.names(sums)
         for owner, trace in ((self.model, self.p), (self.guide, self.q)):
             for name, site in trace.items():
                 self.plates(owner, name, site)
@@ -59,10 +62,20 @@ class Check:
         """What both sample."""
         return [name for name, site in self.q.items() if name in self.p and _is_drawn(site)]
 
-    def names(self, enumerated: bool) -> None:
-        """Guide and model sample the same latents."""
+    @property
+    def summed(self) -> tuple[str, ...]:
+        """Latents of the model that are to be summed out."""
+        return tuple(n for n, site in self.p.items() if n not in self.q and is_summed(site))
+
+    @property
+    def enumerated(self) -> tuple[str, ...]:
+        """What the guide samples and marks to be summed over."""
+        return tuple(name for name, site in self.q.items() if site["infer"].get("enumerate"))
+
+    def names(self, sums: bool) -> None:
+        """Guide and model sample the same latents, but for those that the objective sums out."""
         for name, site in self.p.items():
-            summed = enumerated and site["infer"].get("enumerate")
+            summed = sums and name in self.summed
             if _is_drawn(site) and name not in self.q and not summed:
                 raise ValueError(
                     f"{self.guide} does not sample '{name}', a latent of {self.model}: its "
@@ -132,9 +145,46 @@ class Check:
 
 
 SUM_OUT = (
-    " A discrete latent can be summed out: mark it infer={'enumerate': 'parallel'} and use "
-    "pyro.infer.TraceEnum_ELBO."
+    " A discrete latent can be summed out: mark it infer={'enumerate': 'parallel'} and use one of "
+    "our objectives or pyro.infer.TraceEnum_ELBO."
 )
+
+
+def check_batch(model: Any, batch: Any) -> None:
+    """Refuse a batch whose tensors are not of one length, or whose sites are not the model's.
+
+    Raises:
+        ValueError: Then, naming the tensor or the site.
+    """
+    x, given = getattr(batch, "x", None), getattr(batch, "given", {})
+    there = dict(x) if isinstance(x, dict) else {"x": x}
+    for name, values in {**there, **given}.items():
+        if isinstance(values, Tensor) and len(values) != len(batch.index):
+            raise ValueError(
+                f"'{name}' has {len(values)} rows and batch.index {len(batch.index)}: every "
+                "tensor of a batch has a row for each datum."
+            )
+    if not isinstance(x, dict):
+        return
+    sites = describe(model, batch)
+    observed, summed = sites.observed, sites.summed
+    for name in (*(observed.keys() - x - summed.keys()), *(x.keys() - observed)):
+        word = "lacks" if name in observed else "has"
+        raise ValueError(
+            f"the batch {word} '{name}': {name_of(model)} observes {', '.join(observed)}, "
+            f"batch.x has {', '.join(x) or 'nothing'}."
+        )
+
+
+def run_pair(model: Callable, guide: Callable, batch: Batch) -> tuple[Trace, Trace]:
+    """One run of guide and model, without densities: the traces of model and guide."""
+    if isinstance(poutine.unwrap(guide), EffectGuide):
+        guide(batch)
+        model_trace, guide_trace = poutine.unwrap(guide).get_traces()
+    else:
+        guide_trace = poutine.trace(guide).get_trace(batch)
+        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(batch)
+    return prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
 
 
 def name_of(program: Any) -> str:

@@ -23,13 +23,18 @@ from experiments.inference.compiled.loss_module import LossModule
 from experiments.inference.compiled.taken_for_granted import Holder, flat, flatten
 from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives.base import Objective
+from experiments.inference.objectives.free_bits import FreeBits
 from experiments.inference.objectives.nvae import Regularised
 from experiments.inference.optim.rows import local_tables
 from ppl_models.batch import Batch
 
 __all__ = ["LIVE", "CompileWarning", "CompiledGradients", "why_eager"]
 
-LIVE: dict[type, tuple[str, ...]] = {TemperKL: ("beta",), Regularised: ("weight",)}
+LIVE: dict[type, tuple[str, ...]] = {
+    TemperKL: ("beta",),
+    Regularised: ("weight",),
+    FreeBits: ("free_bits",),
+}
 """Numbers that may change between steps, by their holder. Other handlers mean an eager step."""
 
 
@@ -156,7 +161,7 @@ class CompiledGradients:
             raise NotTraceable("no C++ compiler is installed (g++, or what $CXX names)")
         if not isinstance(self.module.objective, Objective):
             raise NotTraceable("Pyro's own ELBOs read values in Python")
-        if reason := why_eager(self.module):
+        if reason := why_eager(self.module) or self.module.why_eager(batch):
             raise NotTraceable(reason)
         if any(map(has_hook, self.tensors)):
             raise NotTraceable("a hook is registered on a parameter's gradient")
@@ -200,7 +205,7 @@ class CompiledGradients:
 
     def _live(self) -> Iterator[tuple[Any, str]]:
         """Who holds a number that may change between steps, and its name there."""
-        for holder in (*runtime._PYRO_STACK, self.module.objective):
+        for holder in (*runtime._PYRO_STACK, *self.module.objectives):
             for name in LIVE.get(type(holder), ()):
                 yield holder, name
 

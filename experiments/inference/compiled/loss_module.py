@@ -23,12 +23,19 @@ class LossModule(nn.Module):
 
     @property
     def objectives(self) -> list[Any]:
-        """The objective, and the one inside it."""
-        return [self.objective, *filter(None, [getattr(self.objective, "objective", None)])]
+        """The objective, and those inside it."""
+        found = [self.objective]
+        while inner := getattr(found[-1], "objective", None):
+            found.append(inner)
+        return found
 
     def forward(self, batch: Batch) -> Tensor:
         """The loss [nats per data point]."""
         return self.objective.differentiable_loss(self.model, self.guide, batch) / batch.size
+
+    def why_eager(self, batch: Batch) -> str | None:
+        """Why the objective's loss on such a batch is no graph, if it is none."""
+        return self.objective.why_eager(self.model, self.guide, batch)
 
     @torch.no_grad()
     def rehearse(self, batch: Batch) -> None:

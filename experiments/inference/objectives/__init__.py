@@ -6,6 +6,7 @@ nats; ``SVI`` divides by N.
 
 from experiments.inference.objectives.base import Objective
 from experiments.inference.objectives.elbo import ELBO, STL, AnalyticKL, LogJoint
+from experiments.inference.objectives.enumerated import EnumeratedELBO
 from experiments.inference.objectives.free_bits import FreeBits
 from experiments.inference.objectives.iwae import IWAE, DReG
 from experiments.inference.objectives.miselbo import Miselbo
@@ -22,6 +23,7 @@ __all__ = [
     "STL",
     "AnalyticKL",
     "DReG",
+    "EnumeratedELBO",
     "FreeBits",
     "LogJoint",
     "Miselbo",

@@ -49,6 +49,10 @@ class Objective(pyro.infer.ELBO):
         model_trace, guide_trace = traces(model, guide, batch, self.num_particles, self.latents)
         return -self.bound(model_trace, guide_trace, batch)
 
+    def why_eager(self, model: Callable, guide: Callable, batch: Batch) -> str | None:
+        """Why a step on such a batch cannot be compiled, if the objective is the reason."""
+        return None
+
     def loss(self, model: Callable, guide: Callable, batch: Batch) -> float:
         with torch.no_grad():
             return self.differentiable_loss(model, guide, batch).item()

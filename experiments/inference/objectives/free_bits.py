@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from experiments.inference.objectives.base import Objective
-from experiments.inference.traces import log_likelihood, traces
+from experiments.inference.traces import log_likelihood, traces, within
 from ppl_models.batch import Batch
 
 __all__ = ["FreeBits"]
@@ -28,7 +28,7 @@ class FreeBits(Objective):
         free_bits: lambda, 0 or more [nats].
 
     Raises:
-        ValueError: If ``free_bits`` is negative.
+        ValueError: If ``free_bits`` is negative; in use, if a latent is global.
 
     References:
         Kingma et al. (2016), inverse autoregressive flow, section on free bits.
@@ -45,6 +45,10 @@ class FreeBits(Objective):
         loss = -log_likelihood(p) / self.num_particles
         self.sampled_sites = []
         for name, site in q.iter_stochastic_nodes():
+            if name not in p.nodes or not any(f.name == "data" for f in site["cond_indep_stack"]):
+                raise ValueError(
+                    f"elbo_free_bits needs a KL per datum, which '{name}' has not: use elbo."
+                )
             kl = self._kl(name, site, p.nodes[name])
             rows = kl.numel() // kl.shape[-1] / self.num_particles
             floored = kl.flatten(0, -2).mean(0).clamp(min=self.free_bits)
@@ -62,7 +66,7 @@ class FreeBits(Objective):
         except NotImplementedError:
             self.sampled_sites.append(name)
             z = site["value"]  # the sites' own log_prob are scaled, by zero where beta is
-            return (q.log_prob(z) - p.log_prob(z)).unsqueeze(-1)
+            return (within(prior, q.log_prob(z)) - p.log_prob(z)).unsqueeze(-1)
 
 
 def _vector_of_normals(d: Any) -> bool:

@@ -14,6 +14,8 @@ from torch import Tensor
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.objectives.base import Objective
+from experiments.inference.summation import SumOut, summed_out
+from guides.coordinates import Pushed
 from ppl_models.batch import Batch, data_plate
 from ppl_models.parameters import own_parameters
 
@@ -48,22 +50,27 @@ class Miselbo(Objective):
         self.strata = strata
 
     def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
-        if check_once(model, guide, batch) > 1:
+        checked = check_once(model, guide, batch)
+        if checked.depth > 1:
             raise ValueError("miselbo is for models without plates inside that of the data.")
         with InsideObjective(), own_parameters(guide):
             trace = prune_subsample_sites(poutine.trace(guide).get_trace(batch))
         ((name, site),) = trace.iter_stochastic_nodes()
         q = site["fn"]
-        if not isinstance(q, dist.MixtureSameFamily):
-            raise ValueError(f"miselbo is for mixtures, not {type(q).__name__}.")
-        z = self._strata(q, batch)
+        mixture = q.base_dist if isinstance(q, Pushed) else q
+        if not isinstance(mixture, dist.MixtureSameFamily):
+            raise ValueError(f"miselbo is for mixtures, not {type(mixture).__name__}.")
+        u = self._strata(mixture, batch)
+        z = q.at(u) if isinstance(q, Pushed) else u
         seen = trace.copy()
         seen.nodes[name] = {**site, "value": z}
         draws = pyro.plate("particles", len(z), dim=-2)
+        story = SumOut(2)(draws(model)) if checked.summed else draws(model)
         with InsideObjective(), own_parameters(model):
-            replayed = poutine.trace(poutine.replay(draws(model), trace=seen)).get_trace(batch)
+            replayed = poutine.trace(poutine.replay(story, trace=seen)).get_trace(batch)
         replayed = prune_subsample_sites(replayed)
         replayed.compute_log_prob()
+        replayed = summed_out(replayed) if checked.summed else replayed
         log_q = scale_and_mask(q.log_prob(z), scale=site["scale"], mask=site["mask"])
         log_p: Any = sum(
             node["log_prob"].sum() for node in replayed.nodes.values() if node["type"] == "sample"
@@ -71,7 +78,7 @@ class Miselbo(Objective):
         return (log_q.sum() - log_p) / len(z)
 
     def _strata(self, q: Any, batch: Batch) -> Tensor:
-        """Draws from the components, ``[particles * strata, B, K]``."""
+        """Draws from the components, in coordinates, ``[particles * strata, B, K]``."""
         normals = q.component_distribution.base_dist
         loc, scale = normals.loc, normals.scale
         number = loc.shape[-2]

@@ -1,4 +1,4 @@
-"""NVAE's training objective, in two parts that other models may use too."""
+"""NVAE's training objective, in parts that other models may use too."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,12 +7,12 @@ import torch
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
-from experiments.inference.objectives import AnalyticKL, Objective
+from experiments.inference.objectives import IWAE, AnalyticKL, Objective
 from experiments.inference.objectives.balance import balancing_weights, group_sizes
 from experiments.inference.traces import log_likelihood, site_kls
 from ppl_models.batch import Batch
 
-__all__ = ["BalancedKL", "Regularised"]
+__all__ = ["BalancedKL", "FineTuned", "Regularised"]
 
 
 class BalancedKL(AnalyticKL):
@@ -55,6 +55,29 @@ def _or_one(scale: float | Tensor) -> Tensor:
 
 def _by_group(kls: Sequence[Tensor]) -> Tensor:
     return torch.stack([kl.flatten() for kl in kls], -1)
+
+
+class FineTuned(Objective):
+    """An objective, and from some moment on the importance-weighted bound.
+
+    Args:
+        objective: what is maximised first.
+        particles: importance samples per datum afterwards.
+
+    Attributes:
+        last: whether that moment has come; may be set between steps.
+
+    References:
+        Burda, Grosse & Salakhutdinov (2016); Sonderby et al. (2016) fine-tune with it.
+    """
+
+    def __init__(self, objective: Objective, particles: int = 5) -> None:
+        super().__init__(objective.num_particles)
+        self.objective, self.weighted, self.last = objective, IWAE(particles), False
+
+    def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
+        chosen = self.weighted if self.last else self.objective
+        return chosen.differentiable_loss(model, guide, batch)
 
 
 class Regularised(Objective):

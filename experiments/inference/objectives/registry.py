@@ -2,6 +2,7 @@
 
 from experiments.inference.objectives.base import Objective
 from experiments.inference.objectives.elbo import ELBO, STL, AnalyticKL, LogJoint
+from experiments.inference.objectives.enumerated import EnumeratedELBO
 from experiments.inference.objectives.free_bits import FreeBits
 from experiments.inference.objectives.iwae import IWAE, DReG
 from experiments.inference.objectives.miselbo import Miselbo
@@ -13,6 +14,7 @@ __all__ = ["OBJECTIVES", "check_objective"]
 OBJECTIVES: dict[str, type[Objective]] = {
     "elbo": ELBO,
     "elbo_analytic_kl": AnalyticKL,
+    "elbo_enum": EnumeratedELBO,
     "elbo_free_bits": FreeBits,
     "stl": STL,
     "iwae": IWAE,

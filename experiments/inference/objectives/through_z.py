@@ -44,7 +44,7 @@ def is_simple(guide: Callable, guide_trace: Trace, batch: Batch) -> bool:
     sites = [site for _, site in guide_trace.iter_stochastic_nodes()]
     if not all(map(_is_gaussian, sites)):
         return False
-    return len(sites) == 1 or not _depends(guide, batch)
+    return len(sites) <= 1 or not _depends(guide, batch)
 
 
 def _is_gaussian(site: Any) -> bool:
@@ -65,9 +65,9 @@ def _depends(guide: Callable, batch: Batch) -> bool:
         with torch.enable_grad(), forked, InsideObjective(), own_parameters(guide):
             leaves = _leaves(poutine.trace(guide).get_trace(batch))
             trace = poutine.trace(At(leaves)(guide)).get_trace(batch)
-        log_q: Any = sum(
-            trace.nodes[name]["fn"].log_prob(z.detach()).sum() for name, z in leaves.items()
-        )
+            log_q: Any = sum(
+                trace.nodes[name]["fn"].log_prob(z.detach()).sum() for name, z in leaves.items()
+            )
         found: tuple[Any, ...] = ()
         if log_q.requires_grad:
             found = torch.autograd.grad(log_q, list(leaves.values()), allow_unused=True)

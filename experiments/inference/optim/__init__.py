@@ -1,6 +1,13 @@
 """Optimizers of global parameters and of per-datum rows, and schedules of their rates."""
 
-from experiments.inference.optim.choices import OPTIMIZERS, adam, adamax, global_parameters, muon
+from experiments.inference.optim.choices import (
+    OPTIMIZERS,
+    adam,
+    adamax,
+    global_parameters,
+    hierarchical_muon,
+    muon,
+)
 from experiments.inference.optim.muon import Muon, orthogonal
 from experiments.inference.optim.rows import RowAdam, local_tables
 from experiments.inference.optim.schedules import SCHEDULES, Schedule, constant, cosine
@@ -16,6 +23,7 @@ __all__ = [
     "constant",
     "cosine",
     "global_parameters",
+    "hierarchical_muon",
     "local_tables",
     "muon",
     "orthogonal",

@@ -6,7 +6,10 @@ from torch import nn
 from experiments.inference.optim.muon import Muon
 from experiments.inference.optim.rows import local_tables
 
-__all__ = ["OPTIMIZERS", "adam", "adamax", "global_parameters", "muon"]
+__all__ = ["OPTIMIZERS", "adam", "adamax", "global_parameters", "hierarchical_muon", "muon"]
+
+LEAST_SIDE = 16
+"""Rows and columns of a matrix whose steps are worth an orthogonalisation."""
 
 
 def global_parameters(*modules: nn.Module) -> list[nn.Parameter]:
@@ -57,6 +60,24 @@ def muon(model: nn.Module, guide: nn.Module, lr: float = 0.01) -> list[torch.opt
     if rest:
         optimizers.append(torch.optim.Adam(rest, lr=lr, fused=True))
     return optimizers
+
+
+def hierarchical_muon(
+    model: nn.Module, guide: nn.Module, lr: float = 0.01
+) -> list[torch.optim.Optimizer]:
+    """Muon for a hierarchy's convolutions and matrices, Adam at 0.15 of the rate for the rest.
+
+    The rest are vectors, maps, and convolutions that only a few channels enter or leave.
+
+    References:
+        Jordan et al. (2024), Muon.
+    """
+    parameters = global_parameters(model, guide)
+    wide = [p for p in parameters if p.ndim in (2, 4) and min(p.flatten(1).shape) >= LEAST_SIDE]
+    chosen = {id(p) for p in wide}
+    rest = [p for p in parameters if id(p) not in chosen]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, lr=0.15 * lr, fused=True)]
+    return [Muon(wide, lr=lr), *optimizers] if wide else optimizers
 
 
 OPTIMIZERS = {"adam": adam, "muon": muon}

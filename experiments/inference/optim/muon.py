@@ -1,6 +1,7 @@
 """Muon: momentum, orthogonalised."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,27 +12,32 @@ __all__ = ["Muon", "orthogonal"]
 def orthogonal(G: Tensor, steps: int = 5) -> Tensor:
     """Nearly the orthogonal factor U V' of G = U S V', by Newton-Schulz iterations in float32.
 
+    Args:
+        G: matrices, ``[..., rows, columns]``.
+        steps: iterations.
+
     References:
         Jordan et al. (2024), Muon: the quintic iteration and its coefficients.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    tall = G.shape[0] > G.shape[1]
+    tall = G.shape[-2] > G.shape[-1]
     X = (G.mT if tall else G).float()
-    X = X / X.norm().clamp(min=1e-7)
+    X = X / X.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(steps):
         A = X @ X.mT
-        X = torch.addmm(X, torch.addmm(A, A, A, beta=b, alpha=c), X, beta=a)
+        X = a * X + (b * A + c * A @ A) @ X
     return (X.mT if tall else X).to(G)
 
 
 class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised: a step has the same size in every direction of a weight matrix.
 
-    ``torch.optim.Muon`` with its default scaling, but in float32: torch's own iterates in
-    bfloat16, which takes thirty times as long on a processor without units for it.
+    ``torch.optim.Muon`` with its default scaling, but in float32 (torch's own iterates in
+    bfloat16, which takes thirty times as long on a processor without units for it), all matrices
+    of one shape together, and for convolutions, too: a row per output channel.
 
     Args:
-        params: matrices.
+        params: matrices, and weights of convolutions.
         lr: spectral norm of a step, for a matrix with no more rows than columns.
         momentum: Nesterov's.
 
@@ -47,11 +53,21 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
+            alike: dict[torch.Size, list[nn.Parameter]] = {}
             for W in group["params"]:
-                if W.grad is None:
-                    continue
-                m = self.state[W].setdefault("momentum", torch.zeros_like(W))
-                m.lerp_(W.grad, 1 - group["momentum"])
-                update = orthogonal(W.grad.lerp(m, group["momentum"]))
-                rows, columns = W.shape
-                W.sub_(update, alpha=group["lr"] * max(1, rows / columns) ** 0.5)
+                if W.grad is not None:
+                    alike.setdefault(W.shape, []).append(W)
+            for weights in alike.values():
+                self._move(weights, group["lr"], group["momentum"])
+
+    def _move(self, weights: list[Any], lr: float, momentum: float) -> None:
+        """A step of weights that have one shape."""
+        ahead = []
+        for W in weights:
+            m = self.state[W].setdefault("momentum", torch.zeros_like(W))
+            m.lerp_(W.grad, 1 - momentum)
+            ahead.append(W.grad.lerp(m, momentum).flatten(1))
+        rows, columns = ahead[0].shape
+        size = lr * max(1, rows / columns) ** 0.5
+        for W, update in zip(weights, orthogonal(torch.stack(ahead)), strict=True):
+            W.sub_(update.view(W.shape), alpha=size)

@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.inference.average import WeightAverage
 from experiments.inference.guard import Guard
 from experiments.inference.handlers import TemperKL
-from experiments.inference.objectives import OBJECTIVES, Objective
-from experiments.inference.objectives.nvae import BalancedKL, Regularised
+from experiments.inference.objectives import OBJECTIVES, FreeBits, Objective
+from experiments.inference.objectives.nvae import BalancedKL, FineTuned, Regularised
 from experiments.inference.objectives.regularisers import SpectralNorm, batch_norm_gains
+from experiments.inference.optim import adamax, hierarchical_muon
 from experiments.inference.optim.annealing import (
     kl_coefficient,
     published_rate,
@@ -20,7 +21,7 @@ from experiments.inference.optim.annealing import (
 from experiments.inference.svi import Pair
 from experiments.options.nvae import NVAEOptions
 
-__all__ = ["Recipe", "average_of", "check_data", "guard_of", "recipe_of"]
+__all__ = ["Recipe", "average_of", "check_data", "guard_of", "optimizer_of", "recipe_of"]
 
 
 class Recipe(NamedTuple):
@@ -39,10 +40,20 @@ def recipe_of(config: NVAEOptions, pair: Pair, rows: int) -> Recipe:
         config: the options.
         pair: NVAE and a guide.
         rows: N, of the training data.
+
+    Raises:
+        UsageError: If free bits are asked for together with balancing or a sampled KL.
     """
-    objective: Objective = OBJECTIVES[config.objective]()
-    if config.objective == "elbo_analytic_kl" and config.balance != "none":
-        objective = BalancedKL(pair.model.groups_per_scale, config.balance)
+    if config.free_bits and (config.balance != "none" or config.objective == "elbo"):
+        raise UsageError(
+            f"--free-bits {config.free_bits:g} needs --balance none and --objective "
+            "elbo_analytic_kl."
+        )
+    free = FreeBits(free_bits=config.free_bits)
+    objective: Objective = free if config.free_bits else _plain(config, pair)
+    tuned = FineTuned(objective, config.fine_tune_particles)
+    if config.fine_tune:
+        objective = tuned
     if config.regularise:
         gains = lambda: batch_norm_gains(pair)  # noqa: E731
         objective = Regularised(objective, [SpectralNorm(pair), gains], config.regularise)
@@ -50,6 +61,8 @@ def recipe_of(config: NVAEOptions, pair: Pair, rows: int) -> Recipe:
 
     def anneal(progress: float) -> None:
         temper.beta = kl_coefficient(progress, anneal=config.kl_anneal)
+        tuned.last = progress >= 1 - config.fine_tune
+        free.free_bits = config.free_bits if progress < config.free_bits_until else 0.0
         if isinstance(objective, Regularised) and config.regularise_start:
             objective.weight = regularisation_weight(
                 temper.beta, config.regularise_start, config.regularise
@@ -59,6 +72,20 @@ def recipe_of(config: NVAEOptions, pair: Pair, rows: int) -> Recipe:
     warmup = round(config.warmup * config.epochs)
     schedule = published_rate(steps, config.epochs, warmup, config.lr, config.least_lr)
     return Recipe(objective, temper, anneal, schedule)
+
+
+def _plain(config: NVAEOptions, pair: Pair) -> Objective:
+    """The objective without free bits."""
+    if config.objective == "elbo_analytic_kl" and config.balance != "none":
+        return BalancedKL(pair.model.groups_per_scale, config.balance)
+    return OBJECTIVES[config.objective]()
+
+
+def optimizer_of(config: NVAEOptions, pair: Pair) -> Any:
+    """Adamax as published, or Muon."""
+    if config.optimizer == "muon":
+        return hierarchical_muon(pair.model, pair.guide, config.lr)
+    return adamax(pair.model, pair.guide, config.lr, config.weight_decay, config.eps)
 
 
 def guard_of(config: NVAEOptions) -> Guard:

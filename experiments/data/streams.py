@@ -1,0 +1,115 @@
+"""Batches from a torch ``DataLoader``, for data that do not fit into memory."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from experiments.data.inputs import as_data
+from experiments.errors import UsageError
+from ppl_models.batch import Batch
+
+__all__ = ["Stream", "rows_of"]
+
+
+def rows_of(data: Any, model: nn.Module) -> Any:
+    """A data set, or the batches of a ``DataLoader``, in the form that a model observes.
+
+    Raises:
+        UsageError: As ``as_data`` and ``Stream``.
+    """
+    return Stream(data, model) if isinstance(data, DataLoader) else as_data(data).like(model)
+
+
+class Stream:
+    """The batches that a loader yields, in its own order and of its own size.
+
+    A batch is x, a pair (x, index) with the positions of the rows in the data set, or a dictionary
+    of observed sites, with what is given under "given" and positions under "index".
+
+    Args:
+        loader: with a data set that has a length.
+        model: that observes them.
+
+    Attributes:
+        batch_size: B.
+        indexed: whether the loader tells the positions of rows.
+
+    Raises:
+        UsageError: If the data set has no length, or the batches are of another kind.
+    """
+
+    split = "train"
+    sha256 = None
+
+    def __init__(self, loader: DataLoader, model: nn.Module) -> None:
+        try:
+            self.size = len(loader.dataset)  # type: ignore[arg-type]
+            first = next(iter(loader))
+        except (TypeError, StopIteration) as error:
+            raise UsageError(
+                "a DataLoader needs a data set with a length, and at least one batch."
+            ) from error
+        self.loader, self.model = loader, model
+        self.batch_size = int(loader.batch_size or len(_parts(first)[0]))
+        x, index, given = _parts(first)
+        self.indexed = index is not None
+        data = as_data(x, given)
+        self.form = data.like(model)  # also shows the model what it is given
+
+    def __len__(self) -> int:
+        return len(self.loader) * self.batch_size if self.loader.drop_last else self.size
+
+    def minibatches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The loader's batches, from one on; their size and order are the loader's own.
+
+        Raises:
+            UsageError: If a row comes twice: labels, say, in the place of positions.
+        """
+        seen = torch.zeros(self.size, dtype=torch.bool)
+        for content in itertools.islice(iter(self.loader), start, None):
+            x, index, given = _parts(content)
+            if index is None:
+                index = torch.arange(len(as_data(x))) % self.size
+            else:
+                _note(index, seen)
+            rows = as_data(x, given).like(self.model)
+            batch = rows.batch(torch.arange(len(rows), device=rows.pixels.device), training=True)
+            yield batch._replace(index=index.to(batch.index), size=self.size)
+
+
+def _parts(content: Any) -> tuple[Any, Tensor | None, dict[str, Any]]:
+    """What a loader yields as observations, positions and what is given."""
+    if isinstance(content, Mapping):
+        given = dict(content.get("given", {}))
+        return (
+            {k: v for k, v in content.items() if k not in ("given", "index")},
+            content.get("index"),
+            given,
+        )
+    if isinstance(content, Tensor):
+        return content, None, {}
+    if isinstance(content, tuple | list) and len(content) == 1:
+        return content[0], None, {}
+    if isinstance(content, tuple | list) and len(content) == 2:
+        x, index = content
+        if isinstance(index, Tensor) and index.dtype == torch.int64 and index.ndim == 1:
+            return x, index, {}
+    raise UsageError(
+        "a DataLoader yields x, (x, index) with the positions of the rows as int64, or a "
+        'dictionary of observed sites, such as {"x": x, "index": index, "given": {"y": y}}.'
+    )
+
+
+def _note(index: Tensor, seen: Tensor) -> None:
+    if index.min() < 0 or index.max() >= len(seen):
+        raise UsageError(f"positions of rows must lie in 0 to {len(seen) - 1}.")
+    if seen[index].any() or len(index.unique()) < len(index):
+        raise UsageError(
+            "a row comes twice in an epoch. The second part of (x, index) is the row's position, "
+            'no label: yield {"x": x, "index": index, "given": {"y": label}} for labels.'
+        )
+    seen[index] = True

@@ -1,0 +1,77 @@
+"""What a model shows at given latents, E[x | z], and how far the data are from it."""
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from experiments.inference.summed_runs import mean_of, sums_in
+from experiments.inference.traces import sites_of
+from ppl_models.batch import Batch
+from ppl_models.coordinates import bare
+from ppl_models.parameters import own_parameters
+from ppl_models.sites import observation
+
+__all__ = ["expected", "likelihood_at", "squared_error"]
+
+
+def likelihood_at(model: nn.Module, latents: dict[str, Tensor], batch: Batch) -> Any:
+    """p(x | z) at given latents: the model is run with them in place of draws.
+
+    Where latents are summed out, E[x | z], averaged over them given z, and x if the batch has it.
+    """
+    conditioned, site = poutine.condition(model, data=latents), observation(model)
+    with own_parameters(model):
+        trace = poutine.trace(conditioned).get_trace(batch.unobserved())
+        if sums := sums_in(trace):
+            return mean_of(site, conditioned, batch, sums, expected)
+    return trace.nodes[site]["fn"]
+
+
+def expected(likelihood: Any) -> Tensor:
+    """E[x | z] as it is shown and compared: zero where a likelihood does not count pixels."""
+    if isinstance(likelihood, Tensor):
+        return likelihood
+    return likelihood.expected if hasattr(likelihood, "expected") else likelihood.mean
+
+
+def squared_error(model: nn.Module, latents: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    """Sum over pixels of (x - E[x | z])^2, ``[B]``, of all sites that have a mean.
+
+    What a mask leaves out of the likelihood counts for nothing here, either.
+    """
+    with own_parameters(model):
+        conditioned = poutine.condition(model, data=latents)
+        trace = poutine.trace(conditioned).get_trace(batch)
+        sums, errors = sums_in(trace), []
+        for site in sites_of(trace, observed=True):
+            kind = isinstance(bare(site["fn"]), dist.Categorical | dist.Unit)
+            if site["name"] in latents or kind:
+                continue
+            shown = expected(site["fn"])
+            if sums:
+                shown = mean_of(site["name"], conditioned, batch, sums, expected)
+            errors.append(_squared_error(site, shown))
+    return {"squared_error": torch.stack(errors).sum(0)} if errors else {}
+
+
+def _squared_error(site: Any, shown: Tensor) -> Tensor:
+    residual = (site["value"] - shown).square() * mask_of(site)
+    plates = {frame.name: frame.dim for frame in site["cond_indep_stack"]}
+    rows = residual.movedim(plates["data"] - site["fn"].event_dim, 0)
+    return rows.reshape(len(rows), -1).sum(1)
+
+
+def mask_of(site: Any) -> Any:
+    """Ones where a site's log-density counts, zeros where a mask leaves it out."""
+    fn, mask = site["fn"], True if site["mask"] is None else site["mask"]
+    if isinstance(mask, Tensor):
+        mask = mask.reshape(mask.shape + (1,) * fn.event_dim)
+    while hasattr(fn, "base_dist"):
+        if isinstance(fn, dist.MaskedDistribution):
+            inner = torch.as_tensor(fn._mask)
+            mask = mask & inner.reshape(inner.shape + (1,) * fn.event_dim)
+        fn = fn.base_dist
+    return mask

@@ -1,0 +1,31 @@
+"""What is measured datum by datum needs latents of every datum: global ones are refused."""
+
+from typing import Any
+
+from pyro import poutine
+
+from ppl_models import MODELS
+from ppl_models.sites import describe
+
+__all__ = ["check_local"]
+
+
+def check_local(model: Any, what: str) -> None:
+    """Refuse a model with global latents.
+
+    Args:
+        model: p, bare or inside Pyro's handlers.
+        what: asks, as the first words of the message.
+
+    Raises:
+        ValueError: Naming a latent outside the plate of the data.
+    """
+    bare = poutine.unwrap(model)
+    if type(bare) in MODELS.values():
+        return
+    for name in describe(bare).of_all_data:
+        raise ValueError(
+            f"{what} is of every datum by itself, but '{name}' of {type(bare).__name__} is a "
+            "latent of all data together: what is known is the bound of the whole training set, "
+            "which train gives."
+        )

@@ -1,0 +1,58 @@
+"""Whether a model takes all values of a latent at once, as a sum over them needs."""
+
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import prune_subsample_sites
+
+from experiments.inference.checks.sites import densities, name_of
+from experiments.inference.summation import SumOut
+from ppl_models.sites import evaluating, is_summed
+
+__all__ = ["check_sums"]
+
+
+def check_sums(model: Any, guide_trace: Trace, batch: Any, depth: int) -> None:
+    """The densities at the last values of the summed latents are the same beside all others.
+
+    Args:
+        model: p.
+        guide_trace: of a guide that does not sample the marked latents.
+        batch: what it was run on.
+        depth: dimensions that plates take.
+
+    Raises:
+        ValueError: If they are not, or the model does not run with all values at once.
+    """
+
+    def run(story: Any) -> dict[str, Any]:
+        replayed = poutine.replay(story, trace=guide_trace)
+        return densities(prune_subsample_sites(poutine.trace(replayed).get_trace(batch)))
+
+    with evaluating(poutine.unwrap(model)):
+        try:
+            every = run(SumOut(depth)(model))
+        except Exception as error:  # of sizes that do not fit
+            words = " ".join(str(error).partition("Trace Shapes")[0].split())
+            raise ValueError(
+                f"{name_of(model)} does not take all values of a summed latent at once: they lie "
+                f"along a dimension of their own, left of all plates ({words[:150]})."
+            ) from None
+        last = {name: _last(site) for name, site in every.items() if is_summed(site)}
+        alone = run(poutine.condition(model, data=last))
+    for name, site in every.items():
+        table, one = site["log_prob"], alone[name]["log_prob"]
+        while table.ndim > depth:
+            table = table[-1]
+        if not torch.isclose(table.sum(), one.sum(), rtol=1e-3, atol=1e-3, equal_nan=True):
+            raise ValueError(
+                f"{name_of(model)} mixes the values of a summed latent: beside the others the "
+                f"density of '{name}' changes. Values lie along a dimension left of all plates."
+            )
+
+
+def _last(site: Any) -> torch.Tensor:
+    values = site["value"].movedim(site["infer"]["_enumerate_dim"] - site["fn"].event_dim, 0)
+    return values[-1].reshape(-1, *site["fn"].event_shape)[0]

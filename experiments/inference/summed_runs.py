@@ -1,0 +1,143 @@
+"""Runs of programs whose marked latents are summed out, see ``summation``."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import prune_subsample_sites
+from torch import Tensor
+
+from experiments.inference.checks.sites import run_pair
+from experiments.inference.pair import cuda_devices
+from experiments.inference.summation import SumOut, summed_out
+from guides.guide import EffectGuide
+from guides.prior import Prior
+from ppl_models.batch import Batch
+from ppl_models.sites import is_summed
+
+__all__ = ["draw_of_sums", "mean_of", "shares", "summed_pair", "sums_in", "sums_of"]
+
+
+def summed_pair(model: Callable, guide: Callable, batch: Batch, depth: int) -> tuple[Trace, Trace]:
+    """The traces of model and guide, densities computed, the model's marked latents summed out.
+
+    The density of ``Prior`` is that of the model's latents, with the same ones summed out.
+
+    Args:
+        model: p, bare or inside Pyro's handlers.
+        guide: q, likewise.
+        batch: as ``forward`` takes it.
+        depth: dimensions that plates take, particles among them.
+
+    Raises:
+        ValueError: If an effect guide draws a latent whose prior depends on a summed one; under
+            ``Prior``, if gradients are asked for.
+    """
+    sums, bare = SumOut(depth), poutine.unwrap(guide)
+    if isinstance(bare, Prior) and not torch.is_grad_enabled():
+        _, q = run_pair(model, guide, batch)
+        replayed = poutine.replay(sums(model), trace=q)
+        p = prune_subsample_sites(poutine.trace(replayed).get_trace(batch))
+    elif isinstance(bare, EffectGuide):
+        p, q = run_pair(model, sums(guide), batch)
+        for name, site in q.iter_stochastic_nodes():
+            if len(site["fn"].batch_shape) > depth:
+                raise ValueError(
+                    f"{type(bare).__name__} draws '{name}' as its prior goes by, once for every "
+                    "value of a latent that is summed out: take a guide that draws it once, given "
+                    "x alone, such as mean_field."
+                )
+    else:
+        p, q = run_pair(sums(model), guide, batch)
+    p.compute_log_prob()
+    p = summed_out(p)
+    if isinstance(bare, Prior):
+        for name, site in q.iter_stochastic_nodes():
+            site |= {key: p.nodes[name][key] for key in ("log_prob", "log_prob_sum")}
+    q.compute_log_prob()
+    return p, q
+
+
+def sums_in(trace: Trace) -> SumOut | None:
+    """What sums out the marked latents that a trace shows; None if it shows none."""
+    sites = [site for site in trace.nodes.values() if site["type"] == "sample"]
+    sites = [site for site in sites if not poutine.util.site_is_subsample(site)]
+    return SumOut(max(map(_depth, sites))) if any(map(is_summed, sites)) else None
+
+
+def _depth(site: Any) -> int:
+    return max((-frame.dim for frame in site["cond_indep_stack"]), default=1)
+
+
+def sums_of(program: Callable, batch: Batch) -> SumOut | None:
+    """The same of a program, from one hidden run."""
+    devices = cuda_devices(batch.index)
+    with torch.no_grad(), torch.random.fork_rng(devices), poutine.block():
+        return sums_in(poutine.trace(program).get_trace(batch))
+
+
+def shares(trace: Trace, name: str) -> Tensor:
+    """Posterior probabilities of the values that a site's density depends on, given all observed.
+
+    They are the slope of log sum_y p(x, y) by the site's log-density, and lie as that does, values
+    before plates.
+
+    Args:
+        trace: of a model inside ``SumOut``, other latents conditioned on.
+        name: of a summed site, or of x, which may be observed.
+    """
+    trace.compute_log_prob(lambda name, site: site["is_observed"] or is_summed(site))
+    given = {n: node for n, node in trace.nodes.items() if "log_prob" in node}
+    site = trace.nodes[name]
+    like = next(iter(given.values()))["log_prob"]
+    unseen = like.new_zeros(site["fn"].batch_shape)
+    log_prob = site.get("unscaled_log_prob", unseen).detach()
+    tilt = torch.zeros_like(log_prob).requires_grad_()
+    observed, seen = site["is_observed"] or not is_summed(site), trace.copy()
+    with torch.enable_grad():
+        tilted = {"is_observed": observed, "unscaled_log_prob": log_prob + tilt}
+        seen.nodes = OrderedDict({**given, name: {**site, **tilted}})
+        evidence: Any = sum(s["unscaled_log_prob"].sum() for s in summed_out(seen).nodes.values())
+    return torch.autograd.grad(evidence, tilt)[0]
+
+
+def mean_of(
+    name: str, model: Callable, batch: Batch, sums: SumOut, mean: Callable[[Any], Tensor]
+) -> Tensor:
+    """E[x | z], averaged over the summed latents given z, and given x where the batch has it.
+
+    Args:
+        name: of the site x.
+        model: p, its other latents conditioned on.
+        batch: with or without x.
+        sums: what sums out the marked latents.
+        mean: of a likelihood.
+    """
+    trace = prune_subsample_sites(poutine.trace(sums(model)).get_trace(batch))
+    site = trace.nodes[name]
+    weights, event_dim = shares(trace, name), site["fn"].event_dim
+    shown = weights.reshape(*weights.shape, *(1,) * event_dim) * mean(site["fn"])
+    outer = shown.ndim - event_dim - _depth(site)
+    return shown.flatten(0, outer - 1).sum(0) if outer > 0 else shown
+
+
+@torch.no_grad()
+def draw_of_sums(model: Callable, z: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    """A draw of the summed latents from p(y | x, z), one after the other."""
+    drawn: dict[str, Tensor] = {}
+    given = poutine.condition(model, data=z)
+    while sums := sums_of(given, batch):
+        trace = prune_subsample_sites(poutine.trace(sums(given)).get_trace(batch))
+        name = next(n for n, s in trace.nodes.items() if s["type"] == "sample" and is_summed(s))
+        site = trace.nodes[name]
+        at, event_dim = site["infer"]["_enumerate_dim"], site["fn"].event_dim
+        probabilities = shares(trace, name).movedim(at, -1)
+        index = torch.distributions.Categorical(probabilities).sample()
+        values = site["value"].movedim(at - event_dim, 0)
+        values = values.reshape(len(values), -1, *site["fn"].event_shape)[:, 0]
+        drawn[name] = values[index.reshape(index.shape[index.ndim - _depth(site) :])]
+        given = poutine.condition(model, data=z | drawn)
+    return drawn

@@ -1,0 +1,65 @@
+"""The end of a run whose model has global latents: the bound of the training set as a whole."""
+
+from typing import Any
+
+import torch
+
+from experiments.data import Data
+from experiments.evaluation.bayesian.whole_data import DRAWS, whole_bound
+from experiments.evaluation.metrics import protocol
+from experiments.inference.svi import SVI, Pair
+from experiments.reports.page import finish
+from experiments.runs.metrics import Metrics
+from experiments.runs.run import Run
+from experiments.training.pictures import loss_picture
+
+__all__ = ["conclude_whole"]
+
+
+def conclude_whole(run: Run, svi: SVI, train: Data, objective: str, **more: Any) -> dict[str, Any]:
+    """Measure the training set as a whole, write metrics and the report.
+
+    Test rows are not measured: their density given the training set needs its latents integrated
+    out, which a bound does not do.
+
+    Args:
+        run: where.
+        svi: the trained pair.
+        train: its rows.
+        objective: its name.
+        more: facts of this command alone.
+
+    Returns:
+        What ``metrics.json`` holds.
+    """
+    model, guide, config = svi.model.eval(), svi.guide.eval(), run.config
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        value, error = whole_bound(model, guide, train.fixed().like(model), DRAWS, config.memory)
+    name = "log_joint" if objective == "log_joint" else "elbo"
+    built = run.content["pair"]
+    how = {"estimator": "whole_data", "particles": DRAWS}
+    metrics = Metrics(
+        built["model"],
+        built["guide"],
+        train.name,
+        protocol(train, guide, None) | how,
+        objective,
+        config.seed,
+        len(run.lines),
+        Pair(model, guide).number_of_parameters,
+        train={name: value, f"{name}_se": error},
+        more={"sampled_sites": svi.objective.sampled_sites, **more},
+    )
+    run.say(
+        f"train {name} {value:.4f} ± {error:.4f} ({DRAWS} draws)  [nats per data point of the "
+        "whole set]"
+    )
+    run.save_metrics(metrics)
+    loss_picture(run, objective)
+    words = (
+        f"{built['model']} under the guide {built['guide']}, objective {objective}, "
+        f"{len(run.lines)} epochs on {train.name}. Its latents are global: the bound is that of "
+        "the whole training set, divided by its rows, and its error is that of the draws."
+    )
+    return finish(run, metrics, words, {"Figures [nats per data point]": metrics.measured})

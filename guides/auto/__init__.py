@@ -1,0 +1,20 @@
+"""Pyro's own guides: for models with global latents, outside the plate of the data."""
+
+from guides.auto.families import (
+    AutoDelta,
+    AutoIAF,
+    AutoLowRank,
+    AutoMultivariateNormal,
+    AutoNormal,
+)
+from guides.auto.wrapped import AUTOGUIDES, Auto
+
+__all__ = [
+    "AUTOGUIDES",
+    "Auto",
+    "AutoDelta",
+    "AutoIAF",
+    "AutoLowRank",
+    "AutoMultivariateNormal",
+    "AutoNormal",
+]

@@ -1,0 +1,117 @@
+"""Pyro's guides by name: over all latents of a model, global and local."""
+
+from torch import nn
+
+from guides.auto.wrapped import Auto
+
+__all__ = ["AutoDelta", "AutoIAF", "AutoLowRank", "AutoMultivariateNormal", "AutoNormal"]
+
+
+class AutoDelta(Auto):
+    r"""A point for all latents, global and local: the mode of p(z, x) in z.
+
+    .. math::
+        q(z \mid x) = \delta(z - \hat z)
+
+    Its objective is log p(x, z), which is no bound on log p(x).
+
+    Args:
+        model: any model with latents in fixed unconstrained coordinates.
+        size: N, where every datum has latents.
+
+    Raises:
+        ValueError: If a latent has no fixed unconstrained coordinates.
+    """
+
+    objective = "log_joint"
+
+    def __init__(self, model: nn.Module, size: int = 1) -> None:
+        super().__init__(model, "auto_delta", size)
+
+
+class AutoNormal(Auto):
+    r"""An independent Gaussian for every coordinate of every latent, global and local.
+
+    .. math::
+        q(z) = \prod_k \mathcal N(u_k; m_k, s_k^2), \quad z = t(u)
+
+    Args:
+        model: any model with latents in fixed unconstrained coordinates.
+        size: N, where every datum has latents.
+        init_scale: s at the start.
+
+    Raises:
+        ValueError: If a latent has no fixed unconstrained coordinates.
+
+    References:
+        Kucukelbir, Tran, Ranganath, Gelman & Blei (2017).
+    """
+
+    def __init__(self, model: nn.Module, size: int = 1, init_scale: float = 0.1) -> None:
+        super().__init__(model, "auto_normal", size, init_scale=init_scale)
+
+
+class AutoMultivariateNormal(Auto):
+    r"""One Gaussian with all correlations, over the coordinates of all latents.
+
+    .. math::
+        q(z) = \mathcal N(u; m, L L'), \quad z = t(u)
+
+    Args:
+        model: any model with latents in fixed unconstrained coordinates.
+        size: N, where every datum has latents.
+        init_scale: standard deviations at the start.
+
+    Raises:
+        ValueError: If a latent has no fixed unconstrained coordinates, or there are more than ten
+            thousand numbers.
+    """
+
+    def __init__(self, model: nn.Module, size: int = 1, init_scale: float = 0.1) -> None:
+        super().__init__(model, "auto_multivariate_normal", size, init_scale=init_scale)
+
+
+class AutoLowRank(Auto):
+    r"""One Gaussian whose covariance is diagonal but for a part of low rank.
+
+    .. math::
+        q(z) = \mathcal N(u; m, F F' + \operatorname{diag} d), \quad z = t(u)
+
+    Args:
+        model: any model with latents in fixed unconstrained coordinates.
+        size: N, where every datum has latents.
+        rank: columns of F; 0 for the square root of the number of coordinates.
+        init_scale: standard deviations at the start, about.
+
+    Raises:
+        ValueError: If a latent has no fixed unconstrained coordinates.
+    """
+
+    def __init__(
+        self, model: nn.Module, size: int = 1, rank: int = 0, init_scale: float = 0.1
+    ) -> None:
+        super().__init__(model, "auto_low_rank", size, rank=rank or None, init_scale=init_scale)
+
+
+class AutoIAF(Auto):
+    r"""An inverse autoregressive flow over the coordinates of all latents.
+
+    .. math::
+        e \sim \mathcal N(0, I), \quad u = T_n(\dots T_1(e) \dots), \quad z = t(u)
+
+    Args:
+        model: any model with latents in fixed unconstrained coordinates, at least two.
+        size: N, where every datum has latents.
+        length: n, the number of transforms.
+        width: of the hidden layer of each; 0 for the number of coordinates.
+
+    Raises:
+        ValueError: If a latent has no fixed unconstrained coordinates.
+
+    References:
+        Kingma et al. (2016), inverse autoregressive flow.
+    """
+
+    def __init__(self, model: nn.Module, size: int = 1, length: int = 1, width: int = 0) -> None:
+        hidden = [width] if width else None
+        super().__init__(model, "auto_iaf", size, num_transforms=length, hidden_dim=hidden)

@@ -1,0 +1,52 @@
+"""The way up of a lean hierarchy: no norms, and every map shared by the groups of its size."""
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ppl_models.nvae import NVAE
+from ppl_models.nvae.lean import Pointwise, Stem, halve, lean_cells
+
+__all__ = ["LeanTower"]
+
+
+class LeanTower(nn.Module):
+    """A convolution of stride two, then cells at every size; a projection for every group.
+
+    Args:
+        model: a lean NVAE.
+        channels: at the size of the image; the first map is half as large, with twice as many.
+        number: of cells at every size.
+
+    Attributes:
+        widths: channels of every group's features, the first map's.
+    """
+
+    def __init__(self, model: NVAE, channels: int, number: int) -> None:
+        super().__init__()
+        halvings = model.blocks + len(model.groups_per_scale) - 1
+        scale = (2 * halvings * number) ** -0.5
+        widths = [2 * channels * 2**i for i in range(halvings)]
+        self.stem = Stem(model.data_shape[0], widths[0])
+        self.maps = nn.ModuleList([lean_cells(number, widths[0], scale)])
+        for width in widths[1:]:
+            self.maps.append(nn.Sequential(halve(width // 2), lean_cells(number, width, scale)))
+        self.groups_per_scale = model.groups_per_scale
+        of_groups = self.by_group(widths)
+        self.projections = nn.ModuleList(Pointwise(width, widths[0]) for width in of_groups)
+        self.widths = [widths[0]] * len(of_groups)
+
+    def by_group(self, by_map: list[Any]) -> list[Any]:
+        """Every group's value of one per map (fine to coarse), the top group's first."""
+        coarsest_first = zip(reversed(by_map), self.groups_per_scale, strict=False)
+        return [value for value, number in coarsest_first for _ in range(number)]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Features ``[B, channels, h, w]`` of all groups, the top one's first."""
+        h, maps = self.stem(2 * x - 1), []
+        for part in self.maps:
+            h = part(h)
+            maps.append(F.silu(h))
+        pairs = zip(self.projections, self.by_group(maps), strict=True)
+        return [projection(h) for projection, h in pairs]

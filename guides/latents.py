@@ -1,0 +1,171 @@
+"""The latents of a model, each with its unconstrained coordinates: where guides put Gaussians."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pyro.poutine.trace_struct import Trace
+from torch import Tensor, nn
+from torch.distributions import biject_to
+
+from guides.coordinates import Coordinates, tensors_of, with_tensors
+from ppl_models.coordinates import coordinates, family, is_free
+from ppl_models.sites import check_plates, describe, prior_trace
+
+__all__ = ["check_pyros_coordinates", "latents_of", "single_latent", "vector_latent"]
+
+
+def latents_of(model: nn.Module, guide: str) -> dict[str, Coordinates]:
+    """The coordinates of every latent, for a guide with numbers of its own for every datum.
+
+    Args:
+        model: p.
+        guide: the name of the guide that asks.
+
+    Raises:
+        ValueError: If a latent is global, has no unconstrained coordinates or some that depend on
+            other latents, parameters or the datum, or lies in a second plate inside the data's.
+    """
+    sites = describe(model)
+    if not sites.latents:
+        raise ValueError(
+            f"{guide} has no latent to infer: all are summed out. Take the guide prior."
+        )
+    for name in sites.of_all_data:
+        raise ValueError(
+            f"{guide} is for latents of every datum; '{name}' is global, outside the plate of the "
+            "data: take a guide of Pyro's, such as auto_normal."
+        )
+    runs = _two_runs(model)
+    for name in sites.latents:
+        check_plates(name, runs[0].nodes[name])
+    return {name: _coordinates_of(name, runs, guide) for name in sites.latents}
+
+
+def _two_runs(model: nn.Module) -> tuple[Trace, Trace]:
+    """Two draws of two rows each from the generative story, with gradients."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        first = prior_trace(model, 2, grad=True)
+        torch.manual_seed(1)
+        return first, prior_trace(model, 2, grad=True)
+
+
+def _fixed_transform(name: str, runs: Sequence[Trace], guide: str) -> Any:
+    """From unconstrained coordinates to the support of a latent, in the first of two runs.
+
+    Raises:
+        ValueError: If there is no such map, or it depends on parameters or other latents.
+    """
+    sites = [run.nodes[name] for run in runs]
+    kind = family(sites[0]["fn"])
+    fitting = "write a guide of your own with that support."
+    if not guide.startswith("auto_"):
+        fitting = "take the guide prior, or one of your own with that support."
+    try:
+        found = [coordinates(site["fn"]) for site in sites]
+        for transform, site in zip(found, sites, strict=True):
+            transform.log_abs_det_jacobian(transform.inv(site["value"]), site["value"])
+        bounds = [tensors_of(transform) for transform in found]
+    except NotImplementedError:
+        raise ValueError(
+            f"{guide} needs latents that are a smooth map of real numbers; '{name}' ({kind}) is "
+            f"none: {fitting}"
+        ) from None
+    if not all(_same(one, other) for one, other in zip(*bounds, strict=True)):
+        raise ValueError(
+            f"{guide} needs latents whose support is fixed; that of '{name}' ({kind}) depends on "
+            f"parameters or other latents: {fitting}"
+        )
+    return found[0]
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether a bound of the support is the same constant in two runs."""
+    return not one.requires_grad and torch.equal(one, other)
+
+
+def _coordinates_of(name: str, runs: Sequence[Trace], guide: str) -> Coordinates:
+    """Those of a latent of every datum, from two runs of two rows."""
+    prior = runs[0].nodes[name]["fn"]
+    transform = _fixed_transform(name, runs, guide)
+    if is_free(prior):
+        return Coordinates(prior)
+
+    def of_one(bound: Tensor) -> Tensor:
+        if bound.ndim == prior.event_dim:
+            return bound
+        if not torch.equal(bound[0], bound[1]):
+            raise ValueError(
+                f"{guide} needs latents whose support is fixed; that of '{name}' "
+                f"({family(prior)}) depends on the datum: take the guide prior, or one of your "
+                "own with that support."
+            )
+        return bound[0]
+
+    return Coordinates(prior, with_tensors(transform, of_one))
+
+
+def check_pyros_coordinates(model: nn.Module, guide: str) -> None:
+    """Refuse a latent that a guide of Pyro's would look for elsewhere than its prior draws it.
+
+    Raises:
+        ValueError: If a latent has no fixed coordinates, or others than Pyro takes.
+    """
+    runs = _two_runs(model)
+    for name in describe(model).latents:
+        ours = _fixed_transform(name, runs, guide)
+        site = runs[0].nodes[name]
+        u = ours.inv(site["value"])
+        try:
+            same = bool((biject_to(site["fn"].support)(u) - site["value"]).abs().max() < 1e-3)
+        except NotImplementedError:
+            same = False
+        if not same:
+            raise ValueError(
+                f"{guide} is Pyro's, which has no coordinates for '{name}' "
+                f"({family(site['fn'])}): write a guide of your own."
+            )
+
+
+def vector_latent(model: nn.Module, guide: str) -> tuple[str, Coordinates]:
+    """The name and coordinates of a model's only latent.
+
+    Args:
+        model: p.
+        guide: the name of the guide that asks.
+
+    Raises:
+        ValueError: As ``latents_of``; if the model has several latents, or one whose coordinates
+            are no vector.
+    """
+    latents = describe(model).latents
+    if len(latents) == 1:
+        ((name, found),) = latents_of(model, guide).items()
+        if len(found.shape) == 1:
+            return name, found
+    raise ValueError(f"{guide} needs one vector latent; the model has {latents}.")
+
+
+def single_latent(model: nn.Module, guide: str, real: bool = True) -> tuple[str, int]:
+    """The name and dimension of a model's only latent.
+
+    Args:
+        model: p.
+        guide: the name of the guide that asks.
+        real: whether it takes none but latents on the real line.
+
+    Raises:
+        ValueError: If the model has several latents, or one that is no vector or not ``real``.
+    """
+    latents = describe(model).latents
+    if len(latents) != 1 or len(next(iter(latents.values()))) != 1:
+        raise ValueError(f"{guide} needs one vector latent; the model has {latents}.")
+    ((name, shape),) = latents.items()
+    if real and not latents_of(model, guide)[name].is_identity:
+        prior = prior_trace(model).nodes[name]["fn"]
+        raise ValueError(
+            f"{guide} is for latents on the real line; '{name}' ({family(prior)}) is not: put the "
+            "Gaussian on its coordinates (vector_latent), or take the guide amortized."
+        )
+    return name, shape[0]

@@ -1,0 +1,125 @@
+"""Lean networks of a hierarchy that a laptop can train: 3x3 convolutions and matrix products.
+
+No normalisation, no attention, and no map of the image's own size: a convolution of stride two
+reads the image, and the last step rearranges channels into pixels.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ppl_models.nvae.cells import ResidualCell
+from ppl_models.nvae.layers import PlainConv
+
+__all__ = ["Add", "Double", "Head", "Pointwise", "Stem", "halve", "lean_cells"]
+
+
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution as one matrix product over channels.
+
+    Where one side has few channels, a CPU's gradient of the convolution itself takes many times
+    as long.
+
+    Args:
+        channels: into it.
+        out_channels: out of it.
+        scale: factor on the initial weights; at 0 the output starts at zero.
+    """
+
+    def __init__(self, channels: int, out_channels: int, scale: float = 1.0) -> None:
+        super().__init__(channels, out_channels, 1)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.mul_(scale)
+
+    def effective_weight(self) -> Tensor:
+        return self.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.movedim(1, -1), self.weight[..., 0, 0], self.bias).movedim(-1, 1)
+
+
+class Stem(nn.Conv2d):
+    """A 5x5 convolution of stride two, as a matrix product of the image's patches."""
+
+    def __init__(self, colours: int, channels: int) -> None:
+        super().__init__(colours, channels, 5, stride=2, padding=2)
+
+    def effective_weight(self) -> Tensor:
+        return self.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2] // 2, x.shape[-1] // 2
+        patches = F.unfold(x, 5, padding=2, stride=2).mT  # [B, pixels, 25 colours]
+        h = F.linear(patches, self.weight.flatten(1), self.bias)
+        return h.unflatten(1, (height, width)).movedim(-1, 1)
+
+
+class LeanCell(ResidualCell):
+    """x + W swish(3x3 convolution of swish(x)).
+
+    Args:
+        channels: into it and out of it.
+        scale: factor on the initial W.
+    """
+
+    def __init__(self, channels: int, scale: float) -> None:
+        body = nn.Sequential(
+            nn.SiLU(),
+            PlainConv(channels, channels, 3, bias=True),
+            nn.SiLU(),
+            Pointwise(channels, channels, scale),
+        )
+        super().__init__(body, nn.Identity(), nn.Identity(), weight=1.0)
+
+
+def lean_cells(number: int, channels: int, scale: float) -> nn.Sequential:
+    """So many cells, one after the other."""
+    return nn.Sequential(*(LeanCell(channels, scale) for _ in range(number)))
+
+
+def halve(channels: int) -> nn.Sequential:
+    """Halve the map and double the channels."""
+    return nn.Sequential(nn.SiLU(), PlainConv(channels, 2 * channels, 3, stride=2, bias=True))
+
+
+class Double(nn.Sequential):
+    """Double the map: four times the channels, rearranged into pixels.
+
+    References:
+        Shi et al. (2016), sub-pixel convolution.
+    """
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__(nn.SiLU(), Pointwise(channels, 4 * out_channels), nn.PixelShuffle(2))
+
+
+class Head(nn.Module):
+    """The likelihood's parameters at twice the map's size, with a bias of every pixel's own.
+
+    Args:
+        channels: of the state.
+        outputs: numbers per pixel.
+        sides: height and width of the image.
+    """
+
+    def __init__(self, channels: int, outputs: int, sides: Sequence[int]) -> None:
+        super().__init__()
+        self.pixels = nn.Sequential(Pointwise(channels, 4 * outputs, 0.1), nn.PixelShuffle(2))
+        self.bias = nn.Parameter(torch.zeros(outputs, *sides))
+
+    def forward(self, state: Tensor) -> Tensor:
+        return self.pixels(state) + self.bias
+
+
+class Add(nn.Module):
+    """A state plus W z."""
+
+    def __init__(self, channels: int, latents: int) -> None:
+        super().__init__()
+        self.project = Pointwise(latents, channels)
+
+    def forward(self, state: Tensor, z: Tensor) -> Tensor:
+        return self.project(z) + state  # in this order the sum is stored channels-last
