@@ -2,50 +2,33 @@
 
 import os
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import NamedTuple
 
 from experiments.errors import UsageError
 
-__all__ = ["Trusted", "check_named", "check_outside_of_runs"]
+__all__ = ["check_named", "check_outside_of_runs"]
 
 
-class Trusted(NamedTuple):
-    """What the user allows to be imported for a run.
-
-    ``model`` is ``--model`` of the command, if it was given; ``guides`` are all guides that it
-    names; ``everything`` is ``--trust``.
-    """
-
-    model: str | None = None
-    guides: Collection[str] = ()
-    everything: bool = False
-
-
-def check_named(directory: Path, model: str, guide: str, trusted: Trusted) -> None:
+def check_named(directory: Path, name: str, named: str | None) -> None:
     """Refuse to import what a run names and the user does not.
 
     Args:
         directory: of the run.
-        model: its model; ``package.module:Class`` where it is not one of ours.
-        guide: its guide, likewise.
-        trusted: what the user names.
+        name: its model; ``package.module:Class`` where it is not one of ours.
+        named: ``--model`` of this command, if it was given.
 
     Raises:
         UsageError: With the option that allows it, or if another model is named.
     """
-    named = {"model": (model, [trusted.model]), "guide": (guide, trusted.guides)}
-    for kind, (name, words) in named.items():
-        if ":" in name and name not in words and not trusted.everything:
-            option = f"--model {name}" if kind == "model" else "--trust"
-            raise UsageError(
-                f"{directory} was trained with a {kind} from outside this package, {name!r}: if "
-                f"you know and trust that code, add {option}"
-            )
-    if trusted.model not in (None, model):
-        raise UsageError(f"the model of {directory} is {model}, not {trusted.model}.")
+    if ":" in name and name != named:
+        raise UsageError(
+            f"{directory} was trained with a model from outside this package, {name!r}: if you "
+            f"know and trust that code, add --model {name}"
+        )
+    if named not in (None, name):
+        raise UsageError(f"the model of {directory} is {name}, not {named}.")
 
 
 def check_outside_of_runs(module: str) -> None:

@@ -43,7 +43,7 @@ HEADINGS = {
 
 WORDS = {
     "frozen": "p frozen: all guides approximate the same posterior. Nats per data point.",
-    "learned": "p learned with each guide, which decides the p that is reached. Nats per data point.",
+    "learned": "p learned with each guide, which decides what p is reached. Nats per datum.",
 }
 
 NEXT = """\

@@ -16,15 +16,14 @@ from experiments.data.record import record_of
 from experiments.errors import UsageError, reason
 from experiments.evaluation.metrics import protocol
 from experiments.inference.svi import Pair
-from experiments.options.constructors import import_model, new_guide
-from experiments.options.trust import Trusted, check_named
+from experiments.options.constructors import import_model
+from experiments.options.trust import check_named
 from experiments.runs.checkpoint import latest, load_weights
 from experiments.runs.data_record import check_data
 from experiments.runs.files import FORMAT, read_json
 from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
-from experiments.training.pair import for_data
-from guides import Guide
+from guides import GUIDES, Guide
 from ppl_models import MODELS
 from ppl_models.sites import describe
 
@@ -170,7 +169,7 @@ def open_run(
     data_root: Path | None,
     device: torch.device,
     data_changed: str = "refuse",
-    trusted: Trusted = Trusted(),
+    model: str | None = None,
 ) -> SavedRun:
     """Rebuild the pair of a run and load its weights and data.
 
@@ -179,15 +178,15 @@ def open_run(
         data_root: where its data lie.
         device: of the weights and the data.
         data_changed: ok, to go on with data that have changed.
-        trusted: what may be imported from outside this package, as the user names it.
+        model: the class from outside this package that may be imported, as the user names it.
 
     Raises:
         UsageError: If the directory is no run, of another format, has no guide or no checkpoint;
             if the data have changed since it was made, unless ``data_changed`` is ok; if its
-            model or guide is from outside this package and is not ``trusted``.
+            model is from outside this package and is not ``model``.
     """
     config = read_config(directory)
-    check_named(directory, config["pair"]["model"], config["pair"]["guide"], trusted)
+    check_named(directory, config["pair"]["model"], model)
     if not (directory / "metrics.json").exists():
         tqdm.write(f"warning: {directory} was not finished; these are the weights it had reached.")
     options, recipe = config["options"], config["pair"]
@@ -199,7 +198,7 @@ def open_run(
     with buildable(directory), torch.random.fork_rng(devices=[]), pyro.poutine.block():
         built = build_model(recipe["model"], train, recipe["model_options"])
         built.to(device=device, dtype=getattr(torch, options["dtype"]))
-        guide = for_data(new_guide(recipe["guide"], built, recipe["guide_options"]), len(train))
+        guide = GUIDES[recipe["guide"]](built, **recipe["guide_options"]).for_data(len(train))
     pair = Pair(built, guide).to(memory_format=torch.channels_last)  # for convolutions
     load_weights(latest(directory), pair)
     built.eval(), guide.eval()
@@ -212,8 +211,7 @@ def _path(text: str | None) -> Path | None:
 
 def opened(directory: Path, config: Any, device: torch.device) -> SavedRun:
     """``open_run`` with the options of a command on saved runs."""
-    trusted = Trusted(config.model, {config.guide}, config.trust)
-    return open_run(directory, config.data_root, device, config.data_changed, trusted)
+    return open_run(directory, config.data_root, device, config.data_changed, config.model)
 
 
 def opened_for(run: Run) -> SavedRun:

@@ -9,6 +9,8 @@ from experiments.evaluation.bayesian.whole_data import DRAWS, whole_bound
 from experiments.evaluation.metrics import protocol
 from experiments.inference.svi import SVI, Pair
 from experiments.reports.page import finish
+from experiments.reports.tables import figures_table
+from experiments.reports.words.titles import pair_title
 from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
 from experiments.training.pictures import loss_picture
@@ -57,9 +59,11 @@ def conclude_whole(run: Run, svi: SVI, train: Data, objective: str, **more: Any)
     )
     run.save_metrics(metrics)
     loss_picture(run, objective)
-    words = (
-        f"{built['model']} under the guide {built['guide']}, objective {objective}, "
-        f"{len(run.lines)} epochs on {train.name}. Its latents are global: the bound is that of "
-        "the whole training set, divided by its rows, and its error is that of the draws."
+    found = (
+        f"The {name} of the whole training set, divided by its rows, is {value:.4f} ± {error:.4f} "
+        "nats per data point. The latents are global, so the error is that of the draws, and no "
+        "test rows are measured."
     )
-    return finish(run, metrics, words, {"Figures [nats per data point]": metrics.measured})
+    tables = {"Figures": figures_table(metrics.measured, "data point")}
+    title = pair_title(built["model"], train.name, built["guide"])
+    return finish(run, metrics, title, [found], tables)
