@@ -22,6 +22,8 @@ version = release = "0.1.0"
 
 extensions = [
     "myst_nb",
+    "sphinx_copybutton",
+    "sphinx_design",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -72,6 +74,10 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True
 python_maximum_signature_line_length = 88
 add_module_names = False
+
+# A copied block is its commands, without prompts and output.
+copybutton_prompt_text = "$ "
+copybutton_only_copy_prompt_lines = True
 
 # --- the look, and no outside host ---------------------------------------------------------------
 html_theme = "furo"

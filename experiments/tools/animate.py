@@ -10,7 +10,7 @@ python -m experiments animate evidence
 python -m experiments animate khat --images 500 --out khat.gif
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -67,6 +67,8 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     path = config.out or Path(f"{config.name}.gif")
     check(config, path)
+    if path.suffix == ".png":
+        config = replace(config, frames=2)  # the first and the last
     data = config.data or ("digits" if config.name in ON_DIGITS else "mnist")
     train, test = load(data, config.data_root)
     torch.manual_seed(config.seed)
