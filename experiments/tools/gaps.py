@@ -48,15 +48,15 @@ class Config(SavedRunOptions):
     guide: Literal["mean_field", "full_rank"] | None = None
     """Instead of the run's own guide: one with a row per image, fitted to these images."""
     images: Count = 500
-    """The first so many test images, at most; all estimates are of the same."""
+    """Maximum number of test images, the first ones; all estimates use the same ones."""
     particles: Count = 1000
     """Importance samples per image, for the bound and for k-hat."""
     local_steps: Count = 2000
-    """At most so many steps of every image by itself, before those that are averaged."""
+    """Maximum number of local optimization steps per image, before those that are averaged."""
     local_lr: Positive = 0.02
-    """Their first rate."""
+    """Initial learning rate of the local optimization steps."""
     tail_images: NotNegativeInt = 5
-    """Of so many images also the tail index from draws sent into the tail; 0 leaves it out."""
+    """Number of images whose tail index is also estimated from draws in the tail; 0 for none."""
     tail_draws: Count = 100_000
     """For that, per image."""
     ais_from: Literal["guide", "prior", "none"] = "guide"

@@ -63,7 +63,7 @@ class SavedRun(NamedTuple):
     test: Data
 
     def images(self, most: int) -> Data:
-        """The first test images, at most so many, binarized once where they are binary."""
+        """The first test images, at most ``most``, binarized once where they are binary."""
         return self.test.rows(min(most, len(self.test))).fixed()
 
     def new_metrics(
