@@ -2,8 +2,8 @@
 
 import dataclasses
 import json
-import re
 import random
+import re
 import time
 from array import array
 from contextlib import ExitStack
