@@ -43,8 +43,11 @@ from guides.local import PerDatumGuide
 
 @dataclass(frozen=True)
 class Config(SavedRunOptions):
-    guide: Literal["mean_field", "full_rank"] | None = None
-    """Instead of the run's own guide: one with a row per image, fitted to these images."""
+    INSTEAD = ("mean_field", "full_rank")
+
+    guide: str | None = None
+    """mean_field or full_rank, with a row per image, fitted to these images, instead of the run's
+    own guide; or the run's own as package.module:Class, which allows its import."""
     images: Count = 500
     """The first so many test images, at most; all estimates are of the same."""
     particles: Count = 1000
@@ -108,8 +111,11 @@ def main(config: Config) -> dict[str, Any]:
 
 def guide_of(saved: SavedRun, data: Data, name: str | None) -> Guide:
     """The run's guide, or another one with a row per image, fitted to these images."""
-    check_pair(saved.model, name or saved.config["pair"]["guide"])
-    guide = held_out(saved.model, GUIDES[name](saved.model) if name else saved.guide, data)
+    own = saved.config["pair"]["guide"]
+    if name in Config.INSTEAD or ":" not in own:
+        check_pair(saved.model, name or own)
+    instead = GUIDES[name](saved.model) if name in Config.INSTEAD else saved.guide
+    guide = held_out(saved.model, instead, data)
     guide.eval()
     return guide
 
