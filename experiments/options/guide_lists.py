@@ -8,6 +8,7 @@ from typing import Any
 from experiments.errors import UsageError
 from experiments.evaluation.comparison import Entry
 from experiments.options.constructors import import_guide
+from guides import GUIDES
 
 __all__ = ["parse_guides"]
 
@@ -21,7 +22,7 @@ def parse_guides(text: str) -> list[Entry]:
     entries = []
     for label in (part.strip() for part in re.split(r",(?![^(]*\))", text)):
         name, *settings = label.split(":")
-        if settings and "=" not in settings[0]:
+        if settings and "=" not in settings[0] and name not in GUIDES:
             name = f"{name}:{settings.pop(0)}"
         options = {}
         for setting in settings:
