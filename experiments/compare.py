@@ -1,14 +1,12 @@
 """What does the guide buy? One model under several guides, on the same images, paired.
 
-With the decoder frozen, every guide approximates the same posterior and its gap is its own. With
-the decoder learned, the guide shapes the model too: a mean-field guide turns W until its posterior
-is diagonal, and the gap closes.
+With the decoder frozen, every guide approximates the same posterior. With the decoder learned, the
+guide shapes the model too: mean_field turns W until its posterior is diagonal.
 
     python -m experiments.compare --data digits
-    python -m experiments.compare --data mnist --rows 2000 --decoder frozen --dtype float64
     python -m experiments.compare --guides exact,full_rank,amortized:covariance=full
-    python -m experiments.compare --of runs/vae-... --rows 500        (the decoder of a saved run)
-    python -m experiments.compare --runs runs/ppca-... runs/vae-...   (saved runs, same images)
+    python -m experiments.compare --of runs/vae-...   (guides on the decoder of a saved run)
+    python -m experiments.compare --runs runs/a runs/b
 """
 
 import dataclasses
@@ -54,8 +52,7 @@ SIX_GUIDES = ("exact", "full_rank", "mean_field", "amortized", "prior", "point")
 @dataclass(frozen=True)
 class Config(DataOptions, FreshRunOptions):
     data: str = "digits"
-    """Data set: digits, mnist, fashion_mnist, kmnist, omniglot, cifar10, celeba64, folder, or a
-    file of numbers (.npy, .npz or .csv)."""
+    """Data set by name, folder, or a file of numbers (.npy, .npz or .csv)."""
     model: str = "ppca"
     """p(x, z). Its options are --model.OPTION, or --OPTION for short."""
     guides: str | None = None
@@ -167,10 +164,8 @@ def plan(config: Config, model: Any) -> tuple[list[Entry], tuple[str, ...]]:
     known = hasattr(model, "maximum_likelihood") or config.of is not None
     decoder = config.decoder or ("both" if known else "learned")
     if decoder != "learned" and not known:
-        raise UsageError(
-            f"{type(model).__name__} has no closed-form maximum of the likelihood to be frozen "
-            "at: use --decoder learned, or --of with a trained run."
-        )
+        words = "has no closed-form maximum of the likelihood to be frozen at: use --decoder"
+        raise UsageError(f"{type(model).__name__} {words} learned, or --of with a trained run.")
     allowed = allowed_guides(model)
     entries = parse_guides(config.guides or ",".join(g for g in SIX_GUIDES if g in allowed))
     if decoder == "learned" and all(entry.name == "point" for entry in entries):
