@@ -55,7 +55,7 @@ class Config(RunOptions):
     data_root: Path | None = None
     """Where the files lie; by default $PPL_DATA, else ./data."""
     rows: Count | None = None
-    """The first so many rows only."""
+    """Number of rows to use, the first ones; by default all."""
     latent_dim: Count = 8
     """K, the most columns."""
     prior_scale: Positive = 1.0
@@ -132,7 +132,7 @@ def check_memory(config: Config, x: Tensor) -> None:
     if gib > config.memory:
         raise UsageError(
             f"{len(x)} data of {x.shape[1]} numbers need {gib:.1f} GiB for {draws} draws of W W' "
-            f"and data made anew: more than --memory {config.memory}; take fewer --draws."
+            f"and replicated data: more than --memory {config.memory}; take fewer --draws."
         )
 
 

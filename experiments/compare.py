@@ -1,14 +1,12 @@
 """What does the guide buy? One model under several guides, on the same images, paired.
 
-With the decoder frozen, every guide approximates the same posterior and its gap is its own. With
-the decoder learned, the guide shapes the model too: a mean-field guide turns W until its posterior
-is diagonal, and the gap closes.
+With the decoder frozen, every guide approximates the same posterior. With the decoder learned, the
+guide shapes the model too: mean_field turns W until its posterior is diagonal.
 
     python -m experiments.compare --data digits
-    python -m experiments.compare --data mnist --rows 2000 --decoder frozen --dtype float64
     python -m experiments.compare --guides exact,full_rank,amortized:covariance=full
-    python -m experiments.compare --of runs/vae-... --rows 500        (the decoder of a saved run)
-    python -m experiments.compare --runs runs/ppca-... runs/vae-...   (saved runs, same images)
+    python -m experiments.compare --of runs/vae-...   (guides on the decoder of a saved run)
+    python -m experiments.compare --runs runs/a runs/b
 """
 
 import dataclasses
@@ -23,12 +21,14 @@ from tqdm import tqdm
 
 from experiments.data import Data
 from experiments.errors import UsageError
-from experiments.evaluation.comparison import Entry, Row, parse_guides, rotate_to_largest_gap
+from experiments.evaluation.comparison import Entry, Row, rotate_to_largest_gap
 from experiments.inference.checks.local_latents import check_local
 from experiments.inference.optim import adam, muon
 from experiments.inference.svi import SVI
 from experiments.options.common import DataOptions, FreshRunOptions
+from experiments.options.guide_lists import parse_guides
 from experiments.options.ranges import Count, Positive
+from experiments.options.trust import Trusted
 from experiments.reports.comparison import save_comparison
 from experiments.reports.saved_comparison import check_same_images, read_runs, save_table_of_runs
 from experiments.reports.words.titles import joined
@@ -52,13 +52,12 @@ SIX_GUIDES = ("exact", "full_rank", "mean_field", "amortized", "prior", "point")
 @dataclass(frozen=True)
 class Config(DataOptions, FreshRunOptions):
     data: str = "digits"
-    """Data set: digits, mnist, fashion_mnist, kmnist, omniglot, cifar10, celeba64, folder, or a
-    file of numbers (.npy, .npz or .csv)."""
+    """Data set by name, folder, or a file of numbers (.npy, .npz or .csv)."""
     model: str = "ppca"
     """p(x, z). Its options are --model.OPTION, or --OPTION for short."""
     guides: str | None = None
-    """Guides, separated by commas, their options after colons (amortized:covariance=full); by
-    default all that the model takes."""
+    """Guides, separated by commas, their options after colons (amortized:covariance=full), classes
+    of your own as package.module:Class among them; by default all that the model takes."""
     decoder: Literal["frozen", "learned", "both"] | None = None
     """p frozen at its maximum of the likelihood, learned with each guide, or both in turn; by
     default both where the maximum is known."""
@@ -67,6 +66,9 @@ class Config(DataOptions, FreshRunOptions):
     data_changed: Literal["refuse", "ok"] = "refuse"
     """Refuse data that differ from those the run --of was made with, or go on with a warning
     (ok)."""
+    trust: bool = False
+    """Import the model and guide of the run --of from outside this package, as the run names
+    them."""
     rotate: bool = True
     """Turn the frozen W until all posterior precisions are equal: the diagonal gap is largest."""
     seeds: Count = 1
@@ -93,21 +95,22 @@ class Config(DataOptions, FreshRunOptions):
 def main(config: Config) -> dict[str, Any]:
     if config.runs is not None:
         return compare_saved(config)
-    parse_guides(config.guides or "exact")
+    entries = parse_guides(config.guides or "exact")
     saved, asked = None, config
     if config.of:
         named = config.model if ":" in config.model else None  # the default is no one's word
+        trusted = Trusted(named, None, {entry.name for entry in entries}, config.trust)
         device = pick_device(config.device)
-        saved = open_run(config.of, config.data_root, device, config.data_changed, named)
+        saved = open_run(config.of, config.data_root, device, config.data_changed, trusted)
         config = like_saved(config, saved)
     with Run("compare", config, asked) as run:
         train = (saved.train.rows(config.rows) if saved else load_data(run)[0]).fixed()
         entries, decoders = plan(config, saved.model if saved else fresh(run, train, config.seed))
         for entry in entries:  # a guide that does not fit is refused before any is trained
-            model = fresh(run, train, 0)
-            trial = build_guide(run, model, entry.name, entry.options, train, announce=False)
-            check_local(trial.model, "compare")
-            build_objective(trial.model, entry.name, objective_for(entry.name, "learned", config))
+            trial = fresh(run, train, 0)
+            check_local(trial, "compare")
+            build_guide(run, trial, entry.name, entry.options, train, announce=False)
+            build_objective(trial, entry.name, objective_for(entry.name, "learned", config))
         run.save_config()
         run.data_changed = saved.config["data_changed"] if saved else None
         rows = measured(run, entries, decoders, train, saved)
@@ -161,10 +164,8 @@ def plan(config: Config, model: Any) -> tuple[list[Entry], tuple[str, ...]]:
     known = hasattr(model, "maximum_likelihood") or config.of is not None
     decoder = config.decoder or ("both" if known else "learned")
     if decoder != "learned" and not known:
-        raise UsageError(
-            f"{type(model).__name__} has no closed-form maximum of the likelihood to be frozen "
-            "at: use --decoder learned, or --of with a trained run."
-        )
+        words = "has no closed-form maximum of the likelihood to be frozen at: use --decoder"
+        raise UsageError(f"{type(model).__name__} {words} learned, or --of with a trained run.")
     allowed = allowed_guides(model)
     entries = parse_guides(config.guides or ",".join(g for g in SIX_GUIDES if g in allowed))
     if decoder == "learned" and all(entry.name == "point" for entry in entries):

@@ -69,7 +69,7 @@ def in_words(error: BaseException) -> str:
     if isinstance(error, (ValueError, OSError, TrainingError)):
         return words
     if is_out_of_memory(error):
-        return f"there is not enough memory for so many numbers ({words or 'MemoryError'})."
+        return f"there is not enough memory ({words or 'MemoryError'})."
     return f"{type(error).__name__}: {words[:300]} (PPL_DEBUG=1 shows where)"
 
 

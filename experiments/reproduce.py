@@ -64,7 +64,7 @@ class Config:
     data_root: Path | None = None
     """Where the files lie; by default $PPL_DATA, else ./data."""
     rows: Count | None = None
-    """Train on the first so many images only."""
+    """Number of training images, the first ones; by default all."""
     seed: Seed = 0
     """Fixes initial parameters, order of the data and noise."""
     device: str = "auto"

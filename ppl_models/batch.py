@@ -83,7 +83,7 @@ class Batch(NamedTuple):
         return self._replace(x=x, index=change(self.index), given=given)
 
     def repeated(self, times: int) -> "Batch":
-        """The batch so many times over, ``[times * B]``."""
+        """The batch repeated ``times`` times, ``[times * B]``."""
         more = self.each(lambda rows: rows.repeat(times, *(1,) * (rows.ndim - 1)))
         return more._replace(repeats=times * self.repeats)
 

@@ -31,7 +31,7 @@ class Child(NamedTuple):
     said: Path
 
     def wait(self, limit: float = 120) -> Ended:
-        """Wait for its end; it is killed after so many seconds."""
+        """Wait for its end; it is killed after this number of seconds."""
         until = time.monotonic() + limit
         while (found := os.waitpid(self.process, os.WNOHANG))[0] == 0:
             if time.monotonic() > until:

@@ -20,7 +20,7 @@ from ppl_models.batch import data_plate
 from ppl_models.program import Program
 
 ROWS, STEPS = 3000, 8
-"""One datum so many times over, and how often its gradient is drawn."""
+"""Copies of one datum, and the number of draws of its gradient."""
 
 
 class Chain(Program):

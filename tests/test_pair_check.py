@@ -127,7 +127,11 @@ WRONG = {
         "the plate 'data' of OwnPlate has 4 of 4 rows, the batch 4 of",
     ),
     "name": (Rows, Posterior(), "plates rescale 'z' by 1 in Rows and by 10 in Posterior"),
-    "no plate": (NoPlate, Posterior(), "site 'z' of NoPlate has a dimension of 4 outside of any"),
+    "no plate": (
+        NoPlate,
+        Posterior(),
+        "(site 'z' of NoPlate has a dimension of 4 outside of|'z' of NoPlate is a latent of all)",
+    ),
     "negative": (HalfLine, FarFromZero(), "draws 'z' outside the support.*Exponential"),
     "angles": (Angles, FarFromZero(), "draws 'z' outside the support.*VonMises"),
     "half": (Story, Positive(), "Positive never draws 'z' where its prior in Story"),

@@ -22,9 +22,13 @@ ROOT = Path(__file__).parents[1]
 PAYLOAD = """
 import os
 os.mkdir("executed")
+from guides.exact import Exact
 from ppl_models import PPCA
 
 class Mine(PPCA):
+    pass
+
+class Guide(Exact):
     pass
 """
 OPENING = [
@@ -49,12 +53,12 @@ def _here(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-def saved(path: str, model: str) -> Path:
-    """A run of PPCA whose ``config.json`` says that its model is another."""
+def saved(path: str, name: str, kind: str = "model") -> Path:
+    """A run of PPCA whose ``config.json`` says that its model, or guide, is another."""
     spread_ppca(Path(path))
     file = Path(path, "config.json")
     config = json.loads(file.read_text(encoding="utf-8"))
-    config["pair"]["model"] = model
+    config["pair"][kind] = name
     file.write_text(json.dumps(config), encoding="utf-8")
     return Path(path)
 
@@ -68,6 +72,13 @@ def test_no_command_imports_what_only_a_run_names(capsys):
         refused(capsys, module, args, "add --model stranger:Mine")
         if args == ["RUN"]:
             refused(capsys, module, [*args, "--model", "stranger:X"], "add --model stranger:Mine")
+    saved("OTHER", "stranger:Mine", "guide")
+    for name, *args in OPENING:
+        words = [word.replace("RUN", "OTHER") for word in args]
+        refused(capsys, importlib.import_module(module_of(name)), words, "add --trust")
+    for command in (evaluate, explore):
+        refused(capsys, command, ["OTHER", "--guide", "stranger:X"], "add --trust")
+        refused(capsys, command, ["good", "--guide", "stranger:X"], "guide of good is exact, not")
     assert "stranger" not in sys.modules
 
 
@@ -84,6 +95,10 @@ def test_a_model_that_is_named_is_imported(capsys):
     refused(capsys, evaluate, ["r"], "add --model acquaintance:Mine")
     spread_ppca(Path("ours"))
     refused(capsys, evaluate, ["ours", *own], "the model of ours is ppca, not acquaintance:Mine")
+    saved("g", "acquaintance:Guide", "guide")
+    for number, words in enumerate((["--trust"], ["--guide", "acquaintance:Guide"])):
+        run(evaluate, "g", "--particles", "2", *words, "--out", f"g{number}")
+    run(refit, "g", "--trust", "--guide", "exact", "--out", "h")
 
 
 @pytest.mark.parametrize("kind", ["namespace", "package", "builtin", "link", "path", "inside"])

@@ -79,7 +79,7 @@ def save_gif(pictures: Sequence[Image.Image], path: Path, seconds: float, last: 
 
 
 def taken(steps: int, frames: int) -> list[int]:
-    """At most so many of 1 ... ``steps``, ever farther apart: most happens early."""
+    """A selection of 1 ... ``steps``, ever farther apart: most happens early."""
     wanted = np.geomspace(1, steps, max(1, min(frames, steps))).round().astype(int)
     return sorted({*wanted.tolist(), steps})
 

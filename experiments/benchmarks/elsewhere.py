@@ -29,7 +29,7 @@ class Elsewhere:
         self.seconds(1)
 
     def seconds(self, calls: int) -> float:
-        """Of so many calls, by the other process's clock."""
+        """Wall time of several calls, by the other process's clock [s]."""
         self.connection.send((self.name, calls))
         return self.connection.recv()
 

@@ -80,7 +80,7 @@ def timed(
 
 
 def shared(images: Tensor, number: int, steps: int = 60) -> Timing:
-    """An eager step whose batch and threads so many processes on this machine share."""
+    """An eager step whose batch and threads are shared by several processes on this machine."""
     context = multiprocessing.get_context("spawn")
     threads = max(1, torch.get_num_threads() // number)
     with tempfile.TemporaryDirectory() as folder:

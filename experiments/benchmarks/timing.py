@@ -60,7 +60,7 @@ def in_turns(
 
 
 def seconds_of_calls(way: Callable[[], Any], calls: int = 1) -> float:
-    """Wall time of so many calls, a GPU's work included [s]."""
+    """Wall time of several calls, the work of a GPU included [s]."""
     if isinstance(way, Elsewhere):
         return way.seconds(calls)
     _wait()

@@ -194,7 +194,7 @@ class Data:
         """The first ``count`` rows as a data set of their own.
 
         Raises:
-            UsageError: If there are not so many.
+            UsageError: If there are fewer.
         """
         if count is None or count == len(self):
             return self

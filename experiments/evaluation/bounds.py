@@ -57,7 +57,7 @@ def guide_means(guide: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 
 def particles_at_a_time(batch_rows: int, numbers: int, memory: float) -> int:
-    """How many particles of so many rows fit into ``memory`` GiB, about eight copies of each.
+    """How many particles of ``batch_rows`` rows fit into ``memory`` GiB, with eight copies each.
 
     Raises:
         UsageError: If not even one does.
@@ -152,7 +152,7 @@ def _of_own_draws(
 def runs_of(
     model: Any, guide: nn.Module, batch: Batch, particles: int, at_a_time: int
 ) -> Iterator[tuple[int, Trace, Trace]]:
-    """So many particles as several runs: how many each has, and its traces of model and guide."""
+    """Particles in several runs: the number in each, and its traces of model and guide."""
     for start in range(0, particles, at_a_time):
         count = min(at_a_time, particles - start)
         yield count, *traces(model, guide, batch, count)

@@ -1,27 +1,21 @@
 """Guides side by side on the same images: one row each, and their paired differences."""
 
-import ast
-import inspect
 import math
-import re
 import time
 from typing import Any, NamedTuple, Self
 
 from torch import Tensor
 
 from experiments.data import Data
-from experiments.errors import UsageError
 from experiments.evaluation.bounds import mean_and_error
 from experiments.evaluation.metrics import draws_errors, measure
 from experiments.evaluation.oracle import diagonal_gap, gap_in_closed_form, rotate_to_largest_gap
 from experiments.inference.fit import fit
 from experiments.inference.frozen import fit_rows
 from experiments.inference.svi import SVI, Pair
-from guides import GUIDES
-from ppl_models.names import unknown
 from ppl_models.ppca import PPCA
 
-__all__ = ["Entry", "Row", "best", "paired", "parse_guides", "rotate_to_largest_gap"]
+__all__ = ["Entry", "Row", "best", "paired", "rotate_to_largest_gap"]
 
 
 class Entry(NamedTuple):
@@ -37,50 +31,6 @@ class Entry(NamedTuple):
         if self.name not in ("mean_field", "amortized"):
             return None
         return "diagonal" if self.options.get("covariance") != "full" else None
-
-
-def parse_guides(text: str) -> list[Entry]:
-    """Read ``a,b:option=value:option=value``.
-
-    Raises:
-        UsageError: At an unknown guide, a malformed option, or a guide named twice.
-    """
-    entries = []
-    for label in (part.strip() for part in re.split(r",(?![^(]*\))", text)):
-        name, *settings = label.split(":")
-        if name not in GUIDES:
-            raise UsageError(unknown("guide", name, GUIDES))
-        options = {}
-        for setting in settings:
-            option, equals, value = setting.partition("=")
-            if not equals:
-                raise UsageError(f"'{setting}' in --guides must be option=value.")
-            options[option.replace("-", "_")] = _literal(value)
-        _check_options(name, options)
-        entries.append(Entry(label, name, options))
-    if len({entry.label for entry in entries}) < len(entries):
-        raise UsageError(f"--guides {text} names a guide twice.")
-    return entries
-
-
-def _check_options(guide: str, options: dict[str, Any]) -> None:
-    parameters = inspect.signature(GUIDES[guide]).parameters
-    known = [name for name in parameters if name not in ("model", "size")]
-    for name, value in options.items():
-        if name not in known:
-            raise UsageError(
-                f"guide '{guide}' has no option '{name}'; it has {', '.join(known) or 'none'}."
-            )
-        default = parameters[name].default
-        if not isinstance(value, (int, float) if isinstance(default, float) else type(default)):
-            raise UsageError(f"{guide}:{name}={value} must be like its default, {default!r}.")
-
-
-def _literal(value: str) -> Any:
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return value
 
 
 def paired(a: Tensor, b: Tensor) -> tuple[float, float]:

@@ -41,7 +41,7 @@ TOLERANCE = 0.002
 """Nats per datum that a window must gain on the best one before."""
 
 RATES = 2
-"""So often the rate is divided by three when a window gains nothing."""
+"""How often the rate is divided by three when a window gains nothing."""
 
 AVERAGED = 1000
 """Steps at the last rate whose mean is taken: it has less noise than any of them."""

@@ -17,7 +17,7 @@ from ppl_models.sites import observation, request
 __all__ = ["ACTIVE_CHANNEL", "channel_kls", "group_rows", "resampled_groups"]
 
 ACTIVE_CHANNEL = 0.1
-"""A channel is active where its KL, summed over its map, exceeds so many nats on average."""
+"""A channel is active where its KL, summed over its map, exceeds this on average [nats]."""
 
 
 def _channel_kl(q: Any, p: Any, z: Tensor) -> Tensor:

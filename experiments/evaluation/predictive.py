@@ -33,7 +33,7 @@ STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
 def replicated(model: nn.Module, guide: nn.Module | None, data: Data, rows: int = 500) -> Tensor:
     """A data set like ``data``, ``[N, *data_shape]``: from z of q(z | x), or of p(z) without q.
 
-    Only the latents are replayed into the model; x is drawn, so many ``rows`` at a time.
+    Only the latents are replayed into the model; x is drawn, ``rows`` at a time.
     """
     check_local(model, "a replicated data set")
     parts, latents, site = [], describe(model).latents, observation(model)

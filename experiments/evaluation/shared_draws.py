@@ -159,7 +159,7 @@ class Drawn(NamedTuple):
 
 
 def draws_in(guide_trace: poutine.Trace, particles: int) -> dict[str, Drawn]:
-    """The draws of every latent in a run of so many particles."""
+    """The draws of every latent in one run of several particles."""
     found = {}
     for name, site in guide_trace.iter_stochastic_nodes():
         dims = {frame.name: frame.dim for frame in site["cond_indep_stack"]}

@@ -69,7 +69,7 @@ def far_tail(
         guide: q, for these data.
         data: fixed pixels.
         draws: per datum; half of them from q, half sent into the tail.
-        images: the first so many data; all by default.
+        images: number of data to use, the first ones; all by default.
 
     Raises:
         UsageError: If q is not Gaussian, the draws are too few for the quadratic, or a weight is

@@ -42,7 +42,7 @@ class View(NamedTuple):
 
 
 def chosen_rows(labels: Tensor | None, size: int, count: int) -> list[int]:
-    """So many rows, as many of every class as there are, the classes in turn."""
+    """Rows of all classes in turn, up to a number of rows."""
     if labels is None:
         return list(range(min(count, size)))
     by_class = [(labels == kind).nonzero().flatten().tolist() for kind in labels.unique()]

@@ -72,7 +72,8 @@ class GuideOptions:
 
     guide: str = "amortized"
     """q(z | x): prior, point, exact, mean_field, full_rank, amortized, flow, mixture or
-    semi_amortized. Its own options are --guide.OPTION."""
+    semi_amortized; auto_normal and other guides of Pyro's where latents are global; or a class of
+    your own as package.module:Class. Its own options are --guide.OPTION."""
     objective: str | None = None
     """elbo, elbo_analytic_kl, elbo_enum, elbo_free_bits, stl, iwae, dreg, renyi, miselbo or
     log_joint; by default the guide's own."""
@@ -169,11 +170,19 @@ class TrainOptions(AnnealOptions, FitOptions, DataOptions, FreshRunOptions):
 
 @dataclass(frozen=True)
 class SavedRunOptions:
+    INSTEAD: ClassVar[tuple[str, ...]] = ()
+    """Guides that a command takes instead of the run's own."""
+
     run: tyro.conf.Positional[Path]
     """Directory of a trained run."""
     model: str | None = None
     """The run's model as package.module:Class, where it is from outside this package; its code is
-    imported only if it is named here."""
+    imported only if it is named here, or with --trust."""
+    guide: str | None = None
+    """The run's guide as package.module:Class, where it is from outside this package; its code is
+    imported only if it is named here, or with --trust."""
+    trust: bool = False
+    """Import the run's model and guide from outside this package, as the run names them."""
     data_root: Path | None = None
     """Directory of the data; by default $PPL_DATA, else ./data."""
     data_changed: Literal["refuse", "ok"] = "refuse"

@@ -5,15 +5,22 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from typing import Annotated, Any, get_type_hints
 
 import tyro
 
-from experiments.errors import UsageError
+from experiments.errors import UsageError, reason
 from experiments.options.trust import check_outside_of_runs
 
-__all__ = ["FILLED_IN", "import_model", "options_of"]
+__all__ = [
+    "FILLED_IN",
+    "import_guide",
+    "import_model",
+    "new_guide",
+    "options_of",
+    "own_objective",
+]
 
 FILLED_IN = {
     "self",
@@ -32,30 +39,100 @@ def import_model(name: str) -> type:
         UsageError: If there is no such model, or the class cannot be imported or lies in a run
             directory.
     """
+    from ppl_models import MODELS
+
+    return MODELS[name] if name in MODELS else _imported("model", name, MODELS)
+
+
+def import_guide(name: str, allowed: Iterable[str] | None = None) -> type:
+    """A guide by its name, or a class of one's own as ``package.module:Class``.
+
+    Args:
+        name: of the guide.
+        allowed: names that a message lists; by default all.
+
+    Raises:
+        UsageError: If there is no such guide, the class cannot be imported or lies in a run
+            directory, or its constructor takes no model.
+    """
+    from guides import GUIDES
+
+    if name in GUIDES:
+        return GUIDES[name]
+    found = _imported("guide", name, GUIDES if allowed is None else allowed)
+    first = next(iter(inspect.signature(found).parameters.values()), None)
+    if first is None or (first.name != "model" and first.default is not first.empty):
+        raise UsageError(
+            f"guide '{name}' is not built from a model: the first argument of its constructor has "
+            "to be the model."
+        )
+    return found
+
+
+def _imported(kind: str, name: str, known: Iterable[str]) -> type:
+    """A class of one's own.
+
+    Raises:
+        UsageError: If it cannot be imported, is no class of modules, or lies in a run directory.
+    """
     from torch.nn import Module
 
-    from ppl_models import MODELS
     from ppl_models.names import unknown
 
-    if name in MODELS:
-        return MODELS[name]
     module, _, attribute = name.partition(":")
     if not attribute:
-        raise UsageError(f"{unknown('model', name, MODELS)[:-1]}, or package.module:Class.")
+        raise UsageError(f"{unknown(kind, name, known)[:-1]}, or package.module:Class.")
     sys.path.insert(0, os.getcwd())
     try:
         check_outside_of_runs(module)
         found = getattr(importlib.import_module(module), attribute)
-        if not (isinstance(found, type) and issubclass(found, Module)):
-            raise UsageError(f"model '{name}' is not a torch.nn.Module class.")
-        return found
     except UsageError:
         raise
     except Exception as error:  # a module raises what it likes while it is imported
         words = str(error) or type(error).__name__
-        raise UsageError(f"model '{name}' cannot be imported: {words}.") from error
+        raise UsageError(f"{kind} '{name}' cannot be imported: {words}.") from error
     finally:
         sys.path.append(sys.path.pop(0))  # last, for what its functions import later
+    if isinstance(found, type) and issubclass(found, Module):
+        return found
+    more = ""
+    if isinstance(found, Module):
+        more = f" but one of its instances: name the class, {type(found).__name__}"
+    elif inspect.isfunction(found):
+        more = " but a function: call it in the forward of a torch.nn.Module"
+    raise UsageError(f"{kind} '{name}' is not a torch.nn.Module class{more}.")
+
+
+def own_objective(guide: str) -> str:
+    """The objective that a guide's class states; the ELBO if it states none."""
+    return getattr(import_guide(guide), "objective", "elbo")
+
+
+def new_guide(name: str, model: Any, options: dict[str, Any]) -> Any:
+    """A guide by its name, or of a class of one's own, for a model, in its dtype.
+
+    Raises:
+        UsageError: If a class of one's own cannot be built, or holds the model as a part.
+    """
+    from guides import GUIDES
+
+    guide_class = import_guide(name)
+    if name in GUIDES:
+        return guide_class(model, **options)
+    try:
+        guide = guide_class(model, **options)
+    except Exception as error:  # code of one's own raises what it likes
+        words = f"{type(error).__name__}: {reason(error)}"
+        raise UsageError(
+            f"guide '{name}' cannot be built from {type(model).__name__} ({words})."
+        ) from error
+    if any(part is model for part in guide.modules()):
+        raise UsageError(
+            f"guide '{name}' holds the model as one of its parts, so that its weights would be "
+            "kept twice: keep it in a tuple, self._model = (model,)."
+        )
+    like = next(model.parameters(), None)
+    return guide if like is None else guide.to(device=like.device, dtype=like.dtype)
 
 
 def options_of(
@@ -67,7 +144,9 @@ def options_of(
     documented = {p.arg_name: p.description for p in parse_docstring(target.__doc__ or "").params}
     hints = get_type_hints(target.__init__)  # type: ignore[misc]
     fields = []
-    for name, parameter in inspect.signature(target).parameters.items():
+    for position, (name, parameter) in enumerate(inspect.signature(target).parameters.items()):
+        if kind == "guide" and position == 0:
+            continue  # the model, whatever it is called
         if name in FILLED_IN or parameter.kind is not parameter.POSITIONAL_OR_KEYWORD:
             continue
         if parameter.default is parameter.empty:

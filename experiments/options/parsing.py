@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 import tyro
 
 from experiments.errors import UsageError
-from experiments.options.constructors import import_model, options_of
+from experiments.options.constructors import import_guide, import_model, options_of
 from experiments.options.groups import grouped
 
 __all__ = ["extended", "name_of", "parse"]
@@ -178,10 +178,6 @@ def _with_options(config_class: type, args: Sequence[str]) -> tuple[type, list[s
 
 
 def _guide_class(name: str, model: str) -> type:
-    from guides import GUIDES, PAIRS
-    from ppl_models.names import unknown
+    from guides import PAIRS
 
-    if name not in GUIDES:
-        allowed = PAIRS.get(model.split(".")[-1], tuple(GUIDES))
-        raise UsageError(unknown("guide", name, allowed))
-    return GUIDES[name]
+    return import_guide(name, PAIRS.get(model.split(".")[-1]))

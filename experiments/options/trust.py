@@ -2,33 +2,54 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import NamedTuple
 
 from experiments.errors import UsageError
 
-__all__ = ["check_named", "check_outside_of_runs"]
+__all__ = ["NOTHING", "Trusted", "check_named", "check_outside_of_runs"]
 
 
-def check_named(directory: Path, name: str, named: str | None) -> None:
+class Trusted(NamedTuple):
+    """What the user allows to be imported for a run.
+
+    ``model`` and ``guide`` are those that the command says the run has, if it does; ``others`` are
+    further guides that it names; ``everything`` is ``--trust``.
+    """
+
+    model: str | None = None
+    guide: str | None = None
+    others: Collection[str] = ()
+    everything: bool = False
+
+
+NOTHING = Trusted()
+
+
+def check_named(directory: Path, model: str, guide: str, trusted: Trusted) -> None:
     """Refuse to import what a run names and the user does not.
 
     Args:
         directory: of the run.
-        name: its model; ``package.module:Class`` where it is not one of ours.
-        named: ``--model`` of this command, if it was given.
+        model: its model; ``package.module:Class`` where it is not one of ours.
+        guide: its guide, likewise.
+        trusted: what the user names.
 
     Raises:
-        UsageError: With the option that allows it, or if another model is named.
+        UsageError: With the option that allows it, or if another model or guide is named.
     """
-    if ":" in name and name != named:
-        raise UsageError(
-            f"{directory} was trained with a model from outside this package, {name!r}: if you "
-            f"know and trust that code, add --model {name}"
-        )
-    if named not in (None, name):
-        raise UsageError(f"the model of {directory} is {name}, not {named}.")
+    for kind, name, named in (("model", model, trusted.model), ("guide", guide, trusted.guide)):
+        known = trusted.everything or name == named or (kind == "guide" and name in trusted.others)
+        if ":" in name and not known:
+            option = f"--model {name}" if kind == "model" else "--trust"
+            raise UsageError(
+                f"{directory} was trained with a {kind} from outside this package, {name!r}: if "
+                f"you know and trust that code, add {option}"
+            )
+        if named not in (None, name):
+            raise UsageError(f"the {kind} of {directory} is {name}, not {named}.")
 
 
 def check_outside_of_runs(module: str) -> None:

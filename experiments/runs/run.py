@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+import re
 import time
 from array import array
 from contextlib import ExitStack
@@ -143,8 +144,9 @@ class Run:
 
     def warn(self, words: str) -> None:
         """Print a warning, once."""
-        if words not in self._warned:
-            self._warned.add(words)
+        kind = re.sub(r"\d[\d.e+-]*", "#", words)  # the same warning with another figure
+        if kind not in self._warned:
+            self._warned.add(kind)
             self.say(f"warning: {words}")
 
     @property

@@ -70,7 +70,7 @@ def launch(run: Planned, threads: int, folder: str) -> Outcome:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """This process's, its packages first, so many threads for every library that counts them."""
+    """This process's environment, its packages first, with the number of threads of libraries."""
     counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     words = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
     return {**os.environ, **counts, **_packages(), **words}
@@ -114,7 +114,7 @@ def check_backend(name: str) -> None:
 
 
 def with_joblib(runs: Sequence[Planned], jobs: int, gpus: float) -> Iterator[Outcome]:
-    """So many runs at a time on this machine, as they finish; they share its threads.
+    """Several runs at a time on this machine, as they finish; they share its threads.
 
     When the sweep is interrupted, so are they: each goes on from its checkpoint later.
     """

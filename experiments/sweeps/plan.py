@@ -184,5 +184,6 @@ def _check_guide(command: str, config: Any) -> None:
     from guides import PAIRS
 
     model, guide = getattr(config, "model", command), getattr(config, "guide", None)
-    if model in PAIRS and isinstance(guide, str) and guide not in PAIRS[model]:
+    ours = isinstance(guide, str) and ":" not in guide
+    if ours and model in PAIRS and guide not in PAIRS[model]:
         raise UsageError(f"{model} does not take it, but {', '.join(PAIRS[model])}.")

@@ -68,7 +68,7 @@ class Config(RunOptions):
     data_root: Path | None = None
     """Where the files lie; by default $PPL_DATA, else ./data."""
     rows: Count | None = None
-    """The first so many images only."""
+    """Number of images to use, the first ones; by default all."""
     epochs: Count = 3
     """Timed epochs of each way of lab-vae, after one that is not timed."""
     batch_size: Count | None = None

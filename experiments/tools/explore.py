@@ -38,7 +38,12 @@ class Config:
     """A second run of the same decoder under another guide, to be shown beside the first."""
     model: str | None = None
     """The run's model, package.module:Class, where it is from outside this package: its code is
-    imported only if it is named here."""
+    imported only if it is named here, or with --trust."""
+    guide: str | None = None
+    """The run's guide, package.module:Class, where it is from outside this package: its code is
+    imported only if it is named here, or with --trust."""
+    trust: bool = False
+    """Import the run's model and guide from outside this package, as the run names them."""
     out: Path | None = None
     """The file; by default RUN/explore.html."""
     limit: Annotated[Positive, Range(lambda size: size < 1e4, "be below 10000 MB")] = 2.0

@@ -45,18 +45,20 @@ from guides.local import PerDatumGuide
 
 @dataclass(frozen=True)
 class Config(SavedRunOptions):
-    guide: Literal["mean_field", "full_rank"] | None = None
-    """Instead of the run's own guide: one with a row per image, fitted to these images."""
+    INSTEAD = ("mean_field", "full_rank")
+    guide: str | None = None
+    """mean_field or full_rank, a row per image fitted to it, instead of the run's own guide; or
+    the run's own as package.module:Class, which allows its import."""
     images: Count = 500
-    """The first so many test images, at most; all estimates are of the same."""
+    """Maximum number of test images, the first ones; all estimates use the same ones."""
     particles: Count = 1000
     """Importance samples per image, for the bound and for k-hat."""
     local_steps: Count = 2000
-    """At most so many steps of every image by itself, before those that are averaged."""
+    """Maximum number of local optimization steps per image, before those that are averaged."""
     local_lr: Positive = 0.02
-    """Their first rate."""
+    """Initial learning rate of the local optimization steps."""
     tail_images: NotNegativeInt = 5
-    """Of so many images also the tail index from draws sent into the tail; 0 leaves it out."""
+    """Number of images whose tail index is also estimated from draws in the tail; 0 for none."""
     tail_draws: Count = 100_000
     """For that, per image."""
     ais_from: Literal["guide", "prior", "none"] = "guide"
@@ -68,8 +70,7 @@ class Config(SavedRunOptions):
     leapfrog: Count = 8
     """Steps of a Hamiltonian proposal."""
     simulated: Count = 50
-    """Data drawn from the model, on which annealed importance sampling is checked from both
-    sides."""
+    """Data drawn from the model, on which the annealed bound is checked from both sides."""
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -108,17 +109,18 @@ def main(config: Config) -> dict[str, Any]:
 
 def guide_of(saved: SavedRun, data: Data, name: str | None) -> Guide:
     """The run's guide, or another one with a row per image, fitted to these images."""
-    check_pair(saved.model, name or saved.config["pair"]["guide"])
-    guide = held_out(saved.model, GUIDES[name](saved.model) if name else saved.guide, data)
-    guide.eval()
-    return guide
+    own = saved.config["pair"]["guide"]
+    if name in Config.INSTEAD or ":" not in own:
+        check_pair(saved.model, name or own)
+    guide = GUIDES[name](saved.model) if name in Config.INSTEAD else saved.guide
+    return held_out(saved.model, guide, data).eval()
 
 
 def how_measured(
     values: dict[str, Tensor], tails: list[dict[str, Any]], config: Config
 ) -> dict[str, Any]:
     """The protocol's part on what was done beyond drawing from q."""
-    how: dict[str, Any] = {}
+    how = {}
     if "local_elbo" in values:
         how["local"] = f"{stopping_rule(config.local_steps)}; first rate {config.local_lr}"
     if "ais_bound" in values:
@@ -226,8 +228,7 @@ def annealed(model: Any, guide: Guide, data: Data, config: Config) -> Tensor:
         for batch in data.batches(rows)
     ]
     found = torch.cat(bounds)
-    if not found.isfinite().all():
-        row = int((~found.isfinite()).nonzero()[0])
+    for row in (~found.isfinite()).nonzero().flatten().tolist():
         raise UsageError(f"datum {row} has an annealed weight that is not finite.")
     return found
 

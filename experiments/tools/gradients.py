@@ -20,6 +20,7 @@ from experiments.errors import UsageError
 from experiments.evaluation.gradient_noise import Moments, distance, moments
 from experiments.inference.objectives import OBJECTIVES, check_objective
 from experiments.options.common import SavedRunOptions
+from experiments.options.constructors import own_objective
 from experiments.options.ranges import Count, Several
 from experiments.reports import plots
 from experiments.reports.markdown import markdown_table
@@ -49,7 +50,8 @@ def main(config: Config) -> dict[str, Any]:
     with Run("gradients", config) as run:
         saved = opened_for(run)
         for objective in config.objectives:
-            check_objective(saved.config["pair"]["guide"], saved.guide.objective, objective)
+            guide = saved.config["pair"]["guide"]
+            check_objective(guide, own_objective(guide), objective)
         data = saved.images(config.images)
         rows = table(saved, data, config)
         run.say(f"\n{markdown_table(rows)}")

@@ -1,8 +1,8 @@
 """Do data that a fitted model makes look like the data? Posterior predictive checks of a run.
 
-Whole test sets are made anew, each image from latents of its own q(z | x) (or, with --latents
-prior, from nowhere), and a few statistics of the real set are put among theirs. A tail area near 0
-or 1: the model does not make such data.
+The command simulates replicated test sets, each image from latents of its own q(z | x) or, with
+--latents prior, from the prior, and compares a few statistics of the real set with theirs. A tail
+area near 0 or 1 means that the model does not make such data.
 
     python -m experiments predictive runs/vae-...
     python -m experiments predictive runs/ppca-... --latents prior --sets 200
@@ -38,7 +38,7 @@ class Config(SavedRunOptions):
     sets: Several = 100
     """Data sets that are made."""
     images: Count = 1000
-    """The first so many test images, at most."""
+    """Maximum number of test images, the first ones."""
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Config(SavedRunOptions):
     mask: Literal["none", "half"] = "none"
     """half: the lower half of every image is hidden."""
     images: Count = 1000
-    """At most so many test images."""
+    """Maximum number of test images."""
 
 
 def main(config: Config) -> dict[str, Any]:

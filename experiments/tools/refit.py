@@ -27,7 +27,9 @@ class Config(AnnealOptions, FitOptions, RunOptions):
     """Directory of a trained run."""
     model: str | None = None
     """The run's model, package.module:Class, where it is from outside this package: its code is
-    imported only if it is named here."""
+    imported only if it is named here, or with --trust."""
+    trust: bool = False
+    """Import the run's model and guide from outside this package, as the run names them."""
     data_root: Path | None = None
     """Where the data lie; by default $PPL_DATA, else ./data."""
     centre: bool = False

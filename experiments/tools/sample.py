@@ -64,7 +64,7 @@ class Config(SavedRunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     with Run("sample", config) as run:
-        saved = opened_for(run)
+        saved = opened_for(run, by_datum=config.of != "prior")
         ends = two_images(saved.test, config.between)
         drawn = DRAWN[config.of](saved, ends, config)
         tensors = {name.replace(" ", ""): images.contiguous() for name, images in drawn.items()}

@@ -10,10 +10,12 @@ from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.bounds import particles_at_a_time
 from experiments.evaluation.shared_draws import numbers_per_image
+from experiments.inference.checks.pair_check import check_once
 from experiments.inference.frozen import announce_rows
 from experiments.inference.objectives import OBJECTIVES, Objective, check_objective
+from experiments.options.constructors import new_guide, own_objective
 from experiments.runs.run import Run
-from guides import GUIDES, Guide, check_pair
+from guides import Guide, check_pair
 from ppl_models.likelihoods import LIKELIHOODS, Likelihood
 from ppl_models.sites import describe
 
@@ -23,6 +25,7 @@ __all__ = [
     "build_objective",
     "centre",
     "check_pixels",
+    "for_data",
     "is_frozen",
     "make_guide",
     "make_objective",
@@ -88,12 +91,22 @@ def build_guide(
     Raises:
         ValueError: If it does not fit the model, the data or ``--memory``.
     """
-    check_pair(model, name)
-    guide = GUIDES[name](model, **options)
+    if ":" not in name:
+        check_pair(model, name)
+    guide = new_guide(name, model, options)
     line = announce_rows(guide, data, run.config.memory)
     if line and announce:
         run.say(line)
-    return guide.for_data(len(data))
+    guide = for_data(guide, len(data))
+    if ":" in name:  # what is wrong with it is said before anything is written
+        rows = torch.arange(min(2, len(data)), device=data.pixels.device)
+        check_once(model, guide, data.like(model).batch(rows))
+    return guide
+
+
+def for_data(guide: Any, size: int) -> Any:
+    """A guide for a data set of ``size`` rows, where it has rows of its own."""
+    return guide.for_data(size) if hasattr(guide, "for_data") else guide
 
 
 def make_objective(run: Run, model: nn.Module, default: str | None = None) -> Objective:
@@ -108,7 +121,7 @@ def make_objective(run: Run, model: nn.Module, default: str | None = None) -> Ob
         ValueError: If it does not fit the guide.
     """
     config = run.config
-    leaves_it = GUIDES[config.guide].objective == "elbo"
+    leaves_it = own_objective(config.guide) == "elbo"
     name = config.objective or (default if leaves_it else None)
     return build_objective(model, config.guide, name, config.particles, config)
 
@@ -127,7 +140,7 @@ def build_objective(
     Raises:
         ValueError: If it does not fit the guide.
     """
-    own = GUIDES[guide].objective
+    own = own_objective(guide)
     rows = guide in ("mean_field", "full_rank") and is_frozen(model)
     name = name or ("stl" if rows else own)
     check_objective(guide, own, name)

@@ -15,15 +15,17 @@ from experiments.data import Data, load_as
 from experiments.data.record import record_of
 from experiments.errors import UsageError, reason
 from experiments.evaluation.metrics import protocol
+from experiments.inference.checks.local_latents import check_local
 from experiments.inference.svi import Pair
-from experiments.options.constructors import import_model
-from experiments.options.trust import check_named
+from experiments.options.constructors import import_model, new_guide
+from experiments.options.trust import NOTHING, Trusted, check_named
 from experiments.runs.checkpoint import latest, load_weights
 from experiments.runs.data_record import check_data
 from experiments.runs.files import FORMAT, read_json
 from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
-from guides import GUIDES, Guide
+from experiments.training.pair import for_data
+from guides import Guide
 from ppl_models import MODELS
 from ppl_models.sites import describe
 
@@ -63,7 +65,7 @@ class SavedRun(NamedTuple):
     test: Data
 
     def images(self, most: int) -> Data:
-        """The first test images, at most so many, binarized once where they are binary."""
+        """The first test images, at most ``most``, binarized once where they are binary."""
         return self.test.rows(min(most, len(self.test))).fixed()
 
     def new_metrics(
@@ -169,7 +171,7 @@ def open_run(
     data_root: Path | None,
     device: torch.device,
     data_changed: str = "refuse",
-    model: str | None = None,
+    trusted: Trusted = NOTHING,
 ) -> SavedRun:
     """Rebuild the pair of a run and load its weights and data.
 
@@ -178,15 +180,15 @@ def open_run(
         data_root: where its data lie.
         device: of the weights and the data.
         data_changed: ok, to go on with data that have changed.
-        model: the class from outside this package that may be imported, as the user names it.
+        trusted: what may be imported from outside this package, as the user names it.
 
     Raises:
         UsageError: If the directory is no run, of another format, has no guide or no checkpoint;
             if the data have changed since it was made, unless ``data_changed`` is ok; if its
-            model is from outside this package and is not ``model``.
+            model or guide is from outside this package and is not ``trusted``.
     """
     config = read_config(directory)
-    check_named(directory, config["pair"]["model"], model)
+    check_named(directory, config["pair"]["model"], config["pair"]["guide"], trusted)
     if not (directory / "metrics.json").exists():
         tqdm.write(f"warning: {directory} was not finished; these are the weights it had reached.")
     options, recipe = config["options"], config["pair"]
@@ -198,7 +200,7 @@ def open_run(
     with buildable(directory), torch.random.fork_rng(devices=[]), pyro.poutine.block():
         built = build_model(recipe["model"], train, recipe["model_options"])
         built.to(device=device, dtype=getattr(torch, options["dtype"]))
-        guide = GUIDES[recipe["guide"]](built, **recipe["guide_options"]).for_data(len(train))
+        guide = for_data(new_guide(recipe["guide"], built, recipe["guide_options"]), len(train))
     pair = Pair(built, guide).to(memory_format=torch.channels_last)  # for convolutions
     load_weights(latest(directory), pair)
     built.eval(), guide.eval()
@@ -211,11 +213,24 @@ def _path(text: str | None) -> Path | None:
 
 def opened(directory: Path, config: Any, device: torch.device) -> SavedRun:
     """``open_run`` with the options of a command on saved runs."""
-    return open_run(directory, config.data_root, device, config.data_changed, config.model)
+    other = hasattr(config, "guide_options") or config.guide in getattr(config, "INSTEAD", ())
+    own = None if other else config.guide
+    trusted = Trusted(config.model, own, {config.guide}, config.trust)
+    return open_run(directory, config.data_root, device, config.data_changed, trusted)
 
 
-def opened_for(run: Run) -> SavedRun:
-    """The saved run that a command's own run is about, which its ``config.json`` then holds."""
+def opened_for(run: Run, by_datum: bool = True) -> SavedRun:
+    """The saved run that a command's own run is about, which its ``config.json`` then holds.
+
+    Args:
+        run: of the command.
+        by_datum: whether the command measures datum by datum.
+
+    Raises:
+        ValueError: If it does, and a latent of the model is global.
+    """
     saved = opened(run.config.run, run.config, run.device)
+    if by_datum:
+        check_local(saved.model, run.command)
     run.save_config(of=saved.config)
     return saved

@@ -15,7 +15,7 @@ from experiments.runs.run import Run
 __all__ = ["Watch", "check_end"]
 
 LOOKS = 20
-"""So often in a run latents and sigma are looked at, after its first quarter."""
+"""How often in a run latents and sigma are checked, after its first quarter."""
 
 
 class Watch:

@@ -129,5 +129,5 @@ class Combine(nn.Module):
 def cells(
     kind: Callable[..., nn.Module], number: int, channels: int, **options: bool
 ) -> nn.Sequential:
-    """So many cells, one after the other."""
+    """A sequence of cells."""
     return nn.Sequential(*(kind(channels, **options) for _ in range(number)))

@@ -76,7 +76,7 @@ class LeanCell(ResidualCell):
 
 
 def lean_cells(number: int, channels: int, scale: float) -> nn.Sequential:
-    """So many cells, one after the other."""
+    """A sequence of cells."""
     return nn.Sequential(*(LeanCell(channels, scale) for _ in range(number)))
 
 

@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 REPLICATED = 25
-"""Data sets made anew per chain."""
+"""Replicated data sets per chain."""
 
 AT_ONCE = 2**22
 """Numbers that a chunk of draws may take."""

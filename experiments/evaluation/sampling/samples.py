@@ -188,7 +188,7 @@ def traversals(model: Any, z: Tensor, steps: int, most: int = 10, reach: float =
         model: p, with one vector latent.
         z: where the others stay, ``[K]``.
         steps: images per latent.
-        most: at most so many latents.
+        most: maximum number of latents.
         reach: in standard deviations of the prior.
 
     Returns:

@@ -22,7 +22,7 @@ from experiments.teaching.checking import Wrong, recorded, said, seeded
 __all__ = ["decoder", "encoder"]
 
 ROWS = 500
-"""So many, since a right network may by chance give a few rows the same sign."""
+"""Several, since a right network may by chance give a few rows the same sign."""
 LAYERS = {
     nn.modules.batchnorm._BatchNorm: "a batch norm, so that what becomes of an image depends on "
     "the others of its batch",

@@ -21,7 +21,7 @@ __all__ = ["readjusted"]
 
 
 def fingerprint(model: nn.Module, passes: int) -> dict[str, str]:
-    """What statistics are valid for: these weights, so many passes."""
+    """What statistics are valid for: these weights, and this number of passes."""
     digest = hashlib.sha256()
     for tensor in model.state_dict().values():
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -29,7 +29,7 @@ __all__ = ["TEMPERATURES", "conclude_nvae", "groups_figure", "visible"]
 
 TEMPERATURES = (0.6, 0.7, 0.8, 0.9, 1.0)
 TRAIN_ROWS = 5000
-"""Of the training images so many are evaluated: all of them would take as long as an epoch."""
+"""Number of training images that are evaluated: all of them would take as long as an epoch."""
 GROUP_ROWS = 1000
 """Test images that the KL of every group is averaged over."""
 
