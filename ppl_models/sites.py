@@ -69,18 +69,17 @@ class Sites(NamedTuple):
         return "x" if "x" in self.observed else next(iter(self.observed))
 
 
-def request(
-    model: Any, size: int, device: torch.device | str | None = None, start: int = 0
-) -> Batch:
+def request(model: Any, size: int, start: int = 0) -> Batch:
     """A request for ``size`` rows from a model, given what its data are given, row by row.
 
     Args:
-        model: p.
+        model: p; the rows lie on its device.
         size: B.
-        device: of the draws.
         start: the first row of the data whose ``given`` is taken.
     """
-    batch, like = Batch.draw(size, device), _parameter(model)
+    if not isinstance(model, nn.Module):
+        return Batch.draw(size)
+    batch, like = Batch.draw(size, device_of(model)), _parameter(model)
     given = {}
     for name, values in _given.get(model, {}).items():
         rows = values[((batch.index + start) % len(values)).to(values.device)]
@@ -99,9 +98,9 @@ def observation(model: Any) -> str:
     return describe(model).site
 
 
-def simulate(model: Any, size: int, device: Any = None, start: int = 0) -> tuple[Any, Batch]:
+def simulate(model: Any, size: int, start: int = 0) -> tuple[Any, Batch]:
     """A run of the generative story for ``size`` rows, and what it made as a batch."""
-    sites, asked = describe(model), request(model, size, device, start)
+    sites, asked = describe(model), request(model, size, start)
     with needs_given(asked):
         trace = poutine.trace(model).get_trace(asked)
     x = {name: trace.nodes[name]["value"] for name in sites.observed}
@@ -112,7 +111,7 @@ def simulate(model: Any, size: int, device: Any = None, start: int = 0) -> tuple
 
 def example(model: Any, size: int = 1) -> Batch:
     """Rows of zeros as a model observes them, given what its data are given."""
-    sites, batch = describe(model), _request(model, size)
+    sites, batch = describe(model), request(model, size)
     like = _parameter(model)
     x = {name: like.new_zeros(size, *shape) for name, shape in sites.observed.items()}
     return batch._replace(x=x if sites.by_name else next(iter(x.values())))
@@ -124,13 +123,7 @@ def prior_trace(model: Callable, size: int = 1, grad: bool = False) -> poutine.T
     With ``grad`` what it computes from parameters has a gradient.
     """
     with torch.set_grad_enabled(grad):
-        return _hidden_trace(model, _request(model, size))
-
-
-def _request(model: Callable, size: int) -> Batch:
-    if not isinstance(model, nn.Module):
-        return Batch.draw(size)
-    return request(model, size, device_of(model))
+        return _hidden_trace(model, request(model, size))
 
 
 @contextmanager
@@ -203,7 +196,7 @@ def describe(model: Callable, data: Any = None) -> Sites:
     """
     if getattr(data, "given", None):
         _given[model] = data.given
-    batch, observing = _request(model, 1), Observing()
+    batch, observing = request(model, 1), Observing()
     try:
         with torch.no_grad():
             nodes = _hidden_trace(observing(model), batch._replace(x=Asked())).nodes

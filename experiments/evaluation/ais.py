@@ -14,7 +14,6 @@ from experiments.inference.frozen import frozen
 from guides import GUIDES, Guide
 from guides.flow import Flow
 from ppl_models.batch import Batch
-from ppl_models.parameters import device_of
 from ppl_models.sites import describe, simulate
 
 __all__ = ["Chains", "annealed_bound", "sandwich"]
@@ -112,9 +111,8 @@ def sandwich(
     References:
         Grosse, Ghahramani & Adams (2015), bidirectional Monte Carlo.
     """
-    device = device_of(model)
     with frozen(model), frozen(guide), torch.no_grad():
-        drawn, batch = simulate(model, rows, device)
+        drawn, batch = simulate(model, rows)
         exact = {
             name: drawn.nodes[name]["value"].repeat(chains, *(1,) * len(shape))
             for name, shape in describe(model).latents.items()

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from experiments.inference.checks.local_latents import check_local
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.pair import cuda_devices
-from ppl_models.parameters import device_of
 from ppl_models.sites import describe, simulate
 
 __all__ = ["Calibration", "band", "calibrate"]
@@ -70,14 +69,13 @@ def calibrate(
     if len(latents) != 1:
         raise ValueError(f"calibration is for one vector latent; the model has {list(latents)}.")
     (name,) = latents
-    device = device_of(model)
     ranks = []
     with pyro.validation_enabled(False), torch.random.fork_rng(cuda_devices(*model.parameters())):
-        depth = check_once(model, guide, simulate(model, 2, device)[1]).depth
+        depth = check_once(model, guide, simulate(model, 2)[1]).depth
     several = pyro.plate("particles", draws, dim=-1 - depth)
     with pyro.validation_enabled(False):
         for start in range(0, simulations, rows):
-            truth, batch = simulate(model, min(rows, simulations - start), device, start)
+            truth, batch = simulate(model, min(rows, simulations - start), start)
             trace = poutine.trace(several(guide)).get_trace(batch)
             below = (trace.nodes[name]["value"] < truth.nodes[name]["value"]).sum(0)
             ranks.append(below.reshape(len(below), -1))

@@ -85,7 +85,7 @@ def resampled_groups(
     """
     latents = encode(guide, batch, model)
     repeated = {name: z.expand(draws, *z.shape[1:]) for name, z in latents.items()}
-    unobserved, site = request(model, draws, batch.index.device), observation(model)
+    unobserved, site = request(model, draws), observation(model)
     shown = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

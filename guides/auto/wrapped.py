@@ -102,10 +102,9 @@ class Auto(Guide):
             for name, site in drawn.iter_stochastic_nodes()
             if name not in latents and not site_is_subsample(site)
         }
-        device = drawn.nodes[next(iter(latents))]["value"].device
         with torch.no_grad(), evaluating(self.model), poutine.block():
             self.auto = AUTOGUIDES[self.name](poutine.condition(self.model, observed), **options)
-            self.auto(request(self.model, self.size, device))
+            self.auto(request(self.model, self.size))
         self.auto._model = (self.model,)
         if self.name == "auto_iaf":  # Pyro keeps one of the flow's parameters there, for its dtype
             like = next(self.auto.parameters()).detach().new_zeros(())

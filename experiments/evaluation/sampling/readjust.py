@@ -43,10 +43,9 @@ def readjust(
     References:
         Vahdat & Kautz (2020), section 4 and their published code.
     """
-    device = next(model.parameters()).device
     model.train()
     with torch.random.fork_rng(devices=[]), Temperature(temperature):
         torch.manual_seed(seed)
         for _ in range(passes):
-            poutine.trace(model).get_trace(request(model, images, device))
+            poutine.trace(model).get_trace(request(model, images))
     model.eval()

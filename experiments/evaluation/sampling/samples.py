@@ -21,7 +21,7 @@ from guides.local import PerDatumGuide
 from guides.mean_field import MeanField
 from ppl_models.batch import Batch
 from ppl_models.coordinates import FromCoordinates, ToCoordinates, bare, family, is_free
-from ppl_models.parameters import device_of, own_parameters
+from ppl_models.parameters import own_parameters
 from ppl_models.sites import describe, observation, prior_trace, request
 
 __all__ = ["complete", "complete_by_guide", "is_plane", "latent_grid", "prior_means"]
@@ -30,10 +30,9 @@ __all__ = ["complete", "complete_by_guide", "is_plane", "latent_grid", "prior_me
 @torch.no_grad()
 def prior_means(model: nn.Module, count: int, temperature: float = 1.0, seed: int = 0) -> Tensor:
     """E[x | z] for latents drawn at a temperature, ``[count, *event_shape]``."""
-    device = device_of(model)
     with torch.random.fork_rng(devices=[]), Temperature(temperature), own_parameters(model):
         torch.manual_seed(seed)
-        trace = poutine.trace(model).get_trace(request(model, count, device))
+        trace = poutine.trace(model).get_trace(request(model, count))
     return expected(trace.nodes[observation(model)]["fn"])
 
 
@@ -58,7 +57,7 @@ def latent_grid(model: nn.Module, side: int = 15) -> Tensor:
     z2, z1 = torch.meshgrid(axis.flip(0), axis, indexing="ij")
     z = torch.stack([z1, z2], -1).reshape(-1, 2)
     with torch.no_grad():
-        return expected(likelihood_at(model, {"z": z}, request(model, len(z), like.device)))
+        return expected(likelihood_at(model, {"z": z}, request(model, len(z))))
 
 
 @torch.no_grad()
