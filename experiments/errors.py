@@ -17,6 +17,7 @@ __all__ = [
     "listed",
     "one_line",
     "reason",
+    "said_by",
 ]
 
 BAD_PATH = (
@@ -63,7 +64,7 @@ def in_words(error: BaseException) -> str:
     """An error as one line; what nobody foresaw says how to see where it happened."""
     if os.environ.get("PPL_DEBUG", "0") not in ("", "0"):
         traceback.print_exception(error)
-    words = one_line(str(error).partition("Trace Shapes:")[0])  # Pyro adds a table to errors
+    words = said_by(error)
     if isinstance(error, OSError) and error.strerror and error.filename:
         return one_line(f"{error.filename}: {error.strerror}")
     if isinstance(error, (ValueError, OSError, TrainingError)):
@@ -71,6 +72,11 @@ def in_words(error: BaseException) -> str:
     if is_out_of_memory(error):
         return f"there is not enough memory ({words or 'MemoryError'})."
     return f"{type(error).__name__}: {words[:300]} (PPL_DEBUG=1 shows where)"
+
+
+def said_by(error: BaseException) -> str:
+    """The words of an error as one line, without the table that Pyro adds to errors."""
+    return one_line(str(error).partition("Trace Shapes:")[0])
 
 
 def reason(error: BaseException) -> str:

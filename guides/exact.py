@@ -29,7 +29,7 @@ class Exact(Guide):
             raise ValueError(
                 f"exact needs a model with a posterior; {type(model).__name__} has none."
             )
-        self._site, _ = single_latent(model, "exact", real=False)
+        self._site = single_latent(model, "exact")
 
     def forward(self, batch: Batch) -> Tensor:
         with data_plate(batch):

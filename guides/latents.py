@@ -14,6 +14,8 @@ from ppl_models.sites import check_plates, describe, prior_trace
 
 __all__ = ["check_pyros_coordinates", "latents_of", "single_latent", "vector_latent"]
 
+NO_VECTOR = "{} needs one vector latent; the model has {}."
+
 
 def latents_of(model: nn.Module, guide: str) -> dict[str, Coordinates]:
     """The coordinates of every latent, for a guide with numbers of its own for every datum.
@@ -144,28 +146,20 @@ def vector_latent(model: nn.Module, guide: str) -> tuple[str, Coordinates]:
         ((name, found),) = latents_of(model, guide).items()
         if len(found.shape) == 1:
             return name, found
-    raise ValueError(f"{guide} needs one vector latent; the model has {latents}.")
+    raise ValueError(NO_VECTOR.format(guide, latents))
 
 
-def single_latent(model: nn.Module, guide: str, real: bool = True) -> tuple[str, int]:
-    """The name and dimension of a model's only latent.
+def single_latent(model: nn.Module, guide: str) -> str:
+    """The name of a model's only latent, a vector of any support.
 
     Args:
         model: p.
         guide: the name of the guide that asks.
-        real: whether it takes none but latents on the real line.
 
     Raises:
-        ValueError: If the model has several latents, or one that is no vector or not ``real``.
+        ValueError: If the model has several latents, or one that is no vector.
     """
     latents = describe(model).latents
-    if len(latents) != 1 or len(next(iter(latents.values()))) != 1:
-        raise ValueError(f"{guide} needs one vector latent; the model has {latents}.")
-    ((name, shape),) = latents.items()
-    if real and not latents_of(model, guide)[name].is_identity:
-        prior = prior_trace(model).nodes[name]["fn"]
-        raise ValueError(
-            f"{guide} is for latents on the real line; '{name}' ({family(prior)}) is not: put the "
-            "Gaussian on its coordinates (vector_latent), or take the guide amortized."
-        )
-    return name, shape[0]
+    if [len(shape) for shape in latents.values()] != [1]:
+        raise ValueError(NO_VECTOR.format(guide, latents))
+    return next(iter(latents))

@@ -21,6 +21,7 @@ __all__ = [
     "example",
     "is_deterministic",
     "is_local",
+    "is_shown",
     "is_summed",
     "observation",
     "prior_trace",
@@ -91,6 +92,11 @@ def _parameter(model: Any) -> Tensor:
     """A parameter of real numbers, for its dtype and device."""
     parameters = model.parameters() if isinstance(model, nn.Module) else ()
     return next((p.detach() for p in parameters if p.is_floating_point()), torch.zeros(()))
+
+
+def is_shown(model: Any) -> bool:
+    """Whether ``describe`` has shown a model what its data are given."""
+    return model in _given
 
 
 def observation(model: Any) -> str:

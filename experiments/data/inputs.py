@@ -123,8 +123,12 @@ def _observed(columns: Columns, missing: str) -> Data:
 
 def without_nan(values: Any) -> tuple[Tensor, Tensor]:
     """Values with zeros in place of NaN, and where there was none."""
-    x = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
+    x = _tensor(values)
     return x.nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf), ~x.isnan()
+
+
+def _tensor(values: Any) -> Tensor:
+    return values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
 
 
 def as_given(name: str, values: Any) -> Tensor:
@@ -134,7 +138,7 @@ def as_given(name: str, values: Any) -> Tensor:
         UsageError: If it is not numeric, not finite, or a single number.
     """
     try:
-        rows = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
+        rows = _tensor(values)
     except Exception as error:  # __array__ of anyone's classes
         raise UsageError(f"given '{name}' must be numbers [N, ...]: {reason(error)}.") from error
     if rows.ndim == 0 or not rows.isfinite().all():

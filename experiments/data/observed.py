@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.errors import UsageError
-from ppl_models.sites import describe
+from ppl_models.sites import Sites, describe
 
 __all__ = ["ARRAY", "Source", "as_observed"]
 
@@ -34,13 +34,18 @@ class Source(NamedTuple):
 ARRAY = Source()
 
 
-def as_observed(data: Any, model: nn.Module) -> dict[str, Any]:
+def as_observed(data: Any, model: nn.Module, sites: Sites | None = None) -> dict[str, Any]:
     """What a data set is in the dtype, on the device and in the shapes that a model observes.
+
+    Args:
+        data: a data set.
+        model: p, which is shown what the data are given.
+        sites: of the model, where it has seen such data before.
 
     Raises:
         UsageError: If the model observes other sites, or other numbers of entries.
     """
-    sites = describe(model, data)
+    sites = sites or describe(model, data)
     observed = sites.observed if sites.by_name else {sites.site: sites.x}
     site = data.site or next(iter(observed))
     check_sites(data, site, observed)

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,8 +10,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from experiments.data.inputs import as_data
+from experiments.data.observed import as_observed
 from experiments.errors import UsageError
 from ppl_models.batch import Batch
+from ppl_models.sites import describe
 
 __all__ = ["Stream", "rows_of"]
 
@@ -54,11 +57,11 @@ class Stream:
                 "a DataLoader needs a data set with a length, and at least one batch."
             ) from error
         self.loader, self.model = loader, model
-        self.batch_size = int(loader.batch_size or len(_parts(first)[0]))
-        x, index, given = _parts(first)
-        self.indexed = index is not None
-        data = as_data(x, given)
-        self.form = data.like(model)  # also shows the model what it is given
+        x, index = _parts(first)
+        self.indexed, rows = index is not None, as_data(x)
+        self.batch_size = int(loader.batch_size or len(rows))
+        self.sites = describe(model, rows)
+        as_observed(rows, model, self.sites)  # what does not fit is said before training
 
     def __len__(self) -> int:
         return len(self.loader) * self.batch_size if self.loader.drop_last else self.size
@@ -67,37 +70,33 @@ class Stream:
         """The loader's batches, from one on; their size and order are the loader's own.
 
         Raises:
-            UsageError: If a row comes twice: labels, say, in the place of positions.
+            UsageError: If a row comes twice in an epoch, as where labels stand for positions.
         """
         seen = torch.zeros(self.size, dtype=torch.bool)
         for content in itertools.islice(iter(self.loader), start, None):
-            x, index, given = _parts(content)
+            x, index = _parts(content)
+            rows = as_data(x)
             if index is None:
-                index = torch.arange(len(as_data(x))) % self.size
+                index = torch.arange(len(rows)) % self.size
             else:
                 _note(index, seen)
-            rows = as_data(x, given).like(self.model)
+            rows = replace(rows, **as_observed(rows, self.model, self.sites))
             batch = rows.batch(torch.arange(len(rows), device=rows.pixels.device), training=True)
             yield batch._replace(index=index.to(batch.index), size=self.size)
 
 
-def _parts(content: Any) -> tuple[Any, Tensor | None, dict[str, Any]]:
-    """What a loader yields as observations, positions and what is given."""
+def _parts(content: Any) -> tuple[Any, Tensor | None]:
+    """What a loader yields as ``as_data`` takes it, and positions."""
     if isinstance(content, Mapping):
-        given = dict(content.get("given", {}))
-        return (
-            {k: v for k, v in content.items() if k not in ("given", "index")},
-            content.get("index"),
-            given,
-        )
+        return content, content.get("index")
     if isinstance(content, Tensor):
-        return content, None, {}
+        return content, None
     if isinstance(content, tuple | list) and len(content) == 1:
-        return content[0], None, {}
+        return content[0], None
     if isinstance(content, tuple | list) and len(content) == 2:
         x, index = content
         if isinstance(index, Tensor) and index.dtype == torch.int64 and index.ndim == 1:
-            return x, index, {}
+            return x, index
     raise UsageError(
         "a DataLoader yields x, (x, index) with the positions of the rows as int64, or a "
         'dictionary of observed sites, such as {"x": x, "index": index, "given": {"y": y}}.'

@@ -109,8 +109,8 @@ def local_elbo(
     elbos, steps = [], 0
     with frozen(model), frozen(guide), pyro.validation_enabled(False):
         for batch in data.batches(at_once):
-            count = len(batch.index)
-            rows = batch._replace(index=torch.arange(count).to(batch.index), size=count)
+            assert batch.x is not None
+            rows = Batch.of(batch.x, batch.given)
             features, taken = _fitted(model, guide, rows, lr, most)
             steps = max(steps, taken)
             part = Data.of(rows)

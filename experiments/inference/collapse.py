@@ -12,6 +12,7 @@ from experiments.inference.traces import sites_of, traces
 from guides.point import Point
 from guides.prior import Prior
 from ppl_models.batch import Batch
+from ppl_models.sites import is_local
 
 __all__ = ["LEAST_KL", "NOISE", "collapse_warnings"]
 
@@ -40,8 +41,7 @@ def collapse_warnings(model: Any, guide: Any, batch: Batch) -> dict[str, str]:
     warnings: dict[str, str] = {}
     if not isinstance(guide, (Prior, Point)):
         for name, site in q.iter_stochastic_nodes():
-            local = "data" in {frame.name for frame in site["cond_indep_stack"]}
-            if not local or name not in p.nodes or isinstance(site["fn"], dist.Delta):
+            if not is_local(site) or name not in p.nodes or isinstance(site["fn"], dist.Delta):
                 continue  # of a guide of Pyro's, whose density lies in another site
             kl = mean_kl(site, p.nodes[name], len(batch.index))
             if kl < LEAST_KL:

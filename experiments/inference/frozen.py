@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pyro
 import torch
@@ -16,7 +17,7 @@ from guides import Guide
 from guides.local import PerDatumGuide
 from guides.point import Point
 
-__all__ = ["announce_rows", "fit_rows", "frozen", "held_out"]
+__all__ = ["announce_rows", "fit_rows", "for_data", "frozen", "held_out"]
 
 
 @contextmanager
@@ -77,11 +78,14 @@ def fit_rows(
     return losses.tolist()
 
 
+def for_data(guide: Any, size: int) -> Any:
+    """A guide for a data set of ``size`` rows, where it has rows of its own."""
+    return guide.for_data(size) if hasattr(guide, "for_data") else guide
+
+
 def held_out(model: nn.Module, guide: Guide, data: Data) -> Guide:
     """The guide for another data set: itself, or a sibling whose rows were fitted to it."""
-    if not isinstance(guide, Guide):  # a module of the user's own owns no rows
-        return guide
-    sibling = guide.for_data(len(data))
+    sibling = for_data(guide, len(data))
     if isinstance(sibling, PerDatumGuide):
         sibling.like_model()
         fit_rows(model, sibling, data)

@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from experiments.inference.checks.pair_check import check_once
+from experiments.inference.checks.particles import takes_particles
 from experiments.inference.checks.sites import run_pair
 from experiments.inference.handlers import At, InsideObjective
 from experiments.inference.summation import summed_out
 from experiments.inference.summed_runs import summed_pair, sums_of
 from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
-from ppl_models.sites import is_deterministic
+from ppl_models.sites import is_deterministic, is_local
 
 __all__ = [
     "by_datum",
@@ -66,7 +67,7 @@ def traces(
             ``pyro.param`` that is no parameter of the two.
     """
     depth, summed, _ = check_once(model, guide, batch, particles=particles)
-    if particles > 1 and not getattr(poutine.unwrap(model), "vectorises", True):
+    if particles > 1 and not takes_particles(model):
         batch = batch.repeated(particles)
         model, guide = (poutine.scale(part, particles) for part in (model, guide))
     elif particles > 1:
@@ -146,7 +147,7 @@ def by_datum(site: Any) -> Tensor:
     """
     frames, log_prob = site["cond_indep_stack"], site["log_prob"]
     kept = [frame.dim for frame in frames if frame.name in ("data", "particles")]
-    if "data" not in {frame.name for frame in frames}:
+    if not is_local(site):
         raise ValueError(
             f"site '{site['name']}' is global: it has no importance weight per datum. Objectives "
             "without weights (elbo, elbo_analytic_kl, stl) take global latents."

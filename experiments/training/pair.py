@@ -11,7 +11,7 @@ from experiments.errors import UsageError
 from experiments.evaluation.bounds import particles_at_a_time
 from experiments.evaluation.shared_draws import numbers_per_image
 from experiments.inference.checks.pair_check import check_once
-from experiments.inference.frozen import announce_rows
+from experiments.inference.frozen import announce_rows, for_data
 from experiments.inference.objectives import OBJECTIVES, Objective, check_objective
 from experiments.options.constructors import new_guide, own_objective
 from experiments.runs.run import Run
@@ -25,7 +25,6 @@ __all__ = [
     "build_objective",
     "centre",
     "check_pixels",
-    "for_data",
     "is_frozen",
     "make_guide",
     "make_objective",
@@ -102,11 +101,6 @@ def build_guide(
         rows = torch.arange(min(2, len(data)), device=data.pixels.device)
         check_once(model, guide, data.like(model).batch(rows))
     return guide
-
-
-def for_data(guide: Any, size: int) -> Any:
-    """A guide for a data set of ``size`` rows, where it has rows of its own."""
-    return guide.for_data(size) if hasattr(guide, "for_data") else guide
 
 
 def make_objective(run: Run, model: nn.Module, default: str | None = None) -> Objective:

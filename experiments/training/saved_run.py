@@ -16,6 +16,7 @@ from experiments.data.record import record_of
 from experiments.errors import UsageError, reason
 from experiments.evaluation.metrics import protocol
 from experiments.inference.checks.local_latents import check_local
+from experiments.inference.frozen import for_data
 from experiments.inference.svi import Pair
 from experiments.options.constructors import import_model, new_guide
 from experiments.options.trust import NOTHING, Trusted, check_named
@@ -24,7 +25,6 @@ from experiments.runs.data_record import check_data
 from experiments.runs.files import FORMAT, read_json
 from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
-from experiments.training.pair import for_data
 from guides import Guide
 from ppl_models import MODELS
 from ppl_models.sites import describe

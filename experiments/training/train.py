@@ -97,8 +97,6 @@ def conclude(run: Run, svi: SVI, train: Data, test: Data, **more: Any) -> dict[s
     train, test = train.fixed().like(model), test.fixed().like(model)
     epochs = more.pop("epochs", len(run.lines))
     decoder = more.pop("decoder", "frozen" if is_frozen(model) else "learned")
-    if describe(model).of_all_data:
-        return conclude_whole(run, svi, train, objective, decoder=decoder, **more)
     metrics = Metrics(
         built["model"],
         built["guide"],
@@ -110,6 +108,8 @@ def conclude(run: Run, svi: SVI, train: Data, test: Data, **more: Any) -> dict[s
         Pair(model, guide).number_of_parameters,
         more={"sampled_sites": svi.objective.sampled_sites, "decoder": decoder, **more},
     )
+    if describe(model).of_all_data:
+        return conclude_whole(run, svi, train, metrics)
     fitted: list[Guide] = []
     for data in (train, test):
         measured = measure(model, guide, data, config.seed, None, config.memory)

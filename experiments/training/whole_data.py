@@ -7,7 +7,7 @@ import torch
 from experiments.data import Data
 from experiments.evaluation.bayesian.whole_data import DRAWS, whole_bound
 from experiments.evaluation.metrics import protocol
-from experiments.inference.svi import SVI, Pair
+from experiments.inference.svi import SVI
 from experiments.reports.page import finish
 from experiments.reports.tables import figures_table
 from experiments.reports.words.titles import pair_title
@@ -18,7 +18,7 @@ from experiments.training.pictures import loss_picture
 __all__ = ["conclude_whole"]
 
 
-def conclude_whole(run: Run, svi: SVI, train: Data, objective: str, **more: Any) -> dict[str, Any]:
+def conclude_whole(run: Run, svi: SVI, train: Data, metrics: Metrics) -> dict[str, Any]:
     """Measure the training set as a whole, write metrics and the report.
 
     Test rows are not measured: their density given the training set needs its latents integrated
@@ -27,9 +27,8 @@ def conclude_whole(run: Run, svi: SVI, train: Data, objective: str, **more: Any)
     Args:
         run: where.
         svi: the trained pair.
-        train: its rows.
-        objective: its name.
-        more: facts of this command alone.
+        train: its rows, in the model's form.
+        metrics: of the run, without figures yet.
 
     Returns:
         What ``metrics.json`` holds.
@@ -37,33 +36,22 @@ def conclude_whole(run: Run, svi: SVI, train: Data, objective: str, **more: Any)
     model, guide, config = svi.model.eval(), svi.guide.eval(), run.config
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        value, error = whole_bound(model, guide, train.fixed().like(model), DRAWS, config.memory)
-    name = "log_joint" if objective == "log_joint" else "elbo"
-    built = run.content["pair"]
+        value, error = whole_bound(model, guide, train, DRAWS, config.memory)
+    name = "log_joint" if metrics.objective == "log_joint" else "elbo"
     how = {"estimator": "whole_data", "particles": DRAWS}
-    metrics = Metrics(
-        built["model"],
-        built["guide"],
-        train.name,
-        protocol(train, guide, None) | how,
-        objective,
-        config.seed,
-        len(run.lines),
-        Pair(model, guide).number_of_parameters,
-        train={name: value, f"{name}_se": error},
-        more={"sampled_sites": svi.objective.sampled_sites, **more},
-    )
+    metrics.protocol = protocol(train, guide, None) | how
+    metrics.add("train", {name: value, f"{name}_se": error})
     run.say(
         f"train {name} {value:.4f} ± {error:.4f} ({DRAWS} draws)  [nats per data point of the "
         "whole set]"
     )
     run.save_metrics(metrics)
-    loss_picture(run, objective)
+    loss_picture(run, str(metrics.objective))
     found = (
         f"The {name} of the whole training set, divided by its rows, is {value:.4f} ± {error:.4f} "
         "nats per data point. The latents are global, so the error is that of the draws, and no "
         "test rows are measured."
     )
     tables = {"Figures": figures_table(metrics.measured, "data point")}
-    title = pair_title(built["model"], train.name, built["guide"])
+    title = pair_title(metrics.model, metrics.data, str(metrics.guide))
     return finish(run, metrics, title, [found], tables)

@@ -23,7 +23,7 @@ from experiments.inference.checks.index_reads import (
     reads_index,
 )
 from experiments.inference.checks.local_latents import check_local
-from experiments.inference.checks.particles import settle_particles
+from experiments.inference.checks.particles import settle_particles, takes_particles
 from experiments.inference.checks.sites import Check, check_batch, densities, run_pair
 from experiments.inference.checks.sums import check_sums
 from experiments.inference.handlers import InsideObjective
@@ -78,8 +78,12 @@ def check_once(
         kinds = _passed.setdefault(guide, WeakKeyDictionary()).setdefault(model, {})
     except TypeError:  # what has no weak reference, such as a bound method
         kinds = {}
-    apart = particles > 1 and getattr(poutine.unwrap(model), "vectorises", True)
-    kind = (sums, apart, *(tuple(v) if type(v) is dict else v is None for v in batch))
+    apart = particles > 1 and takes_particles(model)
+    kind: tuple[Any, ...] = (
+        sums,
+        apart,
+        *(tuple(v) if type(v) is dict else v is None for v in batch),
+    )
     kind = (*kind, batch.size)
     if kind not in kinds:
         check_batch(poutine.unwrap(model), batch)

@@ -1,17 +1,25 @@
 """How a model takes several particles: side by side, or one after the other in a long batch."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pyro
 import torch
 from pyro import poutine
+from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
-from torch import nn
+from torch import Tensor, nn
 
+from experiments.errors import said_by
 from experiments.inference.checks.sites import densities, name_of, run_pair
 from ppl_models.sites import evaluating
 
-__all__ = ["settle_particles"]
+__all__ = ["settle_particles", "takes_particles"]
+
+
+def takes_particles(model: Any) -> bool:
+    """Whether a model takes particles as a dimension of their own, bare or inside handlers."""
+    return getattr(poutine.unwrap(model), "vectorises", True)
 
 
 def settle_particles(model: Any, guide: Any, batch: Any, depth: int) -> None:
@@ -36,42 +44,54 @@ def settle_particles(model: Any, guide: Any, batch: Any, depth: int) -> None:
 
 
 def _side_by_side(model: Any, guide: Any, batch: Any, depth: int) -> str | None:
-    outer = pyro.plate("particles", 2, dim=-1 - depth)
+    """Why particles along a dimension of their own are not those that are alone; None if so."""
+    outer, at = pyro.plate("particles", 2, dim=-1 - depth), -1 - depth
     try:
         p, _ = run_pair(outer(model), outer(guide), batch)
-        together = densities(p)
+        densities(p)
     except Exception as error:  # of sizes that do not fit, as the program's author would see it
-        words = " ".join(str(error).partition("Trace Shapes")[0].split())
-        return f"{name_of(model)} or {name_of(guide)} does not take two particles: {words[:150]}."
-    for k in range(2):
-        latents = {
-            name: site["value"].select(-1 - depth - site["fn"].event_dim, k)
-            for name, site in p.iter_stochastic_nodes()
-        }
-        parts = {n: s["log_prob"].select(-1 - depth, k) for n, s in together.items()}
-        if changed := _differs(parts, model, latents, batch):
-            return _mixed(model, changed)
-    return None
+        programs = f"{name_of(model)} or {name_of(guide)}"
+        return f"{programs} does not take two particles: {said_by(error)[:150]}."
+    return _changed(model, batch, p, lambda x, site, event, k: x.select(at - event, k))
 
 
 def _in_a_row(model: Any, guide: Any, batch: Any) -> str | None:
+    """The same of particles that follow each other in the batch."""
     p, _ = run_pair(model, guide, batch.repeated(2))
-    together, rows = densities(p), len(batch.index)
-    for k in range(2):
-        latents = {
-            name: site["value"].narrow(_data_dim(site) - site["fn"].event_dim, k * rows, rows)
-            for name, site in p.iter_stochastic_nodes()
-        }
-        parts = {
-            n: s["log_prob"].narrow(_data_dim(s), k * rows, rows) for n, s in together.items()
-        }
-        if changed := _differs(parts, model, latents, batch):
-            return _mixed(model, changed)
-    return None
+    rows = len(batch.index)
+
+    def part(x: Tensor, site: Any, event: int, k: int) -> Tensor:
+        return x.narrow(_data_dim(site) - event, k * rows, rows)
+
+    return _changed(model, batch, p, part)
 
 
 def _data_dim(site: Any) -> int:
     return next((f.dim for f in site["cond_indep_stack"] if f.name == "data"), -1)
+
+
+def _changed(model: Any, batch: Any, p: Trace, part: Callable[..., Tensor]) -> str | None:
+    """Whether a density of one of two particles is another one where the particle is alone.
+
+    Args:
+        model: p.
+        batch: of one particle.
+        p: trace of both.
+        part: of a tensor, its site, the number of its event dimensions: what belongs to one.
+    """
+    together = densities(p)
+    for k in range(2):
+        latents = {
+            name: part(site["value"], site, site["fn"].event_dim, k)
+            for name, site in p.iter_stochastic_nodes()
+        }
+        parts = {name: part(site["log_prob"], site, 0, k) for name, site in together.items()}
+        if name := _differs(parts, model, latents, batch):
+            return (
+                f"{name_of(model)} mixes particles: beside another one the density of '{name}' "
+                "changes. Make every row's density its own."
+            )
+    return None
 
 
 def _differs(parts: Any, model: Any, latents: Any, batch: Any) -> str | None:
@@ -83,10 +103,3 @@ def _differs(parts: Any, model: Any, latents: Any, batch: Any) -> str | None:
         if not torch.isclose(both, one, rtol=1e-3, atol=1e-3, equal_nan=True):
             return name
     return None
-
-
-def _mixed(model: Any, name: str) -> str:
-    return (
-        f"{name_of(model)} mixes particles: beside another one the density of '{name}' changes. "
-        "Make every row's density its own."
-    )

@@ -14,7 +14,7 @@ from torch import Tensor
 from guides.guide import EffectGuide
 from ppl_models.batch import Batch
 from ppl_models.coordinates import bare, coordinates, family, is_free, support_of
-from ppl_models.sites import describe, is_deterministic, is_summed
+from ppl_models.sites import describe, is_deterministic, is_shown, is_summed
 
 __all__ = ["Check", "check_batch", "densities", "name_of", "run_pair"]
 
@@ -166,7 +166,7 @@ def check_batch(model: Any, batch: Any) -> None:
             )
     if not isinstance(x, dict):
         return
-    sites = describe(model, batch)
+    sites = describe(model, None if is_shown(model) else batch)
     observed, summed = sites.observed, sites.summed
     for name in (*(observed.keys() - x - summed.keys()), *(x.keys() - observed)):
         word = "lacks" if name in observed else "has"

@@ -7,6 +7,7 @@ from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 
+from experiments.errors import said_by
 from experiments.inference.checks.sites import densities, name_of
 from experiments.inference.summation import SumOut
 from ppl_models.sites import evaluating, is_summed
@@ -35,10 +36,9 @@ def check_sums(model: Any, guide_trace: Trace, batch: Any, depth: int) -> None:
         try:
             every = run(SumOut(depth)(model))
         except Exception as error:  # of sizes that do not fit
-            words = " ".join(str(error).partition("Trace Shapes")[0].split())
             raise ValueError(
                 f"{name_of(model)} does not take all values of a summed latent at once: they lie "
-                f"along a dimension of their own, left of all plates ({words[:150]})."
+                f"along a dimension of their own, left of all plates ({said_by(error)[:150]})."
             ) from None
         last = {name: _last(site) for name, site in every.items() if is_summed(site)}
         alone = run(poutine.condition(model, data=last))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 from torch.utils._pytree import tree_leaves
 
+from experiments.errors import said_by
 from experiments.inference.objectives.base import Objective
 from experiments.inference.pair import Buffers, cuda_devices
 from experiments.inference.traces import traces
@@ -85,8 +86,7 @@ def explain(
             random.set(batch.index)
             found.append(about_gradients(model, guide, objective, batch, named))
         except (RuntimeError, ValueError) as error:  # factorisations, draws
-            words = " ".join(str(error).partition("Trace Shapes")[0].split())
-            found.append(f"a replay of it fails: {words[:200]}")
+            found.append(f"a replay of it fails: {said_by(error)[:200]}")
     return "; ".join(filter(None, found))
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 import torch
-from pyro import poutine
 from pyro.infer import TraceEnum_ELBO
 from torch import Tensor
 
 from experiments.inference.checks.pair_check import check_once
+from experiments.inference.checks.particles import takes_particles
 from experiments.inference.objectives.elbo import ELBO
 from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
@@ -38,7 +38,7 @@ class EnumeratedELBO(ELBO):
         depth, _, enumerated = check_once(model, guide, batch, particles=self.num_particles)
         if not enumerated:
             return super().differentiable_loss(model, guide, batch)
-        together = self.num_particles > 1 and getattr(poutine.unwrap(model), "vectorises", True)
+        together = self.num_particles > 1 and takes_particles(model)
         pyros = TraceEnum_ELBO(
             num_particles=self.num_particles,
             max_plate_nesting=depth,

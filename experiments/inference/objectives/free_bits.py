@@ -10,6 +10,7 @@ from torch.distributions import kl_divergence
 from experiments.inference.objectives.base import Objective
 from experiments.inference.traces import log_likelihood, traces, within
 from ppl_models.batch import Batch
+from ppl_models.sites import is_local
 
 __all__ = ["FreeBits"]
 
@@ -45,7 +46,7 @@ class FreeBits(Objective):
         loss = -log_likelihood(p) / self.num_particles
         self.sampled_sites = []
         for name, site in q.iter_stochastic_nodes():
-            if name not in p.nodes or not any(f.name == "data" for f in site["cond_indep_stack"]):
+            if name not in p.nodes or not is_local(site):
                 raise ValueError(
                     f"elbo_free_bits needs a KL per datum, which '{name}' has not: use elbo."
                 )
