@@ -20,13 +20,14 @@ from experiments.evaluation.gaps import local_elbo
 from experiments.evaluation.khat import khat, weights_of_draws
 from experiments.evaluation.metrics import evaluate
 from experiments.evaluation.predictive import replicated
+from experiments.inference.compiled.graph import can_compile
 from experiments.inference.fit import fit
 from experiments.inference.objectives import OBJECTIVES
 from experiments.inference.parallel import own_rows
 from experiments.inference.svi import SVI
 from guides import GUIDES, allowed_guides
 from ppl_models import PPCA, Batch, data_plate, describe
-from ppl_models.sites import simulate
+from ppl_models.sites import request, simulate
 
 N, M = 60, 2
 
@@ -86,13 +87,6 @@ class Posterior(nn.Module):
             pyro.sample("z", dist.MultivariateNormal(loc, precision_matrix=precision))
 
 
-@pytest.fixture(autouse=True)
-def _float64():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def story():
     """A model, data that it made, and the closed forms of them."""
     model = Story()
@@ -123,7 +117,26 @@ def test_every_estimator_agrees_with_the_evidence():
     assert (chains.bound - want).mean().abs() < 0.1
     assert sandwich(model, prior, 60, 16, 150, 3).mean().abs() < 0.2
     assert khat(weights_of_draws(model, exact, data, 200)).max() < 0.1
+    torch.manual_seed(0)
     assert calibrate(model, exact, 600, 19).passed
+
+
+def test_a_minibatch_does_not_replace_what_the_data_are_given():
+    model, data, exact, _ = story()
+    SVI(model, exact).step(data.batch(torch.arange(2)))
+    assert request(model, N).given["y"].equal(data.given["y"])
+
+
+def test_a_loader_describes_the_model_once(monkeypatch):
+    model, calls = Conditional(), []
+    rows = [{"x": torch.zeros(4), "given": {"y": torch.ones(3)}} for _ in range(12)]
+    describe(model, as_data(torch.zeros(12, 4), {"y": torch.ones(12, 3)}))
+    svi = SVI(model, GUIDES["amortized"](model, hidden_dims=(3,)))
+    counted = lambda *args: calls.append(1) or describe(*args)  # noqa: E731
+    for module in ("streams", "observed"):
+        monkeypatch.setattr(f"experiments.data.{module}.describe", counted)
+    list(fit(svi, DataLoader(rows, 4), 2))
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("name", ["amortized", "mean_field", "full_rank", "flow", "mixture"])
@@ -159,11 +172,11 @@ def gradients(svi, batch):
     return [svi.gradients(batch), *(p.grad.clone() for p in svi.parameters)]
 
 
-def test_a_step_of_changing_batches_is_the_same_compiled(monkeypatch):
+@pytest.mark.skipif(not can_compile(), reason="Inductor needs a compiler")
+def test_a_step_of_changing_batches_is_the_same_compiled():
     model, data, _, _ = story()
     guide = GUIDES["amortized"](model, hidden_dims=(3,))
     compiled, eager = SVI(model, guide, compile=True), SVI(model, guide)
-    monkeypatch.setattr(torch._inductor.config, "fallback_random", True)
     for k in range(6):
         rows = data.batch(torch.arange(8) + k)
         if k > 3:
@@ -171,7 +184,8 @@ def test_a_step_of_changing_batches_is_the_same_compiled(monkeypatch):
         values = []
         for svi in (compiled, eager):
             torch.manual_seed(k)
-            values.append(gradients(svi, rows))
+            with torch._inductor.config.patch(fallback_random=True):
+                values.append(gradients(svi, rows))
         torch.testing.assert_close(*values, atol=1e-9, rtol=1e-9)
     assert not compiled.compiled.reasons
 
