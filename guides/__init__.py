@@ -78,7 +78,7 @@ PAIRS: dict[str, tuple[str, ...]] = {
 
 
 def allowed_guides(model: nn.Module) -> tuple[str, ...]:
-    """The guides that fit a model: from the table, or by what a model of one's own samples."""
+    """The guides that fit a model: from the table, or by what a user's model samples."""
     for name, model_class in MODELS.items():
         if type(model) is model_class:
             return PAIRS[name]

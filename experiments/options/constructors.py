@@ -33,7 +33,7 @@ FILLED_IN = {
 
 
 def import_model(name: str) -> type:
-    """A model by its name, or a class of one's own as ``package.module:Class``.
+    """A model by its name, or a user's class as ``package.module:Class``.
 
     Raises:
         UsageError: If there is no such model, or the class cannot be imported or lies in a run
@@ -45,7 +45,7 @@ def import_model(name: str) -> type:
 
 
 def import_guide(name: str, allowed: Iterable[str] | None = None) -> type:
-    """A guide by its name, or a class of one's own as ``package.module:Class``.
+    """A guide by its name, or a user's class as ``package.module:Class``.
 
     Args:
         name: of the guide.
@@ -70,7 +70,7 @@ def import_guide(name: str, allowed: Iterable[str] | None = None) -> type:
 
 
 def _imported(kind: str, name: str, known: Iterable[str]) -> type:
-    """A class of one's own.
+    """A user's class, by ``package.module:Class``.
 
     Raises:
         UsageError: If it cannot be imported, is no class of modules, or lies in a run directory.
@@ -109,10 +109,10 @@ def own_objective(guide: str) -> str:
 
 
 def new_guide(name: str, model: Any, options: dict[str, Any]) -> Any:
-    """A guide by its name, or of a class of one's own, for a model, in its dtype.
+    """A guide by its name, or of a user's class, for a model and in its dtype.
 
     Raises:
-        UsageError: If a class of one's own cannot be built, or holds the model as a part.
+        UsageError: If a user's class cannot be built, or holds the model as a part.
     """
     from guides import GUIDES
 
@@ -121,7 +121,7 @@ def new_guide(name: str, model: Any, options: dict[str, Any]) -> Any:
         return guide_class(model, **options)
     try:
         guide = guide_class(model, **options)
-    except Exception as error:  # code of one's own raises what it likes
+    except Exception as error:  # a user's code may raise anything
         words = f"{type(error).__name__}: {reason(error)}"
         raise UsageError(
             f"guide '{name}' cannot be built from {type(model).__name__} ({words})."

@@ -18,7 +18,7 @@ def formulas(metrics: Mapping[str, Any]) -> dict[str, list[str]]:
     """The lines of LaTeX of a run's model, guides and objective, by their names.
 
     Args:
-        metrics: final figures; a model of one's own is left out.
+        metrics: final figures; a user's model is left out.
     """
     found = {}
     for part, classes in KNOWN.items():

@@ -100,7 +100,7 @@ def build_model(name: str, data: Data, options: dict[str, Any]) -> nn.Module:
     """A model by name, its data dimensions taken from the data.
 
     Raises:
-        UsageError: If it is a class of one's own that no model can be built from.
+        UsageError: If it is a user's class that no model can be built from.
     """
     model_class = import_model(name)
     shape: dict[str, Any] = {}

@@ -15,7 +15,7 @@ CAPTIONS = {
     "gap_learned": "What each guide loses on the p that was learned with it: log p(x) - bound.",
     "gaps": "log p(x) - ELBO, split into what the family lacks (approximation) and what the "
     "encoder leaves (amortisation). Error bars are 95% bootstrap intervals over images.",
-    "groups": "Each row draws one group of latents anew from its prior and keeps all others. "
+    "groups": "Each row redraws one group of latents from its prior and keeps all others. "
     "What changes along a row is what the group controls.",
     "groups_kl": "KL of each group of latents, coarsest first. A group near zero is not used.",
     "interpolation": "Images decoded between the encodings of two images: along the straight "
