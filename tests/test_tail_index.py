@@ -96,7 +96,8 @@ def test_rows_are_as_an_encoder_with_the_same_gaussian():
     model, x = oracle([6.0, 3.0, 2.0])
     amortized = best_linear(model)
     rows = GUIDES["mean_field"](model, size=len(x))
-    mean, log_square = amortized.encode(x).detach().chunk(2, -1)
+    (parameters,) = amortized.features(Batch.of(x))
+    mean, log_square = parameters.detach().chunk(2, -1)
     rows.tables["z"].rows.data = torch.cat([mean, log_square / 2], 1)
     found = []
     for guide in (amortized, rows):
