@@ -154,15 +154,16 @@ cli(vae.Config, vae.main, sys.argv[2:])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_process_that_is_killed_ends_the_others(rank):
+@pytest.mark.parametrize(("rank", "out"), [(0, ["--out", "a"]), (1, ["--out", "a"]), (0, [])])
+def test_a_process_that_is_killed_ends_the_others(rank, out):
     Path("killed.py").write_text(KILLED, encoding="utf-8")
-    args = [*VAE, "--epochs", "9", "--checkpoint-every", "1", "--out", "a"]
+    args = [*VAE, "--epochs", "9", "--checkpoint-every", "1", *out]
     ended = together(2, "killed.py", str(rank), *args)
+    (run,) = [Path("a")] if out else Path("runs").iterdir()
     assert ended[rank][0] == -9
     code, _, errors = ended[1 - rank]
     assert (code, errors.count("\n")) == (1, 1), errors
-    last = latest(Path("a"))
+    last = latest(run)
     assert errors == (
         f"error: another process has ended or cannot be reached; {last} is whole: --resume goes "
         "on from it.\n"

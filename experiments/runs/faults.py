@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.errors import TrainingError, UsageError, is_out_of_memory, one_line
-from experiments.options.process.launched import is_main, number_of_processes
+from experiments.options.process.launched import number_of_processes
 from experiments.runs.checkpoint import checkpoints
 
 __all__ = ["found_before", "raise_fault"]
@@ -27,8 +27,6 @@ def raise_fault(error: Exception, directory: Path) -> None:
     if words is not None:
         kept = checkpoints(directory)
         last = f"{kept[-1]} is whole: --resume goes on from it" if kept else "nothing is kept yet"
-        if not is_main() and not kept:
-            last = "the first process knows the last checkpoint"
         raise TrainingError(f"{words}; {last}.") from error
 
 

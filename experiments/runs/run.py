@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments.inference.fit import Progress
+from experiments.inference.parallel import first_said
 from experiments.runs.checkpoint import checkpoints
 from experiments.runs.data_record import save_record
 from experiments.runs.directory import RunDirectory
@@ -62,6 +63,7 @@ class Run:
             if resume:
                 self.saved = read_saved(command, self.asked, config)
             self.lock = Lock(self.place.path)
+            self.lock.path = Path(first_said(str(self.place.path) if is_main() else ""))
         except BaseException:
             self.place.remove()
             raise
