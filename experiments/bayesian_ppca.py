@@ -2,7 +2,7 @@
 
 W, mu and sigma have priors, z is integrated out, and a column that the data do not need shrinks
 to nothing. Each guide approximates the same posterior; with nuts among them the others are held
-against it, in quantities that no rotation of W changes: W W', sigma and log p. LOO is the expected
+against it, in quantities that no rotation of W changes: W W⊤, sigma and log p. LOO is the expected
 log density of a datum left out. Everything goes to ArviZ as NetCDF.
 
     python -m experiments.bayesian_ppca --guide auto_multivariate_normal nuts
@@ -125,13 +125,13 @@ def check_memory(config: Config, x: Tensor) -> None:
     """Refuse data whose draws do not fit.
 
     Raises:
-        UsageError: If W W' of every draw, or the replicated data, need more than ``--memory``.
+        UsageError: If W W⊤ of every draw, or the replicated data, need more than ``--memory``.
     """
     draws = config.draws * (config.chains if "nuts" in config.guide else 1)
     gib = 8 * max(draws * x.shape[1] ** 2, 2 * REPLICATED * x.numel()) / 2**30
     if gib > config.memory:
         raise UsageError(
-            f"{len(x)} data of {x.shape[1]} numbers need {gib:.1f} GiB for {draws} draws of W W' "
+            f"{len(x)} data of {x.shape[1]} numbers need {gib:.1f} GiB for {draws} draws of W W⊤ "
             f"and replicated data: more than --memory {config.memory}; take fewer --draws."
         )
 

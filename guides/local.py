@@ -1,4 +1,4 @@
-"""A row of parameters for every datum: what classical, non-amortised inference fits."""
+"""A row of parameters per datum, as in classical (non-amortised) inference."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class LocalTable(nn.Module):
     Args:
         size: N, the rows of the data set.
         shape: the shape of one row.
-        start: what every row starts at, ``[*shape]``; zeros by default.
+        start: initial value of every row, ``[*shape]``; zeros by default.
     """
 
     def __init__(self, size: int, shape: Sequence[int], start: Tensor | None = None) -> None:
@@ -52,8 +52,9 @@ class PerDatumGuide(Guide):
     Args:
         model: the model whose latents are inferred.
         size: N, the number of rows; ``for_data(N)`` gives a sibling with that many.
-        local_lr: learning rate of the rows' own optimiser.
-        local_steps: steps that fit the rows of a held-out data set, model frozen.
+        local_lr: learning rate of the optimiser of the rows.
+        local_steps: number of steps that fit the rows of a held-out data set, with the model
+            frozen.
         options: whatever else the sibling needs.
 
     Raises:

@@ -153,7 +153,8 @@ def options_of(
             raise UsageError(f"{target.__name__} has an option without a default: {name}.")
         short = kind == "model" and name not in taken
         alias = [f"--{name.replace('_', '-')}"] if short else []
-        argument = tyro.conf.arg(help=documented.get(name), aliases=alias)
+        text = documented.get(name) or ""
+        argument = tyro.conf.arg(help=text[:1].upper() + text[1:], aliases=alias)
         hint: Any = Annotated[hints.get(name, type(parameter.default)), argument]
         default = (defaults or {}).get(name, parameter.default)
         fields.append((name, hint, dataclasses.field(default=default)))

@@ -42,7 +42,7 @@ class Posterior(NamedTuple):
 
     @property
     def low_rank(self) -> Tensor:
-        """W W', ``[chains, draws, D, D]``."""
+        """W W⊤, ``[chains, draws, D, D]``."""
         return self.W @ self.W.mT
 
     @property
@@ -103,13 +103,13 @@ def predictive(
 
 
 def worst_rhat(found: Posterior) -> dict[str, float]:
-    """The largest R-hat over entries, of W W', sigma and log p; needs four draws."""
-    values = {"W W'": found.low_rank, "sigma": found.sigma, "log p": found.log_p}
+    """The largest R-hat over entries, of W W⊤, sigma and log p; needs four draws."""
+    values = {"W W⊤": found.low_rank, "sigma": found.sigma, "log p": found.log_p}
     return {name: float(rhat(value.cpu().numpy()).max()) for name, value in values.items()}
 
 
 def distance(found: Posterior, reference: Posterior) -> float:
-    """The largest difference of E[W W'] over entries, in the reference's posterior sds."""
+    """The largest difference of E[W W⊤] over entries, in the reference's posterior sds."""
     theirs = reference.low_rank.flatten(0, 1)
     difference = found.low_rank.flatten(0, 1).mean(0) - theirs.mean(0)
     return float((difference.abs() / theirs.std(0)).max())

@@ -29,7 +29,7 @@ def mean(x: Tensor, W: Tensor, mu: Tensor, s: Tensor) -> Tensor:
     return (x - mu) @ W @ inverse(W, s.exp())
 
 
-PRIOR = "M is W'W alone: the prior's part, sigma^2 I, is missing."
+PRIOR = "M is W⊤W alone: the prior's part, sigma^2 I, is missing."
 UNIT = "M has I where it should have sigma^2 I."
 ONE_MEAN = "the mean is averaged over the images: one row per image, [B, M]."
 MEANS: list[tuple[Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], str]] = [
@@ -51,7 +51,7 @@ MEANS: list[tuple[Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], str]] = [
         lambda *a: mean(*a) * a[3].exp(),
         "the mean is multiplied by sigma^2: that belongs to the covariance alone.",
     ),
-    (lambda x, W, mu, s: (x - mu) @ W, "the mean lacks the inverse of M: this is W'(x - mu)."),
+    (lambda x, W, mu, s: (x - mu) @ W, "the mean lacks the inverse of M: this is W⊤(x - mu)."),
     (
         lambda x, W, mu, s: (x - mu) @ W @ matrix(W, s.exp()),
         "in the mean, M stands where its inverse belongs.",
