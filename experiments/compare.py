@@ -1,7 +1,7 @@
-"""What does the guide buy? One model under several guides, on the same images, paired.
+"""What does the guide change? One model with several guides, compared image by image.
 
-With the decoder frozen, every guide approximates the same posterior. With the decoder learned, the
-guide shapes the model too: mean_field turns W until its posterior is diagonal.
+With a frozen decoder, all guides approximate the same posterior. With a learned decoder, the guide
+also shapes the model: mean_field rotates W until the posterior is nearly diagonal.
 
     python -m experiments.compare --data digits
     python -m experiments.compare --guides exact,full_rank,amortized:covariance=full
@@ -54,38 +54,39 @@ class Config(DataOptions, FreshRunOptions):
     data: str = "digits"
     """Data set by name, folder, or a file of numbers (.npy, .npz or .csv)."""
     model: str = "ppca"
-    """p(x, z). Its options are --model.OPTION, or --OPTION for short."""
+    """p(x, z). Options of the model are --model.OPTION, or --OPTION for short."""
     guides: str | None = None
-    """Guides, separated by commas, their options after colons (amortized:covariance=full), classes
-    of your own as package.module:Class among them; by default all that the model takes."""
+    """Guides separated by commas, with their options after colons (amortized:covariance=full); a
+    guide may be a class of your own, package.module:Class. By default all that fit the model."""
     decoder: Literal["frozen", "learned", "both"] | None = None
-    """p frozen at its maximum of the likelihood, learned with each guide, or both in turn; by
-    default both where the maximum is known."""
+    """Freeze p at its maximum-likelihood solution, learn it with each guide, or do both in turn;
+    by default both if the solution is known."""
     of: Path | None = None
-    """A saved run whose decoder, frozen, all guides share; its data and model are taken too."""
+    """Saved run whose frozen decoder all guides share; its data and model are used too."""
     data_changed: Literal["refuse", "ok"] = "refuse"
-    """Refuse data that differ from those the run --of was made with, or go on with a warning
-    (ok)."""
+    """What to do if the data differ from those the run --of was made with: refuse, or go on with a
+    warning."""
     trust: bool = False
-    """Import the model and guide of the run --of from outside this package, as the run names
-    them."""
+    """Import a model or guide from outside this package if the run --of names one."""
     rotate: bool = True
-    """Turn the frozen W until all posterior precisions are equal: the diagonal gap is largest."""
+    """Rotate the frozen W until all posterior precisions are equal, which makes the gap of a
+    diagonal Gaussian largest."""
     seeds: Count = 1
-    """Repetitions, from --seed on."""
+    """Number of repetitions, with seeds from --seed on."""
     epochs: Count = 300
-    """Passes over the rows."""
+    """Passes over the data."""
     batch_size: Count = 500
     """Rows per step."""
     lr: Positive = 0.01
-    """Learning rate of decoder and encoder (Adam's; linear encoders are trained with Muon)."""
+    """Learning rate of decoder and encoder (Adam; linear encoders are trained with Muon)."""
     objective: str | None = None
-    """What mean_field, full_rank and amortized are trained with; by default stl where the decoder
-    is frozen (elbo_analytic_kl for an encoder whose decoder is learned)."""
+    """Training objective of mean_field, full_rank and amortized; by default stl with a frozen
+    decoder, and elbo_analytic_kl for an encoder with a learned decoder."""
     particles: Count = 100
-    """Draws of q per image in the final figures."""
+    """Draws from q per image in the evaluation."""
     runs: tuple[Path, ...] | None = None
-    """Saved runs to put into one table instead; refused where they measure different things."""
+    """Saved runs to compare in one table instead of training; refused if their protocols
+    differ."""
     model_options: tyro.conf.Suppress[dict[str, Any]] = field(
         default_factory=lambda: {"latent_dim": 10}
     )

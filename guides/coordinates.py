@@ -73,7 +73,7 @@ class Coordinates(nn.Module):
             with_tensors(transform, self._keep)
 
     def _keep(self, bound: Tensor) -> Tensor:
-        """Register a number of the transform as a buffer, so that it is moved and traced as others are."""
+        """Register a number of the transform as a buffer, so that it follows the device."""
         self._bounds.append(f"bound{len(self._bounds)}")
         self.register_buffer(self._bounds[-1], bound.detach().clone(), persistent=False)
         return bound

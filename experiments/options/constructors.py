@@ -1,4 +1,5 @@
-"""Options of models and guides, a user's own among them: what their constructors take."""
+"""Options of models and guides, including a user's classes: the arguments of their
+constructors."""
 
 import dataclasses
 import importlib
@@ -29,7 +30,7 @@ FILLED_IN = {
     "data_dim",
     "data_shape",
     "bits",
-}  # by the data, not by the user
+}  # set from the data, not by the user
 
 
 def import_model(name: str) -> type:
