@@ -98,17 +98,17 @@ def main(config: Config) -> dict[str, Any]:
         for name in dict.fromkeys(config.guide):
             try:
                 found[name] = fitted(run, model, name, x)
-            except TrainingError as error:  # the others may still be worth their time
+            except TrainingError as error:  # other guides may still work
                 run.say(f"{name} failed: {error}")
             else:
                 run.say(f"{name}: {found[name].seconds:.0f} s")
         if not found:
-            raise TrainingError("no guide reached an end.")
+            raise TrainingError("all guides failed.")
         return report_guides(run, found, model, data, x)
 
 
 def check(config: Config) -> None:
-    """Refuse what would fail after the work is done.
+    """Refuse options that would only fail after the sampling is done.
 
     Raises:
         UsageError: Naming the option.
@@ -120,11 +120,13 @@ def check(config: Config) -> None:
             unknown("guide", others[0], names) if others else f"--guide is one of {names}."
         )
     if "auto_laplace" in config.guide and not config.identified:
-        raise UsageError("auto_laplace needs --identified: where W turns there is no curvature.")
+        raise UsageError(
+            "auto_laplace needs --identified: along rotations of W the density has no curvature."
+        )
 
 
 def check_memory(config: Config, x: Tensor) -> None:
-    """Refuse data whose draws do not fit.
+    """Refuse data whose draws do not fit into memory.
 
     Raises:
         UsageError: If W W⊤ of every draw, or the replicated data, need more than ``--memory``.
@@ -139,7 +141,7 @@ def check_memory(config: Config, x: Tensor) -> None:
 
 
 def observed(config: Config) -> Data:
-    """The data set asked for; simulated, from columns of norms 6, 4 and 2.5 and sigma = 0.5."""
+    """The chosen data set; simulated data have columns of norms 6, 4 and 2.5, and sigma = 0.5."""
     if config.data != "simulated":
         train, _ = load(config.data, config.data_root)
         return train.rows(min(config.rows or len(train), len(train))).fixed()
@@ -154,7 +156,7 @@ def observed(config: Config) -> Data:
 
 
 def fitted(run: Run, model: BayesianPPCA, name: str, x: Tensor) -> Fitted:
-    """The posterior under one guide."""
+    """The posterior according to one guide."""
     config, batch = run.config, Batch.of(x)
     began = time.perf_counter()
     start = at_maximum_likelihood(model, x)
@@ -169,7 +171,7 @@ def fitted(run: Run, model: BayesianPPCA, name: str, x: Tensor) -> Fitted:
             compile=can_compile(),
             progress=sys.stderr.isatty(),
         )
-        seconds = time.perf_counter() - began  # of sampling, compiling included
+        seconds = time.perf_counter() - began  # seconds of sampling, with compiling
         return Fitted(posterior(model, chains.draws, x), seconds, chains.divergences)
     guide = Auto(model, name, start=start).double()
     rate = config.lr or (0.002 if name == "auto_iaf" else 0.02)

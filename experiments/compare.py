@@ -99,7 +99,7 @@ def main(config: Config) -> dict[str, Any]:
     entries = parse_guides(config.guides or "exact")
     saved, asked = None, config
     if config.of:
-        named = config.model if ":" in config.model else None  # the default is no one's word
+        named = config.model if ":" in config.model else None  # else it is the default
         trusted = Trusted(named, None, {entry.name for entry in entries}, config.trust)
         device = pick_device(config.device)
         saved = open_run(config.of, config.data_root, device, config.data_changed, trusted)
@@ -107,7 +107,7 @@ def main(config: Config) -> dict[str, Any]:
     with Run("compare", config, asked) as run:
         train = (saved.train.rows(config.rows) if saved else load_data(run)[0]).fixed()
         entries, decoders = plan(config, saved.model if saved else fresh(run, train, config.seed))
-        for entry in entries:  # a guide that does not fit is refused before any is trained
+        for entry in entries:  # refuse a guide that does not fit before any guide is trained
             trial = fresh(run, train, 0)
             check_local(trial, "compare")
             build_guide(run, trial, entry.name, entry.options, train, announce=False)
@@ -125,14 +125,14 @@ def measured(
     train: Data,
     saved: SavedRun | None,
 ) -> list[Row]:
-    """Every guide under every decoder and seed; ``point`` only where p is frozen."""
+    """Every guide with every decoder and seed; ``point`` only with a frozen decoder."""
     seeds = range(run.config.seed, run.config.seed + run.config.seeds)
     todo = [
         (decoder, seed, entry)
         for decoder in decoders
         for seed in seeds
         for entry in entries
-        if decoder == "frozen" or entry.name != "point"  # it has no optimum where p is learned
+        if decoder == "frozen" or entry.name != "point"  # it has no optimum with a learned decoder
     ]
     names = joined([f"p {decoder}" for decoder in decoders])
     run.say(f"fitting {joined([entry.label for entry in entries])}, {names} ...")
@@ -146,7 +146,7 @@ def measured(
 
 
 def compare_saved(config: Config) -> dict[str, Any]:
-    """One table of runs that were measured on the same images."""
+    """One table of saved runs that were evaluated on the same images."""
     if len(config.runs or ()) < 2:
         raise UsageError("--runs needs at least two runs.")
     saved = read_runs(config.runs or ())
@@ -157,7 +157,7 @@ def compare_saved(config: Config) -> dict[str, Any]:
 
 
 def plan(config: Config, model: Any) -> tuple[list[Entry], tuple[str, ...]]:
-    """The guides and decoders to compare: all that the model takes, unless told otherwise.
+    """The guides and decoders to compare; by default all that fit the model.
 
     Raises:
         UsageError: If a decoder cannot be frozen, or nothing is left to compare.
@@ -183,7 +183,7 @@ def fresh(run: Run, data: Data, seed: int) -> Any:
 
 
 def like_saved(config: Config, saved: SavedRun) -> Config:
-    """The options with the model and the data of a saved run, its decoder frozen."""
+    """The options with the model and data of a saved run and a frozen decoder."""
     pair = saved.config["pair"]
     names = (
         "data",
@@ -206,9 +206,9 @@ def like_saved(config: Config, saved: SavedRun) -> Config:
 
 
 def frozen_decoder(run: Run, train: Data, saved: SavedRun | None) -> Any:
-    """What every guide shares: a saved run's model, or that of the maximum of the likelihood.
+    """The model that all guides share: that of a saved run, or the maximum-likelihood solution.
 
-    The maximum is that of all rows of the data, also where guides are fitted to some of them.
+    The solution uses all rows of the data, even if guides are fitted to some of them only.
     """
     if saved:
         return saved.model.requires_grad_(False)
@@ -219,10 +219,10 @@ def frozen_decoder(run: Run, train: Data, saved: SavedRun | None) -> Any:
 
 
 def objective_for(guide: str, decoder: str, config: Config) -> str | None:
-    """What a guide is trained with here; ``None`` leaves its default.
+    """The training objective of a guide; ``None`` for its default.
 
-    ``stl`` has no noise left where q reaches the posterior; while an encoder and a decoder still
-    chase each other it can diverge, where the ELBO with analytic KL does not.
+    With ``stl`` the noise vanishes as q reaches the posterior. While encoder and decoder are both
+    learned it can diverge, unlike the ELBO with analytic KL.
     """
     if config.objective and guide in ("mean_field", "full_rank", "amortized"):
         return config.objective
