@@ -110,6 +110,6 @@ def _note(index: Tensor, seen: Tensor) -> None:
     if seen[index].any() or len(index.unique()) < len(index):
         raise UsageError(
             "a row comes twice in an epoch. The second part of (x, index) is the row's position, "
-            'no label: yield {"x": x, "index": index, "given": {"y": label}} for labels.'
+            'not its label: yield {"x": x, "index": index, "given": {"y": label}} for labels.'
         )
     seen[index] = True

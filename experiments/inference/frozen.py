@@ -84,7 +84,7 @@ def for_data(guide: Any, size: int) -> Any:
 
 
 def held_out(model: nn.Module, guide: Guide, data: Data) -> Guide:
-    """The guide for another data set: itself, or a sibling whose rows were fitted to it."""
+    """The guide for another data set: itself, or one of its kind with rows fitted to it."""
     sibling = for_data(guide, len(data))
     if isinstance(sibling, PerDatumGuide):
         sibling.like_model()

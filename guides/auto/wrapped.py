@@ -137,7 +137,7 @@ class Auto(Guide):
         if self.local and batch.size != self.size:
             raise ValueError(
                 f"this guide has latents for {self.size} rows, the batch is from data of "
-                f"{batch.size}; guide.for_data({batch.size}) gives a sibling with fresh ones."
+                f"{batch.size}; guide.for_data({batch.size}) returns a guide for these data."
             )
         # they lie in the module (module_local_params), whose own call shows them
         with poutine.block(hide_types=["param"]):
