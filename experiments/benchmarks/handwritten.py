@@ -19,7 +19,7 @@ class HandwrittenVAE(nn.Module):
 
     Args:
         data_dim: D.
-        latent_dim: K.
+        latent_dim: M.
         hidden_dim: width of both hidden layers.
     """
 

@@ -37,17 +37,17 @@ def active_units(means: Tensor) -> int:
     """How many latents have a posterior mean whose variance over the data exceeds ``ACTIVE``.
 
     Args:
-        means: E[z | x_n], ``[N, K]``.
+        means: E[z | x_n], ``[N, M]``.
     """
     return int((means.var(0) > ACTIVE).sum())
 
 
 def aggregate_log_prob(posteriors: list[Any], z: Tensor) -> Tensor:
-    """log q(z), the mixture of all q(z | x_n), ``[S]`` [nats].
+    """log q(z), the mixture of all q(z | x_n), ``[K]`` [nats].
 
     Args:
         posteriors: q(z | x) of all rows, in chunks with batch shape ``[B]``.
-        z: ``[S, K]``.
+        z: ``[K, M]``.
     """
     parts = []
     for q in posteriors:
@@ -58,7 +58,7 @@ def aggregate_log_prob(posteriors: list[Any], z: Tensor) -> Tensor:
 
 
 def _means(model: nn.Module, guide: nn.Module, name: str, batch: Batch, free: bool) -> Tensor:
-    """The mean of q, in the coordinates of the prior where z is not ``free``, ``[B, K]``."""
+    """The mean of q, in the coordinates of the prior where z is not ``free``, ``[B, M]``."""
     means = guide_means(guide, batch)
     if free:
         return means[name]

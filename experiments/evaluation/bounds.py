@@ -87,14 +87,14 @@ def per_image(
         model: p, in evaluation mode.
         guide: q; of a per-datum guide, the one fitted to these data.
         data: pixels that are the same at every visit.
-        particles: S, draws of q per image; of the prior, draws that all images share where
+        particles: K, draws of q per image; of the prior, draws that all images share where
             x is all that is observed.
         memory: GiB for intermediate values.
 
     Returns:
         ``elbo`` (the mean log-weight), its parts ``rate`` (log q - log p of the latents) and
         ``distortion`` (-log p(x | z)), so that elbo = -rate - distortion, and ``iw_bound`` (the
-        log of the mean weight) [nats]; ``effective_sample_size`` of the weights in [1, S],
+        log of the mean weight) [nats]; ``effective_sample_size`` of the weights in [1, K],
         ``squared_error`` of the reconstruction from the mean of q (unless everything observed is
         categorical), and ``log_evidence`` [nats] if the model has a ``marginal`` or all of its
         latents are summed out. Of shared draws also ``log_sum`` and ``sum_log`` ``[N, blocks]``,

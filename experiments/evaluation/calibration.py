@@ -1,6 +1,6 @@
 """Simulation-based calibration: is q(z | x) right on data that the model itself makes?
 
-Where x is drawn with its z, z is a draw of p(z | x): its rank among S draws of the right q is
+Where x is drawn with its z, z is a draw of p(z | x): its rank among K draws of the right q is
 uniform. A q that is too narrow sends ranks to both ends, one that is too wide to the middle.
 """
 
@@ -53,7 +53,7 @@ def calibrate(
         model: p, in evaluation mode; with one vector latent.
         guide: q, without rows of its own.
         simulations: data drawn from the model.
-        draws: S, of q per datum.
+        draws: K, draws of q per datum.
         level: of all latents' bands together (Bonferroni).
         rows: data at a time.
 

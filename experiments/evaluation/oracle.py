@@ -51,7 +51,7 @@ def best_linear(model: PPCA, covariance: Literal["diagonal", "full"] = "diagonal
     """
     guide = Amortized(model, encoder="linear", covariance=covariance)
     precision = model.posterior_precision()
-    slopes = torch.linalg.solve(precision, model.W.mT / model.sigma.square())  # [K, D]
+    slopes = torch.linalg.solve(precision, model.W.mT / model.sigma.square())  # [M, D]
     constant = -slopes @ model.mu
     if covariance == "full":
         L = dist.MultivariateNormal(constant, precision_matrix=precision).scale_tril

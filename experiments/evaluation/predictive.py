@@ -52,7 +52,7 @@ def tail_areas(x: Tensor, replicated: Tensor) -> list[dict[str, Any]]:
 
     Args:
         x: ``[N, D]``.
-        replicated: ``[S, N, D]``.
+        replicated: ``[K, N, D]``.
 
     Returns:
         One row per statistic; its tail area is the share of replicated sets above the data, equal

@@ -152,7 +152,7 @@ def _weigh(
 
 
 class Drawn(NamedTuple):
-    """A latent's draws, particles first, ``[S, ..., B, ..., *event_shape]``, and B's dimension."""
+    """A latent's draws, particles first, ``[K, ..., B, ..., *event_shape]``, and B's dimension."""
 
     z: Tensor
     rows: int
@@ -174,7 +174,7 @@ def draws_in(guide_trace: poutine.Trace, particles: int) -> dict[str, Drawn]:
 
 
 def importance_means(log_w: Tensor, runs: list[dict[str, Drawn]]) -> dict[str, Tensor]:
-    """Self-normalised importance means of latents, from all draws and weights ``[S, B]``."""
+    """Self-normalised importance means of latents, from all draws and weights ``[K, B]``."""
     means, weights = {}, log_w.softmax(0)
     for name, drawn in runs[0].items():
         z = torch.cat([run[name].z for run in runs])

@@ -90,7 +90,7 @@ def far_tail(
 
 
 def gaussian_of(guide: nn.Module, batch: Batch) -> tuple[str, Tensor, Tensor]:
-    """The latent's name, and mean ``[K]`` and Cholesky factor ``[K, K]`` of q, in float64.
+    """The latent's name, and mean ``[M]`` and Cholesky factor ``[M, M]`` of q, in float64.
 
     Args:
         guide: q.
@@ -120,7 +120,7 @@ def gaussian_of(guide: nn.Module, batch: Batch) -> tuple[str, Tensor, Tensor]:
 def weights_in(
     site: str, loc: Tensor, L: Tensor, model: nn.Module, batch: Batch, at_once: int
 ) -> Callable[[Tensor], Tensor]:
-    """log w as a function of the noise u ``[S, K]``, ``[S]`` [nats]."""
+    """log w as a function of the noise u ``[K, M]``, ``[K]`` [nats]."""
     volume = L.diagonal().log().sum() + len(loc) / 2 * math.log(2 * math.pi)
 
     def log_w(u: Tensor) -> Tensor:
@@ -138,23 +138,23 @@ def weights_in(
 
 
 def tail_of(
-    log_w: Callable[[Tensor], Tensor], K: int, draws: int, eps: float
+    log_w: Callable[[Tensor], Tensor], M: int, draws: int, eps: float
 ) -> tuple[float, float, float, float]:
     """What ``Tail`` holds, of one datum.
 
     Args:
-        log_w: of noise ``[S, K]``, ``[S]`` [nats].
-        K: latents.
+        log_w: of noise ``[K, M]``, ``[K]`` [nats].
+        M: latents.
         draws: of q and of the tail together.
         eps: of the precision in which log w was computed.
 
     Raises:
         UsageError: If there are too few draws, or a weight is not finite.
     """
-    least = 2 * PER_NUMBER * (1 + K + K * (K + 1) // 2)
+    least = 2 * PER_NUMBER * (1 + M + M * (M + 1) // 2)
     if draws < least:
-        raise UsageError(f"{draws} draws are too few for {K} latents: at least {least}.")
-    u = torch.randn(draws // 2, K, dtype=torch.float64)
+        raise UsageError(f"{draws} draws are too few for {M} latents: at least {least}.")
+    u = torch.randn(draws // 2, M, dtype=torch.float64)
     near = log_w(u)
     low, high = near.aminmax()
     rounding = 100 * eps * torch.maximum(low.abs(), high.abs())
@@ -162,7 +162,7 @@ def tail_of(
         return 0.0, 0.0, 0.0, 1.0
     A, r2 = fitted(u, near)
     eigenvalue = torch.linalg.eigvalsh(A)[-1].item()
-    y = torch.randn(draws - len(u), K, dtype=torch.float64)
+    y = torch.randn(draws - len(u), M, dtype=torch.float64)
     u = y @ towards_tail(A).mT
     log_ratio = (y.square() - u.square()).sum(1) / 2
     tail_index, effective = slope(log_w(u), log_ratio, (high + rounding).item())
@@ -170,31 +170,31 @@ def tail_of(
 
 
 def fitted(u: Tensor, log_w: Tensor) -> tuple[Tensor, float]:
-    """A ``[K, K]`` by least squares, no product u_i u_j written down, and R^2.
+    """A ``[M, M]`` by least squares, no product u_i u_j written down, and R^2.
 
     Args:
-        u: standard normal draws, ``[S, K]``.
-        log_w: there, ``[S]`` [nats].
+        u: standard normal draws, ``[K, M]``.
+        log_w: there, ``[K]`` [nats].
     """
-    (S, K), U, target = u.shape, u.numpy(), (log_w - log_w.mean()).numpy()
+    (K, M), U, target = u.shape, u.numpy(), (log_w - log_w.mean()).numpy()
 
     def values(w: np.ndarray) -> np.ndarray:
-        A = w[1 + K :].reshape(K, K)
-        return w[0] + U @ w[1 : 1 + K] + ((U @ A * U).sum(1) - A.trace()) / 2
+        A = w[1 + M :].reshape(M, M)
+        return w[0] + U @ w[1 : 1 + M] + ((U @ A * U).sum(1) - A.trace()) / 2
 
     def adjoint(r: np.ndarray) -> np.ndarray:
-        of_A = (U.T @ (r[:, None] * U) - r.sum() * np.eye(K)) / 2
+        of_A = (U.T @ (r[:, None] * U) - r.sum() * np.eye(M)) / 2
         return np.concatenate([[r.sum()], U.T @ r, of_A.ravel()])
 
-    features: Any = LinearOperator((S, 1 + K + K * K), values, adjoint, dtype=float)
+    features: Any = LinearOperator((K, 1 + M + M * M), values, adjoint, dtype=float)
     w = lsmr(features, target, atol=1e-10, btol=1e-10)[0]
-    left = np.square(target - values(w)).sum() / (S - 1 - K - K * (K + 1) // 2)
-    A = torch.from_numpy(w[1 + K :]).reshape(K, K)
+    left = np.square(target - values(w)).sum() / (K - 1 - M - M * (M + 1) // 2)
+    A = torch.from_numpy(w[1 + M :]).reshape(M, M)
     return A, float(1 - left / target.var(ddof=1))
 
 
 def towards_tail(A: Tensor) -> Tensor:
-    """A factor ``[K, K]`` of the covariance of q exp(theta u'Au / 2), the mean left at zero.
+    """A factor ``[M, M]`` of the covariance of q exp(theta u'Au / 2), the mean left at zero.
 
     theta makes the largest standard deviation ``DEPTH``. Tilting by b'u too would send all draws
     to one side, where the heavier tail may not be.
@@ -213,8 +213,8 @@ def slope(log_w: Tensor, log_ratio: Tensor, top: float) -> tuple[float, float]:
     few draws as weigh there.
 
     Args:
-        log_w: of draws, ``[S]`` [nats].
-        log_ratio: log q over their density, up to a constant, ``[S]``.
+        log_w: of draws, ``[K]`` [nats].
+        log_ratio: log q over their density, up to a constant, ``[K]``.
         top: the largest log w of q's own draws.
     """
     far = log_w > top

@@ -29,7 +29,7 @@ class View(NamedTuple):
     """One guide's view of N test images, and of n chosen ones.
 
     ``means`` ``[N, M]``; of the chosen ones ``mean`` ``[n, M]``, ``covariance`` ``[n, M, M]``
-    where q is Gaussian, else ``draws`` ``[n, S, M]``, and ``elbo`` with its standard error
+    where q is Gaussian, else ``draws`` ``[n, K, M]``, and ``elbo`` with its standard error
     ``[n]`` [nats], which a point has not.
     """
 
@@ -91,7 +91,7 @@ def _gaussian(model: Any, guide: Guide, batch: Batch) -> Any:
 
 
 def _draws(guide: Guide, batch: Batch) -> Tensor:
-    """Draws of q, ``[n, S, M]``."""
+    """Draws of q, ``[n, K, M]``."""
     return torch.stack(
         [poutine.trace(guide).get_trace(batch).nodes["z"]["value"] for _ in range(DRAWS)], 1
     )

@@ -179,7 +179,7 @@ def rank_histograms(ranks: Tensor, draws: int, most: int = 10) -> Figure:
 
 
 def column_norms(norms: dict[str, Tensor]) -> Figure:
-    """Column norms ``[S, K]`` of several guides, sorted: their medians and middle 95%."""
+    """Column norms ``[K, M]`` of several guides, sorted: their medians and middle 95%."""
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axis = figure.subplots()
     width = 0.8 / len(norms)

@@ -25,7 +25,7 @@ def pareto_k(log_weights: np.ndarray) -> np.ndarray:
     """The tail index of importance weights, by Pareto-smoothed importance sampling.
 
     Args:
-        log_weights: S draws of N data, ``[N, S]`` [nats].
+        log_weights: K draws for N data, ``[N, K]`` [nats].
 
     Returns:
         k-hat, ``[N]``: above 0.7 the weights' mean is not to be believed.

@@ -52,7 +52,7 @@ class Posterior(NamedTuple):
 
     @property
     def norms(self) -> Tensor:
-        """Column norms of W, the largest first, ``[chains, draws, K]``."""
+        """Column norms of W, the largest first, ``[chains, draws, M]``."""
         return self.W.norm(dim=-2).sort(-1, descending=True).values
 
 
@@ -81,7 +81,7 @@ def posterior(model: BayesianPPCA, latents: dict[str, Tensor], x: Tensor) -> Pos
 
 
 def _loadings(model: BayesianPPCA, latents: dict[str, Tensor], x: Tensor) -> Tensor:
-    """W of every draw ``[S, D, K]``: the model's own site, at these latents."""
+    """W of every draw ``[K, D, M]``: the model's own site, at these latents."""
     number = len(latents["sigma"])
     columns = {  # one draw in each row of a dimension before the data's
         name: value.reshape(number, 1, *value.shape[1:]) for name, value in latents.items()

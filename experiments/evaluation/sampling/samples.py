@@ -185,13 +185,13 @@ def traversals(model: Any, z: Tensor, steps: int, most: int = 10, reach: float =
 
     Args:
         model: p, with one vector latent.
-        z: where the others stay, ``[K]``.
+        z: values of the other latents, ``[M]``.
         steps: images per latent.
         most: maximum number of latents.
         reach: in standard deviations of the prior.
 
     Returns:
-        ``[min(K, most), steps, *event_shape]``.
+        ``[min(M, most), steps, *event_shape]``.
 
     Raises:
         UsageError: If the prior is not on the real line.
