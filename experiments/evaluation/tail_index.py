@@ -1,11 +1,11 @@
-"""The tail index of a Gaussian guide's importance weights, from draws that are sent into the tail.
+"""The tail index of a Gaussian guide's importance weights, estimated from draws in the tail.
 
-Under q, z = m + L u with u ~ N(0, I), and log w is near a quadratic c + b'u + u'Au / 2. Of a
-quadratic E_q[w^s] is finite where s A < I: the tail index is the largest eigenvalue of A. Where
-many eigenvalues are nearly as large, draws of q stay far from the tail that these make, and k-hat
-sees a heavier one. But they tell A, and A tells where the tail is: draws of q exp(theta u'Au / 2),
-a Gaussian too, reach it, and q's density over theirs turns them into probabilities under q, of
-log w itself, quadratic or not.
+Under q, z = m + L u with u ~ N(0, I), and log w is close to a quadratic c + b⊤u + u⊤A u / 2. For a
+quadratic, E_q[w^s] is finite if s A < I, so the tail index is the largest eigenvalue of A. If many
+eigenvalues are nearly as large, draws from q do not reach the tail, and k-hat is too large. But
+these draws suffice to estimate A. Draws from q exp(theta u⊤A u / 2), which is Gaussian too, reach
+the tail; weighted by the ratio of densities they give tail probabilities under q, of log w itself,
+whether or not it is quadratic.
 """
 
 import itertools
@@ -31,25 +31,26 @@ from ppl_models.batch import Batch
 __all__ = ["DEPTH", "Tail", "far_tail"]
 
 DEPTH = 10.0
-"""Standard deviations of q, to which its widest direction is widened for the draws."""
+"""Standard deviations of q to which its widest direction is widened."""
 
 FLAT = 0.1
-"""A largest eigenvalue below it is taken for it: the tail is looked for all the same."""
+"""Lower limit on the largest eigenvalue used for widening."""
 
 PER_NUMBER = 4
-"""Draws of q for every number of the quadratic, at least."""
+"""Minimum number of draws from q per coefficient of the quadratic."""
 
 LEAST = 100
-"""Draws that must weigh more than every draw of q, or there is no tail."""
+"""Minimum number of draws with larger weights than all draws from q; otherwise there is no
+tail."""
 
 
 class Tail(NamedTuple):
-    """What was found of every datum, ``[N]`` each.
+    """Estimates for every datum, ``[N]`` each.
 
-    ``tail_index``: of the tail that the draws reached, 0 where there is none; ``effective``: so
-    many independent draws would tell its far end as well; ``eigenvalue``: the largest of the
-    quadratic; ``r2``: the share of the variance of log w under q that the quadratic explains, 1
-    where there is none.
+    ``tail_index``: of the tail that the draws reached, 0 if there is none; ``effective``:
+        effective number of draws at its far end; ``eigenvalue``: the largest of the quadratic;
+        ``r2``: the share of the variance of log w under q that the quadratic explains, 1 if there
+        is no variance.
     """
 
     tail_index: Tensor
@@ -68,8 +69,8 @@ def far_tail(
         model: p, in evaluation mode.
         guide: q, for these data.
         data: fixed pixels.
-        draws: per datum; half of them from q, half sent into the tail.
-        images: number of data to use, the first ones; all by default.
+        draws: draws per datum; half from q, half in the tail.
+        images: number of data to use, from the first; by default all.
 
     Raises:
         UsageError: If q is not Gaussian, the draws are too few for the quadratic, or a weight is
@@ -140,13 +141,13 @@ def weights_in(
 def tail_of(
     log_w: Callable[[Tensor], Tensor], M: int, draws: int, eps: float
 ) -> tuple[float, float, float, float]:
-    """What ``Tail`` holds, of one datum.
+    """The estimates of ``Tail`` for one datum.
 
     Args:
-        log_w: of noise ``[K, M]``, ``[K]`` [nats].
-        M: latents.
-        draws: of q and of the tail together.
-        eps: of the precision in which log w was computed.
+        log_w: function of the noise ``[K, M]``, with values ``[K]`` [nats].
+        M: dimension of the latent.
+        draws: number of draws, from q and in the tail together.
+        eps: machine precision of log w.
 
     Raises:
         UsageError: If there are too few draws, or a weight is not finite.
@@ -170,7 +171,7 @@ def tail_of(
 
 
 def fitted(u: Tensor, log_w: Tensor) -> tuple[Tensor, float]:
-    """A ``[M, M]`` by least squares, no product u_i u_j written down, and R^2.
+    """A ``[M, M]`` by least squares, without forming the products u_i u_j, and R^2.
 
     Args:
         u: standard normal draws, ``[K, M]``.
@@ -194,10 +195,10 @@ def fitted(u: Tensor, log_w: Tensor) -> tuple[Tensor, float]:
 
 
 def towards_tail(A: Tensor) -> Tensor:
-    """A factor ``[M, M]`` of the covariance of q exp(theta u'Au / 2), the mean left at zero.
+    """A factor ``[M, M]`` of the covariance of q exp(theta u⊤A u / 2), with mean zero.
 
-    theta makes the largest standard deviation ``DEPTH``. Tilting by b'u too would send all draws
-    to one side, where the heavier tail may not be.
+    theta makes the largest standard deviation ``DEPTH``. Tilting by b⊤u as well would move all
+    draws to one side, where the heavier tail need not be.
     """
     values, vectors = torch.linalg.eigh(A)
     values = values + max(0.0, FLAT - values[-1].item())
@@ -208,9 +209,9 @@ def towards_tail(A: Tensor) -> Tensor:
 def slope(log_w: Tensor, log_ratio: Tensor, top: float) -> tuple[float, float]:
     """The tail index -dt / d log P(log w > t) between two heights t, and the effective draws.
 
-    The heights are quartiles of the draws above all of q's. A difference of logarithms bears the
-    few per cent by which a probability is off, where a fit to the excesses (Hill, Pareto) has as
-    few draws as weigh there.
+    The heights are quartiles of the draws above all of q's. A difference of logarithms tolerates
+    errors of a few per cent in the probabilities, while a fit to the excesses (Hill, Pareto) would
+    depend on very few draws.
 
     Args:
         log_w: of draws, ``[K]`` [nats].

@@ -83,8 +83,8 @@ def noise_warnings(model: Any, likelihood: Any, x: Tensor) -> dict[str, str]:
     if most > NOISE[1] * scale:
         return {
             name: (
-                f"sigma = {most:.1g} at data of scale {scale:.1g}: the model takes everything for "
-                "noise (a smaller --lr or a warm-up may help)"
+                f"sigma = {most:.1g} at data of scale {scale:.1g}: the model explains everything "
+                "as noise (a smaller --lr or a warm-up may help)"
             )
         }
     return {}

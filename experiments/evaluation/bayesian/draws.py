@@ -1,4 +1,4 @@
-"""What draws of Bayesian PPCA's parameters say, in quantities that no rotation changes."""
+"""Summaries of draws of Bayesian PPCA's parameters that do not depend on the rotation of W."""
 
 from typing import Any, NamedTuple
 
@@ -22,14 +22,14 @@ __all__ = [
 ]
 
 REPLICATED = 25
-"""Replicated data sets per chain."""
+"""Number of replicated data sets per chain."""
 
 AT_ONCE = 2**22
-"""Numbers that a chunk of draws may take."""
+"""Maximum number of values in a chunk of draws."""
 
 
 class Posterior(NamedTuple):
-    """Draws ``[chains, draws, ...]`` of the parameters and what follows from them.
+    """Draws ``[chains, draws, ...]`` of the parameters and of derived quantities.
 
     ``log_likelihood`` is log p(x_n | W, mu, sigma) of every datum, z integrated out [nats].
     """
@@ -66,7 +66,7 @@ def draws_of_guide(guide: Any, batch: Batch, draws: int) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def posterior(model: BayesianPPCA, latents: dict[str, Tensor], x: Tensor) -> Posterior:
-    """What draws of the latents ``[chains, draws, ...]`` say about the data ``[N, D]``."""
+    """The posterior from draws of the latents ``[chains, draws, ...]`` and the data ``[N, D]``."""
     chains, draws = latents["sigma"].shape
     flat = {name: value.flatten(0, 1) for name, value in latents.items() if name != "z"}
     W = _loadings(model, flat, x)

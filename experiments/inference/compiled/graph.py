@@ -91,8 +91,7 @@ def _is_mask(node: Any) -> bool:
 
 
 class _NoReading(TorchFunctionMode):
-    """Refuses to read a tensor's value in Python, because the graph would keep it as a
-    constant."""
+    """Refuses to read a tensor's value in Python, where it would become a constant."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
