@@ -1,4 +1,4 @@
-"""What the project's speed is measured against: the same arithmetic in plain PyTorch."""
+"""The reference for speed: the same computations in plain PyTorch."""
 
 import math
 from collections.abc import Callable

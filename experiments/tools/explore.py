@@ -89,7 +89,7 @@ def main(config: Config) -> dict[str, Any]:
     size = len(page.encode())
     if size > config.limit * 1e6:
         raise UsageError(
-            f"the page would weigh {size / 1e6:.2f} MB, more than --limit {config.limit:g}; "
+            f"the page would take {size / 1e6:.2f} MB, more than --limit {config.limit:g}; "
             f"{facts['lighter']}."
         )
     write_text(file, page)
