@@ -98,7 +98,7 @@ class Coordinates(nn.Module):
         return u if self.is_identity else self.transform(u)
 
     def volume(self, u: Tensor, z: Tensor) -> Any:
-        """log |det| of the map at these coordinates, for every event."""
+        """log-determinant of the map at these coordinates, for every event."""
         return 0.0 if self.is_identity else self.transform.log_abs_det_jacobian(u, z)
 
 

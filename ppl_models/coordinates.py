@@ -138,7 +138,7 @@ class FromCoordinates(Messenger):
 
     Attributes:
         found: the latents.
-        volume: log |det| of the map from coordinates to the support, for every row ``[B]``.
+        volume: log-determinant of the map from coordinates to the support, for every row ``[B]``.
     """
 
     def __init__(self, at: dict[str, Tensor]) -> None:

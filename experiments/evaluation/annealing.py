@@ -147,7 +147,7 @@ class InBase(Annealing):
     """The same path in the coordinates of a flow's base.
 
     There q is Gaussian, and no transform has to be inverted (an autoregressive one would take a
-    pass per latent); p(x, z) is multiplied by the |det| of the transforms.
+    pass per latent); p(x, z) is multiplied by the determinant of the transforms.
     """
 
     def __init__(self, *args: Any) -> None:

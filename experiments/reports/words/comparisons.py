@@ -76,7 +76,7 @@ def _loss(row: Mapping[str, Any], loss: float) -> str:
         return f"{text}."
     rest = loss - floor
     if rest < max(0.02, 0.02 * floor):
-        return f"{text}, no more than every diagonal Gaussian must lose."
+        return f"{text}, about the least that a diagonal Gaussian can lose."
     return f"{text}: {floor:.2f} because q is diagonal, {rest:.2f} because its fit is not optimal."
 
 
