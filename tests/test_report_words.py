@@ -123,9 +123,9 @@ def test_the_words_on_guides_are_those_of_the_figures():
     ]
     fixed, free = findings_of_guides(frozen + learned)
     assert fixed == (
-        "With p frozen, exact and full_rank lose nothing. mean_field loses 0.81 nats, about "
-        "the least that a diagonal Gaussian can lose. amortized loses 1.00 nats: 0.80 because q is "
-        "diagonal, 0.20 because its fit is not optimal. prior ignores x: with 100 draws it loses "
+        "With p frozen, exact and full_rank lose nothing. mean_field loses 0.81 nats, "
+        "about the least that a diagonal Gaussian can lose. amortized loses 1.00 nats: 0.80 "
+        "because q is diagonal, 0.20 because its fit is not optimal. prior ignores x: with 100 draws it loses "
         "22.4 ± 1.2 nats. point has a log joint, which is not a bound."
     )
     assert "the gap of mean_field falls from 0.81 to 0.10 nats" in free

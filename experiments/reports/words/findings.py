@@ -13,8 +13,8 @@ FEW_DRAWS = 0.05
 """Share of effective draws below which the importance-weighted bound is not reliable."""
 
 BY_MEASURE = {
-    "density": "It is a log-density: it may be positive, and compares only with figures of pixels "
-    "of the same kind.",
+    "density": "It is a log-density, so it may be positive and can only be compared with figures "
+    "for the same kind of pixels.",
     "probability": "It is the log-probability of discrete pixels, so it is negative.",
 }
 
