@@ -99,7 +99,7 @@ def _figure(
         ylabel="ELBO [nats per data point]",
         xlim=(1, 1000),
         ylim=(log_evidence - 6 * floor, log_evidence + 0.4 * floor),
-        title=f"after {next(iter(parts.values()))[-1][0]} steps",
+        title=f"step {next(iter(parts.values()))[-1][0]}",
     )
     left.legend(loc="center left", fontsize=8)
     _plane(right, parts, exact)
