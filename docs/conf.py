@@ -83,7 +83,7 @@ copybutton_only_copy_prompt_lines = True
 html_theme = "furo"
 html_title = "ppl-models"
 _mathjax = importlib.util.find_spec("sphinx-mathjax-offline")
-assert _mathjax is not None
+assert _mathjax is not None, "pip install '.[docs]'"
 assert _mathjax.origin is not None, "pip install '.[docs]'"
 # One file holds MathJax with its glyphs: no font and no script is asked for afterwards.
 _mathjax_file = Path(_mathjax.origin).parent / "static/mathjax/tex-svg-full.js"

@@ -1,4 +1,4 @@
-"""Everything that brings models and guides together: data, inference, evaluation, commands."""
+"""Everything that combines models and guides: data, inference, evaluation, commands."""
 
 import importlib
 import os
@@ -20,10 +20,11 @@ HOMES = {
     "fit": "experiments.inference.fit",
     "load": "experiments.data",
 }
-"""Where the names that users import are defined: `--help` loads no torch."""
+"""Modules that define the public names; they are imported lazily, so that `--help` loads no
+torch."""
 
-# `python -m experiments` puts the working directory first on the path, and a file that lies there
-# (torch.py, say) would be taken for a library. A user's models are imported from it by their name.
+# `python -m experiments` puts the working directory first on the path, so a file such as torch.py
+# there would be imported as a library. A user's models are imported from it by name.
 if (
     sys.argv[:1] == ["-m"]
     and sys.path[:1] == [os.getcwd()]

@@ -1,4 +1,4 @@
-"""The list of commands, and the one that was asked for."""
+"""Lists the commands, or runs one of them."""
 
 import importlib
 import sys

@@ -1,9 +1,9 @@
-"""How many dimensions do the data have? Bayesian PPCA under Pyro's own guides, or NUTS.
+"""How many dimensions do the data have? Bayesian PPCA with Pyro's autoguides or NUTS.
 
-W, mu and sigma have priors, z is integrated out, and a column that the data do not need shrinks
-to nothing. Each guide approximates the same posterior; with nuts among them the others are held
-against it, in quantities that no rotation of W changes: W W', sigma and log p. LOO is the expected
-log density of a datum left out. Everything goes to ArviZ as NetCDF.
+W, mu and sigma have priors, z is integrated out, and columns of W that the data do not need shrink
+to zero. All guides approximate the same posterior. If nuts is among them, the others are compared
+with it in quantities that do not depend on the rotation of W: W W⊤, sigma and log p. LOO is the
+expected log density of a held-out datum. The draws are saved as NetCDF for ArviZ.
 
     python -m experiments.bayesian_ppca --guide auto_multivariate_normal nuts
     python -m experiments.bayesian_ppca --data digits --latent-dim 20 --guide auto_normal
@@ -46,34 +46,36 @@ from ppl_models.ppca import PPCA
 @dataclass(frozen=True)
 class Config(RunOptions):
     device: Literal["cpu"] = "cpu"
-    """Chains and guides of so few numbers run on the processor."""
+    """Device; the models are so small that only the CPU is supported."""
     guide: tuple[str, ...] = ("auto_multivariate_normal",)
     """One or more of auto_delta, auto_normal, auto_multivariate_normal, auto_low_rank,
     auto_laplace, auto_iaf and nuts."""
     data: Literal["simulated", "digits", "mnist", "fashion_mnist", "kmnist"] = "simulated"
-    """simulated: 500 data of 20 numbers, from 3 columns."""
+    """Data set; simulated has 500 rows of 20 numbers, generated from 3 columns."""
     data_root: Path | None = None
-    """Where the files lie; by default $PPL_DATA, else ./data."""
+    """Directory of the data; by default $PPL_DATA, else ./data."""
     rows: Count | None = None
-    """Number of rows to use, the first ones; by default all."""
+    """Number of rows to use, from the first; by default all."""
     latent_dim: Count = 8
-    """K, the most columns."""
+    """M, the maximum number of columns of W."""
     prior_scale: Positive = 1.0
-    """Of sigma, mu and the columns' scales, in the units of x."""
+    """Prior scale of sigma, mu and the norms of the columns, in the units of x."""
     identified: bool = False
-    """W lower triangular with a positive diagonal: no rotation is left (auto_laplace needs it)."""
+    """Make W lower triangular with a positive diagonal, which excludes rotations; auto_laplace
+    requires it."""
     steps: Count = 10_000
-    """Gradient steps of a guide, on all data."""
+    """Gradient steps of each guide, on all data."""
     lr: Positive | None = None
-    """Their rate, with a cosine to zero; by default 0.02, for auto_iaf 0.002."""
+    """Initial learning rate of the guides, decreased to zero along a cosine; by default 0.02, and
+    0.002 for auto_iaf."""
     particles: Count = 1
-    """Draws of the guide per step."""
+    """Draws from the guide per gradient step."""
     draws: Annotated[int, at_least(4)] = 1000
-    """Kept of every guide, and of every chain."""
+    """Number of draws to keep from every guide and every chain."""
     tune: Count = 1000
-    """Draws before them, for the chains' step sizes."""
+    """Warm-up draws per chain, which tune the step size of nuts."""
     chains: Count = 4
-    """Of nuts, one after the other."""
+    """Number of chains of nuts, run one after the other."""
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -96,17 +98,17 @@ def main(config: Config) -> dict[str, Any]:
         for name in dict.fromkeys(config.guide):
             try:
                 found[name] = fitted(run, model, name, x)
-            except TrainingError as error:  # the others may still be worth their time
+            except TrainingError as error:  # other guides may still work
                 run.say(f"{name} failed: {error}")
             else:
                 run.say(f"{name}: {found[name].seconds:.0f} s")
         if not found:
-            raise TrainingError("no guide reached an end.")
+            raise TrainingError("all guides failed.")
         return report_guides(run, found, model, data, x)
 
 
 def check(config: Config) -> None:
-    """Refuse what would fail after the work is done.
+    """Refuse options that would only fail after the sampling is done.
 
     Raises:
         UsageError: Naming the option.
@@ -118,26 +120,28 @@ def check(config: Config) -> None:
             unknown("guide", others[0], names) if others else f"--guide is one of {names}."
         )
     if "auto_laplace" in config.guide and not config.identified:
-        raise UsageError("auto_laplace needs --identified: where W turns there is no curvature.")
+        raise UsageError(
+            "auto_laplace needs --identified: along rotations of W the density has no curvature."
+        )
 
 
 def check_memory(config: Config, x: Tensor) -> None:
-    """Refuse data whose draws do not fit.
+    """Refuse data whose draws do not fit into memory.
 
     Raises:
-        UsageError: If W W' of every draw, or the replicated data, need more than ``--memory``.
+        UsageError: If W W⊤ of every draw, or the replicated data, need more than ``--memory``.
     """
     draws = config.draws * (config.chains if "nuts" in config.guide else 1)
     gib = 8 * max(draws * x.shape[1] ** 2, 2 * REPLICATED * x.numel()) / 2**30
     if gib > config.memory:
         raise UsageError(
-            f"{len(x)} data of {x.shape[1]} numbers need {gib:.1f} GiB for {draws} draws of W W' "
+            f"{len(x)} data of {x.shape[1]} numbers need {gib:.1f} GiB for {draws} draws of W W⊤ "
             f"and replicated data: more than --memory {config.memory}; take fewer --draws."
         )
 
 
 def observed(config: Config) -> Data:
-    """The data set asked for; simulated, from columns of norms 6, 4 and 2.5 and sigma = 0.5."""
+    """The chosen data set; simulated data have columns of norms 6, 4 and 2.5, and sigma = 0.5."""
     if config.data != "simulated":
         train, _ = load(config.data, config.data_root)
         return train.rows(min(config.rows or len(train), len(train))).fixed()
@@ -152,7 +156,7 @@ def observed(config: Config) -> Data:
 
 
 def fitted(run: Run, model: BayesianPPCA, name: str, x: Tensor) -> Fitted:
-    """The posterior under one guide."""
+    """The posterior according to one guide."""
     config, batch = run.config, Batch.of(x)
     began = time.perf_counter()
     start = at_maximum_likelihood(model, x)
@@ -167,7 +171,7 @@ def fitted(run: Run, model: BayesianPPCA, name: str, x: Tensor) -> Fitted:
             compile=can_compile(),
             progress=sys.stderr.isatty(),
         )
-        seconds = time.perf_counter() - began  # of sampling, compiling included
+        seconds = time.perf_counter() - began  # seconds of sampling, with compiling
         return Fitted(posterior(model, chains.draws, x), seconds, chains.divergences)
     guide = Auto(model, name, start=start).double()
     rate = config.lr or (0.002 if name == "auto_iaf" else 0.02)

@@ -1,7 +1,7 @@
-"""What does the guide buy? One model under several guides, on the same images, paired.
+"""What does the guide change? One model with several guides, compared image by image.
 
-With the decoder frozen, every guide approximates the same posterior. With the decoder learned, the
-guide shapes the model too: mean_field turns W until its posterior is diagonal.
+With a frozen decoder, all guides approximate the same posterior. With a learned decoder, the guide
+also shapes the model: mean_field rotates W until the posterior is nearly diagonal.
 
     python -m experiments.compare --data digits
     python -m experiments.compare --guides exact,full_rank,amortized:covariance=full
@@ -54,38 +54,39 @@ class Config(DataOptions, FreshRunOptions):
     data: str = "digits"
     """Data set by name, folder, or a file of numbers (.npy, .npz or .csv)."""
     model: str = "ppca"
-    """p(x, z). Its options are --model.OPTION, or --OPTION for short."""
+    """p(x, z). Options of the model are --model.OPTION, or --OPTION for short."""
     guides: str | None = None
-    """Guides, separated by commas, their options after colons (amortized:covariance=full), classes
-    of your own as package.module:Class among them; by default all that the model takes."""
+    """Guides separated by commas, with their options after colons (amortized:covariance=full); a
+    guide may be a class of your own, package.module:Class. By default all that fit the model."""
     decoder: Literal["frozen", "learned", "both"] | None = None
-    """p frozen at its maximum of the likelihood, learned with each guide, or both in turn; by
-    default both where the maximum is known."""
+    """Freeze p at its maximum-likelihood solution, learn it with each guide, or do both in turn;
+    by default both if the solution is known."""
     of: Path | None = None
-    """A saved run whose decoder, frozen, all guides share; its data and model are taken too."""
+    """Saved run whose frozen decoder all guides share; its data and model are used too."""
     data_changed: Literal["refuse", "ok"] = "refuse"
-    """Refuse data that differ from those the run --of was made with, or go on with a warning
-    (ok)."""
+    """What to do if the data differ from those the run --of was made with: refuse, or go on with a
+    warning."""
     trust: bool = False
-    """Import the model and guide of the run --of from outside this package, as the run names
-    them."""
+    """Import a model or guide from outside this package if the run --of names one."""
     rotate: bool = True
-    """Turn the frozen W until all posterior precisions are equal: the diagonal gap is largest."""
+    """Rotate the frozen W until all posterior precisions are equal, which makes the gap of a
+    diagonal Gaussian largest."""
     seeds: Count = 1
-    """Repetitions, from --seed on."""
+    """Number of repetitions, with seeds from --seed on."""
     epochs: Count = 300
-    """Passes over the rows."""
+    """Passes over the data."""
     batch_size: Count = 500
     """Rows per step."""
     lr: Positive = 0.01
-    """Learning rate of decoder and encoder (Adam's; linear encoders are trained with Muon)."""
+    """Learning rate of decoder and encoder (Adam; linear encoders are trained with Muon)."""
     objective: str | None = None
-    """What mean_field, full_rank and amortized are trained with; by default stl where the decoder
-    is frozen (elbo_analytic_kl for an encoder whose decoder is learned)."""
+    """Training objective of mean_field, full_rank and amortized; by default stl with a frozen
+    decoder, and elbo_analytic_kl for an encoder with a learned decoder."""
     particles: Count = 100
-    """Draws of q per image in the final figures."""
+    """Draws from q per image in the evaluation."""
     runs: tuple[Path, ...] | None = None
-    """Saved runs to put into one table instead; refused where they measure different things."""
+    """Saved runs to compare in one table instead of training; refused if their protocols
+    differ."""
     model_options: tyro.conf.Suppress[dict[str, Any]] = field(
         default_factory=lambda: {"latent_dim": 10}
     )
@@ -98,7 +99,7 @@ def main(config: Config) -> dict[str, Any]:
     entries = parse_guides(config.guides or "exact")
     saved, asked = None, config
     if config.of:
-        named = config.model if ":" in config.model else None  # the default is no one's word
+        named = config.model if ":" in config.model else None  # else it is the default
         trusted = Trusted(named, None, {entry.name for entry in entries}, config.trust)
         device = pick_device(config.device)
         saved = open_run(config.of, config.data_root, device, config.data_changed, trusted)
@@ -106,7 +107,7 @@ def main(config: Config) -> dict[str, Any]:
     with Run("compare", config, asked) as run:
         train = (saved.train.rows(config.rows) if saved else load_data(run)[0]).fixed()
         entries, decoders = plan(config, saved.model if saved else fresh(run, train, config.seed))
-        for entry in entries:  # a guide that does not fit is refused before any is trained
+        for entry in entries:  # refuse a guide that does not fit before any guide is trained
             trial = fresh(run, train, 0)
             check_local(trial, "compare")
             build_guide(run, trial, entry.name, entry.options, train, announce=False)
@@ -124,14 +125,14 @@ def measured(
     train: Data,
     saved: SavedRun | None,
 ) -> list[Row]:
-    """Every guide under every decoder and seed; ``point`` only where p is frozen."""
+    """Every guide with every decoder and seed; ``point`` only with a frozen decoder."""
     seeds = range(run.config.seed, run.config.seed + run.config.seeds)
     todo = [
         (decoder, seed, entry)
         for decoder in decoders
         for seed in seeds
         for entry in entries
-        if decoder == "frozen" or entry.name != "point"  # it has no optimum where p is learned
+        if decoder == "frozen" or entry.name != "point"  # it has no optimum with a learned decoder
     ]
     names = joined([f"p {decoder}" for decoder in decoders])
     run.say(f"fitting {joined([entry.label for entry in entries])}, {names} ...")
@@ -145,7 +146,7 @@ def measured(
 
 
 def compare_saved(config: Config) -> dict[str, Any]:
-    """One table of runs that were measured on the same images."""
+    """One table of saved runs that were evaluated on the same images."""
     if len(config.runs or ()) < 2:
         raise UsageError("--runs needs at least two runs.")
     saved = read_runs(config.runs or ())
@@ -156,7 +157,7 @@ def compare_saved(config: Config) -> dict[str, Any]:
 
 
 def plan(config: Config, model: Any) -> tuple[list[Entry], tuple[str, ...]]:
-    """The guides and decoders to compare: all that the model takes, unless told otherwise.
+    """The guides and decoders to compare; by default all that fit the model.
 
     Raises:
         UsageError: If a decoder cannot be frozen, or nothing is left to compare.
@@ -182,7 +183,7 @@ def fresh(run: Run, data: Data, seed: int) -> Any:
 
 
 def like_saved(config: Config, saved: SavedRun) -> Config:
-    """The options with the model and the data of a saved run, its decoder frozen."""
+    """The options with the model and data of a saved run and a frozen decoder."""
     pair = saved.config["pair"]
     names = (
         "data",
@@ -205,9 +206,9 @@ def like_saved(config: Config, saved: SavedRun) -> Config:
 
 
 def frozen_decoder(run: Run, train: Data, saved: SavedRun | None) -> Any:
-    """What every guide shares: a saved run's model, or that of the maximum of the likelihood.
+    """The model that all guides share: that of a saved run, or the maximum-likelihood solution.
 
-    The maximum is that of all rows of the data, also where guides are fitted to some of them.
+    The solution uses all rows of the data, even if guides are fitted to some of them only.
     """
     if saved:
         return saved.model.requires_grad_(False)
@@ -218,10 +219,10 @@ def frozen_decoder(run: Run, train: Data, saved: SavedRun | None) -> Any:
 
 
 def objective_for(guide: str, decoder: str, config: Config) -> str | None:
-    """What a guide is trained with here; ``None`` leaves its default.
+    """The training objective of a guide; ``None`` for its default.
 
-    ``stl`` has no noise left where q reaches the posterior; while an encoder and a decoder still
-    chase each other it can diverge, where the ELBO with analytic KL does not.
+    With ``stl`` the noise vanishes as q reaches the posterior. While encoder and decoder are both
+    learned it can diverge, unlike the ELBO with analytic KL.
     """
     if config.objective and guide in ("mean_field", "full_rank", "amortized"):
         return config.objective

@@ -1,4 +1,4 @@
-"""What goes wrong, in one line."""
+"""Errors that are reported in one line."""
 
 import difflib
 import errno
@@ -31,9 +31,9 @@ BAD_PATH = (
     errno.EPERM,
     errno.EROFS,
 )
-"""Of a path that cannot be used; a full disk, say, is another matter."""
+"""Error numbers of a path that cannot be used; a full disk is not among them."""
 NO_MEMORY = re.compile("allocate memory|not enough memory|out of memory")
-"""What torch says of it, on processors and on GPUs."""
+"""Torch's messages about a lack of memory, on CPUs and GPUs."""
 
 
 class UsageError(ValueError):
@@ -41,27 +41,27 @@ class UsageError(ValueError):
 
 
 class TrainingError(RuntimeError):
-    """A run that failed on the way: printed as one line, exit code 1."""
+    """A run that failed during training: printed as one line, exit code 1."""
 
 
 class Finished(Exception):
-    """There is nothing left to do: printed as it is, exit code 0."""
+    """There is nothing left to do: the message is printed unchanged, exit code 0."""
 
 
 def is_bad_input(error: Exception) -> bool:
-    """Whether an error is the user's to mend: a wrong value, or a path that cannot be used."""
+    """Whether the user can correct an error: a wrong value, or a path that cannot be used."""
     return isinstance(error, ValueError) or (
         isinstance(error, OSError) and error.errno in BAD_PATH
     )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory has ended, a processor's or a GPU's."""
+    """Whether memory ran out, on a CPU or a GPU."""
     return isinstance(error, MemoryError) or bool(NO_MEMORY.search(str(error)))
 
 
 def in_words(error: BaseException) -> str:
-    """An error as one line; what nobody foresaw says how to see where it happened."""
+    """An error as one line; for unexpected errors, the line says how to get a traceback."""
     if os.environ.get("PPL_DEBUG", "0") not in ("", "0"):
         traceback.print_exception(error)
     words = said_by(error)
@@ -75,19 +75,19 @@ def in_words(error: BaseException) -> str:
 
 
 def said_by(error: BaseException) -> str:
-    """The words of an error as one line, without the table that Pyro adds to errors."""
+    """The message of an error as one line, without the table that Pyro adds."""
     return one_line(str(error).partition("Trace Shapes:")[0])
 
 
 def reason(error: BaseException) -> str:
-    """Why something failed, in a few words that can stand inside a line."""
+    """The cause of an error in a few words, to be used inside a line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return one_line(str(error), 200).split(". ")[0] or type(error).__name__
 
 
 def one_line(text: str, most: int = 2000) -> str:
-    """Any text as one line, at most so long, that a terminal shows as it is."""
+    """Any text as one printable line with a maximum length."""
     words = " ".join(text.split())
     words = words if len(words) <= most else f"{words[:most]} ..."
     return "".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in words)

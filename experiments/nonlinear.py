@@ -1,4 +1,4 @@
-"""How far does a nonlinear model come without an encoder?
+"""How good is a nonlinear model without an encoder?
 
 The lab's task 4.3, first half: the decoder of the VAE, trained by Monte-Carlo maximum likelihood.
 log p(x) is estimated by averaging p(x | z) over K draws from the prior: the guide ``prior`` under
@@ -6,6 +6,7 @@ the objective ``iwae``.
 
     python -m experiments.nonlinear --data mnist
     python -m experiments.nonlinear --data digits --particles 50
+    python -m experiments.nonlinear --data digits --latent-dim 10 --guide amortized
 """
 
 from dataclasses import dataclass
@@ -21,11 +22,11 @@ from experiments.vae import train_vae
 class Config(VAEOptions):
     OF_DATA: ClassVar = {"digits": {"batch_size": 50}}
     guide: str = "prior"
-    """q(z | x): prior, or any other to compare with it."""
+    """q(z | x): prior, or another guide for comparison."""
     objective: str | None = "iwae"
-    """iwae, or any other that fits the guide."""
+    """Objective: iwae, or another one that fits the guide."""
     particles: Count | None = 5
-    """K, draws from the prior per image."""
+    """K, the number of draws from the prior per image."""
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""What does a deep hierarchy of latents buy? The lab's task 4.4: NVAE.
+"""What does a deep hierarchy of latents gain? The lab's task 4.4: NVAE.
 
-Nested latents from a 4x4 map to the image, a guide that corrects the model's own priors on the way
-down, and the recipe it was published with: KL warm-up, balanced over groups, Adamax, a cosine.
-Every figure of a preset is a default that an option changes.
+Nested latents from a 4x4 map to the image, a guide that corrects the model's priors group by
+group, and the published recipe: KL warm-up, KL balancing over groups, Adamax and a cosine
+schedule. A preset sets the defaults, and options override them.
 
     python -m experiments.nvae --list
     python -m experiments.nvae --preset digits-tiny

@@ -1,10 +1,11 @@
 """What does PCA become when it is a probability model?
 
-The lab's task 4.2: probabilistic PCA by stochastic gradient steps. Under the guide ``exact`` the
-ELBO is the log evidence itself; any other guide pays its gap.
+The lab's task 4.2: probabilistic PCA by stochastic gradient steps. With the guide ``exact`` the
+ELBO equals log p(x); with any other guide it is lower.
 
     python -m experiments.ppca --data mnist --latent-dim 2 --guide exact
     python -m experiments.ppca --data digits --guide amortized --guide.encoder linear
+    python -m experiments.ppca --data digits --latent-dim 10 --method closed_form
 """
 
 from dataclasses import dataclass
@@ -33,10 +34,10 @@ class Config(TrainOptions):
     latent_dim: Count = 2
     """M, the dimension of the latent space."""
     guide: str = "exact"
-    """q(z | x): prior, point, exact, mean_field, full_rank or amortized. Its own options are
+    """q(z | x): prior, point, exact, mean_field, full_rank or amortized. Options of the guide are
     --guide.OPTION."""
     method: Literal["svi", "closed_form", "em"] = "svi"
-    """Gradient steps, the closed-form maximum of the likelihood, or --epochs steps of EM."""
+    """Fit by gradient steps (svi), by the maximum-likelihood solution, or by --epochs EM steps."""
 
     @property
     def model_options(self) -> dict[str, Any]:

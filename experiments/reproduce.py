@@ -1,9 +1,9 @@
-"""Does this code reach what was published? A table, row by row, with its protocol.
+"""Does this code reach the published results? A table, row by row, with its protocol.
 
 lab: PCA, PPCA, the nonlinear model, the VAE, and the VAE with more latents. iwae: Burda, Grosse &
-Salakhutdinov (2016), one stochastic layer. guides: their decoder fixed, and what each guide
-loses. Each row is an ordinary run under --out, and its evaluation another, so it can be sampled
-and refitted; --resume continues where the table stopped.
+Salakhutdinov (2016), one stochastic layer. guides: the decoder of that paper frozen, and what each
+guide loses. Each row is an ordinary run under --out, and so is its evaluation, so every row can be
+sampled and refitted; --resume continues an unfinished table.
 
     python -m experiments.reproduce lab --out runs/lab
     python -m experiments.reproduce iwae --out runs/iwae
@@ -44,35 +44,35 @@ from experiments.tools import evaluate, gaps
 from ppl_models.names import unknown
 
 DECIDES = ("name", "epochs", "samples", "images", "data", "rows", "seed")
-"""Options that a table is made with, the same when it is gone on with."""
+"""Options that must stay the same when a table is continued."""
 
 
 @dataclass(frozen=True)
 class Config:
     name: tyro.conf.Positional[Literal["lab", "iwae", "guides"]]
-    """The table."""
+    """Table to reproduce."""
     entries: tuple[str, ...] | None = None
-    """Rows of the table; by default all, iwae-50 only on a GPU."""
+    """Rows of the table to run; by default all, but iwae-50 only on a GPU."""
     epochs: Count | None = None
-    """Passes over the data; by default the row's own."""
+    """Passes over the data; by default as in the protocol of each row."""
     samples: Count | None = None
-    """Importance samples per test image; by default the row's own."""
+    """Importance samples per test image; by default as in the protocol of each row."""
     images: Count = 500
-    """Test images whose inference gaps are measured."""
+    """Number of test images for measuring inference gaps."""
     data: Literal["mnist", "fashion_mnist", "kmnist", "digits"] = "mnist"
-    """Data set; the published figures are of mnist."""
+    """Data set; the published figures are for mnist."""
     data_root: Path | None = None
-    """Where the files lie; by default $PPL_DATA, else ./data."""
+    """Directory of the data; by default $PPL_DATA, else ./data."""
     rows: Count | None = None
-    """Number of training images, the first ones; by default all."""
+    """Number of training images to use, from the first; by default all."""
     seed: Seed = 0
-    """Fixes initial parameters, order of the data and noise."""
+    """Seed of initial parameters, data order and noise."""
     device: str = "auto"
-    """cpu, cuda, ...; auto takes a GPU if there is one."""
+    """cpu, cuda, ...; auto uses a GPU if there is one."""
     memory: Positive = 2.0
-    """GiB for intermediate values of an evaluation."""
+    """Memory limit for intermediate values of an evaluation [GiB]."""
     resume: bool = False
-    """Go on with the table in --out."""
+    """Continue the table in --out."""
     out: Path | None = None
     """Directory of the rows' runs; by default runs/reproduce-<time>."""
 

@@ -1,7 +1,11 @@
-"""What does a guide, or an objective, change? Any model x guide x objective x data.
+"""What does a guide or an objective change? Any model x guide x objective x data.
 
-python -m experiments.train --model ppca --guide mean_field --data digits --latent-dim 10
-python -m experiments.train --model mypackage.mymodule:MyModel --guide amortized --data mnist
+The model, the guide and the objective are chosen by name; models and guides may be classes of your
+own.
+
+    python -m experiments.train --model ppca --guide mean_field --data digits --latent-dim 10
+    python -m experiments.train --model vae --data digits --objective iwae --particles 10
+    python -m experiments.train --model mypackage.mymodule:MyModel --guide amortized --data mnist
 """
 
 from dataclasses import dataclass, field
@@ -24,7 +28,7 @@ from experiments.training.train import conclude, train_pair
 @dataclass(frozen=True)
 class Config(TrainOptions):
     model: str = "ppca"
-    """p(x, z): ppca, or a class of your own as package.module:Class. Its own options are
+    """p(x, z): ppca, or a class of your own as package.module:Class. Options of the model are
     --model.OPTION, or --OPTION for short."""
     model_options: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
     """Options of the model's constructor."""

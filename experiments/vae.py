@@ -1,10 +1,11 @@
-"""What does an encoder buy? The lab's variational autoencoder.
+"""What does an encoder gain? The lab's variational autoencoder.
 
 The lab's task 4.3, second half: a decoder with one hidden layer and a Gaussian likelihood, an
-encoder of the same size as guide, the evidence lower bound with its KL in closed form.
+encoder of the same size as the guide, and the ELBO with its KL in closed form.
 
     python -m experiments.vae --data mnist
     python -m experiments.vae --data digits --latent-dim 10 --likelihood gaussian_per_pixel
+    python -m experiments.vae --data digits --binarize dynamic --likelihood bernoulli --guide flow
 """
 
 from dataclasses import dataclass
@@ -28,12 +29,13 @@ class Config(VAEOptions):
     OF_DATA: ClassVar = {"digits": {"batch_size": 50}}
     guide: str = "amortized"
     """q(z | x): amortized, flow, mixture, semi_amortized, prior, point, mean_field or full_rank.
-    Its own options are --guide.OPTION."""
+    Options of the guide are --guide.OPTION."""
     warmup: Fraction = 0.05
     """Fraction of training in which the learning rate rises from zero."""
     objective: str | None = None
-    """elbo_analytic_kl, or what the guide must have (miselbo for mixture, log_joint for point);
-    or elbo, elbo_free_bits, stl, iwae, dreg, renyi."""
+    """elbo_analytic_kl, elbo, elbo_free_bits, stl, iwae, dreg or renyi; by default
+    elbo_analytic_kl, or the one that the guide requires (miselbo for mixture, log_joint for
+    point)."""
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How p(z | x) is approximated: q(z | x), one guide per file, and which model takes which."""
+"""Guides q(z | x), one per file, and the table of which guide fits which model."""
 
 from torch import nn
 
@@ -78,7 +78,7 @@ PAIRS: dict[str, tuple[str, ...]] = {
 
 
 def allowed_guides(model: nn.Module) -> tuple[str, ...]:
-    """The guides that fit a model: from the table, or by what a user's model samples."""
+    """The guides that fit a model: from the table, or for a user's model from its latents."""
     for name, model_class in MODELS.items():
         if type(model) is model_class:
             return PAIRS[name]

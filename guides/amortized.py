@@ -40,19 +40,20 @@ class Amortized(Guide):
 
     .. math::
         q(z \mid x) = \mathcal N(z; m(x), \operatorname{diag} s^2(x))
-        \quad\text{or}\quad \mathcal N(z; m(x), L(x) L(x)')
+        \quad\text{or}\quad \mathcal N(z; m(x), L(x) L(x)^\top)
 
-    A linear encoder starts narrow, at the origin, for every x; the others start as torch starts
-    them (with a last layer at zero a VAE's decoder learns to ignore z before z says anything).
-    Under a prior that is not free on the real line the Gaussian is one of its unconstrained
-    coordinates, carried to its support.
+    A linear encoder starts with a narrow q at the origin for every x; the others have torch's
+    default initialization. (With a last layer of zeros, the decoder of a VAE would learn to ignore
+    z.) Under a prior with constrained support, the Gaussian is defined in unconstrained
+    coordinates and mapped to the support.
 
     Args:
         model: a model with one vector latent.
-        encoder: one affine map, an MLP, or convolutions (images with sides divisible by 4).
-        hidden_dims: widths of the MLP's hidden layers.
-        activation: of the MLP, a name in ``ACTIVATIONS``.
-        covariance: of q, diagonal or full (a Cholesky factor).
+        encoder: network of the encoder: one affine map, an MLP, or convolutions (needs images with
+            sides divisible by 4).
+        hidden_dims: widths of the hidden layers of an MLP encoder.
+        activation: activation of an MLP encoder.
+        covariance: covariance of q, diagonal or full (a Cholesky factor).
 
     Raises:
         ValueError: If the model has several latents or one without fixed coordinates, or an
@@ -94,7 +95,7 @@ class Amortized(Guide):
         return batch.only if self._images else super().context(batch)
 
     def features(self, batch: Batch) -> tuple[Tensor, ...]:
-        """The numbers that describe q."""
+        """The parameters of q."""
         return (self.encoder(self.context(batch)),)
 
     def posterior(self, x: Tensor) -> dist.Distribution:
@@ -102,7 +103,7 @@ class Amortized(Guide):
         return self.of(*self.features(Batch.of(x)))
 
     def of(self, parameters: Tensor) -> dist.Distribution:
-        """The density that these numbers describe, Gaussian in the coordinates of z."""
+        """The density with these parameters, Gaussian in the coordinates of z."""
         if self._full:
             loc, scale_tril = loc_scale_tril(parameters, self._dim)
             return self.coordinates.push(dist.MultivariateNormal(loc, scale_tril=scale_tril))
@@ -110,10 +111,10 @@ class Amortized(Guide):
         return self.coordinates.push(q)
 
     def centre(self, mean: Tensor) -> None:
-        """Have the encoder see the mean image, ``[*data_shape]``, as zero.
+        """Subtract the mean image, ``[*data_shape]``, from the encoder's input.
 
         Raises:
-            ValueError: If it is no MLP.
+            ValueError: If the encoder is not an MLP.
         """
         if not isinstance(self.encoder, MLP):
             raise ValueError("only a linear or mlp encoder can be centred at the mean image.")

@@ -18,15 +18,15 @@ INVERSE = type(ExpTransform().inv)
 class Pushed(dist.TransformedDistribution):
     """A density of unconstrained coordinates, carried to the support of a prior.
 
-    A draw is remembered with its coordinates: its density needs no inverse, which would lose
-    digits far out.
+    A draw is cached with its coordinates, so that its density needs no inverse, which would be
+    inaccurate in the tails.
     """
 
     _drawn: Any = (None, None)
 
     @property
     def has_fixed_support(self) -> bool:
-        """Whether the way to the support is the same whatever parameters and latents are."""
+        """Whether the map to the support is independent of parameters and latents."""
         try:
             return not any(bound.requires_grad for bound in tensors_of(self.transforms))
         except NotImplementedError:
@@ -40,7 +40,7 @@ class Pushed(dist.TransformedDistribution):
             return self.at(self.base_dist.sample(sample_shape))
 
     def at(self, u: Tensor) -> Tensor:
-        """The draw at given coordinates, remembered with them."""
+        """The draw at given coordinates, cached with them."""
         (transform,) = self.transforms
         self._drawn = u, transform(u)
         return self._drawn[1]
@@ -53,11 +53,11 @@ class Pushed(dist.TransformedDistribution):
 
 
 class Coordinates(nn.Module):
-    """The unconstrained coordinates of one latent, and the way from there to its support.
+    """The unconstrained coordinates of one latent, and the map from there to its support.
 
     Args:
         prior: p(z), whose support is the same for every datum.
-        transform: from coordinates to that support; ``None`` where z is any real numbers.
+        transform: from coordinates to that support; ``None`` if z is unconstrained.
 
     Attributes:
         shape: of the coordinates of one datum.
@@ -73,24 +73,24 @@ class Coordinates(nn.Module):
             with_tensors(transform, self._keep)
 
     def _keep(self, bound: Tensor) -> Tensor:
-        """Keep a number of the transform as a buffer, which moves and traces as others do."""
+        """Register a number of the transform as a buffer, so that it follows the device."""
         self._bounds.append(f"bound{len(self._bounds)}")
         self.register_buffer(self._bounds[-1], bound.detach().clone(), persistent=False)
         return bound
 
     @property
     def is_identity(self) -> bool:
-        """Whether z is its own coordinates."""
+        """Whether the coordinates are z itself."""
         return self._template is None
 
     @property
     def transform(self) -> Any:
-        """From coordinates to the support, where the two differ."""
+        """The map from coordinates to the support, if z is constrained."""
         bounds = (self.get_buffer(name) for name in self._bounds)
         return with_tensors(self._template, lambda _: next(bounds))
 
     def push(self, q: Any) -> Any:
-        """The density of z that a density of its coordinates makes."""
+        """The density of z, given a density of its coordinates."""
         return q if self.is_identity else Pushed(q, [self.transform])
 
     def at(self, u: Tensor) -> Tensor:
@@ -98,16 +98,16 @@ class Coordinates(nn.Module):
         return u if self.is_identity else self.transform(u)
 
     def volume(self, u: Tensor, z: Tensor) -> Any:
-        """log of the volume that the map takes up there, of every event."""
+        """log-determinant of the map at these coordinates, for every event."""
         return 0.0 if self.is_identity else self.transform.log_abs_det_jacobian(u, z)
 
 
 def with_tensors(part: Any, swap: Callable[[Tensor], Tensor]) -> Any:
-    """A copy of a transform with its tensors, and those of its parts, exchanged.
+    """A copy of a transform with other tensors, also in its parts.
 
     Raises:
-        NotImplementedError: At a transform that has parameters, or is an inverse, which torch
-            cannot copy.
+        NotImplementedError: If the transform has parameters or is an inverse; torch cannot copy
+            these.
     """
     if isinstance(part, Tensor):
         return swap(part)
@@ -118,13 +118,13 @@ def with_tensors(part: Any, swap: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(part, nn.Module | INVERSE):
         raise NotImplementedError
     twin = copy.copy(part)
-    state = {**vars(part), "_inv": None}  # where torch keeps the inverse that it has made
+    state = {**vars(part), "_inv": None}  # torch caches the inverse here
     vars(twin).update({name: with_tensors(value, swap) for name, value in state.items()})
     return twin
 
 
 def tensors_of(part: Any) -> list[Tensor]:
-    """The tensors of transforms, those of their parts among them."""
+    """The tensors of transforms and of their parts."""
     found: list[Tensor] = []
 
     def note(bound: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""q(z | x) = p(z | x), where the model knows it."""
+"""q(z | x) = p(z | x), for models with a closed-form posterior."""
 
 import pyro
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""Amortised inference beyond the Gaussian: its draws are bent by transforms that see x."""
+"""Amortised inference beyond the Gaussian: transforms that depend on x, applied to its draws."""
 
 from typing import Any, Literal
 
@@ -45,23 +45,24 @@ TRANSFORMS = {"autoregressive": _autoregressive, "coupling": _coupling}
 
 
 class Flow(Guide):
-    r"""A Gaussian from an encoder, carried on by n transforms that depend on x.
+    r"""A Gaussian from an encoder, followed by n transforms that depend on x.
 
     .. math::
         e \sim \mathcal N(m(x), \operatorname{diag} s^2(x)), \quad
         z = T_n(\dots T_1(e; c(x)) \dots; c(x))
 
-    Between two transforms the order of the latents is reversed. Under a prior that is not free on
-    the real line the flow is one of its unconstrained coordinates, carried to its support.
+    Between two transforms the order of the latents is reversed. Under a prior with constrained
+    support, the flow is defined in unconstrained coordinates and mapped to the support.
 
     Args:
         model: a model with one vector latent of at least two coordinates.
-        transform: of all latents by those before them, or of one half by the other.
-        length: n, the number of transforms.
-        context: numbers that the encoder hands to every transform.
-        width: of the hidden layer of each transform.
+        transform: autoregressive transforms each latent given those before it, coupling one half
+            of the latents given the other.
+        length: number of transforms.
+        context: number of encoder outputs that every transform takes as context.
+        width: width of the hidden layer of each transform.
         hidden_dims: widths of the encoder's hidden layers.
-        activation: of the encoder, a name in ``ACTIVATIONS``.
+        activation: activation of the encoder.
 
     Raises:
         ValueError: If the model has several latents, a single number or one without fixed
@@ -107,7 +108,7 @@ class Flow(Guide):
         return self.of(*self.features(Batch.of(x)))
 
     def of(self, outputs: Tensor) -> dist.Distribution:
-        """The density that the base's parameters and the context make."""
+        """The density, given the base's parameters and the context."""
         base, context = outputs.split(self._split, -1)
         loc, scale = loc_scale_of_encoder(base)
         parts: list[Any] = []
@@ -120,7 +121,7 @@ class Flow(Guide):
         return self.coordinates.push(flow)
 
     def centre(self, mean: Tensor) -> None:
-        """Have the encoder see the mean image, ``[*data_shape]``, as zero."""
+        """Subtract the mean image, ``[*data_shape]``, from the encoder's input."""
         self.encoder.centre(mean.flatten())
 
     def forward(self, batch: Batch) -> Tensor:

@@ -13,19 +13,19 @@ __all__ = ["FullRank"]
 
 
 class FullRank(PerDatumGuide):
-    r"""A Gaussian with a Cholesky factor per datum; it starts narrow, at the origin.
+    r"""A Gaussian with a Cholesky factor per datum, initially narrow and at the origin.
 
     .. math::
-        q(z_n \mid x_n) = \mathcal N(z_n; m_n, L_n L_n')
+        q(z_n \mid x_n) = \mathcal N(z_n; m_n, L_n L_n^\top)
 
-    Under a prior that is not free on the real line the Gaussian is one of its unconstrained
-    coordinates, carried to its support.
+    Under a prior with constrained support, the Gaussian is defined in unconstrained coordinates
+    and mapped to the support.
 
     Args:
         model: a model with one vector latent.
         size: N, the number of rows.
-        local_lr: learning rate of the rows.
-        local_steps: steps that fit the rows of a held-out data set.
+        local_lr: learning rate of the rows of q.
+        local_steps: number of steps that fit the rows of a held-out data set.
 
     Raises:
         ValueError: If the model has several latents, or one without fixed coordinates.

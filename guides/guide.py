@@ -1,4 +1,4 @@
-"""What every guide shares: it is built from a model, and refers to it without owning it."""
+"""The base classes of guides, which are built from a model and refer to it without owning it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,19 +33,18 @@ class Guide(Program):
         return self._model[0]
 
     def context(self, batch: Batch) -> torch.Tensor:
-        """What an encoder sees of a batch, ``[B, C]``: all that is observed or given, flat.
-
-        A class of your own may show it something else.
+        """The encoder's input for a batch, ``[B, C]``: by default all that is observed or given,
+        flat.  Override it in a subclass to change the input.
         """
         return batch.flat()
 
     @property
     def context_dim(self) -> int:
-        """C, how many numbers an encoder sees of every row."""
+        """C, the number of encoder inputs per row."""
         return self.context(example(self.model)).shape[1]
 
     def features(self, batch: Batch) -> tuple[torch.Tensor, ...]:
-        """Everything through which x enters q, ``[B, ...]`` each.
+        """Everything that q computes from x, ``[B, ...]`` each.
 
         Raises:
             NotImplementedError: If q has no encoder.
@@ -54,7 +53,7 @@ class Guide(Program):
 
     @contextmanager
     def given(self, features: Sequence[torch.Tensor]) -> Iterator[None]:
-        """Inside, q is that of these features instead of x's own."""
+        """Inside, q uses these features instead of those computed from x."""
         self._given = tuple(features)
         try:
             yield
@@ -63,9 +62,9 @@ class Guide(Program):
 
     @contextmanager
     def pinned(self, batch: Batch) -> Iterator[None]:
-        """Inside, q is the same at every call: that of this batch's features, as they are now.
+        """Inside, q uses the present features of this batch at every call.
 
-        Where q has no encoder it is that anyway.
+        A guide without an encoder is not changed.
         """
         try:
             features = [feature.detach() for feature in self.features(batch)]
@@ -76,7 +75,7 @@ class Guide(Program):
                 yield
 
     def seen(self, batch: Batch) -> tuple[torch.Tensor, ...]:
-        """The features that q is made of: those given, or x's own."""
+        """The features that q uses: those set by ``given``, or those computed from x."""
         if not hasattr(self, "_given"):
             return self.features(batch)
         return tuple(f.repeat(batch.repeats, *(1,) * (f.ndim - 1)) for f in self._given)
@@ -88,15 +87,15 @@ class Guide(Program):
             self.to(device=parameter.device, dtype=parameter.dtype)
 
     def for_data(self, size: int) -> Self:
-        """The guide for a data set of ``size`` rows: itself, unless it owns a row per datum."""
+        """The guide for a data set of ``size`` rows: itself, unless it has a row per datum."""
         return self
 
 
 class EffectGuide(Guide, GuideMessenger):
     """A guide that is an effect handler: it runs the model once, replacing priors by posteriors.
 
-    ``get_traces`` hands out the traces of the last run and drops them: a guide that is copied,
-    saved or at rest holds no graph.
+    ``get_traces`` returns the traces of the last run and drops them, so that a guide holds no
+    graph between runs or when it is copied or saved.
     """
 
     upstream_value: Callable[[str], torch.Tensor]
@@ -120,7 +119,7 @@ class EffectGuide(Guide, GuideMessenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         if is_summed(msg):
-            msg["infer"]["prior"] = msg["fn"]  # q says nothing of it
+            msg["infer"]["prior"] = msg["fn"]  # q does not sample it
         else:
             super()._pyro_sample(msg)
 

@@ -1,4 +1,4 @@
-"""The latents of a model, each with its unconstrained coordinates: where guides put Gaussians."""
+"""The latents of a model with their unconstrained coordinates, in which guides are Gaussian."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ NO_VECTOR = "{} needs one vector latent; the model has {}."
 
 
 def latents_of(model: nn.Module, guide: str) -> dict[str, Coordinates]:
-    """The coordinates of every latent, for a guide with numbers of its own for every datum.
+    """The coordinates of every latent, for a guide with parameters per datum.
 
     Args:
         model: p.
@@ -45,7 +45,7 @@ def latents_of(model: nn.Module, guide: str) -> dict[str, Coordinates]:
 
 
 def _two_runs(model: nn.Module) -> tuple[Trace, Trace]:
-    """Two draws of two rows each from the generative story, with gradients."""
+    """Run the generative story twice, for two rows each, with gradients."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         first = prior_trace(model, 2, grad=True)
@@ -54,7 +54,7 @@ def _two_runs(model: nn.Module) -> tuple[Trace, Trace]:
 
 
 def _fixed_transform(name: str, runs: Sequence[Trace], guide: str) -> Any:
-    """From unconstrained coordinates to the support of a latent, in the first of two runs.
+    """The map from unconstrained coordinates to the support of a latent, in the first of two runs.
 
     Raises:
         ValueError: If there is no such map, or it depends on parameters or other latents.
@@ -88,7 +88,7 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 
 def _coordinates_of(name: str, runs: Sequence[Trace], guide: str) -> Coordinates:
-    """Those of a latent of every datum, from two runs of two rows."""
+    """The coordinates of a per-datum latent, from two runs of two rows."""
     prior = runs[0].nodes[name]["fn"]
     transform = _fixed_transform(name, runs, guide)
     if is_free(prior):
@@ -109,10 +109,10 @@ def _coordinates_of(name: str, runs: Sequence[Trace], guide: str) -> Coordinates
 
 
 def check_pyros_coordinates(model: nn.Module, guide: str) -> None:
-    """Refuse a latent that a guide of Pyro's would look for elsewhere than its prior draws it.
+    """Refuse a latent for which Pyro's autoguides use another support than that of its prior.
 
     Raises:
-        ValueError: If a latent has no fixed coordinates, or others than Pyro takes.
+        ValueError: If a latent has no fixed coordinates, or Pyro uses different ones.
     """
     runs = _two_runs(model)
     for name in describe(model).latents:

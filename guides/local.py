@@ -1,4 +1,4 @@
-"""A row of parameters for every datum: what classical, non-amortised inference fits."""
+"""A row of parameters per datum, as in classical (non-amortised) inference."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class LocalTable(nn.Module):
     Args:
         size: N, the rows of the data set.
         shape: the shape of one row.
-        start: what every row starts at, ``[*shape]``; zeros by default.
+        start: initial value of every row, ``[*shape]``; zeros by default.
     """
 
     def __init__(self, size: int, shape: Sequence[int], start: Tensor | None = None) -> None:
@@ -39,8 +39,8 @@ class LocalTable(nn.Module):
         """
         if batch.size != len(self.rows):
             raise ValueError(
-                f"this guide owns rows for a data set of {len(self.rows)}, the batch is from one "
-                f"of {batch.size}; guide.for_data({batch.size}) gives a sibling with fresh rows."
+                f"this guide has rows for {len(self.rows)} data, but the batch is from a set of "
+                f"{batch.size}; guide.for_data({batch.size}) returns a guide for these data."
             )
         rows = F.embedding(batch.index, self.rows, sparse=self.sparse)
         return rows.reshape(-1, *self.shape)
@@ -51,10 +51,11 @@ class PerDatumGuide(Guide):
 
     Args:
         model: the model whose latents are inferred.
-        size: N, the number of rows; ``for_data(N)`` gives a sibling with that many.
-        local_lr: learning rate of the rows' own optimiser.
-        local_steps: steps that fit the rows of a held-out data set, model frozen.
-        options: whatever else the sibling needs.
+        size: N, the number of rows; ``for_data(N)`` returns a guide with N rows.
+        local_lr: learning rate of the optimiser of the rows.
+        local_steps: number of steps that fit the rows of a held-out data set, with the model
+            frozen.
+        options: further options of such a guide.
 
     Raises:
         ValueError: If ``size`` is negative or the rate or number of steps is not positive.

@@ -1,4 +1,4 @@
-"""Classical mean-field variational inference: a diagonal Gaussian of its own for every datum."""
+"""Classical mean-field variational inference: one diagonal Gaussian per datum."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -17,19 +17,19 @@ __all__ = ["MeanField"]
 
 
 class MeanField(PerDatumGuide):
-    r"""A diagonal Gaussian per datum; it starts narrow, at the origin.
+    r"""A diagonal Gaussian per datum, initially narrow and at the origin.
 
     .. math::
         q(z_n \mid x_n) = \prod_k \mathcal N(z_{nk}; m_{nk}, s_{nk}^2)
 
-    Under a prior that is not free on the real line the Gaussian is one of its unconstrained
-    coordinates, carried to its support.
+    Under a prior with constrained support, the Gaussian is defined in unconstrained coordinates
+    and mapped to the support.
 
     Args:
         model: any model with continuous latents.
         size: N, the number of rows.
-        local_lr: learning rate of the rows.
-        local_steps: steps that fit the rows of a held-out data set.
+        local_lr: learning rate of the rows of q.
+        local_steps: number of steps that fit the rows of a held-out data set.
 
     Raises:
         ValueError: If a latent has no fixed unconstrained coordinates.
@@ -47,7 +47,7 @@ class MeanField(PerDatumGuide):
         self.coordinates: Any = nn.ModuleDict(latents)
         self.tables = nn.ModuleDict()
         for name, latent in latents.items():
-            *outer, last = latent.shape or (1,)  # a scalar is a vector of one
+            *outer, last = latent.shape or (1,)  # a scalar counts as a vector of length one
             row = initial_row(last, 2 * last).repeat(*outer, 1)
             self.tables[name] = LocalTable(size, row.shape, row)
         self.like_model()

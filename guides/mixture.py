@@ -18,25 +18,25 @@ __all__ = ["Mixture"]
 
 
 class Mixture(Guide):
-    r"""An even mixture of Gaussians from one encoder that is told which component it is.
+    r"""An equally weighted mixture of Gaussians from one encoder, with the component as an input.
 
     .. math::
         q(z \mid x) = \frac1S \sum_{s=1}^S \mathcal N(z; m(x, s), \operatorname{diag} s^2(x, s))
 
-    The component enters the encoder's first layer as a one-hot vector beside x. A mixture's draw
-    cannot be reparametrised: it is trained with ``miselbo``, which draws from every component.
-    Under a prior that is not free on the real line the mixture is one of its unconstrained
-    coordinates, carried to its support.
+    The component enters the encoder's first layer as a one-hot vector beside x. Draws of a mixture
+    cannot be reparametrised, so it is trained with ``miselbo``, which draws from every component.
+    Under a prior with constrained support, the mixture is defined in unconstrained coordinates and
+    mapped to the support.
 
     Args:
         model: a model with one vector latent.
-        components: S.
+        components: number of Gaussians in the mixture (S).
         hidden_dims: widths of the encoder's hidden layers, at least one.
-        activation: of the encoder, a name in ``ACTIVATIONS``.
+        activation: activation of the encoder.
 
     Raises:
-        ValueError: If the model has several latents or one without fixed coordinates, or an
-            option makes no mixture.
+        ValueError: If the model has several latents or one without fixed coordinates, or an option
+            has no valid value.
 
     References:
         Kviman, Molén, Hotti, Kurt, Elvira & Lagergren (2023), mixture VAEs.
@@ -64,13 +64,13 @@ class Mixture(Guide):
         self.like_model()
 
     def centre(self, mean: Tensor) -> None:
-        """Have the encoder see the mean image, ``[*data_shape]``, as zero."""
+        """Subtract the mean image, ``[*data_shape]``, from the encoder's input."""
         self.encoder.centre(F.pad(mean.flatten(), (0, self.components)))
 
     def features(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Every component's parameters, ``[B, S, 2K]``."""
+        """Every component's parameters, ``[B, S, 2M]``."""
         layers: Any = self.encoder.layers
-        first, *rest = layers  # the first of [x, one-hot s] is a sum of two parts
+        first, *rest = layers  # the first layer of [x, one-hot s] is a sum of two parts
         of_x, of_s = first.weight.tensor_split([-self.components], 1)
         h = F.linear(self.context(batch), of_x, first.bias).unsqueeze(-2)
         h = h + of_s.mT
@@ -83,7 +83,7 @@ class Mixture(Guide):
         return self.of(*self.features(Batch.of(x)))
 
     def of(self, parameters: Tensor) -> Any:
-        """The mixture that these numbers describe."""
+        """The mixture with these parameters."""
         loc, scale = loc_scale_of_encoder(parameters)
         even = dist.Categorical(logits=torch.zeros_like(loc[..., 0]))
         mixture = dist.MixtureSameFamily(even, dist.Normal(loc, scale).to_event(1))

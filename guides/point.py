@@ -21,19 +21,19 @@ class Point(PerDatumGuide):
     .. math::
         q(z_n \mid x_n) = \delta(z_n - \hat z_n)
 
-    Its objective is log p(x, z), which is no bound on log p(x): with a learned decoder it has no
-    optimum, because scaling the decoder up and the latents down raises it without limit.
+    Its objective is log p(x, z), which is not a bound on log p(x). With a learned decoder it has
+    no optimum, because scaling the decoder up and the latents down raises it without limit.
 
-    The steps are taken in the unconstrained coordinates of the prior, but the density is that of
-    z itself, without the volume of the map: the point is the mode of p(z, x) in z, as Pyro's
-    ``AutoDelta`` finds it. There is none where that density has no bound at the border of the
-    support, as under a Gamma prior with a shape below 1.
+    The point is optimised in unconstrained coordinates, but the density is that of z itself,
+    without the Jacobian: it is the mode of p(z, x) in z, as in Pyro's ``AutoDelta``. There is no
+    mode if that density is unbounded at the boundary of the support, as under a Gamma prior with a
+    shape below 1.
 
     Args:
         model: any model with continuous latents.
         size: N, the number of rows.
-        local_lr: learning rate of the rows.
-        local_steps: steps that fit the rows of a held-out data set.
+        local_lr: learning rate of the rows of q.
+        local_steps: number of steps that fit the rows of a held-out data set.
 
     Raises:
         ValueError: If a latent has no fixed unconstrained coordinates.

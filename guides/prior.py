@@ -1,4 +1,4 @@
-"""q(z | x) = p(z): no inference at all."""
+"""q(z | x) = p(z), without inference."""
 
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 
@@ -8,7 +8,7 @@ __all__ = ["Prior"]
 
 
 class Prior(EffectGuide):
-    r"""The prior as its own guide, an effect handler that leaves every prior as it is.
+    r"""The prior as guide: an effect handler that leaves every prior unchanged.
 
     .. math::
         q(z \mid x) = p(z)

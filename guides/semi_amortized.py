@@ -1,4 +1,4 @@
-"""Amortised inference, and a few steps of classical inference after it."""
+"""Amortised inference, followed by a few steps of classical inference."""
 
 from typing import Any, Literal
 
@@ -21,29 +21,30 @@ BETA1, BETA2, EPS = 0.9, 0.99, 1e-8
 
 
 class SemiAmortized(Guide):
-    r"""A Gaussian that starts where an encoder puts it, and takes k steps of its own per datum.
+    r"""A Gaussian from an encoder, refined by k gradient steps per datum.
 
     .. math::
         \lambda_0 = \operatorname{encoder}(x), \quad
         \lambda_{i+1} = \lambda_i + \eta\, \operatorname{Adam}(\nabla_\lambda L(x; \lambda_i)),
         \quad q(z \mid x) = \mathcal N(z; \lambda_k)
 
-    L is the plain ELBO, one draw per step, the model in evaluation mode; no handler around the
-    guide takes part in it. The encoder learns as if the steps were a constant shift
-    (straight-through), or through them. Under a prior that is not free on the real line the
-    Gaussian is one of its unconstrained coordinates, carried to its support.
+    L is the plain ELBO with one draw per step and the model in evaluation mode; handlers around
+    the guide do not affect it. By default the encoder is trained as if the steps were a constant
+    shift (straight-through); with ``through`` gradients pass through the steps. Under a prior with
+    constrained support, the Gaussian is defined in unconstrained coordinates and mapped to the
+    support.
 
     Args:
         model: a model with one vector latent.
-        steps: k.
-        step_size: eta.
-        through: differentiate through the steps.
+        steps: number of gradient steps per datum (k).
+        step_size: step size of these gradient steps (eta).
+        through: differentiate through the gradient steps.
         hidden_dims: widths of the encoder's hidden layers.
-        activation: of the encoder, a name in ``ACTIVATIONS``.
+        activation: activation of the encoder.
 
     Raises:
-        ValueError: If the model has several latents or one without fixed coordinates, or sums one
-            out; if an option makes no step.
+        ValueError: If the model has several latents, one without fixed coordinates or one that is
+            summed out; if an option has no valid value.
 
     References:
         Kim, Wiseman, Miller, Sontag & Rush (2018); Marino, Yue & Mandt (2018), with other updates.
@@ -65,7 +66,7 @@ class SemiAmortized(Guide):
         (dim,) = self.coordinates.shape
         if summed := describe(model).summed:
             raise ValueError(
-                f"semi_amortized cannot sum out {', '.join(summed)} in its own steps."
+                f"semi_amortized cannot sum out {', '.join(summed)} in its gradient steps."
             )
         self.local_steps, self.step_size, self.through = steps, step_size, through
         layers = (self.context_dim, *hidden_dims, 2 * dim)
@@ -73,7 +74,7 @@ class SemiAmortized(Guide):
         self.like_model()
 
     def centre(self, mean: Tensor) -> None:
-        """Have the encoder see the mean image, ``[*data_shape]``, as zero."""
+        """Subtract the mean image, ``[*data_shape]``, from the encoder's input."""
         self.encoder.centre(mean.flatten())
 
     def bound(self, parameters: Tensor, batch: Batch) -> Any:
@@ -90,7 +91,7 @@ class SemiAmortized(Guide):
 
     @torch.enable_grad()
     def refined(self, parameters: Tensor, batch: Batch) -> Tensor:
-        """The encoder's output ``[B, 2K]`` after the steps."""
+        """The encoder's output ``[B, 2M]`` after the steps."""
         through = self.through and parameters.requires_grad
         start = parameters if through else parameters.detach().requires_grad_()
         at, m, v = start, torch.zeros_like(start), torch.zeros_like(start)
@@ -104,7 +105,7 @@ class SemiAmortized(Guide):
         return at if through else parameters + (at - start).detach()
 
     def features(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Mean and log square scale after the steps, ``[B, 2K]``."""
+        """Mean and log s^2 after the steps, ``[B, 2M]``."""
         parameters = self.encoder(self.context(batch))
         modes = [(part, part.training) for part in self.model.modules()]
         self.model.eval()

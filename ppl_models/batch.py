@@ -22,7 +22,8 @@ class Batch(NamedTuple):
         size: N, the number of rows in the data set.
         given: what the model conditions on, such as labels, covariates or masks, ``[B, ...]``
             each.
-        repeats: how often the rows follow each other, where particles share a dimension with them.
+        repeats: how many copies of the rows follow each other, where particles share the batch
+            dimension.
     """
 
     x: Tensor | dict[str, Tensor] | None

@@ -19,19 +19,19 @@ class BayesianPPCA(Program):
         \sigma &\sim \operatorname{HalfNormal}(a) \qquad \mu \sim \mathcal N(0, a^2 I_D) \\
         s_k &\sim \operatorname{HalfNormal}(a) \qquad V_{dk} \sim \mathcal N(0, 1)
             \qquad W = V \operatorname{diag}(s) \\
-        x_n &\sim \mathcal N(\mu, W W' + \sigma^2 I_D)
+        x_n &\sim \mathcal N(\mu, W W^\top + \sigma^2 I_D)
 
     A column that the data do not need has a scale near zero (automatic relevance determination),
-    so K is only the most there can be. Scales and directions are sampled apart (non-centred): the
-    prior has no funnel. W W' is what the data see: W itself may turn, and its columns may change
-    places and signs, unless it is ``identified``.
+    so M is only an upper limit. Scales and directions are sampled separately (non-centred), so the
+    prior has no funnel. The data determine W W⊤ only: the columns of W may be rotated, reordered
+    and change sign, unless W is ``identified``.
 
     Args:
         data_dim: D, the dimension of an observation.
-        latent_dim: K, the most columns.
+        latent_dim: M, the maximum number of columns.
         prior_scale: a, in the units of x.
         marginal: integrate z out; otherwise it is sampled for every datum.
-        identified: V is lower triangular with a positive diagonal, so that no rotation is left.
+        identified: V is lower triangular with a positive diagonal, which excludes rotations.
 
     Raises:
         ValueError: If ``latent_dim`` is not between 1 and ``data_dim``, or the scale not above 0.
@@ -75,12 +75,12 @@ class BayesianPPCA(Program):
             return pyro.sample("x", IsotropicNormal(loc, sigma), obs=batch.x)
 
     def matrix(self) -> Tensor:
-        """V, all entries free, ``[D, K]``."""
+        """V, all entries free, ``[D, M]``."""
         normal = dist.Normal(torch.zeros_like(self.a), 1.0)
         return pyro.sample("V", normal.expand([self.data_dim, self.latent_dim]).to_event(2))
 
     def triangle(self) -> Tensor:
-        """V with zeros above a positive diagonal, ``[D, K]``."""
+        """V with zeros above a positive diagonal, ``[D, M]``."""
         row, column = torch.tril_indices(self.data_dim, self.latent_dim, -1)
         zero = torch.zeros_like(self.a)
         half = dist.HalfNormal(zero + 1).expand([self.latent_dim]).to_event(1)

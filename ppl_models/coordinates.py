@@ -1,4 +1,4 @@
-"""Where a distribution lives, and the unconstrained coordinates of that place."""
+"""The support of a distribution, and unconstrained coordinates for it."""
 
 import math
 from collections.abc import Collection
@@ -40,8 +40,8 @@ def family(distribution: Any) -> str:
 def support_of(distribution: Any) -> Any:
     """The set that draws lie in.
 
-    Angles lie in one turn, from -pi to pi; a mixture lies where its components do; draws that
-    are transformed lie where the transforms lead from the support of their base.
+    Angles lie between -pi and pi. A mixture has the support of its components. The support of a
+    transformed distribution is the image of its base's support.
 
     Raises:
         NotImplementedError: If the distribution does not know.
@@ -60,7 +60,10 @@ def support_of(distribution: Any) -> Any:
 
 
 def _is_partial(inside: Any) -> bool:
-    """Whether transforms start from a part of their domain alone: they report where all leads."""
+    """Whether the base covers only a part of the transforms' domain.
+
+    The transforms report the image of the whole domain.
+    """
     if type(inside) not in (dist.TransformedDistribution, distributions.TransformedDistribution):
         return False
     support = support_of(inside.base_dist)
@@ -89,7 +92,7 @@ def coordinates(distribution: Any) -> Any:
     """The transform from unconstrained numbers to the support, over whole events.
 
     Raises:
-        NotImplementedError: If there is none, as of a sphere or of discrete numbers.
+        NotImplementedError: If there is none, as for a sphere or discrete values.
     """
     inside = bare(distribution)
     if _is_partial(inside):
@@ -107,7 +110,7 @@ def coordinates(distribution: Any) -> Any:
 
 
 class ToCoordinates(Messenger):
-    """Read the coordinates of some latents off a model's run, each in those of its own prior.
+    """Record the unconstrained coordinates of some latents while a model runs.
 
     Args:
         names: of the latents.
@@ -128,14 +131,14 @@ class ToCoordinates(Messenger):
 
 
 class FromCoordinates(Messenger):
-    """Give a model's latents the values at given coordinates, each in those of its own prior.
+    """Set a model's latents to the values at given unconstrained coordinates.
 
     Args:
         at: coordinates by site, the rows of the data first.
 
     Attributes:
         found: the latents.
-        volume: log of the volume that the map takes up, of every row ``[B]``.
+        volume: log-determinant of the map from coordinates to the support, for every row ``[B]``.
     """
 
     def __init__(self, at: dict[str, Tensor]) -> None:

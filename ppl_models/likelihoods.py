@@ -1,8 +1,8 @@
 """p(x | z): one small class per family, from a decoder's numbers to a distribution of images.
 
-A likelihood takes ``number`` values per pixel, ``[..., number, *data_shape]``, and says which
-kinds of ``pixels`` it is a density or a probability of: ``grey`` in [0, 1], ``binary``, or
-``grey-dequantised``, (levels x + u) / (levels + 1) with u uniform.
+A likelihood takes ``number`` values per pixel, ``[..., number, *data_shape]``. Its ``pixels``
+are the kinds of pixel values for which it is a density or a probability: ``grey`` in [0, 1],
+``binary``, or ``grey-dequantised``, (levels x + u) / (levels + 1) with u uniform.
 """
 
 from typing import Any, ClassVar
@@ -30,8 +30,8 @@ class Likelihood(nn.Module):
         data_shape: the shape of an image, ``(C, H, W)``.
 
     Attributes:
-        parameters_per_pixel: numbers that the decoder gives for every pixel.
-        pixels: the kinds of pixels it is for.
+        parameters_per_pixel: number of decoder outputs per pixel.
+        pixels: the kinds of pixel values it is defined for.
         measure: density or probability.
     """
 
@@ -48,7 +48,7 @@ class Likelihood(nn.Module):
         raise NotImplementedError
 
     def parameters_of_mean(self, mean: Tensor) -> Tensor | None:
-        """What a decoder gives for an image of this mean, ``[number, *data_shape]``, if known."""
+        """Decoder outputs with this mean image, ``[number, *data_shape]``; None if unknown."""
         return None
 
     def split(self, parameters: Tensor) -> tuple[Tensor, ...]:
@@ -67,7 +67,7 @@ class Likelihood(nn.Module):
 
 
 class Gaussian(Likelihood):
-    """One learned sigma for all pixels; the lab's."""
+    """One learned sigma for all pixels, as in the lab."""
 
     pixels = ("grey", "grey-dequantised")
 
@@ -101,7 +101,7 @@ class GaussianPerPixel(Likelihood):
 
 
 class GaussianDecoder(Likelihood):
-    """The decoder gives location and sigma of every pixel, sigma = MIN_SCALE + softplus."""
+    """The decoder outputs location and sigma of every pixel; sigma = MIN_SCALE + softplus."""
 
     parameters_per_pixel = 2
     pixels = ("grey", "grey-dequantised")
@@ -112,7 +112,7 @@ class GaussianDecoder(Likelihood):
 
 
 class LowRankGaussian(Likelihood):
-    """A Gaussian with covariance F F' + diag(s^2), F of rank 4; the event is flat.
+    """A Gaussian with covariance F F⊤ + diag(s^2), F of rank 4; the event is flat.
 
     s = MIN_SCALE + softplus of the decoder's last value per pixel.
     """

@@ -27,7 +27,8 @@ def _glorot(layer: nn.Module) -> None:
 class MLP(nn.Module):
     """Affine layers with an activation between them; any number of leading dimensions.
 
-    Weights start as torch starts them; before tanh as Glorot & Bengio (2010) do, biases at zero.
+    Weights and biases have torch's default initialization; before tanh, weights follow Glorot &
+    Bengio (2010) and biases are zero.
 
     Args:
         sizes: widths from input to output; two of them make a single affine map.
@@ -57,7 +58,7 @@ class MLP(nn.Module):
 
     @torch.no_grad()
     def centre(self, x: Tensor) -> None:
-        """Have the first layer see ``x``, the mean of the inputs ``[sizes[0]]``, as zero."""
+        """Subtract ``x``, the mean of the inputs ``[sizes[0]]``, from every input."""
         first: nn.Linear = self.layers[0]  # type: ignore[assignment]
         first.bias.copy_(-first.weight @ x)
 

@@ -1,4 +1,4 @@
-"""Seeing which sites a model observes, and by which names it asks for their observations."""
+"""Finds the sites that a model observes, and the name under which each looks up its data."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ __all__ = ["Asked", "Observing", "check_observed"]
 
 
 class Asked(dict):
-    """Stands for observations while a model is described: any site's are there, without values."""
+    """A placeholder for observations while a model is described; it has every name."""
 
     def __init__(self, site: str | None = None) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Asked(dict):
 
 
 class Observing(Messenger):
-    """Draws what a model observes, and notes which sites these are.
+    """Draws the observed sites of a model, and records their names.
 
     Attributes:
         sites: for each site, the name under which it asks for its observation; None for all of x.
@@ -45,11 +45,12 @@ class Observing(Messenger):
 
 
 def check_observed(nodes: dict[str, Any], asked: dict[str, str | None]) -> None:
-    """Refuse observations that are partly drawn, or that go by another name than their site.
+    """Refuse partly observed sites (``obs_mask``), and data whose name differs from their site's.
 
     Args:
         nodes: of a trace of the model.
-        asked: for each observed site, the name that it asks for, see ``Observing``.
+        asked: for each observed site, the name under which it looks up its data; see
+            ``Observing``.
 
     Raises:
         ValueError: Then, naming the site.

@@ -1,4 +1,4 @@
-"""Parameters lie in modules: what Pyro's global store would hold instead is refused by name."""
+"""Parameters live in modules; those in Pyro's global store are refused by name."""
 
 import itertools
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ __all__ = ["are_captured", "device_of", "own_parameters"]
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Where a module's parameters and buffers lie; of one without any, the processor."""
+    """The device of a module's parameters and buffers; the CPU if it has none."""
     parts = itertools.chain(module.parameters(), module.buffers())
     return next((part.device for part in parts), torch.device("cpu"))
 
@@ -32,29 +32,30 @@ def are_captured() -> bool:
     )
 
 
-# Of two modules of Pyro's with parameters of one name, the second would take the first one's.
+# If two Pyro modules have a parameter of the same name, the second would reuse the first's.
 pyro.settings.set(module_local_params=True)
 
 
 def _is_of_the_store(msg: Any) -> bool:
-    """Whether a ``pyro.param`` asks the store for a value; one of Pyro's modules has its own."""
+    """Whether a ``pyro.param`` reads the global store; not so in Pyro's modules."""
     return msg["args"] == (msg["name"],) and hasattr(msg["fn"], "__self__")
 
 
 @contextmanager
 def own_parameters(*programs: Any) -> Iterator[None]:
-    """Inside, programs see their modules' parameters and none of Pyro's global store.
+    """Inside, programs use the parameters of their modules, and none from Pyro's global store.
 
-    ``pyro.module`` of a submodule and a ``PyroParam`` of a module of Pyro's are among them, and no
-    other program can share them by name. While ``pyro.infer.SVI`` captures
-    parameters nothing happens: it needs the store.
+    These include ``pyro.module`` of a submodule and the ``PyroParam`` of a Pyro module; no other
+    program can share them by name. While ``pyro.infer.SVI`` captures parameters, this does
+    nothing, because ``SVI`` needs the store.
 
     Args:
-        programs: models and guides, bare or inside Pyro's handlers; a guide's ``model`` counts
-            as well.
+        programs: models and guides, plain or wrapped in Pyro's handlers; the ``model`` of a guide
+            is
+            included.
 
     Raises:
-        ValueError: At a ``pyro.param`` that is no parameter of theirs.
+        ValueError: At a ``pyro.param`` that is not a parameter of these modules.
     """
     if are_captured():
         yield
@@ -64,15 +65,15 @@ def own_parameters(*programs: Any) -> Iterator[None]:
         try:
             yield
         except ValueError:
-            if own.refused:  # Pyro has added the shapes of a trace to it
+            if own.refused:  # Pyro appends the shapes of a trace to the message
                 raise ValueError(own.refused) from None
             raise
         finally:
-            store.clear()  # of what was registered inside
+            store.clear()  # remove what was registered inside
 
 
 class OwnParameters(Messenger):
-    """Hands out parameters of modules and refuses all others.
+    """Returns the parameters of modules and refuses all others.
 
     Args:
         programs: models and guides.

@@ -36,9 +36,9 @@ def covariance_spectrum(x: Tensor, correction: int = 0) -> tuple[Tensor, Tensor,
 
 
 def _moments(x: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The mean ``[D]`` and the sum over the rows of (x - mean) (x - mean)', ``[D, D]``.
+    """The mean ``[D]`` and the sum over the rows of (x - mean) (x - mean)⊤, ``[D, D]``.
 
-    On a CPU NumPy multiplies a matrix by its own transpose in half the time that torch takes.
+    On a CPU, NumPy multiplies a matrix by its transpose in half the time that torch takes.
     """
     if not x.is_cpu:
         mean = x.detach().mean(0, dtype=torch.float64)
@@ -48,7 +48,7 @@ def _moments(x: Tensor) -> tuple[np.ndarray, np.ndarray]:
     mean = rows.mean(0, dtype=np.float64)
     if rows.dtype == np.float64:
         second, squared = rows.T @ rows, len(rows) * mean**2
-        # far from the origin its digits would cancel
+        # for data far from the origin, x⊤x minus the mean's part would cancel
         if (squared <= 1e4 * (second.diagonal() - squared)).all() or not np.isfinite(mean).all():
             return mean, second - len(rows) * np.outer(mean, mean)
     scatter = np.zeros((x.shape[1], x.shape[1]))

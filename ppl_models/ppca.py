@@ -18,16 +18,14 @@ class PPCA(Program):
     r"""Probabilistic PCA.
 
     .. math::
-        z_n &\sim \mathcal N(0, I_K) \\
+        z_n &\sim \mathcal N(0, I_M) \\
         x_n \mid z_n &\sim \mathcal N(W z_n + \mu, \sigma^2 I_D)
 
-    W starts at random columns of about unit length, the mean at zero, sigma at one. (From standard
-    normal entries, as in the lab, 20 epochs of gradient steps end lower: on MNIST with K = 10 by
-    3.9 nats at rate 0.01, against 0.05 from here.)
+    W starts with random columns of about unit length, the mean at zero and sigma at one.
 
     Args:
         data_dim: D, the dimension of an observation.
-        latent_dim: K, the dimension of a latent; at most D.
+        latent_dim: M, the dimension of a latent; at most D.
 
     Raises:
         ValueError: If ``latent_dim`` is not between 1 and ``data_dim``.
@@ -53,7 +51,7 @@ class PPCA(Program):
         return self.log_sigma.exp()
 
     def prior(self) -> dist.Distribution:
-        """p(z), a standard normal with event ``[K]``."""
+        """p(z), a standard normal with event ``[M]``."""
         return dist.Normal(self.W.new_zeros(self.W.shape[1]), 1.0).to_event(1)
 
     def likelihood(self, z: Tensor) -> dist.Distribution:
@@ -66,11 +64,11 @@ class PPCA(Program):
             return pyro.sample("x", self.likelihood(z), obs=batch.x)
 
     def marginal(self) -> LowRankNormal:
-        """p(x) = N(mu, W W' + sigma^2 I), through the K x K capacitance matrix (Woodbury)."""
+        """p(x) = N(mu, W W⊤ + sigma^2 I), computed with an M x M matrix (Woodbury)."""
         return LowRankNormal(self.mu, self.W, self.sigma.square().expand(len(self.mu)))
 
     def posterior_precision(self) -> Tensor:
-        """Lambda = (W'W + sigma^2 I) / sigma^2, ``[K, K]``, the same for every datum."""
+        """Lambda = (W⊤W + sigma^2 I) / sigma^2, ``[M, M]``, the same for every datum."""
         return self._precision(self.W)
 
     def _precision(self, W: Tensor) -> Tensor:
@@ -78,11 +76,12 @@ class PPCA(Program):
         return W.mT @ W / self.sigma.square() + identity
 
     def posterior(self, x: Tensor, observed: Tensor | None = None) -> dist.MultivariateNormal:
-        """p(z | x) = N(M^-1 W'(x - mu), sigma^2 M^-1) with M = W'W + sigma^2 I.
+        """p(z | x) = N(A^-1 W⊤(x - mu), sigma^2 A^-1) with A = W⊤W + sigma^2 I.
 
         Args:
             x: observations ``[B, D]``.
-            observed: optional mask ``[D]``; the posterior given these pixels alone.
+            observed: optional mask ``[D]``; the posterior is then given the pixels where it is
+                true.
         """
         if x.shape[-1:] != self.mu.shape:
             raise ValueError(f"x is {list(x.shape)}, the model has data_dim={len(self.mu)}.")
@@ -112,7 +111,7 @@ class PPCA(Program):
 
         Args:
             x: observations ``[N, D]``.
-            latent_dim: K, below the rank of the data.
+            latent_dim: M, below the rank of the data.
             correction: the covariance is divided by N - ``correction`` (0 maximises the
                 likelihood; scikit-learn's ``PCA.score`` uses 1).
 
@@ -150,10 +149,10 @@ class PPCA(Program):
         self.mu.copy_(x.mean(0))
         centred = x - self.mu
         covariance = torch.linalg.inv(self.posterior_precision())
-        expected = self.posterior(x).mean  # <z_n>, [N, K]
-        second = expected.mT @ expected + len(x) * covariance  # sum of <z_n z_n'>
+        expected = self.posterior(x).mean  # <z_n>, [N, M]
+        second = expected.mT @ expected + len(x) * covariance  # sum of <z_n z_n⊤>
         W = torch.linalg.solve(second, centred.mT @ expected, left=False)
-        # sums of squares, of which none is subtracted: sigma may be small beside W
+        # a sum of squares without subtractions, since sigma may be small compared with W
         residual = (centred - expected @ W.mT).square().sum()
         residual += len(x) * (W @ covariance * W).sum()
         self.W.copy_(W)
@@ -161,14 +160,14 @@ class PPCA(Program):
 
     @torch.no_grad()
     def rotated(self, rotation: Tensor) -> "PPCA":
-        """The same p(x) in other latent coordinates: W R for an orthogonal R ``[K, K]``."""
+        """The same p(x) in other latent coordinates: W R for an orthogonal R ``[M, M]``."""
         return PPCA._of(self.W @ rotation, self.mu.clone(), self.log_sigma.clone())
 
 
 def equal_diagonal_rotation(symmetric: Tensor) -> Tensor:
-    """An orthogonal R for which R' A R has equal diagonal entries (Schur-Horn), ``[K, K]``.
+    """An orthogonal R for which R⊤ A R has equal diagonal entries (Schur-Horn), ``[M, M]``.
 
-    For a posterior precision A this is the basis in which a diagonal guide loses most. Each
+    For a posterior precision A, this is the basis in which a diagonal guide loses most. Each
     plane rotation sets one more diagonal entry to the mean.
     """
     A = symmetric.clone()

@@ -1,4 +1,4 @@
-"""What every program shares: its base class, and from here its argument and its plate too."""
+"""The base class of all programs; also exports their argument and the data plate."""
 
 import itertools
 import weakref
@@ -37,12 +37,12 @@ _names: "weakref.WeakKeyDictionary[Program, str]" = weakref.WeakKeyDictionary()
 class Program(nn.Module):
     """A Pyro program whose parameters live in the module.
 
-    While ``pyro.infer.SVI`` captures parameters, a call shows them to it under a name unique
-    to the instance (a copy is another instance). At all other times the global parameter store
+    While ``pyro.infer.SVI`` captures parameters, a call registers them under a name unique to the
+    instance (a copy is another instance). At all other times the global parameter store
     stays untouched, so pairs cannot share or overwrite each other's parameters.
 
     Attributes:
-        vectorises: whether it takes particles as a dimension of their own, before the batch.
+        vectorises: whether the program accepts an extra leading dimension for particles.
     """
 
     vectorises: bool = True

@@ -1,4 +1,4 @@
-"""The sites of a model: what it samples, what it observes, and draws from it."""
+"""The sites of a model: its latents, its observations, and draws from them."""
 
 import weakref
 from collections.abc import Callable, Iterator
@@ -36,10 +36,10 @@ _given: "weakref.WeakKeyDictionary[Any, dict[str, Tensor]]" = weakref.WeakKeyDic
 class Sites(NamedTuple):
     """Event shapes of what a model samples: latents in generative order, and observations.
 
-    ``by_name`` says whether it asks for its observations by site, ``batch.obs("x")``, instead of
-    taking ``batch.x`` as a whole. ``summed`` are discrete latents that no guide needs to sample,
-    among them observations by name that a batch may lack, see ``is_summed``. ``of_all_data`` are
-    the names of global latents, outside the plate of the data.
+    ``by_name`` tells whether the model looks up observations by site, ``batch.obs("x")``, instead
+    of reading ``batch.x`` as a whole. ``summed`` are the discrete latents that no guide needs to
+    sample, including named observations that a batch may lack; see ``is_summed``. ``of_all_data``
+    are the names of global latents, outside the data plate.
     """
 
     latents: dict[str, torch.Size]
@@ -59,7 +59,7 @@ class Sites(NamedTuple):
 
     @property
     def site(self) -> str:
-        """The name of the only observation, x where several sites observe all of ``batch.x``.
+        """The name of the only observation; x if several sites observe all of ``batch.x``.
 
         Raises:
             ValueError: If there are several.
@@ -71,10 +71,10 @@ class Sites(NamedTuple):
 
 
 def request(model: Any, size: int, start: int = 0) -> Batch:
-    """A request for ``size`` rows from a model, given what its data are given, row by row.
+    """A batch that asks a model for ``size`` rows, with the ``given`` of its data.
 
     Args:
-        model: p; the rows lie on its device.
+        model: p; the rows are on its device.
         size: B.
         start: the first row of the data whose ``given`` is taken.
     """
@@ -89,34 +89,34 @@ def request(model: Any, size: int, start: int = 0) -> Batch:
 
 
 def _parameter(model: Any) -> Tensor:
-    """A parameter of real numbers, for its dtype and device."""
+    """A real-valued parameter, used for its dtype and device."""
     parameters = model.parameters() if isinstance(model, nn.Module) else ()
     return next((p.detach() for p in parameters if p.is_floating_point()), torch.zeros(()))
 
 
 def is_shown(model: Any) -> bool:
-    """Whether ``describe`` has shown a model what its data are given."""
+    """Whether ``describe`` has told a model what is given with its data."""
     return model in _given
 
 
 def observation(model: Any) -> str:
-    """The name of the only site that a model observes; refused where there are several."""
+    """The name of the only site that a model observes; an error if there are several."""
     return describe(model).site
 
 
 def simulate(model: Any, size: int, start: int = 0) -> tuple[Any, Batch]:
-    """A run of the generative story for ``size`` rows, and what it made as a batch."""
+    """Draw ``size`` rows from the generative story: the trace, and the draws as a batch."""
     sites, asked = describe(model), request(model, size, start)
     with needs_given(asked):
         trace = poutine.trace(model).get_trace(asked)
     x = {name: trace.nodes[name]["value"] for name in sites.observed}
-    like = _parameter(model)  # whole numbers, too, are floats in a data set
+    like = _parameter(model)  # a data set holds integers as floats too
     x = {name: v if v.is_floating_point() else v.to(like) for name, v in x.items()}
     return trace, Batch.of(x if sites.by_name else next(iter(x.values())), asked.given)
 
 
 def example(model: Any, size: int = 1) -> Batch:
-    """Rows of zeros as a model observes them, given what its data are given."""
+    """A batch of zeros in the shapes that a model observes, with the ``given`` of its data."""
     sites, batch = describe(model), request(model, size)
     like = _parameter(model)
     x = {name: like.new_zeros(size, *shape) for name, shape in sites.observed.items()}
@@ -126,7 +126,7 @@ def example(model: Any, size: int = 1) -> Batch:
 def prior_trace(model: Callable, size: int = 1, grad: bool = False) -> poutine.Trace:
     """One run of the generative story, hidden from outer handlers and from the random state.
 
-    With ``grad`` what it computes from parameters has a gradient.
+    With ``grad``, gradients flow to the parameters.
     """
     with torch.set_grad_enabled(grad):
         return _hidden_trace(model, request(model, size))
@@ -169,21 +169,21 @@ def is_summed(site: Any) -> bool:
 
 
 def is_local(site: Any) -> bool:
-    """Whether every datum has a value of its own, in the plate of the data."""
+    """Whether a site is in the data plate, with one value per datum."""
     return any(frame.name == "data" for frame in site["cond_indep_stack"])
 
 
 def check_plates(name: str, site: Any) -> None:
-    """Refuse a site of every datum that lies in a second plate.
+    """Refuse a per-datum site that is in a second plate.
 
     Raises:
-        ValueError: Then, naming the plate.
+        ValueError: If there is one; the message names the plate.
     """
     plates = [frame.name for frame in site["cond_indep_stack"]]
     others = [plate for plate in plates if plate not in ("data", "particles")]
     if "data" in plates and others:
         raise ValueError(
-            f"site '{name}' lies in the plate '{others[0]}' beside that of the data: make that "
+            f"site '{name}' is in the plate '{others[0]}' besides the data plate: make that "
             "dimension part of the event instead (expand, then to_event)."
         )
 
@@ -193,8 +193,9 @@ def describe(model: Callable, data: Any = None) -> Sites:
 
     Args:
         model: p.
-        data: a data set or a batch with what the model is given; remembered for later draws from
-            it, those of a guide's constructor among them.
+        data: a data set or batch whose ``given`` the model needs; kept for later draws, such as
+            those
+            in a guide's constructor.
 
     Raises:
         ValueError: If the model has no observation or no latent, if it has an ``obs_mask``, if it
@@ -206,7 +207,7 @@ def describe(model: Callable, data: Any = None) -> Sites:
     try:
         with torch.no_grad(), evaluating(model):
             nodes = _hidden_trace(observing(model), batch._replace(x=Asked())).nodes
-    except Exception:  # it does something else with x before it observes it
+    except Exception:  # the model changes x before it observes it
         observing.sites.clear()
     if not observing.sites:
         nodes = prior_trace(model).nodes

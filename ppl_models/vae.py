@@ -18,18 +18,18 @@ class VAE(Program):
     r"""A nonlinear latent-variable model.
 
     .. math::
-        z_n &\sim \mathcal N(0, I_K) \\
+        z_n &\sim \mathcal N(0, I_M) \\
         x_n \mid z_n &\sim p(x \mid \operatorname{decoder}(z_n))
 
-    There is no encoder here: an encoder belongs to a guide.
+    The encoder is part of a guide, not of the model.
 
     Args:
         data_shape: the shape of an image, ``(C, H, W)``.
-        latent_dim: K, the dimension of a latent.
+        latent_dim: M, the dimension of a latent.
         likelihood: the family of p(x | z), a name in ``LIKELIHOODS``.
-        network: of the decoder, mlp or conv (sides divisible by 4).
+        network: network of the decoder, mlp or conv (needs images with sides divisible by 4).
         hidden_dims: widths of the MLP's hidden layers.
-        activation: of the MLP, a name in ``ACTIVATIONS``.
+        activation: activation of the MLP, a name in ``ACTIVATIONS``.
 
     Raises:
         ValueError: If a size is not positive or a name is unknown.
@@ -67,17 +67,18 @@ class VAE(Program):
         )
 
     def prior(self) -> dist.Distribution:
-        """p(z), a standard normal with event ``[K]``."""
+        """p(z), a standard normal with event ``[M]``."""
         like = next(self.decoder.parameters())
         zeros, ones = like.new_zeros(self.latent_dim), like.new_ones(self.latent_dim)
         return dist.Normal(zeros, ones).to_event(1)
 
     @torch.no_grad()
     def centre(self, mean: Tensor) -> None:
-        """Have the decoder start at the mean image, ``[*data_shape]``, whatever z is.
+        """Initialize the decoder to output the mean image, ``[*data_shape]``, for every z.
 
         Raises:
-            ValueError: If the decoder is no MLP, or the likelihood's parameters are not known.
+            ValueError: If the decoder is not an MLP, or the likelihood cannot be inverted for its
+                mean.
         """
         parameters = self.likelihood.parameters_of_mean(mean)
         if parameters is None or not isinstance(self.decoder, ImageMLP):

@@ -112,7 +112,7 @@ WRONG = {
             r"batch's mean",
             COST.replace("x - mu", "x - x.mean(0)") + "m.logdet() + d * log_variance + q",
         ),
-        (r"W'W", COST + "(W.mT @ W).logdet() + d * log_variance + q"),
+        (r"W⊤W", COST + "(W.mT @ W).logdet() + d * log_variance + q"),
         ("", COST + "m.logdet() + d * log_variance + q + mu.square().sum()"),
         ("", COST + "m.logdet() + d * log_variance.clamp(min=0) + q"),
     ],
@@ -161,7 +161,7 @@ WRONG = {
             "torch.eye(W.shape[1]))\nreturn (x - mu) @ W, log_variance.exp() * m",
         ),
         (
-            r"W'W alone",
+            r"W⊤W alone",
             "m = torch.linalg.pinv(W)\nreturn (x - mu) @ m.mT, log_variance.exp() * m @ m.mT",
         ),
     ],

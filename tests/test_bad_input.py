@@ -102,7 +102,7 @@ def test_models(capsys):
     refused(capsys, train, [*DIGITS, "--model", "os:getcwd"], "not a torch.nn.Module class")
     refused(capsys, train, [*DIGITS, "--model", ":Model"], "':Model' cannot be imported")
     refused(capsys, train, [*DIGITS, "--model", "..:Model"], "'..:Model' cannot be imported")
-    refused(capsys, train, [*DIGITS, "--model", "torch.nn:Softmax"], "generates no data")
+    refused(capsys, train, [*DIGITS, "--model", "torch.nn:Softmax"], "cannot generate data")
 
 
 def test_a_run_that_diverges_ends_with_code_1(capsys):
@@ -190,9 +190,9 @@ def saved() -> Path:
 
 
 def test_output_directories(capsys, saved):
-    refused(capsys, ppca, [*DIGITS, "--out", "run"], "holds something already")
+    refused(capsys, ppca, [*DIGITS, "--out", "run"], "is not empty")
     Path("file").write_text("")
-    refused(capsys, ppca, [*DIGITS, "--out", "file"], "holds something already")
+    refused(capsys, ppca, [*DIGITS, "--out", "file"], "is not empty")
     refused(capsys, ppca, [*DIGITS, "--out", "file/below"], "cannot be written")
 
 
@@ -215,7 +215,7 @@ def test_saved_runs(capsys, saved):
     config = json.loads((saved / "config.json").read_text())
     for content, word in (
         ({**config, "format": 99}, "format 99"),
-        ([], "it is no JSON object"),
+        ([], "it is not a JSON object"),
         ({"format": 2, "pair": {}}, "not that of a run"),
     ):
         (saved / "config.json").write_text(json.dumps(content))
@@ -340,7 +340,7 @@ def test_runs_that_cannot_share_a_table(capsys, saved):
 def test_reproduce(capsys, saved):
     refused(capsys, reproduce, ["iwae", "--resume"], "--resume needs --out")
     refused(capsys, reproduce, ["iwae", "--entries", "iwae-7"], "row 'iwae-7' is unknown", "vae-1")
-    refused(capsys, reproduce, ["lab", "--out", saved], "holds something already")
+    refused(capsys, reproduce, ["lab", "--out", saved], "is not empty")
     refused(capsys, reproduce, ["lab", "--out", saved, "--resume"], "holds no table")
     refused(capsys, reproduce, ["tables"], "tables")
 

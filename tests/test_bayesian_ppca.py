@@ -213,8 +213,8 @@ def draws(offset=0.0):
 
 
 def test_rhat_sees_chains_apart():
-    assert worst_rhat(draws())["W W'"] < 1.1
-    assert worst_rhat(draws(offset=3.0))["W W'"] > 1.2
+    assert worst_rhat(draws())["W W⊤"] < 1.1
+    assert worst_rhat(draws(offset=3.0))["W W⊤"] > 1.2
     assert rhat(np.random.default_rng(0).normal(size=(2, 300, 3))).shape == (3,)
 
 

@@ -284,7 +284,7 @@ class Awkward(PPCA):
     [
         ("branch", "a tensor's value decides"),
         ("python random", "random numbers from Python or NumPy"),
-        ("counter", "something else at its second call"),
+        ("counter", "its second call computes something else"),
         ("buffer", "the buffer model.seen is replaced"),
         ("outside", r"a parameter \[7\] outside of the modules"),
     ],

@@ -89,14 +89,14 @@ def test_a_resume_that_fails_changes_nothing(capsys, saved):
     [
         ("pair", "model", None, "pair.model is None"),
         ("pair", "model_options", [], "pair.model_options is []"),
-        ("pair", "model_options", {"latent_dim": "x"}, "describes no model and guide"),
-        ("pair", "guide_options", {"speed": 3}, "describes no model and guide"),
-        ("pair", "guide", "oracle", "describes no model and guide"),
+        ("pair", "model_options", {"latent_dim": "x"}, "does not describe a model and guide"),
+        ("pair", "guide_options", {"speed": 3}, "does not describe a model and guide"),
+        ("pair", "guide", "oracle", "does not describe a model and guide"),
         ("options", "pad", "x", "options.pad is 'x'"),
         ("options", "rows", True, "options.rows is True"),
         ("options", "binarize_seed", 10**30, "binarize_seed=1000"),
         ("options", "dtype", "cpu", "dtype is 'cpu'"),
-        ("options", "lr", float("nan"), "NaN is no finite number"),
+        ("options", "lr", float("nan"), "NaN is not a finite number"),
     ],
 )
 def test_a_changed_config(capsys, saved, part, name, value, words):

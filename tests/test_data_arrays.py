@@ -89,7 +89,7 @@ REFUSED = {
     "complex": (torch.zeros(4, 2, dtype=torch.complex64), "complex"),
     "complex array": (X + 1j, "complex"),
     "complex objects": ((X + 1j).astype(object), "complex"),
-    "meta": (torch.zeros(4, 2, device="meta"), "without values"),
+    "meta": (torch.zeros(4, 2, device="meta"), "no values"),
     "loader": (DataLoader(TensorDataset(torch.from_numpy(X))), r"loader\.dataset"),
     "no array": ({"given": {"y": X}}, "without an array"),
     "lengths": ({"a": X, "b": X[:19]}, "'b' has 19 rows, the data have 20"),

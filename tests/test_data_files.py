@@ -107,7 +107,7 @@ CSV = {
     "a,b\n1,2\n3\n4,5\n6,7": "ragged: line 3 has 1 fields, others 2",
     "a,b\n1,2\n3,\n4,5\n6,7": "line 3, column 'b' is empty",
     "a,b\n1,2\n3,nan\n4,5\n6,7": "NaN or infinite values, the first of them in row 1",
-    "a,b\n1,2\n3,1_0\n4,5\n6,7": "'1_0', which is no number",
+    "a,b\n1,2\n3,1_0\n4,5\n6,7": "'1_0', which is not a number",
     "a,b,c\n1,2,x\n3,4,y\n4,5,z\n6,7,x": "columns of text (c)",
     "a,b\n1,2\n3,oops\n4,5\n6,7": "column 'b' holds 'oops'",
     ",a\n0,5\n1,6\n2,5\n3,4": "to_csv(index=False)",
@@ -161,7 +161,7 @@ BINARY = {
     "labels.npz": (zipped(x=saved(X), y=saved(np.array([Trap()] * 10))), "Python objects"),
     "empty.npy": (b"", "cannot be read"),
     "empty.npz": (b"", "cannot be read"),
-    "nothing.npz": (zipped(), "holds nothing: it must hold x"),
+    "nothing.npz": (zipped(), "holds nothing: it must contain x"),
     "names.npz": (zipped(x_train=saved(X), y_train=saved(X)), "holds x_train, y_train"),
     "short.npy": (saved(X)[:-1], "bytes where its header says"),
     "long.npy": (saved(X) + b"1", "bytes where its header says"),
@@ -205,7 +205,7 @@ def test_runs_on_files_of_numbers(capsys):
     Path("elsewhere").mkdir()
     Path("x.npz").rename("elsewhere/x.npz")
     new = ["--out", "new"]
-    refused(capsys, evaluate, ["run", *new], "x.npz is no file")
+    refused(capsys, evaluate, ["run", *new], "x.npz is not a file")
     cli(evaluate.Config, evaluate.main, ["run", "--data-root", "elsewhere", *new])
     for option in (["--flip"], ["--pad", "8"]):
         np.save("flat.npy", X[:, 0])

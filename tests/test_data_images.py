@@ -324,11 +324,11 @@ def test_links_pipes_and_closed_folders(tmp_path):
     (away / "loop").symlink_to(path)
     assert sum(map(len, load("folder", path))) == 8
     (path / "gone.png").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match=r"gone\.png is no regular file"):
+    with pytest.raises(UsageError, match=r"gone\.png is not a regular file"):
         load("folder", path)
     (path / "gone.png").unlink()
     os.mkfifo(path / "pipe.png")
-    with pytest.raises(UsageError, match=r"pipe\.png is no regular file"):
+    with pytest.raises(UsageError, match=r"pipe\.png is not a regular file"):
         load("folder", path)
 
 
@@ -427,7 +427,7 @@ def test_options_that_do_not_fit(capsys, tmp_path, monkeypatch):
         (["--value-range", "0", "1"], ["--value-range is for images of more than 8 bits"]),
         (["--value-range", "1", "0"], ["the first must be the lower"]),
         (["--value-range", "0", "nan"], ["--value-range"]),
-        (["--background", "whitish"], ["whitish is no colour"]),
+        (["--background", "whitish"], ["whitish is not a colour"]),
         (["--frames", "some"], ["some", "first"]),
         (["--resize", "-1"], ["--resize"]),
         (["--resize", "5000"], ["--resize must be at most 4096"]),

@@ -9,12 +9,17 @@ import pytest
 import torch
 
 from experiments.options.commands import COMMANDS, module_of
+from experiments.options.common import check
+from experiments.options.parsing import parse
 from experiments.runs.cli import cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/start.md")
 CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 PYTHON = re.compile(r"^```python\n(.*?)^```\n+(?:^```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
+LINE = re.compile(
+    r"(?:^ *|`|\$ )(?:ppl|python -m experiments)[. ]([a-z][\w-]*)((?:(?!   )[^`#\n])*)", re.M
+)
 NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
 
 
@@ -89,3 +94,51 @@ def test_commands_and_targets_that_a_page_names_exist(page):
     assert named
     assert not [name for name in named if name not in COMMANDS]
     assert not [name for name in made if name not in targets]
+
+
+def refused(text: str) -> list[str]:
+    """Command lines that their commands do not accept; those with placeholders are left out."""
+    found = []
+    for name, words in LINE.findall(text):
+        args = shlex.split(words)
+        if any(re.search(r"[a-z]\.[a-z_]+:[A-Z]|COMMAND|GUIDE", word) for word in args):
+            continue
+        module = importlib.import_module(module_of(name.replace("_", "-")))
+        try:
+            check(parse(module.Config, module.main, args))
+        except SystemExit as end:
+            if end.code:
+                found.append(f"{name}{words}")
+        except Exception as error:
+            found.append(f"{name}{words}: {error}")
+    return found
+
+
+def test_every_command_line_of_a_page_is_accepted(capsys):
+    pages = (*PAGES, "docs/index.md", "docs/commands.md", "docs/pictures.md", "docs/nvae.md")
+    texts = {page: (ROOT / page).read_text() for page in pages}
+    assert refused("    ppl vae --latent-dims 3\n")
+    assert not refused("    ppl vae --latent-dim 3\n")
+    assert not {page: lines for page, text in texts.items() if (lines := refused(text))}
+
+
+def test_every_help_has_three_examples_that_are_accepted(capsys):
+    bad: dict[str, object] = {}
+    for name in COMMANDS:
+        text = importlib.import_module(module_of(name)).__doc__ or ""
+        if len(LINE.findall(text)) < 3 and name not in ("import-nvae", "export-nvae"):
+            bad[name] = "fewer than three examples"
+        elif lines := refused(text):
+            bad[name] = lines
+    assert not bad
+
+
+@pytest.mark.parametrize("page", [*PAGES, "docs/index.md"])
+def test_sentences_are_short(page):
+    text = re.sub(
+        r"```.*?```|^\|.*?$|\A---.*?^---$", "", (ROOT / page).read_text(), flags=re.M | re.S
+    )
+    text = re.sub(r"\]\([^)]*\)|[`*#!\[]", "", text)
+    sentences = re.split(r"(?<=[.:!?])\s|\n\n", text)
+    assert not [sentence for sentence in sentences if len(sentence.split()) > 30]
+    assert page != "README.md" or (ROOT / page).read_text().count("\n") < 150

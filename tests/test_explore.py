@@ -333,8 +333,8 @@ def test_pages_that_are_too_heavy(capsys):
     model = untrained(Path("run"), "vae", "amortized", hidden_dims=[200])
     few = ["--images", "4", "--points", "30"]
     # 2 x 200 + 200 + 200 x 64 + 64 weights, two bytes each, four thirds of it in base 64
-    refused(capsys, explore, ["run", *few, "--limit", "0.03"], "would weigh 0.04 MB as float16")
-    refused(capsys, explore, ["run", *few, "--limit", "0.06"], "the page would weigh")
+    refused(capsys, explore, ["run", *few, "--limit", "0.03"], "would take 0.04 MB as float16")
+    refused(capsys, explore, ["run", *few, "--limit", "0.06"], "the page would take")
     assert not Path("run/explore.html").exists()
     weights = make("run", *few, "--limit", "0.09")
     assert weights["decoder"]["precision"] == "float16"

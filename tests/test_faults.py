@@ -155,7 +155,7 @@ def test_the_checkpoint_before_a_damaged_one_is_taken(half, capsys):
     run(ppca, *ARGS, "--out", "half", "--resume")
     printed = capsys.readouterr().out
     assert f"warning: {state} is damaged: " in printed
-    assert "The checkpoint before it is taken." in printed
+    assert "The previous checkpoint is used." in printed
     assert contents("half") == contents("whole")
 
 

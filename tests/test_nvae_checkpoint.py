@@ -87,7 +87,7 @@ def test_bad_checkpoints(file, capsys):
     refuse("half.pt", "half.pt")
     Path("text.pt").write_text("hello")
     refuse("text.pt", "text.pt")
-    refuse(saved("bomb.pt", epoch=Bomb()), "nothing in it was run")
+    refuse(saved("bomb.pt", epoch=Bomb()), "no code in it was run")
     assert not Path("exploded").exists()
     torch.save({"epoch": 1}, "other.pt")
     refuse("other.pt", "is no NVAE checkpoint")

@@ -165,8 +165,8 @@ def test_a_process_that_is_killed_ends_the_others(rank, out):
     assert (code, errors.count("\n")) == (1, 1), errors
     last = latest(run)
     assert errors == (
-        f"error: another process has ended or cannot be reached; {last} is whole: --resume goes "
-        "on from it.\n"
+        f"error: another process has ended or cannot be reached; {last} is complete: "
+        "--resume continues from it.\n"
     )
 
 
@@ -267,7 +267,7 @@ def test_what_several_processes_refuse():
     more = [*short, "--rows", "2", "--batch-size", "3", "--out", "a"]
     one_line(launched(3, "vae", *more), "3 processes", "2 rows")
     assert not Path("a").exists()
-    one_line(launched(2, "vae", *short, "--out", "taken"), "holds something already")
+    one_line(launched(2, "vae", *short, "--out", "taken"), "is not empty")
     assert [path.name for path in Path("taken").iterdir()] == ["file"]
 
 

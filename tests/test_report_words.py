@@ -123,10 +123,10 @@ def test_the_words_on_guides_are_those_of_the_figures():
     ]
     fixed, free = findings_of_guides(frozen + learned)
     assert fixed == (
-        "With p frozen, exact and full_rank lose nothing. mean_field loses 0.81 nats, no more "
-        "than every diagonal Gaussian must lose. amortized loses 1.00 nats: 0.80 because q is "
-        "diagonal, 0.20 because its fit is not optimal. prior ignores x: with 100 draws it loses "
-        "22.4 ± 1.2 nats. point has a log joint, which is no bound."
+        "With p frozen, exact and full_rank lose nothing. mean_field loses 0.81 nats, "
+        "about the least that a diagonal Gaussian can lose. amortized loses 1.00 nats: 0.80 "
+        "because q is diagonal, 0.20 because its fit is not optimal. prior ignores x: with "
+        "100 draws it loses 22.4 ± 1.2 nats. point has a log joint, which is not a bound."
     )
     assert "the gap of mean_field falls from 0.81 to 0.10 nats" in free
     assert free.endswith("Nats of log p(x) below the best: mean_field 0.20.")
@@ -137,7 +137,7 @@ def test_the_words_on_guides_are_those_of_the_figures():
     ]
     (words,) = findings_of_guides(rows)
     assert words == (
-        "With p learned under each guide, the best ELBO is that of a, 10.00 ± 0.10 nats; "
+        "With p learned with each guide, the best ELBO is that of a, 10.00 ± 0.10 nats; "
         "b is 0.500 ± 0.020 nats lower."
     )
 

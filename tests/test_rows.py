@@ -51,7 +51,7 @@ def test_row_adam_touches_the_rows_of_the_batch_alone():
 def test_rows_of_another_data_set_are_refused(name):
     model = PPCA(5, 2)
     guide = GUIDES[name](model).for_data(8)
-    with pytest.raises(ValueError, match=r"guide.for_data\(9\) gives a sibling"):
+    with pytest.raises(ValueError, match=r"guide.for_data\(9\) returns a guide"):
         guide(Batch.of(torch.randn(9, 5)))
 
 

@@ -159,7 +159,7 @@ def test_a_lock_file_is_overwritten_only_if_it_is_one(content, fits):
             assert Path(LOCK).read_text().startswith(f"{os.getpid()} ")
         assert not Path(LOCK).exists()
     else:
-        with pytest.raises(UsageError, match="no lock of a run"):
+        with pytest.raises(UsageError, match="not the lock of a run"):
             Lock(Path())
         assert Path(LOCK).read_bytes() == text
 
@@ -200,7 +200,7 @@ def test_a_run_that_is_renamed_goes_on_where_it_is(monkeypatch, capsys):
     with monkeypatch.context() as patch:
         at_step(patch, 5, lambda: Path("a").rename("moved"))
         cli(ppca.Config, ppca.main, [*ARGS, "--out", "a"])
-    assert "warning: a was moved; the run goes on in " in capsys.readouterr().out
+    assert "warning: a was moved; the run continues in " in capsys.readouterr().out
     assert not Path("a").exists()
     assert contents("moved") == contents("whole")
     assert not Path("moved", LOCK).exists()

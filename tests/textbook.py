@@ -64,7 +64,7 @@ def log_sum(terms: Any) -> Any:
 
 
 def low_rank(x: Any, *numbers: Any) -> Any:
-    """Of two pixels, ``x`` both of them; F F' + diag(s^2) written out."""
+    """Of two pixels, ``x`` both of them; F F⊤ + diag(s^2) written out."""
     loc, factor, s = numbers[:2], numbers[2:10], [scale_of(v) for v in numbers[10:]]
     a, b = ([factor[2 * j + pixel] / 10 for j in range(4)] for pixel in (0, 1))
     A, C = mp.fdot(a, a) + s[0] ** 2, mp.fdot(b, b) + s[1] ** 2

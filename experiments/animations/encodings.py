@@ -1,4 +1,4 @@
-"""Where a VAE puts the digits, while it learns where to put them."""
+"""The encodings of digits while a VAE is trained."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +22,7 @@ from ppl_models import VAE
 __all__ = ["encodings"]
 
 REACH = 4.0
-"""Of the plane that is shown, in standard deviations of the prior."""
+"""Half width of the plane, in standard deviations of the prior."""
 
 
 def encodings(config: Any, train: Data, test: Data) -> Iterator[Image.Image]:

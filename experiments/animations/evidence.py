@@ -1,4 +1,4 @@
-"""How the ELBO of every guide closes in on the evidence, where the evidence is known."""
+"""The ELBO of four guides approaching the exact evidence of PPCA."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -33,7 +33,7 @@ COMPARED: dict[str, tuple[str, dict[str, Any], str]] = {
         "tab:cyan",
     ),
 }
-"""The two families that lose something here, and the two that can lose nothing."""
+"""Two families that must lose something here, and two that need not."""
 LATENTS, ROWS = 10, 500
 
 Frame = tuple[int, float, tuple[Tensor, Tensor]]
@@ -41,7 +41,7 @@ Frame = tuple[int, float, tuple[Tensor, Tensor]]
 
 
 def evidence(config: Any, train: Data, test: Data) -> Iterator[Image.Image]:
-    """PPCA at its maximum of the likelihood, W frozen and turned to where a diagonal q loses most.
+    """PPCA at its maximum-likelihood solution, with W rotated so that a diagonal q loses most.
 
     All guides see the same 500 images in whole batches; gaps are KL(q || p(z | x)) in closed form.
     """
@@ -59,7 +59,7 @@ def evidence(config: Any, train: Data, test: Data) -> Iterator[Image.Image]:
 
 
 def _trained(config: Any, model: PPCA, rows: Data, name: str) -> list[Frame]:
-    """One guide's gaps on the way, and its q of the first image."""
+    """One guide's gaps during training, and its q of the first image."""
     kind, options, _ = COMPARED[name]
     torch.manual_seed(config.seed)
     guide = GUIDES[kind](model, **options).for_data(len(rows))
@@ -99,7 +99,7 @@ def _figure(
         ylabel="ELBO [nats per data point]",
         xlim=(1, 1000),
         ylim=(log_evidence - 6 * floor, log_evidence + 0.4 * floor),
-        title=f"after {next(iter(parts.values()))[-1][0]} steps",
+        title=f"step {next(iter(parts.values()))[-1][0]}",
     )
     left.legend(loc="center left", fontsize=8)
     _plane(right, parts, exact)
@@ -107,7 +107,7 @@ def _figure(
 
 
 def _plane(axis: Axes, parts: dict[str, list[Frame]], exact: tuple[Tensor, Tensor]) -> None:
-    """q of one image in the two latents that its posterior ties most closely."""
+    """q of one image in the two latents with the highest posterior correlation."""
     mean, covariance = exact
     scale = covariance.diagonal().sqrt()
     tied = (covariance / scale / scale[:, None]).abs().fill_diagonal_(0)

@@ -1,4 +1,4 @@
-"""Figures one after the other as one small GIF, and the steps at which they are taken."""
+"""Small GIFs of figures, and the training steps that they show."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,8 +29,7 @@ DIGITS = (
     "#aa4499",
     "#555555",
 )
-"""Ten colours that people with the usual colour blindnesses tell apart: Tol's "muted", with a dark
-grey for its pale one."""
+"""Ten colours for colour-blind readers: Tol's "muted", with dark grey instead of pale grey."""
 
 
 def _palette() -> np.ndarray:
@@ -79,7 +78,7 @@ def save_gif(pictures: Sequence[Image.Image], path: Path, seconds: float, last: 
 
 
 def taken(steps: int, frames: int) -> list[int]:
-    """A selection of 1 ... ``steps``, ever farther apart: most happens early."""
+    """A selection of 1 ... ``steps``, denser at the start, where most changes happen."""
     wanted = np.geomspace(1, steps, max(1, min(frames, steps))).round().astype(int)
     return sorted({*wanted.tolist(), steps})
 

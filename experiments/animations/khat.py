@@ -1,4 +1,4 @@
-"""On which digits a guide can be believed, while it learns."""
+"""The digits on which importance weights are reliable, while a guide is trained."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,11 +22,11 @@ from ppl_models import VAE
 __all__ = ["khat_by_digit"]
 
 DRAWS = 200
-"""Of q per image and frame; a fifth of them is the tail that is fitted."""
+"""Draws from q per image and frame; the fitted tail is a fifth of them."""
 
 
 def khat_by_digit(config: Any, train: Data, test: Data) -> Iterator[Image.Image]:
-    """The lab's VAE is trained and its decoder frozen; then a fresh encoder learns q."""
+    """Train the lab's VAE, freeze its decoder, and train a new encoder."""
     model = VAE(tuple(train.image_shape), 2)
     rows, few = train.like(model), test.rows(min(config.images, len(test))).like(model)
     first = Amortized(model)

@@ -1,4 +1,4 @@
-"""Ways that are timed in a process of their own, where nothing of this project has been set."""
+"""Implementations that are timed in a separate process, without this project's settings."""
 
 import multiprocessing
 import time

@@ -1,4 +1,4 @@
-"""What the project's speed is measured against: the same arithmetic in plain PyTorch."""
+"""The reference for speed: the same computations in plain PyTorch."""
 
 import math
 from collections.abc import Callable
@@ -19,7 +19,7 @@ class HandwrittenVAE(nn.Module):
 
     Args:
         data_dim: D.
-        latent_dim: K.
+        latent_dim: M.
         hidden_dim: width of both hidden layers.
     """
 

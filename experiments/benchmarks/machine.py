@@ -1,4 +1,4 @@
-"""What a machine can do at best: the rate of one large matrix product."""
+"""The peak rate of a machine, measured by one large matrix product."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""What the presets cost, counted without computing anything."""
+"""The cost of presets, counted without running them."""
 
 import itertools
 import math

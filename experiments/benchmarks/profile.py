@@ -1,4 +1,4 @@
-"""Where the time of an epoch goes: the lab's VAE, compiled, seen by torch's profiler."""
+"""The time of an epoch of the compiled lab VAE by operation, from torch's profiler."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How a step grows: with the batch, the particles, the groups of latents, and the processes."""
+"""The time of a step as a function of batch size, particles, groups of latents and processes."""
 
 import multiprocessing
 import tempfile

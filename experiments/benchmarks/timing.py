@@ -1,4 +1,5 @@
-"""Wall times of several ways to do one thing, taken in turns so that a busy machine is fair."""
+"""Wall times of several implementations, which take turns so that machine load affects all
+alike."""
 
 import statistics
 import time

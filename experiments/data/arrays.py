@@ -40,7 +40,7 @@ def _from_tensor(x: Tensor) -> Tensor:
     if x.is_nested:
         raise UsageError("data are a nested tensor, with rows of different sizes.")
     if x.is_meta:
-        raise UsageError("data are on the device meta, without values.")
+        raise UsageError("data are on the device meta and have no values.")
     x = x.detach()
     x = x.resolve_conj().resolve_neg() if x.is_complex() else x.resolve_neg()
     return _checked(x, str(x.dtype).removeprefix("torch."))
@@ -67,12 +67,14 @@ def _checked(x: Tensor, name: str) -> Tensor:
         raise UsageError(f"data must be numbers, got {name}.") from error
     large = int(wide.abs().max()) if wide.numel() else 0
     if large < 0 or large > EXACT:
-        raise UsageError(f"data hold integers beyond 2^53 ({name}), which no float has exactly.")
+        raise UsageError(
+            f"data hold integers beyond 2^53 ({name}), which floats cannot represent exactly."
+        )
     return wide.to(torch.float32 if large <= 2**24 else torch.float64)
 
 
 def _below(x: Tensor) -> Tensor:
-    """Integers of 64 bits without sign as those with one; what does not fit is negative."""
+    """Unsigned 64-bit integers as signed ones; those that do not fit become negative."""
     signed = x.view(torch.int64)
     return torch.where(signed < 0, torch.iinfo(torch.int64).max, signed)
 

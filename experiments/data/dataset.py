@@ -20,19 +20,19 @@ __all__ = ["Data", "Source"]
 
 @dataclass(frozen=True)
 class Data:
-    """A data set: values as stored, and how a batch of them becomes observations.
+    """A data set: stored values, and the transforms that turn a batch of them into observations.
 
     Args:
         pixels: stored values ``[N, ...]``: bytes of images ``[N, C, H, W]``, or any numbers.
         labels: class of every row ``[N]``, if there are classes.
-        transforms: what is done to a batch, in order.
+        transforms: transforms of a batch, in order.
         drawn: a transform whose noise is part of the stored values (static binarisation).
         given: what a model conditions on, ``[N, ...]`` each: labels, covariates, masks.
-        site: the site at which ``pixels`` are observed, where a model asks for them by name.
+        site: the site at which ``pixels`` are observed, if a model looks them up by name.
         others: observations at further sites, ``[N, ...]`` each.
         source: where the values come from.
         event_shape: the shape of an observation, ``None`` for that of the transformed rows.
-        dtype: of the observations.
+        dtype: dtype of the observations.
     """
 
     pixels: Tensor
@@ -48,7 +48,7 @@ class Data:
 
     @classmethod
     def of(cls, batch: Batch) -> "Data":
-        """The rows of a batch as a data set of their own."""
+        """The rows of a batch as a data set."""
         sites = dict(batch.x) if isinstance(batch.x, dict) else {None: batch.only}
         site, x = next(iter(sites.items()))
         others = {name: values for name, values in sites.items() if name not in (None, site)}
@@ -74,7 +74,7 @@ class Data:
 
     @property
     def levels(self) -> int:
-        """The largest byte, by which pixels are divided; 1 where they are taken as they are."""
+        """The largest byte, by which pixels are divided; 1 if they are not divided."""
         return next((step.levels for step in self.transforms if isinstance(step, Scale)), 1)
 
     @property
@@ -97,7 +97,8 @@ class Data:
 
     @property
     def kind(self) -> str:
-        """What a likelihood must fit: grey, grey-dequantised or binary pixels."""
+        """The kind of pixels, which the likelihood must support: grey, grey-dequantised or
+        binary."""
         noise = self.noise or self.drawn
         if isinstance(noise, Binarize):
             return "binary"
@@ -117,7 +118,7 @@ class Data:
         return None if noise is None else noise.seed
 
     def label_names(self, count: int) -> list[str] | None:
-        """The classes of the first ``count`` rows in words, where there are classes."""
+        """Names of the classes of the first ``count`` rows, if there are classes."""
         if self.labels is None:
             return None
         names = self.source.classes
@@ -125,7 +126,7 @@ class Data:
 
     @cached_property
     def sha256(self) -> str:
-        """Checksum of the values before noise is drawn: what a protocol names the data by."""
+        """Checksum of the values before noise is drawn; it identifies the data in a protocol."""
         if self.source.sha256:
             return self.source.sha256
         digest = hashlib.sha256(_bytes(self.pixels))
@@ -159,7 +160,8 @@ class Data:
             yield self.batch(index)
 
     def minibatches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """All rows in an order that depends on seed and epoch alone; from one batch on."""
+        """All rows in an order that depends only on seed and epoch, starting from a given
+        batch."""
         state = int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(state))
         for index in order.to(self.pixels.device).split(size)[start:]:
@@ -174,7 +176,7 @@ class Data:
         return replace(self, **as_observed(self, model))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-        """Everything that is stored, row by row, changed in the same way."""
+        """A copy with the same change applied to all stored arrays."""
         return {
             "pixels": change(self.pixels),
             "labels": None if self.labels is None else change(self.labels),
@@ -186,12 +188,12 @@ class Data:
         return replace(self, **self._each(lambda values: values.to(device)))
 
     def select(self, index: Tensor | slice) -> Self:
-        """Some rows as a data set of their own."""
+        """Some rows as a data set."""
         source = self.source._replace(sha256=None)
         return replace(self, **self._each(lambda values: values[index]), source=source)
 
     def rows(self, count: int | None) -> Self:
-        """The first ``count`` rows as a data set of their own.
+        """The first ``count`` rows as a data set.
 
         Raises:
             UsageError: If there are fewer.
@@ -203,16 +205,16 @@ class Data:
         return self.select(slice(count))
 
     def with_steps(self, *steps: Transform) -> Self:
-        """With more transforms after those it has."""
+        """A copy with further transforms at the end."""
         return replace(self, transforms=(*self.transforms, *steps))
 
     def without_noise(self) -> Self:
-        """Without the noise that is drawn for every batch."""
+        """A copy without the noise that is drawn for every batch."""
         kept = tuple(step for step in self.transforms if step is not self.noise)
         return replace(self, transforms=kept)
 
     def binarized(self, how: str, seed: int) -> Self:
-        """With Bernoulli pixels: drawn for every batch, or once from ``seed``.
+        """A copy with Bernoulli pixels, drawn for every batch, or once from ``seed``.
 
         Raises:
             UsageError: If ``how`` is unknown or a pixel lies outside [0, 1].
@@ -227,14 +229,14 @@ class Data:
         return noisy if how == "dynamic" else noisy.fixed()
 
     def dequantized(self, seed: int) -> Self:
-        """Grey pixels inside (0, 1), with fresh noise at every visit; refused for all others."""
+        """A copy with grey pixels in (0, 1) and new noise at every visit; only for grey pixels."""
         padded = any(isinstance(step, Pad) for step in self.transforms)
         if self.kind == "binary" or padded or self.pixels.dtype != torch.uint8:
             raise UsageError("--dequantize is for grey pixels, not binarised, not padded.")
         return self.with_steps(Dequantize(seed, self.levels))
 
     def fixed(self) -> Self:
-        """The same x at every visit: noise is drawn once, from the recorded seed."""
+        """A copy with the same x at every visit: noise is drawn once, from the recorded seed."""
         if self.noise is None:
             return self
         pixels = self.noise.draw(self.pixels, self.levels)

@@ -1,4 +1,4 @@
-"""scikit-learn's digits, read without importing scikit-learn: that takes a second."""
+"""scikit-learn's digits, read without importing scikit-learn, which would take a second."""
 
 from importlib.util import find_spec
 from pathlib import Path

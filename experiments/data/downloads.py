@@ -21,7 +21,7 @@ WAYS_OUT = "give --data-root with the files in torchvision's layout, or use --da
 
 
 def import_torchvision() -> Any:
-    """torchvision's data sets, imported where they are used: it takes seconds.
+    """torchvision's data sets, imported only when they are used, because the import takes seconds.
 
     Raises:
         UsageError: If it does not fit the installed torch.
@@ -40,7 +40,7 @@ def fetch(dataset: str, root: Path, **options: Any) -> Any:
     """A torchvision data set, downloaded if a file of it is missing.
 
     Raises:
-        UsageError: If that fails; then nothing is left that was not there before.
+        UsageError: If that fails; the folder is then left as it was before.
     """
     datasets = import_torchvision()
     try:
@@ -50,7 +50,7 @@ def fetch(dataset: str, root: Path, **options: Any) -> Any:
             contextlib.redirect_stderr(io.StringIO()),
         ):
             return getattr(datasets, dataset)(str(root), download=True, **options)
-    except Exception as error:  # torchvision lets through whatever its mirrors and unpackers raise
+    except Exception as error:  # torchvision does not catch what its mirrors and unpackers raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(
             f"{dataset} is not in {root} and cannot be downloaded ({reason}); {WAYS_OUT}."
@@ -59,9 +59,9 @@ def fetch(dataset: str, root: Path, **options: Any) -> Any:
 
 @contextlib.contextmanager
 def _nothing_left(root: Path) -> Iterator[None]:
-    """Remove what a failed or interrupted download made below ``root``; nothing that was there.
+    """Remove the files that a failed or interrupted download has created below ``root``.
 
-    Downloads into one folder take turns, so that none removes files of another.
+    Downloads into the same folder take turns, so that none removes the files of another.
     """
     made = [part for part in (root, *root.parents) if not os.path.lexists(part)]
     root.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def _nothing_left(root: Path) -> Iterator[None]:
             yield
         except BaseException:
             made = [*sorted(set(root.rglob("*")) - before, reverse=True), *made]
-            for path in made:  # what is inside comes first
+            for path in made:  # contents before their folder
                 with contextlib.suppress(OSError):
                     path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
             raise
@@ -106,7 +106,7 @@ def cifar10(root: Path, reading: Reading) -> Read:
 
 
 def celeba64(root: Path, reading: Reading) -> Read:
-    # The NVAE's crop, and like its authors' the validation split for testing.
+    # The crop of the NVAE; like its authors, we test on the validation split.
     def rows(split: str) -> Rows:
         crop = lambda image: image.crop((15, 40, 163, 188))  # noqa: E731
         dataset = fetch("CelebA", root, split=split, transform=crop)

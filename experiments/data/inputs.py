@@ -1,4 +1,4 @@
-"""Data sets of what people have: arrays, dictionaries, torch's and Hugging Face's data sets."""
+"""Data sets from arrays, dictionaries, and torch's and Hugging Face's data sets."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,18 +22,18 @@ def as_data(
     given: Mapping[str, Any] | None = None,
     missing: Literal["refuse", "mask"] = "refuse",
 ) -> Data:
-    """A data set of what you have.
+    """A data set from arrays or another data set.
 
-    Floats are taken as they are, bytes (uint8) are divided by 255, other integers are counts:
-    floats of the same value.
+    Floats are not changed, bytes (uint8) are divided by 255, and other integers are counts (floats
+    of the same value).
 
     Args:
         x: an array ``[N, ...]``, a tensor or a DataFrame; a dictionary of them by observed site
             (and under "given" a dictionary of what the model conditions on); a torch ``Dataset``;
             or a Hugging Face data set, whose columns are the sites.
-        given: what the model conditions on, ``[N, ...]`` each. Whole numbers and truth values stay
-            what they are.
-        missing: refuse NaN; or make it zero, with a mask that is false there:
+        given: what the model conditions on, ``[N, ...]`` each; integers and booleans keep their
+            type.
+        missing: refuse NaN; or replace it by zero, with a mask that is false there:
             ``given["mask"]``, or ``given["mask_SITE"]`` of each of several sites.
 
     Raises:
@@ -50,7 +50,7 @@ def as_data(
 
 
 class Columns(NamedTuple):
-    """Arrays by observed site (None: the only one), what is given, and labels."""
+    """Arrays by observed site (None for the only site), what is given, and labels."""
 
     sites: dict[str | None, Any]
     given: dict[str, Any]
@@ -58,13 +58,15 @@ class Columns(NamedTuple):
 
 
 def columns_of(x: Any) -> Columns:
-    """What a data set of any kind holds, as arrays.
+    """The contents of any kind of data set as arrays.
 
     Raises:
-        UsageError: If it is a loader, or its rows cannot be put together.
+        UsageError: If it is a loader, or its rows cannot be stacked.
     """
     if isinstance(x, DataLoader):
-        raise UsageError("a DataLoader is for fit; elsewhere give its data set, loader.dataset.")
+        raise UsageError(
+            "only fit takes a DataLoader; elsewhere give its data set, loader.dataset."
+        )
     if isinstance(x, TensorDataset):
         return _of_rows(x.tensors)
     if isinstance(x, Dataset):
@@ -75,11 +77,11 @@ def columns_of(x: Any) -> Columns:
 
 
 def _of_rows(rows: Any) -> Columns:
-    """Of one array, of a tuple of them (x, and labels if these are classes), or of a mapping."""
+    """Columns from one array, a tuple (x, and labels if these are classes), or a mapping."""
     if isinstance(rows, Mapping):
         sites = {name: values for name, values in rows.items() if name not in ("given", "index")}
         if not sites:
-            raise UsageError("data are a dictionary without an array by observed site.")
+            raise UsageError("data are a dictionary that has no array for an observed site.")
         return Columns(sites, dict(rows.get("given", {})))
     if not isinstance(rows, tuple | list):
         return Columns({None: rows}, {})
@@ -91,9 +93,9 @@ def _of_rows(rows: Any) -> Columns:
 def _all_rows(dataset: Any) -> Any:
     try:
         return default_collate([dataset[i] for i in range(len(dataset))])
-    except Exception as error:  # a data set raises what it likes
+    except Exception as error:  # a data set may raise any error
         raise UsageError(
-            f"the rows of a {type(dataset).__name__} cannot be put together: {reason(error)}. It "
+            f"the rows of a {type(dataset).__name__} cannot be stacked: {reason(error)}. It "
             "needs a length, and rows of one shape (torchvision's: transform=ToTensor())."
         ) from error
 
@@ -105,7 +107,7 @@ def _observed(columns: Columns, missing: str) -> Data:
         if missing == "mask":
             key = "mask" if len(columns.sites) == 1 else f"mask_{name}"
             values, given[key] = without_nan(values)
-        if name is not None and getattr(values, "ndim", 2) == 1:  # a number per datum
+        if name is not None and getattr(values, "ndim", 2) == 1:  # one number per datum
             values = (values.to_numpy() if hasattr(values, "to_numpy") else values)[:, None]
         sites[name] = as_values(values)
     (site, first), *others = sites.items()
@@ -122,7 +124,7 @@ def _observed(columns: Columns, missing: str) -> Data:
 
 
 def without_nan(values: Any) -> tuple[Tensor, Tensor]:
-    """Values with zeros in place of NaN, and where there was none."""
+    """Values with zeros in place of NaN, and a mask that is true where there was no NaN."""
     x = _tensor(values)
     return x.nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf), ~x.isnan()
 
@@ -132,7 +134,7 @@ def _tensor(values: Any) -> Tensor:
 
 
 def as_given(name: str, values: Any) -> Tensor:
-    """Something that a model conditions on, ``[N, ...]``: floats, whole numbers or truth values.
+    """An array that a model conditions on, ``[N, ...]``: floats, integers or booleans.
 
     Raises:
         UsageError: If it is not numeric, not finite, or a single number.

@@ -1,4 +1,4 @@
-"""A data set by name, with what is done to its pixels before anything sees them."""
+"""Loads a data set by name and prepares its pixels."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -24,7 +24,8 @@ def load_as(
     rows: int | None,
     say: Callable[[str], None] = print,
 ) -> tuple[Data, Data]:
-    """The train and test split that a run's options describe; older runs have fewer of them."""
+    """The train and test splits described by the options of a run; older runs have fewer
+    options."""
     names = set(inspect.signature(load).parameters) - {"name", "root", "rows", "say"}
     known = {name: options[name] for name in names if name in options}
     return load(options["data"], root, rows=rows, say=say, **known)
@@ -48,28 +49,29 @@ def load(
     given: str = "none",
     say: Callable[[str], None] = print,
 ) -> tuple[Data, Data]:
-    """The train and test split of a data set.
+    """The train and test splits of a data set.
 
     Args:
         name: see ``experiments.data.names``; or a file of numbers.
-        root: where the files lie; the environment variable ``PPL_DATA``, else ``data``.
+        root: directory of the files; by default the environment variable ``PPL_DATA``, else
+            ``data``.
         pad: zero-pad images to this side.
         binarize: none, dynamic or static.
-        binarize_seed: for static draws; the test split uses the next one.
-        rows: keep the first rows of the training split only.
+        binarize_seed: seed of static draws; the test split uses the next seed.
+        rows: number of training rows to keep, from the first.
         dequantize: add uniform noise to grey bytes.
-        bits: per channel; lower-order bits are discarded.
-        flip: training images are mirrored at every other visit.
-        value_range: of a folder's images of more than 8 bits: values that become 0 and 255.
-        background: of a folder's images: the colour behind transparent pixels; black by default.
-        frames: of a folder's images with several: one (refused), first or all.
-        resize: of a folder's images: resize each to a square of this side.
-        label: of a CSV file: the column that holds classes.
-        given: labels, to have the class of each row in ``batch.given["label"]``, one-hot.
-        say: prints what was skipped or changed while files were read.
+        bits: bits per channel; lower-order bits are discarded.
+        flip: mirror training images at every other visit.
+        value_range: values that become 0 and 255, for images of a folder with more than 8 bits.
+        background: colour behind transparent pixels of a folder's images; black by default.
+        frames: one (refuse files with several), first or all frames of a folder's images.
+        resize: side of the square to which a folder's images are resized.
+        label: column of a CSV file that contains classes.
+        given: labels, to pass the one-hot class of each row as ``batch.given["label"]``.
+        say: function that prints notes about skipped or converted files.
 
     Raises:
-        UsageError: If the data cannot be had, or an option does not fit them.
+        UsageError: If the data are not available, or an option does not fit them.
     """
     if not 0 <= binarize_seed < 2**32:
         raise UsageError(f"binarize_seed={binarize_seed} must lie in 0 to 2^32 - 1.")
@@ -99,7 +101,7 @@ def with_labels(train: Data, test: Data) -> tuple[Data, Data]:
         UsageError: If there are no classes.
     """
     if train.labels is None or test.labels is None:
-        raise UsageError(f"'{train.name}' has no labels that could be given.")
+        raise UsageError(f"'{train.name}' has no labels.")
     classes = int(torch.cat([train.labels, test.labels]).max()) + 1
 
     def given(data: Data) -> Data:
@@ -130,7 +132,7 @@ def _reduced(rows: Rows, bits: int, name: str) -> Rows:
 
 
 def _check(name: str, found: Read, pad: int, flip: bool) -> None:
-    """Refuse splits that do not belong together, and options that their shape does not allow."""
+    """Refuse splits that do not match, and options that do not fit their shape."""
     shapes = [list(part.pixels.shape[1:]) for part in (found.train, found.test)]
     for split, part, shape in zip(("train", "test"), found[:2], shapes, strict=True):
         if (pad or flip) and len(shape) < 2:
@@ -138,7 +140,7 @@ def _check(name: str, found: Read, pad: int, flip: bool) -> None:
             raise UsageError(f"--{option} is for images; the rows of '{name}' are {shape}.")
         if pad and pad < max(shape[-2:]):
             raise UsageError(f"pad={pad} is smaller than the images of '{name}', {shape[-2:]}.")
-        if len(part.pixels) < 2:  # one image has no standard error
+        if len(part.pixels) < 2:  # a single image gives no standard error
             raise UsageError(f"'{name}' has a single image to {split} on; at least 2 are needed.")
     if shapes[0] != shapes[1]:
         raise UsageError(

@@ -20,12 +20,12 @@ ARRAY_FILES = (".npy", ".npz", ".csv")
 
 
 def is_array_file(name: str) -> bool:
-    """Whether a name is that of a file of numbers."""
+    """Whether a name is a file of numbers."""
     return Path(name).suffix.lower() in ARRAY_FILES
 
 
 def check_name(name: str) -> None:
-    """Refuse what is neither a data set nor a file of numbers.
+    """Refuse a name that is neither a data set nor a file of numbers.
 
     Raises:
         UsageError: With the closest name.

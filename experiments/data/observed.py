@@ -1,4 +1,4 @@
-"""Where rows come from, and whether they have what a model observes."""
+"""The source of a data set, and whether its rows match what a model observes."""
 
 from typing import Any, NamedTuple
 
@@ -12,12 +12,12 @@ __all__ = ["ARRAY", "Source", "as_observed"]
 
 
 class Source(NamedTuple):
-    """Where rows come from.
+    """The source of a data set.
 
     Args:
         name: of the data set.
         split: train or test.
-        sha256: checksum of the values that were read, where the stored ones are no longer those.
+        sha256: checksum of the values as read, if the stored ones differ from them.
         read: what was read from files, and how; empty for data sets by name.
         classes: names of the labels, if they have names.
         files: path, split and checksum of every file, for folders.
@@ -35,12 +35,12 @@ ARRAY = Source()
 
 
 def as_observed(data: Any, model: nn.Module, sites: Sites | None = None) -> dict[str, Any]:
-    """What a data set is in the dtype, on the device and in the shapes that a model observes.
+    """A data set in the dtype, on the device and in the shapes that a model observes.
 
     Args:
         data: a data set.
-        model: p, which is shown what the data are given.
-        sites: of the model, where it has seen such data before.
+        model: p, which is described with what is given with the data.
+        sites: sites of the model, if they are already known.
 
     Raises:
         UsageError: If the model observes other sites, or other numbers of entries.
@@ -65,15 +65,15 @@ def as_observed(data: Any, model: nn.Module, sites: Sites | None = None) -> dict
 
 
 def check_sites(data: Any, site: str, observed: dict[str, torch.Size]) -> None:
-    """Refuse data that lack a site of the model, have one too many, or rows of another size.
+    """Refuse data with a missing or superfluous site, or with rows of another size.
 
     Args:
         data: a data set.
-        site: where its pixels are observed.
+        site: the site at which its pixels are observed.
         observed: the model's observed sites and the shapes of their events.
 
     Raises:
-        UsageError: Then, naming the site.
+        UsageError: With the name of the site.
     """
     there = {site: data.image_shape, **{n: v.shape[1:] for n, v in data.others.items()}}
     missing = [name for name in observed if name not in there]
@@ -98,5 +98,5 @@ def check_sites(data: Any, site: str, observed: dict[str, torch.Size]) -> None:
 
 
 def as_floats(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Floats in the model's dtype; whole numbers and truth values stay what they are."""
+    """Floats in the model's dtype; integers and booleans keep their type."""
     return values.to(dtype) if values.is_floating_point() else values

@@ -1,4 +1,4 @@
-"""What a run remembers of its data, and what has changed since."""
+"""The record of a run's data, and how the data differ from it later."""
 
 import hashlib
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def _split(data: Data) -> dict[str, Any]:
 
 
 def changes(then: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """What differs between two records, in words; ``None`` if nothing that both know does."""
+    """The differences between two records in words; ``None`` if all common entries are equal."""
     found = []
     for split, part in now["splits"].items():
         old = then["splits"].get(split, {})
@@ -46,7 +46,7 @@ def changes(then: dict[str, Any], now: dict[str, Any]) -> str | None:
 
 
 def _file_changes(then: Sequence[Sequence[str]], now: Sequence[Sequence[str]]) -> list[str]:
-    """Files that came, went or changed, and how many test files the run was trained on."""
+    """Files that were added, removed or changed, and the number of test files used in training."""
     old = {name: checksum for name, _, checksum in then}
     new = {name: checksum for name, _, checksum in now}
     kinds = {

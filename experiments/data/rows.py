@@ -1,4 +1,4 @@
-"""What readers of files are told, and what they give."""
+"""The options and results of file readers."""
 
 from dataclasses import dataclass, fields
 from typing import NamedTuple
@@ -15,7 +15,7 @@ __all__ = ["Read", "Reading", "Rows", "as_images", "held_out"]
 class Rows(NamedTuple):
     """One split: values as stored ``[N, ...]``, labels ``[N]``, and the largest byte.
 
-    ``levels`` is 1 where the values are taken as they are.
+    ``levels`` is 1 if the values are not divided.
     """
 
     pixels: Tensor
@@ -24,7 +24,7 @@ class Rows(NamedTuple):
 
 
 class Read(NamedTuple):
-    """Both splits of a data set, and what there is to say of it.
+    """Both splits of a data set, with notes.
 
     Args:
         train: rows to train on.
@@ -50,9 +50,9 @@ class Reading:
     Args:
         value_range: the values that become 0 and 255, for images of more than 8 bits.
         background: the colour behind transparent pixels.
-        frames: what is done with images of several frames: one (refused), first or all.
-        resize: side of the square that every image is resized to; 0 leaves them.
-        label: the column of a CSV file that holds classes.
+        frames: frames to read from an image with several: one (refused), first or all.
+        resize: side of the square to which every image is resized; 0 keeps the size.
+        label: the column of a CSV file that contains classes.
     """
 
     value_range: tuple[float, float] | None = None
@@ -81,7 +81,7 @@ class Reading:
 
 
 def held_out(count: int, test: int | None = None) -> np.ndarray:
-    """Which of ``count`` rows are tested on, ``[N]`` bools; a fifth unless told otherwise."""
+    """Test rows among ``count`` rows, ``[N]`` booleans; by default a fifth."""
     order = np.random.default_rng(0).permutation(count)
     chosen = np.zeros(count, bool)
     chosen[order[-(test or max(2, count // 5)) :]] = True

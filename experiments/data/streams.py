@@ -28,18 +28,18 @@ def rows_of(data: Any, model: nn.Module) -> Any:
 
 
 class Stream:
-    """The batches that a loader yields, in its own order and of its own size.
+    """The batches that a loader yields, in the loader's order and size.
 
     A batch is x, a pair (x, index) with the positions of the rows in the data set, or a dictionary
     of observed sites, with what is given under "given" and positions under "index".
 
     Args:
-        loader: with a data set that has a length.
-        model: that observes them.
+        loader: a loader of a data set that has a length.
+        model: the model that observes the batches.
 
     Attributes:
         batch_size: B.
-        indexed: whether the loader tells the positions of rows.
+        indexed: whether the loader yields the positions of rows.
 
     Raises:
         UsageError: If the data set has no length, or the batches are of another kind.
@@ -61,16 +61,17 @@ class Stream:
         self.indexed, rows = index is not None, as_data(x)
         self.batch_size = int(loader.batch_size or len(rows))
         self.sites = describe(model, rows)
-        as_observed(rows, model, self.sites)  # what does not fit is said before training
+        as_observed(rows, model, self.sites)  # refuse data that do not fit before training
 
     def __len__(self) -> int:
         return len(self.loader) * self.batch_size if self.loader.drop_last else self.size
 
     def minibatches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The loader's batches, from one on; their size and order are the loader's own.
+        """The loader's batches, starting from a given one, in the loader's order and size.
 
         Raises:
-            UsageError: If a row comes twice in an epoch, as where labels stand for positions.
+            UsageError: If a row occurs twice in an epoch, for example because labels are used as
+                positions.
         """
         seen = torch.zeros(self.size, dtype=torch.bool)
         for content in itertools.islice(iter(self.loader), start, None):
@@ -86,7 +87,7 @@ class Stream:
 
 
 def _parts(content: Any) -> tuple[Any, Tensor | None]:
-    """What a loader yields as ``as_data`` takes it, and positions."""
+    """A batch of a loader in a form that ``as_data`` accepts, and the positions of its rows."""
     if isinstance(content, Mapping):
         return content, content.get("index")
     if isinstance(content, Tensor):
@@ -109,6 +110,6 @@ def _note(index: Tensor, seen: Tensor) -> None:
     if seen[index].any() or len(index.unique()) < len(index):
         raise UsageError(
             "a row comes twice in an epoch. The second part of (x, index) is the row's position, "
-            'no label: yield {"x": x, "index": index, "given": {"y": label}} for labels.'
+            'not its label: yield {"x": x, "index": index, "given": {"y": label}} for labels.'
         )
     seen[index] = True

@@ -1,4 +1,4 @@
-"""What is done to stored values when a batch of them is observed, one small class per step."""
+"""Transforms from stored values to observations, one small class per step."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class Transform:
 
 @dataclass(frozen=True)
 class Scale(Transform):
-    """Bytes divided by the largest one; in place, since rows are a copy by then."""
+    """Divide bytes by the largest one; in place, because the rows are already a copy."""
 
     levels: int
 
@@ -33,7 +33,7 @@ class Scale(Transform):
 
 @dataclass(frozen=True)
 class Pad(Transform):
-    """Zeros around images, to a given side."""
+    """Pad images with zeros to a given side length."""
 
     side: int
 
@@ -47,7 +47,7 @@ class Pad(Transform):
 
 @dataclass(frozen=True)
 class Binarize(Transform):
-    """Bernoulli pixels; ``draw`` gives the ones that every visit sees (static)."""
+    """Bernoulli pixels; ``draw`` gives those that are the same at every visit (static)."""
 
     seed: int
 
@@ -55,7 +55,7 @@ class Binarize(Transform):
         return torch.bernoulli(x)
 
     def draw(self, pixels: Tensor, levels: int) -> Tensor:
-        """Zeros and ones as bytes, drawn from this seed alone."""
+        """Zeros and ones as bytes, determined by this seed."""
         return (_uniform(pixels, self.seed) < pixels / levels).to(torch.uint8)
 
 
@@ -70,13 +70,13 @@ class Dequantize(Transform):
         return _inside((self.levels * x + torch.rand_like(x)) / (self.levels + 1))
 
     def draw(self, pixels: Tensor, levels: int) -> Tensor:
-        """The same with noise that is drawn from this seed alone."""
+        """The same with noise determined by this seed."""
         return _inside((pixels + _uniform(pixels, self.seed)) / (levels + 1))
 
 
 @dataclass(frozen=True)
 class Flip(Transform):
-    """Every other image, on average, with left and right exchanged; in minibatches only."""
+    """Mirror every other image, on average; in minibatches only."""
 
     def __call__(self, x: Tensor) -> Tensor:
         coins = torch.rand(len(x), *(1,) * (x.ndim - 1), device=x.device) < 0.5
@@ -90,5 +90,5 @@ def _uniform(pixels: Tensor, seed: int) -> Tensor:
 
 
 def _inside(x: Tensor) -> Tensor:
-    """Dequantised pixels, strictly between 0 and 1: in float32 the noise may round to an end."""
+    """Dequantised pixels, strictly between 0 and 1; in float32 the noise may round to 0 or 1."""
     return x.clamp(2**-17, 1 - 2**-16)

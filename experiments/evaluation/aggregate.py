@@ -1,13 +1,13 @@
-"""What q does over a whole data set: active units, and the aggregate posterior against the prior.
+"""Active units, and the KL of the aggregate posterior from the prior, over a data set.
 
-The aggregate posterior is q(z) = 1/N sum_n q(z | x_n). The mean rate splits into what z tells
-about n and what q(z) misses of the prior,
+The aggregate posterior is q(z) = 1/N sum_n q(z | x_n). The mean rate is the
+information of z about n plus the distance of q(z) from the prior,
 
     1/N sum_n KL(q(z | x_n) || p(z)) = I(z; n) + KL(q(z) || p(z)),
 
-so draws from the prior decode to likely images only where the second part is small
-(Hoffman & Johnson 2016). I(z; n) is at most log N: where the posteriors of N images do not
-overlap at all, the second part is the rate less log N.
+so draws from the prior decode to likely images only if the second part is small (Hoffman & Johnson
+2016). I(z; n) is at most log N: if the posteriors of N images do not overlap at all, the second
+part is the rate minus log N.
 """
 
 import math
@@ -30,24 +30,24 @@ from ppl_models.sites import describe, prior_trace
 __all__ = ["ACTIVE", "active_units", "aggregate_figures", "aggregate_log_prob"]
 
 ACTIVE = 0.01
-"""A latent is active where its posterior mean varies by more over the data (Burda et al. 2016)."""
+"""A latent is active if the variance of its posterior mean exceeds this (Burda et al. 2016)."""
 
 
 def active_units(means: Tensor) -> int:
-    """How many latents have a posterior mean whose variance over the data exceeds ``ACTIVE``.
+    """Number of latents whose posterior mean has a variance above ``ACTIVE`` over the data.
 
     Args:
-        means: E[z | x_n], ``[N, K]``.
+        means: E[z | x_n], ``[N, M]``.
     """
     return int((means.var(0) > ACTIVE).sum())
 
 
 def aggregate_log_prob(posteriors: list[Any], z: Tensor) -> Tensor:
-    """log q(z), the mixture of all q(z | x_n), ``[S]`` [nats].
+    """log q(z), the mixture of all q(z | x_n), ``[K]`` [nats].
 
     Args:
         posteriors: q(z | x) of all rows, in chunks with batch shape ``[B]``.
-        z: ``[S, K]``.
+        z: ``[K, M]``.
     """
     parts = []
     for q in posteriors:
@@ -58,7 +58,7 @@ def aggregate_log_prob(posteriors: list[Any], z: Tensor) -> Tensor:
 
 
 def _means(model: nn.Module, guide: nn.Module, name: str, batch: Batch, free: bool) -> Tensor:
-    """The mean of q, in the coordinates of the prior where z is not ``free``, ``[B, K]``."""
+    """The mean of q, in the coordinates of the prior if z is not ``free``, ``[B, M]``."""
     means = guide_means(guide, batch)
     if free:
         return means[name]
@@ -71,18 +71,19 @@ def _means(model: nn.Module, guide: nn.Module, name: str, batch: Batch, free: bo
 def aggregate_figures(
     model: nn.Module, guide: nn.Module, data: Data, draws: int = 1000
 ) -> dict[str, Any]:
-    """Active units and the aggregate posterior's KL, of a flat model; empty where q has neither.
+    """Active units and the aggregate posterior's KL for a model with one latent; empty if
+    undefined.
 
     Args:
         model: p.
         guide: q, fitted to these data; the prior and point masses have no aggregate.
         data: fixed pixels.
-        draws: from q(z), for the KL.
+        draws: number of draws from q(z) for the KL.
     """
     latents = describe(model).latents
     if isinstance(guide, Prior | Point) or len(latents) != 1 or reads_index(model):
         return {}
-    if data.given:  # each datum may have a prior of its own
+    if data.given:  # the prior may depend on the datum
         return {}
     (name,) = latents
     sites = [poutine.trace(guide).get_trace(batch).nodes[name] for batch in data.batches(1000)]

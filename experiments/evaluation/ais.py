@@ -1,4 +1,4 @@
-"""Annealed importance sampling: log p(x) from the guide, or the prior, by way of HMC."""
+"""Annealed importance sampling of log p(x) from the guide or the prior, with HMC moves."""
 
 import math
 from contextlib import AbstractContextManager, nullcontext
@@ -19,7 +19,7 @@ from ppl_models.sites import describe, simulate
 __all__ = ["Chains", "annealed_bound", "sandwich"]
 
 TARGET = 0.65
-"""Of the acceptance: what the step sizes are tuned for (Neal 2011)."""
+"""Target acceptance rate of the step sizes (Neal 2011)."""
 
 
 class Chains(NamedTuple):
@@ -30,16 +30,16 @@ class Chains(NamedTuple):
 
     @property
     def bound(self) -> Tensor:
-        """The log of the mean weight, below log p(x) on average, ``[B]`` [nats]."""
+        """The log of the mean weight, at most log p(x) on average, ``[B]`` [nats]."""
         return self.log_weights.logsumexp(0) - math.log(len(self.log_weights))
 
 
 def _run(
     path: Annealing, chains: int, sizes: list[Tensor] | None, exact: Latents | None = None
 ) -> tuple[Chains, list[Tensor]]:
-    """All chains along the path, backwards from an exact draw of p(z | x) where one is given.
+    """Run all chains along the path; backwards if an exact draw from p(z | x) is given.
 
-    Without ``sizes`` the step sizes are tuned on the way: such weights are thrown away.
+    Without ``sizes``, the step sizes are tuned during the run, and its weights are not used.
     """
     z = path.first() if exact is None else path.inverted(exact)
     rows = len(path.batch.index) // chains
@@ -72,18 +72,18 @@ def annealed_bound(
     leapfrog: int = 8,
     start: Literal["guide", "prior"] = "guide",
 ) -> Chains:
-    """log p(x) of every row from below, by annealed importance sampling.
+    """A lower bound on log p(x) of every row, by annealed importance sampling.
 
-    One run tunes a step size per row and temperature; a second one, with these, gives the weights.
+    A first run tunes one step size per row and temperature; a second one gives the weights.
 
     Args:
         model: p; in evaluation mode inside.
-        guide: q, whose density must be known everywhere (under NVAE's flows start at the prior).
+        guide: q, whose density must be known everywhere (with NVAE's flows, start at the prior).
         batch: fixed pixels.
-        chains: S, per row.
-        steps: T, temperatures.
-        leapfrog: steps of a proposal.
-        start: where the path begins.
+        chains: S, chains per row.
+        steps: T, number of temperatures.
+        leapfrog: leapfrog steps per proposal.
+        start: the initial distribution of the path.
 
     References:
         Neal (2001), annealed importance sampling; Wu, Burda, Salakhutdinov & Grosse (2017).
@@ -105,8 +105,9 @@ def sandwich(
 ) -> Tensor:
     """Upper minus lower bound of log p(x) on data drawn from the model, ``[rows]`` [nats].
 
-    Where x was drawn with its z, z is an exact draw of p(z | x): chains run backwards from it
-    bound log p(x) from above. A narrow sandwich vouches for the lower bound on such data.
+    If x was drawn together with z, then z is an exact draw from p(z | x), and chains that run
+    backwards from it bound log p(x) from above. A small difference shows that the lower bound is
+    tight.
 
     References:
         Grosse, Ghahramani & Adams (2015), bidirectional Monte Carlo.
@@ -127,7 +128,7 @@ def sandwich(
 
 
 def _pinned(guide: Any, batch: Batch) -> AbstractContextManager[None]:
-    """Inside, an encoder is not run again at every call, where the guide is one of ours."""
+    """Inside, the encoder of a ``Guide`` is not run again at every call."""
     return guide.pinned(batch) if isinstance(guide, Guide) else nullcontext()
 
 

@@ -26,10 +26,10 @@ class Annealing:
 
     Args:
         model: p.
-        start: q, where the path begins: a guide, the prior among them.
-        batch: rows, as many times over as there are chains.
-        steps: T, temperatures between.
-        leapfrog: steps of a proposal.
+        start: q, the initial distribution: a guide, possibly the prior.
+        batch: rows, repeated for every chain.
+        steps: T, number of temperatures.
+        leapfrog: leapfrog steps per proposal.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Annealing:
         self.log_p, self.log_q = density(model, batch), density(start, batch, names)
         self.batch, self.model, self.start, self.names = batch, model, start, names
         self.free = _all_free(model, batch, names)
-        # denser at both ends, where the path bends (Wu et al. 2017)
+        # denser at both ends, where the density changes fastest (Wu et al. 2017)
         grid = torch.linspace(-4, 4, steps + 1, dtype=torch.float64).sigmoid()
         self.betas = ((grid - grid[0]) / (grid[-1] - grid[0])).tolist()
         self.leapfrog = leapfrog
@@ -85,7 +85,7 @@ class Annealing:
         return value.detach(), dict(zip(leaves, gradients, strict=True))
 
     def move(self, z: Latents, beta: float, size: Tensor) -> tuple[Latents, Tensor]:
-        """One Hamiltonian proposal at a temperature; where it was accepted, ``[S * B]``."""
+        """One Hamiltonian proposal at a temperature; returns which were accepted, ``[S * B]``."""
         momentum = {name: torch.randn_like(value) for name, value in z.items()}
         before, gradient = self._energy(z, beta)
         kinetic = _squares(momentum)
@@ -102,10 +102,10 @@ class Annealing:
 
 
 def _check_drawn(model: nn.Module, start: nn.Module, batch: Batch, names: list[str]) -> None:
-    """Refuse a pair whose latents are not those that move along the path.
+    """Refuse a pair whose latents differ from those that move along the path.
 
     Raises:
-        ValueError: If all latents are summed out, or q draws others of which it has no density.
+        ValueError: If all latents are summed out, or q draws latents that do not move.
     """
     if not names:
         raise ValueError(
@@ -123,7 +123,7 @@ def _check_drawn(model: nn.Module, start: nn.Module, batch: Batch, names: list[s
 
 
 def _all_free(model: nn.Module, batch: Batch, names: list[str]) -> bool:
-    """Whether every latent is any real numbers, and a row of it a row of the data.
+    """Whether all latents are unconstrained, and their rows are those of the data.
 
     Raises:
         ValueError: At a latent without coordinates.
@@ -146,8 +146,8 @@ def _all_free(model: nn.Module, batch: Batch, names: list[str]) -> bool:
 class InBase(Annealing):
     """The same path in the coordinates of a flow's base.
 
-    There q is a Gaussian and no transform is ever inverted (an autoregressive one takes a pass
-    per latent); p(x, z) is multiplied by the volume that the transforms take up.
+    There q is Gaussian, and no transform has to be inverted (an autoregressive one would take a
+    pass per latent); p(x, z) is multiplied by the determinant of the transforms.
     """
 
     def __init__(self, *args: Any) -> None:

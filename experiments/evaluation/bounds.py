@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 CACHED_NUMBERS = 2**22
-"""Numbers per tensor of a chunk: larger ones leave the cache, and are mapped in anew each time."""
+"""Number of values per tensor of a chunk; larger tensors do not fit into the cache."""
 
 
 def guide_means(guide: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -57,7 +57,8 @@ def guide_means(guide: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 
 def particles_at_a_time(batch_rows: int, numbers: int, memory: float) -> int:
-    """How many particles of ``batch_rows`` rows fit into ``memory`` GiB, with eight copies each.
+    """Number of particles of ``batch_rows`` rows that fit into ``memory`` GiB, with eight copies
+    each.
 
     Raises:
         UsageError: If not even one does.
@@ -69,7 +70,7 @@ def particles_at_a_time(batch_rows: int, numbers: int, memory: float) -> int:
 
 
 def rows_at_a_time(model: Any, data: Data, memory: float, most: int) -> int:
-    """How many images fit into ``memory`` GiB, but not more than ``most``.
+    """Number of images that fit into ``memory`` GiB, at most ``most``.
 
     Raises:
         UsageError: If not even one does.
@@ -81,20 +82,20 @@ def rows_at_a_time(model: Any, data: Data, memory: float, most: int) -> int:
 def per_image(
     model: Any, guide: nn.Module, data: Data, particles: int = 1, memory: float = 1.0
 ) -> dict[str, Tensor]:
-    """What is measured on every image, ``[N]`` each.
+    """Figures of every image, ``[N]`` each.
 
     Args:
         model: p, in evaluation mode.
         guide: q; of a per-datum guide, the one fitted to these data.
-        data: pixels that are the same at every visit.
-        particles: S, draws of q per image; of the prior, draws that all images share where
+        data: data with fixed pixels.
+        particles: K, draws of q per image; of the prior, draws that all images share where
             x is all that is observed.
         memory: GiB for intermediate values.
 
     Returns:
         ``elbo`` (the mean log-weight), its parts ``rate`` (log q - log p of the latents) and
         ``distortion`` (-log p(x | z)), so that elbo = -rate - distortion, and ``iw_bound`` (the
-        log of the mean weight) [nats]; ``effective_sample_size`` of the weights in [1, S],
+        log of the mean weight) [nats]; ``effective_sample_size`` of the weights in [1, K],
         ``squared_error`` of the reconstruction from the mean of q (unless everything observed is
         categorical), and ``log_evidence`` [nats] if the model has a ``marginal`` or all of its
         latents are summed out. Of shared draws also ``log_sum`` and ``sum_log`` ``[N, blocks]``,
@@ -105,7 +106,7 @@ def per_image(
     at_once = min(CACHED_NUMBERS // numbers, particles_at_a_time(1, numbers, memory))
     rows = max(1, min(2000, at_once // min(particles, 50)))
     marginal = None
-    if hasattr(model, "marginal"):  # float32 would be less exact than the bound
+    if hasattr(model, "marginal"):  # float32 would add more error than the bound has
         marginal = copy.deepcopy(model).double().marginal()
     with pyro.validation_enabled(False):
         shared = isinstance(guide, Prior) and draws_are_shared(model, guide, data)
@@ -172,7 +173,7 @@ def _bounds(log_w: Tensor, distortion: Tensor) -> dict[str, Tensor]:
 def _of_the_prior(
     drawn: SharedDraws, rows: Tensor, particles: int
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The same from shared draws, whose weight is p(x | z) itself; and the importance means."""
+    """The same from shared draws of the prior, with weights p(x | z); and the importance means."""
     log_sum, sum_log = drawn.log_sum[:, rows], drawn.sum_log[:, rows]
     total, elbo = log_sum.logsumexp(0), sum_log.sum(0) / particles
     values = {

@@ -1,7 +1,8 @@
-"""Simulation-based calibration: is q(z | x) right on data that the model itself makes?
+"""Simulation-based calibration: is q(z | x) right on data drawn from the model?
 
-Where x is drawn with its z, z is a draw of p(z | x): its rank among S draws of the right q is
-uniform. A q that is too narrow sends ranks to both ends, one that is too wide to the middle.
+If x is drawn together with z, then z is a draw from p(z | x), and its rank among K draws from the
+right q is uniform. If q is too narrow, ranks accumulate at both ends; if q is too wide, in the
+middle.
 """
 
 from typing import Any, NamedTuple
@@ -24,8 +25,9 @@ __all__ = ["Calibration", "band", "calibrate"]
 class Calibration(NamedTuple):
     """Ranks ``[simulations, M]`` of every latent, from 0 to ``draws``.
 
-    ``outside`` is by how much the ranks' ECDF leaves its band, per latent, 0 inside; ``ends`` the
-    share of ranks in the outer tenths minus a fifth: above 0 q is too narrow, below too wide.
+    ``outside`` is the distance of the ranks' ECDF from its band, per latent, 0 inside. ``ends`` is
+    the share of ranks in the outer tenths minus a fifth: above 0, q is too narrow, below 0 too
+    wide.
     """
 
     ranks: Tensor
@@ -47,15 +49,15 @@ def calibrate(
     level: float = 0.95,
     rows: int = 500,
 ) -> Calibration:
-    """Rank the latents that made each simulated datum among draws of q.
+    """Rank the latents of simulated data among draws from q.
 
     Args:
         model: p, in evaluation mode; with one vector latent.
-        guide: q, without rows of its own.
-        simulations: data drawn from the model.
-        draws: S, of q per datum.
-        level: of all latents' bands together (Bonferroni).
-        rows: data at a time.
+        guide: q, not a per-datum guide.
+        simulations: number of data drawn from the model.
+        draws: K, draws of q per datum.
+        level: joint level of the bands of all latents (Bonferroni).
+        rows: number of data at a time.
 
     Raises:
         ValueError: If the model has several latents, or a global one.
@@ -92,7 +94,7 @@ def calibrate(
 
 
 def band(simulations: int, draws: int, level: float) -> tuple[Any, Any]:
-    """Where the ECDF of uniform ranks lies, at all ranks at once, ``[draws]`` each.
+    """Simultaneous band for the ECDF of uniform ranks, ``[draws]`` each.
 
     Pointwise binomial intervals, widened until they hold together with probability ``level``: the
     level of a point is found by simulation.

@@ -19,7 +19,7 @@ __all__ = ["Entry", "Row", "best", "paired", "rotate_to_largest_gap"]
 
 
 class Entry(NamedTuple):
-    """A guide as it was asked for."""
+    """A guide as named by the user."""
 
     label: str
     name: str
@@ -27,7 +27,7 @@ class Entry(NamedTuple):
 
     @property
     def family(self) -> str | None:
-        """``diagonal`` where q is a Gaussian with independent latents."""
+        """``diagonal`` if q is a Gaussian with independent latents."""
         if self.name not in ("mean_field", "amortized"):
             return None
         return "diagonal" if self.options.get("covariance") != "full" else None
@@ -39,7 +39,7 @@ def paired(a: Tensor, b: Tensor) -> tuple[float, float]:
 
 
 class Row(NamedTuple):
-    """One guide's figures, and its values on every image."""
+    """The figures of one guide, and its values for every image."""
 
     entry: Entry
     decoder: str
@@ -86,7 +86,7 @@ class Row(NamedTuple):
     def figures(self, reference: Tensor | None) -> dict[str, Any]:
         """The row of the table; differences are paired with ``reference``, image by image.
 
-        Where the images share draws, errors have the draws' part besides the one over images.
+        If images share draws, standard errors also have a part from the draws.
         """
         bound, bound_se = mean_and_error(self.bound)
         bound_se = math.hypot(bound_se, self.draws_error)

@@ -1,11 +1,11 @@
-"""Where an amortised guide loses: its family, or its encoder.
+"""The gaps of an amortised guide, due to its family and to its encoder.
 
-log p(x) - ELBO splits at the best ELBO that the guide's family reaches on x by itself:
+log p(x) - ELBO splits at the best ELBO that the guide's family reaches on each x:
 
-    log p(x) - L[q*]     the approximation gap, what the family lacks
-    L[q*] - L[q]         the amortisation gap, what the encoder leaves
+    log p(x) - L[q*]     the approximation gap, due to the family
+    L[q*] - L[q]         the amortisation gap, due to the encoder
 
-q* has everything through which x enters q free per datum, and shares all other weights with q.
+For q*, everything that q computes from x is optimised per datum; all other weights are those of q.
 """
 
 from collections.abc import Mapping
@@ -35,27 +35,27 @@ from ppl_models.sites import describe
 __all__ = ["Local", "best_evidence", "gap_rows", "interval", "local_elbo", "stopping_rule"]
 
 WINDOW = 50
-"""Steps over which the loss is averaged before it is looked at."""
+"""Number of steps over which the loss is averaged."""
 
 TOLERANCE = 0.002
-"""Nats per datum that a window must gain on the best one before."""
+"""Minimum gain of a window over the best one before [nats per datum]."""
 
 RATES = 2
-"""How often the rate is divided by three when a window gains nothing."""
+"""How many times the learning rate is divided by three when a window gains too little."""
 
 AVERAGED = 1000
-"""Steps at the last rate whose mean is taken: it has less noise than any of them."""
+"""Number of steps at the last rate whose iterates are averaged, to reduce noise."""
 
 
 class Local(NamedTuple):
-    """The best ELBO of the family on every datum, ``[N]`` [nats], and the steps that took."""
+    """The best ELBO of the family on every datum, ``[N]`` [nats], and the number of steps."""
 
     elbo: Tensor
     steps: int
 
 
 def stopping_rule(most: int) -> str:
-    """In words, for the protocol."""
+    """The stopping rule in words, for the protocol."""
     return (
         f"Adam per datum until a window of {WINDOW} steps gains less than {TOLERANCE} nats, at "
         f"{RATES + 1} rates, each a third of the one before, at most {most} steps; "
@@ -81,15 +81,15 @@ def local_elbo(
     lr: float = 0.02,
     most: int = 2000,
 ) -> Local:
-    """Fit q's features to every datum by itself, from where the encoder puts them.
+    """Fit q's features to each datum, starting from the encoder's output.
 
     Args:
-        model: p, left as it is.
-        guide: q with an encoder, left as it is.
+        model: p, not changed.
+        guide: q with an encoder, not changed.
         data: fixed pixels.
-        draws: per datum, that its ELBO is measured with afterwards.
-        lr: the first rate.
-        most: steps, at most, before those that are averaged.
+        draws: draws per datum for measuring the ELBO afterwards.
+        lr: initial learning rate.
+        most: maximum number of steps before averaging.
 
     Raises:
         NotImplementedError: If the guide has no encoder.
@@ -115,7 +115,7 @@ def local_elbo(
             steps = max(steps, taken)
             part = Data.of(rows)
             with guide.given(features):
-                # one chunk, so that rows and features stay side by side
+                # one chunk, so that rows and features stay aligned
                 log_w = weights_of_draws(model, guide, part, draws, len(part))
             elbos.append(log_w.mean(1))
     return Local(torch.cat(elbos), steps)
@@ -125,7 +125,7 @@ def local_elbo(
 def _fitted(
     model: nn.Module, guide: Guide, rows: Batch, lr: float, most: int
 ) -> tuple[list[Tensor], int]:
-    """The features of a chunk after their steps, and how many these were."""
+    """The fitted features of a chunk, and the number of steps."""
     leaves = [feature.detach().clone().requires_grad_() for feature in guide.features(rows)]
     optimizer = torch.optim.Adam(leaves, lr=lr)
     rates = ReduceLROnPlateau(
@@ -157,7 +157,7 @@ def _fitted(
 
 
 def best_evidence(values: Mapping[str, Tensor]) -> tuple[str, Tensor]:
-    """The best estimate of log p(x) on average over the images, never image by image.
+    """The estimate of log p(x) that is highest on average, used for all images.
 
     Args:
         values: estimates by name, ``[N]`` each [nats]; one that starts with log_evidence is exact.

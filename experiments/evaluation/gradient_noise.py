@@ -1,4 +1,4 @@
-"""How noisy the gradient of an objective is, and where its mean lies."""
+"""The noise and the mean of the gradient of an objective."""
 
 import math
 from collections.abc import Sequence
@@ -45,10 +45,10 @@ def moments(
     Args:
         model: p.
         guide: q.
-        objective: whose ``differentiable_loss`` is meant.
+        objective: an objective with a ``differentiable_loss``.
         batch: fixed pixels.
-        parameters: of p, or of q.
-        draws: how many gradients.
+        parameters: parameters of p or of q.
+        draws: number of gradients.
     """
     mean: Any = 0.0
     squares: Any = 0.0
@@ -62,7 +62,7 @@ def moments(
                     for p, g in zip(parameters, gradients, strict=True)
                 ]
             ).double()
-            # Welford's updates: E g^2 - (E g)^2 would cancel where there is little noise
+            # Welford's updates: E g^2 - (E g)^2 would cancel if there is little noise
             difference = row - mean
             mean = mean + difference / draw
             squares = squares + difference * (row - mean)
@@ -70,9 +70,9 @@ def moments(
 
 
 def distance(one: Moments, other: Moments) -> tuple[float, float]:
-    """How far two mean gradients lie apart, and what their noise alone would give.
+    """The distance of two mean gradients, and the distance expected from noise.
 
-    Both relative to the norm of the other's mean.
+    Both are relative to the norm of the second mean.
     """
     scale = max(other.mean.norm().item(), 1e-300)
     apart = (one.mean - other.mean).norm().item() / scale

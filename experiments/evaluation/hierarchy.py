@@ -1,4 +1,4 @@
-"""What the groups of a hierarchy hold: their KL, channel by channel, and what each one changes."""
+"""The groups of a hierarchy: their KL by channel, and the effect of each on the image."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from ppl_models.sites import observation, request
 __all__ = ["ACTIVE_CHANNEL", "channel_kls", "group_rows", "resampled_groups"]
 
 ACTIVE_CHANNEL = 0.1
-"""A channel is active where its KL, summed over its map, exceeds this on average [nats]."""
+"""A channel is active if its mean KL, summed over its map, exceeds this [nats]."""
 
 
 def _channel_kl(q: Any, p: Any, z: Tensor) -> Tensor:
@@ -69,16 +69,16 @@ def group_rows(kls: list[Tensor], shapes: list[tuple[int, int, int]]) -> list[di
 def resampled_groups(
     model: nn.Module, guide: nn.Module, batch: Batch, draws: int = 8, seed: int = 0
 ) -> dict[str, Tensor]:
-    """E[x | z] while one group at a time is drawn from its prior, the others at q's means.
+    """E[x | z] with one group at a time drawn from its prior and the others at q's means.
 
-    The group's prior is the one that the coarser groups leave it; finer groups keep their values.
+    The prior of the group is that given the coarser groups; finer groups keep their values.
 
     Args:
         model: p.
         guide: q.
         batch: one image.
-        draws: per group.
-        seed: of the draws.
+        draws: draws per group.
+        seed: seed of the draws.
 
     Returns:
         ``[draws, *event_shape]`` for every latent, coarse to fine.

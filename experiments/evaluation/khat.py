@@ -1,4 +1,4 @@
-"""Is this guide any good, datum by datum? The tail index of its importance weights."""
+"""The tail index k-hat of a guide's importance weights, datum by datum."""
 
 import math
 
@@ -17,10 +17,10 @@ from experiments.inference.traces import log_weights
 __all__ = ["LEAST_DRAWS", "UNRELIABLE", "khat", "share_unreliable", "weights_of_draws"]
 
 UNRELIABLE = 0.7
-"""Above it the mean of the weights is not to be believed, however many are drawn."""
+"""Above this k-hat, the mean of the weights is not reliable for any number of draws."""
 
 LEAST_DRAWS = 25
-"""The tail that is fitted has a fifth of them, and wants five."""
+"""Minimum number of draws: the fitted tail is a fifth of them and needs five."""
 
 
 @torch.no_grad()
@@ -33,8 +33,8 @@ def weights_of_draws(
         model: p, in evaluation mode.
         guide: q, for these data.
         data: fixed pixels.
-        draws: per image.
-        rows: images at a time; by default what the processor's cache holds.
+        draws: draws per image.
+        rows: images at a time; by default as many as fit into the CPU cache.
 
     Raises:
         UsageError: If a weight is zero, NaN or infinite; names the datum.
@@ -74,15 +74,15 @@ def _refuse_undefined(log_w: Tensor, first: int = 0) -> None:
 def khat(log_w: Tensor) -> Tensor:
     """The tail index of every datum's weights, ``[N]``; 0 where all are equal to rounding.
 
-    A weight of zero is a draw like any other, below the tail. Where the largest weights are equal
-    but the others are not, there is nothing to fit, and k-hat is infinite.
+    Weights of zero count as draws below the tail. If the largest weights are equal but the others
+    are not, there is nothing to fit, and k-hat is infinite.
 
     Args:
         log_w: ``[N, draws]`` [nats]; minus infinity for a weight of zero.
 
     Raises:
-        UsageError: If there are too few draws for a tail, a weight is NaN or infinite, or so many
-            are zero that the tail would have some of them.
+        UsageError: If there are too few draws for a tail, a weight is NaN or infinite, or the tail
+            would contain weights of zero.
 
     References:
         Vehtari, Simpson, Gelman, Yao & Gabry (2024), PSIS, also for the length of the tail.
@@ -111,5 +111,5 @@ def khat(log_w: Tensor) -> Tensor:
 
 
 def share_unreliable(khats: Tensor) -> float:
-    """Share of images whose importance weights are unreliable, of k-hats ``[N]``."""
+    """Share of images with unreliable importance weights, from k-hats ``[N]``."""
     return (khats > UNRELIABLE).double().mean().item()

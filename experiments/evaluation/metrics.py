@@ -1,4 +1,4 @@
-"""Final figures of a run, each split with the protocol it was measured under."""
+"""Final figures of a run, with the protocol of each split."""
 
 import math
 from typing import Any, NamedTuple
@@ -30,23 +30,23 @@ __all__ = [
 ]
 
 ESTIMATORS: dict[type, str] = {Exact: "exact", Prior: "shared_draws"}
-"""Of the bound, where it is not a Monte-Carlo estimate with draws of every image's own."""
+"""Names of estimators other than Monte Carlo with separate draws for each image."""
 
 
 class Measured(NamedTuple):
-    """Values of every image, and the guide that gave them (fitted anew if per-datum)."""
+    """Values of every image, and the guide used (refitted if it is a per-datum guide)."""
 
     values: dict[str, Tensor]
     guide: Guide
 
 
 def default_particles(guide: nn.Module | None) -> int:
-    """Draws per image of a final evaluation: one, and 2000 shared ones where q ignores x."""
+    """Draws per image in a final evaluation: one, or 2000 shared ones if q ignores x."""
     return 2000 if isinstance(guide, Prior) and describe(guide.model).latents else 1
 
 
 def estimator(guide: nn.Module | None) -> str:
-    """How the bound is estimated: by draws of every image's own, or as ``ESTIMATORS`` say."""
+    """The estimator of the bound: Monte Carlo with separate draws, or one of ``ESTIMATORS``."""
     if isinstance(guide, Prior) and (sites := describe(guide.model)).summed:
         return "monte_carlo" if sites.latents else "exact"
     return ESTIMATORS.get(type(guide), "monte_carlo")
@@ -60,9 +60,9 @@ def measure(
     particles: int | None = None,
     memory: float = 1.0,
 ) -> Measured:
-    """What is measured on every image; held-out rows of a per-datum guide are fitted first.
+    """Measure every image; rows of a per-datum guide are first fitted to held-out data.
 
-    The random state is forked and seeded, so that a run and a later look at it agree.
+    The random state is forked and seeded, so that a run and its later evaluation agree.
     """
     fixed = data.fixed().like(model)
     with torch.random.fork_rng(devices=[]):
@@ -133,7 +133,7 @@ def evaluate(
         guide: q(z | x); rows of a per-datum guide are fitted first if the data are a test split.
         data: a data set, or an array ``[N, ...]``.
         particles: K, draws per datum; by default 1, and 2000 shared ones under ``prior``.
-        seed: of the draws; the random state outside is left alone.
+        seed: seed of the draws; the global random state is not changed.
         memory: GiB for intermediate values.
 
     Returns:
@@ -147,7 +147,7 @@ def evaluate(
 
 
 def bits_per_dimension(figures: dict[str, Any], model: Any) -> dict[str, float]:
-    """The bounds on probabilities of RGB images as bits per number; empty for other images."""
+    """Bounds on probabilities of RGB images in bits per dimension; empty for other images."""
     shape = getattr(model, "data_shape", (1,))
     if shape[0] != 3 or measure_of(model) != "probability":
         return {}
@@ -173,7 +173,7 @@ def aggregate(model: nn.Module, guide: Guide, data: Data, seed: int) -> dict[str
 
 
 def protocol(data: Data, guide: nn.Module | None, particles: int | None) -> dict[str, Any]:
-    """Everything two figures must share before they may stand side by side."""
+    """Everything that two figures must share to be comparable."""
     return {
         "data": data.name,
         "split": data.split,
@@ -192,7 +192,7 @@ def protocol(data: Data, guide: nn.Module | None, particles: int | None) -> dict
 
 
 def measure_of(model: nn.Module) -> str:
-    """Whether p(x | z) is a density, a probability or both: these never share a column."""
+    """Whether p(x | z) is a density, a probability or both; these are never compared."""
     for part in (getattr(model, "likelihood", None), model):
         measure = getattr(part, "measure", None)
         if isinstance(measure, str):
@@ -203,7 +203,7 @@ def measure_of(model: nn.Module) -> str:
 
 
 def table_line(split: str, figures: dict[str, Any]) -> str:
-    """One split's figures, with their units, for the terminal."""
+    """The figures of one split, with their units, for the terminal."""
     parts = []
     for name in ("log_joint", "elbo", "iw_bound", "log_evidence"):
         value, error = figures.get(name), figures.get(f"{name}_se")
@@ -221,7 +221,7 @@ def table_line(split: str, figures: dict[str, Any]) -> str:
 
 
 def aggregate_line(figures: dict[str, Any]) -> str:
-    """What the latents carry, and what q(z) misses of the prior, for the terminal."""
+    """The information in the latents, and the KL of q(z) from the prior, for the terminal."""
     parts = []
     if figures.get("rate") is not None:
         parts.append(f"rate {figures['rate']:.4f}, distortion {figures['distortion']:.4f}")

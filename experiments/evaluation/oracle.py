@@ -1,4 +1,4 @@
-"""What is known exactly about PPCA: the truth that estimators are tried on."""
+"""Exact results for PPCA, against which estimators are tested."""
 
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ __all__ = [
 
 
 def diagonal_gap(model: PPCA) -> Tensor:
-    """Gap of the best diagonal-Gaussian guide [nats per data point], the same for every datum.
+    """Gap of the best diagonal Gaussian guide [nats per data point], the same for every datum.
 
     1/2 (sum_k log Lambda_kk - log det Lambda), Lambda the precision of the posterior; zero when
     the columns of W are orthogonal.
@@ -51,7 +51,7 @@ def best_linear(model: PPCA, covariance: Literal["diagonal", "full"] = "diagonal
     """
     guide = Amortized(model, encoder="linear", covariance=covariance)
     precision = model.posterior_precision()
-    slopes = torch.linalg.solve(precision, model.W.mT / model.sigma.square())  # [K, D]
+    slopes = torch.linalg.solve(precision, model.W.mT / model.sigma.square())  # [M, D]
     constant = -slopes @ model.mu
     if covariance == "full":
         L = dist.MultivariateNormal(constant, precision_matrix=precision).scale_tril
@@ -76,9 +76,9 @@ def rotate_to_largest_gap(model: PPCA) -> PPCA:
 
 @torch.no_grad()
 def gap_in_closed_form(model: Any, guide: nn.Module, data: Data) -> Tensor | None:
-    """KL(q(z | x) || p(z | x)) of every image, ``[N]`` [nats]: the gap without any draw.
+    """KL(q(z | x) || p(z | x)) of every image, ``[N]`` [nats]: the gap without sampling.
 
-    ``None`` where the model has no posterior or q is not Gaussian.
+    ``None`` if the model has no posterior or q is not Gaussian.
     """
     if not hasattr(model, "posterior"):
         return None

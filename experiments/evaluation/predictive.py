@@ -1,4 +1,4 @@
-"""Do data that the fitted model makes look like the data? Posterior predictive checks."""
+"""Posterior predictive checks: do data simulated from the fitted model look like the data?"""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,12 +26,12 @@ STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
     "largest value": torch.max,
     "largest eigenvalue of the covariance": _largest_eigenvalue,
 }
-"""Of a data set ``[N, D]``."""
+"""Statistics of a data set ``[N, D]``."""
 
 
 @torch.no_grad()
 def replicated(model: nn.Module, guide: nn.Module | None, data: Data, rows: int = 500) -> Tensor:
-    """A data set like ``data``, ``[N, *data_shape]``: from z of q(z | x), or of p(z) without q.
+    """A replicate of ``data``, ``[N, *data_shape]``, with z from q(z | x), or from p(z) without q.
 
     Only the latents are replayed into the model; x is drawn, ``rows`` at a time.
     """
@@ -48,15 +48,15 @@ def replicated(model: nn.Module, guide: nn.Module | None, data: Data, rows: int 
 
 
 def tail_areas(x: Tensor, replicated: Tensor) -> list[dict[str, Any]]:
-    """Where each statistic of the data lies among those of data sets that the model made.
+    """The rank of each statistic of the data among those of replicated data sets.
 
     Args:
         x: ``[N, D]``.
-        replicated: ``[S, N, D]``.
+        replicated: ``[K, N, D]``.
 
     Returns:
-        One row per statistic; its tail area is the share of replicated sets above the data, equal
-        ones counting half: near 0 or 1 the model does not make such data.
+        One row per statistic; its tail area is the share of replicated sets above the data, with
+        ties counted half: near 0 or 1, the model does not produce such data.
 
     References:
         Gelman, Meng & Stern (1996).

@@ -1,8 +1,8 @@
 """log p(x) from draws of the prior, decoded once and shared by all images.
 
 Where q(z | x) = p(z) the draws do not depend on x, so K decoded points serve every image, and the
-table of log p(x_n | z_k) is a few matrix products. The images then share the draws' luck: the
-standard error has a part from the draws besides the one from the images.
+table of log p(x_n | z_k) is a few matrix products. The errors of the images are then correlated:
+the standard error has a part from the draws in addition to that from the images.
 """
 
 import itertools
@@ -32,11 +32,11 @@ __all__ = [
 ]
 
 BLOCKS = 20
-"""Independent blocks of draws, for their part of the standard error."""
+"""Number of independent blocks of draws, for their part of the standard error."""
 
 
 class SharedDraws(NamedTuple):
-    """What K shared draws say of every image.
+    """Sums over K shared draws for every image.
 
     ``sizes``: draws in every block; ``log_sum`` ``[blocks, N]``: log sum_k p(x | z_k) over a
     block; ``log_square_sum`` ``[N]``: the same of the squares, over all draws; ``sum_log``
@@ -77,14 +77,14 @@ def log_prob_table(likelihood: Any, x: Tensor) -> Tensor:
 
 
 def numbers_per_image(model: Any, data: Data) -> int:
-    """The numbers of the largest map on an image's way: what memory goes with."""
+    """The size of the largest feature map of an image, which determines the memory."""
     given = data.data_dim * getattr(getattr(model, "likelihood", None), "number", 1)
     return max(given, getattr(model, "largest_map", 0))
 
 
 @torch.no_grad()
 def shared_draws(model: nn.Module, data: Data, draws: int, most: int = 1000) -> SharedDraws:
-    """Weigh all images with ``draws`` points of the prior, at most ``most`` at a time."""
+    """Weight all images with ``draws`` points of the prior, at most ``most`` at a time."""
     device = data.pixels.device
     pieces = -(-draws // (BLOCKS * most)) * BLOCKS
     ends = [draws * piece // pieces for piece in range(pieces + 1)]
@@ -116,7 +116,7 @@ def shared_draws(model: nn.Module, data: Data, draws: int, most: int = 1000) -> 
 
 
 def block_sizes(draws: int) -> list[int]:
-    """How many draws each block has: as equal as can be, none of them empty."""
+    """Number of draws in each block: as equal as possible, and none empty."""
     ends = [draws * block // BLOCKS for block in range(BLOCKS + 1)]
     return [end - begin for begin, end in itertools.pairwise(ends) if end > begin]
 
@@ -124,7 +124,7 @@ def block_sizes(draws: int) -> list[int]:
 def _weigh(
     trace: poutine.Trace, data: Data, numbers: int
 ) -> tuple[list[Tensor], dict[str, Tensor]]:
-    """One piece of the draws against all images."""
+    """Weights of some of the draws for all images."""
     likelihood = trace.nodes["x"]["fn"]
     latents = {
         name: site["value"]
@@ -152,7 +152,7 @@ def _weigh(
 
 
 class Drawn(NamedTuple):
-    """A latent's draws, particles first, ``[S, ..., B, ..., *event_shape]``, and B's dimension."""
+    """A latent's draws, particles first, ``[K, ..., B, ..., *event_shape]``, and B's dimension."""
 
     z: Tensor
     rows: int
@@ -174,7 +174,7 @@ def draws_in(guide_trace: poutine.Trace, particles: int) -> dict[str, Drawn]:
 
 
 def importance_means(log_w: Tensor, runs: list[dict[str, Drawn]]) -> dict[str, Tensor]:
-    """Self-normalised importance means of latents, from all draws and weights ``[S, B]``."""
+    """Self-normalised importance means of latents, from all draws and weights ``[K, B]``."""
     means, weights = {}, log_w.softmax(0)
     for name, drawn in runs[0].items():
         z = torch.cat([run[name].z for run in runs])

@@ -1,11 +1,11 @@
-"""The tail index of a Gaussian guide's importance weights, from draws that are sent into the tail.
+"""The tail index of a Gaussian guide's importance weights, estimated from draws in the tail.
 
-Under q, z = m + L u with u ~ N(0, I), and log w is near a quadratic c + b'u + u'Au / 2. Of a
-quadratic E_q[w^s] is finite where s A < I: the tail index is the largest eigenvalue of A. Where
-many eigenvalues are nearly as large, draws of q stay far from the tail that these make, and k-hat
-sees a heavier one. But they tell A, and A tells where the tail is: draws of q exp(theta u'Au / 2),
-a Gaussian too, reach it, and q's density over theirs turns them into probabilities under q, of
-log w itself, quadratic or not.
+Under q, z = m + L u with u ~ N(0, I), and log w is close to a quadratic c + b⊤u + u⊤A u / 2. For a
+quadratic, E_q[w^s] is finite if s A < I, so the tail index is the largest eigenvalue of A. If many
+eigenvalues are nearly as large, draws from q do not reach the tail, and k-hat is too large. But
+these draws suffice to estimate A. Draws from q exp(theta u⊤A u / 2), which is Gaussian too, reach
+the tail; weighted by the ratio of densities they give tail probabilities under q, of log w itself,
+whether or not it is quadratic.
 """
 
 import itertools
@@ -31,25 +31,26 @@ from ppl_models.batch import Batch
 __all__ = ["DEPTH", "Tail", "far_tail"]
 
 DEPTH = 10.0
-"""Standard deviations of q, to which its widest direction is widened for the draws."""
+"""Standard deviations of q to which its widest direction is widened."""
 
 FLAT = 0.1
-"""A largest eigenvalue below it is taken for it: the tail is looked for all the same."""
+"""Lower limit on the largest eigenvalue used for widening."""
 
 PER_NUMBER = 4
-"""Draws of q for every number of the quadratic, at least."""
+"""Minimum number of draws from q per coefficient of the quadratic."""
 
 LEAST = 100
-"""Draws that must weigh more than every draw of q, or there is no tail."""
+"""Minimum number of draws with larger weights than all draws from q; otherwise there is no
+tail."""
 
 
 class Tail(NamedTuple):
-    """What was found of every datum, ``[N]`` each.
+    """Estimates for every datum, ``[N]`` each.
 
-    ``tail_index``: of the tail that the draws reached, 0 where there is none; ``effective``: so
-    many independent draws would tell its far end as well; ``eigenvalue``: the largest of the
-    quadratic; ``r2``: the share of the variance of log w under q that the quadratic explains, 1
-    where there is none.
+    ``tail_index``: of the tail that the draws reached, 0 if there is none; ``effective``:
+        effective number of draws at its far end; ``eigenvalue``: the largest of the quadratic;
+        ``r2``: the share of the variance of log w under q that the quadratic explains, 1 if there
+        is no variance.
     """
 
     tail_index: Tensor
@@ -68,8 +69,8 @@ def far_tail(
         model: p, in evaluation mode.
         guide: q, for these data.
         data: fixed pixels.
-        draws: per datum; half of them from q, half sent into the tail.
-        images: number of data to use, the first ones; all by default.
+        draws: draws per datum; half from q, half in the tail.
+        images: number of data to use, from the first; by default all.
 
     Raises:
         UsageError: If q is not Gaussian, the draws are too few for the quadratic, or a weight is
@@ -90,7 +91,7 @@ def far_tail(
 
 
 def gaussian_of(guide: nn.Module, batch: Batch) -> tuple[str, Tensor, Tensor]:
-    """The latent's name, and mean ``[K]`` and Cholesky factor ``[K, K]`` of q, in float64.
+    """The latent's name, and mean ``[M]`` and Cholesky factor ``[M, M]`` of q, in float64.
 
     Args:
         guide: q.
@@ -120,7 +121,7 @@ def gaussian_of(guide: nn.Module, batch: Batch) -> tuple[str, Tensor, Tensor]:
 def weights_in(
     site: str, loc: Tensor, L: Tensor, model: nn.Module, batch: Batch, at_once: int
 ) -> Callable[[Tensor], Tensor]:
-    """log w as a function of the noise u ``[S, K]``, ``[S]`` [nats]."""
+    """log w as a function of the noise u ``[K, M]``, ``[K]`` [nats]."""
     volume = L.diagonal().log().sum() + len(loc) / 2 * math.log(2 * math.pi)
 
     def log_w(u: Tensor) -> Tensor:
@@ -138,23 +139,23 @@ def weights_in(
 
 
 def tail_of(
-    log_w: Callable[[Tensor], Tensor], K: int, draws: int, eps: float
+    log_w: Callable[[Tensor], Tensor], M: int, draws: int, eps: float
 ) -> tuple[float, float, float, float]:
-    """What ``Tail`` holds, of one datum.
+    """The estimates of ``Tail`` for one datum.
 
     Args:
-        log_w: of noise ``[S, K]``, ``[S]`` [nats].
-        K: latents.
-        draws: of q and of the tail together.
-        eps: of the precision in which log w was computed.
+        log_w: function of the noise ``[K, M]``, with values ``[K]`` [nats].
+        M: dimension of the latent.
+        draws: number of draws, from q and in the tail together.
+        eps: machine precision of log w.
 
     Raises:
         UsageError: If there are too few draws, or a weight is not finite.
     """
-    least = 2 * PER_NUMBER * (1 + K + K * (K + 1) // 2)
+    least = 2 * PER_NUMBER * (1 + M + M * (M + 1) // 2)
     if draws < least:
-        raise UsageError(f"{draws} draws are too few for {K} latents: at least {least}.")
-    u = torch.randn(draws // 2, K, dtype=torch.float64)
+        raise UsageError(f"{draws} draws are too few for {M} latents: at least {least}.")
+    u = torch.randn(draws // 2, M, dtype=torch.float64)
     near = log_w(u)
     low, high = near.aminmax()
     rounding = 100 * eps * torch.maximum(low.abs(), high.abs())
@@ -162,7 +163,7 @@ def tail_of(
         return 0.0, 0.0, 0.0, 1.0
     A, r2 = fitted(u, near)
     eigenvalue = torch.linalg.eigvalsh(A)[-1].item()
-    y = torch.randn(draws - len(u), K, dtype=torch.float64)
+    y = torch.randn(draws - len(u), M, dtype=torch.float64)
     u = y @ towards_tail(A).mT
     log_ratio = (y.square() - u.square()).sum(1) / 2
     tail_index, effective = slope(log_w(u), log_ratio, (high + rounding).item())
@@ -170,34 +171,34 @@ def tail_of(
 
 
 def fitted(u: Tensor, log_w: Tensor) -> tuple[Tensor, float]:
-    """A ``[K, K]`` by least squares, no product u_i u_j written down, and R^2.
+    """A ``[M, M]`` by least squares, without forming the products u_i u_j, and R^2.
 
     Args:
-        u: standard normal draws, ``[S, K]``.
-        log_w: there, ``[S]`` [nats].
+        u: standard normal draws, ``[K, M]``.
+        log_w: there, ``[K]`` [nats].
     """
-    (S, K), U, target = u.shape, u.numpy(), (log_w - log_w.mean()).numpy()
+    (K, M), U, target = u.shape, u.numpy(), (log_w - log_w.mean()).numpy()
 
     def values(w: np.ndarray) -> np.ndarray:
-        A = w[1 + K :].reshape(K, K)
-        return w[0] + U @ w[1 : 1 + K] + ((U @ A * U).sum(1) - A.trace()) / 2
+        A = w[1 + M :].reshape(M, M)
+        return w[0] + U @ w[1 : 1 + M] + ((U @ A * U).sum(1) - A.trace()) / 2
 
     def adjoint(r: np.ndarray) -> np.ndarray:
-        of_A = (U.T @ (r[:, None] * U) - r.sum() * np.eye(K)) / 2
+        of_A = (U.T @ (r[:, None] * U) - r.sum() * np.eye(M)) / 2
         return np.concatenate([[r.sum()], U.T @ r, of_A.ravel()])
 
-    features: Any = LinearOperator((S, 1 + K + K * K), values, adjoint, dtype=float)
+    features: Any = LinearOperator((K, 1 + M + M * M), values, adjoint, dtype=float)
     w = lsmr(features, target, atol=1e-10, btol=1e-10)[0]
-    left = np.square(target - values(w)).sum() / (S - 1 - K - K * (K + 1) // 2)
-    A = torch.from_numpy(w[1 + K :]).reshape(K, K)
+    left = np.square(target - values(w)).sum() / (K - 1 - M - M * (M + 1) // 2)
+    A = torch.from_numpy(w[1 + M :]).reshape(M, M)
     return A, float(1 - left / target.var(ddof=1))
 
 
 def towards_tail(A: Tensor) -> Tensor:
-    """A factor ``[K, K]`` of the covariance of q exp(theta u'Au / 2), the mean left at zero.
+    """A factor ``[M, M]`` of the covariance of q exp(theta u⊤A u / 2), with mean zero.
 
-    theta makes the largest standard deviation ``DEPTH``. Tilting by b'u too would send all draws
-    to one side, where the heavier tail may not be.
+    theta makes the largest standard deviation ``DEPTH``. Tilting by b⊤u as well would move all
+    draws to one side, where the heavier tail need not be.
     """
     values, vectors = torch.linalg.eigh(A)
     values = values + max(0.0, FLAT - values[-1].item())
@@ -208,13 +209,13 @@ def towards_tail(A: Tensor) -> Tensor:
 def slope(log_w: Tensor, log_ratio: Tensor, top: float) -> tuple[float, float]:
     """The tail index -dt / d log P(log w > t) between two heights t, and the effective draws.
 
-    The heights are quartiles of the draws above all of q's. A difference of logarithms bears the
-    few per cent by which a probability is off, where a fit to the excesses (Hill, Pareto) has as
-    few draws as weigh there.
+    The heights are quartiles of the draws above all of q's. A difference of logarithms tolerates
+    errors of a few per cent in the probabilities, while a fit to the excesses (Hill, Pareto) would
+    depend on very few draws.
 
     Args:
-        log_w: of draws, ``[S]`` [nats].
-        log_ratio: log q over their density, up to a constant, ``[S]``.
+        log_w: of draws, ``[K]`` [nats].
+        log_ratio: log q over their density, up to a constant, ``[K]``.
         top: the largest log w of q's own draws.
     """
     far = log_w > top

@@ -1,4 +1,4 @@
-"""A model's decoder as numbers that a page can hold: affine layers, and a likelihood by name."""
+"""A model's decoder in a form for the page: affine layers, and a likelihood by name."""
 
 from typing import Any, NamedTuple
 
@@ -21,8 +21,8 @@ class Decoder(NamedTuple):
     """p(x | z), from z to a distribution of images.
 
     ``layers`` are weights ``[outputs, inputs]`` with biases ``[outputs]``, an activation between
-    them; the last one gives ``number`` values per pixel, ``[number, D]``. ``constants`` are what
-    the likelihood has besides (log sigma, the terms of a mean).
+    them; the last one gives ``number`` values per pixel, ``[number, D]``. ``constants`` are
+    further parameters of the likelihood (log sigma, the terms of a mean).
     """
 
     layers: list[tuple[Tensor, Tensor]]
@@ -36,12 +36,12 @@ class Decoder(NamedTuple):
         return self.layers[0][0].shape[1]
 
     def bytes_of(self, precision: str) -> int:
-        """What its weights weigh in a page, in base 64."""
+        """Size of the weights in the page, in base 64 [bytes]."""
         numbers = sum(part.numel() for layer in self.layers for part in layer)
         return -(-numbers * {"float32": 4, "float16": 2}[precision] * 4 // 3)
 
     def fits(self, precision: str) -> bool:
-        """Whether no weight overflows."""
+        """Whether the weights fit into the number type."""
         most = max(part.abs().max().item() for layer in self.layers for part in layer)
         return precision == "float32" or most <= HALF_MAX
 
@@ -51,10 +51,10 @@ def decoder_of(model: nn.Module, name: str) -> Decoder:
 
     Args:
         model: p.
-        name: what the run calls it.
+        name: its name in the run.
 
     Raises:
-        UsageError: If it has no such decoder; says which models have.
+        UsageError: If it has no such decoder; the message lists the models that have.
     """
     if isinstance(model, PPCA):
         layers = [(model.W.detach(), model.mu.detach())]
@@ -91,7 +91,7 @@ def _constants(likelihood: str, model: VAE) -> dict[str, list[float]]:
 
 
 def check_same(first: nn.Module, second: nn.Module, names: tuple[Any, Any]) -> None:
-    """Refuse two runs whose models differ in a single bit.
+    """Refuse two runs whose models are not bit-identical.
 
     Raises:
         UsageError: Naming what differs.

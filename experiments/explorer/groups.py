@@ -1,4 +1,4 @@
-"""The page of an NVAE: samples for every temperature and group of latents, computed beforehand."""
+"""The page of an NVAE: samples for every temperature and group of latents, computed in advance."""
 
 import base64
 import io
@@ -22,13 +22,13 @@ from ppl_models.sites import describe
 __all__ = ["groups_page"]
 
 DRAWN, CHANGED = 40, 8
-"""Images from the prior at each temperature, and draws of each group of an image."""
+"""Number of images from the prior at each temperature, and of draws of each group of an image."""
 SUBJECTS = 3
-"""Test images whose groups are drawn anew."""
+"""Number of test images whose groups are redrawn."""
 
 
 def groups_page(saved: SavedRun, config: Any) -> tuple[str, dict[str, Any]]:
-    """The page, and what was put into it."""
+    """The page, and a summary of its contents."""
     test = saved.test.fixed()
     rows = chosen_rows(test.labels, len(test), SUBJECTS)
     subjects = [f"test image #{row}" for row in rows]
@@ -69,7 +69,7 @@ def _changed(saved: SavedRun, row: int, t: float, seed: int) -> list[Tensor]:
     guide = held_out(saved.model, saved.guide, few)
     batch = few.batch(torch.tensor([row], device=few.pixels.device))
     whole = expected(likelihood_at(saved.model, encode(guide, batch, saved.model), batch))
-    with Temperature(t):  # of the one group that is drawn: the others are given
+    with Temperature(t):  # of the redrawn group; the others are given
         drawn = resampled_groups(saved.model, guide, batch, CHANGED, seed)
     shown = (torch.cat([batch.only, whole, images]) for images in drawn.values())
     return [images.reshape(-1, *few.image_shape) for images in shown]
@@ -100,7 +100,7 @@ def _summary(saved: SavedRun, groups: int) -> str:
     pair, test = saved.config["pair"], saved.test
     return (
         f"Model {pair['model']} with {groups} groups of latents, guide {pair['guide']}, data "
-        f"{test.name}. Images are E[x | z], computed beforehand."
+        f"{test.name}. Images are E[x | z], computed in advance."
     )
 
 

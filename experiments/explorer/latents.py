@@ -1,4 +1,4 @@
-"""The page of a model whose decoder fits into it."""
+"""The page of a model whose decoder is part of the page."""
 
 import copy
 from typing import Any
@@ -25,23 +25,23 @@ __all__ = ["check_weight", "latents_page"]
 
 LIGHTER = "--weights float16 halves the decoder, fewer --points and --images the rest"
 ROWS = 300
-"""Test images that rows are fitted to, where a guide has a row per datum."""
+"""Maximum number of test images for a per-datum guide, whose rows are fitted to them."""
 NUMBERS = 40000
-"""Of encodings, and of covariances: with many latents there are fewer of them."""
+"""Maximum number of values in encodings and covariances; more latents mean fewer images."""
 
 
 def check_weight(decoder: Decoder, config: Any) -> None:
-    """Refuse a decoder that is heavier than the page may be, before anything is computed.
+    """Refuse a decoder that is larger than --limit, before anything is computed.
 
     Raises:
-        UsageError: With what it would weigh.
+        UsageError: With its size.
     """
     least = "float16" if config.weights == "auto" and decoder.fits("float16") else "float32"
     least = config.weights if config.weights != "auto" else least
     weight = decoder.bytes_of(least)
     if weight > config.limit * 1e6:
         raise UsageError(
-            f"the decoder alone would weigh {weight / 1e6:.2f} MB as {least}, more than --limit "
+            f"the decoder alone would take {weight / 1e6:.2f} MB as {least}, more than --limit "
             f"{config.limit:g}: raise it, or train a smaller decoder."
         )
     if not decoder.fits(least):
@@ -49,7 +49,7 @@ def check_weight(decoder: Decoder, config: Any) -> None:
 
 
 def latents_page(runs: list[SavedRun], config: Any) -> tuple[str, dict[str, Any]]:
-    """The page of one run, or of two guides on one model; and what was put into it."""
+    """The page of one run, or of two guides for one model, and a summary of its contents."""
     saved = runs[0]
     title = f"The latent space of {saved.directory.name}"
     wanted = ("float32", "float16") if config.weights == "auto" else (config.weights,)
@@ -77,7 +77,8 @@ def latents_page(runs: list[SavedRun], config: Any) -> tuple[str, dict[str, Any]
 
 @torch.no_grad()
 def _round(decoder: Decoder, precision: str) -> None:
-    """Round the model's own weights, so that all in the page is of the weights in the page."""
+    """Round the model's weights, so that all results in the page belong to the weights in the
+    page."""
     for layer in decoder.layers:
         for part in layer:
             part.copy_(part.to(getattr(torch, precision)))
@@ -86,7 +87,7 @@ def _round(decoder: Decoder, precision: str) -> None:
 def _payload(
     runs: list[SavedRun], decoder: Decoder, config: Any
 ) -> tuple[dict[str, Any], Data, list[int]]:
-    """Everything but the decoder, with the test images that it is about."""
+    """The contents of the page except the decoder, and the test images that it shows."""
     model, test, dim = runs[0].model, runs[0].test.fixed(), decoder.latent_dim
     rows = any(isinstance(run.guide, PerDatumGuide) for run in runs)
     most = max(2, min(config.points, NUMBERS // dim, ROWS if rows else len(test), len(test)))
@@ -115,13 +116,13 @@ def _payload(
 
 
 def _labels(labels: Tensor | None) -> str | None:
-    """Classes as bytes, where there are ten colours for them."""
+    """Classes as bytes, if ten colours suffice."""
     return None if labels is None or labels.max() > 9 else base64_of(labels, "<u1")
 
 
 @torch.no_grad()
 def _exact(model: Any, x: Tensor) -> dict[str, Any] | None:
-    """p(z | x) and log p(x), where the model knows them, in float64."""
+    """p(z | x) and log p(x) in float64, if the model has closed forms."""
     if not hasattr(model, "posterior"):
         return None
     double = copy.deepcopy(model).double()

@@ -109,8 +109,8 @@ function discretizedLogistics(count) {
   return independent(mean, logProb);
 }
 
-// Covariance F F' + diag(s^2) with F of rank four, by Woodbury and the determinant lemma: with
-// C = I + F' diag(s^-2) F, all that is inverted is four by four.
+// Covariance F F⊤ + diag(s^2) with F of rank four, by Woodbury and the determinant lemma: with
+// C = I + F⊤ diag(s^-2) F, all that is inverted is four by four.
 const lowRank = independent(locOf, null);
 lowRank.logProb = (out, x, { number }) => {
   const rank = number - 2, pixels = x.length;

@@ -1,4 +1,4 @@
-"""One file that needs no other: markup, style, script and numbers put into each other."""
+"""One self-contained file: markup, style, script and numbers."""
 
 import base64
 import html
@@ -27,7 +27,7 @@ __all__ = [
 
 HOME = Path(__file__).parent
 SCRIPTS = ("numbers.js", "likelihoods.js", "decoder.js", "posterior.js")
-"""What computes; none of it needs a page."""
+"""Scripts that compute; they do not use the page."""
 SHOWN = {
     "page.html": (*SCRIPTS, "drawing.js", "plane.js", "page.js"),
     "groups.html": ("groups.js",),
@@ -36,7 +36,7 @@ MARK = '<meta name="generator" content="ppl-models explore">'
 
 
 def base64_of(values: Tensor | np.ndarray, kind: str) -> str:
-    """Numbers as little-endian bytes of a kind (``<f4``, say), in base 64."""
+    """Numbers as little-endian bytes of a type such as ``<f4``, in base 64."""
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
     return base64.b64encode(np.ascontiguousarray(array.astype(kind)).tobytes()).decode()
 
@@ -47,13 +47,13 @@ def read(name: str) -> str:
 
 
 def html_page(template: str, title: str, texts: Mapping[str, str], payload: Any) -> str:
-    """The page; whatever comes from outside is escaped.
+    """The page; all inserted text is escaped.
 
     Args:
         template: ``page.html`` or ``groups.html``.
         title: the page's name.
-        texts: what stands for ``{{name}}`` in the template.
-        payload: what the script reads, as JSON.
+        texts: replacements for ``{{name}}`` in the template.
+        payload: data of the script, as JSON.
     """
     numbers = json.dumps(payload, separators=(",", ":"), allow_nan=False)
     parts = {name: html.escape(text) for name, text in {**texts, "title": title}.items()}
@@ -61,10 +61,10 @@ def html_page(template: str, title: str, texts: Mapping[str, str], payload: Any)
         "mark": MARK,
         "style": read("page.css"),
         "script": "\n".join(read(name) for name in SHOWN[template]),
-        # inside a script element no entity is read: only the tag's own sign must not appear
+        # entities are not decoded inside a script element: only "<" must not appear
         "payload": numbers.replace("<", "\\u003c"),
     }
-    # in one pass, so that no inserted text is taken for a place to insert at
+    # in one pass, so that inserted text is never treated as a placeholder
     return re.sub(r"{{(\w+)}}", lambda found: parts[found[1]], read(template))
 
 

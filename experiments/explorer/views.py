@@ -1,4 +1,4 @@
-"""What a guide makes of test images: means of q for all, q itself and its bound for a few."""
+"""A guide's view of test images: means of q for all, and q with its ELBO for some."""
 
 import math
 from typing import Any, NamedTuple
@@ -22,14 +22,14 @@ from ppl_models.batch import Batch
 __all__ = ["View", "chosen_rows", "view_of"]
 
 DRAWS = 100
-"""Of q where it is not Gaussian: what is shown of it."""
+"""Number of draws that show q if it is not Gaussian."""
 
 
 class View(NamedTuple):
     """One guide's view of N test images, and of n chosen ones.
 
     ``means`` ``[N, M]``; of the chosen ones ``mean`` ``[n, M]``, ``covariance`` ``[n, M, M]``
-    where q is Gaussian, else ``draws`` ``[n, S, M]``, and ``elbo`` with its standard error
+    where q is Gaussian, else ``draws`` ``[n, K, M]``, and ``elbo`` with its standard error
     ``[n]`` [nats], which a point has not.
     """
 
@@ -54,14 +54,14 @@ def chosen_rows(labels: Tensor | None, size: int, count: int) -> list[int]:
 def view_of(
     model: nn.Module, guide: Guide, data: Data, chosen: list[int], particles: int, memory: float
 ) -> View:
-    """Look at fixed images through a guide.
+    """The view of fixed images by a guide.
 
     Args:
         model: p, in evaluation mode.
-        guide: q; of a per-datum guide, the rows are fitted here.
+        guide: q; rows of a per-datum guide are fitted here.
         data: the N images.
         chosen: positions of the n images.
-        particles: draws of q that a chosen image's bound is the mean of.
+        particles: draws from q for the ELBO of a chosen image.
         memory: GiB for intermediate values.
     """
     guide = held_out(model, guide, data)
@@ -80,7 +80,7 @@ def view_of(
 
 
 def _gaussian(model: Any, guide: Guide, batch: Batch) -> Any:
-    """q(z | x) as a multivariate normal, ``[n, M]``, or ``None`` where it is none."""
+    """q(z | x) as a multivariate normal, ``[n, M]``, or ``None`` if it is not one."""
     if isinstance(guide, Prior):
         q = model.prior().expand((len(batch.index),))
     else:
@@ -91,7 +91,7 @@ def _gaussian(model: Any, guide: Guide, batch: Batch) -> Any:
 
 
 def _draws(guide: Guide, batch: Batch) -> Tensor:
-    """Draws of q, ``[n, S, M]``."""
+    """Draws of q, ``[n, K, M]``."""
     return torch.stack(
         [poutine.trace(guide).get_trace(batch).nodes["z"]["value"] for _ in range(DRAWS)], 1
     )

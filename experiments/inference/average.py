@@ -1,4 +1,4 @@
-"""An exponential moving average of weights: what is evaluated, while the weights go on."""
+"""An exponential moving average of the weights, which is evaluated instead of the weights."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ __all__ = ["WeightAverage"]
 
 
 class WeightAverage:
-    """The average of a pair's weights and buffers over the steps, the last ones counting most.
+    """An exponential moving average of a pair's weights and buffers.
 
     Args:
         module: whose weights are averaged.
-        decay: share of the average that a step leaves, in (0, 1).
+        decay: weight of the old average in every update, in (0, 1).
 
     Raises:
         ValueError: If ``decay`` is not inside (0, 1).
@@ -42,7 +42,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Put the average in place of the weights."""
+        """Replace the weights by the average."""
         self.module.load_state_dict(self.weights.state_dict())
 
     def state_dict(self) -> dict[str, Any]:

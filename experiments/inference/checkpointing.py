@@ -1,4 +1,4 @@
-"""Gradient checkpointing of NVAE: the cells' activations are computed again instead of kept."""
+"""Gradient checkpointing of NVAE: activations of cells are recomputed instead of stored."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,11 +15,11 @@ __all__ = ["checkpoint_levels", "is_checkpointed"]
 
 
 def checkpoint_levels(module: nn.Module) -> None:
-    """From now on, keep of every residual cell of a pair its input alone in a training step.
+    """Store only the input of every residual cell during training steps.
 
-    The cells are deterministic: no site is sampled inside, so nothing is drawn a second time, and
-    the second pass moves no running statistics. Loss, gradients and state are what they were;
-    an evaluation is not touched. A copy of the module is checkpointed as well.
+    The cells are deterministic, and their second pass does not update running statistics, so loss,
+    gradients and state do not change. Evaluation is not affected. A copy of the module is
+    checkpointed as well.
 
     Args:
         module: NVAE, its guide, or both in a ``Pair``.
@@ -38,7 +38,7 @@ def checkpoint_levels(module: nn.Module) -> None:
 
 
 def is_checkpointed(module: nn.Module) -> bool:
-    """Whether a training step of the module computes cells a second time."""
+    """Whether training steps of the module recompute cells."""
     return any(getattr(cell.forward, "__func__", None) is forward for cell in _cells(module))
 
 
@@ -47,7 +47,7 @@ def _cells(module: nn.Module) -> Iterator[Any]:
 
 
 def forward(cell: ResidualCell, x: Tensor) -> Tensor:
-    """A cell's forward pass, done again on the way back if this is a training step."""
+    """A cell's forward pass, recomputed in the backward pass of a training step."""
     plain = MethodType(type(cell).forward, cell)
     if not (cell.training and torch.is_grad_enabled()):
         return plain(x)
@@ -61,7 +61,7 @@ def forward(cell: ResidualCell, x: Tensor) -> Tensor:
 
 @contextmanager
 def _statistics_kept(norms: Sequence[nn.Module]) -> Iterator[None]:
-    """Inside, batch norms move copies of their running statistics.
+    """Inside, batch norms update copies of their running statistics.
 
     Switching ``track_running_stats`` off would save fewer tensors than the first pass did, which
     ``checkpoint`` refuses.

@@ -1,4 +1,4 @@
-"""Warnings of the ways in which training goes wrong while every number stays finite."""
+"""Warnings about training that fails although all numbers are finite."""
 
 from typing import Any
 
@@ -17,19 +17,19 @@ from ppl_models.sites import is_local
 __all__ = ["LEAST_KL", "NOISE", "collapse_warnings"]
 
 LEAST_KL = 0.01
-"""A latent that carries less has collapsed [nats per data point]."""
+"""A latent with a smaller KL has collapsed [nats per data point]."""
 
 NOISE = (1e-3, 1e3)
-"""Where sigma of an observation may lie, in units of the data's standard deviation."""
+"""Range of plausible sigma, in units of the data's standard deviation."""
 
 
 @torch.no_grad()
 def collapse_warnings(model: Any, guide: Any, batch: Batch) -> dict[str, str]:
-    """What has collapsed, as seen on one batch: a line each, by site or parameter.
+    """Warnings about collapsed sites or parameters, from one batch.
 
-    A latent has where the guide gives its prior for all data; a Gaussian observation where its
-    sigma leaves the data's own scale behind. The pair is run once, in its present mode; it, its
-    buffers and the random state stay as they are.
+    A latent has collapsed if the guide returns its prior for all data, and a Gaussian likelihood
+    if its sigma is far from the scale of the data. The pair is run once in its present mode; the
+    pair, its buffers and the random state do not change.
 
     Args:
         model: p(x, z).
@@ -64,7 +64,7 @@ def mean_kl(site: Any, prior: Any, rows: int) -> float:
 
 
 def noise_warnings(model: Any, likelihood: Any, x: Tensor) -> dict[str, str]:
-    """Whether the sigma of a Gaussian likelihood has run off, by the parameter's name."""
+    """Warnings about the sigma of a Gaussian likelihood, by the parameter's name."""
     while isinstance(likelihood, Independent):
         likelihood = likelihood.base_dist
     if not isinstance(likelihood, Normal):
@@ -83,14 +83,14 @@ def noise_warnings(model: Any, likelihood: Any, x: Tensor) -> dict[str, str]:
     if most > NOISE[1] * scale:
         return {
             name: (
-                f"sigma = {most:.1g} at data of scale {scale:.1g}: the model takes everything for "
-                "noise (a smaller --lr or a warm-up may help)"
+                f"sigma = {most:.1g} at data of scale {scale:.1g}: the model explains everything "
+                "as noise (a smaller --lr or a warm-up may help)"
             )
         }
     return {}
 
 
 def spread(x: Tensor) -> float:
-    """The data's standard deviation; where they are constant, their size, or one."""
+    """The data's standard deviation; for constant data their size, or one."""
     deviation = float(x.double().std()) if x.numel() > 1 else 0.0
     return deviation or float(x.abs().max()) or 1.0

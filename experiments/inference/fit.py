@@ -28,11 +28,10 @@ NO_INDEX = (
 
 
 class Position(NamedTuple):
-    """Where training stands between two steps: what ``fit`` goes on from.
+    """The position of training between two steps, from which ``fit`` continues.
 
-    ``epoch`` epochs are complete; of the next one there are the ``losses`` of its steps so far,
-    its ``seconds`` and its ``skipped`` steps. ``best`` is the least loss of an epoch, that of
-    ``best_epoch``.
+    ``epoch`` epochs are complete; ``losses``, ``seconds`` and ``skipped`` describe the steps of
+    the next one so far. ``best`` is the smallest loss of an epoch, reached in ``best_epoch``.
     """
 
     epoch: int = 0
@@ -44,7 +43,7 @@ class Position(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Where training stands after an epoch, or inside one that was paused.
+    """The state of training after an epoch, or inside a paused one.
 
     ``loss`` is the mean over the epoch's rows [nats per data point], ``losses`` every step's,
     ``seconds`` this epoch's wall time, ``skipped`` the steps that a guard did not let pass; their
@@ -90,17 +89,17 @@ def fit(
         schedule: progress in [0, 1) to a factor on every learning rate; a cosine by default.
         seed: fixes the order of the data, together with the epoch.
         patience: epochs without a better loss before training stops.
-        start: where an earlier ``fit`` stood, when training is resumed.
-        anneal: called with the progress before every step, to set a handler's beta, say.
+        start: position of an earlier ``fit``, when training is resumed.
+        anneal: called with the progress before every step, for example to set a handler's beta.
         minutes: train for this time instead of ``epochs``; the last epoch is cut short.
         spent: minutes already used, when a run is resumed.
-        pause: asked after every step whether to yield inside the epoch.
+        pause: called after every step; tells whether to yield inside the epoch.
 
     Yields:
-        ``Progress`` after each epoch and wherever ``pause`` says so; nothing without parameters.
+        ``Progress`` after each epoch and at every pause; nothing without parameters.
 
     Raises:
-        ValueError: If ``epochs`` or ``batch_size`` is below 1; if a loader tells no positions.
+        ValueError: If ``epochs`` or ``batch_size`` is below 1; if a loader yields no positions.
     """
     if epochs < 1 or batch_size < 1:
         raise ValueError(f"epochs={epochs} and batch_size={batch_size} must be at least 1.")
@@ -123,7 +122,7 @@ def fit(
 
 
 class Training:
-    """One epoch after the other, each from wherever it was left.
+    """Runs epochs, each from its present position.
 
     Args:
         svi: what is trained.
@@ -201,7 +200,7 @@ class Training:
         return (losses[taken] @ rows[taken] / rows[taken].sum()).item()
 
     def _next(self, at: Position) -> Position:
-        """Where the next epoch begins."""
+        """The beginning of the next epoch."""
         loss, best, best_epoch = self._loss(at), at.best, at.best_epoch
         if loss < best:
             best, best_epoch = loss, at.epoch
@@ -223,12 +222,12 @@ class Training:
 
 
 class Clock:
-    """How far training has come: by epochs, or by the time it has taken.
+    """The progress of training, measured by epochs or by time.
 
     Args:
         epochs: passes over the data.
         per_epoch: steps of one.
-        minutes: train for so long instead.
+        minutes: training time, instead of ``epochs``.
         spent: minutes used before.
     """
 

@@ -1,4 +1,4 @@
-"""Hold a module fixed for a while, and fit the rows of a per-datum guide meanwhile."""
+"""Freezing a module, and fitting the rows of a per-datum guide to it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +54,7 @@ def fit_rows(
         The mean loss over the rows at every step [nats per data point].
 
     Raises:
-        TrainingError: If the rows run off to infinity.
+        TrainingError: If the rows diverge.
     """
     if objective is None:
         objective = LogJoint() if isinstance(guide, Point) else STL(particles=4)
@@ -84,7 +84,7 @@ def for_data(guide: Any, size: int) -> Any:
 
 
 def held_out(model: nn.Module, guide: Guide, data: Data) -> Guide:
-    """The guide for another data set: itself, or a sibling whose rows were fitted to it."""
+    """The guide for another data set: itself, or one of its kind with rows fitted to it."""
     sibling = for_data(guide, len(data))
     if isinstance(sibling, PerDatumGuide):
         sibling.like_model()
@@ -93,11 +93,11 @@ def held_out(model: nn.Module, guide: Guide, data: Data) -> Guide:
 
 
 def announce_rows(guide: Guide, data: Data, memory: float) -> str | None:
-    """Say how large a per-datum guide's table will be, before it is made.
+    """Print the size of a per-datum guide's table before it is created.
 
     Args:
         guide: any guide, without rows yet.
-        data: what it will be trained on.
+        data: its training data.
         memory: GiB that parameters, gradients and moments may take.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Effect handlers that change what a program means without changing the program."""
+"""Effect handlers that change how a program runs without changing its code."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -63,7 +63,7 @@ class Temperature(Messenger):
 
     def _pyro_sample(self, msg: Message) -> None:
         if any(isinstance(handler, InsideObjective) for handler in runtime._PYRO_STACK):
-            # it would bend the draws of q, not those of p
+            # it would change the draws of q, not those of p
             raise ValueError("Temperature is for drawing from a model, not for an objective.")
         if self.t == 1 or not _is_latent(msg) or msg["value"] is not None:
             return
@@ -79,7 +79,7 @@ class Temperature(Messenger):
 
 
 class At(Messenger):
-    """Give some sites these values instead of draws; their densities stay what they are.
+    """Set some sites to these values instead of draws; their densities do not change.
 
     Args:
         values: by site.
@@ -95,7 +95,7 @@ class At(Messenger):
 
 
 def centre_of(distribution: Any) -> Tensor:
-    """The mean; of a flow, which has none in closed form, where it carries its base's mean."""
+    """The mean; for a flow, the image of its base's mean."""
     if not isinstance(distribution, dist.TransformedDistribution):
         return distribution.mean
     z = centre_of(distribution.base_dist)
@@ -105,7 +105,7 @@ def centre_of(distribution: Any) -> Tensor:
 
 
 class Mean(Messenger):
-    """Give every latent the mean of its distribution instead of a draw."""
+    """Set every latent to the mean of its distribution instead of a draw."""
 
     def _pyro_sample(self, msg: Message) -> None:
         if _is_latent(msg) and msg["value"] is None:

@@ -1,4 +1,4 @@
-"""A model and a guide, held once, and what a step of them may change besides parameters."""
+"""A model and a guide in one module, and what a step may change besides parameters."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ __all__ = ["Buffers", "Pair", "cuda_devices", "sparse_gradients"]
 
 
 class Pair(nn.Module):
-    """A model and a guide, held once: what is moved, copied, saved and switched to evaluation."""
+    """A model and a guide in one module, to be moved, copied, saved and evaluated together."""
 
     model: Any
     guide: Any

@@ -36,14 +36,14 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """Which of them this is, from 0."""
+    """The rank of this process, from 0."""
     return processes.get_rank() if world_size() > 1 else 0
 
 
 def own_rows(batch: Batch) -> Batch | None:
     """This process's part of the rows that every process was given, all parts of one size.
 
-    The remainder, fewer rows than there are processes, is left out; ``None`` if that is all.
+    The remainder, fewer rows than processes, is left out; ``None`` if nothing is left.
     """
     if world_size() == 1:
         return batch
@@ -59,7 +59,7 @@ def _part(rows: Any, mine: slice, total: int) -> Any:
 
 
 def own_noise(*seed: int) -> None:
-    """Random numbers of its own for every process but the first."""
+    """Give every process except the main one different random numbers."""
     if rank():
         state = np.random.SeedSequence([*seed, rank()]).generate_state(1, np.uint64)
         torch.manual_seed(int(state[0] >> 1))
@@ -69,7 +69,7 @@ def own_noise(*seed: int) -> None:
 def average_gradients(
     loss: Tensor, parameters: Iterable[nn.Parameter], tables: Sequence[nn.Parameter] = ()
 ) -> Tensor:
-    """Replace gradients by their means over processes, to the same bits; the mean of the loss.
+    """Replace gradients by their means over processes, bit-identical in all; the mean loss.
 
     A parameter that has a gradient nowhere keeps none: weight decay must not move it. Where a
     loss is not finite, rows of tables are not exchanged: some may be missing.

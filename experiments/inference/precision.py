@@ -1,4 +1,4 @@
-"""Matrix products and convolutions in bfloat16; everything else, log-densities too, as it was."""
+"""Matrix products and convolutions in bfloat16; log-densities and all else are unchanged."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

@@ -1,4 +1,4 @@
-"""Discrete latents summed out exactly: what is left is the same model without them.
+"""Exact summation over discrete latents, which gives the same model without them.
 
 A site marked ``infer={"enumerate": "parallel"}`` that the guide does not sample takes all of its
 values at once, each along a dimension of its own, left of all plates. Sites that share such

@@ -27,8 +27,8 @@ __all__ = ["SVI", "Pair"]
 class SVI:
     """A drop-in for ``pyro.infer.SVI`` whose parameters live in modules.
 
-    Where several processes train together, each calls ``step`` with rows of its own, as many as
-    the others; loss and gradients are averaged over the processes.
+    If several processes train together, each calls ``step`` with the same number of different
+    rows; loss and gradients are averaged over the processes.
 
     Args:
         model: p(x, z).
@@ -90,7 +90,7 @@ class SVI:
     def step(self, batch: Batch) -> Tensor:
         """One gradient step; the loss before it, a detached tensor [nats per data point].
 
-        The loss of a refused step is infinite or NaN, also where only a gradient was.
+        The loss of a refused step is infinite or NaN, even if only a gradient was.
 
         Raises:
             ValueError: If the pair has nothing to train.
@@ -125,7 +125,7 @@ class SVI:
         return loss_of(self.objective, self.model, self.guide, batch)
 
     def _state(self, batch: Batch) -> tuple[Any, Any]:
-        """What a refused step is explained from, and what it must leave as it was."""
+        """The state that explains a refused step and must be restored after it."""
         if not self.guard:
             return None, None
         for penalty in self.penalties:
@@ -157,7 +157,7 @@ class SVI:
         return [part for part in parts if isinstance(part, nn.Module)]
 
     def state_dict(self) -> dict[str, Any]:
-        """What a later ``SVI`` of the same pair needs in order to go on, except the weights."""
+        """What a later ``SVI`` of the same pair needs to continue, except the weights."""
         state: dict[str, Any] = {
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "penalties": [dict(part.named_buffers()) for part in self.penalties],

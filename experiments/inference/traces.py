@@ -1,4 +1,4 @@
-"""One run of guide and model, and what every objective reads off their traces."""
+"""Traces of guide and model, and the quantities that objectives compute from them."""
 
 import functools
 import math
@@ -57,8 +57,8 @@ def traces(
     """One run of the guide and the model's replay of it, log-densities computed.
 
     Those of latents can be left out: a KL in closed form has no use for them. With several
-    particles everything has a leading dimension ``[S]`` outside of all plates; of a model that
-    takes none, particles follow each other in one long batch, ``[S * B]``. The guide draws its
+    particles everything has a leading dimension ``[K]`` outside of all plates; of a model that
+    takes none, particles follow each other in one long batch, ``[K * B]``. The guide draws its
     latents, or takes the values that ``at`` has for them. Latents of the model that are marked
     and not drawn are summed out of its trace.
 
@@ -109,7 +109,7 @@ def log_density(site: Any) -> Tensor:
 
 
 def log_weights(model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
-    """log p(x, z) - log q(z | x) per particle and datum, ``[S, B]`` or ``[B]`` [nats].
+    """log p(x, z) - log q(z | x) per particle and datum, ``[K, B]`` or ``[B]`` [nats].
 
     The subsampling factor is divided out: it never enters a logarithm.
 

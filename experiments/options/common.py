@@ -55,7 +55,7 @@ class RunOptions:
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; auto uses a GPU if there is one."""
     memory: Annotated[Positive, RARE] = 2.0
-    """Limit on per-datum tables and on intermediate values of an evaluation [GiB]."""
+    """Memory limit for per-datum parameters and for intermediate values of an evaluation [GiB]."""
     out: Path | None = None
     """Run directory; by default runs/<command>-<time>."""
 
@@ -72,20 +72,20 @@ class GuideOptions:
 
     guide: str = "amortized"
     """q(z | x): prior, point, exact, mean_field, full_rank, amortized, flow, mixture or
-    semi_amortized; auto_normal and other guides of Pyro's where latents are global; or a class of
-    your own as package.module:Class. Its own options are --guide.OPTION."""
+    semi_amortized; auto_normal and other Pyro autoguides for models with global latents; or a
+    class of your own as package.module:Class. Options of the guide are --guide.OPTION."""
     objective: str | None = None
     """elbo, elbo_analytic_kl, elbo_enum, elbo_free_bits, stl, iwae, dreg, renyi, miselbo or
-    log_joint; by default the guide's own."""
+    log_joint; by default the one that the guide names."""
     particles: Count | None = None
     """Monte-Carlo draws per datum; by default 1, 5 for iwae, dreg and renyi, and 4 for per-datum
     guides under a frozen model."""
     alpha: Annotated[NotNegative, RARE] = 0.5
     """Order of the Renyi bound (objective renyi): 0 is iwae, 1 is elbo."""
     free_bits: Annotated[NotNegative, RARE] = 0.5
-    """Least KL per latent that the loss counts (objective elbo_free_bits) [nats]."""
+    """Minimum KL per latent in the loss (objective elbo_free_bits) [nats]."""
     strata: Annotated[NotNegativeInt, RARE] = 0
-    """Mixture components drawn from per step (objective miselbo); 0 for all."""
+    """Number of mixture components to draw from in each step (objective miselbo); 0 for all."""
     guide_options: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
     """Options of the guide's constructor."""
 
@@ -111,11 +111,11 @@ class OptimizationOptions:
     patience: Annotated[Count | None, RARE] = None
     """Stop when the loss has not improved for this many epochs; off by default."""
     compile: bool | None = None
-    """Compile each step's loss and gradient into one graph: faster steps, after ten seconds to a
-    few minutes of compiling. By default long runs are compiled; the rule is printed."""
+    """Compile each step's loss and gradient into one graph. Steps are faster, after ten seconds to
+    a few minutes of compiling; by default only long runs are compiled."""
     products: Annotated[Literal["exact", "bfloat16"], RARE] = "exact"
-    """bfloat16 rounds matrix products and convolutions (much faster on recent GPUs, slower on most
-    processors); densities are never rounded."""
+    """Precision of matrix products and convolutions; bfloat16 is much faster on recent GPUs and
+    slower on most CPUs. Densities are never rounded."""
     deterministic: Annotated[bool, RARE] = False
     """Use deterministic algorithms only, also on a GPU, where they are slower."""
 
@@ -137,7 +137,8 @@ class CheckpointOptions:
     """Consecutive steps with a loss or gradient that is not finite before training returns to the
     last checkpoint with half the learning rate."""
     max_rollbacks: Annotated[NotNegativeInt, RARE] = 3
-    """Maximum number of such returns before the run fails."""
+    """Maximum number of returns to the last checkpoint (see --max-skipped) before the run
+    fails."""
 
 
 @dataclass(frozen=True)
@@ -150,9 +151,9 @@ class AnnealOptions:
     group: ClassVar[str] = "guide and objective"
 
     beta: NotNegative = 1.0
-    """Factor on log q - log p in the loss; 1 is the bound itself, other values are beta-VAEs."""
+    """Factor on log q - log p in the loss; 1 gives the ELBO, other values a beta-VAE."""
     kl_anneal: Fraction = 0.0
-    """Fraction of each cycle in which that factor rises from 0 to --beta."""
+    """Fraction of each cycle in which the factor on log q - log p rises from 0 to --beta."""
     cycles: Annotated[Count, RARE] = 1
     """Number of cycles of --kl-anneal (cyclical annealing)."""
 
@@ -162,27 +163,27 @@ class TrainOptions(AnnealOptions, FitOptions, DataOptions, FreshRunOptions):
     group: ClassVar[str] = "model"
 
     decoder: Annotated[Literal["learned", "frozen"] | None, RARE] = None
-    """Learn p, or freeze it at its closed-form maximum of the likelihood; by default frozen for
-    the guide point, learned for the others."""
+    """Learn p, or freeze it at its maximum-likelihood solution; by default frozen for the guide
+    point and learned for the others."""
     centre: Annotated[bool, RARE] = False
-    """Start at the mean image: the encoder subtracts it, the decoder's first output is it."""
+    """Centre at the mean image: the encoder subtracts it, and the decoder initially outputs it."""
 
 
 @dataclass(frozen=True)
 class SavedRunOptions:
     INSTEAD: ClassVar[tuple[str, ...]] = ()
-    """Guides that a command takes instead of the run's own."""
+    """Guides that a command can use instead of the run's guide."""
 
     run: tyro.conf.Positional[Path]
     """Directory of a trained run."""
     model: str | None = None
-    """The run's model as package.module:Class, where it is from outside this package; its code is
-    imported only if it is named here, or with --trust."""
+    """Model of the run as package.module:Class, if it comes from outside this package; its code is
+    imported only if you name it here or add --trust."""
     guide: str | None = None
-    """The run's guide as package.module:Class, where it is from outside this package; its code is
-    imported only if it is named here, or with --trust."""
+    """Guide of the run as package.module:Class, if it comes from outside this package; its code is
+    imported only if you name it here or add --trust."""
     trust: bool = False
-    """Import the run's model and guide from outside this package, as the run names them."""
+    """Import a model or guide from outside this package if the run names one."""
     data_root: Path | None = None
     """Directory of the data; by default $PPL_DATA, else ./data."""
     data_changed: Literal["refuse", "ok"] = "refuse"
@@ -193,13 +194,13 @@ class SavedRunOptions:
     device: str = "auto"
     """cpu, cuda, ...; auto uses a GPU if there is one."""
     memory: Positive = 2.0
-    """Limit on intermediate values [GiB]."""
+    """Memory limit for intermediate values [GiB]."""
     out: Path | None = None
     """Directory for the results; by default runs/<command>-<time>."""
 
 
 def check(config: Any) -> None:
-    """Refuse options that no command can use, before data are read.
+    """Refuse invalid options before data are read.
 
     Raises:
         UsageError: With the option, its value and what would be right.

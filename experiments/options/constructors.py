@@ -1,4 +1,5 @@
-"""Options of models and guides, a user's own among them: what their constructors take."""
+"""Options of models and guides, including a user's classes: the arguments of their
+constructors."""
 
 import dataclasses
 import importlib
@@ -29,7 +30,7 @@ FILLED_IN = {
     "data_dim",
     "data_shape",
     "bits",
-}  # by the data, not by the user
+}  # set from the data, not by the user
 
 
 def import_model(name: str) -> type:
@@ -153,7 +154,8 @@ def options_of(
             raise UsageError(f"{target.__name__} has an option without a default: {name}.")
         short = kind == "model" and name not in taken
         alias = [f"--{name.replace('_', '-')}"] if short else []
-        argument = tyro.conf.arg(help=documented.get(name), aliases=alias)
+        text = documented.get(name) or ""
+        argument = tyro.conf.arg(help=text[:1].upper() + text[1:], aliases=alias)
         hint: Any = Annotated[hints.get(name, type(parameter.default)), argument]
         default = (defaults or {}).get(name, parameter.default)
         fields.append((name, hint, dataclasses.field(default=default)))

@@ -9,7 +9,7 @@ from experiments.options.ranges import Count, NotNegativeInt, Range, Seed
 __all__ = ["RARE", "DataOptions"]
 
 RARE = "rarely needed"
-"""Marks an option that ``--help`` leaves to ``--help-all``."""
+"""Marks an option that only ``--help-all`` shows."""
 
 Side = Annotated[NotNegativeInt, Range(lambda value: value <= 4096, "be at most 4096")]
 
@@ -25,31 +25,30 @@ class DataOptions:
     data_root: Path | None = None
     """Directory of the data; by default $PPL_DATA, else ./data."""
     rows: Count | None = None
-    """Train on the first rows only, this many."""
+    """Number of training rows to use, from the first; by default all."""
     pad: Annotated[Side, RARE] = 0
-    """Zero-pad images to this side (28 to 32, say)."""
+    """Zero-pad images to this side length, for example from 28 to 32."""
     binarize: Literal["none", "dynamic", "static"] = "none"
-    """Draw binary pixels from the grey ones: at every visit, or once."""
+    """Draw binary pixels from the grey values: anew at every visit (dynamic), or once (static)."""
     binarize_seed: Annotated[Seed, RARE] = 0
-    """Seed of static draws; recorded in the protocol."""
+    """Seed of --binarize static; recorded in the protocol."""
     dequantize: Annotated[bool, RARE] = False
-    """Add uniform noise to grey bytes, for likelihoods inside (0, 1)."""
+    """Add uniform noise to grey values, for likelihoods on (0, 1)."""
     bits: Annotated[int, RARE] = 8
     """Bits per channel; lower-order bits are discarded."""
     flip: Annotated[bool, RARE] = False
     """Mirror each training image at every other visit."""
     value_range: Annotated[tuple[float, float] | None, RARE] = None
-    """Values of black and white in a folder's images of more than 8 bits; needed for floats and
-    32-bit integers."""
+    """Values of black and white in images with more than 8 bits (data folder); required for floats
+    and 32-bit integers."""
     background: Annotated[str | None, RARE] = None
-    """Color behind transparent pixels of a folder's images (black, white, #rrggbb); by default
-    black."""
+    """Color behind transparent pixels (data folder): black, white or #rrggbb; by default black."""
     frames: Annotated[Literal["one", "first", "all"], RARE] = "one"
-    """Frames or pages read from each image file of a folder; one refuses files with several."""
+    """Frames or pages to read from each image file (data folder); one refuses files with
+    several."""
     resize: Annotated[Side, RARE] = 0
-    """Resize every image of a folder to a square of this side (antialiased); 0 keeps its size."""
+    """Resize every image (data folder) to a square of this side length; 0 keeps the size."""
     given: Annotated[Literal["none", "labels"], RARE] = "none"
-    """Give the model the class of each row, one-hot, as batch.given["label"]; for a model of your
-    own."""
+    """Pass the one-hot class of each row to a model of your own as batch.given["label"]."""
     label: Annotated[str | None, RARE] = None
-    """Column of a CSV file that holds classes; the others are the data."""
+    """Column of a CSV file that contains the classes; all other columns are data."""

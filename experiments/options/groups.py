@@ -22,9 +22,9 @@ ORDER = ["command", "data", "model", "guide and objective", "optimization", "rec
 def grouped(config_class: type, chosen: Sequence[str], everything: bool) -> type:
     """A dataclass with one field per group of options, each a dataclass of the group's options.
 
-    A field belongs to the group of the class that declared it first; the options of the chosen
-    model and guide are groups of their own. Options marked ``RARE`` are left out unless
-    ``everything`` is wanted.
+    A field belongs to the group of the class that first declared it; the options of the chosen
+    model and of the chosen guide form two further groups. Options marked ``RARE`` are left out
+    unless ``everything`` is true.
     """
     hints = get_type_hints(config_class, include_extras=True)
     groups: dict[str, list[Any]] = {}
@@ -48,17 +48,18 @@ def grouped(config_class: type, chosen: Sequence[str], everything: bool) -> type
 
 
 def marks_of(config_class: type, field: dataclasses.Field) -> list[Any]:
-    """What ``--help`` shows of a field: the text below it in the nearest class that has one."""
+    """The help text of a field: the string below it, in the nearest class that has one."""
     texts = (_texts(one).get(field.name) for one in config_class.__mro__)
     marks = [tyro.conf.arg(help=next((text for text in texts if text), None))]
-    if field.default is None:  # the text says what happens by default
+    if field.default is None:  # the help text says what the default is
         marks.append(tyro.conf.arg(help_behavior_hint=""))
     return marks
 
 
 @functools.cache
 def _texts(config_class: type) -> dict[str, str]:
-    """The texts below the fields of a dataclass, by name; none of one made without source."""
+    """The strings below the fields of a dataclass, by name; empty for a class without source
+    code."""
     try:
         source = textwrap.dedent(inspect.getsource(config_class))
     except (OSError, TypeError):

@@ -9,13 +9,13 @@ class Row(NamedTuple):
     """A command and its options, and what is measured afterwards.
 
     Args:
-        command: that trains; none where the row only measures another row's run.
-        options: of the command.
-        samples: draws per image of an evaluation on all test images; none where log p(x) is exact
-            or no such figure is wanted.
+        command: the command that trains; none if the row only measures the run of another row.
+        options: options of the command.
+        samples: draws per image in an evaluation on all test images; none if log p(x) is exact or
+            not evaluated.
         published: the published test log p(x) [nats], if there is one.
         of: the row whose run is refitted or measured.
-        gaps: options of ``gaps``, where the row's inference gaps are measured.
+        gaps: options of ``gaps``, if the inference gaps of the row are measured.
     """
 
     command: str | None
@@ -27,7 +27,7 @@ class Row(NamedTuple):
 
 
 HIDDEN = {"hidden_dims": (200, 200), "activation": "tanh"}
-"""Two layers of 200 tanh units, each way (Burda, Grosse & Salakhutdinov 2016)."""
+"""Two layers of 200 tanh units in encoder and decoder (Burda, Grosse & Salakhutdinov 2016)."""
 
 BURDA = {
     "model": "vae",
@@ -38,11 +38,11 @@ BURDA = {
     "lr": 1.5e-3,
     "warmup": 0.02,
 }
-"""Their VAE: 50 latents, pixels binarised anew at every visit; the schedule is ours."""
+"""The VAE of that paper: 50 latents, dynamic binarisation; the schedule differs."""
 
 
 def burda(objective: str, particles: int, epochs: int, published: float) -> Row:
-    """A row of their table; gradients see log q through z alone."""
+    """A row of that paper's table, with gradients of log q through z only."""
     options = {
         "guide": "amortized",
         "guide_options": HIDDEN,
@@ -57,7 +57,7 @@ AIS = {"chains": 8, "ais_steps": 100, "leapfrog": 6}
 
 
 def learned(guide: str, objective: str, **measured: Any) -> Row:
-    """Their decoder, trained together with a guide."""
+    """The decoder of that paper, trained together with a guide."""
     options = {"guide": guide, "guide_options": HIDDEN, "objective": objective, "epochs": 60}
     return Row("train", BURDA | options, 1000, **measured)
 

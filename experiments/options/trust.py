@@ -1,4 +1,4 @@
-"""Where a module's code would come from, known before any of it runs."""
+"""Where a module's code would be imported from, determined before any of it runs."""
 
 import os
 import sys
@@ -15,8 +15,8 @@ __all__ = ["NOTHING", "Trusted", "check_named", "check_outside_of_runs"]
 class Trusted(NamedTuple):
     """What the user allows to be imported for a run.
 
-    ``model`` and ``guide`` are those that the command says the run has, if it does; ``others`` are
-    further guides that it names; ``everything`` is ``--trust``.
+    ``model`` and ``guide`` are those that the user names for the run; ``others`` are further
+    guides that the user names; ``everything`` is ``--trust``.
     """
 
     model: str | None = None
@@ -29,11 +29,11 @@ NOTHING = Trusted()
 
 
 def check_named(directory: Path, model: str, guide: str, trusted: Trusted) -> None:
-    """Refuse to import what a run names and the user does not.
+    """Refuse to import a class that the run names but the user does not.
 
     Args:
         directory: of the run.
-        model: its model; ``package.module:Class`` where it is not one of ours.
+        model: its model; ``package.module:Class`` if it is from outside this package.
         guide: its guide, likewise.
         trusted: what the user names.
 

@@ -1,4 +1,4 @@
-"""Horizontal bars with their values beside them, so that no two labels can meet."""
+"""Horizontal bars with their values beside them, so that labels cannot overlap."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from experiments.reports.words.numbers import number
 __all__ = ["bars", "losses", "stacked"]
 
 CUT = 4.0
-"""A bar that is longer than this many times the next one is cut, and says so."""
+"""A bar that is longer than this multiple of the next one is cut and marked."""
 
 
 def losses(
@@ -21,7 +21,7 @@ def losses(
     line: float | None = None,
     line_name: str = "",
 ) -> Figure:
-    """What each of several guides loses: bars from zero, the best guide on top.
+    """The loss of each guide as bars from zero, the best guide on top.
 
     Args:
         names: of the guides.
@@ -87,7 +87,7 @@ def bars(
 
 
 def _limit(ends: Sequence[float]) -> float:
-    """How far the axis must reach: to the longest bar, unless that dwarfs all others."""
+    """The end of the axis: the longest bar, unless it is far longer than all others."""
     *_, second, longest = sorted([0.0, *ends])
     return 1.3 * second if 0 < CUT * second < longest else max(longest, 1e-3)
 

@@ -80,7 +80,7 @@ def in_words(rows: list[dict[str, Any]], x: Tensor) -> str:
 
 
 def line(name: str, one: Fitted, found: dict[str, Fitted]) -> dict[str, Any]:
-    """One guide's row; beside NUTS, how far E[W W'] is from its own."""
+    """One guide's row; beside NUTS, how far E[W W⊤] is from its own."""
     norms = one.posterior.norms.flatten(0, 1).mean(0)
     row: dict[str, Any] = {
         "guide": name,
@@ -92,11 +92,11 @@ def line(name: str, one: Fitted, found: dict[str, Fitted]) -> dict[str, Any]:
     }
     if "nuts" in found and len(found) > 1:
         gap = None if name == "nuts" else distance(one.posterior, found["nuts"].posterior)
-        row["E[W W'] from nuts, sds"] = gap
+        row["E[W W⊤] from nuts, sds"] = gap
     if "nuts" in found:
         several = name == "nuts" and len(one.posterior.sigma) > 1
         values = worst_rhat(one.posterior) if several else {}
-        for quantity in ("W W'", "sigma", "log p"):
+        for quantity in ("W W⊤", "sigma", "log p"):
             row[f"R-hat {quantity}"] = f"{values[quantity]:.4f}" if values else None
         row["divergences"] = one.divergences
     return row

@@ -43,7 +43,7 @@ HEADINGS = {
 
 WORDS = {
     "frozen": "p frozen: all guides approximate the same posterior. Nats per data point.",
-    "learned": "p learned with each guide, which decides what p is reached. Nats per datum.",
+    "learned": "p learned with each guide, so the guide also affects p. Nats per data point.",
 }
 
 NEXT = """\
@@ -52,10 +52,10 @@ next:   ppl animate posterior --out posterior.png    four guides in the latent p
 """Commands to try after a comparison."""
 
 MEANING = {
-    "bound": "ELBO; IW-K, the importance-weighted bound of K draws; log joint is no bound",
+    "bound": "ELBO; IW-K, the importance-weighted bound of K draws; the log joint is not a bound",
     "gap": "log p(x) - bound, what the guide loses; ± standard error over images and draws",
-    "exact gap": "KL(q || p(z | x)), the same gap without draws, where q is Gaussian",
-    "diagonal": "smallest gap of any diagonal Gaussian on the W that was learned",
+    "exact gap": "KL(q || p(z | x)), the same gap in closed form, if q is Gaussian",
+    "diagonal": "smallest gap of a diagonal Gaussian for the learned W",
     "below best": "best ELBO - this one, paired by image; ± standard error",
     "sq. error": "squared error of the reconstructions, summed over pixels",
     "s/epoch": "seconds per pass over the data",

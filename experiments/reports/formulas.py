@@ -1,4 +1,4 @@
-"""What was run, as formulas: those in the docstrings of models, guides and objectives."""
+"""The formulas of a run, from the docstrings of models, guides and objectives."""
 
 import inspect
 import re
@@ -40,7 +40,7 @@ def story(described: Any) -> list[str]:
 
 
 def mathml(latex: str) -> str:
-    """A formula as browsers show it by themselves."""
+    """A formula as MathML, which browsers display natively."""
     from latex2mathml.converter import convert  # slow to import
 
     text = convert(latex.replace(r"\mathcal N", "𝒩"), display="block")

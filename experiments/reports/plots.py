@@ -60,7 +60,7 @@ def encodings(
     number = max([10, *found] if not classes else [len(classes)])
     few = number <= MOST_NAMES
     right = 0.80 if classes and few else 0.92  # room for the names of classes
-    figure = Figure(figsize=(11, 5))  # an automatic layout would draw it several times
+    figure = Figure(figsize=(9, 4.4))  # an automatic layout would draw it several times
     place = {"left": 0.07, "right": right, "bottom": 0.11, "top": 0.86, "wspace": 0.06}
     axes = figure.subplots(1, 2, sharex=True, sharey=True, gridspec_kw=place)
     colours: dict[str, Any] = {"cmap": _class_colours(number), "vmin": -0.5, "vmax": number - 0.5}
@@ -179,7 +179,7 @@ def rank_histograms(ranks: Tensor, draws: int, most: int = 10) -> Figure:
 
 
 def column_norms(norms: dict[str, Tensor]) -> Figure:
-    """Column norms ``[S, K]`` of several guides, sorted: their medians and middle 95%."""
+    """Column norms ``[K, M]`` of several guides, sorted: their medians and middle 95%."""
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axis = figure.subplots()
     width = 0.8 / len(norms)

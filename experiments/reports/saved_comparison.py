@@ -1,4 +1,4 @@
-"""Saved runs side by side: refused where their figures do not measure the same thing."""
+"""Comparison of saved runs; refused if their figures do not measure the same thing."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,13 +31,13 @@ SAME_IMAGES = (
     "mask",
     "data_sha256",
 )
-"""What decides x."""
+"""Fields of the protocol that determine x."""
 
 IF_KNOWN = ("measure", "local_steps")
-"""What must be the same where both runs have it: density or probability, steps of rows."""
+"""Fields that must be equal if both runs have them."""
 
 FOLDED = ("parameters", "objective", "epochs", "training seconds")
-"""Columns that a report shows only among all others."""
+"""Columns that a report only shows under "All columns"."""
 
 WORDS = {"data_sha256": "checksum of the images", "n": "number of images"}
 
@@ -98,7 +98,7 @@ def read_runs(paths: Sequence[Path], figures: bool = True) -> list[Saved]:
 
 
 def same_images(run: Saved) -> str:
-    """The part of a run's protocol that runs in one table share, in words."""
+    """The common part of the protocol of runs in one table, in words."""
     known = {name: run.protocol.get(name) for name in SAME_IMAGES}
     return ", ".join(f"{name} {value}" for name, value in known.items() if value is not None)
 

@@ -12,14 +12,14 @@ MOST_COLUMNS = 8
 """Columns that are shown; all others are folded under "All columns"."""
 
 MEANING = {
-    "split": "what was measured; the model was not fitted to test data",
+    "split": "evaluated data; test data were not used in training",
     "ELBO": "the evidence lower bound, E_q[log p(x, z) - log q(z | x)] [nats]",
     "log p(x)": "the exact log evidence [nats]",
     "IW bound": "the importance-weighted bound on log p(x) from K draws of q [nats]",
     "draws K": "importance samples per image",
     "log joint": "log p(x, z) at the point of q; no bound on log p(x) [nats]",
-    "rate": "E_q[log q(z | x) - log p(z)], what the latents carry [nats]",
-    "distortion": "-E_q[log p(x | z)], what they leave to describe [nats]",
+    "rate": "E_q[log q(z | x) - log p(z)], information in the latents [nats]",
+    "distortion": "-E_q[log p(x | z)], the expected reconstruction loss [nats]",
     "squared error": "sum over pixels of (x - E[x | z])², z the mean of q",
 }
 """Columns of a run's own figures."""

@@ -15,6 +15,9 @@ __all__ = ["grids", "images_in_rows"]
 MARGIN, TITLE, LETTER = 0.06, 0.28, 0.09
 """Around the images, for a line of titles, and for a letter of a row's name [inches]."""
 
+READABLE = 9.0
+"""Width up to which letters of the usual size can be read in a report [inches]."""
+
 
 def images_in_rows(
     rows: dict[str, Tensor], titles: Sequence[str] | None = None, signed: bool = False
@@ -99,9 +102,10 @@ def _tiled(
             top, left = y * down, x * right
             canvas[top : top + height, left : left + width] = _enlarged(image, height, width)
             frames.append(Rectangle((left - 0.5, top - 0.5), width, height))
-    before = MARGIN + max((LETTER * len(name) for name in names), default=0.0)
     across, along = column / right * canvas.shape[1], column / right * canvas.shape[0]
-    wide, high = before + across + MARGIN, MARGIN + along + (TITLE if titles else MARGIN)
+    larger = max(1.0, across / READABLE)
+    before = MARGIN + max((LETTER * larger * len(name) for name in names), default=0.0)
+    wide, high = before + across + MARGIN, MARGIN + along + (TITLE * larger if titles else MARGIN)
     figure = Figure(figsize=(wide, high))
     axis = figure.add_axes((before / wide, MARGIN / high, across / wide, along / high))
     axis.imshow(canvas, aspect="auto")
@@ -109,7 +113,7 @@ def _tiled(
         PatchCollection(frames, facecolor="none", edgecolor="black", clip_on=False)
     )
     axis.set_frame_on(False)
-    axis.tick_params(length=0, labeltop=True, labelbottom=False)
+    axis.tick_params(length=0, labeltop=True, labelbottom=False, labelsize=10 * larger)
     axis.set_xticks([k * right + width / 2 - 0.5 for k in range(len(titles))], titles)
     axis.set_yticks([k * down + height / 2 - 0.5 for k in range(len(names))], names)
     return figure

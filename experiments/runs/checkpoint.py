@@ -1,8 +1,8 @@
-"""Checkpoints on disk: folders with a manifest, each either complete or not there.
+"""Checkpoints on disk: folders with a manifest, each either complete or absent.
 
 A checkpoint ``checkpoint/00007`` holds ``weights.safetensors``, what else a command keeps, and
-``manifest.json`` with sizes and checksums. It is filled under another name, synced and renamed;
-older ones are removed only then. Nothing is read before its checksum is known to be right.
+``manifest.json`` with sizes and checksums. It is written under a temporary name, synced and
+renamed; only then are older ones removed. No file is read before its checksum is verified.
 """
 
 import hashlib
@@ -54,7 +54,7 @@ def checkpoints(directory: Path) -> list[Path]:
 
 
 def _numbered(folder: Path) -> list[Path]:
-    """Everything in a folder that is named by a number, the largest last."""
+    """All entries of a folder whose name is a number, the largest last."""
     found = [path for path in folder.glob("[0-9]*") if NUMBER.fullmatch(path.name)]
     return sorted(found, key=lambda path: (int(path.name), path.name))
 
@@ -79,10 +79,10 @@ def packed(state: dict[str, Any]) -> bytes:
 
 
 def unpacked(content: bytes, path: Path) -> dict[str, Any]:
-    """What ``packed`` was given, on the CPU; nothing but plain values and tensors is built.
+    """The dictionary given to ``packed``, on the CPU; only plain values and tensors are built.
 
     Raises:
-        UsageError: If it is no dictionary of those; names the file.
+        UsageError: If it is not a dictionary of those; the message names the file.
     """
     with reading(path):
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -92,13 +92,13 @@ def unpacked(content: bytes, path: Path) -> dict[str, Any]:
 
 
 def save_weights(directory: Path, module: nn.Module, keep: int = 1, **more: bytes) -> None:
-    """Keep a module's weights and buffers, and files beside them, as a run's newest checkpoint.
+    """Save a module's weights and buffers, and further files, as a run's newest checkpoint.
 
     Args:
         directory: the run's.
-        module: a pair, mostly.
-        keep: how many checkpoints are left.
-        more: other files' contents; a name's ``_`` stands for its dot.
+        module: usually a pair.
+        keep: number of checkpoints to keep.
+        more: contents of further files by name, with ``_`` in place of the dot.
     """
     if not is_main():
         return
@@ -132,11 +132,11 @@ def save_checkpoint(directory: Path, files: Mapping[str, bytes], keep: int = 1) 
 
 
 def _remove(path: Path) -> None:
-    """Remove a checkpoint; a folder without a manifest is none, and stays."""
+    """Remove a checkpoint; a folder without a manifest is not one, and is kept."""
     if path.is_symlink() or not (path / MANIFEST).exists():
         return
     old = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
-    os.rename(path, old)  # half removed, it must not look complete
+    os.rename(path, old)  # a partly removed checkpoint must not look complete
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -221,7 +221,7 @@ def fill(module: nn.Module, content: bytes, path: Path) -> None:
                     f"not {own[name].dtype}."
                 )
             if not tensor.isfinite().all() and name in own and own[name].isfinite().all():
-                raise UsageError(f"{path / WEIGHTS} holds weights that are not finite: {name}.")
+                raise UsageError(f"{path / WEIGHTS} contains weights that are not finite: {name}.")
         try:
             module.load_state_dict(tensors)
         except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""From a command line to a run, and from an error to one line and an exit code."""
+"""Runs a command from its command line, and turns errors into one line and an exit code."""
 
 import dataclasses
 import signal
@@ -21,13 +21,13 @@ __all__ = ["cli"]
 
 
 def cli(config_class: type, main: Callable[[Any], Any], args: Sequence[str] | None = None) -> None:
-    """Parse, check and run a command; every fault of the user's is one line and exit code 2."""
+    """Parse, check and run a command; a user error gives one line and exit code 2."""
     with safe_streams():
         run(config_class, main, sys.argv[1:] if args is None else args)
 
 
 def run(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -> None:
-    """Run a command; an error ends in its line on stderr and in its exit code."""
+    """Run a command; an error gives one line on stderr and an exit code."""
     try:
         check_words(args)
         config = parse(config_class, main, args)
@@ -54,7 +54,7 @@ def run(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -> 
 def _farewell(
     stop: Interrupted, config_class: type, main: Callable[[Any], Any], args: Sequence[str]
 ) -> str:
-    """Where an interrupted run stands, and the command that continues it."""
+    """The state of an interrupted run, and the command that continues it."""
     words = f"stopped by {signal.Signals(stop.number).name} {stop.words}".rstrip()
     resumable = any(f.name == "resume" for f in dataclasses.fields(config_class))
     if stop.directory is None or not resumable:
@@ -63,7 +63,7 @@ def _farewell(
 
 
 def check_words(args: Sequence[str]) -> None:
-    """Refuse what no report can show.
+    """Refuse words that a report cannot show.
 
     Raises:
         UsageError: With the word.
@@ -71,4 +71,4 @@ def check_words(args: Sequence[str]) -> None:
     for word in args:
         if "\0" in word or any("\ud800" <= letter <= "\udfff" for letter in word):
             encoding = sys.getfilesystemencoding().upper()
-            raise UsageError(f"{word!r} on the command line is no text in {encoding}.")
+            raise UsageError(f"{word!r} on the command line is not valid {encoding}.")

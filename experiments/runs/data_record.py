@@ -16,23 +16,23 @@ FILE = "data.json"
 
 
 def save_record(directory: Path, record: dict[str, Any]) -> None:
-    """Write what a run's data are."""
+    """Write the record of a run's data."""
     write(directory / FILE, lambda path: path.write_text(json.dumps(record), encoding="utf-8"))
 
 
 def check_data(
     directory: Path, now: dict[str, Any], allowed: str, say: Callable[[str], None]
 ) -> str | None:
-    """Compare a run's data with those it was made with.
+    """Compare the present data of a run with the recorded ones.
 
     Args:
         directory: of the run.
         now: the record of the data as they are.
-        allowed: ok goes on with changed data; anything else refuses them.
+        allowed: ok continues with changed data; any other value refuses them.
         say: prints warnings.
 
     Returns:
-        What has changed, now or at an earlier ``--resume``; ``None`` if nothing has.
+        The changes, present or at an earlier ``--resume``; ``None`` if there are none.
 
     Raises:
         UsageError: If the data have changed, or the record is damaged.
@@ -49,7 +49,7 @@ def check_data(
         return before
     words = f"{directory}: {found}"
     if allowed != "ok":
-        raise UsageError(f"{words}; restore them, or go on with --data-changed ok.")
+        raise UsageError(f"{words}; restore them, or continue with --data-changed ok.")
     say(f"warning: {words}.")
     return f"{before}; {found}" if before else found
 
@@ -72,7 +72,7 @@ def _of_an_older_run(directory: Path, say: Callable[[str], None]) -> dict[str, A
         (state,) = verified(path, "state.pt")
         splits["train"] = {"sha256": unpacked(state, path / "state.pt")["data"]}
     except (UsageError, KeyError, TypeError, ValueError):
-        pass  # whoever reads the weights says what is wrong with them
+        pass  # errors are reported when the weights are read
     try:
         protocol = read_json(directory / "metrics.json")["protocol"]
         if protocol["split"] == "test":

@@ -1,4 +1,4 @@
-"""Where a command writes: a directory of its own, of which a failed start leaves nothing."""
+"""The directory to which a command writes; a failed start leaves nothing behind."""
 
 import os
 import tempfile
@@ -19,37 +19,37 @@ class RunDirectory:
     """The directory of a command's results.
 
     Args:
-        command: names the directory where ``out`` does not.
-        out: a new directory, or that of what is continued.
-        resume: whether something is continued.
+        command: name of the command, used if ``out`` is not given.
+        out: a new directory, or that of the run to continue.
+        resume: whether to continue a run.
 
     Raises:
-        UsageError: If a new one holds something already or cannot be written; if ``resume`` comes
-            without ``out``.
+        UsageError: If a new one is not empty or cannot be written; if ``resume`` is given without
+            ``out``.
     """
 
     def __init__(self, command: str, out: Path | None, resume: bool = False) -> None:
         self.resume, self.missing = resume, missing(out or Path("runs"))
         if resume:
             if out is None:
-                raise UsageError("--resume needs --out with what is to be continued.")
+                raise UsageError("--resume needs --out with the run to continue.")
             self.path = out
         else:
             self.path = new_directory(out) if out else stamped_directory(command)
 
     def empty(self, begun: bool) -> None:
-        """After a failure: remove what was created, unless there is something to go on with."""
+        """After a failure, remove what was created, unless the run can be continued."""
         kept = begun or self.resume or (self.path / "metrics.json").exists()
         if is_main() and not kept:
             remove_created(self.path)
 
     def remove(self) -> None:
-        """After that: remove the directory too, and those made for it, unless they hold more."""
+        """Then remove the directory and its new parents, unless they have other contents."""
         forget(self.path, *self.missing)
 
 
 def stamped_directory(command: str) -> Path:
-    """A new directory below ``runs``, named by command and time."""
+    """Make a new directory below ``runs``, named by command and time."""
     if not is_main():
         return Path("runs")
     stamp = time.strftime(f"{command}-%Y%m%d-%H%M%S")
@@ -64,21 +64,21 @@ def stamped_directory(command: str) -> Path:
                 f"runs cannot be written here ({error.strerror}); use --out."
             ) from error
         return new_directory(path)
-    raise UsageError(f"runs/{stamp} and its ninety-nine followers exist; use --out.")
+    raise UsageError(f"runs/{stamp} and a hundred directories like it exist; use --out.")
 
 
 def new_directory(path: Path) -> Path:
     """Make the directory of a new run.
 
     Raises:
-        UsageError: If it holds something already or cannot be written.
+        UsageError: If it is not empty or cannot be written.
     """
     if not is_main():
         return path
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UsageError(
-                f"--out {path} holds something already; name a new directory (or --resume a run)."
+                f"--out {path} is not empty; name a new directory (or --resume a run)."
             )
     except OSError as error:
         raise UsageError(f"--out {path} cannot be written ({error.strerror}).") from error
@@ -86,7 +86,7 @@ def new_directory(path: Path) -> Path:
 
 
 def writable(path: Path) -> Path:
-    """Make a directory if there is none, and try to write there.
+    """Make a directory if it does not exist, and check that it is writable.
 
     Raises:
         UsageError: If that fails.
@@ -120,7 +120,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def set_aside(path: Path) -> None:
-    """Rename what a killed command left in a directory, so that it can begin anew.
+    """Rename the results of a killed command, so that it can start again.
 
     Raises:
         UsageError: If another process is at work there.

@@ -1,4 +1,4 @@
-"""Where a run happens: device and versions."""
+"""The environment of a run: device and versions."""
 
 import os
 import platform
@@ -19,7 +19,7 @@ __all__ = ["determinism", "peak_memory", "pick_device", "plain", "versions"]
 
 
 def pick_device(name: str) -> torch.device:
-    """The device asked for; ``auto`` is a GPU if there is one, a process's own of several.
+    """The requested device; ``auto`` is a GPU if there is one, one per process if several.
 
     Raises:
         UsageError: If there is no such device.
@@ -39,12 +39,12 @@ def pick_device(name: str) -> torch.device:
 
 @contextmanager
 def determinism(wanted: bool) -> Iterator[None]:
-    """Inside, PyTorch uses algorithms only that give the same bits every time, if wanted."""
-    if not wanted:  # setting it, be it to what it is, imports the compiler
+    """Inside, PyTorch uses only deterministic algorithms, if requested."""
+    if not wanted:  # even an unchanged setting imports the compiler
         yield
         return
     before = torch.are_deterministic_algorithms_enabled()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as cuBLAS asks for
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required by cuBLAS
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True)
     try:
@@ -54,7 +54,7 @@ def determinism(wanted: bool) -> Iterator[None]:
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:
-    """The most memory that the process has held, and its tensors on a GPU if it has one [GiB]."""
+    """Peak memory of the process, and of its tensors on a GPU if there is one [GiB]."""
     unit = 1 if sys.platform == "darwin" else 1024  # Linux counts in KiB, macOS in bytes
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
     if device.type != "cuda":
@@ -63,7 +63,7 @@ def peak_memory(device: torch.device) -> dict[str, float]:
 
 
 def plain(value: Any) -> Any:
-    """Options as JSON has them."""
+    """Options as JSON values."""
     if isinstance(value, dict):
         return {name: plain(item) for name, item in value.items()}
     if isinstance(value, (tuple, list)):
@@ -72,7 +72,7 @@ def plain(value: Any) -> Any:
 
 
 def versions() -> dict[str, str | None]:
-    """Of Python and of the packages that decide a figure; ``None`` where one is not installed."""
+    """Versions of Python and of the packages that affect results; ``None`` if not installed."""
     found: dict[str, str | None] = {"python": platform.python_version()}
     for package in ("ppl-models", "torch", "pyro-ppl", "numpy"):
         try:

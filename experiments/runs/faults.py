@@ -1,4 +1,4 @@
-"""What a machine does to a run that was under way, in one line; what it has kept, it keeps."""
+"""Faults of the machine during a run, reported in one line; saved checkpoints are kept."""
 
 import contextlib
 import errno
@@ -13,20 +13,24 @@ from experiments.runs.checkpoint import checkpoints
 __all__ = ["found_before", "raise_fault"]
 
 LOST = re.compile("gloo|nccl|connection (closed|reset|refused)|broken pipe", re.IGNORECASE)
-"""What the transports of torch.distributed say of a peer that is gone."""
+"""Messages of torch.distributed about a peer that has disconnected."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def raise_fault(error: Exception, directory: Path) -> None:
-    """Say what a fault of disk, memory or another process was, and where the run can go on.
+    """Report a fault of disk, memory or another process, and the last complete checkpoint.
 
     Raises:
-        TrainingError: If it was one; other errors are left alone.
+        TrainingError: For such a fault; other errors are not changed.
     """
     words = _fault(error)
     if words is not None:
         kept = checkpoints(directory)
-        last = f"{kept[-1]} is whole: --resume goes on from it" if kept else "nothing is kept yet"
+        last = (
+            f"{kept[-1]} is complete: --resume continues from it"
+            if kept
+            else "nothing is kept yet"
+        )
         raise TrainingError(f"{words}; {last}.") from error
 
 
@@ -44,7 +48,7 @@ def _fault(error: Exception) -> str | None:
 
 @contextlib.contextmanager
 def found_before(resumed: bool) -> Iterator[None]:
-    """Inside, data that a resumed run cannot read any more are a fault, not bad input.
+    """Inside, missing data of a resumed run count as a fault, not as bad input.
 
     Raises:
         TrainingError: Instead of ``UsageError``, if the run was resumed.

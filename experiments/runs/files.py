@@ -1,7 +1,7 @@
-"""Files that are either the old or the new, never half of either.
+"""Files that are replaced as a whole: readers see the old or the new version.
 
-Of several processes only the first one writes. What a call creates is remembered, so that a
-failed command removes that and nothing else.
+Only the main process writes. Created files are remembered, so that a failed command removes
+only these.
 """
 
 import contextlib
@@ -39,13 +39,13 @@ __all__ = [
 
 
 FORMAT = 2
-"""Of run directories; one of another format is refused."""
+"""Format of run directories; other formats are refused."""
 
 TEMPORARY = ".ppl-tmp-"
-"""Prefix of temporary files and folders: nothing else that is hidden is ever removed."""
+"""Prefix of temporary files and folders; no other hidden file is ever removed."""
 
 _created: dict[Path, tuple[int, int]] = {}
-"""What this process has created: absolute path to device and inode."""
+"""Files created by this process: absolute path to device and inode."""
 
 
 def _remember(path: Path) -> None:
@@ -88,14 +88,16 @@ def _replace(path: Path, save: Callable[[Path], Any]) -> None:
             raise OSError(error.errno, error.strerror, str(path)) from error
         if mine:
             _remember(path)
-        with contextlib.suppress(OSError):  # the file is there, whatever a power failure would do
+        with contextlib.suppress(
+            OSError
+        ):  # the file exists; a failed sync only matters after a power failure
             sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def missing(path: Path) -> list[Path]:
-    """The directories that ``path`` lacks, itself first."""
+    """The missing directories of ``path``, innermost first."""
     return [part for part in (path, *path.parents) if not os.path.lexists(part)]
 
 
@@ -104,10 +106,10 @@ def make_directories(paths: Sequence[Path], new: bool = False) -> None:
 
     Args:
         paths: as ``missing`` lists them, the innermost first.
-        new: whether another process may not have made the innermost one in the meantime.
+        new: whether the innermost one must not exist yet.
 
     Raises:
-        FileExistsError: If it has.
+        FileExistsError: If it exists nevertheless.
     """
     for number, path in enumerate(reversed(paths), 1):
         try:
@@ -122,7 +124,7 @@ def make_directories(paths: Sequence[Path], new: bool = False) -> None:
 def remove_created(directory: Path) -> None:
     """Remove what this process has created below a directory."""
     below = [path for path in _created if directory.absolute() in path.parents]
-    forget(*sorted(below, reverse=True))  # what is inside comes first
+    forget(*sorted(below, reverse=True))  # contents before their folder
 
 
 def forget(*paths: Path) -> None:
@@ -136,9 +138,9 @@ def forget(*paths: Path) -> None:
 
 
 def remove_temporary(directory: Path) -> None:
-    """Remove what a process that was killed had half written into a directory of its own.
+    """Remove temporary files that a killed process left in a run directory.
 
-    Links are not followed, not to the directory either.
+    Links are not followed, including a link to the directory itself.
     """
     if directory.is_symlink() or not directory.is_dir():
         return
@@ -150,7 +152,7 @@ def remove_temporary(directory: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have a file, or a folder's list of names, reach the disk."""
+    """Flush a file, or the entries of a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -159,7 +161,7 @@ def sync(path: Path) -> None:
 
 
 def write_synced(path: Path, content: bytes) -> None:
-    """Write a file and have it reach the disk."""
+    """Write a file and flush it to disk."""
     path.write_bytes(content)
     sync(path)
 
@@ -186,7 +188,7 @@ def write_json(path: Path, content: Any) -> Path:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Inside, whatever the content of a saved file leads to is said of that file.
+    """Inside, errors caused by the content of a saved file name that file.
 
     Raises:
         UsageError: In place of any error except a lack of memory.
@@ -210,7 +212,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file of a run.
 
     Raises:
-        UsageError: If it is missing, no JSON object, or nested too deeply.
+        UsageError: If it is missing, not a JSON object, or nested too deeply.
     """
     with reading(path):
         try:
@@ -218,16 +220,16 @@ def read_json(path: Path) -> dict[str, Any]:
         except FileNotFoundError:
             raise UsageError(no_run(path)) from None
         if not isinstance(content, dict):
-            raise UsageError(f"{path} is not that of a run: it is no JSON object.")
+            raise UsageError(f"{path} is not that of a run: it is not a JSON object.")
     return content
 
 
 def _json(text: str) -> Any:
-    """JSON as the standard has it: Python would read NaN and Infinity too."""
+    """Standard JSON; Python would also read NaN and Infinity."""
     return json.loads(text, parse_constant=_finite, parse_float=_finite)
 
 
 def _finite(text: str) -> float:
     if not math.isfinite(float(text)):
-        raise ValueError(f"{text} is no finite number")
+        raise ValueError(f"{text} is not a finite number")
     return float(text)

@@ -1,4 +1,4 @@
-"""One process per run directory: a lock that the system lifts when its holder ends."""
+"""One process per run directory: a lock that the system releases when its holder ends."""
 
 import contextlib
 import fcntl
@@ -18,24 +18,24 @@ __all__ = ["LOCK", "Lock"]
 LOCK = "run.lock"
 
 OURS = re.compile(rb"\0*|(\d+) (\S+)\n")
-"""What a lock file holds: process and host; nothing, or zeros, after a power failure."""
+"""Contents of a lock file: process and host; empty, or zeros, after a power failure."""
 
 
 class Lock:
-    """Holds a directory until the end of its block, or of the process, however that went.
+    """Locks a directory until the end of the block, or of the process.
 
-    The file names its holder's process and host. One that is left over on this host is taken; one
-    from another host cannot be judged from here and is respected. A link, or a file with any
-    other content, is left alone.
+    The file contains the process and host of its holder. A stale lock of this host is taken over;
+    a lock of another host cannot be checked and is respected. A link, or a file with other
+    contents, is not changed.
 
     Args:
         directory: of a run.
 
     Attributes:
-        path: where the directory was when it was last looked at.
+        path: last known path of the directory.
 
     Raises:
-        UsageError: If another process holds it, or the file is no lock.
+        UsageError: If another process holds it, or the file is not a lock.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -69,12 +69,14 @@ class Lock:
             file = os.open(LOCK, flags, 0o644, dir_fd=self._folder)
         except OSError as error:
             if path.is_symlink() or path.is_dir():
-                raise UsageError(f"{path} is no file: remove it if it is not needed.") from error
+                raise UsageError(
+                    f"{path} is not a file: remove it if it is not needed."
+                ) from error
             raise OSError(error.errno, error.strerror, str(path)) from error
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
             os.close(file)
-            raise UsageError(f"{path} is no file of its own: remove it if it is not needed.")
+            raise UsageError(f"{path} is not a plain file: remove it if it is not needed.")
         return file
 
     def _claimed(self, file: int) -> int:
@@ -82,12 +84,12 @@ class Lock:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._refuse(*_holder(file))
-        if not _same(file, LOCK, self._folder):  # its last holder removed it in between
+        if not _same(file, LOCK, self._folder):  # the last holder has removed it in the meantime
             raise _Gone
         process, host = _holder(file)
         if process is None:
             raise UsageError(
-                f"{self.path / LOCK} is no lock of a run: remove it if it is not needed."
+                f"{self.path / LOCK} is not the lock of a run: remove it if it is not needed."
             )
         if host not in ("", socket.gethostname()):
             self._refuse(process, host)
@@ -108,7 +110,7 @@ class Lock:
         )
 
     def directory(self) -> Path:
-        """Where the directory is now: it may have been moved.
+        """The present path of the directory, which may have been moved.
 
         Raises:
             TrainingError: If it has been deleted, or another process has taken it.
@@ -129,7 +131,7 @@ class Lock:
 
     def __exit__(self, *error: Any) -> None:
         if self._file >= 0:
-            mine = self._process == os.getpid()  # a forked process ends this block, too
+            mine = self._process == os.getpid()  # a forked process also leaves this block
             if mine and _same(self._file, LOCK, self._folder):
                 with contextlib.suppress(OSError):
                     os.unlink(LOCK, dir_fd=self._folder)
@@ -139,11 +141,11 @@ class Lock:
 
 
 class _Gone(Exception):
-    """The lock file was removed while it was being taken."""
+    """The lock file was removed while it was being locked."""
 
 
 def _holder(file: int) -> tuple[str | None, str]:
-    """Process and host in a lock file; no process where it holds something else."""
+    """Process and host in a lock file; no process if it has other contents."""
     found = OURS.fullmatch(os.pread(file, 1000, 0))
     if found is None:
         return None, ""
@@ -161,7 +163,7 @@ def _same(file: int, path: Path | str, folder: int | None = None) -> bool:
 
 
 def _path_of(folder: int) -> Path | None:
-    """Where an open directory is now, if the system tells."""
+    """The present path of an open directory, if the system provides it."""
     try:
         if sys.platform == "darwin":
             found = fcntl.fcntl(folder, 50, bytes(1024)).rstrip(b"\0")  # F_GETPATH

@@ -17,24 +17,24 @@ COUNTS = ("seed", "epochs", "parameters")
 
 @dataclass
 class Metrics:
-    """Final figures of a run, and what they are figures of.
+    """Final figures of a run, and what they describe.
 
     Args:
         model: p; its name or ``package.module:Class``.
-        guide: q, several where guides are compared, None where there is none.
+        guide: q; several if guides are compared, None if there is none.
         data: the data set's name.
-        protocol: everything two figures must share before they may be compared; None where
-            nothing was measured on data.
-        objective: that the pair was trained with; None where nothing was trained.
+        protocol: everything that two figures must share to be comparable; None if nothing was
+            measured on data.
+        objective: training objective; None if nothing was trained.
         seed: of the run.
-        epochs: that were trained.
-        parameters: their number, in model and guide.
+        epochs: number of training epochs.
+        parameters: number of parameters of model and guide.
         train: figures of the training split.
         test: figures of the test split.
-        more: figures of this command alone, written beside the others.
+        more: further figures of this command.
 
     Raises:
-        ValueError: If a count is no integer of at least 0.
+        ValueError: If a count is not an integer of at least 0.
     """
 
     model: str
@@ -58,7 +58,7 @@ class Metrics:
             if type(value) is not int or value < 0:
                 raise ValueError(f"{name} must be an integer of at least 0, got {value!r}.")
         if taken := set(self.more) & {f.name for f in dataclasses.fields(self)}:
-            raise ValueError(f"{', '.join(sorted(taken))} has a field of its own.")
+            raise ValueError(f"{', '.join(sorted(taken))} is a field already.")
 
     def add(self, split: str, figures: dict[str, Any]) -> None:
         """Set the figures of the split ``train`` or ``test``."""
@@ -74,11 +74,11 @@ class Metrics:
 
     @property
     def measured(self) -> list[dict[str, Any]]:
-        """The same without the figures that are None."""
+        """The same without figures that are None."""
         return [{k: v for k, v in row.items() if v is not None} for row in self.splits]
 
     def as_dict(self) -> dict[str, Any]:
-        """What ``metrics.json`` holds; fields of splits that were not measured are left out."""
+        """The contents of ``metrics.json``, without fields of splits that were not measured."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         more = values.pop("more")
         for name in ("train", "test", "data_changed"):
@@ -88,6 +88,6 @@ class Metrics:
 
 
 def save_values(directory: Path, values: dict[str, Tensor]) -> None:
-    """Keep the values of every image, so that runs can be compared image by image."""
+    """Save the values of every image, so that runs can be compared image by image."""
     tensors = {name: value.cpu().contiguous() for name, value in values.items() if value.ndim == 1}
     write(directory / "per_image.safetensors", lambda path: save_file(tensors, path))

@@ -1,4 +1,4 @@
-"""What to say where a run is looked for and is not."""
+"""The message for a run that does not exist."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +10,8 @@ SHOWN = 5
 
 
 def no_run(path: Path) -> str:
-    """Why a file that every run has is not there, and the newest runs nearby, in one line."""
-    from ppl_models.names import suggestion  # torch comes along
+    """Why a file of a run is missing, and the newest runs nearby, in one line."""
+    from ppl_models.names import suggestion  # imports torch
 
     directory = path.parent
     if directory.is_dir():
@@ -30,7 +30,7 @@ def _listed(directory: Path, words: str) -> str:
 
 
 def _runs(directory: Path) -> Iterator[Path]:
-    """The runs in a directory, the newest first; none where it cannot be read."""
+    """The runs in a directory, the newest first; none if it cannot be read."""
     dated = []
     try:
         for run in directory.iterdir():

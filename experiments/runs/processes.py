@@ -1,7 +1,7 @@
-"""The processes of one command, as torchrun starts them: who they are, how they meet and part.
+"""The processes of one command under torchrun: their ranks, how they connect and end.
 
-The first one prints and writes; the others compute their share of training and end with it.
-Nothing here imports torch before it must.
+The main process prints and writes; the others take part in training and end with it. Torch is
+imported only when needed.
 """
 
 import os
@@ -36,21 +36,21 @@ __all__ = [
 
 _store: list[Any] = []
 PATIENCE = timedelta(hours=2)
-"""How long a process waits for the others: for the first one's download, say."""
+"""Time that a process waits for the others, for example for a download by the main process."""
 
 
 def require_one_process(what: str) -> None:
     """Refuse several processes.
 
     Raises:
-        UsageError: Saying what runs as one.
+        UsageError: If there are several.
     """
     if number_of_processes() > 1:
         raise UsageError(f"{what} as one process, not as {number_of_processes()}.")
 
 
 def check_processes(config: Any) -> None:
-    """Refuse several processes where a command does not train, or its batches do not divide.
+    """Refuse several processes if a command does not train, or they do not divide its batches.
 
     Raises:
         UsageError: With the numbers.
@@ -64,8 +64,8 @@ def check_processes(config: Any) -> None:
             require_one_process("--pretrained and --list run")
         if config.batch_size % number_of_processes():
             raise UsageError(
-                f"--batch-size {config.batch_size} is that of all processes together: "
-                f"{number_of_processes()} do not divide it."
+                f"--batch-size {config.batch_size} is the total over all processes: it "
+                f"must be a multiple of {number_of_processes()}."
             )
     check_launch()
 
@@ -81,10 +81,10 @@ def check_rows(rows: int) -> None:
 
 
 def join_group(device: Any) -> None:
-    """Meet the other processes; nothing where there are none.
+    """Connect to the other processes, if there are any.
 
     Raises:
-        UsageError: If they cannot reach each other, or not from such a device.
+        UsageError: If they cannot connect, or not on this kind of device.
     """
     if number_of_processes() == 1:
         return
@@ -106,12 +106,12 @@ def join_group(device: Any) -> None:
             timeout=PATIENCE,
         )
     except (RuntimeError, ValueError) as error:
-        raise UsageError(f"the processes did not meet: {error}") from error
+        raise UsageError(f"the processes could not connect: {error}") from error
 
 
 @contextmanager
 def first_one_first() -> Iterator[None]:
-    """The first process does what is inside before the others: what it downloads is there."""
+    """The main process runs the block before the others, so that its downloads exist."""
     if not is_main():
         _wait()
     yield
@@ -127,7 +127,7 @@ def _wait() -> None:
 
 
 def leave_group() -> None:
-    """After training: the first process goes on, the others end."""
+    """After training, the main process continues and the others end."""
     if number_of_processes() == 1:
         return
     import torch.distributed as processes
@@ -139,7 +139,7 @@ def leave_group() -> None:
 
 
 def failed(line: str, code: int) -> int:
-    """Say what went wrong, in one of the processes; the exit code of all."""
+    """Print an error in one process only; return the exit code of all."""
     said, code = _said_before(code)
     if not said:
         print(f"error: {line}", file=sys.stderr, flush=True)
@@ -149,20 +149,20 @@ def failed(line: str, code: int) -> int:
 
 
 def _let_others_know() -> None:
-    """Without torchrun's own the first process keeps the store: it stays until all have asked."""
+    """Without torchrun's store, the main process serves it and waits until all have read it."""
     import torch.distributed as processes
 
     if processes.is_initialized():
-        processes.destroy_process_group()  # whoever waits for this process fails now
+        processes.destroy_process_group()  # processes that wait for this one fail now
     until = time.monotonic() + 10
     while _store[0].add("count", 0) < number_of_processes() and time.monotonic() < until:
         time.sleep(0.05)
-    time.sleep(0.2)  # the last one has counted, and reads the code
+    time.sleep(0.2)  # the last process has arrived and reads the code
 
 
 @contextmanager
 def _without_stderr() -> Iterator[None]:
-    """Inside, nothing is printed: where a store is gone torch shows a stack of C++ calls."""
+    """Inside, stderr is hidden: torch prints a C++ stack if the store has disappeared."""
     kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
@@ -174,8 +174,8 @@ def _without_stderr() -> Iterator[None]:
 
 
 def _said_before(code: int) -> tuple[bool, int]:
-    """Whether another process has spoken, and the code that it ended with."""
-    if not _store:  # they have not met: all fail alike
+    """Whether another process has printed the error, and its exit code."""
+    if not _store:  # not connected yet: all fail with the same error
         return not is_main(), code
     (store,) = _store
     try:
@@ -183,6 +183,6 @@ def _said_before(code: int) -> tuple[bool, int]:
             if store.add("count", 1) > 1:
                 return True, int(store.get("code"))
             store.set("code", str(code))
-    except RuntimeError:  # the process that kept the store is gone
+    except RuntimeError:  # the process that served the store has ended
         pass
     return False, code

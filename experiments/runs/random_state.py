@@ -1,4 +1,4 @@
-"""Every random generator of a process, as plain values that a checkpoint can hold."""
+"""The state of all random generators of a process, as plain values for a checkpoint."""
 
 import random
 from typing import Any
@@ -10,7 +10,7 @@ __all__ = ["put_random_state", "random_state"]
 
 
 def random_state() -> dict[str, Any]:
-    """Where the generators of torch (CPU and GPUs), NumPy and Python stand."""
+    """The states of the generators of torch (CPU and GPUs), NumPy and Python."""
     numpy: Any = np.random.get_state(legacy=False)
     numpy["state"]["key"] = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
     on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
@@ -23,7 +23,7 @@ def random_state() -> dict[str, Any]:
 
 
 def put_random_state(state: dict[str, Any]) -> None:
-    """Put the generators where they stood; those of GPUs as far as there are as many."""
+    """Restore the generators; those of GPUs only if there are as many GPUs."""
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
         torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,4 +1,4 @@
-"""Whether a run directory can be continued, by whom, and with what words."""
+"""Whether and with which options a run directory can be continued."""
 
 import dataclasses
 import os
@@ -27,13 +27,13 @@ __all__ = [
 ]
 
 RESULTS = ("metrics.json", "report.html", "tensorboard")
-"""What a run writes when its training is over, the report last."""
+"""Files that a run writes after training, the report last."""
 
 FILES = ("config.json", "data.json", "metrics.jsonl", "metrics.json", "report.html")
 """Files of a run directory that a resumed run replaces, as it does the folder ``tensorboard``."""
 
 DECIDES_BITS = ("versions", "threads", "processes", "device")
-"""What ``config.json`` says of the machine; a run is the same bit for bit only where it is."""
+"""Entries of ``config.json`` on the machine; bit-identical results need the same ones."""
 
 
 def is_finished(directory: Path) -> bool:
@@ -42,10 +42,10 @@ def is_finished(directory: Path) -> bool:
 
 
 def read_saved(command: str, options: dict[str, Any], config: Any) -> dict[str, Any] | None:
-    """What the run in ``config.out`` wrote of itself; ``None`` where it ended before it could.
+    """The saved configuration of the run in ``config.out``; ``None`` if there is none.
 
     Raises:
-        UsageError: If it is another command's run, or naming the options that differ.
+        UsageError: If it is a run of another command, or options differ; the message names them.
         Finished: If there is nothing left to do.
     """
     directory = config.out
@@ -80,7 +80,7 @@ def asked_options(saved: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_kinds(directory: Path) -> None:
-    """Refuse to replace what no run has written: folders in place of files, and the reverse."""
+    """Refuse to replace folders in place of files, and the reverse."""
     for name in (*FILES, "tensorboard"):
         path = directory / name
         fits = path.is_file() if name in FILES else path.is_dir() and not path.is_symlink()
@@ -95,11 +95,13 @@ def _check_epochs(directory: Path, config: Any) -> None:
     except OSError:
         return
     if done > config.epochs and config.minutes is None:
-        raise UsageError(f"{directory} has done {done} epochs already: --epochs {config.epochs}.")
+        raise UsageError(
+            f"{directory} has trained for {done} epochs, more than --epochs {config.epochs}."
+        )
 
 
 def holds_nothing(directory: Path) -> bool:
-    """Whether there is nothing in a directory but a lock and hidden files."""
+    """Whether a directory contains nothing except a lock and hidden files."""
     names = (path.name for path in directory.iterdir())
     return all(name == LOCK or name.startswith(".") for name in names)
 
@@ -107,7 +109,7 @@ def holds_nothing(directory: Path) -> bool:
 def with_history(
     content: dict[str, Any], saved: dict[str, Any], epochs: int
 ) -> tuple[dict[str, Any], str]:
-    """A resumed run's ``config.json`` with what earlier parts of it ran on, and a warning of it.
+    """The ``config.json`` of a resumed run with the history of its machines, and a warning.
 
     Args:
         content: the new ``config.json``.
@@ -137,7 +139,7 @@ def _flat(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_results(directory: Path) -> None:
-    """Remove what said that a run was over, and what was left half written: it goes on."""
+    """Remove the results and temporary files of a run that is continued."""
     if not is_main():
         return
     for name in RESULTS:
@@ -148,13 +150,13 @@ def without_results(directory: Path) -> None:
 
 
 def command_line(command: str) -> list[str]:
-    """The words that started this run."""
+    """The command line that started this run."""
     own = sys.argv[2:] if sys.argv[1:2] == [command] else sys.argv[1:]
     return ["python", "-m", "experiments", command, *own]
 
 
 def resume_line(module: str, args: Sequence[str], directory: Path) -> str:
-    """The words that continue a command's run."""
+    """The command line that continues a run."""
     words = ["python", "-m", module, *args]
     if not any(word == "--out" or word.startswith("--out=") for word in args):
         words += ["--out", str(directory)]

@@ -1,4 +1,4 @@
-"""A run: its directory, its log, and what it leaves behind."""
+"""A run: its directory, its log and its results."""
 
 import dataclasses
 import json
@@ -39,7 +39,7 @@ class Run:
     Args:
         command: the command's name.
         config: its options.
-        asked: the options that were asked for, where the command has changed some.
+        asked: the options as given by the user, if the command has changed some.
 
     Raises:
         UsageError: If the directory holds another run, or cannot be written; when resuming, if
@@ -72,21 +72,21 @@ class Run:
         self._held.enter_context(self.lock)
         self.began = time.perf_counter()
         self.train_seconds = self.compile_seconds = 0.0
-        # a long run's log, as small as it can be: it stays in memory, and in every checkpoint
+        # kept compact, because the log stays in memory and is part of every checkpoint
         self.losses, self.lines = array("d"), list[str]()
         self.figures: list[Path] = []
         self._warned: set[str] = set()
 
     @property
     def path(self) -> Path:
-        """The run directory, wherever it was moved to.
+        """The run directory, which may have been moved.
 
         Raises:
             TrainingError: If it was deleted, or another process has taken it.
         """
         before = self.lock.path
         if (path := self.lock.directory()) != before:
-            self.say(f"warning: {before} was moved; the run goes on in {path}.")
+            self.say(f"warning: {before} was moved; the run continues in {path}.")
         return path
 
     def __enter__(self) -> Self:
@@ -107,7 +107,7 @@ class Run:
         if isinstance(error, Exception):
             self.place.remove()
         if self.signals.received and isinstance(error, (Interrupted, Exception)):
-            # whatever a signal did to an import, say, in whose middle it came
+            # a signal may, for example, have interrupted an import
             stop = error if isinstance(error, Interrupted) else Interrupted(self.signals.received)
             stop.directory = path
             raise stop
@@ -117,7 +117,7 @@ class Run:
     def save_config(self, **more: Any) -> None:
         """Write ``config.json``: every option, versions, device, threads.
 
-        That of a resumed run is replaced when it has found its checkpoint.
+        A resumed run replaces its file after it has read its checkpoint.
         """
         self.content = {
             "format": FORMAT,
@@ -157,7 +157,7 @@ class Run:
         return [json.loads(line) for line in self.lines]
 
     def continue_from(self, records: list[dict[str, Any]], losses: list[float]) -> None:
-        """Have logged this much and no more, and not be over."""
+        """Cut the log back to these lines, and remove final results."""
         self.lines, self.losses = [json.dumps(record) for record in records], array("d", losses)
         self.train_seconds = sum(record["seconds"] for record in records)
         text = "".join(line + "\n" for line in self.lines)
@@ -197,14 +197,14 @@ class Run:
         }
 
     def figure(self, name: str, figure: Figure) -> None:
-        """Save a picture among the run's figures."""
+        """Save a picture in the folder of figures."""
         path = self.path / "figures" / f"{name}.png"
         if not path.parent.exists():
             make_directories([path.parent])
         self.figures.append(write(path, lambda file: figure.savefig(file, dpi=110, format="png")))
 
     def save_metrics(self, metrics: Metrics) -> dict[str, Any]:
-        """Write ``metrics.json`` with the time so far and the peak of memory."""
+        """Write ``metrics.json`` with the elapsed time and peak memory."""
         metrics.seconds, metrics.memory = self.seconds, peak_memory(self.device)
         metrics.data_changed = self.data_changed
         content = metrics.as_dict()

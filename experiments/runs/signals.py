@@ -1,4 +1,4 @@
-"""Signals that end a run: the first after the step that is under way, the second at once."""
+"""Signals that end a run: the first one after the current step, the second one at once."""
 
 import contextlib
 import signal
@@ -15,7 +15,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
-    """A run was told to end: by which signal, where it stands, and in which directory."""
+    """A run was interrupted: the signal, the progress, and the directory."""
 
     def __init__(self, number: int, words: str = "") -> None:
         super().__init__(words)
@@ -24,10 +24,10 @@ class Interrupted(BaseException):
 
 
 class Signals:
-    """Inside, SIGINT and SIGTERM raise ``Interrupted``, or wait for whoever ``defers`` them.
+    """Inside, SIGINT and SIGTERM raise ``Interrupted``, or are deferred by ``deferred``.
 
     Attributes:
-        received: the signal that came.
+        received: the signal that was received.
     """
 
     def __init__(self) -> None:
@@ -36,19 +36,20 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # no other may
+        if threading.current_thread() is threading.main_thread():  # only the main thread may
             self._before = {number: signal.signal(number, self._receive) for number in ENDING}
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if self.received and isinstance(error, Exception):  # an import in the middle, say
+        if self.received and isinstance(error, Exception):  # for example an interrupted import
             raise Interrupted(self.received) from error
 
     def _receive(self, number: int, frame: Any) -> None:
-        # The next one is the system's: it needs no Python to come back. torchrun passes on what a
-        # terminal has sent to all processes already, and kills those that take too long.
+        # The second signal has the system's handler, which needs no Python. torchrun forwards
+        # signals that a terminal has already sent to all processes, and kills those that take too
+        # long.
         following = signal.SIG_IGN if number_of_processes() > 1 else signal.SIG_DFL
         for each in ENDING:
             signal.signal(each, following)

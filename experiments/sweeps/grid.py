@@ -1,4 +1,4 @@
-"""A grid of options: how it is written, its points, and the words of their command lines."""
+"""A grid of options: its syntax, its points, and their command lines."""
 
 import hashlib
 import itertools
@@ -15,14 +15,14 @@ from experiments.runs.files import reading
 __all__ = ["Grid", "arguments", "name_of", "points", "read_grid"]
 
 BETWEEN_VALUES = re.compile(r",(?![^(]*\))")
-"""Commas outside of brackets."""
+"""Commas outside brackets."""
 
 BEFORE_OPTION = re.compile(r":(?=[\w.-]+=)")
-"""In ``amortized:covariance=full``, not in ``package.module:Class``."""
+"""The colon of ``amortized:covariance=full``, but not that of ``package.module:Class``."""
 
 
 class Grid(NamedTuple):
-    """Options with the values they take in turn, and options that all points share."""
+    """Options with their values, and options that all points share."""
 
     axes: dict[str, tuple[str, ...]]
     shared: dict[str, str]
@@ -32,7 +32,7 @@ def read_grid(words: Sequence[str], shared: Sequence[str]) -> Grid:
     """Read ``name=value,value`` and ``name=value``, or a file with the tables grid and with.
 
     Raises:
-        UsageError: If something is malformed, missing or there twice.
+        UsageError: If something is malformed, missing or given twice.
     """
     written = [("--grid", word) for word in words] + [("--with", word) for word in shared]
     axes: dict[str, tuple[str, ...]] = {}
@@ -52,7 +52,7 @@ def read_grid(words: Sequence[str], shared: Sequence[str]) -> Grid:
             found, single = [], [(_python(name), value.strip())]
         for key, _ in (*found, *single):
             if key in axes or key in common:
-                raise UsageError(f"'{key}' is there twice, in --grid or --with.")
+                raise UsageError(f"'{key}' is given twice, in --grid or --with.")
         axes |= dict(found)
         common |= dict(single)
     _check(axes)
@@ -104,7 +104,7 @@ def points(grid: Grid) -> list[dict[str, str]]:
 
 
 def name_of(point: Mapping[str, str]) -> str:
-    """A point's directory, whatever the order of the axes: by name, the seed last."""
+    """The directory of a point: sorted by option name, with the seed last."""
     order = sorted(point, key=lambda name: (name == "seed", name))
     name = "+".join(f"{axis}={_in_a_path(point[axis])}" for axis in order)
     if len(name) <= 150:
@@ -120,7 +120,7 @@ def _in_a_path(value: str) -> str:
 
 
 def arguments(settings: Mapping[str, str], positional: Sequence[str] = ()) -> list[str]:
-    """The words of a command line with these options.
+    """A command line with these options.
 
     Args:
         settings: values by the options' names; a guide's or model's value may carry options.

@@ -1,4 +1,4 @@
-"""Runs as processes of their own, several at a time: on this machine, or where Ray puts them."""
+"""Runs in separate processes, several at a time, on this machine or on a Ray cluster."""
 
 import os
 import re
@@ -19,14 +19,14 @@ __all__ = ["BACKENDS", "Outcome", "check_backend", "launch"]
 ROOT = Path(experiments.__path__[0]).parent.absolute()
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-"""What terminals read as colour."""
+"""Escape sequences for colours."""
 
 RUNNING: set[subprocess.Popen] = set()
-"""Processes of this one that have not ended."""
+"""Child processes that have not ended."""
 
 
 class Outcome(NamedTuple):
-    """How a run ended: its wall time [seconds], and its error in one line if it has failed."""
+    """The result of a run: its wall time [seconds], and its error in one line if it failed."""
 
     name: str
     seconds: float
@@ -34,12 +34,12 @@ class Outcome(NamedTuple):
 
 
 def launch(run: Planned, threads: int, folder: str) -> Outcome:
-    """Run a point to its end, or from its checkpoint on, and wait for it.
+    """Run or resume a point, and wait for its end.
 
     Args:
         run: the point.
-        threads: of the processor that it may use.
-        folder: where relative paths start.
+        threads: number of CPU threads.
+        folder: base directory of relative paths.
     """
     words = [sys.executable, "-m", run.module, *run.arguments, "--out", str(run.path)]
     began = time.perf_counter()
@@ -48,7 +48,7 @@ def launch(run: Planned, threads: int, folder: str) -> Outcome:
             words.append("--resume")
         elif run.path.exists():
             set_aside(run.path)  # the command cannot continue it
-    except UsageError as refusal:  # what a killed sweep had started is still at work
+    except UsageError as refusal:  # a run started by a killed sweep is still running
         return Outcome(run.name, 0.0, str(refusal))
     with run.log.open("a", encoding="utf-8") as log:
         start = log.tell()
@@ -59,7 +59,7 @@ def launch(run: Planned, threads: int, folder: str) -> Outcome:
             stderr=subprocess.STDOUT,
             cwd=folder,
             env=_environment(threads),
-            process_group=0,  # Ctrl-C is the sweep's, not twice theirs
+            process_group=0,  # Ctrl-C goes to the sweep, which forwards it
         )
     RUNNING.add(process)
     try:
@@ -70,21 +70,21 @@ def launch(run: Planned, threads: int, folder: str) -> Outcome:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """This process's environment, its packages first, with the number of threads of libraries."""
+    """The environment of this process, with its packages first and a limit on threads."""
     counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     words = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
     return {**os.environ, **counts, **_packages(), **words}
 
 
 def _packages() -> dict[str, str]:
-    """Where another process finds the packages that this one uses, if they are not installed."""
+    """The path by which another process finds packages that are not installed."""
     paths = [str(ROOT)] if ROOT.name != "site-packages" else []
     paths += filter(None, [os.environ.get("PYTHONPATH")])
     return {"PYTHONPATH": os.pathsep.join(paths)} if paths else {}
 
 
 def _error(code: int, run: Planned, start: int) -> str | None:
-    """What went wrong, in the run's own last words, which are in its log from ``start`` on."""
+    """The error of a run, from the part of its log that begins at ``start``."""
     if code == 0 and run.state == "finished":
         return None
     if code < 0:
@@ -98,10 +98,10 @@ def _error(code: int, run: Planned, start: int) -> str | None:
 
 
 def check_backend(name: str) -> None:
-    """Refuse Ray where it is not installed.
+    """Refuse Ray if it is not installed.
 
     Raises:
-        UsageError: Naming the extra that brings it.
+        UsageError: With the extra that installs it.
     """
     if name == "ray":
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -116,7 +116,7 @@ def check_backend(name: str) -> None:
 def with_joblib(runs: Sequence[Planned], jobs: int, gpus: float) -> Iterator[Outcome]:
     """Several runs at a time on this machine, as they finish; they share its threads.
 
-    When the sweep is interrupted, so are they: each goes on from its checkpoint later.
+    If the sweep is interrupted, so are the runs; each can be resumed from its checkpoint.
     """
     import torch
     from joblib import Parallel, delayed
@@ -145,7 +145,7 @@ def with_ray(runs: Sequence[Planned], jobs: int, gpus: float) -> Iterator[Outcom
             run = waiting.pop(ready)
             try:
                 yield ray.get(ready)
-            except ray.exceptions.RayError as error:  # a machine that is lost, say
+            except ray.exceptions.RayError as error:  # for example a lost machine
                 yield Outcome(run.name, 0.0, " ".join(COLOUR.sub("", str(error)).split())[:300])
     finally:
         ray.shutdown()

@@ -1,4 +1,4 @@
-"""What the options of a command are called, for those who write command lines for others."""
+"""The names of a command's options, for generating command lines."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ __all__ = ["option_names", "positional_names"]
 
 
 def option_names(config_class: type, args: Sequence[str]) -> list[str]:
-    """Every option of a command, those of the guide and model that ``args`` choose among them."""
+    """All options of a command, including those of the guide and model chosen in ``args``."""
     with_options, added = extended(config_class, args)
     hints = get_type_hints(with_options, include_extras=True)
     names = [

@@ -1,4 +1,4 @@
-"""The points of a grid as runs: checked by the command's own parser before any is started."""
+"""The points of a grid as runs, all checked by the command's parser before any is started."""
 
 import dataclasses
 import importlib
@@ -21,10 +21,10 @@ from ppl_models.names import suggestion, unknown
 __all__ = ["Planned", "check_directory", "plan", "save_plan"]
 
 NOT_OF_RUNS = ("sweep", "reproduce", "explore", "animate")
-"""Commands whose results are no directory of one run."""
+"""Commands that do not write one run directory."""
 
 ELSEWHERE = {"out", "resume", "device", "memory", "data_root", "data_changed"}
-"""Options that a run of the same sweep may have had otherwise."""
+"""Options in which runs of the same sweep may differ."""
 
 PLAN = "sweep.json"
 
@@ -32,7 +32,8 @@ PLAN = "sweep.json"
 class Planned(NamedTuple):
     """A point of the grid and the command line that runs it.
 
-    ``arguments`` come after ``python -m module``; ``options`` are what the command makes of them.
+    ``arguments`` follow ``python -m module``; ``options`` are the command's options parsed from
+    them.
     """
 
     point: dict[str, str]
@@ -47,19 +48,19 @@ class Planned(NamedTuple):
 
     @property
     def log(self) -> Path:
-        """Where it writes what it prints."""
+        """The file of its output."""
         return self.path.parent / "logs" / f"{self.name}.log"
 
     @property
     def state(self) -> Literal["finished", "to continue", "to run"]:
-        """How far it has come."""
+        """Its progress."""
         if is_finished(self.path):
             return "finished"
         begun = self.path.is_dir() and not holds_nothing(self.path)
         return "to continue" if begun and "resume" in self.options else "to run"
 
     def metrics(self) -> dict[str, Any]:
-        """Its final figures; empty while it is not finished.
+        """The final figures; empty if the run is not finished.
 
         Raises:
             UsageError: If it was made with other options, or its files are damaged.
@@ -91,11 +92,11 @@ class Planned(NamedTuple):
 
 
 def plan(command: str, grid: Grid, out: Path) -> list[Planned]:
-    """Every point as a run below ``out``, whatever lies there.
+    """Every point as a run below ``out``, whether or not it exists.
 
     Raises:
-        UsageError: If the command is unknown, an option or a value is none of its, or two points
-            are the same run.
+        UsageError: If the command is unknown, an option or value is invalid, or two points are the
+            same run.
     """
     module = _module(command)
     runs: dict[str, Planned] = {}
@@ -112,10 +113,10 @@ def plan(command: str, grid: Grid, out: Path) -> list[Planned]:
 
 
 def check_directory(command: str, out: Path) -> None:
-    """Refuse a directory with anything but this command's sweep.
+    """Refuse a directory that contains anything except this command's sweep.
 
     Raises:
-        UsageError: Saying what it holds.
+        UsageError: With its contents.
     """
     if missing(out) or (out.is_dir() and holds_nothing(out)):
         return
@@ -127,7 +128,7 @@ def check_directory(command: str, out: Path) -> None:
 
 
 def save_plan(command: str, out: Path, runs: Sequence[Planned]) -> None:
-    """Write which command's sweep this is and, for readers, the options of all its runs."""
+    """Write the command of the sweep and, for readers, the options of all its runs."""
     path = out / PLAN
     with reading(path):
         saved = read_json(path) if path.exists() else {}
@@ -143,7 +144,7 @@ def _module(command: str) -> Any:
     module = importlib.import_module(module_of(command))
     fields = {f.name for f in dataclasses.fields(module.Config)}
     if command in NOT_OF_RUNS or not {"out", "seed"} <= fields:
-        raise UsageError(f"'{command}' makes no run of its own to be swept.")
+        raise UsageError(f"'{command}' writes no run directory, so it cannot be swept.")
     return module
 
 
@@ -154,7 +155,7 @@ def _checked(
     settings = {**shared, **point}
     for name in ("out", "resume"):
         if name in settings:
-            raise UsageError(f"'{name}' is decided by the sweep, for every run.")
+            raise UsageError(f"'{name}' is set by the sweep for every run.")
     try:
         words = arguments(settings, positional_names(module.Config))
         known = option_names(module.Config, words)

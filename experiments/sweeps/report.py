@@ -33,7 +33,7 @@ UNITS = {
 def rows_of(
     runs: Sequence[Planned], errors: Mapping[str, str | None], figures: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """One row per run: its point, its figures as far as it has them, and its error."""
+    """One row per run: its point, its available figures, and its error."""
     rows = []
     for run in runs:
         metrics = {} if errors.get(run.name) else run.metrics()
@@ -44,14 +44,14 @@ def rows_of(
 
 
 def _at(metrics: Any, name: str) -> Any:
-    """A number by its path, ``test.elbo``; nothing where there is none."""
+    """A number by its path, such as ``test.elbo``; None if there is none."""
     for part in name.split("."):
         metrics = metrics.get(part) if isinstance(metrics, dict) else None
     return metrics if isinstance(metrics, (int, float)) else None
 
 
 def over_seeds(rows: Sequence[dict[str, Any]], axes: Sequence[str]) -> list[dict[str, Any]]:
-    """Means of the figures over seeds, with their standard errors where there are several runs."""
+    """Means of the figures over seeds, with standard errors if there are several runs."""
     kept = [name for name in axes if name != "seed"]
     figures = [name for name in rows[0] if name not in (*axes, "error")]
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
@@ -89,7 +89,7 @@ def picture(table: Sequence[dict[str, Any]], axes: Mapping[str, Sequence[str]]) 
         axes: of the grid.
 
     Returns:
-        Nothing where nothing but the seed varies, or there are too many lines to be told apart.
+        None if only the seed varies, or there are too many lines to distinguish.
     """
     several = [name for name, values in axes.items() if name != "seed" and len(values) > 1]
     numeric = [name for name in several if all(map(_is_number, axes[name]))]
@@ -150,7 +150,7 @@ def save_sweep(
 
 
 def _with_errors(table: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    """The means as a reader wants to see them."""
+    """The means with their standard errors, as text."""
     return [
         {
             name: cell(value) + (f" ± {row[f'{name}_se']:.2g}" if row.get(f"{name}_se") else "")

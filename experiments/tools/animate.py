@@ -1,6 +1,6 @@
-"""What happens while a pair is trained? One animation (GIF), or its last frame (PNG).
+"""What happens during training? An animation (GIF), or its last frame (PNG).
 
-encodings   where the lab's VAE places the test images, and what it decodes in the plane
+encodings   the test images in the latent plane of the lab's VAE, and the decoded plane
 evidence    PPCA with W frozen: the ELBO of four guides approaches the exact log p(x)
 khat        the tail index k-hat of every test image's importance weights, by class
 posterior   a VAE with its decoder frozen: four guides fit the exact posterior of one digit
@@ -47,7 +47,7 @@ class Config:
     data_root: Path | None = None
     """Directory of the data; by default $PPL_DATA, else ./data."""
     frames: Several = 30
-    """Number of frames; they are dense at the start of training, where most happens."""
+    """Number of frames, denser at the start of training."""
     images: Count = 1000
     """Maximum number of test images shown (encodings, khat)."""
     epochs: Count = 20

@@ -1,13 +1,14 @@
-"""How fast is it? The same arithmetic, several ways, side by side, taken in turns.
+"""How fast is it? Several implementations of the same computation, timed in turns.
 
-steps: a training step of the lab's VAE, a 2 x 200 IWAE, a convolutional VAE and a small NVAE: ours
-eager and compiled, hand-written PyTorch eager and compiled, pyro.infer.SVI, NumPyro where it is
-installed (the extra "peers"). Ratios are to hand-written eager PyTorch.
-lab-vae: epochs of the lab's VAE: a loop over a DataLoader that fetches image by image, as the lab
-has it; the same on tensors in memory; this project's fit, eager and compiled.
-profile: where the time of such an epoch goes, and how much of it is matrix products.
-closed-form: PPCA beside scikit-learn. scaling: a step's time by batch, particles and groups.
-nvae-step: steps of a preset of NVAE with its whole recipe, beside its own convolutions.
+steps: a training step of the lab's VAE, a 2 x 200 IWAE, a convolutional VAE and a small NVAE, in
+this project (eager and compiled), in hand-written PyTorch (eager and compiled), in pyro.infer.SVI,
+and in NumPyro if the extra "peers" is installed. Ratios are to hand-written eager PyTorch.
+lab-vae: an epoch of the lab's VAE with a DataLoader that fetches image by image, as in the lab;
+with tensors in memory; and with this project's fit, eager and compiled.
+profile: the time of such an epoch by operation.
+closed-form: PPCA compared with scikit-learn.
+scaling: the time of a step by batch size, particles and groups.
+nvae-step: training steps of an NVAE preset, compared with its convolutions alone.
 
     python -m experiments bench
     python -m experiments bench lab-vae --data digits --epochs 10
@@ -52,25 +53,25 @@ class Config(RunOptions):
     name: tyro.conf.Positional[
         Literal["all", "steps", "lab-vae", "profile", "closed-form", "scaling", "nvae-step"]
     ] = "all"
-    """What is timed; all is everything but nvae-step."""
+    """Benchmark to run; all runs everything except nvae-step."""
     only: str = ""
-    """Of steps: those whose name holds this, NVAE or B = 500, say."""
+    """Run only the entries of steps whose name contains this text, for example NVAE or B = 500."""
     rounds: Count = 20
-    """How often every way is visited."""
+    """Number of times that every implementation takes its turn."""
     preset: str = "mnist-large"
-    """Of nvae-step."""
+    """Preset of nvae-step."""
     steps: Count = 5
-    """Timed steps of nvae-step, after one that is not timed."""
+    """Number of timed steps of nvae-step, after one untimed step."""
     checkpoint_levels: bool = False
-    """Of nvae-step: compute the cells a second time instead of keeping what they computed."""
+    """Recompute the cells of nvae-step in the backward pass instead of storing their values."""
     data: Literal["mnist", "fashion_mnist", "kmnist", "digits"] = "mnist"
     """Data set of grey images; steps and scaling need 28 x 28."""
     data_root: Path | None = None
-    """Where the files lie; by default $PPL_DATA, else ./data."""
+    """Directory of the data; by default $PPL_DATA, else ./data."""
     rows: Count | None = None
-    """Number of images to use, the first ones; by default all."""
+    """Number of images to use, from the first; by default all."""
     epochs: Count = 3
-    """Timed epochs of each way of lab-vae, after one that is not timed."""
+    """Number of timed epochs per implementation in lab-vae, after one untimed epoch."""
     batch_size: Count | None = None
     """Rows per step; 500 for lab-vae, 32 for nvae-step by default."""
 

@@ -1,11 +1,12 @@
 """Is a guide's uncertainty right? Simulation-based calibration of a saved run.
 
-Data are drawn from the model together with their latents; where q(z | x) is p(z | x), the rank of
-each latent among draws of q is uniform. Ranks at both ends: q is too narrow (overconfident); in
-the middle: too wide. Nothing is fitted anew.
+Data are drawn from the model together with their latents. If q(z | x) equals p(z | x), the rank of
+each latent among draws of q is uniform. Too many ranks at both ends mean that q is too narrow
+(overconfident), too many in the middle that it is too wide. Nothing is trained.
 
     python -m experiments calibrate runs/ppca-...
     python -m experiments calibrate runs/vae-... --simulations 20000
+    python -m experiments calibrate runs/vae-... --draws 199 --seed 1
 """
 
 from dataclasses import dataclass
@@ -30,9 +31,9 @@ from guides.local import PerDatumGuide
 @dataclass(frozen=True)
 class Config(SavedRunOptions):
     simulations: Count = 10_000
-    """Data drawn from the model."""
+    """Number of data drawn from the model."""
     draws: Count = 99
-    """Of q per datum; a latent's rank is one of draws + 1."""
+    """Draws from q per datum; the rank of a latent takes one of draws + 1 values."""
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """How good is a saved run? Bounds on log p(x) and the squared error, on train or test images.
 
-With more particles the importance-weighted bound rises towards log p(x); its effective sample
-size says how much of it to believe. Under the guide prior all images share the draws, and the
-bound has a standard error from the draws too. Beside the bound: its rate and distortion, the
-latents that q uses, and how far the aggregate posterior is from the prior.
+With more particles, the importance-weighted bound rises towards log p(x); a low effective sample
+size means that the bound is still loose. With the guide prior, all images share the draws, and the
+bound also has a standard error over draws. The report adds rate and distortion, the active
+latents, and the distance of the aggregate posterior from the prior.
 
     python -m experiments evaluate runs/vae-... --particles 100
     python -m experiments evaluate runs/nonlinear-... --particles 20000
+    python -m experiments evaluate runs/ppca-... --split both
 """
 
 from dataclasses import dataclass
@@ -35,9 +36,9 @@ from experiments.training.saved_run import opened_for
 @dataclass(frozen=True)
 class Config(SavedRunOptions):
     particles: Count = 100
-    """Draws of q per image."""
+    """Draws from q per image."""
     split: Literal["both", "train", "test"] = "test"
-    """The images."""
+    """Images to evaluate: test, train, or both."""
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""What lies where in the latent space? A run as one page to open in a browser, without network.
+"""What is where in the latent space? An interactive page of a run that works offline.
 
-The page holds the decoder and runs it: drag a point through the latent plane and see its image,
-draw at a temperature, look at q(z | x) of a test image beside the exact posterior. With a second
-guide on the same decoder (a run of refit) both are shown side by side. Of an NVAE, whose decoder
-is too large for a page, samples are computed here: every group drawn anew at every temperature.
+The page contains the decoder and runs it: drag a point through the latent plane and see its image,
+draw images at a temperature, and compare q(z | x) of a test image with the exact posterior. A
+second guide for the same decoder (a run of refit) can be shown beside the first. The decoder of an
+NVAE is too large for a page; its samples are computed in advance, with every group redrawn at
+every temperature.
 
     python -m experiments explore runs/vae-...
     python -m experiments explore runs/vae-... --with runs/refit-... --out two-guides.html
@@ -35,41 +36,43 @@ class Config:
     run: tyro.conf.Positional[Path]
     """Directory of a trained run: PPCA, a VAE with an mlp decoder, or an NVAE."""
     with_: Annotated[Path | None, tyro.conf.arg(name="with")] = None
-    """A second run of the same decoder under another guide, to be shown beside the first."""
+    """Second run with the same decoder and another guide, to show beside the first."""
     model: str | None = None
-    """The run's model, package.module:Class, where it is from outside this package: its code is
-    imported only if it is named here, or with --trust."""
+    """Model of the run as package.module:Class, if it comes from outside this package; its code is
+    imported only if you name it here or add --trust."""
     guide: str | None = None
-    """The run's guide, package.module:Class, where it is from outside this package: its code is
-    imported only if it is named here, or with --trust."""
+    """Guide of the run as package.module:Class, if it comes from outside this package; its code is
+    imported only if you name it here or add --trust."""
     trust: bool = False
-    """Import the run's model and guide from outside this package, as the run names them."""
+    """Import a model or guide from outside this package if the run names one."""
     out: Path | None = None
-    """The file; by default RUN/explore.html."""
+    """File to write; by default RUN/explore.html."""
     limit: Annotated[Positive, Range(lambda size: size < 1e4, "be below 10000 MB")] = 2.0
-    """Largest size of the page [MB, a million bytes]."""
+    """Maximum size of the page [MB, a million bytes]."""
     weights: Literal["auto", "float32", "float16"] = "auto"
-    """How the decoder is kept; auto takes float32 where that fits the limit."""
+    """Number type of the decoder's weights; auto uses float32 if that fits --limit."""
     points: Several = 2000
-    """Test images whose encodings are shown; of a guide with a row per datum at most 300."""
+    """Number of test images whose encodings are shown; at most 300 for a per-datum guide."""
     images: Several = 50
-    """Test images to choose from, with q(z | x) of each."""
+    """Number of test images to choose from, each with its q(z | x)."""
     particles: Annotated[Several, Range(lambda n: n <= 100_000, "be at most 100000")] = 200
-    """Draws of q for the ELBO of each of these."""
+    """Draws from q for the ELBO of each of these images."""
     temperature: tuple[Positive, ...] = (0.6, 0.8, 1.0)
-    """Of an NVAE's samples; other pages draw for themselves."""
+    """Temperatures of the samples of an NVAE; pages of other models draw in the browser."""
     readjust: NotNegativeInt = 500
-    """Of an NVAE: passes that move batch norms to a temperature; 0 leaves them as trained."""
+    """Passes that readjust the batch norms of an NVAE to a temperature; 0 keeps the trained
+    statistics."""
     data_root: Path | None = None
-    """Where the data lie; by default $PPL_DATA, else ./data."""
+    """Directory of the data; by default $PPL_DATA, else ./data."""
     data_changed: Literal["refuse", "ok"] = "refuse"
-    """Refuse data that differ from those the run was made with, or go on with a warning (ok)."""
+    """What to do if the data differ from those the run was made with: refuse, or go on with a
+    warning."""
     seed: Seed = 0
     """Seed of the draws."""
     device: str = "auto"
-    """cpu, cuda, ...; auto takes a GPU if there is one."""
+    """cpu, cuda, ...; auto uses a GPU if there is one."""
     memory: Positive = 2.0
-    """GiB for intermediate values."""
+    """Memory limit for intermediate values [GiB]."""
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -86,7 +89,7 @@ def main(config: Config) -> dict[str, Any]:
     size = len(page.encode())
     if size > config.limit * 1e6:
         raise UsageError(
-            f"the page would weigh {size / 1e6:.2f} MB, more than --limit {config.limit:g}; "
+            f"the page would take {size / 1e6:.2f} MB, more than --limit {config.limit:g}; "
             f"{facts['lighter']}."
         )
     write_text(file, page)

@@ -1,8 +1,8 @@
-"""Can others use these weights? A run of the NVAE as a checkpoint of the published code.
+"""Can the published code use these weights? Saves an NVAE run as one of its checkpoints.
 
-A run that was imported keeps its arguments; of a run of our own they are derived from its options.
-A FILE that ends in .safetensors gets the weights in half precision instead, with the options they
-were trained with: what `nvae --pretrained` reads.
+An imported run keeps its arguments; for other runs they are derived from the options. If FILE ends
+in .safetensors, it contains the weights in half precision and the options of the run, the format
+that `nvae --pretrained` reads.
 
     python -m experiments export-nvae runs/nvae-mnist --file checkpoint.pt
     python -m experiments export-nvae runs/nvae-... --file mnist-small.safetensors
@@ -30,9 +30,9 @@ from ppl_models.nvae.reference_options import args_of_options
 @dataclass(frozen=True)
 class Config:
     run: tyro.conf.Positional[Path]
-    """Directory of a run of the NVAE under top_down."""
+    """Directory of an NVAE run with the guide top_down."""
     file: Path = Path("checkpoint.pt")
-    """The file to write."""
+    """File to write."""
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -1,14 +1,15 @@
-"""Where does a guide lose: in its family, in its encoder, and on which images?
+"""What does a guide lose through its family and its encoder, and on which images?
 
-log p(x) - ELBO of a saved run's guide, split at the best ELBO that its family reaches on every
-image by itself (Cremer, Li & Duvenaud 2018): what is missing above is the family's, below the
-encoder's. log p(x) is exact where the model knows it; elsewhere importance weighting or annealed
-importance sampling, whichever is higher on average. Beside it k-hat, the tail index of every
-image's importance weights as the draws at hand show it: above 0.7 they are not to be believed. Of
-the first few images, where q is Gaussian, also the tail index that the weights end in.
+log p(x) - ELBO of a saved run is split at the best ELBO that the guide's family reaches on each
+image: the part above is due to the family, the part below to the encoder (Cremer, Li & Duvenaud
+2018). log p(x) is exact if the model has a closed form; otherwise it is estimated by importance
+weighting or annealed importance sampling, whichever is higher on average. The report also gives
+k-hat, the tail index of every image's importance weights; above 0.7 the weights are unreliable.
+For Gaussian q, the tail index far out is estimated too, for the first few images.
 
     python -m experiments gaps runs/vae-...
     python -m experiments gaps runs/nvae-... --images 100 --ais-from prior
+    python -m experiments gaps runs/vae-... --guide mean_field
 """
 
 from dataclasses import dataclass
@@ -47,30 +48,31 @@ from guides.local import PerDatumGuide
 class Config(SavedRunOptions):
     INSTEAD = ("mean_field", "full_rank")
     guide: str | None = None
-    """mean_field or full_rank, a row per image fitted to it, instead of the run's own guide; or
-    the run's own as package.module:Class, which allows its import."""
+    """mean_field or full_rank, fitted to each image, in place of the run's guide; or the run's
+    guide as package.module:Class, which allows its import."""
     images: Count = 500
-    """Maximum number of test images, the first ones; all estimates use the same ones."""
+    """Maximum number of test images, from the first; all estimates use the same images."""
     particles: Count = 1000
     """Importance samples per image, for the bound and for k-hat."""
     local_steps: Count = 2000
-    """Maximum number of local optimization steps per image, before those that are averaged."""
+    """Maximum number of local optimization steps per image, before averaging starts."""
     local_lr: Positive = 0.02
     """Initial learning rate of the local optimization steps."""
     tail_images: NotNegativeInt = 5
-    """Number of images whose tail index is also estimated from draws in the tail; 0 for none."""
+    """Number of images for which the tail index is also estimated from draws in the tail."""
     tail_draws: Count = 100_000
-    """For that, per image."""
+    """Draws per image of --tail-images."""
     ais_from: Literal["guide", "prior", "none"] = "guide"
-    """Where annealed importance sampling starts; none leaves it out."""
+    """Initial distribution of annealed importance sampling; none skips it."""
     chains: Count = 16
-    """Of annealed importance sampling, per image."""
+    """Chains of annealed importance sampling per image."""
     ais_steps: Count = 200
-    """Temperatures."""
+    """Number of temperatures of annealed importance sampling."""
     leapfrog: Count = 8
-    """Steps of a Hamiltonian proposal."""
+    """Leapfrog steps per Hamiltonian proposal of annealed importance sampling."""
     simulated: Count = 50
-    """Data drawn from the model, on which the annealed bound is checked from both sides."""
+    """Number of data drawn from the model, on which annealing is checked by an upper and a lower
+    bound."""
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """How noisy is the gradient of each objective, for the decoder and for the encoder?
 
-Many gradients of one batch of a saved run, per objective and number of particles: their noise, the
-signal to noise ratio, and for estimators of the same gradient how far their means lie apart, with
-what noise alone would give. Importance weighting drowns the encoder's signal as particles grow
-(Rainforth et al. 2018); dreg does not.
+The command computes many gradients on one batch of a saved run, for every objective and number of
+particles. It reports their noise and signal-to-noise ratio and, for estimators of the same
+gradient, how far their means differ compared with the noise. With more particles, importance
+weighting loses the encoder's signal in noise (Rainforth et al. 2018); dreg does not.
 
     python -m experiments gradients runs/vae-...
     python -m experiments gradients runs/vae-... --objectives elbo stl --draws 1
+    python -m experiments gradients runs/vae-... --objectives iwae dreg --draws 5 50
 """
 
 from dataclasses import dataclass
@@ -31,19 +32,19 @@ from experiments.runs.run import Run
 from experiments.training.saved_run import SavedRun, opened_for
 
 SAME = {"stl": "elbo", "elbo_analytic_kl": "elbo", "dreg": "iwae"}
-"""Estimators of another one's gradient."""
+"""Estimators of the same gradient as another objective."""
 
 
 @dataclass(frozen=True)
 class Config(SavedRunOptions):
     objectives: tuple[str, ...] = ("elbo", "stl", "iwae", "dreg", "renyi")
-    """Compared; an estimator comes after the one whose gradient it estimates too."""
+    """Objectives to compare; list stl and elbo_analytic_kl after elbo, and dreg after iwae."""
     draws: tuple[Count, ...] = (1, 5, 25)
-    """Numbers of particles per datum."""
+    """Numbers of particles per datum to compare."""
     images: Count = 100
-    """Of the test set, one batch."""
+    """Number of test images in the batch."""
     steps: Several = 200
-    """Gradients per objective."""
+    """Number of gradients per objective."""
 
 
 def main(config: Config) -> dict[str, Any]:

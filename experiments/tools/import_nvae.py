@@ -1,7 +1,7 @@
-"""What do the published weights say? A checkpoint of the published NVAE as an ordinary run.
+"""How good are the published weights? Imports a checkpoint of the published NVAE as a run.
 
-Nothing in the file is executed. The model is built from the arguments stored in the file itself,
-and `evaluate`, `sample` and `reconstruct` take the run like any other.
+Nothing in the file is executed. The model is built from the arguments stored in the file, and
+`evaluate`, `sample` and `reconstruct` work on the run as on any other.
 
     python -m experiments import-nvae checkpoint.pt --out runs/nvae-mnist
 """
@@ -25,11 +25,11 @@ from ppl_models.nvae.reference_options import options_of_args
 @dataclass(frozen=True)
 class Config:
     file: tyro.conf.Positional[Path]
-    """The published code's checkpoint.pt."""
+    """Checkpoint of the published code (checkpoint.pt)."""
     out: Path | None = None
     """Run directory; by default runs/import-nvae-<time>."""
     data_root: Path | None = None
-    """Where the data will be looked for."""
+    """Directory of the data; by default $PPL_DATA, else ./data."""
     device: tyro.conf.Suppress[str] = "cpu"
     seed: tyro.conf.Suppress[int] = 0
 

@@ -1,11 +1,11 @@
-"""What do students and teachers get? The labs' notebooks, from one source each; and their grades.
+"""Writes the notebooks of the labs for students and teachers, and grades what students hand in.
 
-Student notebooks have a stub and a hint where a solution was, and room for answers; teacher
-notebooks have both, and are executed. With --data mnist the teachers' are executed on MNIST, and
-what they print is compared with the figures that they quote.
+Student notebooks have stubs and hints in place of solutions, and empty cells for answers. Teacher
+notebooks contain solutions and answers, and are executed. With --data mnist, teacher notebooks are
+executed on MNIST, and their output is compared with the figures that they quote.
 
-"grade FOLDER" runs the notebooks that students handed in, each in a process of its own, calls
-every check on what they defined, and writes a table with a row per student.
+"grade FOLDER" runs each notebook that students handed in in a separate process, calls every check
+on what it defines, and writes a table with a row per student.
 
     python -m experiments labs
     python -m experiments labs --student
@@ -31,21 +31,21 @@ class Config:
     task: tyro.conf.Positional[Literal["write", "grade"]] = "write"
     """Write notebooks, or grade those that were handed in."""
     folder: tyro.conf.Positional[Path | None] = None
-    """What students handed in, to be graded: notebooks, folders or zip files named after them."""
+    """Folder of submissions: notebooks, folders or zip files, named after the students."""
     labs: tuple[int, ...] = ()
     """Numbers of the labs; by default all of them."""
     student: bool = False
-    """Write the student notebooks only: nothing with solutions, and nothing is executed."""
+    """Write only the student notebooks, and execute nothing."""
     data: Literal["digits", "mnist"] = "digits"
-    """Data that teacher notebooks are executed on; with mnist no others are written."""
+    """Data set for executing teacher notebooks; with mnist only these are written."""
     execute: bool = True
     """Execute the teacher notebooks."""
     nbgrader: bool = False
     """Write a course folder for nbgrader instead."""
     zip: Path | None = None
-    """Also pack all notebooks that are written into this zip file."""
+    """Zip file that also gets all notebooks."""
     source: Path | None = None
-    """Folder with the sources; by default those that come with the project."""
+    """Folder of the labs' sources; by default those of the project."""
     out: Path | None = None
     """Folder for the notebooks (default: build/labs), or file for the grades (grades.csv)."""
     seconds: Positive = 600.0

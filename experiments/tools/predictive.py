@@ -1,11 +1,12 @@
-"""Do data that a fitted model makes look like the data? Posterior predictive checks of a run.
+"""Do data simulated from a fitted model look like the real data? Posterior predictive checks.
 
-The command simulates replicated test sets, each image from latents of its own q(z | x) or, with
---latents prior, from the prior, and compares a few statistics of the real set with theirs. A tail
-area near 0 or 1 means that the model does not make such data.
+The command simulates replicated test sets, with the latents of each image drawn from q(z | x) or,
+with --latents prior, from the prior. It compares a few statistics of the real test set with those
+of the replicates. A tail area near 0 or 1 means that the model does not produce such data.
 
     python -m experiments predictive runs/vae-...
     python -m experiments predictive runs/ppca-... --latents prior --sets 200
+    python -m experiments predictive runs/vae-... --images 200
 """
 
 from dataclasses import dataclass
@@ -34,11 +35,11 @@ from experiments.training.saved_run import opened_for
 @dataclass(frozen=True)
 class Config(SavedRunOptions):
     latents: Literal["guide", "prior"] = "guide"
-    """Of the sets: from q(z | x) of each image (posterior predictive), or from p(z)."""
+    """Where latents are drawn from: q(z | x) of each image (posterior predictive), or p(z)."""
     sets: Several = 100
-    """Data sets that are made."""
+    """Number of replicated data sets."""
     images: Count = 1000
-    """Maximum number of test images, the first ones."""
+    """Maximum number of test images, from the first."""
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -1,10 +1,12 @@
-"""What does the model keep of an image, and what does it make of half of one?
+"""What does the model keep of an image, and how does it complete half of one?
 
-Without a mask: E[x | z*] at the guide's mean, beside the originals. With a mask the hidden pixels
-are completed by conditioning: q(z | observed pixels) is fitted to the observed ones alone.
+Without a mask, the report shows E[x | z*] at the guide's mean beside the originals. With a mask,
+the hidden pixels are completed by conditioning: q(z | observed pixels) is fitted to the observed
+pixels alone.
 
     python -m experiments reconstruct runs/ppca-...
     python -m experiments reconstruct runs/ppca-... --mask half
+    python -m experiments reconstruct runs/vae-... --images 100
 """
 
 from dataclasses import dataclass
@@ -31,7 +33,7 @@ from experiments.training.saved_run import SavedRun, opened_for
 @dataclass(frozen=True)
 class Config(SavedRunOptions):
     mask: Literal["none", "half"] = "none"
-    """half: the lower half of every image is hidden."""
+    """Pixels to hide; half hides the lower half of every image."""
     images: Count = 1000
     """Maximum number of test images."""
 

@@ -1,6 +1,10 @@
-"""What would another guide have seen? The decoder of a saved run, frozen, under a new guide.
+"""How good is another guide? A new guide for the frozen decoder of a saved run.
 
-python -m experiments refit runs/ppca-... --guide mean_field --epochs 200
+The model keeps its parameters, and only the new guide is trained on the data of the run.
+
+    python -m experiments refit runs/ppca-... --guide mean_field --epochs 200
+    python -m experiments refit runs/vae-... --guide amortized --guide.covariance full
+    python -m experiments refit runs/vae-... --guide flow --objective stl
 """
 
 from dataclasses import dataclass
@@ -26,14 +30,14 @@ class Config(AnnealOptions, FitOptions, RunOptions):
     run: tyro.conf.Positional[Path]
     """Directory of a trained run."""
     model: str | None = None
-    """The run's model, package.module:Class, where it is from outside this package: its code is
-    imported only if it is named here, or with --trust."""
+    """Model of the run as package.module:Class, if it comes from outside this package; its code is
+    imported only if you name it here or add --trust."""
     trust: bool = False
-    """Import the run's model and guide from outside this package, as the run names them."""
+    """Import a model or guide from outside this package if the run names one."""
     data_root: Path | None = None
-    """Where the data lie; by default $PPL_DATA, else ./data."""
+    """Directory of the data; by default $PPL_DATA, else ./data."""
     centre: bool = False
-    """The encoder sees the mean image as zero."""
+    """Subtract the mean image from the encoder's input."""
 
 
 def main(config: Config) -> dict[str, Any]:

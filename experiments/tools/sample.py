@@ -1,8 +1,9 @@
-"""What does the model believe images look like, and what do its latents mean?
+"""What images does the model generate, and what do its latents encode?
 
-Draws from the prior, its standard deviation multiplied by T (low temperatures give typical images,
-high ones the far corners); draws from the aggregate posterior, the latents that data have; one
-latent after another walked from -3 to 3; the way from one test image to another.
+The command draws images from the prior with its standard deviation multiplied by the temperature
+(low temperatures give typical images, high ones unusual images), or from the aggregate posterior,
+the average of q(z | x) over the data. It can also vary one latent at a time from -3 to 3,
+interpolate between two test images, or redraw the groups of a hierarchy.
 
     python -m experiments sample runs/ppca-... --temperature 0.5 1.0 2.0
     python -m experiments sample runs/vae-... --of aggregate
@@ -47,19 +48,20 @@ from ppl_models.sites import describe
 @dataclass(frozen=True)
 class Config(SavedRunOptions):
     of: Literal["prior", "aggregate", "traversals", "interpolation", "groups"] = "prior"
-    """The prior at --temperature, the aggregate posterior, every latent in turn (around the image
-    --between starts at), the way --between two test images, or every group of a hierarchy drawn
-    anew (around the image --between starts at)."""
+    """Source of the latents: the prior at --temperature, the aggregate posterior, traversals of
+    every latent, interpolation --between two test images, or groups of a hierarchy redrawn one at
+    a time. Traversals and groups start from the first image of --between."""
     temperature: tuple[Positive, ...] = TEMPERATURES
-    """One or several temperatures, above 0."""
+    """One or more temperatures above 0."""
     count: Count = 25
-    """Images per temperature, or from the aggregate posterior."""
+    """Number of images per temperature, or from the aggregate posterior."""
     between: tuple[int, int] = (0, 1)
-    """Two test images, by their position from 0."""
+    """Positions of two test images, counted from 0."""
     steps: Several = 11
-    """Images on the way, ends included; draws of every group."""
+    """Number of images along an interpolation or traversal, ends included, or of draws per
+    group."""
     readjust: NotNegativeInt = 500
-    """Passes that move batch norms to the temperature; 0 leaves them as they were trained."""
+    """Passes that readjust batch norms to the temperature; 0 keeps the trained statistics."""
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """How do the figures change with the options? A grid of runs: guides x seeds x sizes.
 
---grid gives options several values, written like the command's own options; every combination is a
-run in a directory of its own below --out. Called again, the sweep goes on: a finished run is not
-run again, a stopped one continues from its checkpoint, and a larger grid adds its new points. A
-run that fails does not stop the others. At the end: a table, with means and standard errors over
-seeds, and a picture.
+--grid gives options several values, written like the command's options. Every combination is a run
+in a separate directory below --out. The same command continues a sweep: finished runs are not
+repeated, stopped ones continue from their checkpoints, and a larger grid adds its new points. A
+run that fails does not stop the others. The result is a table, with means and standard errors over
+seeds, and a figure.
 
     python -m experiments sweep vae --grid guide=amortized,flow seed=0,1,2 --with data=digits
     python -m experiments sweep ppca --grid guide.covariance=diagonal,full --with guide=amortized
@@ -38,11 +38,12 @@ from experiments.sweeps.report import rows_of, save_sweep
 @dataclass(frozen=True)
 class Config:
     command: tyro.conf.Positional[str]
-    """What is run: vae, ppca, train, nvae, ...; or evaluate, gaps, ... with run=DIRECTORY."""
+    """Command to run: vae, ppca, train, nvae, ...; or evaluate, gaps, ... with run=DIRECTORY."""
     grid: tuple[str, ...] = ()
-    """NAME=VALUE,VALUE,... for every option that varies. A guide's own options are guide.NAME for
-    all guides, or follow one of them (guide=amortized:covariance=full,flow); a value with commas
-    stands in brackets. Or a .toml or .json file with a table [grid] of lists, and maybe [with]."""
+    """NAME=VALUE,VALUE,... for every option that varies, or a .toml or .json file with a table
+    [grid] of lists and optionally [with]. Options of guides are guide.NAME for all guides, or
+    follow one guide (guide=amortized:covariance=full,flow); put a value with commas in
+    brackets."""
     with_: Annotated[tuple[str, ...], tyro.conf.arg(name="with")] = ()
     """NAME=VALUE for every option that all runs share."""
     figures: tuple[str, ...] = (
@@ -54,18 +55,19 @@ class Config:
         "seconds.train",
         "memory.peak_gib",
     )
-    """What the table shows of the runs' metrics.json; the first that they have is drawn."""
+    """Entries of metrics.json to show in the table; the figure shows the first one that exists."""
     jobs: Count = 1
-    """Runs at a time; they share the threads of the processor."""
+    """Number of runs at a time; they share the CPU threads."""
     backend: Literal["joblib", "ray"] = "joblib"
-    """joblib: on this machine. ray: on the cluster of RAY_ADDRESS, whose machines must see the
-    same --out and have this package installed; or on this machine."""
+    """Where runs are executed: on this machine (joblib), or on the Ray cluster at RAY_ADDRESS
+    (ray), whose machines need this package and the same --out; without RAY_ADDRESS on this
+    machine."""
     gpus: NotNegative = 0.0
-    """GPUs that Ray sets aside for each run; without any a run sees none."""
+    """GPUs that Ray reserves for each run; at 0 runs have none."""
     dry_run: bool = False
-    """List the runs and how far they have come, and stop."""
+    """List the runs and their progress, and stop."""
     out: Path | None = None
-    """Where the runs' directories go; by default runs/sweep-<command>."""
+    """Directory of the runs; by default runs/sweep-<command>."""
 
 
 def main(config: Config) -> dict[str, Any]:

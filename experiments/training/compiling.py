@@ -1,4 +1,4 @@
-"""Whether a run's steps are compiled: a rule on its configuration, printed and kept with it."""
+"""The rule that decides whether a run compiles its steps; the decision is printed and saved."""
 
 import os
 
@@ -11,17 +11,17 @@ from guides.local import PerDatumGuide
 __all__ = ["LEAST_MINUTES", "LEAST_STEPS", "compiles"]
 
 LEAST_STEPS = 5000
-"""Of a run whose steps are compiled by default: fewer do not earn the compiler's time back."""
+"""Minimum number of steps of a run that is compiled by default."""
 
 LEAST_MINUTES = 10.0
-"""The same, of a run that is given a time instead of a number of epochs."""
+"""Minimum duration of a run that is compiled by default, if it has a time limit."""
 
 
 def compiles(run: Run, guide: Guide, data: Data) -> bool:
-    """Whether steps become one compiled graph: as asked for, or by the rule; says which.
+    """Whether steps are compiled, as requested or by the rule; prints the rule.
 
-    A resumed run does as it did before. The rule looks at the configuration (and ``PPL_COMPILE``),
-    never at a clock, so that the same command draws the same numbers everywhere.
+    A resumed run keeps its decision. The rule depends on the configuration (and ``PPL_COMPILE``),
+    not on a clock, so that the same command draws the same numbers everywhere.
     """
     config = run.config
     if run.saved is not None:

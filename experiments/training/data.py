@@ -1,4 +1,4 @@
-"""The data of a run: loaded as its options say, remembered, and compared when it is resumed."""
+"""The data of a run: loaded by its options, recorded, and compared when it is resumed."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ __all__ = ["load_data", "record_data"]
 
 
 def load_data(run: Run, every_row: bool = False) -> tuple[Data, Data]:
-    """The train and test split that a run's options ask for, on its device."""
+    """The train and test splits of a run's options, on its device."""
     config = run.config
     chosen = None if every_row else config.rows
     with first_one_first(), found_before(run.resumed):
@@ -34,7 +34,7 @@ def load_data(run: Run, every_row: bool = False) -> tuple[Data, Data]:
 
 
 def record_data(run: Run, train: Data, test: Data) -> None:
-    """Remember what a run's data are; compare those of a resumed run."""
+    """Record the data of a run, or compare those of a resumed run."""
     record = record_of(train, test)
     if run.resumed:
         allowed = run.config.data_changed

@@ -45,7 +45,7 @@ class Fitting:
     """Trains a pair with a run's options.
 
     Args:
-        run: where it is logged and kept.
+        run: the run that keeps the log and checkpoints.
         svi: model, guide, optimiser and objective.
         data: the rows.
     """
@@ -62,7 +62,7 @@ class Fitting:
     def __call__(
         self, anneal: Callable[[float], None] | None, schedule: Schedule | None
     ) -> Iterator[Progress]:
-        """Train from where the run stands to its end; whole epochs as they are done."""
+        """Train from the present position to the end; yields complete epochs."""
         run = self.run
         if self.svi.guard is None:
             self.svi.guard = Guard()
@@ -120,7 +120,7 @@ class Fitting:
                     yield progress
 
     def _pauses(self) -> bool:
-        """After every step: whether to keep it, or to end with it."""
+        """After every step: whether to write a checkpoint or to stop."""
         return any_of(self.run.signals.received is not None or self._time_is_up())
 
     def _time_is_up(self) -> bool:
@@ -136,7 +136,7 @@ class Fitting:
             self.save()
 
     def _end_if_told(self, where: str) -> None:
-        """Keep what there is and end, if a signal has come.
+        """Write a checkpoint and stop if a signal has been received.
 
         Raises:
             Interrupted: Then.
@@ -167,7 +167,7 @@ class Fitting:
         save_weights(run.path, module, run.config.keep, state_pt=packed(state))
 
     def restore(self) -> bool:
-        """Go back to the newest checkpoint that is whole; whether there is any.
+        """Return to the newest complete checkpoint; whether there is one.
 
         Raises:
             UsageError: If all are damaged, missing, or of other data.
@@ -182,7 +182,7 @@ class Fitting:
             except UsageError as error:
                 if path is found[0]:
                     raise
-                run.say(f"warning: {error} The checkpoint before it is taken.")
+                run.say(f"warning: {error} The previous checkpoint is used.")
                 continue
             fill(self.pair, weights, path)
             state = unpacked(content, path / STATE)
@@ -193,11 +193,11 @@ class Fitting:
         return False
 
     def _put(self, state: dict[str, Any]) -> tuple[list[dict[str, Any]], list[float]]:
-        """Be where a checkpoint's state says; the log until then.
+        """Restore the state of a checkpoint and the log up to it.
 
         Raises:
             UsageError: If it is of other data.
-            ValueError: If its parts do not go together.
+            ValueError: If its parts do not match.
         """
         if state["data"] != self.data.sha256 and not self.run.data_changed:
             raise UsageError(f"{self.run.config.data} is not what {self.run.path} was trained on.")
@@ -213,7 +213,7 @@ class Fitting:
         return records, state["losses"].tolist()
 
     def _put_random_state(self, saved: Any) -> None:
-        """This process's own, if as many processes go on; else a new one but in the first."""
+        """Restore the state of this process, or begin a new one if the world size differs."""
         states = saved if isinstance(saved, list) else [saved]
         if rank() < len(states):
             put_random_state(states[rank()])
@@ -221,14 +221,16 @@ class Fitting:
             own_noise(self.run.config.seed, self.position.epoch)
 
     def _roll_back(self, reason: Diverged) -> None:
-        """Return to the last checkpoint, and go on from there with smaller steps.
+        """Return to the last checkpoint, and continue with a smaller learning rate.
 
         Raises:
-            TrainingError: If that has been done often enough.
+            TrainingError: After the maximum number of rollbacks.
         """
         done, most = self.rollbacks, self.run.config.max_rollbacks
         if done >= most:
-            raise TrainingError(f"training diverged: {reason} {most} smaller rates did not help.")
+            raise TrainingError(
+                f"training diverged: {reason} {most} smaller learning rates did not help."
+            )
         self.restore()
         for group in (g for optimizer in self.svi.optimizers for g in optimizer.param_groups):
             group.setdefault("initial_lr", group["lr"])

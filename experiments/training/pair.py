@@ -34,7 +34,7 @@ __all__ = [
 
 
 def pair_options(config: Any) -> dict[str, Any]:
-    """What a saved run's pair is rebuilt from: model and guide by name, with their options."""
+    """The options that rebuild a saved pair: names of model and guide, with their options."""
     return {
         "model": config.model,
         "model_options": config.model_options,
@@ -47,7 +47,7 @@ def prepare(run: Run, model: nn.Module, train: Data) -> Any:
     """Put a fresh model on the run's device and in its dtype; freeze it if asked to.
 
     Raises:
-        UsageError: If the model's likelihood is not one of such pixels.
+        UsageError: If the model's likelihood does not fit the pixels.
     """
     config = run.config
     check_pixels(model, train)
@@ -62,7 +62,7 @@ def prepare(run: Run, model: nn.Module, train: Data) -> Any:
 
 
 def make_guide(run: Run, model: nn.Module, data: Data) -> Guide:
-    """The guide that a run's options name; it starts at the mean image if ``--centre`` says so.
+    """The guide named by a run's options; centred at the mean image with ``--centre``.
 
     Raises:
         ValueError: If it does not fit the model, the data or ``--memory``.
@@ -77,7 +77,7 @@ def make_guide(run: Run, model: nn.Module, data: Data) -> Guide:
 def build_guide(
     run: Run, model: nn.Module, name: str, options: dict, data: Data, announce: bool = True
 ) -> Guide:
-    """A guide by name, with a row per datum where it has rows.
+    """A guide by name, with one row per datum if it is a per-datum guide.
 
     Args:
         run: with the limit on memory.
@@ -97,7 +97,7 @@ def build_guide(
     if line and announce:
         run.say(line)
     guide = for_data(guide, len(data))
-    if ":" in name:  # what is wrong with it is said before anything is written
+    if ":" in name:  # errors are reported before anything is written
         rows = torch.arange(min(2, len(data)), device=data.pixels.device)
         check_once(model, guide, data.like(model).batch(rows))
     return guide
@@ -109,7 +109,7 @@ def make_objective(run: Run, model: nn.Module, default: str | None = None) -> Ob
     Args:
         run: with the options.
         model: p.
-        default: instead of ``elbo``, where that is the guide's own.
+        default: objective to use if the guide's default is ``elbo``.
 
     Raises:
         ValueError: If it does not fit the guide.
@@ -151,15 +151,15 @@ def is_frozen(model: nn.Module) -> bool:
 
 
 def at_maximum_likelihood(model: Any, data: Data) -> nn.Module:
-    """A model of the same size at its closed-form maximum of the likelihood, frozen.
+    """A frozen model of the same size at its maximum-likelihood solution.
 
     Raises:
         UsageError: If the model has none.
     """
     if not hasattr(model, "maximum_likelihood"):
         raise UsageError(
-            f"{type(model).__name__} has no closed-form maximum of the likelihood to be "
-            "frozen at: train it under another guide and refit that run, or use --decoder learned."
+            f"{type(model).__name__} has no maximum-likelihood solution in closed form: "
+            "train it with another guide and refit that run, or use --decoder learned."
         )
     (shape,) = describe(model).latents.values()
     x = data.fixed().like(model).observations().double()
@@ -169,7 +169,7 @@ def at_maximum_likelihood(model: Any, data: Data) -> nn.Module:
 
 
 def check_pixels(model: Any, data: Data) -> None:
-    """Refuse a likelihood that is no density (or probability) of the data's pixels.
+    """Refuse a likelihood that does not fit the kind of pixels.
 
     Raises:
         UsageError: Naming the likelihoods that fit.
@@ -193,7 +193,7 @@ def check_pixels(model: Any, data: Data) -> None:
 
 
 def centre(data: Data, *parts: Any) -> None:
-    """Start models and guides at the mean image of data in their own form (``Data.like``).
+    """Centre models and guides at the mean image of data in their form (``Data.like``).
 
     Raises:
         UsageError: If one of them cannot.

@@ -1,4 +1,4 @@
-"""The training of a run whose model is frozen: every row of its guide by itself."""
+"""The training of a run with a frozen model and a per-datum guide."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,14 +17,14 @@ __all__ = ["fit_frozen", "fit_in"]
 
 
 def fit_frozen(run: Run, svi: SVI, data: Data) -> None:
-    """Give every row of a per-datum guide under a frozen model its steps."""
+    """Fit all rows of a per-datum guide with the model frozen."""
     fitting, guide = Fitting(run, svi, data), svi.guide
     if fitting.restore():
-        run.say("every row has had its steps already.")
+        run.say("all rows have been fitted already.")
         return
     run.say(
-        f"the model is frozen: every row takes {guide.local_steps} steps of its own "
-        "(--guide.local-steps), no epochs."
+        f"the model is frozen: every row takes {guide.local_steps} local steps "
+        "(--guide.local-steps) instead of epochs."
     )
     began = time.perf_counter()
     losses = fit_rows(svi.model, guide, data, svi.objective)
@@ -41,7 +41,7 @@ def fit_in(
     anneal: Callable[[float], None] | None = None,
     schedule: Schedule | None = None,
 ) -> Iterator[Progress]:
-    """``fit`` with this run's options: logged, kept as it goes on, and continued."""
+    """``fit`` with the options of this run, with log, checkpoints and ``--resume``."""
     if not svi.trains:
         require_one_process("what has nothing to train runs")
         save_weights(run.path, Pair(svi.model, svi.guide))

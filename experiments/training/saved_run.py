@@ -1,4 +1,4 @@
-"""A finished run read back: its pair rebuilt, its weights and data loaded."""
+"""A finished run, with its pair rebuilt and its weights and data loaded."""
 
 import inspect
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ WRITTEN: dict[str, dict[str, tuple[type, ...]]] = {
         "dtype": (str,),
     },
 }
-"""What every run with a model and a guide says of itself in ``config.json``, and its types."""
+"""Entries of ``config.json`` that every run with a model and a guide has, with their types."""
 
 
 class SavedRun(NamedTuple):
@@ -65,16 +65,16 @@ class SavedRun(NamedTuple):
     test: Data
 
     def images(self, most: int) -> Data:
-        """The first test images, at most ``most``, binarized once where they are binary."""
+        """At most ``most`` test images, from the first; binary images are drawn once."""
         return self.test.rows(min(most, len(self.test))).fixed()
 
     def new_metrics(
         self, data: Data, seed: int, particles: int | None, **protocol_of: Any
     ) -> Metrics:
-        """Metrics of a command on this run: nothing is trained, ``data`` are measured.
+        """Metrics of a command that measures ``data`` on this run and trains nothing.
 
         Args:
-            data: that the figures are of.
+            data: the measured data.
             seed: of the command.
             particles: K, draws per datum.
             protocol_of: fields of the protocol that differ from the guide's own.
@@ -91,7 +91,7 @@ class SavedRun(NamedTuple):
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Its final figures; empty while it is not finished."""
+        """The final figures; empty if the run is not finished."""
         path = self.directory / "metrics.json"
         return read_json(path) if path.exists() else {}
 
@@ -100,7 +100,7 @@ def build_model(name: str, data: Data, options: dict[str, Any]) -> nn.Module:
     """A model by name, its data dimensions taken from the data.
 
     Raises:
-        UsageError: If it is a user's class that no model can be built from.
+        UsageError: If a user's class cannot be built.
     """
     model_class = import_model(name)
     shape: dict[str, Any] = {}
@@ -117,24 +117,24 @@ def build_model(name: str, data: Data, options: dict[str, Any]) -> nn.Module:
         model = model_class(**shape, **options)
         describe(model, data)
         return model
-    except Exception as error:  # code of one's own raises what it likes
+    except Exception as error:  # a user's code may raise any error
         words = f"{type(error).__name__}: {reason(error)}"
         if "batch.given['label']" in words:
             words += "; --given labels gives the classes of the data"
-        raise UsageError(f"model '{name}' generates no data ({words}).") from error
+        raise UsageError(f"model '{name}' cannot generate data ({words}).") from error
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """The ``config.json`` of a run that has a model and a guide, all that is read of it checked.
+    """The checked ``config.json`` of a run that has a model and a guide.
 
     Raises:
-        UsageError: If the directory is no run, of another format, or has no guide.
+        UsageError: If the directory is not a run, has another format, or has no guide.
     """
     config = read_json(directory / "config.json")
     if (found := config.get("format")) != FORMAT:
         raise UsageError(f"{directory} is a run of format {found}; this version reads {FORMAT}.")
     if "pair" not in config:
-        raise UsageError(f"{directory} ({config.get('command')}) holds no model and guide.")
+        raise UsageError(f"{directory} ({config.get('command')}) contains no model and guide.")
     for part, types in WRITTEN.items():
         branch = config.get(part)
         values = branch if isinstance(branch, dict) else {}
@@ -150,7 +150,7 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 @contextmanager
 def buildable(directory: Path) -> Iterator[None]:
-    """Inside, what goes wrong is said of a run's options: constructors raise what they lead to.
+    """Inside, errors of constructors are reported as errors in the options of a run.
 
     Raises:
         UsageError: In place of any other error.
@@ -161,7 +161,7 @@ def buildable(directory: Path) -> Iterator[None]:
         said = isinstance(error, UsageError)
         words = str(error).rstrip(".") if said else f"{type(error).__name__}: {reason(error)}"
         raise UsageError(
-            f"{directory}/config.json describes no model and guide ({words})."
+            f"{directory}/config.json does not describe a model and guide ({words})."
         ) from error
 
 
@@ -176,20 +176,20 @@ def open_run(
 
     Args:
         directory: of the run.
-        data_root: where its data lie.
+        data_root: directory of its data.
         device: of the weights and the data.
         data_changed: ok, to go on with data that have changed.
-        trusted: what may be imported from outside this package, as the user names it.
+        trusted: classes from outside this package that may be imported.
 
     Raises:
-        UsageError: If the directory is no run, of another format, has no guide or no checkpoint;
+        UsageError: If the directory is not a run, has another format, no guide or no checkpoint;
             if the data have changed since it was made, unless ``data_changed`` is ok; if its
             model or guide is from outside this package and is not ``trusted``.
     """
     config = read_config(directory)
     check_named(directory, config["pair"]["model"], config["pair"]["guide"], trusted)
     if not (directory / "metrics.json").exists():
-        tqdm.write(f"warning: {directory} was not finished; these are the weights it had reached.")
+        tqdm.write(f"warning: {directory} was not finished; its last saved weights are used.")
     options, recipe = config["options"], config["pair"]
     train, test = load_as(
         options, data_root or _path(options["data_root"]), options["rows"], tqdm.write
@@ -219,7 +219,7 @@ def opened(directory: Path, config: Any, device: torch.device) -> SavedRun:
 
 
 def opened_for(run: Run, by_datum: bool = True) -> SavedRun:
-    """The saved run that a command's own run is about, which its ``config.json`` then holds.
+    """The saved run on which a command works; it is recorded in the command's ``config.json``.
 
     Args:
         run: of the command.

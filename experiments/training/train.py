@@ -30,12 +30,12 @@ __all__ = ["conclude", "start", "train_pair"]
 
 
 def start(run: Run, pair: SVI | Pair, options: dict[str, Any] | None = None) -> None:
-    """Write the configuration and say what is about to be trained.
+    """Write the configuration and print what will be trained.
 
     Args:
         run: where.
         pair: model and guide.
-        options: what they are rebuilt from; by default as the run's own options say.
+        options: options that rebuild the pair; by default those of the run.
     """
     options = options or pair_options(run.config)
     run.save_config(pair=options)
@@ -44,21 +44,21 @@ def start(run: Run, pair: SVI | Pair, options: dict[str, Any] | None = None) -> 
 
 
 def train_pair(run: Run, svi: SVI, data: Data, options: dict[str, Any] | None = None) -> None:
-    """Train a pair as a run's options say: logged, checkpointed, resumed.
+    """Train a pair with a run's options, with log, checkpoints and ``--resume``.
 
     Args:
         run: where.
         svi: model, guide, objective and optimizer.
         data: the training rows.
-        options: what the pair is rebuilt from; by default as the run's own options say.
+        options: options that rebuild the pair; by default those of the run.
 
     Raises:
-        UsageError: If the objective has no KL of its own to be weighed.
+        UsageError: If the objective has no KL to be weighted.
     """
     beta, rise, cycles = run.config.beta, run.config.kl_anneal, run.config.cycles
     if (beta != 1 or rise) and isinstance(svi.objective, (IWAE, DReG, Renyi, LogJoint)):
         raise UsageError(
-            "--beta and --kl-anneal weigh the KL of an ELBO: use --objective elbo, "
+            "--beta and --kl-anneal weight the KL of an ELBO: use --objective elbo, "
             "elbo_analytic_kl, elbo_free_bits, stl or miselbo."
         )
     if (beta != 1 or rise) and is_frozen(svi.model) and svi.local_optim:
@@ -79,17 +79,17 @@ def train_pair(run: Run, svi: SVI, data: Data, options: dict[str, Any] | None = 
 def conclude(run: Run, svi: SVI, train: Data, test: Data, **more: Any) -> dict[str, Any]:
     """Evaluate both splits, write metrics, the lab's pictures and the report.
 
-    ``protocol`` is that of the test split; the train split has the same but for its images.
+    ``protocol`` is that of the test split; the one of the train split differs only in its images.
 
     Args:
         run: where.
         svi: the trained pair.
         train: its rows.
-        test: rows it has not seen.
-        more: figures and facts of this command alone.
+        test: held-out rows.
+        more: further figures of this command.
 
     Returns:
-        What ``metrics.json`` holds.
+        The contents of ``metrics.json``.
     """
     config, model, guide = run.config, svi.model, svi.guide
     built = run.content["pair"]
@@ -134,7 +134,7 @@ def conclude(run: Run, svi: SVI, train: Data, test: Data, **more: Any) -> dict[s
 
 
 def collapsed(svi: SVI, guide: Guide, data: Data) -> list[str]:
-    """Latents that the trained guide does not use, and a sigma that has run off."""
+    """Latents that the trained guide does not use, and a sigma that has diverged."""
     batch = next(iter(data.batches(min(len(data), 500))))
     with torch.random.fork_rng(devices=[]):
         return list(collapse_warnings(svi.model, guide, batch).values())

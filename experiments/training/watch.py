@@ -1,4 +1,4 @@
-"""What a run says of its training: progress, wrong numbers, and right ones that are worthless."""
+"""What a run prints during training: progress, non-finite steps, and collapsed latents."""
 
 import torch
 from tqdm import tqdm
@@ -15,15 +15,15 @@ from experiments.runs.run import Run
 __all__ = ["Watch", "check_end"]
 
 LOOKS = 20
-"""How often in a run latents and sigma are checked, after its first quarter."""
+"""Number of checks of latents and sigma in a run, after its first quarter."""
 
 
 class Watch:
-    """Says each warning once.
+    """Prints each warning once.
 
     Args:
-        run: who says it.
-        svi: what is trained.
+        run: the run that prints it.
+        svi: the pair in training.
         data: the rows.
     """
 
@@ -49,7 +49,7 @@ class Watch:
             run.say(f"epoch {progress.epoch}/{epochs}: {line}, {progress.seconds:.2f} s")
         if self.svi.compiled and self.svi.compiled.seconds > run.compile_seconds:
             run.compile_seconds = self.svi.compiled.seconds
-            run.say(f"of which {run.compile_seconds:.1f} s were the compiler's, once")
+            run.say(f"including {run.compile_seconds:.1f} s of compiling, once")
 
     def _warn(self, progress: Progress) -> None:
         guard, config = self.svi.guard, self.run.config
@@ -57,7 +57,7 @@ class Watch:
             self._say(
                 guard.last,
                 f"{guard.last} (epoch {progress.epoch}: {progress.skipped} of "
-                f"{len(progress.losses)} steps are skipped)",
+                f"{len(progress.losses)} steps skipped)",
             )
         now = progress.epoch % max(1, config.epochs // LOOKS) == 0
         broken = guard is not None and guard.consecutive > 0
@@ -79,7 +79,7 @@ class Watch:
 
 
 def check_end(guard: Guard, steps: int) -> None:
-    """Refuse to call training done if the whole last epoch took no step.
+    """Fail if no step of the last epoch was taken.
 
     Args:
         guard: of the run.

@@ -1,4 +1,4 @@
-"""The end of a run whose model has global latents: the bound of the training set as a whole."""
+"""The evaluation of a run with global latents: the bound of the whole training set."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ __all__ = ["conclude_whole"]
 
 
 def conclude_whole(run: Run, svi: SVI, train: Data, metrics: Metrics) -> dict[str, Any]:
-    """Measure the training set as a whole, write metrics and the report.
+    """Evaluate the whole training set, and write metrics and the report.
 
     Test rows are not measured: their density given the training set needs its latents integrated
     out, which a bound does not do.

@@ -1,4 +1,4 @@
-"""Pyro's own guides: for models with global latents, outside the plate of the data."""
+"""Pyro's autoguides, for models with global latents, outside the data plate."""
 
 from guides.auto.families import (
     AutoDelta,

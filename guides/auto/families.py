@@ -1,4 +1,4 @@
-"""Pyro's guides by name: over all latents of a model, global and local."""
+"""Pyro's autoguides by name: over all latents of a model, global and local."""
 
 from torch import nn
 
@@ -13,7 +13,7 @@ class AutoDelta(Auto):
     .. math::
         q(z \mid x) = \delta(z - \hat z)
 
-    Its objective is log p(x, z), which is no bound on log p(x).
+    Its objective is log p(x, z), which is not a bound on log p(x).
 
     Args:
         model: any model with latents in fixed unconstrained coordinates.
@@ -38,7 +38,7 @@ class AutoNormal(Auto):
     Args:
         model: any model with latents in fixed unconstrained coordinates.
         size: N, where every datum has latents.
-        init_scale: s at the start.
+        init_scale: initial standard deviation.
 
     Raises:
         ValueError: If a latent has no fixed unconstrained coordinates.
@@ -55,7 +55,7 @@ class AutoMultivariateNormal(Auto):
     r"""One Gaussian with all correlations, over the coordinates of all latents.
 
     .. math::
-        q(z) = \mathcal N(u; m, L L'), \quad z = t(u)
+        q(z) = \mathcal N(u; m, L L^\top), \quad z = t(u)
 
     Args:
         model: any model with latents in fixed unconstrained coordinates.
@@ -72,16 +72,16 @@ class AutoMultivariateNormal(Auto):
 
 
 class AutoLowRank(Auto):
-    r"""One Gaussian whose covariance is diagonal but for a part of low rank.
+    r"""One Gaussian with a diagonal plus low-rank covariance.
 
     .. math::
-        q(z) = \mathcal N(u; m, F F' + \operatorname{diag} d), \quad z = t(u)
+        q(z) = \mathcal N(u; m, F F^\top + \operatorname{diag} d), \quad z = t(u)
 
     Args:
         model: any model with latents in fixed unconstrained coordinates.
         size: N, where every datum has latents.
         rank: columns of F; 0 for the square root of the number of coordinates.
-        init_scale: standard deviations at the start, about.
+        init_scale: approximate initial standard deviations.
 
     Raises:
         ValueError: If a latent has no fixed unconstrained coordinates.
@@ -102,8 +102,8 @@ class AutoIAF(Auto):
     Args:
         model: any model with latents in fixed unconstrained coordinates, at least two.
         size: N, where every datum has latents.
-        length: n, the number of transforms.
-        width: of the hidden layer of each; 0 for the number of coordinates.
+        length: number of transforms.
+        width: width of the hidden layer of each transform; 0 for the number of coordinates.
 
     Raises:
         ValueError: If a latent has no fixed unconstrained coordinates.

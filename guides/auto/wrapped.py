@@ -1,4 +1,4 @@
-"""A guide of Pyro's as one of ours: its parameters in the module, its batches minibatches."""
+"""A Pyro autoguide as a ``Guide``: its parameters live in the module, and it takes minibatches."""
 
 import weakref
 from contextlib import ExitStack
@@ -45,15 +45,16 @@ LARGEST_MATRIX = 10_000
 
 
 class Auto(Guide):
-    """A guide of ``pyro.infer.autoguide``; its parameters stay in the module, not in the store.
+    """A guide of ``pyro.infer.autoguide`` whose parameters live in the module, not in Pyro's
+    store.
 
     Args:
         model: any model.
         name: a key of ``AUTOGUIDES``.
-        size: N, where latents of every datum stand beside the global ones; ``for_data(N)`` gives
-            a sibling with that many.
-        start: values of the latents that it begins at.
-        options: of Pyro's constructor.
+        size: N, if the model also has per-datum latents; ``for_data(N)`` returns a guide of that
+            size.
+        start: initial values of the latents.
+        options: options of Pyro's constructor.
 
     Raises:
         ValueError: If the name is unknown, or a latent has no fixed unconstrained coordinates;
@@ -89,7 +90,7 @@ class Auto(Guide):
         self._build(options)
 
     def _build(self, options: dict[str, Any]) -> None:
-        """Pyro builds the parameters in the first call, for all rows, x observed."""
+        """Run Pyro's guide once on all rows with x observed, which creates its parameters."""
         drawn, latents = prior_trace(self.model, self.size), describe(self.model).latents
         numbers = sum(drawn.nodes[name]["value"].numel() for name in latents)
         if self.name in WHOLE_MATRIX and numbers > LARGEST_MATRIX:
@@ -112,7 +113,7 @@ class Auto(Guide):
             self.auto.register_buffer("_prototype_tensor", like, persistent=False)
 
     def for_data(self, size: int) -> Self:
-        """The guide for a data set of ``size`` rows, where every datum has latents."""
+        """The guide for a data set of ``size`` rows, if the model has per-datum latents."""
         if not self.local:
             return self
         sibling = type(self).__new__(type(self))
@@ -136,7 +137,7 @@ class Auto(Guide):
         if self.local and batch.size != self.size:
             raise ValueError(
                 f"this guide has latents for {self.size} rows, the batch is from data of "
-                f"{batch.size}; guide.for_data({batch.size}) gives a sibling with fresh ones."
+                f"{batch.size}; guide.for_data({batch.size}) returns a guide for these data."
             )
         # they lie in the module (module_local_params), whose own call shows them
         with poutine.block(hide_types=["param"]):
@@ -145,7 +146,7 @@ class Auto(Guide):
             return self.auto(batch)
 
     def _of_one_vector(self, batch: Batch) -> dict[str, Tensor]:
-        """As Pyro's, which takes all rows alone, with this batch's rows of the local latents."""
+        """Like Pyro's method, but for the local latents of this batch's rows only."""
         vector = self.auto.sample_latent(batch)
         plates = {"data": data_plate(batch)} | {
             name: pyro.plate(name, frame.full_size, dim=frame.dim, subsample_size=frame.size)

@@ -23,10 +23,10 @@ class BottomUp(Guide):
 
     Args:
         model: an NVAE.
-        channels: of the encoder at the size of the image; 0 takes the decoder's.
-        cells_per_group: on the way up.
-        cells_per_block: between the image and the finest group.
-        attention: squeeze and excite in every cell.
+        channels: channels of the encoder at the size of the image; 0 uses the decoder's.
+        cells_per_group: encoder cells per group.
+        cells_per_block: encoder cells per block between the image and the finest group.
+        attention: use squeeze-and-excitation in every encoder cell.
 
     Raises:
         ValueError: If the model is not an NVAE, or ``channels`` is negative.

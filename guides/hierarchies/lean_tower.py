@@ -1,4 +1,4 @@
-"""The way up of a lean hierarchy: no norms, and every map shared by the groups of its size."""
+"""The encoder of a lean hierarchy, without norms; groups of the same size share their map."""
 
 from typing import Any
 
@@ -16,11 +16,12 @@ class LeanTower(nn.Module):
 
     Args:
         model: a lean NVAE.
-        channels: at the size of the image; the first map is half as large, with twice as many.
-        number: of cells at every size.
+        channels: channels at the size of the image; the first map has half the size and twice as
+            many.
+        number: number of cells at every size.
 
     Attributes:
-        widths: channels of every group's features, the first map's.
+        widths: channels of every group's features, as in the map that they come from.
     """
 
     def __init__(self, model: NVAE, channels: int, number: int) -> None:
@@ -38,7 +39,7 @@ class LeanTower(nn.Module):
         self.widths = [widths[0]] * len(of_groups)
 
     def by_group(self, by_map: list[Any]) -> list[Any]:
-        """Every group's value of one per map (fine to coarse), the top group's first."""
+        """Repeat one value per map (fine to coarse) for every group, the top group first."""
         coarsest_first = zip(reversed(by_map), self.groups_per_scale, strict=False)
         return [value for value, number in coarsest_first for _ in range(number)]
 

@@ -40,12 +40,12 @@ class TopDown(EffectGuide):
 
     Args:
         model: an NVAE.
-        channels: of the encoder at the size of the image; 0 takes the decoder's.
-        cells_per_group: on the way up.
-        cells_per_block: between the image and the finest group.
-        attention: squeeze and excite in every cell.
-        residual: add to the prior's mu and log sigma (off: replace them).
-        flows: pairs of autoregressive shifts after every draw.
+        channels: channels of the encoder at the size of the image; 0 uses the decoder's.
+        cells_per_group: encoder cells per group.
+        cells_per_block: encoder cells per block between the image and the finest group.
+        attention: use squeeze-and-excitation in every encoder cell.
+        residual: add to the prior's mu and log sigma; otherwise replace them.
+        flows: number of pairs of autoregressive shifts after every draw.
 
     Raises:
         ValueError: If the model is not an NVAE, or ``flows`` is negative.

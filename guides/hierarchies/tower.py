@@ -1,4 +1,4 @@
-"""The way up from an image to features for every group of latents, shared by NVAE's guides."""
+"""The encoder from an image to features for every group of latents, shared by NVAE's guides."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ __all__ = ["Tower", "features", "tower_of"]
 
 
 class Tower(nn.Module):
-    """The way up: one feature map per group of latents, coarse to fine."""
+    """The encoder: one feature map per group of latents, coarse to fine."""
 
     def __init__(
         self,
@@ -25,7 +25,9 @@ class Tower(nn.Module):
     ) -> None:
         super().__init__()
         if channels < 2:
-            raise ValueError(f"channels={channels} must be at least 2, to be split on the way up.")
+            raise ValueError(
+                f"channels={channels} must be at least 2, since the encoder splits them."
+            )
         self.vanilla = model.vanilla
         self.stem = Conv(model.data_shape[0], channels, 3)
         pre: list[nn.Module] = []
@@ -63,13 +65,13 @@ class Tower(nn.Module):
 def tower_of(
     model: NVAE, channels: int, cells_per_group: int, cells_per_block: int, attention: bool
 ) -> Tower | LeanTower:
-    """A tower of the model's kind; a lean one has neither cells per group nor attention."""
+    """A tower like the model's networks; a lean one ignores cells per group and attention."""
     if model.lean:
         return LeanTower(model, channels, cells_per_block)
     return Tower(model, channels, cells_per_group, cells_per_block, attention)
 
 
 def features(tower: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
-    """A tower's features of a batch; rows that follow each other several times climb once."""
+    """A tower's features of a batch; repeated rows are encoded once."""
     found = tower(batch.only[: len(batch.index) // batch.repeats])
     return tuple(feature.repeat(batch.repeats, 1, 1, 1) for feature in found)

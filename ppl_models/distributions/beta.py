@@ -13,13 +13,13 @@ class StableBeta(dist.Beta):
     .. math::
         p(x) = \frac{x^{a - 1} (1 - x)^{b - 1}}{B(a, b)}
 
-    Terms of the log-density that cancel are as large as a and b; they are computed in float64 and
-    the sum is rounded. Of concentrations near zero much of the mass lies closer to 0 and 1 than
-    floating-point numbers do: P(x > 1 - 1e-16) is 0.43 at a = b = 1 / 255. Between two numbers
-    the mass is that of the Beta, and draws beyond the outermost ones become these.
+    The log-density is a sum of terms as large as a and b that cancel, so it is computed in float64
+    and then rounded. At concentrations near zero, much of the mass is closer to 0 or 1 than any
+    floating-point number: P(x > 1 - 1e-16) is 0.43 at a = b = 1 / 255. Draws beyond the outermost
+    representable numbers are set to these numbers.
 
-    Draws are made of the logarithms of two gamma variables, G(a) = G(a + 1) U^(1 / a): torch's
-    own underflow at small concentrations, and two that do become 1/2.
+    A draw is computed from the logarithms of two gamma variables, G(a) = G(a + 1) U^(1 / a).
+    torch's gamma draws underflow at small concentrations, and if both do, torch returns 1/2.
 
     References:
         Marsaglia & Tsang (2000), for the power of a uniform number.

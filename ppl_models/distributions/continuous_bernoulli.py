@@ -1,4 +1,4 @@
-"""The continuous Bernoulli, a density at every finite logit; torch's is none beyond 16."""
+"""The continuous Bernoulli, accurate at every finite logit; torch's is not beyond 16."""
 
 import math
 from typing import Any, ClassVar
@@ -13,13 +13,14 @@ __all__ = ["ContinuousBernoulli", "log_ratio"]
 SMALL = 0.5
 """Below it the closed forms cancel, and the series have converged to double precision."""
 
-# log(sinh(a / 2) / (a / 2)) = sum_n c_n a^(2n), c_n = B_2n / (2n (2n)!), B_2n of Bernoulli
+# log(sinh(a / 2) / (a / 2)) = sum_n c_n a^(2n), c_n = B_2n / (2n (2n)!), with the Bernoulli
+# numbers B_2n
 SERIES = tuple(
     bernoulli / (2 * n * math.factorial(2 * n))
     for n, bernoulli in enumerate((1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6), 1)
 )
-FIRST = tuple(2 * n * c for n, c in enumerate(SERIES, 1))  # of its derivative, a^(2n - 1)
-SECOND = tuple((2 * n - 1) * c for n, c in enumerate(FIRST, 1))  # of the second, a^(2n - 2)
+FIRST = tuple(2 * n * c for n, c in enumerate(SERIES, 1))  # of the derivative, at a^(2n - 1)
+SECOND = tuple((2 * n - 1) * c for n, c in enumerate(FIRST, 1))  # of the second, at a^(2n - 2)
 
 
 def _polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
@@ -31,7 +32,7 @@ def _polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
 
 
 def _parts(a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Where a is small; there a, else 0; and elsewhere a, else 1: neither branch makes a NaN."""
+    """Masks a for two branches (small: a or 0, large: a or 1), so that neither produces a NaN."""
     small = a < SMALL
     return small, torch.where(small, a, 0.0), torch.where(small, 1.0, a)
 
@@ -93,7 +94,7 @@ class ContinuousBernoulli(TorchDistribution):
     def __init__(self, logits: Tensor, validate_args: bool | None = None) -> None:
         self.logits = logits
         self._positive = logits > 0
-        # where, not abs: at zero it has the derivative that belongs to the favoured end
+        # where, not abs: its derivative at zero is the one of the chosen branch
         self._size = torch.where(self._positive, logits, -logits)
         super().__init__(logits.shape, validate_args=validate_args)
 

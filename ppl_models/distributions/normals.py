@@ -1,4 +1,4 @@
-"""Gaussian distributions that torch and Pyro lack, or have slower."""
+"""Gaussian distributions that torch and Pyro lack or implement more slowly."""
 
 import math
 
@@ -30,13 +30,13 @@ class IsotropicNormal(dist.Independent):
     .. math::
         x \sim \mathcal N(m, \sigma^2 I_D)
 
-    It is ``Normal(loc, scale).to_event(event_dim)`` with a log-density that reads x once: sigma
-    stays a scalar, where broadcasting would take its logarithm and its gradient D times.
+    Equal to ``Normal(loc, scale).to_event(event_dim)``, but its log-density reads x once. sigma
+    stays a scalar; broadcasting would compute its logarithm and gradient D times.
 
     Args:
         loc: ``[..., *event_shape]``.
         scale: sigma, a scalar.
-        event_dim: how many of the last dimensions are one observation.
+        event_dim: number of trailing dimensions that form one observation.
     """
 
     def __init__(
@@ -60,19 +60,22 @@ class IsotropicNormal(dist.Independent):
 
 
 class LowRankNormal(dist.LowRankMultivariateNormal):
-    r"""A normal with covariance F F' + diag(d) whose log-density keeps its digits at small d.
+    r"""A normal with covariance F F⊤ + diag(d) whose log-density stays accurate at small d.
 
-    With c = E[z | x] of the factors z, the squared distance is a sum of positive terms,
+    With c = E[z | x], the posterior mean of the factors z, the squared distance is a sum of
+    positive terms,
 
     .. math::
-        (x - m)' \Sigma^{-1} (x - m) = \lVert d^{-1/2} (x - m - F c) \rVert^2 + \lVert c \rVert^2
+        (x - m)^\top \Sigma^{-1} (x - m)
+            = \lVert d^{-1/2} (x - m - F c) \rVert^2 + \lVert c \rVert^2
 
-    where torch subtracts two that may be millions of times larger (Woodbury). I + F' diag(1/d) F
-    is factorised in float64: in float32 columns that are nearly parallel leave it indefinite.
+    while torch subtracts two terms that may be millions of times larger (Woodbury). The matrix
+    I + F⊤ diag(1/d) F is factorised in float64: in float32, nearly parallel columns can make it
+    indefinite.
 
     Args:
         loc: m, ``[..., D]``.
-        cov_factor: F, ``[..., D, K]``.
+        cov_factor: F, ``[..., D, M]``.
         cov_diag: d, ``[..., D]``.
     """
 
@@ -114,9 +117,9 @@ class LogitNormal(dist.TransformedDistribution):
     .. math::
         \operatorname{logit} x \sim \mathcal N(m, s^2)
 
-    At 0 and 1, which only rounding can reach, the density is zero. The mean has no closed form. A
-    logistic distribution is nearly a mixture of normals (``PROBIT_MIXTURE``), and under each of
-    these it has one:
+    At 0 and 1, which only rounding can reach, the density is zero. The mean has no closed form,
+    but the logistic function is close to a mixture of normal distribution functions
+    (``PROBIT_MIXTURE``), and each of these has one:
 
     .. math::
         \mathbb E\, \Phi(b y) = \Phi\left(b m / \sqrt{1 + b^2 s^2}\right)

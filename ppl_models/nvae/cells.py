@@ -1,4 +1,4 @@
-"""NVAE's residual cells: x + 0.1 attention(body(x)), at one size, going down or going up."""
+"""NVAE's residual cells: x + 0.1 attention(body(x)), keeping, halving or doubling the size."""
 
 from collections.abc import Callable
 
@@ -116,7 +116,7 @@ class ConvCell(ResidualCell):
 
 
 class Combine(nn.Module):
-    """A 1x1 convolution of a state and something beside it, back to the state's width."""
+    """A 1x1 convolution of a state concatenated with another tensor, back to the state's width."""
 
     def __init__(self, channels: int, beside: int) -> None:
         super().__init__()

@@ -35,7 +35,7 @@ class SoftNormal(dist.Normal):
         log_sigma: before the clamp.
 
     Attributes:
-        raw: mu and log_sigma as they were given; residual posteriors add to them.
+        raw: mu and log_sigma before the clamp; residual posteriors add to them.
     """
 
     def __init__(self, mu: Tensor, log_sigma: Tensor, validate_args: bool | None = None) -> None:
@@ -73,7 +73,7 @@ class CroppedBernoulli(dist.Independent):
 
     @property
     def expected(self) -> Tensor:
-        """The mean, and zero on the border, of which the network was taught nothing."""
+        """The mean, and zero on the border, where the network was not trained."""
         width = (self.crop,) * 4
         inside = slice(self.crop, -self.crop or None)
         return F.pad(self.mean[..., inside, inside], width)
@@ -106,15 +106,15 @@ class PixelNormal(dist.Independent):
 
 
 class ReferenceLogisticMixture(TorchDistribution):
-    r"""RGB pixels as a mixture of discretised logistics whose colours depend on each other.
+    r"""RGB pixels as a mixture of J discretised logistics whose colours depend on each other.
 
     As in the reference: a level above 0.99 on [-1, 1] gets the whole upper tail. At 8 bits levels
     254 and 255 both do, so that probabilities sum to more than one (1.0006 for a wide component,
     up to 1.145 for a narrow one near the edge); at 5 bits they sum to one.
 
     Args:
-        parameters: ``[..., 10 M, H, W]``: M mixture logits, then for red, green and blue in turn M
-            means, M log-scales (at least -7) and M coefficients.
+        parameters: ``[..., 10 J, H, W]``: J mixture logits, then for red, green and blue in turn J
+            means, J log-scales (at least -7) and J coefficients.
         bits: per channel; pixels are levels / (2^bits - 1).
 
     References:
@@ -149,7 +149,7 @@ class ReferenceLogisticMixture(TorchDistribution):
 
     def log_prob_map(self, value: Tensor) -> Tensor:
         """log p of every pixel, ``[..., H, W]`` [nats]."""
-        x = (2 * value - 1).unsqueeze(-3)  # [..., 3, 1, H, W] against [..., 3, M, H, W]
+        x = (2 * value - 1).unsqueeze(-3)  # [..., 3, 1, H, W] against [..., 3, J, H, W]
         red, green, _ = x.unbind(-4)
         c = self.coefficients.unbind(-4)
         shifts = torch.zeros_like(c[0]), c[0] * red, c[1] * red + c[2] * green
@@ -183,13 +183,13 @@ class ReferenceLogisticMixture(TorchDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """What the reference shows for the mean: of the weighted locations, not of x itself."""
+        """The image that the reference shows as the mean: the weighted locations, not E[x]."""
         weights = self.logits.softmax(-3).unsqueeze(-4)
         loc, coefficients = ((weights * part).sum(-3) for part in (self.loc, self.coefficients))
         return self._recursion(loc, coefficients)
 
     def draw(self, gumbel: Tensor, logistic: Tensor, temperature: float = 1.0) -> Tensor:
-        """A sample from uniforms ``[..., M, H, W]`` and ``[..., 3, H, W]``.
+        """A sample from uniforms ``[..., J, H, W]`` and ``[..., 3, H, W]``.
 
         The temperature divides the logits and, as in the reference, also divides the scales.
         """

@@ -63,8 +63,8 @@ class Shift(nn.Module):
 class FlowPair(TransformModule):
     """Two shifts, the second in reverse raster order; the determinant is one.
 
-    The inverse is only known for the point last drawn (Pyro's cache), which is what an objective
-    asks for.
+    The inverse is only known for the last draw (from Pyro's cache), which is all that an objective
+    needs.
 
     References:
         Kingma et al. (2016), inverse autoregressive flow; Vahdat & Kautz (2020), with
@@ -80,7 +80,7 @@ class FlowPair(TransformModule):
         self.shifts = nn.ModuleList([Shift(channels, False), Shift(channels, True)])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the last draw, which has a graph: a copy is another flow."""
+        """Leave out the last draw, which holds a graph."""
         return {**self.__dict__, "_cached_x_y": (None, None), "_inv": None}
 
     def _call(self, z: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ BatchNormOptions: dict[str, Any] = {"eps": 1e-5, "momentum": 0.05}
 
 
 class Conv(nn.Conv2d):
-    r"""A convolution whose weights have their norm apart, per output channel.
+    r"""A convolution with weight normalization per output channel.
 
     .. math::
         W = e^{g}\, w / (\lVert w \rVert + 10^{-5})
@@ -24,7 +24,7 @@ class Conv(nn.Conv2d):
         stride: of the kernel.
         groups: of channels.
         bias: whether it has one.
-        mask: multiplies w before its norm is taken; what the kernel must not see is zero.
+        mask: multiplies w before normalization; zero where the kernel must not look.
         gain: added to the initial g.
 
     References:
@@ -58,7 +58,7 @@ class Conv(nn.Conv2d):
         return weight.square().sum((1, 2, 3), keepdim=True).sqrt()
 
     def effective_weight(self) -> Tensor:
-        """What the image is convolved with, ``[out, in / groups, k, k]``."""
+        """The normalized kernel, ``[out, in / groups, k, k]``."""
         weight = self.masked_weight()
         return self.log_weight_norm.exp() * weight / (self._norm(weight) + 1e-5)
 

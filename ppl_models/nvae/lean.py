@@ -1,7 +1,7 @@
 """Lean networks of a hierarchy that a laptop can train: 3x3 convolutions and matrix products.
 
-No normalisation, no attention, and no map of the image's own size: a convolution of stride two
-reads the image, and the last step rearranges channels into pixels.
+These networks have no normalization, no attention, and no feature map at full image size: a
+convolution of stride two reads the image, and the last step rearranges channels into pixels.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ __all__ = ["Add", "Double", "Head", "Pointwise", "Stem", "halve", "lean_cells"]
 class Pointwise(nn.Conv2d):
     """A 1x1 convolution as one matrix product over channels.
 
-    Where one side has few channels, a CPU's gradient of the convolution itself takes many times
-    as long.
+    With few input or output channels, the gradient of a convolution takes many times as long on a
+    CPU.
 
     Args:
         channels: into it.
@@ -97,7 +97,7 @@ class Double(nn.Sequential):
 
 
 class Head(nn.Module):
-    """The likelihood's parameters at twice the map's size, with a bias of every pixel's own.
+    """The likelihood's parameters at twice the map's size, with a bias per pixel.
 
     Args:
         channels: of the state.

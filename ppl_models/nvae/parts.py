@@ -1,4 +1,4 @@
-"""The networks that carry a hierarchy's state: as published, or lean ones for a laptop."""
+"""The networks of a hierarchy: as published, or lean ones for a laptop."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -37,7 +37,7 @@ class Published(NamedTuple):
         return Conv(latents, width, 1) if vanilla else Combine(width, latents)
 
     def group(self, width: int, latents: int) -> tuple[nn.Module, nn.Module, nn.Module]:
-        """Cells, the prior's convolution, and what combines state and z."""
+        """Cells, the prior's convolution, and the module that combines state and z."""
         before = cells(self.cell, self.cells_per_group, width, attention=self.attention)
         return before, Conv(width, 2 * latents, 1), Combine(width, latents)
 
@@ -45,7 +45,7 @@ class Published(NamedTuple):
         return self.cell(width, up=True, attention=self.attention)
 
     def post(self, width: int, blocks: int) -> nn.Sequential:
-        """From the finest latents to the size of the image."""
+        """The layers from the finest latents to the size of the image."""
         post: list[nn.Module] = []
         for _ in range(blocks):
             post.append(self.post_cell(width, up=True, attention=self.attention))
@@ -61,8 +61,8 @@ class Published(NamedTuple):
 class Lean(NamedTuple):
     """Residual cells without norms, an additive state, and a head that shuffles pixels.
 
-    The cells' last weights and the priors' start small or at zero, which takes the place of the
-    norms.
+    The last weights of the cells and those of the priors start small or at zero, in place of
+    normalization.
 
     References:
         Kingma et al. (2016), Child (2021): additive states and small initial weights.
@@ -76,7 +76,7 @@ class Lean(NamedTuple):
         return Add(width, latents)
 
     def group(self, width: int, latents: int) -> tuple[nn.Module, nn.Module, nn.Module]:
-        """Cells, the prior's convolution, and what adds z to the state."""
+        """Cells, the prior's convolution, and the module that adds z to the state."""
         before = lean_cells(self.cells_per_group, width, self.scale)
         return before, Pointwise(width, 2 * latents, 0.0), Add(width, latents)
 
@@ -84,7 +84,7 @@ class Lean(NamedTuple):
         return Double(width, width // 2)
 
     def post(self, width: int, blocks: int) -> nn.Sequential:
-        """From the finest latents to half the size of the image."""
+        """The layers from the finest latents to half the size of the image."""
         post: list[nn.Module] = [lean_cells(self.cells_per_block, width, self.scale)]
         for _ in range(blocks - 1):
             width //= 2

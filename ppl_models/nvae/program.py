@@ -22,7 +22,7 @@ __all__ = ["NVAE", "Group", "adaptive_groups"]
 
 
 def adaptive_groups(scales: int, finest: int, minimum: int = 1) -> tuple[int, ...]:
-    """Groups per scale, coarse to fine, each coarser scale with half of the next finer one's."""
+    """Groups per scale, coarse to fine; each scale has half as many as the next finer one."""
     groups = [finest]
     for _ in range(scales - 1):
         groups.append(max(minimum, groups[-1] // 2))
@@ -33,7 +33,7 @@ class Group(nn.Module):
     """One group of latents below the top.
 
     Args:
-        cells: the state's way to this group's prior.
+        cells: from the state to the features of this group's prior.
         sampler: the prior's mu and log sigma from a state.
         combine: the next state from a state and z.
     """
@@ -58,23 +58,24 @@ class NVAE(Program):
 
     Args:
         data_shape: C, H and W; the sides divisible by 2^(blocks + scales - 1).
-        groups: of latents per scale, coarse to fine.
-        latents: channels of every group.
-        channels: of the state at the size of the image; doubled at every halving.
-        cells_per_group: before every prior but the top one.
-        blocks: up-scalings between the finest latents and the image.
-        cells_per_block: the first of them goes up.
-        attention: squeeze and excite in every cell.
-        depthwise: cells are inverted bottlenecks, as published; off: two 3x3 convolutions.
-        mixture: M, logistics per pixel of RGB images; 1 gives a normal.
+        groups: number of latent groups per scale, coarse to fine.
+        latents: channels of every latent group.
+        channels: channels of the state at the size of the image; doubled at every halving.
+        cells_per_group: cells before the prior of every group except the top one.
+        blocks: number of upsampling blocks between the finest latents and the image.
+        cells_per_block: cells in each of these blocks; the first one upsamples.
+        attention: use squeeze-and-excitation in every cell.
+        depthwise: use inverted bottleneck cells, as published; otherwise two 3x3 convolutions.
+        mixture: J, logistics per pixel of RGB images; 1 gives a normal.
         bits: per channel of RGB images.
-        crop: border of grey images that does not count.
-        lean: instead of the published networks, small ones without norms or attention, the finest
-            at half the size of the image; attention and depthwise have no effect.
+        crop: border of grey images, in pixels, that the likelihood leaves out.
+        lean: use small networks without norms or attention, with the finest map at half the size
+            of the image, instead of the published ones; attention and depthwise then have no
+            effect.
 
     Raises:
-        ValueError: If the image cannot be halved so often, or a number is not positive; lean
-            networks need a block.
+        ValueError: If the image cannot be halved that many times, a number is not positive, or
+            lean networks have no block.
 
     References:
         Vahdat & Kautz (2020). With a single group there are no towers ("vanilla").

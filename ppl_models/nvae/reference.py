@@ -1,8 +1,8 @@
 """The published implementation's names for our parameters.
 
-It numbers the cells of a tower in one list, combiners among them, fine to coarse on the way up and
-coarse to fine on the way down; here a group is a group. Every convolution without weight norm
-appears twice in its checkpoints, the second time as ``weight_normalized``.
+The published code numbers the cells and combiners of a tower in one list, fine to coarse in the
+encoder and coarse to fine in the decoder; here they are ordered by group. Every convolution
+without weight norm appears twice in its checkpoints, the second time as ``weight_normalized``.
 """
 
 from collections.abc import Iterator
@@ -96,7 +96,7 @@ def _prefixes(model: Any, guide: Any) -> Iterator[tuple[str, str]]:
 
 
 def reference_names(pair: nn.Module) -> dict[str, str]:
-    """Our name of every entry of a pair's state -> the published one, in the published order."""
+    """A map from our name of every entry of a pair's state to the published one, in its order."""
     keys = list(pair.state_dict())
     names = {}
     if "model.top" in keys:

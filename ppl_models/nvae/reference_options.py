@@ -64,7 +64,7 @@ def options_of_args(args: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
 
 
 def args_of_options(model: dict[str, Any], guide: dict[str, Any]) -> dict[str, Any]:
-    """The published arguments for a model and guide, but for the data set's name.
+    """The published arguments for a model and guide, except the data set's name.
 
     Args:
         model: options of ``NVAE``, all of them.
@@ -106,5 +106,5 @@ def args_of_options(model: dict[str, Any], guide: dict[str, Any]) -> dict[str, A
 
 
 def number_of_outputs(data: str) -> int:
-    """Numbers per image that bits per dimension are counted over."""
+    """Number of values per image by which bits per dimension are divided."""
     return 784 if data in ("mnist", "omniglot") else 3 * SIZES[data] ** 2

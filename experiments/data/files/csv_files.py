@@ -13,11 +13,11 @@ from experiments.errors import UsageError
 __all__ = ["Table", "read_csv"]
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.I | re.A)
-"""Python's floats take underscores and other digits too."""
+"""A number; Python's float() would also accept underscores and other digits."""
 
 
 class Table(NamedTuple):
-    """Numbers ``[N, D]``, the classes of the rows in words, and the columns' names."""
+    """Numbers ``[N, D]``, the class names of the rows, and the names of the columns."""
 
     values: np.ndarray
     labels: list[str] | None
@@ -28,7 +28,8 @@ def read_csv(path: Path, label: str | None) -> Table:
     """The numeric columns of a file, in UTF-8, separated by commas, semicolons or tabs.
 
     Raises:
-        UsageError: Naming the column that is text, or the line that is ragged, empty or no number.
+        UsageError: With the column that is text, or the line that is ragged, empty or not a
+            number.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -38,7 +39,7 @@ def read_csv(path: Path, label: str | None) -> Table:
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             lines = [(reader.line_num, row) for row in reader if row]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} is no CSV file in UTF-8 ({error}).") from error
+        raise UsageError(f"{path} is not a CSV file in UTF-8 ({error}).") from error
     if not lines:
         raise UsageError(f"{path} is empty.")
     names, lines = _header(lines)
@@ -109,7 +110,7 @@ def _numbers(
             if not NUMBER.fullmatch(field):
                 what = f"holds {field[:30]!r}" if field else "is empty"
                 raise UsageError(
-                    f"{path}: line {line}, column '{names[place]}' {what}, which is no number."
+                    f"{path}: line {line}, column '{names[place]}' {what}, which is not a number."
                 )
             values.append(float(field))
     return np.array(values).reshape(len(lines), len(kept))

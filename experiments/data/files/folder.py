@@ -1,4 +1,4 @@
-"""A directory of images: which files are read, which split and class each has."""
+"""A directory of images: which files are read, with their splits and classes."""
 
 from collections import Counter
 from pathlib import Path
@@ -16,9 +16,9 @@ __all__ = ["folder"]
 
 TRAIN, TEST = "train", ("test", "val", "valid", "validation")
 DARK = 4095
-"""16-bit images that hold no more have 12 bits, rather."""
+"""Largest 12-bit value; 16-bit images without larger values probably have 12 bits."""
 SYSTEM = ("thumbs.db", "desktop.ini")
-"""Files that a system leaves in folders, beside hidden ones."""
+"""Files that operating systems leave in folders, besides hidden files."""
 
 
 class Entry(NamedTuple):
@@ -78,7 +78,7 @@ def _check_reading(reading: Reading) -> None:
 
 
 def _candidates(root: Path) -> tuple[list[Path], Counter[str]]:
-    """Files that may be images, in order; and what is skipped, counted by kind."""
+    """Files that may be images, in order, and the number of skipped files by kind."""
     found, skipped = [], Counter[str]()
     for path in walk(root):
         if path.name.startswith(".") or path.name.lower() in SYSTEM:
@@ -98,7 +98,7 @@ def _skipped(skipped: Counter[str]) -> list[str]:
 
 
 def _layout(root: Path, paths: list[Path]) -> tuple[list[Entry], list[str]]:
-    """Every file with its split, where there are train/ and test/ or val/; else with none.
+    """Every file with its split, if there are folders train/ and test/ or val/; else with None.
 
     Raises:
         UsageError: If there are folders of several splits, but none to train on.
@@ -131,7 +131,7 @@ def _layout(root: Path, paths: list[Path]) -> tuple[list[Entry], list[str]]:
 
 
 def _told(images: list[ImageFile], reading: Reading) -> list[str]:
-    """What was done to images that the user may not expect."""
+    """Notes on conversions that the user may not expect."""
     blended = sum(frame.blended for image in images for frame in image.frames)
     narrowed = sum(image.narrowed for image in images)
     several = sum(image.number > 1 for image in images)
@@ -149,10 +149,10 @@ def _told(images: list[ImageFile], reading: Reading) -> list[str]:
 
 
 def _check_range(images: list[ImageFile], reading: Reading) -> list[str]:
-    """Refuse numbers without a natural range, naming the one found in all files.
+    """Refuse numbers without a natural range; the message gives the range of all files.
 
     Returns:
-        A note where 16-bit images are nearly black.
+        A note if 16-bit images are nearly black.
     """
     frames = [frame for image in images for frame in image.frames]
     limits = [frame.limits for frame in frames if frame.limits]
@@ -176,7 +176,7 @@ def _check_range(images: list[ImageFile], reading: Reading) -> list[str]:
 
 
 def _together(entries: list[Entry], images: list[ImageFile]) -> list[list[np.ndarray]]:
-    """The arrays of every file, all of one size and number of channels.
+    """The arrays of all files, with the same size and number of channels.
 
     Raises:
         UsageError: Naming two files that differ.
@@ -186,7 +186,7 @@ def _together(entries: list[Entry], images: list[ImageFile]) -> list[list[np.nda
     for entry, image in zip(entries, images, strict=True):
         for frame in image.frames:
             height, width = frame.array.shape[:2]
-            # greys from a palette may stand among colours
+            # grey images from a palette may be mixed with RGB images
             rgb = frame.array.ndim == 3 or (colour and frame.palette)
             first.setdefault((width, height, "RGB" if rgb else "grey"), entry.path)
     if len(first) > 1:
@@ -209,7 +209,7 @@ def _divided(
     notes: list[str],
     reading: Reading,
 ) -> Read:
-    """The two splits; frames of one file stay in one split where there are enough files."""
+    """The two splits; frames of one file stay in one split if there are enough files."""
     counts = [len(part) for part in arrays]
     if entries[0].split:
         test = np.repeat([entry.split == "test" for entry in entries], counts)
@@ -240,7 +240,7 @@ def _divided(
 def _labels(
     entries: list[Entry], counts: list[int]
 ) -> tuple[torch.Tensor | None, tuple[str, ...]]:
-    """Class folders in order of their names, as torchvision's ImageFolder has them."""
+    """Class folders sorted by name, as in torchvision's ImageFolder."""
     names = [entry.label for entry in entries]
     classes = sorted({name for name in names if name is not None})
     if len(classes) < 2 or None in names:

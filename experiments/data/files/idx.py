@@ -1,4 +1,4 @@
-"""IDX files: MNIST and its kin, checked before they are believed."""
+"""IDX files (MNIST and similar data sets), checked before they are used."""
 
 import hashlib
 import math
@@ -16,7 +16,7 @@ from experiments.errors import UsageError
 
 __all__ = ["MD5", "idx"]
 
-MD5 = {  # of MNIST's four files, unpacked
+MD5 = {  # checksums of MNIST's four files, unpacked
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
@@ -25,7 +25,7 @@ MD5 = {  # of MNIST's four files, unpacked
 
 
 def idx(dataset: str) -> Callable[[Path, Reading], Read]:
-    """The reader of a data set whose files have MNIST's names."""
+    """A reader for a data set whose files have the names of MNIST's."""
 
     def read(root: Path, reading: Reading) -> Read:
         return Read(_split(dataset, root, "train"), _split(dataset, root, "t10k"))
@@ -47,7 +47,8 @@ def _split(dataset: str, root: Path, prefix: str) -> Rows:
 
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """An IDX file of bytes, its magic number and size checked, and its checksum where known."""
+    """An IDX file of bytes, with its magic number, its size and, if known, its checksum
+    verified."""
     length = 4 + 4 * dimensions
     with path.open("rb") as file:
         header = file.read(length)
@@ -58,7 +59,7 @@ def _read_idx(path: Path, dimensions: int) -> np.ndarray:
             )
         shape = struct.unpack(f">{dimensions}I", header[4:])
         found, said = os.fstat(file.fileno()).st_size, length + math.prod(shape)
-        if found != said:  # before anything is read: either number may be enormous
+        if found != said:  # checked before reading, because either number may be huge
             raise UsageError(
                 f"{path} has {found} bytes where its header says {said}; remove it, then "
                 f"{WAYS_OUT}."

@@ -1,4 +1,4 @@
-"""One image file: its format, its frames, its orientation, and whatever is wrong with it."""
+"""One image file: its format, frames, orientation, and errors."""
 
 import hashlib
 import warnings
@@ -17,7 +17,7 @@ from experiments.errors import UsageError, reason
 __all__ = ["FORMATS", "SUFFIXES", "ImageFile", "read_file"]
 
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-"""What Pillow may open: no format that starts another program."""
+"""Formats that Pillow may open; none of them starts another program."""
 
 SUFFIXES = {
     ".avif",
@@ -46,15 +46,15 @@ SUFFIXES = {
     ".tiff",
     ".webp",
 }
-"""Of files that must be images."""
+"""Suffixes of files that must be images."""
 
 
 class ImageFile(NamedTuple):
-    """The frames of a file, with what is told of them.
+    """The frames of a file.
 
     Args:
-        frames: one, or all that the file holds.
-        number: how many it holds.
+        frames: the first frame, or all frames.
+        number: number of frames in the file.
         narrowed: whether the lower 8 of 16 bits were discarded.
     """
 
@@ -72,20 +72,20 @@ class ImageFile(NamedTuple):
 
 
 def read_file(path: Path, reading: Reading) -> ImageFile | None:
-    """An image file as bytes; ``None`` for a file without suffix that is no image.
+    """An image file as bytes; ``None`` for a file without suffix that is not an image.
 
     Raises:
-        UsageError: If it has an image's suffix and cannot be read, or holds several frames and
-            nothing is said of them.
+        UsageError: If it has an image's suffix and cannot be read, or has several frames and
+            ``--frames`` does not say what to do.
     """
     from PIL import Image, UnidentifiedImageError
 
     surely = path.suffix.lower() in SUFFIXES
     if surely and not path.is_file():
-        raise UsageError(f"{path} is no regular file; remove it.")
+        raise UsageError(f"{path} is not a regular file; remove it.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of metadata, and of sizes that still fit
+            warnings.simplefilter("ignore")  # warnings about metadata and large images
             with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
                 return _read(path, image, reading)
     except UsageError:
@@ -95,7 +95,7 @@ def read_file(path: Path, reading: Reading) -> ImageFile | None:
             return None
         words = "it is empty" if not path.stat().st_size else f"no {', '.join(FORMATS)}"
         raise UsageError(f"{path} is damaged ({words}); mend or remove it.") from error
-    except Exception as error:  # Pillow's decoders raise whatever they like
+    except Exception as error:  # Pillow's decoders may raise any error
         if (
             not surely
             and not path.suffix
@@ -127,7 +127,7 @@ def _read(path: Path, image: Any, reading: Reading) -> ImageFile:
 
 
 def _rawmode(image: Any) -> str:
-    """How the file holds its pixels, in Pillow's words."""
+    """Pillow's name for the pixel format of the file."""
     args = image.tile[0].args if image.tile else ""
     first = args[0] if isinstance(args, tuple) and args else args
     return first if isinstance(first, str) else ""
@@ -140,7 +140,7 @@ def _frame(image: Any, rawmode: str, reading: Reading) -> Frame:
     upright = ImageOps.exif_transpose(image)
     upright.format = image.format
     frame = convert(upright, tags, rawmode, reading)
-    if image.format == "GIF":  # whose later frames Pillow gives as RGB
+    if image.format == "GIF":  # Pillow returns later frames as RGB
         frame = frame._replace(array=one_channel(frame.array), palette=True)
     if reading.resize and not frame.unscaled:
         return frame._replace(array=_resized(frame.array, reading.resize))

@@ -1,4 +1,4 @@
-"""From any mode of a Pillow image to bytes of grey or RGB: one table of what is done."""
+"""Conversion of every mode of a Pillow image to grey or RGB bytes."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,10 +19,10 @@ class Frame(NamedTuple):
 
     Args:
         array: bytes ``[H, W]`` or ``[H, W, 3]``.
-        palette: whether colours come from a palette, so that greys may stand among colours.
-        blended: whether there were transparent pixels, now in front of a background.
-        limits: least and greatest number, where an image holds more than 8 bits per pixel.
-        unscaled: whether these need ``--value-range``; then the array is empty.
+        palette: whether colours come from a palette; grey ones may then be mixed with RGB images.
+        blended: whether transparent pixels were composited on a background.
+        limits: smallest and largest value, if an image has more than 8 bits per pixel.
+        unscaled: whether the values need ``--value-range``; then the array is empty.
     """
 
     array: np.ndarray
@@ -42,19 +42,19 @@ def convert(image: Any, tags: dict[int, Any], rawmode: str, reading: Reading) ->
         reading: range of values and background.
 
     Raises:
-        UsageError: If its mode is not in the table, or values lie outside of the given range.
+        UsageError: If its mode is not in the table, or values lie outside the given range.
     """
-    if rawmode == "LA;16B":  # which Pillow opens as RGBA
+    if rawmode == "LA;16B":  # Pillow opens it as RGBA
         image = image.convert("LA")
     if image.mode not in CONVERSIONS:
-        raise UsageError(f"mode {image.mode} is not read")
+        raise UsageError(f"mode {image.mode} is not supported")
     if image.mode == "L" and _first(tags, SAMPLE_FORMAT) == 2:
         return _ranged(np.asarray(image).view(np.int8), reading)
     return CONVERSIONS[image.mode](image, tags, reading)
 
 
 def loses_bits(image: Any, rawmode: str) -> bool:
-    """Whether Pillow keeps the upper 8 of 16 bits per channel."""
+    """Whether Pillow keeps only the upper 8 of 16 bits per channel."""
     maxval = image.tile[0].args[1] if image.tile and _is_ppm(image) else 255
     wide = ";16" in rawmode or (isinstance(maxval, int) and maxval > 255)
     return wide and not image.mode.startswith(("I", "F"))
@@ -92,13 +92,13 @@ def _palette(image: Any, tags: dict[int, Any], reading: Reading) -> Frame:
 
 
 def one_channel(array: np.ndarray) -> np.ndarray:
-    """``[H, W, 3]`` as ``[H, W]`` where all three channels agree everywhere."""
+    """``[H, W, 3]`` as ``[H, W]`` if all three channels are equal."""
     agree = array.ndim == 3 and bool((array == array[..., :1]).all())
     return np.ascontiguousarray(array[..., 0]) if agree else array
 
 
 def _alpha(image: Any, tags: dict[int, Any], reading: Reading) -> Frame:
-    """Alpha dropped where all is opaque, else composited on the background."""
+    """Drop alpha if all pixels are opaque, else composite on the background."""
     from PIL import Image
 
     image = image.convert({"La": "LA", "RGBa": "RGBA", "PA": "RGBA"}.get(image.mode, image.mode))
@@ -116,7 +116,7 @@ def background(reading: Reading) -> tuple[int, int, int]:
     """The colour behind transparent pixels.
 
     Raises:
-        UsageError: If it is no colour.
+        UsageError: If it is not a colour.
     """
     from PIL import ImageColor
 
@@ -124,12 +124,12 @@ def background(reading: Reading) -> tuple[int, int, int]:
         return ImageColor.getrgb(reading.background or "black")[:3]
     except ValueError:
         raise UsageError(
-            f"--background {reading.background} is no colour: give a name or #rrggbb."
+            f"--background {reading.background} is not a colour: give a name or #rrggbb."
         ) from None
 
 
 def _sixteen_bits(image: Any, tags: dict[int, Any], reading: Reading) -> Frame:
-    """Unsigned grey of 12 or 16 bits: 0 to 255, the greatest number they can hold."""
+    """Unsigned 12-bit or 16-bit grey, scaled so that the largest possible value becomes 255."""
     top = 4095 if _first(tags, BITS) == 12 else 65535
     values = np.asarray(image).astype(np.int64)
     if _first(tags, PHOTOMETRIC) == 0:  # white is zero
@@ -149,7 +149,7 @@ def _sixteen_bits(image: Any, tags: dict[int, Any], reading: Reading) -> Frame:
 
 
 def _integers(image: Any, tags: dict[int, Any], reading: Reading) -> Frame:
-    if image.format == "PPM":  # which Pillow scales to 16 bits
+    if image.format == "PPM":  # Pillow scales it to 16 bits
         return _sixteen_bits(image, tags, reading)
     values = np.asarray(image)
     unsigned = _first(tags, BITS) == 32 and _first(tags, SAMPLE_FORMAT) in (None, 1)
@@ -161,7 +161,7 @@ def _floats(image: Any, tags: dict[int, Any], reading: Reading) -> Frame:
 
 
 def _ranged(values: np.ndarray, reading: Reading) -> Frame:
-    """Numbers without a natural range: scaled from that of ``--value-range``, never clipped."""
+    """Numbers without a natural range, scaled from ``--value-range`` and never clipped."""
     if not np.isfinite(values).all():
         raise UsageError("it holds NaN or infinite values")
     limits = (float(values.min()), float(values.max()))
@@ -186,4 +186,4 @@ CONVERSIONS: dict[str, Callable[[Any, dict[int, Any], Reading], Frame]] = {
     "I": _integers,
     "F": _floats,
 }
-"""By Pillow's mode; what is done to each is documented on the page on data."""
+"""Conversions by Pillow's mode; the page on data documents them."""

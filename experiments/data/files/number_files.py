@@ -34,7 +34,7 @@ def number_file(name: str, root: Path | None, reading: Reading) -> Read:
     except UsageError as error:
         text = str(error)
         raise UsageError(text if str(path) in text else f"{path}: {text}") from None
-    except Exception as error:  # unpackers and parsers of headers raise what they like
+    except Exception as error:  # unpackers and header parsers may raise any error
         raise UsageError(f"{path} cannot be read ({reason(error)}).") from error
     if len(pixels) < 4:
         raise UsageError(f"{path} holds {len(pixels)} rows; at least 4 are needed.")
@@ -50,19 +50,19 @@ def number_file(name: str, root: Path | None, reading: Reading) -> Read:
 
 
 def _place(name: str, root: Path | None) -> Path:
-    """Where the file lies: as it is named, or in ``--data-root``."""
+    """The path of the file: as given, or in ``--data-root``."""
     path = Path(name) if root is None else root / name
     if root is not None and not path.exists():
         path = root / path.name
     if not path.is_file():
-        raise UsageError(f"--data {path} is no file.")
+        raise UsageError(f"--data {path} is not a file.")
     return path
 
 
 def _contents(
     path: Path, reading: Reading, notes: list[str]
 ) -> tuple[np.ndarray, np.ndarray | None, str]:
-    """Values, labels, and how the values are taken."""
+    """Values, labels, and how the values are interpreted."""
     suffix = path.suffix.lower()
     if suffix == ".csv":
         table = read_csv(path, reading.label)
@@ -79,7 +79,9 @@ def _contents(
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         if "x" not in members:
             found = ", ".join(sorted(members)[:10]) or "nothing"
-            raise UsageError(f"{path} holds {found}: it must hold x, and may hold y (classes).")
+            raise UsageError(
+                f"{path} holds {found}: it must contain x and may contain y (classes)."
+            )
         others = sorted(set(members) - {"x", "y"})
         if others:
             notes.append(f"of {path.name} x and y are read, not {', '.join(others[:10])}")
@@ -92,14 +94,16 @@ def _contents(
 
 
 def _read_npy(file: IO[bytes], size: int) -> np.ndarray:
-    """An array in NumPy's format, whose header is compared with the size before it is read."""
+    """An array in NumPy's format; the size in its header is checked before reading."""
     version = np.lib.format.read_magic(file)
     read_header = {(1, 0): np.lib.format.read_array_header_1_0}.get(
         version, np.lib.format.read_array_header_2_0
     )
     shape, columns_first, dtype = read_header(file)
     if dtype.hasobject:
-        raise UsageError("it holds Python objects, which are not loaded: save an array of numbers")
+        raise UsageError(
+            "it contains Python objects, which are not loaded: save an array of numbers"
+        )
     count = math.prod(shape)
     said = file.tell() + count * dtype.itemsize
     if said != size:
@@ -122,7 +126,7 @@ def _classes(
     """Labels as positions among the sorted classes, and the classes' names.
 
     Raises:
-        UsageError: If they are no integers or words, or not one for each row.
+        UsageError: If they are neither integers nor words, or not one for each row.
     """
     if labels is None:
         return None, ()

@@ -1,4 +1,4 @@
-"""ArviZ, in the two forms it comes in: 0.23 (Python 3.11) and 1.x."""
+"""An adapter for the two interfaces of ArviZ: 0.23 (Python 3.11) and 1.x."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ Groups = Mapping[str, Mapping[str, np.ndarray]]
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without 0.23's daily notice about the coming version; large k-hats are values, not news."""
+    """Suppress 0.23's notice about the next version and its warnings about large k-hats."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -25,10 +25,10 @@ def pareto_k(log_weights: np.ndarray) -> np.ndarray:
     """The tail index of importance weights, by Pareto-smoothed importance sampling.
 
     Args:
-        log_weights: S draws of N data, ``[N, S]`` [nats].
+        log_weights: K draws for N data, ``[N, K]`` [nats].
 
     Returns:
-        k-hat, ``[N]``: above 0.7 the weights' mean is not to be believed.
+        k-hat, ``[N]``; above 0.7 the mean of the weights is not reliable.
 
     References:
         Vehtari, Simpson, Gelman, Yao & Gabry (2024), PSIS.
@@ -79,8 +79,8 @@ def rhat(values: np.ndarray) -> np.ndarray:
 def compare_loo(runs: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Expected log predictive density of left-out data, the best first [nats].
 
-    ``unreliable`` is the share of data whose weights have k-hat above 0.7. Draws of a guide are
-    taken for draws of the posterior.
+    ``unreliable`` is the share of data whose weights have k-hat above 0.7. Draws from a guide are
+    treated as draws from the posterior.
 
     Args:
         runs: name -> inference data with a ``log_likelihood``.

@@ -1,4 +1,4 @@
-"""What draws of Bayesian PPCA's parameters say, in quantities that no rotation changes."""
+"""Summaries of draws of Bayesian PPCA's parameters that do not depend on the rotation of W."""
 
 from typing import Any, NamedTuple
 
@@ -22,14 +22,14 @@ __all__ = [
 ]
 
 REPLICATED = 25
-"""Replicated data sets per chain."""
+"""Number of replicated data sets per chain."""
 
 AT_ONCE = 2**22
-"""Numbers that a chunk of draws may take."""
+"""Maximum number of values in a chunk of draws."""
 
 
 class Posterior(NamedTuple):
-    """Draws ``[chains, draws, ...]`` of the parameters and what follows from them.
+    """Draws ``[chains, draws, ...]`` of the parameters and of derived quantities.
 
     ``log_likelihood`` is log p(x_n | W, mu, sigma) of every datum, z integrated out [nats].
     """
@@ -42,7 +42,7 @@ class Posterior(NamedTuple):
 
     @property
     def low_rank(self) -> Tensor:
-        """W W', ``[chains, draws, D, D]``."""
+        """W W⊤, ``[chains, draws, D, D]``."""
         return self.W @ self.W.mT
 
     @property
@@ -52,7 +52,7 @@ class Posterior(NamedTuple):
 
     @property
     def norms(self) -> Tensor:
-        """Column norms of W, the largest first, ``[chains, draws, K]``."""
+        """Column norms of W, the largest first, ``[chains, draws, M]``."""
         return self.W.norm(dim=-2).sort(-1, descending=True).values
 
 
@@ -66,7 +66,7 @@ def draws_of_guide(guide: Any, batch: Batch, draws: int) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def posterior(model: BayesianPPCA, latents: dict[str, Tensor], x: Tensor) -> Posterior:
-    """What draws of the latents ``[chains, draws, ...]`` say about the data ``[N, D]``."""
+    """The posterior from draws of the latents ``[chains, draws, ...]`` and the data ``[N, D]``."""
     chains, draws = latents["sigma"].shape
     flat = {name: value.flatten(0, 1) for name, value in latents.items() if name != "z"}
     W = _loadings(model, flat, x)
@@ -81,7 +81,7 @@ def posterior(model: BayesianPPCA, latents: dict[str, Tensor], x: Tensor) -> Pos
 
 
 def _loadings(model: BayesianPPCA, latents: dict[str, Tensor], x: Tensor) -> Tensor:
-    """W of every draw ``[S, D, K]``: the model's own site, at these latents."""
+    """W of every draw ``[K, D, M]``: the model's own site, at these latents."""
     number = len(latents["sigma"])
     columns = {  # one draw in each row of a dimension before the data's
         name: value.reshape(number, 1, *value.shape[1:]) for name, value in latents.items()
@@ -103,13 +103,13 @@ def predictive(
 
 
 def worst_rhat(found: Posterior) -> dict[str, float]:
-    """The largest R-hat over entries, of W W', sigma and log p; needs four draws."""
-    values = {"W W'": found.low_rank, "sigma": found.sigma, "log p": found.log_p}
+    """The largest R-hat over entries, of W W⊤, sigma and log p; needs four draws."""
+    values = {"W W⊤": found.low_rank, "sigma": found.sigma, "log p": found.log_p}
     return {name: float(rhat(value.cpu().numpy()).max()) for name, value in values.items()}
 
 
 def distance(found: Posterior, reference: Posterior) -> float:
-    """The largest difference of E[W W'] over entries, in the reference's posterior sds."""
+    """The largest difference of E[W W⊤] over entries, in the reference's posterior sds."""
     theirs = reference.low_rank.flatten(0, 1)
     difference = found.low_rank.flatten(0, 1).mean(0) - theirs.mean(0)
     return float((difference.abs() / theirs.std(0)).max())

@@ -1,4 +1,4 @@
-"""The bound on log p of a whole data set: where latents are global, there is none per datum."""
+"""The bound on log p of a whole data set, for models with global latents."""
 
 import math
 
@@ -13,7 +13,7 @@ from experiments.inference.objectives import ELBO
 __all__ = ["DRAWS", "whole_bound"]
 
 DRAWS = 100
-"""Of q, for the bound."""
+"""Number of draws from q for the bound."""
 
 
 @torch.no_grad()
@@ -22,14 +22,14 @@ def whole_bound(
 ) -> tuple[float, float]:
     """The ELBO of all rows together, and its Monte-Carlo standard error [nats per data point].
 
-    Where the rows do not fit into ``memory``, a draw is the mean over batches, each with latents
-    of its own and rescaled to all rows: that mean is unbiased too.
+    If the rows do not fit into ``memory``, a draw is the mean over batches, each with separate
+    latents and rescaled to all rows; this mean is unbiased too.
 
     Args:
         model: p, in evaluation mode.
         guide: q, fitted to these data.
         data: fixed pixels.
-        draws: of q, at least two.
+        draws: number of draws from q, at least two.
         memory: GiB for intermediate values.
     """
     rows = rows_at_a_time(model, data, memory, len(data))

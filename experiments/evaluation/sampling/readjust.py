@@ -1,4 +1,4 @@
-"""Batch norms before sampling: their statistics at the temperature that will be drawn at."""
+"""Readjusts the statistics of batch norms to a temperature before sampling."""
 
 import torch
 from pyro import poutine
@@ -29,16 +29,16 @@ def batch_norm_statistics(model: nn.Module) -> dict[str, Tensor]:
 def readjust(
     model: nn.Module, temperature: float, passes: int = 500, images: int = 16, seed: int = 0
 ) -> None:
-    """Move the batch norms' running statistics to those of draws from the prior.
+    """Readjust the running statistics of batch norms to draws from the prior.
 
-    A colder prior feeds the networks other activations than the posterior did in training.
+    At a low temperature, activations differ from those of posterior draws in training.
 
     Args:
         model: p; left in evaluation mode.
-        temperature: of the draws.
-        passes: of the model, each moving the statistics by their momentum.
-        images: per pass.
-        seed: of the draws.
+        temperature: temperature of the draws.
+        passes: passes of the model, each of which updates the statistics by their momentum.
+        images: images per pass.
+        seed: seed of the draws.
 
     References:
         Vahdat & Kautz (2020), section 4 and their published code.

@@ -1,4 +1,4 @@
-"""What a model shows at given latents, E[x | z], and how far the data are from it."""
+"""E[x | z] at given latents, and the squared error of the data."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def expected(likelihood: Any) -> Tensor:
 def squared_error(model: nn.Module, latents: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
     """Sum over pixels of (x - E[x | z])^2, ``[B]``, of all sites that have a mean.
 
-    What a mask leaves out of the likelihood counts for nothing here, either.
+    Values that a mask removes from the likelihood are left out here, too.
     """
     with own_parameters(model):
         conditioned = poutine.condition(model, data=latents)

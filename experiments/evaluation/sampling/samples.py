@@ -1,4 +1,4 @@
-"""Drawing from a model: what it believes before it has seen an image."""
+"""Draws from a model: samples, completions, interpolations and traversals."""
 
 import inspect
 from contextlib import nullcontext
@@ -181,17 +181,17 @@ def interpolations(
 
 @torch.no_grad()
 def traversals(model: Any, z: Tensor, steps: int, most: int = 10, reach: float = 3.0) -> Tensor:
-    """E[x | z] while one latent after another runs from -reach to reach, the others fixed.
+    """E[x | z] as one latent at a time varies from -reach to reach, with the others fixed.
 
     Args:
         model: p, with one vector latent.
-        z: where the others stay, ``[K]``.
+        z: values of the other latents, ``[M]``.
         steps: images per latent.
         most: maximum number of latents.
         reach: in standard deviations of the prior.
 
     Returns:
-        ``[min(K, most), steps, *event_shape]``.
+        ``[min(M, most), steps, *event_shape]``.
 
     Raises:
         UsageError: If the prior is not on the real line.
@@ -200,7 +200,7 @@ def traversals(model: Any, z: Tensor, steps: int, most: int = 10, reach: float =
     prior = prior_trace(model).nodes[name]["fn"]
     if not is_free(prior):
         raise UsageError(
-            f"traversals walk along the real line; '{name}' ({family(prior)}) leaves its support "
+            f"traversals need the real line; '{name}' ({family(prior)}) leaves its support "
             "there: use --of interpolation or --of aggregate."
         )
     values = torch.linspace(-reach, reach, steps, dtype=z.dtype, device=z.device)

@@ -1,4 +1,4 @@
-"""Pyro's Laplace approximation, from a mode that has really been reached."""
+"""Pyro's Laplace approximation, with a check that the mode is reached."""
 
 from typing import Any
 
@@ -14,19 +14,19 @@ from ppl_models.batch import Batch
 __all__ = ["curvature_at_mode"]
 
 NEAR = 1e-3
-"""Nats that a Newton step may still gain."""
+"""Maximum gain of a further Newton step [nats]."""
 
 
 def curvature_at_mode(guide: Auto, batch: Batch, steps: int = 2000) -> Auto:
-    """Climb to the mode by L-BFGS, and turn the guide into the Gaussian with the curvature there.
+    """Find the mode by L-BFGS, and make the guide the Gaussian with the curvature at the mode.
 
     Args:
         guide: ``auto_laplace``, near the mode; changed in place.
         batch: all data.
-        steps: of L-BFGS, at most.
+        steps: maximum number of steps of L-BFGS.
 
     Raises:
-        TrainingError: If the curvature is not positive all around, or a Newton step would still
+        TrainingError: If the curvature is not positive definite, or a further Newton step would
             gain more than a thousandth of a nat.
     """
     loss = ELBO()

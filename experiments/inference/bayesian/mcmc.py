@@ -21,24 +21,24 @@ from ppl_models.batch import Batch
 __all__ = ["Chains", "check_cost", "nuts"]
 
 TIMED_FROM = 1_000_000
-"""Numbers of the data: fewer are not timed."""
+"""Data with fewer numbers than this are not timed."""
 
 MOST_DAYS = 0.5
-"""That chains may take."""
+"""Maximum duration of the chains [days]."""
 
 USUAL_GRADIENTS = 127
-"""Of a draw: seven doublings of the trajectory."""
+"""Gradients per draw: seven doublings of the trajectory."""
 
 
 Latents = dict[str, Tensor]
 
 JITTER = 0.02
-"""Around a start, in unconstrained coordinates: chains must not all begin at one point, nor so far
-from the posterior's bulk that their energy carries them past its barriers."""
+"""Spread of the chains around the start, in unconstrained coordinates. Chains should not begin at
+the same point, nor so far from the bulk of the posterior that they end in another mode."""
 
 
 class Chains(NamedTuple):
-    """Draws of every latent ``[chains, draws, *event]``, and how many of them diverged."""
+    """Draws of every latent ``[chains, draws, *event]``, and the number of divergences."""
 
     draws: Latents
     divergences: int
@@ -55,22 +55,22 @@ def nuts(
     progress: bool = True,
     start: Latents | None = None,
 ) -> Chains:
-    """Run the chains, one after the other, each from a start of its own.
+    """Run the chains one after the other, each from a different start.
 
     Args:
         model: p, all of whose latents are sampled.
         batch: all data.
-        draws: kept, per chain.
-        tune: before them, for step sizes and masses.
-        chains: how many.
-        target: of the acceptance.
-        compile: take the potential and its gradient as one compiled graph: worth its ten seconds
-            on chains of minutes.
-        progress: show bars.
-        start: values near which every chain begins; by default each begins anywhere.
+        draws: number of draws to keep per chain.
+        tune: number of warm-up draws per chain, which tune step sizes and masses.
+        chains: number of chains.
+        target: target of the acceptance rate.
+        compile: compile the potential and its gradient into one graph, which takes ten seconds and
+            pays off for chains of minutes.
+        progress: show progress bars.
+        start: values near which every chain starts; by default at random.
 
     Raises:
-        UsageError: If the data are so many that it would take days; says how long.
+        UsageError: If sampling would take days; the message gives an estimate.
 
     References:
         Hoffman & Gelman (2014).
@@ -130,7 +130,7 @@ class _Graphed(torch.autograd.Function):
 
 
 def check_cost(model: nn.Module, batch: Batch, draws: int) -> None:
-    """Refuse what would take days, after a gradient has been timed."""
+    """Time a gradient, and refuse to sample if it would take days."""
     if batch.only.numel() <= TIMED_FROM:
         return
     seconds = seconds_of_gradient(model, batch)
@@ -149,7 +149,7 @@ def seconds_of_gradient(model: nn.Module, batch: Batch, rows: int = 1000) -> flo
     few = Batch.of(batch.only[:rows])
     start, potential, *_ = initialize_model(model, (few,))
     leaves: dict[str, Any] = {name: z.detach().requires_grad_() for name, z in start.items()}
-    for _ in range(2):  # the first one warms up
+    for _ in range(2):  # the first call is not timed
         began = time.perf_counter()
         torch.autograd.grad(potential(leaves), list(leaves.values()))
         seconds = time.perf_counter() - began

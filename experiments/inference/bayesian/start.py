@@ -1,4 +1,4 @@
-"""Where chains and guides of Bayesian PPCA begin: at the maximum of the likelihood."""
+"""The start of chains and guides of Bayesian PPCA: the maximum-likelihood solution."""
 
 import torch
 from torch import Tensor
@@ -9,15 +9,15 @@ from ppl_models.ppca import PPCA
 __all__ = ["at_maximum_likelihood"]
 
 LEAST = 1e-2
-"""Of scales and of the triangle's diagonal."""
+"""Smallest initial scale and diagonal entry of the triangle."""
 
 
 @torch.no_grad()
 def at_maximum_likelihood(model: BayesianPPCA, x: Tensor) -> dict[str, Tensor]:
-    """Values of the model's sites at PPCA's closed form, turned into the model's own coordinates.
+    """Values of the model's sites at the maximum-likelihood solution, in the model's coordinates.
 
-    From elsewhere the triangle can trap a chain or a guide: its diagonal is positive, so a column
-    that begins with the wrong sign has to pass through nothing to change it.
+    From other starts the triangle can trap a chain or a guide: its diagonal is positive, so a
+        column with the wrong sign would have to pass through zero.
 
     Args:
         model: p.

@@ -1,4 +1,4 @@
-"""Tables that a program looks up by ``batch.index``: right for their own data alone."""
+"""Detects tables indexed by ``batch.index``, which only fit one data set."""
 
 from collections.abc import Callable
 from typing import Any
@@ -43,17 +43,17 @@ KEEPS_VALUES = (
 
 _bound: "WeakSet[Any]" = WeakSet()
 _home: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
-"""Models that read the index, and the checksum of the data that they were trained on."""
+"""Models that read the index, and the checksum of their training data."""
 
 
 class IndexReads(TorchFunctionMode):
-    """Sees what becomes of ``batch.index`` inside a program.
+    """Traces the use of ``batch.index`` inside a program.
 
     Args:
         batch: whose index is followed.
 
     Attributes:
-        read: whether its values decide anything but which rows a plate has.
+        read: whether its values are used for anything except the rows of a plate.
         tables: rows of every table that was looked up by the index itself.
     """
 
@@ -90,10 +90,10 @@ class IndexReads(TorchFunctionMode):
             self.followed[id(result)] = (result, plain and func in KEEPS_VALUES)
 
     def check(self, owner: str, size: int) -> None:
-        """Refuse tables of other data.
+        """Refuse tables that do not fit the data set.
 
         Raises:
-            ValueError: If a table has not as many rows as the data set.
+            ValueError: If a table does not have as many rows as the data set.
         """
         for rows in self.tables - {size}:
             raise ValueError(
@@ -110,7 +110,7 @@ def note_reads(model: Any, read: bool) -> None:
 
 
 def reads_index(model: Any) -> bool:
-    """Whether a model that was checked was seen to."""
+    """Whether a checked model reads the index."""
     return model in _bound
 
 
@@ -121,7 +121,7 @@ def note_home(model: Any, data: Any) -> None:
 
 
 def check_home(model: Any, data: Any) -> None:
-    """Refuse other data than those whose rows a model looks up.
+    """Refuse data other than those whose rows a model looks up.
 
     Raises:
         ValueError: If the data are held out, or others than those it was trained on.

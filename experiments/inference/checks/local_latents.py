@@ -1,4 +1,4 @@
-"""What is measured datum by datum needs latents of every datum: global ones are refused."""
+"""Per-datum figures need per-datum latents; global latents are refused."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def check_local(model: Any, what: str) -> None:
 
     Args:
         model: p, bare or inside Pyro's handlers.
-        what: asks, as the first words of the message.
+        what: the first words of the message.
 
     Raises:
         ValueError: Naming a latent outside the plate of the data.

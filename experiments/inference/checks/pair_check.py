@@ -1,7 +1,7 @@
-"""The check of a pair, once on its first batch: what would give a wrong number is refused.
+"""The check of a pair on its first batch, which refuses pairs that would give wrong numbers.
 
-Site names are the whole contract between model and guide. Every objective, estimator and
-diagnostic relies on what is checked here, so no step has to look at it again.
+Model and guide only have to agree on site names. Objectives, estimators and diagnostics rely on
+this check, so steps do not repeat it.
 """
 
 from collections.abc import Iterator
@@ -37,34 +37,34 @@ __all__ = ["Checked", "check_once", "check_rows", "draws_are_shared", "run_pair"
 
 
 class Checked(NamedTuple):
-    """What objectives need to know of a pair that has passed."""
+    """What objectives need to know about a checked pair."""
 
     depth: int = 1
-    """Dimensions that the plates of the two take: particles lie outside of them."""
+    """Number of plate dimensions; particles are outside of them."""
 
     summed: tuple[str, ...] = ()
     """Latents of the model that are summed out."""
 
     enumerated: tuple[str, ...] = ()
-    """What the guide samples and marks to be summed over."""
+    """Latents that the guide samples and marks to be summed over."""
 
 
 _passed: WeakKeyDictionary[Any, WeakKeyDictionary[Any, dict[Any, Checked]]] = WeakKeyDictionary()
-"""Guide -> model -> kind of batch that the pair was checked on -> what was seen."""
+"""Guide -> model -> kind of checked batch -> result of the check."""
 
 
 def check_once(
     model: Any, guide: Any, batch: Batch, sums: bool = True, particles: int = 1
 ) -> Checked:
-    """Refuse a pair that would give a wrong number, the first time that it meets such a batch.
+    """Refuse a pair that would give wrong numbers, at the first batch of a kind.
 
     Args:
         model: p, bare or inside Pyro's handlers.
         guide: q, likewise.
-        batch: as ``forward`` takes it; its values matter as little as can be.
+        batch: the argument of ``forward``; the check depends as little as possible on its values.
         sums: whether the objective sums out latents that are marked (``is_summed``), as all of
             ours do.
-        particles: how many are drawn at once; several have a dimension of their own.
+        particles: number of particles; several have an extra dimension.
 
     Raises:
         ValueError: If the guide lacks a latent of the model or has one too many; if a plate does
@@ -76,7 +76,7 @@ def check_once(
         return Checked()
     try:
         kinds = _passed.setdefault(guide, WeakKeyDictionary()).setdefault(model, {})
-    except TypeError:  # what has no weak reference, such as a bound method
+    except TypeError:  # not weakly referenceable, such as a bound method
         kinds = {}
     apart = particles > 1 and takes_particles(model)
     kind: tuple[Any, ...] = (
@@ -105,7 +105,7 @@ def check_once(
 
 
 def _is_own(model: Any, guide: Any) -> bool:
-    """Whether both are this project's own, one built from the other: the suite checks them."""
+    """Whether both belong to this project, whose test suite checks them."""
     own = type(model) in MODELS.values() and type(guide) in GUIDES.values()
     return own and guide.model is model
 
@@ -138,7 +138,7 @@ def draws_are_shared(model: Any, guide: Any, data: Any) -> bool:
 
 
 def _reads_index(model: Any, guide_trace: Trace, batch: Batch) -> bool:
-    """Whether the model itself does, and not only a guide with rows of its own."""
+    """Whether the model reads the index, and not only a per-datum guide."""
     latents = {name: site["value"] for name, site in guide_trace.iter_stochastic_nodes()}
     with IndexReads(batch) as reads:
         poutine.condition(model, data=latents)(batch)
@@ -147,7 +147,7 @@ def _reads_index(model: Any, guide_trace: Trace, batch: Batch) -> bool:
 
 @contextmanager
 def _aside(*programs: Any) -> Iterator[None]:
-    """Inside, nothing leaves a trace: not in the random state, a buffer or an outer trace."""
+    """Inside, nothing affects the random state, buffers or outer traces."""
     modules = [p for p in map(poutine.unwrap, programs) if isinstance(p, nn.Module)]
     buffers = Buffers(*modules)
     before = buffers.clone()

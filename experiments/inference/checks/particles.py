@@ -1,4 +1,4 @@
-"""How a model takes several particles: side by side, or one after the other in a long batch."""
+"""How a model takes several particles: in an extra dimension, or along the batch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,18 +18,17 @@ __all__ = ["settle_particles", "takes_particles"]
 
 
 def takes_particles(model: Any) -> bool:
-    """Whether a model takes particles as a dimension of their own, bare or inside handlers."""
+    """Whether a model takes particles in an extra dimension."""
     return getattr(poutine.unwrap(model), "vectorises", True)
 
 
 def settle_particles(model: Any, guide: Any, batch: Any, depth: int) -> None:
-    """See how two particles together have the densities that each of them has alone.
+    """Find out how a model takes particles without changing their densities.
 
-    A model that does not take them as a dimension of their own gets ``vectorises = False``:
-    particles then follow each other in the batch.
+    A model that does not gets ``vectorises = False``: particles are then placed along the batch.
 
     Raises:
-        ValueError: If they change each other there, too.
+        ValueError: If particles affect each other there, too.
     """
     bare = poutine.unwrap(model)
     with evaluating(bare):
@@ -44,19 +43,19 @@ def settle_particles(model: Any, guide: Any, batch: Any, depth: int) -> None:
 
 
 def _side_by_side(model: Any, guide: Any, batch: Any, depth: int) -> str | None:
-    """Why particles along a dimension of their own are not those that are alone; None if so."""
+    """Why particles in an extra dimension have other densities than alone; None if they agree."""
     outer, at = pyro.plate("particles", 2, dim=-1 - depth), -1 - depth
     try:
         p, _ = run_pair(outer(model), outer(guide), batch)
         densities(p)
-    except Exception as error:  # of sizes that do not fit, as the program's author would see it
+    except Exception as error:  # a shape error, as the program's author would see it
         programs = f"{name_of(model)} or {name_of(guide)}"
         return f"{programs} does not take two particles: {said_by(error)[:150]}."
     return _changed(model, batch, p, lambda x, site, event, k: x.select(at - event, k))
 
 
 def _in_a_row(model: Any, guide: Any, batch: Any) -> str | None:
-    """The same of particles that follow each other in the batch."""
+    """The same for particles along the batch."""
     p, _ = run_pair(model, guide, batch.repeated(2))
     rows = len(batch.index)
 
@@ -71,7 +70,7 @@ def _data_dim(site: Any) -> int:
 
 
 def _changed(model: Any, batch: Any, p: Trace, part: Callable[..., Tensor]) -> str | None:
-    """Whether a density of one of two particles is another one where the particle is alone.
+    """Whether a density of one of two particles differs from that of the particle alone.
 
     Args:
         model: p.
@@ -95,7 +94,7 @@ def _changed(model: Any, batch: Any, p: Trace, part: Callable[..., Tensor]) -> s
 
 
 def _differs(parts: Any, model: Any, latents: Any, batch: Any) -> str | None:
-    """The first site whose density is another one where the particle is alone."""
+    """The first site whose density differs from that of the particle alone."""
     at = poutine.condition(model, data=latents)
     alone = densities(prune_subsample_sites(poutine.trace(at).get_trace(batch)))
     for name, part in parts.items():

@@ -1,4 +1,4 @@
-"""The sites of a model and a guide beside each other: names, plates, scales, supports."""
+"""Compares the sites of a model and a guide: names, plates, scales, supports."""
 
 import math
 from collections.abc import Callable
@@ -20,7 +20,7 @@ __all__ = ["Check", "check_batch", "densities", "name_of", "run_pair"]
 
 
 class Check:
-    """Everything that is looked at, on one pair of traces.
+    """All checks on one pair of traces.
 
     Args:
         model: p.
@@ -59,7 +59,7 @@ class Check:
 
     @property
     def latents(self) -> list[str]:
-        """What both sample."""
+        """Latents that both sample."""
         return [name for name, site in self.q.items() if name in self.p and _is_drawn(site)]
 
     @property
@@ -73,7 +73,7 @@ class Check:
         return tuple(name for name, site in self.q.items() if site["infer"].get("enumerate"))
 
     def names(self, sums: bool) -> None:
-        """Guide and model sample the same latents, but for those that the objective sums out."""
+        """Guide and model sample the same latents, except those that the objective sums out."""
         for name, site in self.p.items():
             summed = sums and name in self.summed
             if _is_drawn(site) and name not in self.q and not summed:
@@ -131,7 +131,7 @@ class Check:
         p, q = (trace[name]["fn"] for trace in (self.p, self.q))
         z = self.q[name]["value"]
         if not z.isfinite().all():
-            return  # it lies nowhere, and is what the guard speaks of
+            return  # in no support; the guard reports it
         if not _contains(p, z, _far_out(q, z)):
             raise ValueError(
                 f"{self.guide} draws '{name}' outside the support of its prior in {self.model} "
@@ -151,10 +151,10 @@ SUM_OUT = (
 
 
 def check_batch(model: Any, batch: Any) -> None:
-    """Refuse a batch whose tensors are not of one length, or whose sites are not the model's.
+    """Refuse a batch whose tensors differ in length, or whose sites differ from the model's.
 
     Raises:
-        ValueError: Then, naming the tensor or the site.
+        ValueError: With the name of the tensor or site.
     """
     x, given = getattr(batch, "x", None), getattr(batch, "given", {})
     there = dict(x) if isinstance(x, dict) else {"x": x}
@@ -193,7 +193,7 @@ def name_of(program: Any) -> str:
 
 
 def densities(trace: Trace) -> dict[str, Any]:
-    """Sites that have a density, with its value where it can be computed."""
+    """Sites that have a density, with its value if it can be computed."""
     sites = {
         name: dict(site)
         for name, site in trace.nodes.items()
@@ -225,9 +225,9 @@ def _contains(distribution: Any, *draws: Tensor) -> bool:
 
 
 def _far_out(q: Any, like: Tensor) -> Tensor:
-    """A point that q may draw, however rarely; a draw where q's support is not to be relied on."""
+    """An extreme point in the support of q; a draw if the reported support is not reliable."""
     if isinstance(bare(q), dist.TransformedDistribution | dist.Delta):
-        return like  # a chain of transforms reports where the last one leads from anywhere
+        return like  # a chain of transforms reports the image of the last one's whole domain
     try:
         transform = coordinates(q)
     except NotImplementedError:

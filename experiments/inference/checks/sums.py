@@ -1,4 +1,4 @@
-"""Whether a model takes all values of a latent at once, as a sum over them needs."""
+"""Whether a model takes all values of a latent at once, as summing over them requires."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ __all__ = ["check_sums"]
 
 
 def check_sums(model: Any, guide_trace: Trace, batch: Any, depth: int) -> None:
-    """The densities at the last values of the summed latents are the same beside all others.
+    """Check that a density at one value of the summed latents does not depend on the others.
 
     Args:
         model: p.
@@ -35,7 +35,7 @@ def check_sums(model: Any, guide_trace: Trace, batch: Any, depth: int) -> None:
     with evaluating(poutine.unwrap(model)):
         try:
             every = run(SumOut(depth)(model))
-        except Exception as error:  # of sizes that do not fit
+        except Exception as error:  # a shape error
             raise ValueError(
                 f"{name_of(model)} does not take all values of a summed latent at once: they lie "
                 f"along a dimension of their own, left of all plates ({said_by(error)[:150]})."

@@ -1,8 +1,8 @@
 """The gradient of a step as one compiled graph: model, guide, objective, and its derivative.
 
-Pyro's effect handlers and autograd run while the graph is traced, and never again. What may change
-from step to step are its arguments: parameters, buffers, data, and the numbers that handlers and
-objectives name as live (``LIVE``).
+Pyro's effect handlers and autograd only run while the graph is traced. Values that may change from
+step to step are arguments of the graph: parameters, buffers, data, and the numbers that handlers
+and objectives list as live (``LIVE``).
 """
 
 import itertools
@@ -35,7 +35,8 @@ LIVE: dict[type, tuple[str, ...]] = {
     Regularised: ("weight",),
     FreeBits: ("free_bits",),
 }
-"""Numbers that may change between steps, by their holder. Other handlers mean an eager step."""
+"""Numbers that may change between steps, by their holder. Steps with other handlers run
+eagerly."""
 
 
 class CompileWarning(UserWarning):
@@ -43,11 +44,11 @@ class CompileWarning(UserWarning):
 
 
 MOST_GRAPHS = 16
-"""Of one pair: more would mean that something else changes at every step."""
+"""Maximum number of graphs per pair; more would mean that something changes at every step."""
 
 
 def why_eager(pair: nn.Module) -> str | None:
-    """Why no step of a pair is a graph, whatever its batch; None if that depends on the batch."""
+    """Why no step of a pair can be compiled; None if that depends on the batch."""
     if any(table.rows.requires_grad for table in local_tables(pair)):
         return "rows of a per-datum guide are updated sparsely"
     if is_checkpointed(pair):
@@ -56,7 +57,7 @@ def why_eager(pair: nn.Module) -> str | None:
 
 
 class Compiled(NamedTuple):
-    """A graph and what its arguments are, besides the batch and the live numbers."""
+    """A graph and its arguments other than the batch and the live numbers."""
 
     graph: Graph
     trained: list[nn.Parameter]
@@ -127,7 +128,7 @@ class CompiledGradients:
         return self.graphs.get(key)
 
     def _key(self, given: list[Tensor], structure: Hashable) -> Hashable:
-        """All that a graph takes for granted."""
+        """Everything that is constant in a graph."""
         tensors = [*given, *self.tensors]
         return (
             structure,
@@ -199,7 +200,7 @@ class CompiledGradients:
         return Compiled(graph, parameters, list(rest.values()), attributes, numbers)
 
     def _owner(self, tensor: Tensor) -> str:
-        """Where a tensor is kept, as far as that can be seen."""
+        """The owner of a tensor, if it can be found."""
         found = (holder.owner(tensor) for holder in self.holders)
         return next(filter(None, found), f"{list(tensor.shape)} outside of the modules")
 
@@ -211,7 +212,7 @@ class CompiledGradients:
 
 
 def has_hook(tensor: Tensor) -> bool:
-    """Whether something is called with a parameter's gradient, which a graph would pass by."""
+    """Whether a parameter has a hook on its gradient, which a graph would skip."""
     return bool(tensor._backward_hooks or tensor._post_accumulate_grad_hooks)
 
 

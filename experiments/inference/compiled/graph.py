@@ -1,4 +1,4 @@
-"""A function of tensors as one compiled graph: no Python, no Pyro and no autograd left in it."""
+"""A function of tensors as one compiled graph, without Python, Pyro and autograd."""
 
 import os
 import random
@@ -24,7 +24,7 @@ Graph = Callable[..., Any]
 
 
 class NotTraceable(Exception):
-    """Why a function is no graph, in words that complete "this step cannot be compiled: "."""
+    """Why a function cannot be traced, completing "this step cannot be compiled: "."""
 
 
 def can_compile() -> bool:
@@ -45,14 +45,13 @@ def traced(
     computes the same at every call; a function that does not is refused, where two runs show it.
 
     Raises:
-        NotTraceable: If a value decides what is computed, or its shape; if random numbers are not
-            torch's; if the second run does something else; if a tensor that is no argument takes
-            part.
+        NotTraceable: If a value determines the computation or a shape; if random numbers are not
+            torch's; if the second run differs; if a tensor that is not an argument takes part.
     """
     first, second = (_once(function, values) for _ in range(2))
     _refuse_changing_shapes(first)
     if first.code != second.code or not _same_constants(first, second):
-        raise NotTraceable("it does something else at its second call")
+        raise NotTraceable("its second call computes something else")
     for name, constant in _constants(first):
         if isinstance(constant, nn.Parameter) or constant.requires_grad:
             shape = list(constant.shape)
@@ -92,7 +91,7 @@ def _is_mask(node: Any) -> bool:
 
 
 class _NoReading(TorchFunctionMode):
-    """Refuses what takes a tensor's value into Python, where a graph would keep it for ever."""
+    """Refuses to read a tensor's value in Python, where it would become a constant."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -130,7 +129,7 @@ def _once(function: Callable[..., Any], values: Sequence[Tensor]) -> GraphModule
 
 
 def _affine(bias: Tensor, x: Tensor, weight: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
-    """``addmm`` as a product and what the compiler fuses into the next kernel.
+    """``addmm`` as a product and a bias that the compiler fuses into the next kernel.
 
     ``addmm`` fills its result with the bias before it multiplies: at the lab's VAE a tenth of a
     step. The compiler would make one of ``+ bias`` again, so the bias is subtracted twice.
@@ -139,11 +138,11 @@ def _affine(bias: Tensor, x: Tensor, weight: Tensor, *, beta: Any = 1, alpha: An
 
 
 SHORT = 4
-"""A side of a matrix with which a processor's library of products is slow."""
+"""Largest side of a matrix for which CPU libraries are slow."""
 
 
 def _thin(a: Tensor, b: Tensor) -> Any:
-    """``mm`` as sums, which the compiler fuses with their neighbours, where a side is short."""
+    """``mm`` with a short side as sums, which the compiler fuses with other operations."""
     (rows, inner), columns = a.shape, b.shape[1]
     if a.device.type != "cpu" or a.dtype not in (torch.float32, torch.float64):
         return NotImplemented
@@ -192,11 +191,11 @@ def compiled(graph: GraphModule, values: Sequence[Tensor]) -> Graph:
     Raises:
         NotTraceable: If the compiler fails.
     """
-    import torch._inductor  # slow to import, and for compiled graphs alone
+    import torch._inductor  # slow to import, and only needed for compiled graphs
     from torch._subclasses import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-    # without an environment of shapes the compiler's cache on disk passes a graph by
+    # without a shape environment, the compiler does not use its cache on disk
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
     fakes: list[Any] = [mode.from_tensor(value.detach(), static_shapes=True) for value in values]
     try:

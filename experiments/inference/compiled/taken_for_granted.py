@@ -1,4 +1,4 @@
-"""What a graph takes for granted besides its arguments: a change of it means another graph."""
+"""The constants of a graph: a change of one of them requires another graph."""
 
 import dataclasses
 from argparse import Namespace
@@ -19,7 +19,7 @@ __all__ = ["Holder", "flat", "flatten"]
 PLAIN = frozenset((bool, int, float, str, complex, type(None), torch.dtype, torch.Size))
 CONTAINERS = (dict, list, tuple, set, frozenset, Namespace, SimpleNamespace)
 OF_TORCH = frozenset(vars(nn.Module())) - {"training"}
-"""Attributes in which a module keeps its parts; what matters of them is seen to elsewhere."""
+"""Attributes in which a module keeps its parts, which are handled elsewhere."""
 
 
 def flat(batch: Batch) -> tuple[list[Tensor], Hashable]:

@@ -1,4 +1,4 @@
-"""Why a step was not finite: the step once more, eagerly, with an eye on every site."""
+"""Explains a non-finite step by repeating it eagerly and examining every site."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -58,9 +58,9 @@ def untouched(batch: Batch, *modules: Any) -> Iterator[None]:
 def explain(
     model: Any, guide: Any, objective: Objective, batch: Batch, random: RandomState
 ) -> str:
-    """What is not finite in a step, in one line; empty if a replay of it is finite.
+    """What is not finite in a step, in one line; empty if the repeated step is finite.
 
-    The step is taken again and leaves no trace.
+    The step is repeated without side effects.
 
     The batch is looked at first, then parameters, then the sites in the order of sampling with
     the range of their distributions' parameters, their KLs, the loss, the gradients.

@@ -1,4 +1,4 @@
-"""What stands between a gradient and the optimizers: a check, and a bound on its norm."""
+"""Checks gradients before the optimizers use them, and clips their norm."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -23,20 +23,20 @@ class Diverged(RuntimeError):
 class Guard:
     """Lets a step pass only if its loss and all its gradients are finite.
 
-    An entry of a gradient whose square overflows counts as infinite: Adam's second moment of it
-    would stay infinite. The norm of many finite entries may overflow, unless it is to be bounded.
+    An entry whose square overflows counts as infinite, because Adam's second moment of it would
+    stay infinite. The norm of many finite entries may overflow, unless gradients are clipped.
     The check reads one number per step, which on a GPU waits for the gradients.
 
     Args:
         clip: gradients are scaled down to this norm; infinite leaves them. Rows of per-datum
             guides are no part of it.
-        most_skipped: steps in a row that may be refused.
+        most_skipped: maximum number of consecutive refused steps.
 
     Attributes:
-        steps: how many were tried.
-        skipped: how many were refused.
-        consecutive: how many of the last ones were refused.
-        last: what was wrong with the first step of the latest series, in one line.
+        steps: number of steps.
+        skipped: number of refused steps.
+        consecutive: number of consecutive refused steps up to now.
+        last: explanation of the first refused step of the latest series.
     """
 
     def __init__(self, clip: float = math.inf, most_skipped: int = 20) -> None:
@@ -46,7 +46,7 @@ class Guard:
 
     @torch.no_grad()
     def passes(self, loss: Tensor, parameters: Iterable[nn.Parameter]) -> bool:
-        """Whether a step may be taken; its gradients are bounded then."""
+        """Whether a step may be taken; if so, its gradients are clipped."""
         self.steps += 1
         found: list[Any] = [p for p in parameters if p.grad is not None]
         dense = [p for p in found if not p.grad.is_sparse]
@@ -76,14 +76,17 @@ class Guard:
         """Count a step that did not pass; the first of a series is explained.
 
         Raises:
-            Diverged: If it was one too many.
+            Diverged: If there were too many.
         """
         self.skipped += 1
         self.consecutive += 1
         if self.consecutive == 1:
             self.last = f"step {self.steps} was not finite: {explain() or UNEXPLAINED}"
         if self.consecutive >= self.most_skipped:
-            number, self.consecutive = self.consecutive, 0  # who goes on has as many again
+            number, self.consecutive = (
+                self.consecutive,
+                0,
+            )  # start counting again, if training continues
             raise Diverged(f"{number} steps in a row were not finite; {self.last}")
 
     def state_dict(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What is maximised: bounds on log p(x) as Pyro ELBOs, free of synchronisation inside a step.
+"""Objectives: bounds on log p(x) as Pyro ELBOs, without synchronisation inside a step.
 
 A plate rescales a minibatch by N / B, so every objective estimates a sum over the data set, in
 nats; ``SVI`` divides by N.

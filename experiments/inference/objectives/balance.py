@@ -1,4 +1,4 @@
-"""KL balancing: while the KL is annealed, no group of latents is left behind."""
+"""KL balancing, which keeps all groups of latents active while the KL is annealed."""
 
 import torch
 from torch import Tensor

@@ -22,7 +22,7 @@ class Objective(pyro.infer.ELBO):
     """A bound with a ``differentiable_loss``: its negative, summed over the data set [nats].
 
     Args:
-        particles: S, Monte-Carlo draws per datum.
+        particles: K, Monte-Carlo draws per datum.
 
     Raises:
         ValueError: If ``particles`` is below 1.

@@ -63,7 +63,7 @@ class AnalyticKL(Objective):
 
 
 class STL(Objective):
-    r"""Sticking the landing: the ELBO, with log q seen through z alone in the gradient.
+    r"""Sticking the landing: the ELBO with gradients of log q only through z.
 
     .. math::
         E_{q_\phi(z \mid x)} [\log p(x, z) - \log q_{\bar\phi}(z \mid x)],

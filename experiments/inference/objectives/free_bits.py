@@ -1,4 +1,4 @@
-"""Free bits: a KL below a floor costs nothing more, so no latent is given up early."""
+"""Free bits: a KL below a threshold costs nothing, so latents do not collapse early."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ __all__ = ["FreeBits"]
 
 
 class FreeBits(Objective):
-    r"""A loss, and no bound.
+    r"""A loss that is not a bound.
 
     .. math::
         -E_q \log p(x \mid z) + \sum_k \max(\lambda, \overline{\mathrm{KL}}_k)
@@ -29,7 +29,7 @@ class FreeBits(Objective):
         free_bits: lambda, 0 or more [nats].
 
     Raises:
-        ValueError: If ``free_bits`` is negative; in use, if a latent is global.
+        ValueError: If ``free_bits`` is negative; when used with a global latent.
 
     References:
         Kingma et al. (2016), inverse autoregressive flow, section on free bits.
@@ -57,7 +57,7 @@ class FreeBits(Objective):
         return loss
 
     def _kl(self, name: str, site: Any, prior: Any) -> Tensor:
-        """KL per datum and dimension, ``[..., B, K]``; K is 1 where it is not a sum over them."""
+        """KL per datum and dimension, ``[..., B, M]``; M is 1 if it is not a sum."""
         q, p = site["fn"], prior["fn"]
         both = (_vector_of_normals(q), _vector_of_normals(p))
         if all(both):

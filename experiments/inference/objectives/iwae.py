@@ -20,10 +20,10 @@ __all__ = ["IWAE", "DReG"]
 
 
 class IWAE(Objective):
-    r"""log of the mean of S importance weights per datum; rises to log p(x) with S.
+    r"""log of the mean of K importance weights per datum; increases to log p(x) with K.
 
     .. math::
-        E_{z_1, \dots, z_S \sim q} \log \frac1S \sum_{s=1}^S \frac{p(x, z_s)}{q(z_s \mid x)}
+        E_{z_1, \dots, z_K \sim q} \log \frac1K \sum_{k=1}^K \frac{p(x, z_k)}{q(z_k \mid x)}
 
     References:
         Burda, Grosse & Salakhutdinov (2016).
@@ -43,13 +43,13 @@ class DReG(Objective):
     r"""The doubly reparametrised gradient of ``iwae``; its value is that bound.
 
     .. math::
-        \nabla_\phi = \sum_s \Big( \frac{w_s}{\sum_j w_j} \Big)^2
-        \frac{\partial \log w_s}{\partial z_s} \frac{\partial z_s}{\partial \phi},
-        \quad w_s = \frac{p(x, z_s)}{q(z_s \mid x)}
+        \nabla_\phi = \sum_k \Big( \frac{w_k}{\sum_j w_j} \Big)^2
+        \frac{\partial \log w_k}{\partial z_k} \frac{\partial z_k}{\partial \phi},
+        \quad w_k = \frac{p(x, z_k)}{q(z_k \mid x)}
 
     The score of q is rewritten through z: q's parameters receive squared normalised weights
     times the gradient by z, p's parameters the plain ones. Unlike those of ``iwae``, the
-    gradients of q do not drown in noise as S grows. Where latents depend on each other, model and
+    gradients of q do not become noisier as K grows. Where latents depend on each other, model and
     guide run twice.
 
     References:
@@ -87,7 +87,7 @@ class DReG(Objective):
 
 
 def _times(weights: Tensor, event_dim: int) -> Callable[[Tensor], Tensor]:
-    """What multiplies the gradient of a latent ``[S, B, *event]`` by weights ``[S, B]``."""
+    """What multiplies the gradient of a latent ``[K, B, *event]`` by weights ``[K, B]``."""
 
     def hook(gradient: Tensor) -> Tensor:
         factor = weights.reshape(gradient.shape[: gradient.ndim - event_dim])

@@ -78,7 +78,7 @@ class Miselbo(Objective):
         return (log_q.sum() - log_p) / len(z)
 
     def _strata(self, q: Any, batch: Batch) -> Tensor:
-        """Draws from the components, in coordinates, ``[particles * strata, B, K]``."""
+        """Draws from the components, in coordinates, ``[particles * strata, B, M]``."""
         normals = q.component_distribution.base_dist
         loc, scale = normals.loc, normals.scale
         number = loc.shape[-2]

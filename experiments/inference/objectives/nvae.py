@@ -18,7 +18,7 @@ __all__ = ["BalancedKL", "FineTuned", "Regularised"]
 class BalancedKL(AnalyticKL):
     """``elbo_analytic_kl`` with KLs balanced over groups while a ``TemperKL`` below one is active.
 
-    At beta one it is the plain bound; below, a loss and no bound.
+    At beta one it is the plain bound; below one it is a loss, not a bound.
 
     Args:
         groups_per_scale: of the model, coarse to fine.
@@ -58,14 +58,14 @@ def _by_group(kls: Sequence[Tensor]) -> Tensor:
 
 
 class FineTuned(Objective):
-    """An objective, and from some moment on the importance-weighted bound.
+    """An objective that is replaced by the importance-weighted bound late in training.
 
     Args:
         objective: what is maximised first.
         particles: importance samples per datum afterwards.
 
     Attributes:
-        last: whether that moment has come; may be set between steps.
+        last: whether it has been replaced; may be set between steps.
 
     References:
         Burda, Grosse & Salakhutdinov (2016); Sonderby et al. (2016) fine-tune with it.

@@ -13,16 +13,16 @@ __all__ = ["Renyi"]
 
 
 class Renyi(Objective):
-    r"""log of a power mean of S importance weights per datum.
+    r"""log of a power mean of K importance weights per datum.
 
     .. math::
-        \frac{1}{1 - \alpha} \log \frac1S \sum_s w_s^{1 - \alpha}, \quad
-        w_s = \frac{p(x, z_s)}{q(z_s \mid x)}, \ z_s \sim q
+        \frac{1}{1 - \alpha} \log \frac1K \sum_k w_k^{1 - \alpha}, \quad
+        w_k = \frac{p(x, z_k)}{q(z_k \mid x)}, \ z_k \sim q
 
-    alpha = 1 is ``elbo``, 0 is ``iwae``; above 1 the smallest weights rule.
+    alpha = 1 is ``elbo``, 0 is ``iwae``; above 1 the smallest weights dominate.
 
     Args:
-        particles: S.
+        particles: K, draws per datum.
         alpha: 0 or more.
 
     Raises:

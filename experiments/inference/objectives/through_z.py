@@ -1,4 +1,4 @@
-"""Gradients of q that flow through its draws alone: what ``stl`` and ``dreg`` leave of the score.
+"""Gradients of q through its draws only, as ``stl`` and ``dreg`` need them.
 
 Where q is Gaussian and no latent's posterior depends on another latent, q's parameters are simply
 held constant in log q. Elsewhere that would cut the paths between latents: guide and model run a

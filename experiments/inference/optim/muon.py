@@ -10,7 +10,7 @@ __all__ = ["Muon", "orthogonal"]
 
 
 def orthogonal(G: Tensor, steps: int = 5) -> Tensor:
-    """Nearly the orthogonal factor U V' of G = U S V', by Newton-Schulz iterations in float32.
+    """Approximate orthogonal factor U V⊤ of G = U S V⊤, by Newton-Schulz iterations in float32.
 
     Args:
         G: matrices, ``[..., rows, columns]``.
@@ -30,11 +30,11 @@ def orthogonal(G: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised: a step has the same size in every direction of a weight matrix.
+    """Orthogonalised momentum: a step has the same size in every direction of a weight matrix.
 
-    ``torch.optim.Muon`` with its default scaling, but in float32 (torch's own iterates in
-    bfloat16, which takes thirty times as long on a processor without units for it), all matrices
-    of one shape together, and for convolutions, too: a row per output channel.
+    Like ``torch.optim.Muon`` with its default scaling, but in float32 (bfloat16 is much slower on
+    CPUs without hardware support), with all matrices of the same shape together, and also for
+    convolutions, with a row per output channel.
 
     Args:
         params: matrices, and weights of convolutions.

@@ -18,10 +18,10 @@ def local_tables(*modules: nn.Module) -> list[LocalTable]:
 
 
 class RowAdam(torch.optim.Optimizer):
-    """Adam on the rows of per-datum tables, each row with moments and a step count of its own.
+    """Adam on the rows of per-datum tables, with moments and a step count per row.
 
-    A minibatch touches its own rows only: those with a gradient. The second moment forgets faster
-    than usual, because a row's first gradients are by far its largest.
+    A minibatch updates only its rows. The second moment decays faster than usual, because the
+    first gradients of a row are by far the largest.
 
     Args:
         tables: the tables whose rows are optimised.

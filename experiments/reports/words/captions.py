@@ -9,12 +9,12 @@ CAPTIONS = {
     "Each latent adds its column to the mean image.",
     "components": "The mean image and the principal components: red above zero, blue below.",
     "encodings": "Each point is the mean of q(z | x) of one image, coloured by class. "
-    "The model has not seen the classes: clusters show what it separates by itself.",
+    "The classes were not used in training: clusters show what the model separates without them.",
     "gap_frozen": "What each guide loses on the same p: log p(x) - bound. "
     "No diagonal Gaussian can end left of the dashed line.",
-    "gap_learned": "What each guide loses on the p that was learned with it: log p(x) - bound.",
-    "gaps": "log p(x) - ELBO, split into what the family lacks (approximation) and what the "
-    "encoder leaves (amortisation). Error bars are 95% bootstrap intervals over images.",
+    "gap_learned": "What each guide loses with the p learned together with it: log p(x) - bound.",
+    "gaps": "log p(x) - ELBO, split into the part due to the family (approximation) and the part "
+    "due to the encoder (amortisation). Error bars are 95% bootstrap intervals over images.",
     "groups": "Each row redraws one group of latents from its prior and keeps all others. "
     "What changes along a row is what the group controls.",
     "groups_kl": "KL of each group of latents, coarsest first. A group near zero is not used.",
@@ -40,5 +40,5 @@ CAPTIONS = {
 
 
 def caption(name: str) -> str:
-    """The caption of a figure; its name where it has none."""
+    """The caption of a figure; its name if it has none."""
     return CAPTIONS.get(name, f"{name.replace('_', ' ')}.")

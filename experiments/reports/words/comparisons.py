@@ -1,4 +1,4 @@
-"""What a comparison of guides says, in sentences made from its figures."""
+"""Findings of a comparison of guides, as sentences generated from its figures."""
 
 from collections.abc import Mapping, Sequence
 from statistics import mean
@@ -10,7 +10,7 @@ from experiments.reports.words.titles import joined
 __all__ = ["NOTHING", "findings_of_guides", "findings_of_runs", "lost", "over_seeds"]
 
 NOTHING = 0.005
-"""A guide that loses less has lost nothing worth a word [nats]."""
+"""A guide that loses less than this counts as losing nothing [nats]."""
 
 
 def over_seeds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -48,7 +48,7 @@ def findings_of_guides(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if learned and learned[0]["evidence"] is not None:
         found.append(_with_model(learned, frozen))
     elif learned:
-        found.append(f"With p learned under each guide, {_order(learned)}")
+        found.append(f"With p learned with each guide, {_order(learned)}")
     return found
 
 
@@ -61,7 +61,7 @@ def _losses(rows: Sequence[Mapping[str, Any]]) -> str:
     parts = [f"{joined(exact)} {'lose' if len(exact) > 1 else 'loses'} nothing."] if exact else []
     parts += [_loss(row, loss) for row, loss in known if loss >= NOTHING]
     points = [row["guide"] for row in rows if row["bound"] == "log_joint"]
-    parts += [f"{joined(points)} has a log joint, which is no bound."] if points else []
+    parts += [f"{joined(points)} has a log joint, which is not a bound."] if points else []
     return " ".join(parts)
 
 
@@ -76,7 +76,7 @@ def _loss(row: Mapping[str, Any], loss: float) -> str:
         return f"{text}."
     rest = loss - floor
     if rest < max(0.02, 0.02 * floor):
-        return f"{text}, no more than every diagonal Gaussian must lose."
+        return f"{text}, about the least that a diagonal Gaussian can lose."
     return f"{text}: {floor:.2f} because q is diagonal, {rest:.2f} because its fit is not optimal."
 
 
@@ -105,7 +105,7 @@ def _with_model(learned: Sequence[Mapping[str, Any]], frozen: Sequence[Mapping[s
             parts.append(f"the gap of {row['guide']} falls from {then:.2f} to {now:.2f} nats")
     text = "When p is learned with the guide, the guide shapes p."
     if parts:
-        text += f" A diagonal q turns W until its posterior is nearly diagonal: {joined(parts)}."
+        text += f" A diagonal q rotates W until the posterior is nearly diagonal: {joined(parts)}."
     best = max(row["evidence"] for row in learned)
     costs = [(row["guide"], best - row["evidence"]) for row in learned]
     named = [f"{guide} {cost:.2f}" for guide, cost in costs if cost >= NOTHING]

@@ -1,4 +1,4 @@
-"""What the figures of a run say, in sentences made from the figures."""
+"""Findings of a run, as sentences generated from its figures."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ from experiments.reports.words.titles import unit
 __all__ = ["findings", "warnings_of_figures", "warnings_of_training"]
 
 FEW_DRAWS = 0.05
-"""Share of the draws: where fewer count, the importance-weighted bound hangs on very few."""
+"""Share of effective draws below which the importance-weighted bound is not reliable."""
 
 BY_MEASURE = {
-    "density": "It is a log-density: it may be positive, and compares only with figures of pixels "
-    "of the same kind.",
+    "density": "It is a log-density, so it may be positive and can only be compared with figures "
+    "for the same kind of pixels.",
     "probability": "It is the log-probability of discrete pixels, so it is negative.",
 }
 
@@ -124,7 +124,7 @@ def _generalisation(metrics: Mapping[str, Any], split: str, one: str) -> str:
 
 
 def warnings_of_training(records: Sequence[Mapping[str, Any]], data_changed: str | None) -> list:
-    """What the log of a run says against its figures."""
+    """Warnings from the log of a run."""
     warnings = []
     skipped = sum(record["skipped"] for record in records)
     if skipped:
@@ -138,7 +138,7 @@ def warnings_of_training(records: Sequence[Mapping[str, Any]], data_changed: str
 
 
 def warnings_of_figures(metrics: Mapping[str, Any]) -> list[str]:
-    """What the figures say against themselves."""
+    """Warnings from the figures of a run."""
     protocol = metrics["protocol"]
     figures = metrics[protocol["split"]]
     worst, draws = figures.get("effective_sample_size_q05"), figures.get("iw_particles")
@@ -146,6 +146,6 @@ def warnings_of_figures(metrics: Mapping[str, Any]) -> list[str]:
         return []
     return [
         f"for 5% of the {unit(protocol)}s the effective sample size is below {worst:.1f} of "
-        f"{draws} draws: their importance-weighted bound hangs on very few draws and may be far "
-        "too low. Use more --particles, or a richer guide; `gaps RUN` measures k-hat"
+        f"{draws} draws: their importance-weighted bound depends on very few draws and may be "
+        "far too low. Use more --particles, or a richer guide; `gaps RUN` measures k-hat"
     ]

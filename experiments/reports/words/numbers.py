@@ -1,4 +1,4 @@
-"""Numbers as a reader wants to see them: as many digits as mean something."""
+"""Numbers with only their significant digits."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 __all__ = ["cell", "column", "merged", "number"]
 
 DECIMALS = 4
-"""Most decimals of a figure in nats: what lies below is rounding, and printed as 0."""
+"""Maximum number of decimals of a figure in nats; smaller values are rounding and printed as 0."""
 
 
 def number(value: float | None, error: float | None = None) -> str:

@@ -27,7 +27,7 @@ NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 
 
 def subject(model: str, data: str) -> str:
-    """What a run is about: ``VAE on MNIST``."""
+    """The subject of a run: ``VAE on MNIST``."""
     return f"{MODELS.get(model, model.rpartition(':')[2])} on {DATA.get(data, data)}"
 
 

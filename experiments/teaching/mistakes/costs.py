@@ -107,7 +107,7 @@ COSTS: list[tuple[Callable[..., Tensor], str]] = [
     ),
     (
         lambda *a: (a[1].mT @ a[1]).logdet() + idle(a[1]) * a[3] + quadratic(*a),
-        "the determinant is that of W'W: sigma^2 I is missing in it.",
+        "the determinant is that of W⊤W: sigma^2 I is missing in it.",
     ),
     (
         lambda *a: -matrix(a[1], a[3].exp()).logdet() + idle(a[1]) * a[3] + quadratic(*a),

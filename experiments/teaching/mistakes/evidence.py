@@ -41,7 +41,7 @@ def constant(mu: Tensor) -> float:
 
 
 def matrix(W: Tensor, variance: Tensor | float) -> Tensor:
-    """W'W + sigma^2 I, ``[M, M]``."""
+    """W⊤W + sigma^2 I, ``[M, M]``."""
     return W.mT @ W + variance * torch.eye(W.shape[1], dtype=W.dtype)
 
 

@@ -29,8 +29,8 @@ def mean(x: Tensor, W: Tensor, mu: Tensor, s: Tensor) -> Tensor:
     return (x - mu) @ W @ inverse(W, s.exp())
 
 
-PRIOR = "M is W'W alone: the prior's part, sigma^2 I, is missing."
-UNIT = "M has I where it should have sigma^2 I."
+PRIOR = "the matrix M is W⊤W alone: the prior's part, sigma^2 I, is missing."
+UNIT = "the matrix M has I where it should have sigma^2 I."
 ONE_MEAN = "the mean is averaged over the images: one row per image, [B, M]."
 MEANS: list[tuple[Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], str]] = [
     (
@@ -45,20 +45,23 @@ MEANS: list[tuple[Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], str]] = [
     ),
     (
         lambda *a: mean(*a) / a[3].exp(),
-        "the mean is divided by sigma^2, which with M written as here does not stand in it.",
+        "the mean is divided by sigma^2, which is not part of it with this matrix M.",
     ),
     (
         lambda *a: mean(*a) * a[3].exp(),
         "the mean is multiplied by sigma^2: that belongs to the covariance alone.",
     ),
-    (lambda x, W, mu, s: (x - mu) @ W, "the mean lacks the inverse of M: this is W'(x - mu)."),
+    (
+        lambda x, W, mu, s: (x - mu) @ W,
+        "the mean lacks the inverse of the matrix M: this is W⊤(x - mu).",
+    ),
     (
         lambda x, W, mu, s: (x - mu) @ W @ matrix(W, s.exp()),
-        "in the mean, M stands where its inverse belongs.",
+        "in the mean, the matrix M stands where its inverse belongs.",
     ),
     (
         lambda x, W, mu, s: (x - mu) @ W @ (1 / matrix(W, s.exp())),
-        "1 / M inverts every entry for itself: the inverse of a matrix is M.inverse().",
+        "1 / M inverts every entry separately: the inverse of a matrix is M.inverse().",
     ),
     (lambda x, W, mu, s: (x - mu) @ W @ inverse(W, 0.0), PRIOR),
     (lambda x, W, mu, s: (x - mu) @ W @ inverse(W, 1.0), UNIT),
@@ -78,16 +81,19 @@ COVARIANCES: list[tuple[Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], str]
     ),
     (
         lambda x, W, mu, s: matrix(W, s.exp()) * s.exp(),
-        "in the covariance, M stands where its inverse belongs.",
+        "in the covariance, the matrix M stands where its inverse belongs.",
     ),
     (
         lambda x, W, mu, s: matrix(W, s.exp()) / s.exp(),
         "this is the precision, the inverse of the covariance.",
     ),
-    (lambda x, W, mu, s: matrix(W, s.exp()), "this is M: how does the covariance depend on it?"),
+    (
+        lambda x, W, mu, s: matrix(W, s.exp()),
+        "this is the matrix M: how does the covariance depend on it?",
+    ),
     (
         lambda x, W, mu, s: s.exp() / matrix(W, s.exp()),
-        "sigma^2 / M divides by every entry for itself: that is no inverse of a matrix.",
+        "sigma^2 / M divides by every entry separately: that is not the inverse of a matrix.",
     ),
     (
         lambda x, W, mu, s: (s / 2).exp() * inverse(W, s.exp()),

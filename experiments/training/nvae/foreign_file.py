@@ -1,4 +1,5 @@
-"""A file of torch's that somebody else wrote: looked at before it is opened, read without code."""
+"""A torch file from an untrusted source: checked before it is opened, read without running
+code."""
 
 import argparse
 import os
@@ -24,7 +25,7 @@ KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-"""What is no file; opening some of these waits for ever, or reads without end."""
+"""Kinds of paths that are not files; opening some of them would block or never end."""
 
 
 class Dtype:
@@ -49,7 +50,7 @@ def scalar(dtype: Any, content: Any) -> Any:
     """
     name = f"{dtype.order}{dtype.name}"
     if not re.fullmatch(r"[<>=|][biufcUS]\d{1,4}", name) or not isinstance(content, bytes):
-        raise ValueError(f"{name} is no number.")
+        raise ValueError(f"{name} is not a number.")
     (value,) = np.frombuffer(content, name).tolist()
     return value
 
@@ -77,7 +78,7 @@ def read_foreign(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         words = str(error).split("GLOBAL ")[-1].split(" ")[0] if "GLOBAL" in str(error) else ""
         what = f"carries code or foreign objects ({words})" if words else "is no checkpoint"
-        raise UsageError(f"{path} {what}; nothing in it was run.") from error
+        raise UsageError(f"{path} {what}; no code in it was run.") from error
     except Exception as error:  # torch.load raises whatever the damaged bytes lead to
         words = one_line(f"{type(error).__name__}, {error}", 200)
         raise UsageError(f"{path} cannot be read: {words}") from error
@@ -103,5 +104,5 @@ def _check_file(path: Path) -> None:
     if total > found.st_size:  # torch stores records as they are
         raise UsageError(
             f"{path} declares {total} bytes in a file of {found.st_size}: it is compressed or "
-            "damaged, and no checkpoint that torch wrote."
+            "damaged, and not a checkpoint written by torch."
         )
