@@ -45,6 +45,11 @@ class Pushed(dist.TransformedDistribution):
         self._drawn = u, transform(u)
         return self._drawn[1]
 
+    def coordinates_of(self, value: Tensor) -> Tensor:
+        """The coordinates of a value, as remembered if it was drawn last."""
+        u, z = self._drawn
+        return u if value is z else self.transforms[0].inv(value)
+
     def log_prob(self, value: Tensor) -> Tensor:
         u, z = self._drawn
         if value is not z:

@@ -69,7 +69,7 @@ def _transform(name: str, runs: Sequence[Trace], guide: str, fixed: bool = True)
     kind = family(sites[0]["fn"])
     fitting = "write a guide of your own with that support."
     if not guide.startswith("auto_"):
-        fitting = "take the guide prior, or one of your own with that support."
+        fitting = "take the guide {}, or one of your own with that support."
     try:
         found = [coordinates(site["fn"]) for site in sites]
         for transform, site in zip(found, sites, strict=True):
@@ -78,12 +78,12 @@ def _transform(name: str, runs: Sequence[Trace], guide: str, fixed: bool = True)
     except NotImplementedError:
         raise ValueError(
             f"{guide} needs latents that are a smooth map of real numbers; '{name}' ({kind}) is "
-            f"none: {fitting}"
+            f"none: {fitting.format('prior')}"
         ) from None
     if fixed and not all(_same(one, other) for one, other in zip(*bounds, strict=True)):
         raise ValueError(
             f"{guide} needs latents whose support is fixed; that of '{name}' ({kind}) depends on "
-            f"parameters or other latents: {fitting.replace('guide prior', MOVING)}"
+            f"parameters or other latents: {fitting.format(MOVING)}"
         )
     return found[0]
 

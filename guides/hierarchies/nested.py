@@ -1,6 +1,6 @@
 """The networks of a hierarchy of one's own, built from the shapes of its latents and features."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyro.distributions as dist
@@ -75,11 +75,17 @@ def _seen(name: str, shape: Sequence[int]) -> str:
     return f"top_down sees '{name}', whose shape is {list(shape)}"
 
 
-def sites_above(model: nn.Module, latents: Collection[str]) -> list[dict[str, torch.Size]]:
+def sites_above(
+    model: nn.Module, latents: Mapping[str, torch.Size]
+) -> list[dict[str, torch.Size]]:
     """What the posterior of every latent sees of the way down: shapes of one row, by site.
 
     That is the feature of the latent, ``pyro.deterministic("h1", ...)`` of ``z1``, if the model
-    has one, and else all latents above.
+    has one, and else the coordinates of all latents above.
+
+    Args:
+        model: p.
+        latents: shapes of their coordinates.
 
     Raises:
         ValueError: If a feature has no row for each datum, or rows of another shape.
@@ -90,7 +96,7 @@ def sites_above(model: nn.Module, latents: Collection[str]) -> list[dict[str, to
         if name in latents:
             feature = f"h{name.removeprefix('z')}"
             found.append({feature: features[feature]} if feature in features else dict(above))
-            above[name] = site["fn"].event_shape
+            above[name] = latents[name]
         elif site["type"] == "sample" and is_deterministic(site):
             features[name] = site["value"].shape[1:]
     for name in {name for sites in found for name in sites if name in features}:

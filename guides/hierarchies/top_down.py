@@ -6,6 +6,7 @@ from typing import Any, Literal
 import pyro.distributions as dist
 from torch import Tensor, nn
 
+from guides.coordinates import Pushed
 from guides.guide import EffectGuide
 from guides.hierarchies.nested import (
     Beside,
@@ -117,11 +118,12 @@ class TopDown(EffectGuide):
         )
 
     def _build(self, model: nn.Module, hidden_dims: tuple[int, ...], activation: str) -> None:
-        latents = latents_of(model, "top_down", fixed=False)
+        found = latents_of(model, "top_down", fixed=False)
+        latents = {name: latent.shape for name, latent in found.items()}
         self.names = list(latents)
         _, *above = sites_above(model, latents)
         self.above = [tuple(sites) for sites in above]
-        widths = numbers = [2 * latent.shape.numel() for latent in latents.values()]
+        widths = numbers = [2 * shape.numel() for shape in latents.values()]
         samplers: list[nn.Module] = [nn.Identity() for _ in numbers]
         if hidden_dims:
             widths, make = [hidden_dims[-1]] * len(numbers), ACTIVATIONS[activation]
@@ -144,11 +146,17 @@ class TopDown(EffectGuide):
         finally:
             self._features = ()
 
+    def seen_above(self, name: str) -> Tensor:
+        """A feature as it is, a latent in its coordinates."""
+        site = self.trace.nodes[name]
+        q, value = site["fn"], site["value"]
+        return q.coordinates_of(value) if isinstance(q, Pushed) else value
+
     def get_posterior(self, name: str, prior: Any) -> Any:
         i = self.names.index(name)
         feature = self._features[i]
         if i:
-            above = map(self.upstream_value, self.above[i - 1])
+            above = map(self.seen_above, self.above[i - 1])
             feature = feature + self.combines[i - 1](*above)
         numbers = self.samplers[i](feature)
         if not isinstance(self.model, NVAE):
