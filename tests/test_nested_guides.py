@@ -9,6 +9,8 @@ from ladders import LADDERS, Moving
 from pyro.infer import Trace_ELBO
 from torch import nn
 
+from experiments.data import as_data
+from experiments.evaluation.metrics import evaluate
 from experiments.inference.compiled import gradients as of_steps
 from experiments.inference.compiled.graph import can_compile
 from experiments.inference.objectives import OBJECTIVES
@@ -200,3 +202,43 @@ def test_supports_that_move_are_for_the_way_down():
     for guide in ("bottom_up", "mean_field"):
         with pytest.raises(ValueError, match=r"'z1' .* depends on .* take the guide prior or top"):
             GUIDES[guide](model)
+
+
+class Labelled(Program):
+    """z0 -> z1 -> x with a covariate of z1, and labels that are summed out: of x, or of z0 too."""
+
+    def __init__(self, of_z0):
+        super().__init__()
+        self.loc, self.of_z0 = nn.Parameter(torch.randn(3, 2)), of_z0
+
+    def forward(self, batch):
+        with data_plate(batch):
+            probs = dist.Categorical(torch.ones(3))
+            y = pyro.sample("y", probs, infer={"enumerate": "parallel"})
+            loc = self.loc[y] if self.of_z0 else torch.zeros(2)
+            z0 = pyro.sample("z0", dist.Normal(loc, 1.0).to_event(1))
+            h1 = pyro.deterministic("h1", 0.8 * z0, event_dim=1)
+            z1 = pyro.sample("z1", dist.Normal(h1 + batch.given["c"], 0.5).to_event(1))
+            return pyro.sample("x", dist.Normal(z1 + self.loc[y], 0.5).to_event(1), obs=batch.x)
+
+
+def test_beside_what_is_given_and_summed_out():
+    data = as_data(torch.randn(6, 2), {"c": torch.randn(6, 2)})
+    for of_z0, guide in ((False, "top_down"), (False, "bottom_up"), (True, "bottom_up")):
+        torch.manual_seed(0)
+        model = Labelled(of_z0).requires_grad_(False)
+        describe(model, data)
+        q, rows = GUIDES[guide](model, hidden_dims=()), data.like(model)
+        assert q.context_dim == 4
+        svi = SVI(model, q, torch.optim.Adam(q.parameters(), 0.05))
+        for _ in range(100):
+            svi.step(rows.batch(torch.arange(6)))
+        want = evaluate(model, GUIDES["prior"](model), rows, 20000)["iw_bound"]
+        figures = evaluate(model, q, rows, 5000)
+        short = 0.1 if guide == "top_down" else 0.4  # where weights have long tails
+        assert want - short < figures["iw_bound"] < want + 0.1
+        assert 0 < figures["squared_error"] < 2
+    model = Labelled(True)
+    describe(model, data)
+    with pytest.raises(ValueError, match="once for every value of a latent that is summed out"):
+        SVI(model, GUIDES["top_down"](model)).step(rows.batch(torch.arange(6)))
