@@ -61,7 +61,8 @@ class TopDown(EffectGuide):
         attention: of an NVAE: squeeze and excite in every cell.
         residual: add to the prior's mu and log sigma (off: replace them).
         flows: of an NVAE: pairs of autoregressive shifts after every draw.
-        hidden_dims: of other models: widths of the MLP's hidden layers; none makes q affine.
+        hidden_dims: of other models: widths of the MLP's hidden layers; none makes q affine,
+            starting at the prior.
         activation: of other models: of the MLP, a name in ``ACTIVATIONS``.
 
     Raises:
@@ -131,6 +132,9 @@ class TopDown(EffectGuide):
         self.tower = FlatTower(self.context_dim, hidden_dims[:-1], widths, activation)
         self.samplers = nn.ModuleList(samplers)
         self.combines = nn.ModuleList(map(Beside, above, widths[1:]))
+        if not hidden_dims:  # at random weights an affine scale is far too large for some x
+            for parameter in (*self.tower.parameters(), *self.combines.parameters()):
+                nn.init.zeros_(parameter)
 
     def context(self, batch: Batch) -> Tensor:
         return batch.only if isinstance(self.model, NVAE) else super().context(batch)
