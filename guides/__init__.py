@@ -69,6 +69,9 @@ GLOBAL = tuple(name for name, kind in GUIDES.items() if issubclass(kind, Auto))
 VECTOR = ("full_rank", "amortized", "flow", "mixture", "semi_amortized")
 """Guides of any model with one latent whose coordinates are a vector."""
 
+HIERARCHY = ("bottom_up", "top_down")
+"""Guides of any model with several latents, or one whose coordinates are no vector."""
+
 PAIRS: dict[str, tuple[str, ...]] = {
     "ppca": ("prior", "point", "exact", "mean_field", *VECTOR),
     "vae": ("prior", "point", "mean_field", *VECTOR),
@@ -89,11 +92,15 @@ def allowed_guides(model: nn.Module) -> tuple[str, ...]:
     flat = [len(shape) for shape in shapes] == [1]
     exact = ("exact",) if flat and hasattr(model, "posterior") else ()
     try:
-        found = list(latents_of(model, "a guide").values())
+        found = list(latents_of(model, "a guide", fixed=False).values())
     except ValueError:
         return ("prior", *exact)
-    vector = VECTOR if len(found) == len(found[0].shape) == 1 else ()
-    names = ("prior", "point", *exact, "mean_field", *vector)
+    try:
+        latents_of(model, "a guide")
+    except ValueError:
+        return ("prior", *exact, "top_down")
+    more = VECTOR if len(found) == len(found[0].shape) == 1 else HIERARCHY
+    names = ("prior", "point", *exact, "mean_field", *more)
     return tuple(name for name in names if not (sites.summed and name == "semi_amortized"))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import ExpTransform, Transform
 
-__all__ = ["Coordinates", "Pushed", "tensors_of", "with_tensors"]
+__all__ = ["Coordinates", "Pushed", "shape_of", "tensors_of", "with_tensors"]
 
 INVERSE = type(ExpTransform().inv)
 """What torch makes of a transform's inverse: its copies forget what they are the inverse of."""
@@ -45,6 +45,11 @@ class Pushed(dist.TransformedDistribution):
         self._drawn = u, transform(u)
         return self._drawn[1]
 
+    def coordinates_of(self, value: Tensor) -> Tensor:
+        """The coordinates of a value, as remembered if it was drawn last."""
+        u, z = self._drawn
+        return u if value is z else self.transforms[0].inv(value)
+
     def log_prob(self, value: Tensor) -> Tensor:
         u, z = self._drawn
         if value is not z:
@@ -69,7 +74,7 @@ class Coordinates(nn.Module):
         self.event_dim, self.shape = prior.event_dim, prior.event_shape
         self._template, self._bounds = transform, list[str]()
         if transform is not None:
-            self.shape = transform.inverse_shape(prior.event_shape)
+            self.shape = shape_of(transform, prior)
             with_tensors(transform, self._keep)
 
     def _keep(self, bound: Tensor) -> Tensor:
@@ -100,6 +105,12 @@ class Coordinates(nn.Module):
     def volume(self, u: Tensor, z: Tensor) -> Any:
         """log-determinant of the map at these coordinates, for every event."""
         return 0.0 if self.is_identity else self.transform.log_abs_det_jacobian(u, z)
+
+
+def shape_of(transform: Any, prior: Any) -> torch.Size:
+    """The shape of one event's coordinates; bounds may have that of the batch."""
+    whole = transform.inverse_shape(prior.batch_shape + prior.event_shape)
+    return torch.Size(whole[len(prior.batch_shape) :])
 
 
 def with_tensors(part: Any, swap: Callable[[Tensor], Tensor]) -> Any:

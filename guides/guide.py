@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
+import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.poutine.guide import GuideMessenger
@@ -118,10 +119,17 @@ class EffectGuide(Guide, GuideMessenger):
         }
 
     def _pyro_sample(self, msg: Any) -> None:
+        if msg["is_observed"] or site_is_subsample(msg):
+            return
+        prior = msg["infer"]["prior"] = msg["fn"]
         if is_summed(msg):
-            msg["infer"]["prior"] = msg["fn"]  # q does not sample it
-        else:
-            super()._pyro_sample(msg)
+            return  # q does not sample it
+        posterior = self.get_posterior(msg["name"], prior)
+        if isinstance(posterior, torch.Tensor):
+            posterior = dist.Delta(posterior, event_dim=prior.event_dim)
+        # Pyro's own expands to the prior's shape, which may lack the particles of q
+        shape = torch.broadcast_shapes(posterior.batch_shape, prior.batch_shape)
+        msg["fn"] = posterior if posterior.batch_shape == shape else posterior.expand(shape)
 
     def get_traces(self) -> tuple[Trace, Trace]:
         model_trace, guide_trace = super().get_traces()

@@ -14,19 +14,24 @@ from ppl_models.sites import check_plates, describe, prior_trace
 
 __all__ = ["check_pyros_coordinates", "latents_of", "single_latent", "vector_latent"]
 
+MOVING = "prior or top_down"
+"""Guides of latents whose support moves."""
+
 NO_VECTOR = "{} needs one vector latent; the model has {}."
 
 
-def latents_of(model: nn.Module, guide: str) -> dict[str, Coordinates]:
+def latents_of(model: nn.Module, guide: str, fixed: bool = True) -> dict[str, Coordinates]:
     """The coordinates of every latent, for a guide with parameters per datum.
 
     Args:
         model: p.
         guide: the name of the guide that asks.
+        fixed: whether they must not depend on other latents, parameters or the datum; of those
+            that do, nothing but the shape is known.
 
     Raises:
-        ValueError: If a latent is global, has no unconstrained coordinates or some that depend on
-            other latents, parameters or the datum, or lies in a second plate inside the data's.
+        ValueError: If a latent is global, has no such coordinates, or lies in a second plate
+            inside the data's.
     """
     sites = describe(model)
     if not sites.latents:
@@ -41,7 +46,7 @@ def latents_of(model: nn.Module, guide: str) -> dict[str, Coordinates]:
     runs = _two_runs(model)
     for name in sites.latents:
         check_plates(name, runs[0].nodes[name])
-    return {name: _coordinates_of(name, runs, guide) for name in sites.latents}
+    return {name: _coordinates_of(name, runs, guide, fixed) for name in sites.latents}
 
 
 def _two_runs(model: nn.Module) -> tuple[Trace, Trace]:
@@ -53,17 +58,18 @@ def _two_runs(model: nn.Module) -> tuple[Trace, Trace]:
         return first, prior_trace(model, 2, grad=True)
 
 
-def _fixed_transform(name: str, runs: Sequence[Trace], guide: str) -> Any:
+def _transform(name: str, runs: Sequence[Trace], guide: str, fixed: bool = True) -> Any:
     """The map from unconstrained coordinates to the support of a latent, in the first of two runs.
 
     Raises:
-        ValueError: If there is no such map, or it depends on parameters or other latents.
+        ValueError: If there is no such map; if it depends on parameters or other latents, and is
+            to be ``fixed``.
     """
     sites = [run.nodes[name] for run in runs]
     kind = family(sites[0]["fn"])
     fitting = "write a guide of your own with that support."
     if not guide.startswith("auto_"):
-        fitting = "take the guide prior, or one of your own with that support."
+        fitting = "take the guide {}, or one of your own with that support."
     try:
         found = [coordinates(site["fn"]) for site in sites]
         for transform, site in zip(found, sites, strict=True):
@@ -72,12 +78,12 @@ def _fixed_transform(name: str, runs: Sequence[Trace], guide: str) -> Any:
     except NotImplementedError:
         raise ValueError(
             f"{guide} needs latents that are a smooth map of real numbers; '{name}' ({kind}) is "
-            f"none: {fitting}"
+            f"none: {fitting.format('prior')}"
         ) from None
-    if not all(_same(one, other) for one, other in zip(*bounds, strict=True)):
+    if fixed and not all(_same(one, other) for one, other in zip(*bounds, strict=True)):
         raise ValueError(
             f"{guide} needs latents whose support is fixed; that of '{name}' ({kind}) depends on "
-            f"parameters or other latents: {fitting}"
+            f"parameters or other latents: {fitting.format(MOVING)}"
         )
     return found[0]
 
@@ -87,12 +93,14 @@ def _same(one: Tensor, other: Tensor) -> bool:
     return not one.requires_grad and torch.equal(one, other)
 
 
-def _coordinates_of(name: str, runs: Sequence[Trace], guide: str) -> Coordinates:
+def _coordinates_of(name: str, runs: Sequence[Trace], guide: str, fixed: bool) -> Coordinates:
     """The coordinates of a per-datum latent, from two runs of two rows."""
     prior = runs[0].nodes[name]["fn"]
-    transform = _fixed_transform(name, runs, guide)
+    transform = _transform(name, runs, guide, fixed)
     if is_free(prior):
         return Coordinates(prior)
+    if not fixed:
+        return Coordinates(prior, transform)
 
     def of_one(bound: Tensor) -> Tensor:
         if bound.ndim == prior.event_dim:
@@ -100,8 +108,8 @@ def _coordinates_of(name: str, runs: Sequence[Trace], guide: str) -> Coordinates
         if not torch.equal(bound[0], bound[1]):
             raise ValueError(
                 f"{guide} needs latents whose support is fixed; that of '{name}' "
-                f"({family(prior)}) depends on the datum: take the guide prior, or one of your "
-                "own with that support."
+                f"({family(prior)}) depends on the datum: take the guide {MOVING}, or one of "
+                "your own with that support."
             )
         return bound[0]
 
@@ -116,7 +124,7 @@ def check_pyros_coordinates(model: nn.Module, guide: str) -> None:
     """
     runs = _two_runs(model)
     for name in describe(model).latents:
-        ours = _fixed_transform(name, runs, guide)
+        ours = _transform(name, runs, guide)
         site = runs[0].nodes[name]
         u = ours.inv(site["value"])
         try:

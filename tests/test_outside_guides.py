@@ -12,7 +12,16 @@ from experiments.errors import UsageError
 from experiments.options.guide_lists import parse_guides
 from experiments.sweeps.grid import Grid
 from experiments.sweeps.plan import plan
-from experiments.tools import calibrate, evaluate, gaps, gradients, refit
+from experiments.tools import (
+    calibrate,
+    evaluate,
+    explore,
+    export_nvae,
+    gaps,
+    gradients,
+    refit,
+    sample,
+)
 from tests.test_bad_input import refused
 from tests.test_commands import run
 
@@ -97,6 +106,22 @@ instance = nn.Linear(2, 3)
 
 class NoModule:
     pass
+
+
+class Ladder(Program):
+    """z0 -> h1 -> z1 -> x."""
+
+    def __init__(self, data_dim: int):
+        super().__init__()
+        self.below, self.decoder = nn.Linear(2, 5), nn.Linear(5, data_dim)
+
+    def forward(self, batch):
+        with data_plate(batch):
+            zero = self.below.bias.new_zeros(2)
+            z0 = pyro.sample("z0", dist.Normal(zero, 1.0).to_event(1))
+            h1 = pyro.deterministic("h1", self.below(z0).tanh(), event_dim=1)
+            z1 = pyro.sample("z1", dist.Normal(h1, 1.0).to_event(1))
+            return pyro.sample("x", dist.Normal(self.decoder(z1), 0.5).to_event(1), obs=batch.x)
 
 
 class Means(Program):
@@ -191,6 +216,27 @@ def test_other_mistakes(capsys):
     }.items():
         with pytest.raises(UsageError, match=words):
             parse_guides(text)
+
+
+@pytest.mark.parametrize("guide", ["top_down", "bottom_up"])
+def test_a_hierarchy_of_ones_own(capsys, guide):
+    model = ["--model", "ownguides:Ladder"]
+    own = ["--data", "digits", "--rows", "60", "--epochs", "2", *model, "--guide", guide]
+    found = run(train, *own, "--guide.hidden-dims", "8", "--out", "a")
+    assert (found["guide"], found["objective"]) == (guide, "elbo")
+    evaluated = run(evaluate, "a", *model, "--particles", "5", "--out", "e")["test"]
+    assert evaluated["elbo"] < evaluated["iw_bound"]
+    least = ["--images", "3", "--particles", "30", "--chains", "2", "--ais-steps", "3"]
+    least += ["--local-steps", "50", "--simulated", "2", "--tail-images", "0"]
+    if guide == "top_down":
+        assert run(gaps, "a", *model, *least, "--out", "g")["guide"] == guide
+    refused(capsys, explore, ["a", *model, "--out", "p.html"], "its model is 'ownguides:Ladder'")
+    refused(capsys, sample, ["a", *model, "--of", "traversals"], "has z0, z1: use --of groups")
+    refused(capsys, calibrate, ["a", *model], "calibration is for one vector latent")
+    refused(capsys, export_nvae, ["a"], "a is no NVAE under top_down")
+    refused(capsys, train, [*own, "--guide.cells-per-group", "2"], "takes hidden_dims and activat")
+    wrong = [*own[:-1], "amortized"]
+    refused(capsys, train, wrong, "takes prior, point, mean_field, bottom_up, top_down")
 
 
 def test_a_model_with_global_latents(capsys):

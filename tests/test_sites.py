@@ -54,7 +54,7 @@ def fitted() -> tuple[Scalar, torch.nn.Module, torch.Tensor]:
 def test_a_scalar_latent_of_every_datum():
     model, guide, x = fitted()
     data, want = as_data(x).like(model), model.evidence(x)
-    assert allowed_guides(model) == ("prior", "point", "mean_field")
+    assert allowed_guides(model) == ("prior", "point", "mean_field", "bottom_up", "top_down")
     found = per_image(model, guide, data, particles=5)
     # the posterior is a Gaussian of the family: every weight is log p(x)
     for name in ("elbo", "iw_bound"):

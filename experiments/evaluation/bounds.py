@@ -28,6 +28,7 @@ from experiments.inference.traces import by_datum, log_weights, sites_of, traces
 from guides.prior import Prior
 from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
+from ppl_models.sites import is_summed
 
 __all__ = [
     "encode",
@@ -52,7 +53,7 @@ def guide_means(guide: nn.Module, batch: Batch) -> dict[str, Tensor]:
     return {
         name: site["value"]
         for name, site in trace.iter_stochastic_nodes()
-        if not poutine.util.site_is_subsample(site)
+        if not (poutine.util.site_is_subsample(site) or is_summed(site))
     }
 
 

@@ -12,6 +12,8 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import constraints
 
+from ppl_models.sites import is_summed
+
 __all__ = ["At", "InsideObjective", "Mean", "ObservePixels", "TemperKL", "Temperature"]
 
 
@@ -105,10 +107,10 @@ def centre_of(distribution: Any) -> Tensor:
 
 
 class Mean(Messenger):
-    """Set every latent to the mean of its distribution instead of a draw."""
+    """Set every latent that is not summed out to its mean instead of a draw."""
 
     def _pyro_sample(self, msg: Message) -> None:
-        if _is_latent(msg) and msg["value"] is None:
+        if _is_latent(msg) and msg["value"] is None and not is_summed(msg):
             msg["value"], msg["done"] = centre_of(msg["fn"]), True
 
 

@@ -90,8 +90,8 @@ def gaps_in_words(
         return f"{words} {share[0].upper()}{share[1:]}.", []
     warning = (
         f"{share}: their importance-weighted bounds are not reliable, however many draws are "
-        "taken. Use a richer guide (--guide flow or full_rank), or annealed importance sampling "
-        "(--ais-from guide)"
+        "taken. Use a richer guide (--guide flow or full_rank; top_down for several latents), or "
+        "annealed importance sampling (--ais-from guide)"
     )
     return words, [warning]
 

@@ -1,10 +1,14 @@
 """A hierarchy's latents inferred from the image alone, each group by itself."""
 
+from typing import Any, Literal
+
 import pyro
 from torch import Tensor, nn
 
 from guides.guide import Guide
+from guides.hierarchies.nested import FlatTower, check_options, gaussian
 from guides.hierarchies.tower import features, tower_of
+from guides.latents import latents_of
 from ppl_models.batch import Batch, data_plate
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.distributions import SoftNormal
@@ -19,17 +23,24 @@ class BottomUp(Guide):
     .. math::
         q(z \mid x) = \prod_l \mathcal N(z_l; \mu_l(x), \sigma_l^2(x))
 
-    What it lacks against ``top_down`` is the model's own way down.
+    Unlike ``top_down``, it does not use the latents above. An NVAE has the published tower. For
+    any other model an MLP sees x, and maps of latents are flattened. Under a prior with
+    constrained support, the Gaussian is defined in unconstrained coordinates.
 
     Args:
-        model: an NVAE.
-        channels: channels of the encoder at the size of the image; 0 uses the decoder's.
-        cells_per_group: encoder cells per group.
-        cells_per_block: encoder cells per block between the image and the finest group.
-        attention: use squeeze-and-excitation in every encoder cell.
+        model: an NVAE, or any model with continuous per-datum latents.
+        channels: for an NVAE: channels of the encoder at the size of the image; 0 uses the
+            decoder's.
+        cells_per_group: for an NVAE: encoder cells per group.
+        cells_per_block: for an NVAE: encoder cells per block between the image and the finest
+            group.
+        attention: for an NVAE: use squeeze-and-excitation in every encoder cell.
+        hidden_dims: for other models: widths of the MLP's hidden layers.
+        activation: for other models: activation of the MLP, a name in ``ACTIVATIONS``.
 
     Raises:
-        ValueError: If the model is not an NVAE, or ``channels`` is negative.
+        ValueError: If a latent has no fixed unconstrained coordinates, ``channels`` is negative,
+            or an option is for another model.
 
     References:
         Vahdat & Kautz (2020) call it bottom-up inference.
@@ -42,29 +53,50 @@ class BottomUp(Guide):
         cells_per_group: int = 1,
         cells_per_block: int = 3,
         attention: bool = True,
+        hidden_dims: tuple[int, ...] = (400,),
+        activation: Literal["relu", "tanh", "silu", "gelu"] = "relu",
     ) -> None:
         super().__init__(model)
-        if not isinstance(model, NVAE):
-            raise ValueError(f"bottom_up needs an NVAE, not {type(model).__name__}.")
         if channels < 0:
             raise ValueError(f"channels={channels} must be 0 or more.")
-        channels = channels or model.channels
-        self.tower = tower_of(model, channels, cells_per_group, cells_per_block, attention)
-        self.samplers = nn.ModuleList(
-            Conv(width, 2 * model.latents, 3) for width in self.tower.widths
-        )
+        self.coordinates: Any
+        samplers: list[nn.Module]
+        self.names: list[str]
+        tower = (channels, cells_per_group, cells_per_block, attention)
+        hidden_dims = tuple(hidden_dims)
+        check_options(model, tower, (hidden_dims, activation))
+        if isinstance(model, NVAE):
+            self.tower: Any = tower_of(model, *tower)
+            samplers = [Conv(width, 2 * model.latents, 3) for width in self.tower.widths]
+            self.names = [f"z{i}" for i in range(len(samplers))]
+        else:
+            self.coordinates = nn.ModuleDict(latents_of(model, "bottom_up"))
+            self.names = list(self.coordinates)
+            numbers = [2 * latent.shape.numel() for latent in self.coordinates.values()]
+            self.tower = FlatTower(self.context_dim, hidden_dims, numbers, activation)
+            samplers = [nn.Identity() for _ in numbers]
+        self.samplers = nn.ModuleList(samplers)
         self.like_model()
+
+    def context(self, batch: Batch) -> Tensor:
+        return batch.only if isinstance(self.model, NVAE) else super().context(batch)
 
     def features(self, batch: Batch) -> tuple[Tensor, ...]:
         """What the way up leaves of x for every group, coarse to fine."""
-        return features(self.tower, batch)
+        return features(self.tower, self.context(batch), batch.repeats)
+
+    def posterior(self, name: str, numbers: Tensor) -> Any:
+        """q of one latent, from the numbers that describe it."""
+        if isinstance(self.model, NVAE):
+            mu, log_sigma = numbers.chunk(2, 1)
+            return SoftNormal(mu, log_sigma).to_event(3)
+        latent = self.coordinates[name]
+        return latent.push(gaussian(numbers, latent.shape))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        features = self.seen(batch)
+        parts = zip(self.names, self.samplers, self.seen(batch), strict=True)
         with data_plate(batch):
             return {
-                f"z{i}": pyro.sample(
-                    f"z{i}", SoftNormal(*sampler(feature).chunk(2, 1)).to_event(3)
-                )
-                for i, (sampler, feature) in enumerate(zip(self.samplers, features, strict=True))
+                name: pyro.sample(name, self.posterior(name, sampler(feature)))
+                for name, sampler, feature in parts
             }

@@ -1,14 +1,24 @@
-"""NVAE's guide: climb from the image, then correct every prior on the model's way down."""
+"""Climb from x, then correct every prior on the model's way down: the guide of NVAE."""
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import pyro.distributions as dist
 from torch import Tensor, nn
 
+from guides.coordinates import Pushed
 from guides.guide import EffectGuide
+from guides.hierarchies.nested import (
+    Beside,
+    FlatTower,
+    check_options,
+    corrected,
+    sites_above,
+)
 from guides.hierarchies.tower import features, tower_of
+from guides.latents import latents_of
 from ppl_models.batch import Batch
+from ppl_models.networks import ACTIVATIONS
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.distributions import SoftNormal
 from ppl_models.nvae.flows import FlowPair
@@ -38,17 +48,28 @@ class TopDown(EffectGuide):
         q(z \mid x) = q(z_0 \mid x) \prod_l q(z_l \mid z_{<l}, x), \quad
         q(z_l \mid z_{<l}, x) = \mathcal N(\mu_l + \Delta\mu_l,\ (\sigma_l \Delta\sigma_l)^2)
 
+    An NVAE has the published networks. For any other model an MLP sees x, and the posterior of a
+    latent z1 also sees the model's feature ``pyro.deterministic("h1", ...)``, or all latents above
+    if there is none; maps are flattened. There q is Gaussian in the prior's unconstrained
+    coordinates, and relative to the prior if that is Gaussian there too.
+
     Args:
-        model: an NVAE.
-        channels: channels of the encoder at the size of the image; 0 uses the decoder's.
-        cells_per_group: encoder cells per group.
-        cells_per_block: encoder cells per block between the image and the finest group.
-        attention: use squeeze-and-excitation in every encoder cell.
+        model: an NVAE, or any model with continuous per-datum latents.
+        channels: for an NVAE: channels of the encoder at the size of the image; 0 uses the
+            decoder's.
+        cells_per_group: for an NVAE: encoder cells per group.
+        cells_per_block: for an NVAE: encoder cells per block between the image and the finest
+            group.
+        attention: for an NVAE: use squeeze-and-excitation in every encoder cell.
         residual: add to the prior's mu and log sigma; otherwise replace them.
-        flows: number of pairs of autoregressive shifts after every draw.
+        flows: for an NVAE: number of pairs of autoregressive shifts after every draw.
+        hidden_dims: for other models: widths of the MLP's hidden layers; with none, q is affine
+            and starts at the prior.
+        activation: for other models: activation of the MLP, a name in ``ACTIVATIONS``.
 
     Raises:
-        ValueError: If the model is not an NVAE, or ``flows`` is negative.
+        ValueError: If a latent has no unconstrained coordinates, a number is negative, or an
+            option is for another model.
 
     References:
         Vahdat & Kautz (2020), residual normal distributions.
@@ -63,31 +84,66 @@ class TopDown(EffectGuide):
         attention: bool = True,
         residual: bool = True,
         flows: int = 0,
+        hidden_dims: tuple[int, ...] = (400,),
+        activation: Literal["relu", "tanh", "silu", "gelu"] = "relu",
     ) -> None:
         super().__init__(model)
-        if not isinstance(model, NVAE):
-            raise ValueError(f"top_down needs an NVAE, not {type(model).__name__}.")
         if flows < 0 or channels < 0:
             raise ValueError(f"flows={flows} and channels={channels} must be 0 or more.")
-        channels = channels or model.channels
         self.residual = residual
-        self.tower = tower_of(model, channels, cells_per_group, cells_per_block, attention)
-        widths = self.tower.widths
+        self._features: tuple[Tensor, ...] = ()
+        tower = (channels, cells_per_group, cells_per_block, attention)
+        hidden_dims = tuple(hidden_dims)
+        check_options(model, (*tower, flows), (hidden_dims, activation))
+        self.names: list[str]
+        self.above: list[tuple[str, ...]]
+        self.tower: Any
+        self.samplers: Any
+        self.combines: Any
+        if isinstance(model, NVAE):
+            self._build_published(model, tower_of(model, *tower))
+        else:
+            self._build(model, hidden_dims, activation)
+        self.flows: Any = nn.ModuleList(
+            nn.ModuleList(FlowPair(self.model.latents) for _ in range(flows)) for _ in self.names
+        )
+        self.like_model()
+
+    def _build_published(self, model: NVAE, tower: Any) -> None:
+        self.tower, widths = tower, tower.widths
+        self.names = [f"z{i}" for i in range(len(widths))]
+        self.above = [(f"h{i}",) for i in range(1, len(widths))]
         sampler, combine = (lean_sampler, lean_combine) if model.lean else (conv3, conv1)
-        self.samplers: Any = nn.ModuleList(sampler(width, 2 * model.latents) for width in widths)
-        self.combines: Any = nn.ModuleList(
+        self.samplers = nn.ModuleList(sampler(width, 2 * model.latents) for width in widths)
+        self.combines = nn.ModuleList(
             combine(group.sampler.in_channels, width)
             for group, width in zip(model.groups, widths[1:], strict=True)
         )
-        self.flows: Any = nn.ModuleList(
-            nn.ModuleList(FlowPair(model.latents) for _ in range(flows)) for _ in widths
-        )
-        self._features: tuple[Tensor, ...] = ()
-        self.like_model()
+
+    def _build(self, model: nn.Module, hidden_dims: tuple[int, ...], activation: str) -> None:
+        found = latents_of(model, "top_down", fixed=False)
+        latents = {name: latent.shape for name, latent in found.items()}
+        self.names = list(latents)
+        _, *above = sites_above(model, latents)
+        self.above = [tuple(sites) for sites in above]
+        widths = numbers = [2 * shape.numel() for shape in latents.values()]
+        samplers: list[nn.Module] = [nn.Identity() for _ in numbers]
+        if hidden_dims:
+            widths, make = [hidden_dims[-1]] * len(numbers), ACTIVATIONS[activation]
+            samplers = [nn.Sequential(make(), nn.Linear(widths[0], number)) for number in numbers]
+        self.tower = FlatTower(self.context_dim, hidden_dims[:-1], widths, activation)
+        self.samplers = nn.ModuleList(samplers)
+        self.combines = nn.ModuleList(map(Beside, above, widths[1:]))
+        if not hidden_dims:  # at random weights an affine scale is far too large for some x
+            for parameter in (*self.tower.parameters(), *self.combines.parameters()):
+                nn.init.zeros_(parameter)
+
+    def context(self, batch: Batch) -> Tensor:
+        return batch.only if isinstance(self.model, NVAE) else super().context(batch)
 
     def features(self, batch: Batch) -> tuple[Tensor, ...]:
         """What the way up leaves of x for every group, coarse to fine."""
-        return features(self.tower, batch)
+        return features(self.tower, self.context(batch), batch.repeats)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         self._features = self.seen(batch)
@@ -96,12 +152,22 @@ class TopDown(EffectGuide):
         finally:
             self._features = ()
 
+    def seen_above(self, name: str) -> Tensor:
+        """A feature as it is, a latent in its coordinates."""
+        site = self.trace.nodes[name]
+        q, value = site["fn"], site["value"]
+        return q.coordinates_of(value) if isinstance(q, Pushed) else value
+
     def get_posterior(self, name: str, prior: Any) -> Any:
-        i = int(name.removeprefix("z"))
+        i = self.names.index(name)
         feature = self._features[i]
         if i:
-            feature = feature + self.combines[i - 1](self.upstream_value(f"h{i}"))
-        mu, log_sigma = self.samplers[i](feature).chunk(2, 1)
+            above = map(self.seen_above, self.above[i - 1])
+            feature = feature + self.combines[i - 1](*above)
+        numbers = self.samplers[i](feature)
+        if not isinstance(self.model, NVAE):
+            return corrected(prior, numbers, self.residual)
+        mu, log_sigma = numbers.chunk(2, 1)
         if i and self.residual:
             prior_mu, prior_log_sigma = prior.base_dist.raw
             mu, log_sigma = mu + prior_mu, log_sigma + prior_log_sigma

@@ -4,7 +4,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guides.hierarchies.lean_tower import LeanTower
-from ppl_models.batch import Batch
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.cells import EncoderCell, cells
 from ppl_models.nvae.layers import Conv
@@ -66,12 +65,13 @@ def tower_of(
     model: NVAE, channels: int, cells_per_group: int, cells_per_block: int, attention: bool
 ) -> Tower | LeanTower:
     """A tower like the model's networks; a lean one ignores cells per group and attention."""
+    channels = channels or model.channels
     if model.lean:
         return LeanTower(model, channels, cells_per_block)
     return Tower(model, channels, cells_per_group, cells_per_block, attention)
 
 
-def features(tower: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
-    """A tower's features of a batch; repeated rows are encoded once."""
-    found = tower(batch.only[: len(batch.index) // batch.repeats])
-    return tuple(feature.repeat(batch.repeats, 1, 1, 1) for feature in found)
+def features(tower: nn.Module, context: Tensor, repeats: int) -> tuple[Tensor, ...]:
+    """A tower's features of rows; repeated rows are encoded once."""
+    found = tower(context[: len(context) // repeats])
+    return tuple(feature.repeat(repeats, *(1,) * (feature.ndim - 1)) for feature in found)
