@@ -71,8 +71,7 @@ class Config(SavedRunOptions):
     leapfrog: Count = 8
     """Leapfrog steps per Hamiltonian proposal of annealed importance sampling."""
     simulated: Count = 50
-    """Number of data drawn from the model, on which annealing is checked by an upper and a lower
-    bound."""
+    """Number of data drawn from the model to check annealing by an upper and a lower bound."""
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -92,9 +91,8 @@ def main(config: Config) -> dict[str, Any]:
         metrics = saved.new_metrics(data, config.seed, config.particles)
         metrics.guide = config.guide or metrics.guide
         metrics.parameters = Pair(saved.model, guide).number_of_parameters
-        metrics.protocol = protocol(data, guide, config.particles) | how_measured(
-            values, tails, config
-        )
+        how = how_measured(values, tails, config)
+        metrics.protocol = protocol(data, guide, config.particles) | how
         metrics.more = {
             "gaps": rows,
             "evidence": estimator,
