@@ -34,7 +34,7 @@ class Guide(Program):
 
     def context(self, batch: Batch) -> torch.Tensor:
         """The encoder's input for a batch, ``[B, C]``: by default all that is observed or given,
-        flat.  Override it in a subclass to change the input.
+        flat. Override it in a subclass to change the input.
         """
         return batch.flat()
 

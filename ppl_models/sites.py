@@ -205,7 +205,7 @@ def describe(model: Callable, data: Any = None) -> Sites:
         _given[model] = data.given
     batch, observing = request(model, 1), Observing()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(model):
             nodes = _hidden_trace(observing(model), batch._replace(x=Asked())).nodes
     except Exception:  # the model changes x before it observes it
         observing.sites.clear()

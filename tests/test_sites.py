@@ -158,3 +158,24 @@ def test_particles_that_a_model_would_mix_up_follow_each_other_in_the_batch():
     one = [SVI(model, prior, loss=OBJECTIVES["elbo"](1)).evaluate_loss(Batch.of(x))]
     marginal = dist.Normal(0.0, (1 + 0.25) ** 0.5).log_prob(x).sum(1).mean()
     assert -marginal < torch.stack(loss).mean() < one[0]
+
+
+def test_looking_at_a_model_leaves_it_as_it_was():
+    class Normed(Program):
+        def __init__(self):
+            super().__init__()
+            self.decoder = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+
+        def forward(self, batch):
+            with data_plate(batch):
+                z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+                likelihood = dist.Normal(self.decoder(z), 1.0).to_event(1)
+                return pyro.sample("x", likelihood, obs=batch.x)
+
+    model = Normed()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    assert describe(model).latents == {"z": (2,)}
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(part.training for part in model.modules())

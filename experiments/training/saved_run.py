@@ -157,10 +157,9 @@ def buildable(directory: Path) -> Iterator[None]:
     """
     try:
         yield
-    except UsageError:
-        raise
     except Exception as error:
-        words = f"{type(error).__name__}: {reason(error)}"
+        said = isinstance(error, UsageError)
+        words = str(error).rstrip(".") if said else f"{type(error).__name__}: {reason(error)}"
         raise UsageError(
             f"{directory}/config.json does not describe a model and guide ({words})."
         ) from error
