@@ -91,7 +91,7 @@ REFUSED = {
     "complex objects": ((X + 1j).astype(object), "complex"),
     "meta": (torch.zeros(4, 2, device="meta"), "no values"),
     "loader": (DataLoader(TensorDataset(torch.from_numpy(X))), r"loader\.dataset"),
-    "no array": ({"given": {"y": X}}, "without an array"),
+    "no array": ({"given": {"y": X}}, "no array for an observed site"),
     "lengths": ({"a": X, "b": X[:19]}, "'b' has 19 rows, the data have 20"),
     "given lengths": ({"x": X, "given": {"y": X[:19]}}, "'y' has 19 rows"),
     "given text": ({"x": X, "given": {"y": np.array(["a"] * 20)}}, "given 'y' must be numbers"),

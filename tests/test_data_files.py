@@ -114,7 +114,7 @@ CSV = {
     "a,b\n": "with rows",
     "": "is empty",
     "a,b\n1,2\n3,4\n5,6": "3 rows; at least 4",
-    'a,b\n"1,2\n3,4': "no CSV file",
+    'a,b\n"1,2\n3,4': "not a CSV file",
 }
 
 

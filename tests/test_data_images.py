@@ -194,7 +194,7 @@ def test_transparent_pixels(tmp_path):
     assert (pixels_of(keyed) == BYTES * (BYTES[7, 7] != BYTES)).all()
     palette = folder(tmp_path / "palette", GREY.convert("P"), transparency=255)
     assert (pixels_of(palette, background="white") == BYTES[None]).all()
-    with pytest.raises(UsageError, match="no colour"):
+    with pytest.raises(UsageError, match="not a colour"):
         pixels_of(rgba, background="whitish")
 
 
