@@ -145,7 +145,7 @@ def test_a_second_plate_is_refused_where_it_does_not_work():
         GUIDES["point"],
         lambda model: per_image(model, prior, as_data(x).like(model), particles=30),
     ):
-        with pytest.raises(ValueError, match="the plate 'factors' beside that of the data"):
+        with pytest.raises(ValueError, match="the plate 'factors' besides the data plate"):
             use(model)
 
 
