@@ -131,12 +131,12 @@ def _against_band(ranks: Tensor, draws: int, level: float, dims: int) -> tuple[f
     if not len(ranks):
         raise ValueError("calibration finds a latent that is masked in every simulation.")
     lower, upper = band(len(ranks), draws, 1 - (1 - level) / dims)
-    counts = torch.bincount(ranks, minlength=draws + 1).double() / len(ranks)
-    ecdf, tenth = counts.cumsum(0)[:-1], (draws + 1) // 10
+    counts, tenth = torch.bincount(ranks, minlength=draws + 1), (draws + 1) // 10
+    ecdf = counts.cumsum(0)[:-1].double() / len(ranks)
     above, below = ecdf - torch.from_numpy(upper), torch.from_numpy(lower) - ecdf
     outside = torch.maximum(above, below).clamp(min=0).amax()
-    ends = counts[:tenth].sum() + counts[-tenth:].sum()
-    return outside.item(), ends.item() - 2 * tenth / (draws + 1)
+    ends = (counts[:tenth].sum() + counts[-tenth:].sum()).item() / len(ranks)
+    return outside.item(), ends - 2 * tenth / (draws + 1)
 
 
 @functools.lru_cache
