@@ -1,10 +1,12 @@
-"""Finds the sites that a model observes, and the name under which each looks up its data."""
+"""Finds the sites that a model observes, their shapes, and the names of their data."""
 
 from typing import Any
 
+import torch
 from pyro.poutine.messenger import Messenger
+from torch import Tensor
 
-__all__ = ["Asked", "Observing", "check_observed"]
+__all__ = ["Asked", "Observing", "check_observed", "inner_plates", "row_shape", "rows_first"]
 
 
 class Asked(dict):
@@ -66,3 +68,38 @@ def check_observed(nodes: dict[str, Any], asked: dict[str, str | None]) -> None:
             raise ValueError(
                 f"site '{name}' observes batch.x['{asked[name]}']: give both the same name."
             )
+
+
+def inner_plates(site: Any) -> list[Any]:
+    """The frames of plates inside that of the data, from the left."""
+    frames = site["cond_indep_stack"]
+    if not any(frame.name == "data" for frame in frames):
+        return []
+    inner = (frame for frame in frames if frame.name not in ("data", "particles"))
+    return sorted(inner, key=lambda frame: frame.dim)
+
+
+def row_shape(site: Any) -> torch.Size:
+    """The shape of a site's value for one datum: plates from the left, then the event."""
+    inner = [frame.full_size for frame in inner_plates(site)]
+    return torch.Size([*inner, *site["fn"].event_shape])
+
+
+def rows_first(site: Any) -> Tensor:
+    """A site's value, ``[B, *row_shape]``.
+
+    Raises:
+        ValueError: If a plate inside that of the data is subsampled: a row has all of it.
+    """
+    inner, event_dim = inner_plates(site), site["fn"].event_dim
+    if not inner:
+        return site["value"]
+    for frame in inner:
+        if frame.size != frame.full_size:
+            raise ValueError(
+                f"the plate '{frame.name}' of site '{site['name']}' is subsampled inside that of "
+                "the data: a row that is drawn has all of it."
+            )
+    data = next(frame.dim for frame in site["cond_indep_stack"] if frame.name == "data")
+    value = site["value"].movedim(data - event_dim, 0)
+    return value.reshape(len(value), *row_shape(site))

@@ -10,7 +10,14 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ppl_models.batch import Batch, needs_given
-from ppl_models.observing import Asked, Observing, check_observed
+from ppl_models.observing import (
+    Asked,
+    Observing,
+    check_observed,
+    inner_plates,
+    row_shape,
+    rows_first,
+)
 from ppl_models.parameters import device_of, own_parameters
 
 __all__ = [
@@ -34,12 +41,14 @@ _given: "weakref.WeakKeyDictionary[Any, dict[str, Tensor]]" = weakref.WeakKeyDic
 
 
 class Sites(NamedTuple):
-    """Event shapes of what a model samples: latents in generative order, and observations.
+    """Shapes of what a model samples of every datum: latents in generative order, observations.
 
-    ``by_name`` tells whether the model looks up observations by site, ``batch.obs("x")``, instead
-    of reading ``batch.x`` as a whole. ``summed`` are the discrete latents that no guide needs to
-    sample, including named observations that a batch may lack; see ``is_summed``. ``of_all_data``
-    are the names of global latents, outside the data plate.
+    A latent has its event shape; an observation inside an inner plate has the plate's size before
+    it, and is listed in ``in_plates``. ``by_name`` tells whether the model looks up observations
+    by site, ``batch.obs("x")``, instead of reading ``batch.x`` as a whole. ``summed`` are the
+    discrete latents that no guide needs to sample, including named observations that a batch may
+    lack; see ``is_summed``. ``of_all_data`` are the names of global latents, outside the data
+    plate.
     """
 
     latents: dict[str, torch.Size]
@@ -47,6 +56,7 @@ class Sites(NamedTuple):
     by_name: bool
     summed: dict[str, torch.Size]
     of_all_data: tuple[str, ...] = ()
+    in_plates: tuple[str, ...] = ()
 
     @property
     def x(self) -> torch.Size:
@@ -109,7 +119,7 @@ def simulate(model: Any, size: int, start: int = 0) -> tuple[Any, Batch]:
     sites, asked = describe(model), request(model, size, start)
     with needs_given(asked):
         trace = poutine.trace(model).get_trace(asked)
-    x = {name: trace.nodes[name]["value"] for name in sites.observed}
+    x = {name: rows_first(trace.nodes[name]) for name in sites.observed}
     like = _parameter(model)  # a data set holds integers as floats too
     x = {name: v if v.is_floating_point() else v.to(like) for name, v in x.items()}
     return trace, Batch.of(x if sites.by_name else next(iter(x.values())), asked.given)
@@ -221,7 +231,7 @@ def describe(model: Callable, data: Any = None) -> Sites:
         and not (site["is_observed"] and name not in asked)
     }
     by_name = any(name is not None for name in asked.values())
-    observed = {name: shape for name, shape in sites.items() if name in asked}
+    observed = {name: row_shape(nodes[name]) for name in sites if name in asked}
     summed = {
         name: shape
         for name, shape in sites.items()
@@ -234,4 +244,5 @@ def describe(model: Callable, data: Any = None) -> Sites:
             f"this one samples {list(sites)}."
         )
     of_all_data = tuple(name for name in latents if not is_local(nodes[name]))
-    return Sites(latents, observed, by_name, summed, of_all_data)
+    in_plates = tuple(name for name in observed if inner_plates(nodes[name]))
+    return Sites(latents, observed, by_name, summed, of_all_data, in_plates)

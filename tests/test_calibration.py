@@ -9,7 +9,7 @@ from experiments.evaluation.calibration import band, calibrate
 from experiments.evaluation.oracle import best_linear, rotate_to_largest_gap
 from experiments.tools import calibrate as command
 from guides import GUIDES
-from ppl_models import NVAE, PPCA, Batch
+from ppl_models import NVAE, PPCA, Batch, describe
 from tests.test_bad_input import refused
 from tests.test_commands import run
 
@@ -44,10 +44,15 @@ def test_the_band_holds_as_often_as_it_says():
     assert inside == pytest.approx(0.9, abs=0.03)
 
 
-def test_a_hierarchy_is_refused():
+def test_every_number_of_a_hierarchy_is_ranked():
     model = NVAE((1, 8, 8), groups=(1, 1), latents=1, channels=4, blocks=1, cells_per_block=1)
-    with pytest.raises(ValueError, match="z0"):
-        calibrate(model, GUIDES["prior"](model), 10)
+    for name in ("prior", "top_down"):
+        found = calibrate(model.eval(), GUIDES[name](model), 30, 9)
+        shapes = describe(model).latents.values()
+        assert found.ranks.shape == (30, sum(shape.numel() for shape in shapes))
+        assert found.names[0] == "z0 1"
+        assert found.ranks.min() == 0
+        assert found.ranks.max() == 9
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):

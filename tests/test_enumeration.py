@@ -158,7 +158,7 @@ def test_a_model_without_other_latents_has_its_evidence_under_the_prior():
     assert (kind["estimator"], kind["particles"]) == ("exact", 1)
     with pytest.raises(ValueError, match="nothing is left to anneal"):
         annealed_bound(model, guide, Batch.of(x), 2, 2, 1)
-    with pytest.raises(ValueError, match="calibration is for one vector latent"):
+    with pytest.raises(ValueError, match="all of this model's are summed out"):
         calibrate(model, guide, 4, 19)
     assert allowed_guides(model) == ("prior",)
     with pytest.raises(ValueError, match="no latent to infer: all are summed out"):

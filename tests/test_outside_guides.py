@@ -251,7 +251,7 @@ def test_a_model_with_global_latents(capsys):
     assert (point["objective"], point["train"]["log_joint_se"]) == ("log_joint", 0)
     refit_ = ["a", *model, "--guide", "auto_low_rank", "--guide.rank", "2", "--epochs", "1"]
     assert run(refit, *refit_, "--out", "r")["train"]["elbo"] < 1e9
-    by_datum = "'s' of Means is a latent of all data together"
+    by_datum = "'s' of Means is a global latent"
     for module, *args in (
         (evaluate, "a"),
         (gaps, "a"),

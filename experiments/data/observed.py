@@ -53,13 +53,15 @@ def as_observed(data: Any, model: nn.Module, sites: Sites | None = None) -> dict
     moved = data if parameter is None else data.to(parameter.device)
     dtype = data.dtype if parameter is None else parameter.dtype
     others = {name: as_floats(v, dtype) for name, v in moved.others.items()}
+    # a model lays out the plates of a row by itself
+    shapes = {name: s for name, s in observed.items() if name not in sites.in_plates}
     return {
         "pixels": moved.pixels,
         "labels": moved.labels,
-        "event_shape": observed[site],
+        "event_shape": shapes.get(site),
         "dtype": dtype,
         "site": site if sites.by_name else None,
-        "others": {name: v.reshape(-1, *observed[name]) for name, v in others.items()},
+        "others": {n: v.reshape(-1, *shapes.get(n, v.shape[1:])) for n, v in others.items()},
         "given": {name: as_floats(values, dtype) for name, values in moved.given.items()},
     }
 

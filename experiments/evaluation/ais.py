@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from experiments.evaluation.annealing import Annealing, InBase, Latents
 from experiments.inference.checks.local_latents import check_local
 from experiments.inference.checks.pair_check import check_once
+from experiments.inference.checks.simulations import check_simulates
 from experiments.inference.frozen import frozen
 from guides import GUIDES, Guide
 from guides.flow import Flow
@@ -112,6 +113,7 @@ def sandwich(
     References:
         Grosse, Ghahramani & Adams (2015), bidirectional Monte Carlo.
     """
+    check_simulates(model, "the sandwich")
     with frozen(model), frozen(guide), torch.no_grad():
         drawn, batch = simulate(model, rows)
         exact = {

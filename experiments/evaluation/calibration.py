@@ -5,35 +5,44 @@ right q is uniform. If q is too narrow, ranks accumulate at both ends; if q is t
 middle.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyro
 import torch
 from pyro import poutine
+from pyro.poutine.util import prune_subsample_sites
 from scipy import stats
 from torch import Tensor, nn
 
+from experiments.evaluation.sampling.reconstruction import mask_of
+from experiments.evaluation.shared_draws import Drawn, draws_in
 from experiments.inference.checks.local_latents import check_local
 from experiments.inference.checks.pair_check import check_once
+from experiments.inference.checks.particles import takes_particles
+from experiments.inference.checks.simulations import check_simulates
 from experiments.inference.pair import cuda_devices
+from ppl_models.batch import Batch
 from ppl_models.sites import describe, simulate
 
 __all__ = ["Calibration", "band", "calibrate"]
 
 
 class Calibration(NamedTuple):
-    """Ranks ``[simulations, M]`` of every latent, from 0 to ``draws``.
+    """Ranks ``[simulations, M]`` of every latent number, from 0 to ``draws``.
 
-    ``outside`` is the distance of the ranks' ECDF from its band, per latent, 0 inside. ``ends`` is
-    the share of ranks in the outer tenths minus a fifth: above 0, q is too narrow, below 0 too
-    wide.
+    A latent that a mask leaves out has rank -1 and is not counted. ``outside`` is the distance of
+    the ranks' ECDF from its band, per number, 0 inside. ``ends`` is the share of ranks in the
+    outer tenths minus a fifth: above 0, q is too narrow, below 0 too wide. ``names`` gives each
+    number's position, after the name of its latent if there are several.
     """
 
     ranks: Tensor
     draws: int
     outside: Tensor
     ends: Tensor
+    names: tuple[str, ...]
 
     @property
     def passed(self) -> bool:
@@ -52,7 +61,7 @@ def calibrate(
     """Rank the latents of simulated data among draws from q.
 
     Args:
-        model: p, in evaluation mode; with one vector latent.
+        model: p, in evaluation mode.
         guide: q, not a per-datum guide.
         simulations: number of data drawn from the model.
         draws: K, draws of q per datum.
@@ -60,7 +69,8 @@ def calibrate(
         rows: number of data at a time.
 
     Raises:
-        ValueError: If the model has several latents, or a global one.
+        ValueError: If the model has a global latent, none that is left to rank, or a factor; if
+            masks leave out a latent in every simulation.
 
     References:
         Talts, Betancourt, Simpson, Vehtari & Gelman (2018); Säilynoja, Bürkner & Vehtari (2022),
@@ -68,31 +78,69 @@ def calibrate(
     """
     check_local(model, "calibration")
     latents = describe(model).latents
-    if len(latents) != 1:
-        raise ValueError(f"calibration is for one vector latent; the model has {list(latents)}.")
-    (name,) = latents
-    ranks = []
+    if not latents:
+        raise ValueError("calibration ranks latents, and all of this model's are summed out.")
+    check_simulates(model, "calibration")
     with pyro.validation_enabled(False), torch.random.fork_rng(cuda_devices(*model.parameters())):
-        depth = check_once(model, guide, simulate(model, 2)[1]).depth
-    several = pyro.plate("particles", draws, dim=-1 - depth)
+        checked = check_once(model, guide, simulate(model, 2)[1], particles=draws)
+    found = []
     with pyro.validation_enabled(False):
         for start in range(0, simulations, rows):
             truth, batch = simulate(model, min(rows, simulations - start), start)
-            trace = poutine.trace(several(guide)).get_trace(batch)
-            below = (trace.nodes[name]["value"] < truth.nodes[name]["value"]).sum(0)
-            ranks.append(below.reshape(len(below), -1))
-    found = torch.cat(ranks).cpu()
-    dims = found.shape[1]
-    lower, upper = band(simulations, draws, 1 - (1 - level) / dims)
-    counts = torch.stack([torch.bincount(column, minlength=draws + 1) for column in found.T])
-    ecdf = counts.cumsum(1)[:, :-1].double() / simulations
+            drawn = _draws(model, guide, batch, draws, checked.depth)
+            parts = [_ranks(truth.nodes[name], drawn[name]) for name in latents]
+            found.append(torch.cat(parts, 1))
+    ranks = torch.cat(found).cpu()
+    ecdfs = [_against_band(column[column >= 0], draws, level, len(ranks.T)) for column in ranks.T]
+    outside, ends = torch.tensor(ecdfs, dtype=torch.float64).T
+    return Calibration(ranks, draws, outside, ends, _names(latents))
+
+
+def _draws(
+    model: nn.Module, guide: nn.Module, batch: Batch, draws: int, depth: int
+) -> dict[str, Drawn]:
+    """Several draws of q for every row."""
+    if takes_particles(model):
+        guide = pyro.plate("particles", draws, dim=-1 - depth)(guide)
+    else:
+        batch = batch.repeated(draws)
+    return draws_in(prune_subsample_sites(poutine.trace(guide).get_trace(batch)), draws)
+
+
+def _ranks(truth: Any, drawn: Drawn) -> Tensor:
+    """How many draws lie below the latent that made each datum, ``[B, M]``; -1 under a mask."""
+    z = truth["value"]
+    assert drawn.rows is not None
+    below = (drawn.z < z).sum(0).movedim(drawn.rows, 0)
+    if (mask := mask_of(truth)) is not True:
+        below = below.masked_fill(~mask.expand_as(z).movedim(drawn.rows, 0), -1)
+    return below.reshape(len(below), -1)
+
+
+def _names(latents: dict[str, torch.Size]) -> tuple[str, ...]:
+    """One for every number of the latents."""
+    alone = len(latents) == 1
+    return tuple(
+        str(k + 1) if alone else f"{name} {k + 1}"
+        for name, shape in latents.items()
+        for k in range(shape.numel())
+    )
+
+
+def _against_band(ranks: Tensor, draws: int, level: float, dims: int) -> tuple[float, float]:
+    """By how much the ECDF of one latent's ranks leaves its band, and what lies at the ends."""
+    if not len(ranks):
+        raise ValueError("calibration finds a latent that is masked in every simulation.")
+    lower, upper = band(len(ranks), draws, 1 - (1 - level) / dims)
+    counts, tenth = torch.bincount(ranks, minlength=draws + 1), (draws + 1) // 10
+    ecdf = counts.cumsum(0)[:-1].double() / len(ranks)
     above, below = ecdf - torch.from_numpy(upper), torch.from_numpy(lower) - ecdf
-    outside = torch.maximum(above, below).clamp(min=0).amax(1)
-    tenth = (draws + 1) // 10
-    ends = (counts[:, :tenth].sum(1) + counts[:, -tenth:].sum(1)).double() / simulations
-    return Calibration(found, draws, outside, ends - 2 * tenth / (draws + 1))
+    outside = torch.maximum(above, below).clamp(min=0).amax()
+    ends = (counts[:tenth].sum() + counts[-tenth:].sum()).item() / len(ranks)
+    return outside.item(), ends - 2 * tenth / (draws + 1)
 
 
+@functools.lru_cache
 def band(simulations: int, draws: int, level: float) -> tuple[Any, Any]:
     """Simultaneous band for the ECDF of uniform ranks, ``[draws]`` each.
 

@@ -152,10 +152,13 @@ def _weigh(
 
 
 class Drawn(NamedTuple):
-    """A latent's draws, particles first, ``[K, ..., B, ..., *event_shape]``, and B's dimension."""
+    """A latent's draws, particles first, ``[K, ..., B, ..., *event_shape]``, and B's dimension.
+
+    A global latent has no such dimension.
+    """
 
     z: Tensor
-    rows: int
+    rows: int | None
 
 
 def draws_in(guide_trace: poutine.Trace, particles: int) -> dict[str, Drawn]:
@@ -164,7 +167,12 @@ def draws_in(guide_trace: poutine.Trace, particles: int) -> dict[str, Drawn]:
     for name, site in guide_trace.iter_stochastic_nodes():
         dims = {frame.name: frame.dim for frame in site["cond_indep_stack"]}
         z, event_dim = site["value"], site["fn"].event_dim
-        at, rows = dims.pop("particles", None), dims["data"] - event_dim
+        at = dims.pop("particles", None)
+        if "data" not in dims:
+            z = z.unsqueeze(0) if at is None else z.movedim(at - event_dim, 0)
+            found[name] = Drawn(z.reshape(particles, *site["fn"].event_shape), None)
+            continue
+        rows = dims["data"] - event_dim
         if at is None:  # particles follow each other among the rows
             at, z = dims["data"] - 1, z.unflatten(rows, (particles, -1))
         z = z.movedim(at - event_dim, 0)
@@ -179,6 +187,7 @@ def importance_means(log_w: Tensor, runs: list[dict[str, Drawn]]) -> dict[str, T
     for name, drawn in runs[0].items():
         z = torch.cat([run[name].z for run in runs])
         shape = [1] * z.ndim
+        assert drawn.rows is not None
         shape[0], shape[drawn.rows] = weights.shape
         means[name] = (z * weights.reshape(shape)).sum(0)
     return means

@@ -165,15 +165,16 @@ def by_class(values: Tensor, labels: Tensor | None, name: str, line: float) -> F
     return figure
 
 
-def rank_histograms(ranks: Tensor, draws: int, most: int = 10) -> Figure:
-    """The ranks ``[N, M]`` of the first latents, and what even ones would be."""
+def rank_histograms(ranks: Tensor, draws: int, names: tuple[str, ...], most: int = 10) -> Figure:
+    """The ranks ``[N, M]`` of the first latents, -1 for none, and what even ones would be."""
     count = min(most, ranks.shape[1])
     figure = Figure(figsize=(2.2 * count + 0.5, 2.4), layout="constrained")
     axes = figure.subplots(1, count, squeeze=False, sharey=True)[0]
     for k, axis in enumerate(axes):
-        axis.hist(ranks[:, k].numpy(), 20, range=(0, draws + 1))
-        axis.axhline(len(ranks) / 20, color="black", lw=1, ls="--")
-        axis.set_title(f"z {k + 1}", fontsize=8)
+        counted = ranks[ranks[:, k] >= 0, k]
+        axis.hist(counted.numpy(), 20, range=(0, draws + 1))
+        axis.axhline(len(counted) / 20, color="black", lw=1, ls="--")
+        axis.set_title(names[k] if " " in names[k] else f"z {names[k]}", fontsize=8)
     axes[0].set_ylabel("simulations")
     return figure
 

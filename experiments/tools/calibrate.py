@@ -47,14 +47,14 @@ def main(config: Config) -> dict[str, Any]:
         found = calibrate(saved.model, saved.guide, config.simulations, config.draws)
         rows = [
             {
-                "latent": k + 1,
+                "latent": int(name) if name.isdecimal() else name,
                 "outside the band by": float(outside),
                 "verdict": verdict(float(outside), float(ends)),
             }
-            for k, (outside, ends) in enumerate(zip(found.outside, found.ends, strict=True))
+            for name, outside, ends in zip(found.names, found.outside, found.ends, strict=True)
         ]
         run.say(f"\n{markdown_table(rows)}")
-        run.figure("ranks", plots.rank_histograms(found.ranks, found.draws))
+        run.figure("ranks", plots.rank_histograms(found.ranks, found.draws, found.names))
         metrics = saved.new_metrics(saved.test, config.seed, config.draws)
         metrics.more = {
             "calibration": rows,

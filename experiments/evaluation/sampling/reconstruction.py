@@ -14,7 +14,7 @@ from ppl_models.coordinates import bare
 from ppl_models.parameters import own_parameters
 from ppl_models.sites import observation
 
-__all__ = ["expected", "likelihood_at", "squared_error"]
+__all__ = ["expected", "likelihood_at", "mask_of", "squared_error"]
 
 
 def likelihood_at(model: nn.Module, latents: dict[str, Tensor], batch: Batch) -> Any:

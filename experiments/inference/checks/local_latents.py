@@ -25,7 +25,6 @@ def check_local(model: Any, what: str) -> None:
         return
     for name in describe(bare).of_all_data:
         raise ValueError(
-            f"{what} is of every datum by itself, but '{name}' of {type(bare).__name__} is a "
-            "latent of all data together: what is known is the bound of the whole training set, "
-            "which train gives."
+            f"{what} is computed per datum, but '{name}' of {type(bare).__name__} is a global "
+            "latent: only the ELBO of the whole training set is defined, which train reports."
         )

@@ -31,6 +31,7 @@ from experiments.inference.pair import Buffers, cuda_devices
 from guides import GUIDES
 from ppl_models import MODELS
 from ppl_models.batch import Batch, needs_given
+from ppl_models.observing import inner_plates
 from ppl_models.parameters import own_parameters
 
 __all__ = ["Checked", "check_once", "check_rows", "draws_are_shared", "run_pair"]
@@ -117,7 +118,7 @@ def check_rows(model: Any, guide: Any, data: Any) -> Checked:
         ValueError: As ``check_once``; if a latent is global, or the model reads ``batch.index``
             and the data are others than those it was trained on.
     """
-    check_local(model, "what is measured here")
+    check_local(model, "this estimate")
     device = data.pixels.device
     index = torch.arange(min(2, len(data)), device=device)
     checked = check_once(model, guide, data.batch(index))
@@ -133,7 +134,10 @@ def draws_are_shared(model: Any, guide: Any, data: Any) -> bool:
     index = torch.arange(min(2, len(data)), device=data.pixels.device)
     with _aside(model, guide):
         p, _ = run_pair(model, guide, data.batch(index))
-    observed = [name for name, site in densities(p).items() if site["is_observed"]]
+    sites = densities(p)
+    if any(inner_plates(site) for site in sites.values()):
+        return False
+    observed = [name for name, site in sites.items() if site["is_observed"]]
     return observed == ["x"] and not reads_index(poutine.unwrap(model))
 
 

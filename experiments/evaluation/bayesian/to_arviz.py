@@ -1,0 +1,89 @@
+"""Draws of any pair as ArviZ's ``InferenceData``."""
+
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+from torch import Tensor, nn
+
+from experiments.data import Data, as_data
+from experiments.evaluation.bayesian.arviz_adapter import inference_data
+from experiments.evaluation.bounds import CACHED_NUMBERS, runs_of
+from experiments.evaluation.shared_draws import draws_in, numbers_per_image
+from experiments.inference.checks.pair_check import check_once
+from experiments.inference.checks.particles import takes_particles
+from experiments.inference.traces import by_datum, sites_of
+from ppl_models.batch import Batch
+from ppl_models.sites import describe
+
+__all__ = ["to_arviz"]
+
+
+@torch.no_grad()
+def to_arviz(model: nn.Module, guide: nn.Module, data: Data | Any, draws: int = 1000) -> Any:
+    """Draws of q as one chain, and the log-likelihood at each.
+
+    They are draws from the posterior only if q is the posterior; ``khat`` measures how well it
+    fits. With per-datum latents, a leave-one-out estimate from this ``log_likelihood`` would be
+    conditional on the latents of the datum left out.
+
+    Args:
+        model: p, in evaluation mode.
+        guide: q, for these data.
+        data: a data set, or an array ``[N, ...]``.
+        draws: K, the number of draws.
+
+    Returns:
+        ArviZ's container with ``posterior`` (every latent that q draws, ``[1, K, N, ...]``, a
+        global one ``[1, K, ...]``), ``log_likelihood`` (every observed site and factor,
+        ``[1, K, N]``, summed over inner plates [nats]), ``observed_data`` ``[N, ...]`` and, if
+        the data have ``given``, ``constant_data``.
+    """
+    rows = as_data(data).fixed().like(model)
+    sites = describe(model, rows)
+    at_once = max(1, CACHED_NUMBERS // numbers_per_image(model, rows))
+    size = len(rows) if sites.of_all_data else max(1, at_once // min(draws, 50))
+    found: dict[str, dict[str, list[np.ndarray]]] = {}
+    with pyro.validation_enabled(False):
+        for batch in rows.batches(size):
+            check_once(model, guide, batch, particles=draws)
+            apart = not sites.of_all_data or takes_particles(model)
+            most = max(1, at_once // len(batch.index)) if apart else 1
+            for group, values in _of_rows(model, guide, batch, draws, most).items():
+                for name, value in values.items():
+                    found.setdefault(group, {}).setdefault(name, []).append(value.cpu().numpy())
+    return inference_data({group: _joined(group, parts) for group, parts in found.items()})
+
+
+def _of_rows(
+    model: nn.Module, guide: nn.Module, batch: Batch, draws: int, most: int
+) -> dict[str, dict[str, Tensor]]:
+    """The groups of some rows: draws as ``[K, ...]``, at most ``most`` draws at a time."""
+    posterior: dict[str, list[Tensor]] = {}
+    told: dict[str, list[Tensor]] = {}
+    for count, p, q in runs_of(model, guide, batch, draws, most):
+        for name, (z, row) in draws_in(q, count).items():
+            if name in p.nodes:
+                posterior.setdefault(name, []).append(z if row is None else z.movedim(row, 1))
+        for site in sites_of(p, observed=True):
+            log_p = (by_datum(site) / site["scale"]).reshape(count, -1)
+            told.setdefault(site["name"], []).append(log_p)
+    x = batch.x if isinstance(batch.x, dict) else {describe(model).site: batch.only}
+    return {
+        "posterior": {name: torch.cat(parts) for name, parts in posterior.items()},
+        "log_likelihood": {name: torch.cat(parts) for name, parts in told.items()},
+        "observed_data": x,
+        "constant_data": batch.given,
+    }
+
+
+def _joined(group: str, parts: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
+    """All rows of a group's variables; draws form one chain."""
+    if group in ("posterior", "log_likelihood"):
+        return {name: _along(rows, 1)[None] for name, rows in parts.items()}
+    return {name: _along(rows, 0) for name, rows in parts.items()}
+
+
+def _along(rows: list[np.ndarray], axis: int) -> np.ndarray:
+    return rows[0] if len(rows) == 1 else np.concatenate(rows, axis)
