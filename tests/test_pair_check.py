@@ -130,7 +130,7 @@ WRONG = {
     "no plate": (
         NoPlate,
         Posterior(),
-        "(site 'z' of NoPlate has a dimension of 4 outside of|'z' of NoPlate is a latent of all)",
+        "(site 'z' of NoPlate has a dimension of 4 outside of|'z' of NoPlate is a global latent)",
     ),
     "negative": (HalfLine, FarFromZero(), "draws 'z' outside the support.*Exponential"),
     "angles": (Angles, FarFromZero(), "draws 'z' outside the support.*VonMises"),
