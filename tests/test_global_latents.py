@@ -202,7 +202,7 @@ def test_what_is_of_every_datum_by_itself_refuses_global_latents_by_name():
             lambda m, g, d: annealed_bound(m, g, Batch.of(d.observations()), 2, 2, 1),
             lambda m, g, d: encode(g, Batch.of(d.observations()), m),
         ):
-            with pytest.raises(ValueError, match=f"'{latent}' of .* is a latent of all data"):
+            with pytest.raises(ValueError, match=f"'{latent}' of .* is a global latent"):
                 use(model, guide, data)
         for name in ("mean_field", "point", "amortized"):
             with pytest.raises(ValueError, match=f"'{latent}' is global.*auto_normal|one vector"):
