@@ -49,7 +49,7 @@ def test_annealed_runs_end_at_the_bound(tmp_path, monkeypatch, capsys):
         rates[beta] = metrics["test"]["rate"]
     assert rates["5"] < rates["0.1"]  # a dear KL is spent sparingly
     options = [*common, "--kl-anneal", "0.5", "--objective", "iwae", "--out", "c"]
-    refused(capsys, vae, options, "--kl-anneal weigh the KL of an ELBO")
+    refused(capsys, vae, options, "--kl-anneal weight the KL of an ELBO")
     options = [*common, "--kl-anneal", "0.5", "--patience", "2", "--out", "e"]
     refused(capsys, vae, options, "use one of them")
     rows = ["--data", "digits", "--guide", "mean_field", "--decoder", "frozen", "--beta", "2"]

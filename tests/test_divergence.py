@@ -46,7 +46,7 @@ def test_skipped_steps_are_counted_and_explained(monkeypatch, capsys):
     assert [record["skipped"] for record in records] == [0, 2, 0]
     printed = capsys.readouterr().out
     assert printed.count("warning: step 4 was not finite: a replay of it is finite") == 1
-    assert "(epoch 2: 2 of 3 steps are skipped)" in printed
+    assert "(epoch 2: 2 of 3 steps skipped)" in printed
 
 
 def test_a_rate_that_is_too_high_is_halved(monkeypatch, capsys):

@@ -281,7 +281,7 @@ def test_what_several_processes_refuse():
         (
             vae,
             ["--batch-size", "15"],
-            "--batch-size 15 is that of all processes together: 2 do not",
+            "--batch-size 15 is the total over all processes: it must be a multiple of 2",
         ),
     ],
 )

@@ -146,7 +146,12 @@ def test_a_finished_run_says_so_and_is_left_alone(capsys):
     cli(module.Config, module.main, [*args, "--out", "a", "--resume"])
     assert capsys.readouterr().out == "a is finished: a/report.html\n"
     assert {path: path.stat().st_mtime_ns for path in Path("a").rglob("*")} == before
-    refused(capsys, module, [*args, "--epochs", "2", "--out", "a", "--resume"], "3 epochs already")
+    refused(
+        capsys,
+        module,
+        [*args, "--epochs", "2", "--out", "a", "--resume"],
+        "trained for 3 epochs, more than --epochs 2",
+    )
 
 
 def test_so_many_checkpoints_are_kept():

@@ -216,7 +216,7 @@ def test_a_dry_run_lists_and_writes_nothing(capsys):
     [
         (["vae"], ["the grid is empty", "--grid seed=0,1,2"]),
         (["vea", "--grid", "seed=0"], ["'vea' is unknown", "did you mean vae?"]),
-        (["reproduce", "--grid", "seed=0"], ["no run of its own"]),
+        (["reproduce", "--grid", "seed=0"], ["writes no run directory"]),
         (["import-nvae", "--grid", "seed=0"], ["import-nvae has no option 'seed'"]),
         (["vae", "--grid", "latent=2,10"], ["no option 'latent'; did you mean latent_dim?"]),
         (["vae", "--grid", "zzz=2"], ["no option 'zzz'", "it has seed", "guide.covariance"]),

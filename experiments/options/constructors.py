@@ -15,7 +15,7 @@ from experiments.errors import UsageError, reason
 from experiments.options.trust import check_outside_of_runs
 
 __all__ = [
-    "FILLED_IN",
+    "defaults_of",
     "import_guide",
     "import_model",
     "new_guide",
@@ -134,6 +134,12 @@ def new_guide(name: str, model: Any, options: dict[str, Any]) -> Any:
         )
     like = next(model.parameters(), None)
     return guide if like is None else guide.to(device=like.device, dtype=like.dtype)
+
+
+def defaults_of(target: type) -> dict[str, Any]:
+    """The options of a model's or guide's constructor, at their defaults."""
+    parameters = inspect.signature(target).parameters.values()
+    return {p.name: p.default for p in parameters if p.name not in FILLED_IN}
 
 
 def options_of(

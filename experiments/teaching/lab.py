@@ -1,6 +1,5 @@
 """The data of a lab, how long it trains on them, and weights that ship with the project."""
 
-import inspect
 import os
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from experiments.data import Data, load
 from experiments.errors import UsageError, listed
-from experiments.options.constructors import FILLED_IN
+from experiments.options.constructors import defaults_of
 from experiments.options.presets import PRESETS
 from experiments.training.nvae.pretrained import load_pretrained
 from guides.hierarchies.top_down import TopDown
@@ -110,7 +109,7 @@ def load_shipped(name: str, pair: nn.Module) -> dict[str, Any]:
     """
     preset = PRESETS.get(name, {})
     options = {
-        kind: {**_defaults(kind), **preset.get(f"{words}_options", {})}
+        kind: {**defaults_of(kind), **preset.get(f"{words}_options", {})}
         for kind, words in ((NVAE, "model"), (TopDown, "guide"))
     }
     recipe = {
@@ -120,8 +119,3 @@ def load_shipped(name: str, pair: nn.Module) -> dict[str, Any]:
         "guide_options": options[TopDown],
     }
     return load_pretrained(name, pair, recipe)
-
-
-def _defaults(kind: type) -> dict[str, Any]:
-    parameters = inspect.signature(kind).parameters.values()
-    return {p.name: p.default for p in parameters if p.name not in FILLED_IN}
