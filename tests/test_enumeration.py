@@ -33,11 +33,12 @@ from experiments.evaluation.khat import khat, weights_of_draws
 from experiments.evaluation.metrics import evaluate, protocol
 from experiments.evaluation.predictive import replicated
 from experiments.inference.compiled.graph import can_compile
+from experiments.inference.density import density
 from experiments.inference.fit import fit
 from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives import ELBO, IWAE, OBJECTIVES, AnalyticKL, EnumeratedELBO
 from experiments.inference.svi import SVI
-from experiments.inference.traces import density, log_weights, traces
+from experiments.inference.traces import log_weights, traces
 from guides import GUIDES, allowed_guides
 from ppl_models import Batch
 from ppl_models.program import Program, data_plate, describe

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from experiments.data import Data
 from experiments.evaluation.bounds import guide_means, mean_and_error
 from experiments.inference.checks.index_reads import reads_index
-from experiments.inference.traces import density
+from experiments.inference.density import density
 from guides.point import Point
 from guides.prior import Prior
 from ppl_models.batch import Batch

@@ -10,8 +10,8 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.inference.checks.sites import run_pair
+from experiments.inference.density import density
 from experiments.inference.handlers import At
-from experiments.inference.traces import density
 from ppl_models.batch import Batch
 from ppl_models.coordinates import FromCoordinates, ToCoordinates, coordinates, family, is_free
 from ppl_models.sites import describe, is_summed

@@ -25,7 +25,7 @@ from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.bounds import CACHED_NUMBERS
 from experiments.evaluation.shared_draws import numbers_per_image
-from experiments.inference.traces import density
+from experiments.inference.density import density
 from ppl_models.batch import Batch
 
 __all__ = ["DEPTH", "Tail", "far_tail"]

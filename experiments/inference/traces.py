@@ -3,7 +3,7 @@
 import functools
 import math
 import operator
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import pyro
@@ -14,23 +14,20 @@ from pyro.distributions.util import scale_and_mask
 from pyro.infer.enum import get_importance_trace
 from pyro.infer.util import is_validation_enabled
 from pyro.poutine.trace_struct import Trace
-from pyro.poutine.util import prune_subsample_sites
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import kl_divergence
 
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.checks.particles import takes_particles
 from experiments.inference.checks.sites import run_pair
 from experiments.inference.handlers import At, InsideObjective
-from experiments.inference.summation import summed_out
-from experiments.inference.summed_runs import summed_pair, sums_of
+from experiments.inference.summed_runs import summed_pair
 from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
 from ppl_models.sites import is_deterministic, is_local
 
 __all__ = [
     "by_datum",
-    "density",
     "log_likelihood",
     "log_weights",
     "site_kls",
@@ -198,27 +195,3 @@ def within(prior: Any, log_q: Tensor) -> Tensor:
     kept = {frame.dim for frame in prior["cond_indep_stack"]}
     others = [d for d in range(-log_q.ndim, 0) if d not in kept and log_q.shape[d] > 1]
     return log_q.sum(others, keepdim=True) if others else log_q
-
-
-def density(
-    program: nn.Module, batch: Batch, sites: Collection[str] | None = None
-) -> Callable[[dict[str, Tensor]], Tensor]:
-    """The log-density of some sites, or all, at given latents, of every row [nats]."""
-
-    def counts(name: str, site: Any = None) -> bool:
-        return sites is None or name in sites
-
-    sums = sums_of(program, batch)
-    run, needed = (sums(program), lambda *_: True) if sums else (program, counts)
-
-    def log_density(z: dict[str, Tensor]) -> Tensor:
-        with poutine.block(), pyro.validation_enabled(False):
-            trace = prune_subsample_sites(poutine.trace(At(z)(run)).get_trace(batch))
-            trace.compute_log_prob(needed)
-            trace = summed_out(trace) if sums else trace
-        total: Any = sum(
-            by_datum(site) / site["scale"] for site in sites_of(trace) if counts(site["name"])
-        )
-        return total
-
-    return log_density

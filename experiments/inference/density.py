@@ -1,0 +1,41 @@
+"""The log-density of a program, as a function of its latents."""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import pyro
+from pyro import poutine
+from pyro.poutine.util import prune_subsample_sites
+from torch import Tensor, nn
+
+from experiments.inference.handlers import At
+from experiments.inference.summation import summed_out
+from experiments.inference.summed_runs import sums_of
+from experiments.inference.traces import by_datum, sites_of
+from ppl_models.batch import Batch
+
+__all__ = ["density"]
+
+
+def density(
+    program: nn.Module, batch: Batch, sites: Collection[str] | None = None
+) -> Callable[[dict[str, Tensor]], Tensor]:
+    """The log-density of some sites, or all, at given latents, of every row [nats]."""
+
+    def counts(name: str, site: Any = None) -> bool:
+        return sites is None or name in sites
+
+    sums = sums_of(program, batch)
+    run, needed = (sums(program), lambda *_: True) if sums else (program, counts)
+
+    def log_density(z: dict[str, Tensor]) -> Tensor:
+        with poutine.block(), pyro.validation_enabled(False):
+            trace = prune_subsample_sites(poutine.trace(At(z)(run)).get_trace(batch))
+            trace.compute_log_prob(needed)
+            trace = summed_out(trace) if sums else trace
+        total: Any = sum(
+            by_datum(site) / site["scale"] for site in sites_of(trace) if counts(site["name"])
+        )
+        return total
+
+    return log_density
