@@ -232,7 +232,7 @@ def test_a_hierarchy_of_ones_own(capsys, guide):
         assert run(gaps, "a", *model, *least, "--out", "g")["guide"] == guide
     refused(capsys, explore, ["a", *model, "--out", "p.html"], "its model is 'ownguides:Ladder'")
     refused(capsys, sample, ["a", *model, "--of", "traversals"], "has z0, z1: use --of groups")
-    refused(capsys, calibrate, ["a", *model], "calibration is for one vector latent")
+    run(calibrate, "a", *model, "--simulations", "100", "--out", "calibrated")
     refused(capsys, export_nvae, ["a"], "a is no NVAE under top_down")
     refused(capsys, train, [*own, "--guide.cells-per-group", "2"], "takes hidden_dims and activat")
     wrong = [*own[:-1], "amortized"]
