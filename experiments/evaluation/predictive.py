@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from experiments.data import Data
 from experiments.inference.checks.local_latents import check_local
 from experiments.inference.summed_runs import draw_of_sums
+from ppl_models.observing import rows_first
 from ppl_models.sites import describe, observation
 
 __all__ = ["STATISTICS", "replicated", "tail_areas"]
@@ -43,7 +44,8 @@ def replicated(model: nn.Module, guide: nn.Module | None, data: Data, rows: int 
             drawn = poutine.trace(guide).get_trace(batch).nodes
             z = {name: drawn[name]["value"] for name in latents}
             story = poutine.condition(model, z | draw_of_sums(model, z, batch))
-        parts.append(poutine.trace(story).get_trace(batch.unobserved()).nodes[site]["value"])
+        nodes = poutine.trace(story).get_trace(batch.unobserved()).nodes
+        parts.append(rows_first(nodes[site]))
     return torch.cat(parts)
 
 
