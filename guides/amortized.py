@@ -49,8 +49,8 @@ class Amortized(Guide):
 
     Args:
         model: a model with one vector latent.
-        encoder: network of the encoder: one affine map, an MLP, or convolutions (needs images with
-            sides divisible by 4).
+        encoder: network of the encoder: an affine map, an MLP, or convolutions (image sides
+            divisible by 4).
         hidden_dims: widths of the hidden layers of an MLP encoder.
         activation: activation of an MLP encoder.
         covariance: covariance of q, diagonal or full (a Cholesky factor).

@@ -1,4 +1,4 @@
-"""Hierarchies of one's own: ladders with a closed evidence, and one whose supports move."""
+"""Ladders: hierarchies with log p(x) in closed form, and one whose supports move."""
 
 import functools
 

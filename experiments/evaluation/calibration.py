@@ -108,7 +108,7 @@ def _draws(
 
 
 def _ranks(truth: Any, drawn: Drawn) -> Tensor:
-    """How many draws lie below the latent that made each datum, ``[B, M]``; -1 under a mask."""
+    """The rank of each datum's true latents among the draws, ``[B, M]``; -1 under a mask."""
     z = truth["value"]
     assert drawn.rows is not None
     below = (drawn.z < z).sum(0).movedim(drawn.rows, 0)

@@ -29,7 +29,7 @@ class DataOptions:
     pad: Annotated[Side, RARE] = 0
     """Zero-pad images to this side length, for example from 28 to 32."""
     binarize: Literal["none", "dynamic", "static"] = "none"
-    """Draw binary pixels from the grey values: anew at every visit (dynamic), or once (static)."""
+    """Draw binary pixels from grey values: at every visit (dynamic) or once (static)."""
     binarize_seed: Annotated[Seed, RARE] = 0
     """Seed of --binarize static; recorded in the protocol."""
     dequantize: Annotated[bool, RARE] = False

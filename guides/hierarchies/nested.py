@@ -1,4 +1,4 @@
-"""The networks of a hierarchy of one's own, built from the shapes of its latents and features."""
+"""Networks for a user's hierarchy, built from the shapes of its latents and features."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
