@@ -62,8 +62,9 @@ def main(config: Config) -> dict[str, Any]:
         tables = {"Figures": figures_table(metrics.measured, unit(metrics.protocol))}
         found = (
             f"{config.latent_dim} components leave a squared error of {error:.2f} per test "
-            f"{unit(metrics.protocol)}: they explain {1 - error / variance:.1%} of the variance."
+            f"{unit(metrics.protocol)}"
         )
+        found += f": they explain {1 - error / variance:.1%} of the variance." if variance else "."
         return finish(run, metrics, title, [found], tables)
 
 

@@ -85,15 +85,23 @@ def row_shape(site: Any) -> torch.Size:
     return torch.Size([*inner, *site["fn"].event_shape])
 
 
-def rows_first(site: Any) -> Tensor:
-    """A site's value, ``[B, *row_shape]``.
+def rows_first(site: Any, value: Tensor | None = None) -> Tensor:
+    """A site's value, or its mean, with the plates inside that of the data after the rows.
+
+    Args:
+        site: of a trace.
+        value: in the site's shape; by default the site's own.
+
+    Returns:
+        ``[B, *row_shape]``.
 
     Raises:
         ValueError: If a plate inside that of the data is subsampled: a row has all of it.
     """
     inner, event_dim = inner_plates(site), site["fn"].event_dim
+    value = site["value"] if value is None else value
     if not inner:
-        return site["value"]
+        return value
     for frame in inner:
         if frame.size != frame.full_size:
             raise ValueError(
@@ -101,5 +109,5 @@ def rows_first(site: Any) -> Tensor:
                 "the data: a row that is drawn has all of it."
             )
     data = next(frame.dim for frame in site["cond_indep_stack"] if frame.name == "data")
-    value = site["value"].movedim(data - event_dim, 0)
+    value = value.movedim(data - event_dim, 0)
     return value.reshape(len(value), *row_shape(site))

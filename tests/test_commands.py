@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 import torch
 
@@ -84,6 +85,13 @@ def test_ppca_without_gradients():
     assert closed["test"]["elbo"] == pytest.approx(closed["test"]["log_evidence"], abs=1e-3)
     assert em["train"]["log_evidence"] == pytest.approx(closed["train"]["log_evidence"], abs=1e-3)
     assert closed["epochs"] == 0
+
+
+def test_pca_of_equal_images(tmp_path):
+    np.save("equal.npy", np.full((20, 8, 8), 0.25, dtype="float32"))
+    metrics = run(pca, "--data", "equal.npy", "--latent-dim", "2", "--out", "a")
+    assert metrics["test"]["squared_error"] == 0
+    assert "squared error of 0.00 per test row." in (tmp_path / "a/report.html").read_text()
 
 
 def test_pca():

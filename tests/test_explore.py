@@ -11,11 +11,13 @@ import numpy as np
 import pyro
 import pytest
 import torch
+from pyro import poutine
 
 from experiments.data import Data
 from experiments.data.dataset import Source
 from experiments.data.transforms import Scale
-from experiments.evaluation.bounds import expected, likelihood_at
+from experiments.evaluation.bounds import mean_at
+from experiments.evaluation.sampling.reconstruction import expected
 from experiments.explorer.decoders import decoder_of
 from experiments.explorer.groups import png
 from experiments.explorer.latents import latents_page
@@ -64,12 +66,17 @@ def in_node(code: str, given: dict) -> dict:
     return json.loads(done.stdout)
 
 
+def likelihood_at(model, z):
+    trace = poutine.trace(poutine.condition(model, {"z": z})).get_trace(Batch.draw(len(z)))
+    return trace.nodes["x"]["fn"]
+
+
 def pytorch(model, z, x) -> tuple[torch.Tensor, torch.Tensor]:
     """E[x | z] and log p(x | z) in double precision, ``[n, D]`` and ``[n]``."""
     double = model.double()
     # unchecked: the formula of a Bernoulli is compared on grey pixels too
     with torch.no_grad(), pyro.validation_enabled(False):
-        likelihood = likelihood_at(double, {"z": z}, Batch.draw(len(z)))
+        likelihood = likelihood_at(double, z)
         return expected(likelihood).flatten(1), likelihood.log_prob(x)
 
 
@@ -185,7 +192,7 @@ def test_the_grid_finds_a_narrow_posterior_and_the_bound_stays_below_it():
     with torch.no_grad():
         model.likelihood.log_sigma.fill_(-3.0)
     z = torch.tensor([[1.234, -0.567]])
-    x = expected(likelihood_at(model, {"z": z}, Batch.draw(1)))
+    x = mean_at(model, {"z": z}, Batch.draw(1))
     given = {
         "decoder": packed_decoder(decoder_of(model, "vae"), "float32", 16),
         "x": x.flatten().tolist(),
@@ -200,7 +207,7 @@ def test_the_grid_finds_a_narrow_posterior_and_the_bound_stays_below_it():
     draws = torch.tensor(found["mean"]) + 0.1 * torch.randn(20000, 2)
     q = torch.distributions.Normal(torch.tensor(found["mean"]), 0.1)
     with torch.no_grad():
-        likelihood = likelihood_at(model, {"z": draws}, Batch.draw(len(draws))).log_prob(x)
+        likelihood = likelihood_at(model, draws).log_prob(x)
     prior = torch.distributions.Normal(0, 1).log_prob(draws).sum(-1)
     log_w = likelihood + prior - q.log_prob(draws).sum(-1)
     importance = log_w.logsumexp(0).item() - math.log(len(draws))

@@ -10,15 +10,16 @@ from pyro import poutine
 from torch import nn
 
 from experiments.data import as_data
-from experiments.evaluation.bounds import expected, per_image
+from experiments.evaluation.bounds import per_image
 from experiments.evaluation.hierarchy import channel_kls, group_rows, resampled_groups
 from experiments.evaluation.metrics import bits_per_dimension
 from experiments.evaluation.sampling.readjust import batch_norm_statistics, readjust
+from experiments.evaluation.sampling.reconstruction import expected
 from experiments.inference.average import WeightAverage
 from experiments.inference.fit import fit
 from experiments.inference.guard import Guard
 from experiments.inference.handlers import TemperKL
-from experiments.inference.objectives import ELBO, AnalyticKL
+from experiments.inference.objectives import ELBO, OBJECTIVES, AnalyticKL
 from experiments.inference.objectives.nvae import BalancedKL
 from experiments.inference.optim import adamax
 from experiments.inference.optim.annealing import learning_rate, published_rate
@@ -211,6 +212,14 @@ def test_the_kl_of_channels_adds_up_to_that_of_groups(guide, options):
     assert [row["shape"] for row in rows] == [[2, 2, 2], [2, 4, 4], [2, 4, 4]]
     active = sum(int((kl > 0.1).sum()) for kl in kls)
     assert sum(row["active channels"] for row in rows) == active
+
+
+@pytest.mark.parametrize("name", ["stl", "dreg"])
+def test_gradients_through_z_alone_are_refused_under_flows(name):
+    model = pair_of().model
+    guide = GUIDES["top_down"](model, flows=1)
+    with pytest.raises(ValueError, match="needs log q at given draws: a flow's density"):
+        OBJECTIVES[name](2).differentiable_loss(model, guide, Batch.of(images(3)))
 
 
 def test_a_group_drawn_anew_changes_the_image_and_keeps_the_others():

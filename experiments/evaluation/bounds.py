@@ -13,7 +13,11 @@ from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.errors import UsageError
-from experiments.evaluation.sampling.reconstruction import expected, likelihood_at, squared_error
+from experiments.evaluation.sampling.reconstruction import (
+    mean_at,
+    row_means,
+    squared_error,
+)
 from experiments.evaluation.shared_draws import (
     SharedDraws,
     draws_in,
@@ -32,12 +36,12 @@ from ppl_models.sites import is_summed
 
 __all__ = [
     "encode",
-    "expected",
-    "likelihood_at",
     "mean_and_error",
+    "mean_at",
     "particles_at_a_time",
     "per_image",
     "reconstruct",
+    "row_means",
     "rows_at_a_time",
     "runs_of",
 ]
@@ -192,7 +196,7 @@ def _of_the_prior(
 @torch.no_grad()
 def reconstruct(model: nn.Module, guide: nn.Module, batch: Batch, particles: int = 1000) -> Tensor:
     """E[x | z*] at the mean of q (for the prior: at the importance mean), as ``batch.x``."""
-    return expected(likelihood_at(model, encode(guide, batch, model, particles), batch))
+    return mean_at(model, encode(guide, batch, model, particles), batch)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from experiments.data import Data
-from experiments.evaluation.bounds import encode, expected
+from experiments.evaluation.bounds import encode, row_means
 from experiments.inference.traces import traces
 from ppl_models.batch import Batch
 from ppl_models.sites import observation, request
@@ -93,5 +93,5 @@ def resampled_groups(
             kept = {other: z for other, z in repeated.items() if other != name}
             conditioned = poutine.condition(model, data=kept)
             trace = poutine.trace(conditioned).get_trace(unobserved)
-            shown[name] = expected(trace.nodes[site]["fn"])
+            shown[name] = row_means(trace.nodes[site])
     return shown

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.inference.checks.local_latents import check_local
+from experiments.inference.checks.simulations import check_simulates
 from experiments.inference.summed_runs import draw_of_sums
 from ppl_models.observing import rows_first
 from ppl_models.sites import describe, observation
@@ -35,8 +36,12 @@ def replicated(model: nn.Module, guide: nn.Module | None, data: Data, rows: int 
     """A replicate of ``data``, ``[N, *data_shape]``, with z from q(z | x), or from p(z) without q.
 
     Only the latents are replayed into the model; x is drawn, ``rows`` at a time.
+
+    Raises:
+        ValueError: If the model has a global latent, or a factor of what is drawn.
     """
     check_local(model, "a replicated data set")
+    check_simulates(model, "a predictive check", latents_given=guide is not None)
     parts, latents, site = [], describe(model).latents, observation(model)
     for batch in data.batches(rows):
         story: Any = model

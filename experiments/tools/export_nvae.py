@@ -5,6 +5,7 @@ in .safetensors, it contains the weights in half precision and the options of th
 that `nvae --pretrained` reads.
 
     python -m experiments export-nvae runs/nvae-mnist --file checkpoint.pt
+    python -m experiments export-nvae runs/nvae-... --file ~/nvae/checkpoint.pt
     python -m experiments export-nvae runs/nvae-... --file mnist-small.safetensors
 """
 

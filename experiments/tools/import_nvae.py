@@ -3,7 +3,9 @@
 Nothing in the file is executed. The model is built from the arguments stored in the file, and
 `evaluate`, `sample` and `reconstruct` work on the run as on any other.
 
+    python -m experiments import-nvae checkpoint.pt
     python -m experiments import-nvae checkpoint.pt --out runs/nvae-mnist
+    python -m experiments import-nvae checkpoint.pt --data-root ~/data
 """
 
 from dataclasses import dataclass

@@ -76,7 +76,12 @@ def lab_pictures(
         return
     rows = {"x": as_images(first.only, test), "E[x | z]": as_images(shown, test)}
     run.figure("reconstructions", plots.images_in_rows(rows, test.label_names(10)))
-    run.figure("samples", plots.grids(samples(model, test)))
+    try:
+        drawn = samples(model, test)
+    except ValueError as error:
+        run.warn(f"there is no figure of samples: {error}")
+    else:
+        run.figure("samples", plots.grids(drawn))
     if is_plane(model):
         grid = {"the latent plane, at quantiles of the prior": as_images(latent_grid(model), test)}
         run.figure("latent_grid", plots.grids(grid, 15, gap=0))

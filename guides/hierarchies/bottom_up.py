@@ -5,9 +5,8 @@ from typing import Any, Literal
 import pyro
 from torch import Tensor, nn
 
-from guides.guide import Guide
 from guides.hierarchies.nested import FlatTower, check_options, gaussian
-from guides.hierarchies.tower import features, tower_of
+from guides.hierarchies.tower import Towered, tower_of
 from guides.latents import latents_of
 from ppl_models.batch import Batch, data_plate
 from ppl_models.nvae import NVAE
@@ -17,7 +16,7 @@ from ppl_models.nvae.layers import Conv
 __all__ = ["BottomUp"]
 
 
-class BottomUp(Guide):
+class BottomUp(Towered):
     r"""Mean field across groups: no group sees what was drawn for another.
 
     .. math::
@@ -66,7 +65,7 @@ class BottomUp(Guide):
         hidden_dims = tuple(hidden_dims)
         check_options(model, tower, (hidden_dims, activation))
         if isinstance(model, NVAE):
-            self.tower: Any = tower_of(model, *tower)
+            self.tower = tower_of(model, *tower)
             samplers = [Conv(width, 2 * model.latents, 3) for width in self.tower.widths]
             self.names = [f"z{i}" for i in range(len(samplers))]
         else:
@@ -77,13 +76,6 @@ class BottomUp(Guide):
             samplers = [nn.Identity() for _ in numbers]
         self.samplers = nn.ModuleList(samplers)
         self.like_model()
-
-    def context(self, batch: Batch) -> Tensor:
-        return batch.only if isinstance(self.model, NVAE) else super().context(batch)
-
-    def features(self, batch: Batch) -> tuple[Tensor, ...]:
-        """What the way up leaves of x for every group, coarse to fine."""
-        return features(self.tower, self.context(batch), batch.repeats)
 
     def posterior(self, name: str, numbers: Tensor) -> Any:
         """q of one latent, from the numbers that describe it."""

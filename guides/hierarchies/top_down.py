@@ -15,7 +15,7 @@ from guides.hierarchies.nested import (
     corrected,
     sites_above,
 )
-from guides.hierarchies.tower import features, tower_of
+from guides.hierarchies.tower import Towered, tower_of
 from guides.latents import latents_of
 from ppl_models.batch import Batch
 from ppl_models.networks import ACTIVATIONS
@@ -41,7 +41,7 @@ def lean_sampler(hidden: int, outputs: int) -> nn.Module:
     return nn.Sequential(nn.SiLU(), Pointwise(hidden, outputs, 0.0))
 
 
-class TopDown(EffectGuide):
+class TopDown(Towered, EffectGuide):
     r"""Posteriors relative to the priors that the model proposes on its way down.
 
     .. math::
@@ -97,7 +97,6 @@ class TopDown(EffectGuide):
         check_options(model, (*tower, flows), (hidden_dims, activation))
         self.names: list[str]
         self.above: list[tuple[str, ...]]
-        self.tower: Any
         self.samplers: Any
         self.combines: Any
         if isinstance(model, NVAE):
@@ -137,13 +136,6 @@ class TopDown(EffectGuide):
         if not hidden_dims:  # at random weights an affine scale is far too large for some x
             for parameter in (*self.tower.parameters(), *self.combines.parameters()):
                 nn.init.zeros_(parameter)
-
-    def context(self, batch: Batch) -> Tensor:
-        return batch.only if isinstance(self.model, NVAE) else super().context(batch)
-
-    def features(self, batch: Batch) -> tuple[Tensor, ...]:
-        """What the way up leaves of x for every group, coarse to fine."""
-        return features(self.tower, self.context(batch), batch.repeats)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         self._features = self.seen(batch)

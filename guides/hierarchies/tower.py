@@ -1,14 +1,18 @@
 """The encoder from an image to features for every group of latents, shared by NVAE's guides."""
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from guides.guide import Guide
 from guides.hierarchies.lean_tower import LeanTower
+from ppl_models.batch import Batch
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.cells import EncoderCell, cells
 from ppl_models.nvae.layers import Conv
 
-__all__ = ["Tower", "features", "tower_of"]
+__all__ = ["Tower", "Towered", "tower_of"]
 
 
 class Tower(nn.Module):
@@ -71,7 +75,16 @@ def tower_of(
     return Tower(model, channels, cells_per_group, cells_per_block, attention)
 
 
-def features(tower: nn.Module, context: Tensor, repeats: int) -> tuple[Tensor, ...]:
-    """A tower's features of rows; repeated rows are encoded once."""
-    found = tower(context[: len(context) // repeats])
-    return tuple(feature.repeat(repeats, *(1,) * (feature.ndim - 1)) for feature in found)
+class Towered(Guide):
+    """A guide whose features are a tower's, of the image of an NVAE or of any other context."""
+
+    tower: Any
+
+    def context(self, batch: Batch) -> Tensor:
+        return batch.only if isinstance(self.model, NVAE) else super().context(batch)
+
+    def features(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Features of x for every latent, coarse to fine; repeated rows are encoded once."""
+        context, times = self.context(batch), batch.repeats
+        found = self.tower(context[: len(context) // times])
+        return tuple(feature.repeat(times, *(1,) * (feature.ndim - 1)) for feature in found)

@@ -11,30 +11,35 @@ from experiments.inference.summed_runs import mean_of, sums_in
 from experiments.inference.traces import sites_of
 from ppl_models.batch import Batch
 from ppl_models.coordinates import bare
+from ppl_models.observing import rows_first
 from ppl_models.parameters import own_parameters
 from ppl_models.sites import observation
 
-__all__ = ["expected", "likelihood_at", "mask_of", "squared_error"]
+__all__ = ["expected", "mask_of", "mean_at", "row_means", "squared_error"]
 
 
-def likelihood_at(model: nn.Module, latents: dict[str, Tensor], batch: Batch) -> Any:
-    """p(x | z) at given latents: the model is run with them in place of draws.
+def mean_at(model: nn.Module, latents: dict[str, Tensor], batch: Batch) -> Tensor:
+    """E[x | z] at given latents, ``[B, *row_shape]``; the model is run with them fixed.
 
-    Where latents are summed out, E[x | z], averaged over them given z, and x if the batch has it.
+    Latents that are summed out are averaged over, given z, and given x if the batch has it.
     """
-    conditioned, site = poutine.condition(model, data=latents), observation(model)
+    conditioned, name = poutine.condition(model, data=latents), observation(model)
     with own_parameters(model):
         trace = poutine.trace(conditioned).get_trace(batch.unobserved())
+        site = trace.nodes[name]
         if sums := sums_in(trace):
-            return mean_of(site, conditioned, batch, sums, expected)
-    return trace.nodes[site]["fn"]
+            return rows_first(site, mean_of(name, conditioned, batch, sums, expected))
+    return row_means(site)
 
 
 def expected(likelihood: Any) -> Tensor:
     """E[x | z] as it is shown and compared: zero where a likelihood does not count pixels."""
-    if isinstance(likelihood, Tensor):
-        return likelihood
     return likelihood.expected if hasattr(likelihood, "expected") else likelihood.mean
+
+
+def row_means(site: Any) -> Tensor:
+    """E[x | z] of an observed site of a trace, ``[B, *row_shape]``."""
+    return rows_first(site, expected(site["fn"]))
 
 
 def squared_error(model: nn.Module, latents: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.errors import UsageError
-from experiments.evaluation.bounds import encode, expected, likelihood_at
+from experiments.evaluation.bounds import encode, mean_at, row_means
 from experiments.inference.checks.local_latents import check_local
+from experiments.inference.checks.simulations import check_simulates
 from experiments.inference.frozen import fit_rows
 from experiments.inference.handlers import ObservePixels, Temperature
 from guides import allowed_guides
@@ -29,11 +30,17 @@ __all__ = ["complete", "complete_by_guide", "is_plane", "latent_grid", "prior_me
 
 @torch.no_grad()
 def prior_means(model: nn.Module, count: int, temperature: float = 1.0, seed: int = 0) -> Tensor:
-    """E[x | z] for latents drawn at a temperature, ``[count, *event_shape]``."""
+    """E[x | z] for latents drawn at a temperature, ``[count, *row_shape]``.
+
+    Raises:
+        ValueError: If the model has a factor, which draws from the prior ignore; if a prior takes
+            no temperature.
+    """
+    check_simulates(model, "sampling from the prior")
     with torch.random.fork_rng(devices=[]), Temperature(temperature), own_parameters(model):
         torch.manual_seed(seed)
         trace = poutine.trace(model).get_trace(request(model, count))
-    return expected(trace.nodes[observation(model)]["fn"])
+    return row_means(trace.nodes[observation(model)])
 
 
 def is_plane(model: nn.Module) -> bool:
@@ -57,7 +64,7 @@ def latent_grid(model: nn.Module, side: int = 15) -> Tensor:
     z2, z1 = torch.meshgrid(axis.flip(0), axis, indexing="ij")
     z = torch.stack([z1, z2], -1).reshape(-1, 2)
     with torch.no_grad():
-        return expected(likelihood_at(model, {"z": z}, request(model, len(z))))
+        return mean_at(model, {"z": z}, request(model, len(z)))
 
 
 @torch.no_grad()
@@ -80,11 +87,11 @@ def complete(model: Any, data: Data, mask: Tensor, seed: int = 0) -> tuple[Tenso
     batch = next(rows.batches(len(rows)))
     if hasattr(model, "posterior") and "observed" in inspect.signature(model.posterior).parameters:
         latents = {"z": model.posterior(batch.only, observed=mask).mean}
-        return expected(likelihood_at(model, latents, batch)), "exact"
+        return mean_at(model, latents, batch), "exact"
     guide = complete_by_guide(model, rows, mask, seed)
     seen = ObservePixels(mask) if describe(model).summed else nullcontext()
     with seen:  # the others tell nothing of a latent that is summed out
-        shown = expected(likelihood_at(model, encode(guide, batch, model), batch))
+        shown = mean_at(model, encode(guide, batch, model), batch)
     return shown, type(guide).__name__
 
 
@@ -113,7 +120,7 @@ def aggregate_means(model: Any, guide: nn.Module, data: Data, count: int, seed: 
         batch = data.batch(rows)
         trace = poutine.trace(guide).get_trace(batch)
     latents = {name: trace.nodes[name]["value"] for name in describe(model).latents}
-    return expected(likelihood_at(model, latents, batch))
+    return mean_at(model, latents, batch)
 
 
 def straight(a: Tensor, b: Tensor, steps: int) -> Tensor:
@@ -175,7 +182,7 @@ def interpolations(
         at = {name: way(u[0], u[1], steps) for name, u in reader.found.items()}
         with FromCoordinates(at) as walk, own_parameters(model):
             model(batch)
-        shown[way.__name__] = expected(likelihood_at(model, walk.found, batch))
+        shown[way.__name__] = mean_at(model, walk.found, batch)
     return shown
 
 
@@ -209,5 +216,5 @@ def traversals(model: Any, z: Tensor, steps: int, most: int = 10, reach: float =
     for k in range(count):
         walked[k, :, k] = values
     batch = Batch.draw(count * steps, z.device)
-    shown = expected(likelihood_at(model, {name: walked.flatten(0, 1)}, batch))
+    shown = mean_at(model, {name: walked.flatten(0, 1)}, batch)
     return shown.unflatten(0, (count, steps))

@@ -3,17 +3,20 @@
 from typing import Any
 
 import torch
+from pyro import poutine
 from torch import nn
 
 from experiments.inference.checks.sites import densities, name_of
 from experiments.inference.pair import cuda_devices
-from ppl_models.sites import simulate
+from ppl_models.batch import needs_given
+from ppl_models.parameters import own_parameters
+from ppl_models.sites import describe, evaluating, request
 
 __all__ = ["check_simulates"]
 
 
 @torch.no_grad()
-def check_simulates(model: Any, what: str) -> None:
+def check_simulates(model: Any, what: str, latents_given: bool = False) -> None:
     """Refuse a model with a factor, or with an observation of a fixed value.
 
     Such a site changes p(x, z), but not the draws. A site whose density does not depend on the
@@ -22,13 +25,19 @@ def check_simulates(model: Any, what: str) -> None:
     Args:
         model: p.
         what: first words of the message.
+        latents_given: whether only x is drawn, at latents from elsewhere; factors of the latents
+            alone are then accepted.
 
     Raises:
         ValueError: Naming the site.
     """
     parameters = model.parameters() if isinstance(model, nn.Module) else ()
-    with torch.random.fork_rng(cuda_devices(*parameters)):
-        one, other = (densities(simulate(model, 2)[0]) for _ in range(2))
+    asked, latents = request(model, 2), describe(model).latents
+    hidden = torch.random.fork_rng(cuda_devices(*parameters))
+    with hidden, evaluating(model), own_parameters(model), needs_given(asked):
+        one = densities(poutine.trace(model).get_trace(asked))
+        kept = {name: one[name]["value"] for name in latents if latents_given}
+        other = densities(poutine.trace(poutine.condition(model, kept)).get_trace(asked))
     for name, site in one.items():
         if site["is_observed"] and not torch.equal(site["log_prob"], other[name]["log_prob"]):
             raise ValueError(

@@ -87,12 +87,19 @@ def _leaves(guide_trace: Trace) -> dict[str, Tensor]:
 def at_fixed_draws(
     model: Callable, guide: Callable, batch: Batch, particles: int, guide_trace: Trace
 ) -> tuple[Trace, Trace, dict[str, Tensor]]:
-    """A second run at the draws of the first: the traces of model and guide, and the leaves."""
+    """A second run at the draws of the first: the traces of model and guide, and the leaves.
+
+    Raises:
+        ValueError: If a density of q cannot be computed at given draws.
+    """
     leaves = _leaves(guide_trace)
     programs = (poutine.unwrap(part) for part in (model, guide))
     buffers = Buffers(*(part for part in programs if isinstance(part, nn.Module)))
     with buffers.lent():  # running means have seen this batch
-        return *traces(model, guide, batch, particles, at=leaves), leaves
+        try:
+            return *traces(model, guide, batch, particles, at=leaves), leaves
+        except NotImplementedError as error:
+            raise ValueError(f"this objective needs log q at given draws: {error}") from error
 
 
 def along_draws(guide_trace: Trace, leaves: dict[str, Tensor], total: Tensor) -> Any:
