@@ -192,4 +192,4 @@ def test_a_build_that_fails_leaves_the_old_site(tmp_path, monkeypatch, capsys):
         "docs-student-seconds.json",
     ]
     assert "The last build took" in build.forecast(tmp_path, "docs")
-    assert "minutes of computing" in capsys.readouterr().out
+    assert "minutes on two cores" in capsys.readouterr().out
