@@ -13,11 +13,7 @@ from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.errors import UsageError
-from experiments.evaluation.sampling.reconstruction import (
-    mean_at,
-    row_means,
-    squared_error,
-)
+from experiments.evaluation.sampling.reconstruction import mean_at, row_means, squared_error
 from experiments.evaluation.shared_draws import (
     SharedDraws,
     draws_in,

@@ -14,7 +14,7 @@ from experiments.inference.summed_runs import draw_of_sums
 from ppl_models.observing import rows_first
 from ppl_models.sites import describe, observation
 
-__all__ = ["STATISTICS", "replicated", "tail_areas"]
+__all__ = ["STATISTICS", "replicated", "replicated_sets", "tail_areas"]
 
 
 def _largest_eigenvalue(x: Tensor) -> Tensor:
@@ -33,7 +33,15 @@ STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @torch.no_grad()
 def replicated(model: nn.Module, guide: nn.Module | None, data: Data, rows: int = 500) -> Tensor:
-    """A replicate of ``data``, ``[N, *data_shape]``, with z from q(z | x), or from p(z) without q.
+    """A replicate of ``data``, ``[N, *data_shape]``; see ``replicated_sets``."""
+    return replicated_sets(model, guide, data, 1, rows)[0]
+
+
+@torch.no_grad()
+def replicated_sets(
+    model: nn.Module, guide: nn.Module | None, data: Data, sets: int, rows: int = 500
+) -> Tensor:
+    """Replicates of ``data``, ``[sets, N, *data_shape]``, with z from q(z | x), or p(z) without q.
 
     Only the latents are replayed into the model; x is drawn, ``rows`` at a time.
 
@@ -42,6 +50,10 @@ def replicated(model: nn.Module, guide: nn.Module | None, data: Data, rows: int 
     """
     check_local(model, "a replicated data set")
     check_simulates(model, "a predictive check", latents_given=guide is not None)
+    return torch.stack([_replicate(model, guide, data, rows) for _ in range(sets)])
+
+
+def _replicate(model: nn.Module, guide: nn.Module | None, data: Data, rows: int) -> Tensor:
     parts, latents, site = [], describe(model).latents, observation(model)
     for batch in data.batches(rows):
         story: Any = model

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyro
-import torch
 
 from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.bounds import rows_at_a_time
-from experiments.evaluation.predictive import replicated, tail_areas
+from experiments.evaluation.predictive import replicated_sets, tail_areas
 from experiments.inference.frozen import held_out
 from experiments.options.common import SavedRunOptions
 from experiments.options.ranges import Count, Several
@@ -52,9 +51,7 @@ def main(config: Config) -> dict[str, Any]:
         q = guide if config.latents == "guide" else None
         rows_at_once = rows_at_a_time(saved.model, data, config.memory, 500)
         with pyro.validation_enabled(False):
-            made = torch.stack(
-                [replicated(saved.model, q, data, rows_at_once) for _ in range(config.sets)]
-            )
+            made = replicated_sets(saved.model, q, data, config.sets, rows_at_once)
         x = data.observations()
         rows = tail_areas(x.flatten(1), made.flatten(2))
         run.say(f"\n{markdown_table(rows)}")
