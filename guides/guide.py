@@ -16,7 +16,7 @@ from ppl_models.batch import Batch
 from ppl_models.program import Program
 from ppl_models.sites import example, is_summed
 
-__all__ = ["EffectGuide", "Guide"]
+__all__ = ["EffectGuide", "Guide", "repeated"]
 
 
 class Guide(Program):
@@ -79,7 +79,7 @@ class Guide(Program):
         """The features that q uses: those set by ``given``, or those computed from x."""
         if not hasattr(self, "_given"):
             return self.features(batch)
-        return tuple(f.repeat(batch.repeats, *(1,) * (f.ndim - 1)) for f in self._given)
+        return repeated(self._given, batch.repeats)
 
     def like_model(self) -> None:
         """Move to the device and dtype of the model."""
@@ -90,6 +90,11 @@ class Guide(Program):
     def for_data(self, size: int) -> Self:
         """The guide for a data set of ``size`` rows: itself, unless it has a row per datum."""
         return self
+
+
+def repeated(features: Sequence[torch.Tensor], times: int) -> tuple[torch.Tensor, ...]:
+    """Features of all rows, ``[times * B, ...]``, from those of the rows that are repeated."""
+    return tuple(feature.repeat(times, *(1,) * (feature.ndim - 1)) for feature in features)
 
 
 class EffectGuide(Guide, GuideMessenger):

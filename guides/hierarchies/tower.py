@@ -5,7 +5,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from guides.guide import Guide
+from guides.guide import Guide, repeated
 from guides.hierarchies.lean_tower import LeanTower
 from ppl_models.batch import Batch
 from ppl_models.nvae import NVAE
@@ -85,6 +85,5 @@ class Towered(Guide):
 
     def features(self, batch: Batch) -> tuple[Tensor, ...]:
         """Features of x for every latent, coarse to fine; repeated rows are encoded once."""
-        context, times = self.context(batch), batch.repeats
-        found = self.tower(context[: len(context) // times])
-        return tuple(feature.repeat(times, *(1,) * (feature.ndim - 1)) for feature in found)
+        context = self.context(batch)
+        return repeated(self.tower(context[: len(context) // batch.repeats]), batch.repeats)
