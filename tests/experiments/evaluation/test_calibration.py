@@ -1,0 +1,66 @@
+"""Simulation-based calibration, on the oracle."""
+
+import numpy as np
+import pytest
+import torch
+
+from experiments import ppca
+from experiments.evaluation.calibration import band, calibrate
+from experiments.evaluation.oracle import best_linear, rotate_to_largest_gap
+from experiments.tools import calibrate as command
+from guides import GUIDES
+from ppl_models import NVAE, PPCA, Batch, describe
+from tests.shared.commands import refused, run
+
+
+def oracle():
+    truth = PPCA(8, 3)
+    with torch.no_grad():
+        truth.W.mul_(torch.tensor([8.0, 4.0, 2.0]))
+        x = truth(Batch.draw(300))
+    return rotate_to_largest_gap(PPCA.maximum_likelihood(x, 3)).requires_grad_(False)
+
+
+def test_the_posterior_is_calibrated_and_its_best_linear_guide_is_too_narrow():
+    model = oracle()
+    exact = calibrate(model, GUIDES["exact"](model), 4000)
+    assert exact.ranks.shape == (4000, 3)
+    assert exact.passed
+    narrow = calibrate(model, best_linear(model), 4000)
+    assert not narrow.passed
+    assert (narrow.ends > 0.02).all()
+    wide = best_linear(model)
+    with torch.no_grad():
+        wide.encoder.head.bias[3:] += 3.0
+    assert (calibrate(model, wide, 2000).ends < -0.05).all()
+
+
+def test_the_band_holds_as_often_as_it_says():
+    lower, upper = band(500, 19, 0.9)
+    rng = np.random.default_rng(1)
+    paths = rng.multinomial(500, np.full(20, 1 / 20), 4000).cumsum(1)[:, :-1] / 500
+    inside = ((paths >= lower) & (paths <= upper)).all(1).mean()
+    assert inside == pytest.approx(0.9, abs=0.03)
+
+
+def test_every_number_of_a_hierarchy_is_ranked():
+    model = NVAE((1, 8, 8), groups=(1, 1), latents=1, channels=4, blocks=1, cells_per_block=1)
+    for name in ("prior", "top_down"):
+        found = calibrate(model.eval(), GUIDES[name](model), 30, 9)
+        shapes = describe(model).latents.values()
+        assert found.ranks.shape == (30, sum(shape.numel() for shape in shapes))
+        assert found.names[0] == "z0 1"
+        assert found.ranks.min() == 0
+        assert found.ranks.max() == 9
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.chdir(tmp_path)
+    run(ppca, "--data", "digits", "--epochs", "1", "--guide", "exact", "--out", "fitted")
+    metrics = run(command, "fitted", "--simulations", "1000", "--out", "calibrated")
+    assert metrics["passed"]
+    assert [row["verdict"] for row in metrics["calibration"]] == ["calibrated"] * 2
+    rows = ["--data", "digits", "--epochs", "1", "--guide", "point", "--guide.local-steps", "2"]
+    run(ppca, *rows, "--out", "rows")
+    refused(capsys, command, ["rows", "--out", "no"], "a row per datum")

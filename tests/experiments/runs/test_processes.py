@@ -1,0 +1,294 @@
+"""A command under torchrun: one run, one voice, and a run that goes on with other processes."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from experiments import compare, nvae, vae
+from experiments.runs.checkpoint import latest
+from experiments.runs.cli import cli
+from experiments.tools import evaluate
+from tests.shared.commands import refused
+
+ROOT = Path(__file__).parents[3]
+VAE = [
+    "--data",
+    "digits",
+    "--rows",
+    "190",
+    "--batch-size",
+    "60",
+    "--binarize",
+    "dynamic",
+    "--likelihood",
+    "bernoulli",
+    "--schedule",
+    "constant",
+    "--warmup",
+    "0",
+    "--dtype",
+    "float64",
+    "--no-compile",
+]
+
+
+@pytest.fixture(autouse=True)
+def _default_float32(monkeypatch, tmp_path):
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.chdir(tmp_path)
+
+
+def launched(number: int, command: str, *args: str) -> list[tuple[int, str, str]]:
+    """Exit code, output and errors of every process of a command."""
+    return together(number, "-m", f"experiments.{command}", *args)
+
+
+def together(number: int, *words: str) -> list[tuple[int, str, str]]:
+    """The same of Python, with such words behind it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "MASTER_PORT": str(port),
+        "MASTER_ADDR": "127.0.0.1",
+        "WORLD_SIZE": str(number),
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *words],
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(number)
+    ]
+    ended = [process.communicate(timeout=120) for process in processes]
+    return [(process.returncode, *said) for process, said in zip(processes, ended, strict=True)]
+
+
+def quiet(ended: list[tuple[int, str, str]]) -> str:
+    """What the first process said, if all ended well and the others said nothing."""
+    (code, said, errors), *others = ended
+    assert (code, errors) == (0, ""), errors
+    assert others == [(0, "", "")] * len(others)
+    return said
+
+
+def weights(out: str) -> dict[str, torch.Tensor]:
+    return load_file(latest(Path(out)) / "weights.safetensors")
+
+
+def test_as_many_processes_go_on_bit_for_bit_and_others_from_position_and_weights():
+    quiet(launched(2, "vae", *VAE, "--epochs", "3", "--out", "whole"))
+    said = quiet(launched(2, "vae", *VAE, "--epochs", "1", "--out", "parts"))
+    assert said.count("report: ") == 1
+    quiet(launched(2, "vae", *VAE, "--epochs", "3", "--out", "parts", "--resume"))
+    for name, tensor in weights("whole").items():
+        assert torch.equal(weights("parts")[name], tensor)
+    assert json.loads(Path("parts/config.json").read_text())["processes"] == 2
+    cli(vae.Config, vae.main, [*VAE, "--epochs", "4", "--out", "parts", "--resume"])
+    content = json.loads(Path("parts/config.json").read_text())
+    assert (content["processes"], content["history"][-1]["processes"]) == (1, 2)
+    records = Path("parts/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(record)["epoch"] for record in records] == [1, 2, 3, 4]
+
+
+BROKEN = """
+import math, os, sys
+from experiments import vae
+from experiments.inference.svi import SVI
+from experiments.runs.cli import cli
+
+whole, steps = SVI.eager, []  # of its own rows: before they meet those of others
+
+def broken(self, batch):
+    steps.append(1)
+    loss = whole(self, batch)
+    if len(steps) in (6, 7) and os.environ.get("RANK", "1") == "1":
+        next(p for p in self.parameters if p.grad is not None).grad.fill_(math.nan)
+    return loss
+
+SVI.eager = broken
+cli(vae.Config, vae.main, sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_in_one_process_rolls_all_of_them_back():
+    Path("broken.py").write_text(BROKEN)
+    args = [*VAE, "--epochs", "3", "--max-skipped", "2", "--checkpoint-every", "1"]
+    said = quiet(together(2, "broken.py", *args, "--out", "two"))
+    words = "Back to the checkpoint at epoch 1, with 0.5 of the learning rate"
+    assert said.count(words) == 1
+    records = Path("two/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(record)["epoch"] for record in records] == [1, 2, 3]
+
+
+KILLED = """
+import os, signal, sys
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from experiments import vae
+from experiments.runs.cli import cli
+
+steps = []
+
+def count(*_):
+    steps.append(1)
+    if len(steps) == 6 and os.environ["RANK"] == sys.argv[1]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+register_optimizer_step_post_hook(count)
+cli(vae.Config, vae.main, sys.argv[2:])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rank", "out"), [(0, ["--out", "a"]), (1, ["--out", "a"]), (0, [])])
+def test_a_process_that_is_killed_ends_the_others(rank, out):
+    Path("killed.py").write_text(KILLED, encoding="utf-8")
+    args = [*VAE, "--epochs", "9", "--checkpoint-every", "1", *out]
+    ended = together(2, "killed.py", str(rank), *args)
+    (run,) = [Path("a")] if out else Path("runs").iterdir()
+    assert ended[rank][0] == -9
+    code, _, errors = ended[1 - rank]
+    assert (code, errors.count("\n")) == (1, 1), errors
+    last = latest(run)
+    assert errors == (
+        f"error: another process has ended or cannot be reached; {last} is complete: "
+        "--resume continues from it.\n"
+    )
+
+
+TOGETHER = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29555"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "values"),
+    [
+        ("WORLD_SIZE", ["two", "0", "-1", "", "2.0", "\N{SUPERSCRIPT TWO}", "9" * 5000]),
+        ("RANK", ["one", "2", "-1", "", None]),
+        ("LOCAL_RANK", ["x", "2", "-1"]),
+        ("LOCAL_WORLD_SIZE", ["0", "3", "x"]),
+        ("MASTER_PORT", ["http", "0", "65536", "-5", "", None]),
+        ("MASTER_ADDR", ["", None, "no host", "a" * 300, "."]),
+    ],
+)
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_malformed_launch_is_refused_before_anyone_waits(
+    variable, values, rank, monkeypatch, capsys
+):
+    for value in values:
+        for name, right in {**TOGETHER, "RANK": rank, variable: value}.items():
+            monkeypatch.delenv(name, raising=False)
+            if right is not None:
+                monkeypatch.setenv(name, right)
+        with pytest.raises(SystemExit) as end:
+            cli(vae.Config, vae.main, [*VAE, "--out", "a"])
+        assert end.value.code == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: the environment variable {variable} is ")
+        assert error.count("\n") == 1
+        assert not list(Path().iterdir())
+
+
+def test_a_rank_without_a_number_of_processes_is_refused(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    refused(capsys, vae, [*VAE, "--out", "a"], "variable RANK is '1'; it needs WORLD_SIZE")
+
+
+@pytest.mark.slow
+def test_nvae_under_torchrun_for_so_many_minutes():
+    args = [
+        "--preset",
+        "digits-tiny",
+        "--rows",
+        "100",
+        "--batch-size",
+        "50",
+        "--minutes",
+        "0.02",
+        "--evaluate",
+        "1",
+        "--readjust",
+        "0",
+        "--out",
+        "n",
+    ]
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            "-m",
+            "experiments.nvae",
+            *args,
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.count("report: ") == 1
+    assert "iw_bound" in json.loads(Path("n/metrics.json").read_text())["test"]
+
+
+ALONE = "as one process, not as 2"
+
+
+def one_line(ended: list[tuple[int, str, str]], *words: str) -> None:
+    """All processes end with code 2, and one of them says why in one line."""
+    assert [code for code, _, _ in ended] == [2] * len(ended)
+    lines = "".join(errors for _, _, errors in ended).splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    assert all(word in lines[0] for word in words), lines
+
+
+def test_what_several_processes_refuse():
+    Path("taken").mkdir()
+    Path("taken/file").write_text("mine")
+    short = ["--data", "digits", "--epochs", "1"]
+    more = [*short, "--rows", "2", "--batch-size", "3", "--out", "a"]
+    one_line(launched(3, "vae", *more), "3 processes", "2 rows")
+    assert not Path("a").exists()
+    one_line(launched(2, "vae", *short, "--out", "taken"), "is not empty")
+    assert [path.name for path in Path("taken").iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("module", "args", "words"),
+    [
+        (evaluate, ["run"], ALONE),
+        (compare, ["--data", "digits"], ALONE),
+        (nvae, ["--list"], ALONE),
+        (nvae, ["--pretrained", "mnist-small"], ALONE),
+        (
+            vae,
+            ["--batch-size", "15"],
+            "--batch-size 15 is the total over all processes: it must be a multiple of 2",
+        ),
+    ],
+)
+def test_what_is_refused_before_processes_meet(module, args, words, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit) as end:
+        cli(module.Config, module.main, args)
+    assert end.value.code == 2
+    assert words in capsys.readouterr().err
+    assert not list(Path().iterdir())
