@@ -111,13 +111,16 @@ READING = {
 
 
 def _once(function: Callable[..., Any], values: Sequence[Tensor]) -> GraphModule:
-    from torch.fx.experimental.proxy_tensor import make_fx  # slow to import
+    from torch._guards import TracingContext, tracing  # slow to import
+    from torch._subclasses import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
 
     copies = [value.detach().clone() for value in values]  # what a call changes in place
     before = _other_generators()
     with torch.random.fork_rng(cuda_devices(*values)), pyro.validation_enabled(False):
         try:
-            with _NoReading():
+            # one mode for the shapes of all nodes; make_fx would make one per node
+            with _NoReading(), tracing(TracingContext(FakeTensorMode())):
                 graph = make_fx(function, PRODUCTS)(*copies)
         except NotTraceable:
             raise

@@ -81,12 +81,12 @@ def test_a_sandwich_on_simulated_data_closes():
 def test_from_every_family(name, options):
     model, x = oracle()
     guide = GUIDES[name](model, hidden_dims=(4,), **options)
-    chains = annealed_bound(model, guide, Batch.of(x), chains=8, steps=300, leapfrog=6)
+    chains = annealed_bound(model, guide, Batch.of(x), chains=16, steps=200, leapfrog=3)
     gap = model.marginal().log_prob(x) - chains.bound
     assert -0.1 < gap.mean() < 0.2
     # weights of an unchanging q: their mean is p(x), however often they are drawn
     assert (gap.abs() < 4).all()
-    width = sandwich(model, guide, 20, chains=8, steps=300, leapfrog=6)
+    width = sandwich(model, guide, 20, chains=16, steps=200, leapfrog=3)
     assert -0.2 < width.mean() < 0.3
 
 

@@ -49,6 +49,7 @@ def test_the_gap_and_its_parts(oracle):
     gap, index = TRUTH[model.W.shape[1]]
     assert diagonal_gap(model).item() == pytest.approx(gap, abs=5e-4)
     assert tail_index(model) == pytest.approx(index, abs=5e-4)
+    x = x[:100] if model.W.shape[1] == 10 else x[:50]
     exact = model.marginal().log_prob(x)
     data = as_data(x)
     elbo = weights_of_draws(model, guide, data, 1000).mean(1)
@@ -69,8 +70,8 @@ def test_bounds_stay_below_and_come_close(oracle):
         mean, error = mean_and_error(importance)
         print(f"exact - IW-1000: {mean:.4f} ± {error:.4f}")
         assert -2 * error <= mean <= 0.01
-    steps = 100 if small else 1000
-    annealed = annealed_bound(model, guide, Batch.of(x[:20]), chains=8, steps=steps)
+    steps = 100 if small else 500
+    annealed = annealed_bound(model, guide, Batch.of(x[:20]), chains=8, steps=steps, leapfrog=3)
     mean, error = mean_and_error(exact[:20] - annealed.bound)
     print(f"exact - AIS: {mean:.4f} ± {error:.4f}")
     assert -2 * error <= mean <= 0.05 + 2 * error  # 20 images leave an error of 0.05 at M = 50
@@ -87,9 +88,9 @@ def test_the_tail_index(oracle):
 
 
 def test_the_tail_index_from_draws_sent_there(oracle):
-    """From 10^5 draws in all per image, at M = 50 too: the mean and the worst of 8 images."""
+    """From 10^5 draws in all per image, at M = 50 too: the mean and the worst of 4 images."""
     model, guide, x = oracle
-    truth, found = tail_index(model), far_tail(model, guide, as_data(x), 100_000, images=8)
+    truth, found = tail_index(model), far_tail(model, guide, as_data(x), 100_000, images=4)
     error = (found.tail_index - truth).abs()
     print(
         f"tail index {found.tail_index.mean():.4f}, {truth:.4f} in closed form, off by at most "
