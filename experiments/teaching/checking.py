@@ -10,6 +10,7 @@ from torch import Tensor
 
 __all__ = [
     "RESULTS",
+    "Hinted",
     "Mistake",
     "Probe",
     "Result",
@@ -18,6 +19,7 @@ __all__ = [
     "Unwritten",
     "Wrong",
     "agrees",
+    "hinted",
     "recorded",
     "said",
     "same",
@@ -87,6 +89,21 @@ class Mistake(NamedTuple):
     formula: Callable[..., Any]
     hint: str
     part: int = 0
+
+
+Hinted = list[tuple[Callable[..., Any], str]]
+"""Wrong formulas, each with its hint."""
+
+
+def hinted(*entries: Any) -> Hinted:
+    """A table of mistakes: one or several wrong formulas, then the hint for all of them, ..."""
+    found: Hinted = []
+    for entry in reversed(entries):
+        if isinstance(entry, str):
+            hint = entry
+        else:
+            found.append((entry, hint))
+    return found[::-1]
 
 
 class Term(NamedTuple):

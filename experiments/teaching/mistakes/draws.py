@@ -1,17 +1,15 @@
 """A draw made of noise, and the usual mistakes in it."""
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from experiments.teaching.checking import Mistake
+from experiments.teaching.checking import Hinted, Mistake
 
 __all__ = ["MISTAKES", "SCALES", "right_draw"]
 
 VARIANCE = "the noise is multiplied by the variance: it takes the standard deviation."
-SCALES: list[tuple[Callable[[Tensor], Tensor], str]] = [
+SCALES: Hinted = [
     (torch.exp, VARIANCE),
     (lambda s: s, "the noise is multiplied by the log variance: take the standard deviation."),
     (lambda s: s / 2, "the noise is multiplied by log sigma: its exponential is missing."),
@@ -51,7 +49,7 @@ def right_draw(loc: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
     return loc + (log_variance / 2).exp() * noise
 
 
-FORMULAS: list[tuple[Callable[[Tensor, Tensor, Tensor], Tensor], str]] = [
+FORMULAS: Hinted = [
     (lambda m, s, e: m + (s / 2).exp() + e, "sigma is added to the noise: multiply by it."),
     (lambda m, s, e: m + (s / 2).exp(), "the noise is missing: sigma alone is added."),
     (lambda m, s, e: m + s.exp(), "the noise is missing: sigma^2 alone is added."),
@@ -83,5 +81,5 @@ FORMULAS: list[tuple[Callable[[Tensor, Tensor, Tensor], Tensor], str]] = [
 ]
 MISTAKES = [
     *(Mistake(lambda m, s, e, f=f: m + f(s) * e, hint) for f, hint in SCALES),
-    *(Mistake(formula, hint) for formula, hint in FORMULAS),
+    *(Mistake(*told) for told in FORMULAS),
 ]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Mistake, Probe, Task, Term, recorded
+from experiments.teaching.checking import Hinted, Mistake, Probe, Task, Term, hinted, recorded
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, pixels
 
@@ -16,7 +16,7 @@ MEAN_OVER_PIXELS = (
     "this is the mean over pixels as well: sum over the pixels of an image, then average over "
     "images."
 )
-OF_DIFFERENCES: list[tuple[Callable[[Tensor], Tensor], str]] = [
+OF_DIFFERENCES: Hinted = [
     (lambda d: d.square().mean(), MEAN_OVER_PIXELS),
     (
         lambda d: d.square().sum(),
@@ -82,28 +82,24 @@ OF_DIFFERENCES: list[tuple[Callable[[Tensor], Tensor], str]] = [
     (lambda d: d.var(1).mean(), "this is a variance: the mean difference is subtracted."),
     (lambda d: d.var(0).sum(), "this is a variance: the mean difference is subtracted."),
 ]
-TWO: list[tuple[Callable[[Tensor, Tensor], Tensor], str]] = [
-    (lambda x, y: x.square().sum(1).mean(), "the reconstruction is not used."),
-    (lambda x, y: y.square().sum(1).mean(), "the original is not used."),
-    (
-        lambda x, y: (x.square() - y.square()).sum(1).mean(),
-        "squares are subtracted: subtract first, then square.",
-    ),
-    (lambda x, y: (x + y).square().sum(1).mean(), "the two are added: subtract."),
-    (lambda x, y: (x * y).sum(1).mean(), "the two are multiplied: subtract, then square."),
-    (
-        lambda x, y: torch.cdist(x, y).square().mean(),
-        "every image is compared with every reconstruction: with its own alone.",
-    ),
-    (
-        lambda x, y: ((x - y).square().sum(1) / x.square().sum(1)).mean(),
-        "it is divided by the squared length of the image.",
-    ),
-    (
-        lambda x, y: (x - y).square().sum() / x.square().sum(),
-        "it is divided by the squared length of the images.",
-    ),
-]
+TWO = hinted(
+    lambda x, y: x.square().sum(1).mean(),
+    "the reconstruction is not used.",
+    lambda x, y: y.square().sum(1).mean(),
+    "the original is not used.",
+    lambda x, y: (x.square() - y.square()).sum(1).mean(),
+    "squares are subtracted: subtract first, then square.",
+    lambda x, y: (x + y).square().sum(1).mean(),
+    "the two are added: subtract.",
+    lambda x, y: (x * y).sum(1).mean(),
+    "the two are multiplied: subtract, then square.",
+    lambda x, y: torch.cdist(x, y).square().mean(),
+    "every image is compared with every reconstruction: with its own alone.",
+    lambda x, y: ((x - y).square().sum(1) / x.square().sum(1)).mean(),
+    "it is divided by the squared length of the image.",
+    lambda x, y: (x - y).square().sum() / x.square().sum(),
+    "it is divided by the squared length of the images.",
+)
 
 
 @recorded
@@ -120,7 +116,7 @@ def squared_error(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         case,
         [
             *(Mistake(lambda x, y, f=f: f(x - y), hint) for f, hint in OF_DIFFERENCES),
-            *(Mistake(formula, hint) for formula, hint in TWO),
+            *(Mistake(*told) for told in TWO),
         ],
         shape="a single number",
         terms=[
