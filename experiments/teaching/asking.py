@@ -101,7 +101,7 @@ def called(task: Task, answer: Callable[..., Any], case: tuple, seed: int = 1) -
     for before, after in zip(case, given, strict=True):
         if isinstance(before, Tensor) and not torch.equal(before, after):
             raise Wrong(
-                f"check.{task.name}: it changes the tensor that it is given (an argument of shape "
+                "it changes the tensor that it is given (an argument of shape "
                 f"{list(before.shape)}), so the caller's data are no longer what they were: write "
                 "x = x - y where it says x -= y, and no method that ends in _."
             )

@@ -63,13 +63,15 @@ RESULTS: list[Result] = []
 
 
 def recorded(check: Callable[..., None]) -> Callable[..., None]:
-    """The check, with its result appended to ``RESULTS``."""
+    """The check, with its name put before what it finds wrong, and its result in ``RESULTS``."""
 
     @wraps(check)
     def checked(*arguments: Any, **options: Any) -> None:
         try:
             check(*arguments, **options)
         except Exception as error:
+            if isinstance(error, Wrong) and f"check.{check.__name__}" not in str(error):
+                error.args = (f"check.{check.__name__}: {error}",)
             RESULTS.append(Result(check.__name__, False, str(error)))
             raise
         RESULTS.append(Result(check.__name__, True, ""))

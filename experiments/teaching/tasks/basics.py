@@ -70,22 +70,22 @@ def slope(answer: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]) -> Non
     if not isinstance(found, Tensor):
         raise Wrong(f"check.slope expects a tensor and got a {type(found).__name__}.")
     if not torch.equal(x.detach(), before):
-        raise Wrong("check.slope: it changes the numbers that it is given.")
+        raise Wrong("it changes the numbers that it is given.")
     for wrong, hint in (
         (f(before), "this is f itself: its derivative is wanted."),
         (right.sum(), "one number for all entries: x.grad has one for each."),
         (right / 7, "divided by the number of entries: differentiate the sum, not the mean."),
     ):
         if same(found.detach(), wrong):
-            raise Wrong(f"check.slope: {hint}")
+            raise Wrong(hint)
     if found.shape != right.shape:
-        raise Wrong(f"check.slope: its shape is {list(found.shape)}, that of x is {[7]}.")
+        raise Wrong(f"its shape is {list(found.shape)}, that of x is {[7]}.")
     if not same(found.detach(), right):
         again = asked("slope", answer, f, before.clone())
         words = "it is not the derivative"
         if not same(found.detach(), again.detach()):
             words = "a second call gives another result: gradients add up in .grad"
-        raise Wrong(f"check.slope: {words}. Differentiate f(x).sum() by x.")
+        raise Wrong(f"{words}. Differentiate f(x).sum() by x.")
     said("slope", "the derivative of x sin(x) at seven places")
 
 

@@ -46,8 +46,6 @@ def kinds(module: nn.Module, *classes: type) -> int:
     return sum(isinstance(m, classes) for m in module.modules())
 
 
-BUFFERS = "buffers (a batch norm's running statistics) are counted too: they are no parameters."
-TWICE = "a layer that is used in two places is counted twice."
 PARAMETERS = hinted(
     lambda m: len(list(m.parameters())),
     "it counts tensors: count the numbers in them (numel).",
@@ -57,9 +55,9 @@ PARAMETERS = hinted(
     lambda m: len(m.state_dict()),
     "it counts entries of state_dict: count the numbers in the parameters (numel).",
     lambda m: numbers(m.parameters()) + numbers(m.buffers()),
-    BUFFERS,
+    "buffers (a batch norm's running statistics) are counted too: they are no parameters.",
     lambda m: numbers(p for _, p in m.named_parameters(remove_duplicate=False)),
-    TWICE,
+    "a layer that is used in two places is counted twice.",
     lambda m: numbers(p for p in m.parameters() if p.requires_grad),
     "frozen parameters are left out: they are parameters all the same.",
     lambda m: sum(len(p) for p in m.parameters()),
@@ -167,19 +165,17 @@ def _count(name: str, answer: Count, right: int, mistakes: Hinted) -> None:
     before = [x.clone() for x in module.state_dict().values()]
     found = asked(name, answer, module)
     if found is None:
-        raise Wrong(f"check.{name}: nothing (None) was returned. Is the `return` missing?")
+        raise Wrong("nothing (None) was returned. Is the `return` missing?")
     try:
         number = int(found)
     except (TypeError, ValueError, RuntimeError):
         kind = type(found).__name__
-        raise Wrong(
-            f"check.{name}: a whole number is expected, not a {kind} (sum, len?)."
-        ) from None
+        raise Wrong(f"a whole number is expected, not a {kind} (sum, len?).") from None
     if number != right or isinstance(found, bool):
         hints = [hint for formula, hint in mistakes if formula(module) == number]
         words = [*hints, "the number is wrong on a network with nested and shared layers."][0]
-        raise Wrong(f"check.{name}: {words}")
+        raise Wrong(words)
     after = list(module.state_dict().values())
     if not all(torch.equal(a, b) for a, b in zip(before, after, strict=True)):
-        raise Wrong(f"check.{name}: it changes the network that it counts in.")
+        raise Wrong("it changes the network that it counts in.")
     said(name, "on a small network")
