@@ -9,7 +9,7 @@ import torch
 
 from experiments.data.files.image_files import SUFFIXES, ImageFile, read_file, walk
 from experiments.data.files.image_modes import background
-from experiments.data.rows import Read, Reading, Rows, as_images, held_out
+from experiments.data.rows import Read, Reading, as_images, divided, held_out
 from experiments.errors import UsageError
 
 __all__ = ["folder"]
@@ -27,10 +27,6 @@ class Entry(NamedTuple):
     path: Path
     inner: tuple[str, ...]
     split: str | None = None
-
-    @property
-    def label(self) -> str | None:
-        return self.inner[0] if len(self.inner) > 1 else None
 
 
 def folder(root: Path, reading: Reading) -> Read:
@@ -164,15 +160,10 @@ def _check_range(images: list[ImageFile], reading: Reading) -> list[str]:
         )
     if reading.value_range and frames and not limits:
         raise UsageError("--value-range is for images of more than 8 bits; these have 8.")
-    dark = limits and not reading.value_range and high <= DARK
-    return (
-        [
-            f"16-bit images hold at most {high:g} of 65535: --value-range 0 {high:g} would make "
-            "that white"
-        ]
-        if dark
-        else []
-    )
+    if not limits or reading.value_range or high > DARK:
+        return []
+    words = f"16-bit images hold at most {high:g} of 65535: --value-range 0 {high:g} would make "
+    return [words + "that white"]
 
 
 def _together(entries: list[Entry], images: list[ImageFile]) -> list[list[np.ndarray]]:
@@ -229,19 +220,15 @@ def _divided(
         )
         for place, name in enumerate(names)
     )
-    train, rest = (
-        Rows(stacked[part], None if labels is None else labels[part], 255)
-        for part in (~test, test)
-    )
-    read = f"{len(stacked)} images of {len(entries)} files"
-    return Read(train, rest, ", ".join([read, *reading.words()]), tuple(notes), classes, files)
+    read = ", ".join([f"{len(stacked)} images of {len(entries)} files", *reading.words()])
+    return Read(*divided(stacked, labels, 255, test), read, tuple(notes), classes, files)
 
 
 def _labels(
     entries: list[Entry], counts: list[int]
 ) -> tuple[torch.Tensor | None, tuple[str, ...]]:
     """Class folders sorted by name, as in torchvision's ImageFolder."""
-    names = [entry.label for entry in entries]
+    names = [entry.inner[0] if len(entry.inner) > 1 else None for entry in entries]
     classes = sorted({name for name in names if name is not None})
     if len(classes) < 2 or None in names:
         return None, ()
