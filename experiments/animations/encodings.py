@@ -58,24 +58,14 @@ def _figure(
         vmax=9.5,
         linewidths=0,
     )
-    left.set(
-        xlim=(-REACH, REACH),
-        ylim=(-REACH, REACH),
-        xlabel="$z_1$",
-        ylabel="$z_2$",
-        aspect="equal",
-        title="means of q(z | x), test images",
-    )
+    left.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal")
+    left.set(xlabel="$z_1$", ylabel="$z_2$", title="means of q(z | x), test images")
     figure.colorbar(drawn, ax=left, ticks=range(10), shrink=0.75)
     side = round(len(plane) ** 0.5)
     height, width = data.image_shape[-2:]
     tiles = plane.reshape(side, side, -1, height, width)[:, :, 0]
-    right.imshow(
-        tiles.transpose(1, 2).reshape(side * height, side * width).numpy(),
-        cmap="gray_r",
-        vmin=0,
-        vmax=1,
-    )
+    whole = tiles.transpose(1, 2).reshape(side * height, side * width).numpy()
+    right.imshow(whole, cmap="gray_r", vmin=0, vmax=1)
     right.set(xticks=[], yticks=[], title="E[x | z] over the prior's quantiles")
     figure.suptitle(f"step {step}: ELBO {elbo:.1f} nats per test image")
     return figure

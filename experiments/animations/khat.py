@@ -68,10 +68,8 @@ def _figure(found: Tensor, labels: Tensor | None, step: int, elbo: float) -> Fig
     axis.axhline(UNRELIABLE, color="black", lw=1, ls="--")
     axis.set_yticks([-0.5, 0, 0.7, 1, 2, 3], ["-0.5 or less", "0", "0.7", "1", "2", "3 or more"])
     good = (found < UNRELIABLE).double().mean().item()
-    axis.set(
-        xlabel="digit",
-        ylabel=r"$\hat k$ of an image's importance weights",
-        ylim=(-0.6, 3.1),
-        title=f"step {step}: ELBO {elbo:.1f} nats, {good:.0%} of the images below {UNRELIABLE}",
+    axis.set(xlabel="digit", ylabel=r"$\hat k$ of an image's importance weights", ylim=(-0.6, 3.1))
+    axis.set_title(
+        f"step {step}: ELBO {elbo:.1f} nats, {good:.0%} of the images below {UNRELIABLE}"
     )
     return figure
