@@ -98,13 +98,18 @@ Hinted = list[tuple[Callable[..., Any], str]]
 
 
 def hinted(*entries: Any) -> Hinted:
-    """A table of mistakes: one or several wrong formulas, then the hint for all of them, ..."""
+    """A table of mistakes.
+
+    Args:
+        entries: pairs of a wrong formula and its hint; where these are long, the formula and then
+            the hint, which may be that of several formulas before it.
+    """
     found: Hinted = []
     for entry in reversed(entries):
         if isinstance(entry, str):
             hint = entry
         else:
-            found.append((entry, hint))
+            found.append(entry if isinstance(entry, tuple) else (entry, hint))
     return found[::-1]
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from experiments.teaching.checking import Hinted, Mistake, hinted
+from experiments.teaching.checking import Mistake, hinted
 from experiments.teaching.mistakes.evidence import (
     constant,
     dense,
@@ -21,12 +21,10 @@ from experiments.teaching.mistakes.evidence import (
 
 __all__ = ["CHANGES", "MISTAKES"]
 
-CHANGES: Hinted = [
+CHANGES = hinted(
     (lambda s: s, "the logarithm of sigma^2 is used as sigma^2: take its exponential."),
-    (
-        lambda s: (s / 2).exp(),
-        "sigma stands for sigma^2: the standard deviation for the variance.",
-    ),
+    lambda s: (s / 2).exp(),
+    "sigma stands for sigma^2: the standard deviation for the variance.",
     (lambda s: (2 * s).exp(), "sigma^4 stands for sigma^2: the parameter is log sigma^2 already."),
     (lambda s: s**2, "log sigma^2 is squared where its exponential belongs."),
     (lambda s: (-s).exp(), "1 / sigma^2 stands for sigma^2: a sign too many in the exponential."),
@@ -34,12 +32,11 @@ CHANGES: Hinted = [
     (lambda s: 2**s, "2 is used as base of the exponential instead of e."),
     (lambda s: 10**s, "10 is used as base of the exponential instead of e."),
     (torch.ones_like, "sigma^2 is 1 here: log_variance has no influence."),
-]
+)
 WHOLE = hinted(
     lambda *a: right(*a) / 2,
     "the 1/2 belongs to -log p(x); the cost is twice that, without the constant.",
-    lambda *a: -right(*a),
-    "its sign is wrong: a cost is minimised.",
+    (lambda *a: -right(*a), "its sign is wrong: a cost is minimised."),
     lambda *a: -(right(*a) + constant(a[2])) / 2,
     "this is log p(x) itself, which is maximised: the cost is -2 times that, without the "
     "constant D log 2 pi.",
@@ -53,24 +50,18 @@ WHOLE = hinted(
     "the quadratic form is divided by the number of images twice: .mean() divides already.",
     lambda *a: log_det(*a) / len(a[0]) + quadratic(*a),
     "log |C| is divided by the number of images: it is the same for all, so its mean is it.",
-    lambda *a: right(*a) * len(a[0]),
-    "it is summed over the images: average them.",
-    lambda *a: right(*a) / len(a[0]),
-    "it is divided by the number of images twice.",
+    (lambda *a: right(*a) * len(a[0]), "it is summed over the images: average them."),
+    (lambda *a: right(*a) / len(a[0]), "it is divided by the number of images twice."),
     lambda *a: log_det(*a) + quadratic(*a) / len(a[2]),
     "the quadratic form is averaged over pixels: it is a sum over them.",
-    lambda *a: quadratic(*a),
-    "log |C| is missing: without it sigma grows without limit.",
-    lambda *a: log_det(*a),
-    "the quadratic form is missing: no image enters the cost.",
+    (lambda *a: quadratic(*a), "log |C| is missing: without it sigma grows without limit."),
+    (lambda *a: log_det(*a), "the quadratic form is missing: no image enters the cost."),
     lambda *a: log_det(*a) + whole(*a) / a[3].exp(),
     "Woodbury's second term is missing: what W explains has to be subtracted.",
     lambda *a: log_det(*a) + whole(*a),
     "the squared distance stands for the quadratic form: C^-1 is missing.",
-    lambda *a: log_det(*a) - quadratic(*a),
-    "the sign of the quadratic form is wrong.",
-    lambda *a: quadratic(*a) - log_det(*a),
-    "the sign of log |C| is wrong.",
+    (lambda *a: log_det(*a) - quadratic(*a), "the sign of the quadratic form is wrong."),
+    (lambda *a: quadratic(*a) - log_det(*a), "the sign of log |C| is wrong."),
 )
 DETERMINANTS = hinted(
     lambda M, d, s: M.logdet(),
@@ -113,40 +104,31 @@ OTHERS = hinted(
     "x is not centred: mu has to be subtracted.",
     lambda x, W, mu, s: right(x, W, x.mean(0), s),
     "x is centred with the batch's mean: the parameter is mu.",
-    lambda x, W, mu, s: right(x, W, -mu, s),
-    "mu is added to x: it has to be subtracted.",
+    (lambda x, W, mu, s: right(x, W, -mu, s), "mu is added to x: it has to be subtracted."),
     lambda *a: log_det(*a) + (whole(*a) - explained(*a, M=lambda M: M)) / a[3].exp(),
     "M stands where its inverse belongs.",
     lambda *a: log_det(*a) + (whole(*a) - explained(*a, M=lambda M: 1 / M)) / a[3].exp(),
     "1 / M inverts every entry for itself: the inverse of a matrix is M.inverse().",
 )
-QUADRATICS: Hinted = [
+QUADRATICS = hinted(
     (lambda w, e, v: (w + e) / v, "Woodbury subtracts its second term."),
     (lambda w, e, v: (e - w) / v, "the quadratic form has the wrong sign."),
-    (
-        lambda w, e, v: w / v - e,
-        "in Woodbury's second term a factor is missing: which power of sigma^2 has C^-1?",
-    ),
+    lambda w, e, v: w / v - e,
+    "in Woodbury's second term a factor is missing: which power of sigma^2 has C^-1?",
     (lambda w, e, v: w - e / v, "in Woodbury's first term sigma^2 does not divide."),
-    (
-        lambda w, e, v: w / v - e / v**2,
-        "in Woodbury's second term sigma^2 divides once too often.",
-    ),
-    (
-        lambda w, e, v: (w - e) / v**2,
-        "the quadratic form is divided by sigma^4: sigma^2 divides once too often.",
-    ),
+    lambda w, e, v: w / v - e / v**2,
+    "in Woodbury's second term sigma^2 divides once too often.",
+    lambda w, e, v: (w - e) / v**2,
+    "the quadratic form is divided by sigma^4: sigma^2 divides once too often.",
     (lambda w, e, v: w - e, "sigma^2 does not divide."),
     (lambda w, e, v: (w - e) * v, "sigma^2 multiplies the quadratic form: it divides."),
     (lambda w, e, v: (w - e) / v.sqrt(), "sigma divides the quadratic form, not sigma^2."),
-    (
-        lambda w, e, v: (w - e) / v.log(),
-        "the log variance divides the quadratic form: its exponential does.",
-    ),
+    lambda w, e, v: (w - e) / v.log(),
+    "the log variance divides the quadratic form: its exponential does.",
     (lambda w, e, v: e / v, "Woodbury's first term is missing."),
     (lambda w, e, v: (w - e) / v / 2, "the quadratic form has a 1/2 that log |C| has not."),
     (lambda w, e, v: 2 * (w - e) / v, "the quadratic form is doubled."),
-]
+)
 
 
 def by_determinant(log_det: Callable[..., Tensor]) -> Callable[..., Tensor]:

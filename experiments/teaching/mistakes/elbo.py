@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.teaching.checking import Hinted, Mistake, hinted
+from experiments.teaching.checking import Mistake, hinted
 from experiments.teaching.mistakes.draws import SCALES, right_draw
 from experiments.teaching.mistakes.gaussians import LOG_2_PI, right_kl, rough_pi
 
@@ -67,7 +67,7 @@ def squares(x: Tensor, mean: Tensor) -> Tensor:
     return (x - mean).square().sum(1)
 
 
-WHOLE: Hinted = [
+WHOLE = hinted(
     (lambda *a: -bound(*a).mean(), "its sign is wrong: this is the loss; the bound is maximised."),
     (lambda *a: bound(*a).sum(), "it is summed over images: average them."),
     (lambda *a: -bound(*a).sum(), "this is the loss, summed over images: the bound is averaged."),
@@ -75,35 +75,27 @@ WHOLE: Hinted = [
     (lambda *a: bound(*a).mean() / len(a[0]), "it is divided by the number of images twice."),
     (lambda *a: bound(*a).mean() / a[0].shape[1], "it is averaged over pixels: sum over them."),
     (lambda *a: bound(*a).exp().mean(), "this is the exponential of the bound."),
-    (
-        lambda *a: bound(*a, beta=-1.0).mean(),
-        "the KL has the wrong sign: it is the price of leaving the prior.",
-    ),
+    lambda *a: bound(*a, beta=-1.0).mean(),
+    "the KL has the wrong sign: it is the price of leaving the prior.",
     (lambda *a: bound(*a, beta=0.0).mean(), "the KL is missing: nothing holds q near the prior."),
     (lambda *a: bound(*a, beta=0.5).mean(), "the KL counts half: is its 1/2 taken twice?"),
     (lambda *a: bound(*a, beta=2.0).mean(), "the KL counts twice: is its 1/2 missing?"),
     (lambda *a: -bound(*a, beta=-1.0).mean(), "the reconstruction term has the wrong sign."),
-    (
-        lambda x, m, v, e, f, s: -kl_of(m, v).mean(),
-        "the KL alone is there: where is log p(x | z)?",
-    ),
-]
-KLS: Hinted = [
+    lambda x, m, v, e, f, s: -kl_of(m, v).mean(),
+    "the KL alone is there: where is log p(x | z)?",
+)
+KLS = hinted(
     (lambda m, v: right_kl(m, v).mean(), "the KL is averaged over the latents: sum them."),
-    (
-        lambda m, v: kl_of(m, v).sum(),
-        "the KL is summed over images, the other term is averaged: treat both alike.",
-    ),
+    lambda m, v: kl_of(m, v).sum(),
+    "the KL is summed over images, the other term is averaged: treat both alike.",
     (lambda m, v: kl_of(m, v).mean() / len(m), "the KL is divided by the number of images twice."),
     (lambda m, v: -kl_of(m, v).mean(), "the KL has the wrong sign."),
-    (
-        lambda m, v: kl_of(-m * (-v / 2).exp(), -v).mean(),
-        "the KL is the other way round, from the prior to q.",
-    ),
+    lambda m, v: kl_of(-m * (-v / 2).exp(), -v).mean(),
+    "the KL is the other way round, from the prior to q.",
     (lambda m, v: kl_of(m, 2 * v).mean(), "in the KL, log sigma^2 is taken for log sigma."),
     (lambda m, v: kl_of(m, v / 2).mean(), "in the KL, sigma is used as variance."),
     (lambda m, v: kl_of(m, -v).mean(), "in the KL, log sigma^2 has the wrong sign."),
-]
+)
 FITS = hinted(
     lambda x, mean, s: fit_of(x, mean, s) / x.shape[1],
     "the log-likelihood is averaged over pixels: sum them, or the KL weighs too much.",
@@ -131,26 +123,19 @@ FITS = hinted(
 SIGMAS = hinted(
     torch.exp,
     "the variance is used as standard deviation of the pixels: dist.Normal takes sigma.",
-    lambda s: s,
-    torch.abs,
-    "the log variance is used as standard deviation of the pixels.",
-    lambda s: s / 2,
-    "log sigma is used as sigma of the pixels.",
-    torch.ones_like,
-    "sigma of the pixels is 1: log_pixel_variance is unused.",
-    lambda s: (-s / 2).exp(),
-    "1 / sigma is used as sigma of the pixels.",
+    (lambda s: s, "the log variance is used as standard deviation of the pixels."),
+    (torch.abs, "the log variance is used as standard deviation of the pixels."),
+    (lambda s: s / 2, "log sigma is used as sigma of the pixels."),
+    (torch.ones_like, "sigma of the pixels is 1: log_pixel_variance is unused."),
+    (lambda s: (-s / 2).exp(), "1 / sigma is used as sigma of the pixels."),
     F.softplus,
     lambda s: F.softplus(s).sqrt(),
     "softplus is used for the exponential of the pixels' log variance.",
-    lambda s: (2 * s).exp(),
-    "sigma^4 is used as standard deviation of the pixels.",
+    (lambda s: (2 * s).exp(), "sigma^4 is used as standard deviation of the pixels."),
 )
 OTHERS = hinted(
-    by_draw(lambda m, v, e: e),
-    "the decoder gets the noise: it takes a draw of q.",
-    by_draw(lambda m, v, e: (v / 2).exp() * e),
-    "in the draw, the mean of q is missing.",
+    (by_draw(lambda m, v, e: e), "the decoder gets the noise: it takes a draw of q."),
+    (by_draw(lambda m, v, e: (v / 2).exp() * e), "in the draw, the mean of q is missing."),
     lambda x, m, v, e, f, s: fit_of(x, f(right_draw(m, v, e)), s).sum() - kl_of(m, v).mean(),
     "log p(x | z) is summed over images, the KL is averaged: treat both alike.",
     lambda x, m, v, e, f, s: (

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from experiments.teaching.checking import Hinted, Mistake, hinted
+from experiments.teaching.checking import Mistake, hinted
 
 __all__ = ["LOG_2_PI", "MISTAKES", "right_kl", "rough_pi"]
 
@@ -30,7 +30,7 @@ def _of(
     return lambda m, s: 0.5 * (variance(s) + square(m) - 1 - log(s)).sum(1)
 
 
-SUMS: Hinted = [
+SUMS = hinted(
     (lambda k: 2 * k.sum(1), "the 1/2 is missing."),
     (lambda k: -k.sum(1), "its sign is wrong: a KL is never negative."),
     (lambda k: -2 * k.sum(1), "its sign is wrong, and the 1/2 is missing."),
@@ -48,8 +48,8 @@ SUMS: Hinted = [
     (lambda k: k[:, 0], "only the first latent counts: they add up."),
     (lambda k: 2 * k, "not summed over latents, and the 1/2 is missing."),
     (lambda k: k, "not summed over latents: one value per image."),
-]
-VARIANCES: Hinted = [
+)
+VARIANCES = hinted(
     (lambda s: s, "the log variance stands where the variance belongs: its exponential."),
     (lambda s: s**2, "the log variance is squared where the variance belongs."),
     (lambda s: (s / 2).exp(), "the standard deviation stands where the variance belongs."),
@@ -59,20 +59,20 @@ VARIANCES: Hinted = [
     (F.softplus, "softplus stands where the exponential belongs."),
     (lambda s: 2**s, "2 is used as base of the exponential instead of e."),
     (lambda s: 10**s, "10 is used as base of the exponential instead of e."),
-]
-LOGS: Hinted = [
+)
+LOGS = hinted(
     (lambda s: s / math.log(2), "the logarithm is taken to base 2: use log."),
     (lambda s: s / math.log(10), "the logarithm is taken to base 10: use log."),
     (torch.log, "the logarithm of a logarithm is taken."),
     (torch.exp, "sigma^2 stands where its logarithm belongs."),
     (lambda s: s.exp().log1p(), "log(1 + sigma^2) stands for log sigma^2."),
     (lambda s: s / 2, "log sigma stands where log sigma^2 belongs."),
-]
-SQUARES: Hinted = [
+)
+SQUARES = hinted(
     (lambda m: m, "the mean is not squared."),
     (torch.abs, "the mean enters by its absolute value: square it."),
     (lambda m: m**3, "the mean is cubed: square it."),
-]
+)
 FORMULAS = hinted(
     lambda m, s: 0.5 * (s + m**2 - 1 - s.log()).sum(1),
     "the log variance is used as variance: take its exponential.",
@@ -97,8 +97,7 @@ FORMULAS = hinted(
     "the -1 belongs to every latent, and is counted for one alone.",
     lambda m, s: 0.5 * (s.exp() + m**2 - s).sum(1) - 1,
     "a 1 is subtracted at the end: it belongs to every latent, inside the sum and the 1/2.",
-    lambda m, s: (0.5 * (s.exp() + m**2 - s) - 1).sum(1),
-    "the -1 stands outside of the 1/2.",
+    (lambda m, s: (0.5 * (s.exp() + m**2 - s) - 1).sum(1), "the -1 stands outside of the 1/2."),
     lambda m, s: 0.5 * (s.exp() + m**2).sum(1) - m.shape[1] - s.sum(1),
     "the 1/2 is only before the first terms: it is before all of them.",
     lambda m, s: right_kl(-m * (-s / 2).exp(), -s).sum(1),

@@ -36,10 +36,8 @@ def distances(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     table = hinted(
         lambda x, c: _distances(x, c).mT,
         "the table is transposed: a row per centre, a column per vector.",
-        lambda x, c: _distances(x, c).sqrt(),
-        "the distance is wanted squared: no root.",
-        lambda x, c: _distances(x, c) / x.shape[1],
-        "sum over the coordinates, no mean of them.",
+        (lambda x, c: _distances(x, c).sqrt(), "the distance is wanted squared: no root."),
+        (lambda x, c: _distances(x, c) / x.shape[1], "sum over the coordinates, no mean of them."),
         lambda x, c: (x - c.unsqueeze(1)).sum(-1).square(),
         "the differences are summed before they are squared.",
         lambda x, c: (x - c.unsqueeze(1)).abs().sum(-1),

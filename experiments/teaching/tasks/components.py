@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Hinted, Mistake, Task, hinted, recorded
+from experiments.teaching.checking import Mistake, Task, hinted, recorded
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import latents
 from ppl_models import PCA
@@ -36,11 +36,9 @@ def centred(x: Tensor) -> Tensor:
     return x - x.mean(0)
 
 
-MEANS: Hinted = [
-    (
-        lambda x, m: x.mean(1),
-        "the mean is taken over the wrong axis: it is an image, the average over all images.",
-    ),
+MEANS = hinted(
+    lambda x, m: x.mean(1),
+    "the mean is taken over the wrong axis: it is an image, the average over all images.",
     (lambda x, m: x.mean(), "the mean is a single number: it is an image, one average per pixel."),
     (lambda x, m: x.sum(0), "the images are summed and not divided by their number."),
     (lambda x, m: x.median(0).values, "this is the median of every pixel, not the mean."),
@@ -49,7 +47,7 @@ MEANS: Hinted = [
     (lambda x, m: -x.mean(0), "the mean has the wrong sign."),
     (lambda x, m: x.mean(0, keepdim=True), "the mean has an axis too many: [D], without keepdim."),
     (lambda x, m: centred(x), "the centred images are returned in the place of the mean."),
-]
+)
 COMPONENTS = hinted(
     lambda x, m: svd(x, m)[2],
     "the images are not centred before the decomposition: the first direction then points at "
@@ -85,14 +83,10 @@ COMPONENTS = hinted(
     "every image is scaled to length one: the lab's PCA only centres.",
     lambda x, m: torch.linalg.svd(centred(x))[2][1 : m + 1].mT,
     "the first component is left out: count from 0.",
-    lambda x, m: torch.linalg.svd(centred(x))[2].mT,
-    "all components are returned: the first M.",
-    lambda x, m: right_pca(x, m - 1)[1],
-    "one component is missing: the first M of them.",
-    lambda x, m: right_pca(x, m + 1)[1],
-    "there is one component too many: the first M of them.",
-    lambda x, m: svd(centred(x), m)[1],
-    "these are singular values: directions are wanted.",
+    (lambda x, m: torch.linalg.svd(centred(x))[2].mT, "all components are returned: the first M."),
+    (lambda x, m: right_pca(x, m - 1)[1], "one component is missing: the first M of them."),
+    (lambda x, m: right_pca(x, m + 1)[1], "there is one component too many: the first M of them."),
+    (lambda x, m: svd(centred(x), m)[1], "these are singular values: directions are wanted."),
 )
 
 

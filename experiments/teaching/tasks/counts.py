@@ -47,8 +47,7 @@ def kinds(module: nn.Module, *classes: type) -> int:
 
 
 PARAMETERS = hinted(
-    lambda m: len(list(m.parameters())),
-    "it counts tensors: count the numbers in them (numel).",
+    (lambda m: len(list(m.parameters())), "it counts tensors: count the numbers in them (numel)."),
     lambda m: numbers(m.state_dict().values()),
     "buffers (a batch norm's running statistics) and shared layers' copies in state_dict are "
     "counted too: they are no parameters of their own.",
@@ -62,20 +61,15 @@ PARAMETERS = hinted(
     "frozen parameters are left out: they are parameters all the same.",
     lambda m: sum(len(p) for p in m.parameters()),
     "it counts rows (len): count all numbers (numel).",
-    lambda m: sum(p.ndim for p in m.parameters()),
-    "it counts axes: count all numbers (numel).",
+    (lambda m: sum(p.ndim for p in m.parameters()), "it counts axes: count all numbers (numel)."),
     lambda m: sum(sum(p.shape) for p in m.parameters()),
     "the sides of every tensor are added: multiply them (numel).",
-    lambda m: next(m.parameters()).numel(),
-    "it counts the first tensor alone.",
-    lambda m: list(m.parameters())[-1].numel(),
-    "it counts the last tensor alone.",
+    (lambda m: next(m.parameters()).numel(), "it counts the first tensor alone."),
+    (lambda m: list(m.parameters())[-1].numel(), "it counts the last tensor alone."),
     lambda m: numbers(named(m, "weight")),
     "only tensors named weight are counted: biases and others are left out.",
-    lambda m: numbers(named(m, "bias", False)),
-    "biases are left out.",
-    lambda m: numbers(named(m, "bias")),
-    "only biases are counted.",
+    (lambda m: numbers(named(m, "bias", False)), "biases are left out."),
+    (lambda m: numbers(named(m, "bias")), "only biases are counted."),
     lambda m: sum(numbers(part.parameters()) for part in m.modules()),
     "parameters of layers inside layers are counted several times: module.parameters() has all "
     "of them.",
@@ -88,10 +82,8 @@ PARAMETERS = hinted(
     "only the module's own parameters are counted, not those of its layers.",
     lambda m: sum(p.numel() * p.element_size() for p in m.parameters()),
     "it counts bytes: count numbers.",
-    lambda m: len(list(m.modules())),
-    "it counts modules: count the numbers in the parameters.",
-    lambda m: len(list(m.children())),
-    "it counts layers: count the numbers in the parameters.",
+    (lambda m: len(list(m.modules())), "it counts modules: count the numbers in the parameters."),
+    (lambda m: len(list(m.children())), "it counts layers: count the numbers in the parameters."),
     lambda m: numbers(p for p in m.parameters() if p.ndim > 1),
     "tensors with one axis (biases) are left out.",
 )
@@ -102,8 +94,7 @@ CONVOLUTIONS = hinted(
     lambda m: sum(isinstance(part, nn.Conv2d) for part in m.children()),
     "only the outermost ones were found: layers inside layers have to be looked into (modules, "
     "not children).",
-    lambda m: 1,
-    "only one was found: layers inside layers have to be looked into.",
+    (lambda m: 1, "only one was found: layers inside layers have to be looked into."),
     lambda m: 0,
     "none was found: look at every layer, at all depths (modules), with isinstance.",
     lambda m: sum(
@@ -113,30 +104,25 @@ CONVOLUTIONS = hinted(
     lambda m: sum("Conv" in type(part).__name__ for part in m.modules()),
     "layers are told by Conv in their names, which others have too, and not all nn.Conv2d: use "
     "isinstance.",
-    lambda m: len(list(m.modules())),
-    "all modules are counted: only nn.Conv2d.",
-    lambda m: len(list(m.children())),
-    "all outermost layers are counted: only nn.Conv2d.",
+    (lambda m: len(list(m.modules())), "all modules are counted: only nn.Conv2d."),
+    (lambda m: len(list(m.children())), "all outermost layers are counted: only nn.Conv2d."),
     lambda m: sum(hasattr(part, "weight") for part in m.modules()),
     "all layers with weights are counted: only nn.Conv2d (isinstance).",
     lambda m: len(list(named(m, "weight"))),
     "tensors named weight are counted, whatever their layer: only nn.Conv2d (isinstance).",
     lambda m: sum(p.ndim == 4 for p in m.parameters()),
     "parameters with four axes are counted: those of other layers are among them.",
-    lambda m: kinds(m, nn.Conv1d, nn.Conv2d),
-    "nn.Conv1d is counted too.",
+    (lambda m: kinds(m, nn.Conv1d, nn.Conv2d), "nn.Conv1d is counted too."),
     lambda m: kinds(m, nn.Conv2d, nn.ConvTranspose2d),
     "transposed convolutions are counted too: only nn.Conv2d.",
-    lambda m: kinds(m, nn.Conv2d, nn.Linear),
-    "linear layers are counted too: only nn.Conv2d.",
+    (lambda m: kinds(m, nn.Conv2d, nn.Linear), "linear layers are counted too: only nn.Conv2d."),
     lambda m: numbers(
         p for part in m.modules() if isinstance(part, nn.Conv2d) for p in part.parameters()
     ),
     "it counts parameters of convolutions: count the layers.",
     lambda m: sum(part.out_channels for part in m.modules() if isinstance(part, nn.Conv2d)),
     "it counts output channels: count layers.",
-    lambda m: len(list(m.parameters())),
-    "it counts parameters: count layers.",
+    (lambda m: len(list(m.parameters())), "it counts parameters: count layers."),
 )
 
 
