@@ -81,17 +81,8 @@ def _given() -> dict[str, Any]:
 
     lab = open_lab("digits")
     N, D = lab.x_train.shape
-    return {
-        "torch": torch,
-        "nn": nn,
-        "lab": lab,
-        "x_train": lab.x_train,
-        "x_test": lab.x_test,
-        "N": N,
-        "D": D,
-        "M": 2,
-        "H": 400,
-    }
+    images = {"lab": lab, "x_train": lab.x_train, "x_test": lab.x_test}
+    return {"torch": torch, "nn": nn, **images, "N": N, "D": D, "M": 2, "H": 400}
 
 
 @contextmanager

@@ -8,9 +8,8 @@ from experiments.teaching.checking import Mistake, hinted
 
 __all__ = ["MISTAKES", "SCALES", "right_draw"]
 
-VARIANCE = "the noise is multiplied by the variance: it takes the standard deviation."
 SCALES = hinted(
-    (torch.exp, VARIANCE),
+    (torch.exp, "the noise is multiplied by the variance: it takes the standard deviation."),
     (lambda s: s, "the noise is multiplied by the log variance: take the standard deviation."),
     (lambda s: s / 2, "the noise is multiplied by log sigma: its exponential is missing."),
     (torch.sqrt, "the root of the log variance is taken: its exponential is missing."),

@@ -12,12 +12,10 @@ from experiments.teaching.inputs import images, pixels
 __all__ = ["squared_error"]
 
 ROOT = "a square root was taken: the error is the squared distance."
-MEAN_OVER_PIXELS = (
-    "this is the mean over pixels as well: sum over the pixels of an image, then average over "
-    "images."
-)
 OF_DIFFERENCES = hinted(
-    (lambda d: d.square().mean(), MEAN_OVER_PIXELS),
+    lambda d: d.square().mean(),
+    "this is the mean over pixels as well: sum over the pixels of an image, then average over "
+    "images.",
     lambda d: d.square().sum(),
     "this is the sum over all images: sum over the pixels of an image, then average over images.",
     lambda d: d.square().sum(0).mean(),

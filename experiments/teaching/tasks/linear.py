@@ -99,12 +99,7 @@ DECODERS = hinted(
 @recorded
 def pca_decoder(answer: Linear) -> None:
     """Check ``answer(z, mean, components)``: images ``[B, D]``."""
-
-    def case() -> tuple[Tensor, Tensor, Tensor]:
-        x, mean, V = linear_case()
-        return x @ V, mean, V
-
-    examine(_decoder_task("pca_decoder", case, lambda z, mean, V: (z, mean, V)), answer)
+    examine(_decoder_task("pca_decoder", lambda z, mean, V: (z, mean, V)), answer)
 
 
 PSEUDO_INVERSE = Mistake(
@@ -116,27 +111,22 @@ PSEUDO_INVERSE = Mistake(
 @recorded
 def ppca_decoder(answer: Linear) -> None:
     """Check ``answer(z, W, mu)``: the means of p(x | z), ``[B, D]``."""
-
-    def case() -> tuple[Tensor, Tensor, Tensor]:
-        x, mu, V = linear_case()
-        return x @ V, 2 * V, mu
-
-    task = _decoder_task("ppca_decoder", case, lambda z, W, mu: (z, mu, W))
+    task = _decoder_task("ppca_decoder", lambda z, W, mu: (z, mu, W), length=2.0)
     examine(task._replace(mistakes=[*task.mistakes, PSEUDO_INVERSE], trained=(1, 2)), answer)
 
 
-def _decoder_task(
-    name: str,
-    case: Callable[[], tuple],
-    order: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]],
-) -> Task:
+def _decoder_task(name: str, order: Callable[..., tuple], length: float = 1.0) -> Task:
     """The task of a linear decoder.
 
     Args:
         name: of the check.
-        case: draws its arguments.
-        order: takes them as they are given, to latents, mean and matrix; its own inverse.
+        order: takes its arguments to latents, mean and matrix; its own inverse.
+        length: of the matrix's columns.
     """
+
+    def case() -> tuple:
+        x, mean, V = linear_case()
+        return order(x @ V, mean, length * V)
 
     def given(formula: Callable) -> Callable:
         return lambda *a: formula(*order(*a))
