@@ -9,13 +9,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from experiments.animations.frames import DIGITS, picture, training
+from experiments.animations.frames import DIGITS, lab_training, picture
 from experiments.data import Data
 from experiments.evaluation.bounds import encode, mean_and_error, per_image
 from experiments.evaluation.sampling.samples import latent_grid
-from experiments.inference.objectives import AnalyticKL
-from experiments.inference.optim import adam, cosine
-from experiments.inference.svi import SVI
 from guides import Amortized
 from ppl_models import VAE
 
@@ -29,11 +26,8 @@ def encodings(config: Any, train: Data, test: Data) -> Iterator[Image.Image]:
     """The lab's VAE: means of q(z | x) of test images, and the plane decoded, at every frame."""
     model = VAE(tuple(train.image_shape), 2)
     guide = Amortized(model)
-    svi = SVI(model, guide, adam(model, guide, 0.01), AnalyticKL())
     rows, few = train.like(model), test.rows(min(config.images, len(test))).like(model)
-    for step in training(
-        svi, rows, config.epochs, config.batch_size, config.frames, config.seed, cosine(0.05)
-    ):
+    for step in lab_training(config, model, guide, rows):
         model.eval(), guide.eval()
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
