@@ -69,10 +69,6 @@ def iwae_pair(particles: int) -> tuple[Any, Any, Objective]:
     return _vae(IWAE(particles), TANH, latent_dim=50, likelihood="bernoulli", **TANH)
 
 
-def _handwritten_iwae(particles: int, x: Tensor) -> tuple[Any, Tensor]:
-    return HandwrittenIWAE(784, particles), x.flatten(1)
-
-
 def _conv() -> tuple[Any, Any, Objective]:
     shape = {"latent_dim": 20, "likelihood": "bernoulli", "network": "conv"}
     return _vae(AnalyticKL(), {"encoder": "conv"}, **shape)
@@ -100,7 +96,8 @@ SUBJECTS: dict[str, Subject] = {
         rows, lab_pair, lambda x: (HandwrittenVAE(784), x.flatten(1)), _normal)
         for rows in (128, 500)},
     **{f"IWAE 2 x 200, K = {k}, B = 100": Subject(
-        100, partial(iwae_pair, k), partial(_handwritten_iwae, k), _pixels, k) for k in (1, 5)},
+        100, partial(iwae_pair, k), lambda x, k=k: (HandwrittenIWAE(784, k), x.flatten(1)),
+        _pixels, k) for k in (1, 5)},
     "convolutional VAE, B = 128": Subject(
         128, _conv, lambda x: (HandwrittenConvVAE((1, 28, 28)), x), _image),
     "NVAE mnist-small, B = 100": Subject(100, _nvae, border=2),
@@ -128,7 +125,9 @@ def measure_steps(name: str, images: Tensor, rounds: int, peak: float) -> list[d
     for compile in (False, True):
         step = our_step(*subject.pair(), batch, compile)
         ways[f"ppl-models, {'compiled' if compile else 'eager'}"] = step
-    flops = _flops(ways["ppl-models, eager"])
+    with FlopCounterMode(display=False) as counter:
+        ways["ppl-models, eager"]()
+    flops = counter.get_total_flops()
     if name.startswith("lab"):
         numpyro = lab_vae_step(x.flatten(1))
         ways |= {"NumPyro, jit": numpyro} if numpyro else {}
@@ -169,9 +168,3 @@ def our_step(
             return svi.step(batch)
 
     return step
-
-
-def _flops(step: Callable[[], Any]) -> float:
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return counter.get_total_flops()

@@ -48,8 +48,10 @@ def folder(root: Path, reading: Reading) -> Read:
             continue
         chosen.append(entry)
         images.append(image)
-    notes = [*_skipped(skipped), *notes, *_told(images, reading)]
-    notes += _check_range(images, reading)
+    kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(skipped.items()))
+    if skipped:
+        notes.insert(0, f"{skipped.total()} files skipped, hidden or no images: {kinds}")
+    notes = [*notes, *_told(images, reading), *_check_range(images, reading)]
     arrays = _together(chosen, images)
     count = sum(map(len, arrays))
     if count < 4:
@@ -84,13 +86,6 @@ def _candidates(root: Path) -> tuple[list[Path], Counter[str]]:
         else:
             skipped[path.suffix.lower() or "(no suffix)"] += 1
     return sorted(found, key=lambda path: path.relative_to(root).parts), skipped
-
-
-def _skipped(skipped: Counter[str]) -> list[str]:
-    if not skipped:
-        return []
-    kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(skipped.items()))
-    return [f"{skipped.total()} files skipped, hidden or no images: {kinds}"]
 
 
 def _layout(root: Path, paths: list[Path]) -> tuple[list[Entry], list[str]]:
