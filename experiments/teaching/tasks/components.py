@@ -103,10 +103,7 @@ def pca(answer: Callable[[Tensor, int], Two]) -> None:
         "pca",
         [right_pca],
         case,
-        [
-            *(Mistake(*told) for told in MEANS),
-            *(Mistake(*told, part=1) for told in COMPONENTS),
-        ],
+        [*(Mistake(*told) for told in MEANS), *(Mistake(*told, part=1) for told in COMPONENTS)],
         parts=("the mean", "the matrix of components"),
         shape="a mean per pixel; components with a row per pixel and a column per component",
         views=(lambda mean: mean, planes),
