@@ -69,6 +69,10 @@ def iwae_pair(particles: int) -> tuple[Any, Any, Objective]:
     return _vae(IWAE(particles), TANH, latent_dim=50, likelihood="bernoulli", **TANH)
 
 
+def _handwritten_iwae(particles: int, x: Tensor) -> tuple[Any, Tensor]:
+    return HandwrittenIWAE(784, particles), x.flatten(1)
+
+
 def _conv() -> tuple[Any, Any, Objective]:
     shape = {"latent_dim": 20, "likelihood": "bernoulli", "network": "conv"}
     return _vae(AnalyticKL(), {"encoder": "conv"}, **shape)
@@ -96,8 +100,7 @@ SUBJECTS: dict[str, Subject] = {
         rows, lab_pair, lambda x: (HandwrittenVAE(784), x.flatten(1)), _normal)
         for rows in (128, 500)},
     **{f"IWAE 2 x 200, K = {k}, B = 100": Subject(
-        100, partial(iwae_pair, k), lambda x, k=k: (HandwrittenIWAE(784, k), x.flatten(1)),
-        _pixels, k) for k in (1, 5)},
+        100, partial(iwae_pair, k), partial(_handwritten_iwae, k), _pixels, k) for k in (1, 5)},
     "convolutional VAE, B = 128": Subject(
         128, _conv, lambda x: (HandwrittenConvVAE((1, 28, 28)), x), _image),
     "NVAE mnist-small, B = 100": Subject(100, _nvae, border=2),
