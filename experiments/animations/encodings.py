@@ -9,13 +9,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from experiments.animations.frames import DIGITS, picture, training
+from experiments.animations.frames import DIGITS, lab_training, picture
 from experiments.data import Data
 from experiments.evaluation.bounds import encode, mean_and_error, per_image
 from experiments.evaluation.sampling.samples import latent_grid
-from experiments.inference.objectives import AnalyticKL
-from experiments.inference.optim import adam, cosine
-from experiments.inference.svi import SVI
 from guides import Amortized
 from ppl_models import VAE
 
@@ -29,11 +26,8 @@ def encodings(config: Any, train: Data, test: Data) -> Iterator[Image.Image]:
     """The lab's VAE: means of q(z | x) of test images, and the plane decoded, at every frame."""
     model = VAE(tuple(train.image_shape), 2)
     guide = Amortized(model)
-    svi = SVI(model, guide, adam(model, guide, 0.01), AnalyticKL())
     rows, few = train.like(model), test.rows(min(config.images, len(test))).like(model)
-    for step in training(
-        svi, rows, config.epochs, config.batch_size, config.frames, config.seed, cosine(0.05)
-    ):
+    for step in lab_training(config, model, guide, rows):
         model.eval(), guide.eval()
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -58,24 +52,14 @@ def _figure(
         vmax=9.5,
         linewidths=0,
     )
-    left.set(
-        xlim=(-REACH, REACH),
-        ylim=(-REACH, REACH),
-        xlabel="$z_1$",
-        ylabel="$z_2$",
-        aspect="equal",
-        title="means of q(z | x), test images",
-    )
+    left.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal")
+    left.set(xlabel="$z_1$", ylabel="$z_2$", title="means of q(z | x), test images")
     figure.colorbar(drawn, ax=left, ticks=range(10), shrink=0.75)
     side = round(len(plane) ** 0.5)
     height, width = data.image_shape[-2:]
     tiles = plane.reshape(side, side, -1, height, width)[:, :, 0]
-    right.imshow(
-        tiles.transpose(1, 2).reshape(side * height, side * width).numpy(),
-        cmap="gray_r",
-        vmin=0,
-        vmax=1,
-    )
+    whole = tiles.transpose(1, 2).reshape(side * height, side * width).numpy()
+    right.imshow(whole, cmap="gray_r", vmin=0, vmax=1)
     right.set(xticks=[], yticks=[], title="E[x | z] over the prior's quantiles")
     figure.suptitle(f"step {step}: ELBO {elbo:.1f} nats per test image")
     return figure

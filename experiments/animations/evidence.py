@@ -86,21 +86,11 @@ def _figure(
     left.axhline(log_evidence - floor, color="grey", lw=1.2, ls="--", label="best diagonal q")
     for name, frames in parts.items():
         steps, gaps, _ = zip(*frames, strict=True)
-        left.plot(
-            1 + np.array(steps),
-            log_evidence - np.array(gaps),
-            lw=1.8,
-            color=COMPARED[name][2],
-            label=name,
-        )
-    left.set(
-        xscale="log",
-        xlabel="steps",
-        ylabel="ELBO [nats per data point]",
-        xlim=(1, 1000),
-        ylim=(log_evidence - 6 * floor, log_evidence + 0.4 * floor),
-        title=f"step {next(iter(parts.values()))[-1][0]}",
-    )
+        x, y = 1 + np.array(steps), log_evidence - np.array(gaps)
+        left.plot(x, y, lw=1.8, color=COMPARED[name][2], label=name)
+    left.set(xscale="log", xlabel="steps", ylabel="ELBO [nats per data point]")
+    left.set(xlim=(1, 1000), ylim=(log_evidence - 6 * floor, log_evidence + 0.4 * floor))
+    left.set(title=f"step {next(iter(parts.values()))[-1][0]}")
     left.legend(loc="center left", fontsize=8)
     _plane(right, parts, exact)
     return figure
@@ -115,15 +105,10 @@ def _plane(axis: Axes, parts: dict[str, list[Frame]], exact: tuple[Tensor, Tenso
     for name, frames in parts.items():
         axis.add_patch(_ellipse(frames[-1][2], pair, COMPARED[name][2], "-"))
     axis.add_patch(_ellipse(exact, pair, "black", "--"))
-    centre, reach = mean[pair].tolist(), 4 * scale[pair].max().item()
-    axis.set(
-        xlim=(centre[0] - reach, centre[0] + reach),
-        aspect="equal",
-        ylim=(centre[1] - reach, centre[1] + reach),
-        xlabel=f"$z_{{{pair[0] + 1}}}$",
-        ylabel=f"$z_{{{pair[1] + 1}}}$",
-        title="q(z | x) of an image, two sigma",
-    )
+    (x, y), reach = mean[pair].tolist(), 4 * scale[pair].max().item()
+    axis.set(xlim=(x - reach, x + reach), ylim=(y - reach, y + reach), aspect="equal")
+    axis.set(xlabel=f"$z_{{{pair[0] + 1}}}$", ylabel=f"$z_{{{pair[1] + 1}}}$")
+    axis.set(title="q(z | x) of an image, two sigma")
 
 
 def _ellipse(q: tuple[Tensor, Tensor], pair: list[int], colour: str, style: str) -> Ellipse:

@@ -12,10 +12,14 @@ from PIL import Image
 
 from experiments.data import Data
 from experiments.inference.fit import fit
+from experiments.inference.objectives import AnalyticKL
+from experiments.inference.optim import adam, cosine
 from experiments.inference.svi import SVI
 from experiments.runs.files import write
+from guides import Amortized
+from ppl_models import VAE
 
-__all__ = ["DIGITS", "picture", "save_gif", "taken", "training"]
+__all__ = ["DIGITS", "lab_training", "picture", "save_gif", "taken", "training"]
 
 DIGITS = (
     "#332288",
@@ -107,3 +111,10 @@ def training(
         if progress.steps in wanted:
             wanted.discard(progress.steps)  # the end of an epoch is yielded twice
             yield progress.steps
+
+
+def lab_training(config: Any, model: VAE, guide: Amortized, data: Data) -> Iterator[int]:
+    """``training`` with the optimiser, the schedule and the objective of the lab's VAE."""
+    svi = SVI(model, guide, adam(model, guide, 0.01), AnalyticKL())
+    size, schedule = config.batch_size, cosine(0.05)
+    return training(svi, data, config.epochs, size, config.frames, config.seed, schedule)

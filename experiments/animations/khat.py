@@ -8,14 +8,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from experiments.animations.frames import picture, training
+from experiments.animations.frames import lab_training, picture
 from experiments.data import Data
 from experiments.evaluation.bounds import mean_and_error
 from experiments.evaluation.khat import UNRELIABLE, khat, weights_of_draws
-from experiments.inference.fit import fit
-from experiments.inference.objectives import AnalyticKL
-from experiments.inference.optim import adam, cosine
-from experiments.inference.svi import SVI
 from guides import Amortized
 from ppl_models import VAE
 
@@ -29,16 +25,11 @@ def khat_by_digit(config: Any, train: Data, test: Data) -> Iterator[Image.Image]
     """Train the lab's VAE, freeze its decoder, and train a new encoder."""
     model = VAE(tuple(train.image_shape), 2)
     rows, few = train.like(model), test.rows(min(config.images, len(test))).like(model)
-    first = Amortized(model)
-    svi = SVI(model, first, adam(model, first, 0.01), AnalyticKL())
-    for _ in fit(svi, rows, config.epochs, config.batch_size, cosine(0.05), config.seed):
+    for _ in lab_training(config, model, Amortized(model), rows):
         pass
     model.requires_grad_(False).eval()
     guide = Amortized(model, covariance="full")
-    svi = SVI(model, guide, adam(model, guide, 0.01), AnalyticKL())
-    for step in training(
-        svi, rows, config.epochs, config.batch_size, config.frames, config.seed, cosine(0.05)
-    ):
+    for step in lab_training(config, model, guide, rows):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             log_w = weights_of_draws(model, guide, few, DRAWS)
@@ -68,10 +59,8 @@ def _figure(found: Tensor, labels: Tensor | None, step: int, elbo: float) -> Fig
     axis.axhline(UNRELIABLE, color="black", lw=1, ls="--")
     axis.set_yticks([-0.5, 0, 0.7, 1, 2, 3], ["-0.5 or less", "0", "0.7", "1", "2", "3 or more"])
     good = (found < UNRELIABLE).double().mean().item()
-    axis.set(
-        xlabel="digit",
-        ylabel=r"$\hat k$ of an image's importance weights",
-        ylim=(-0.6, 3.1),
-        title=f"step {step}: ELBO {elbo:.1f} nats, {good:.0%} of the images below {UNRELIABLE}",
+    axis.set(xlabel="digit", ylabel=r"$\hat k$ of an image's importance weights", ylim=(-0.6, 3.1))
+    axis.set_title(
+        f"step {step}: ELBO {elbo:.1f} nats, {good:.0%} of the images below {UNRELIABLE}"
     )
     return figure

@@ -15,7 +15,7 @@ from experiments.animations.frames import picture, training
 from experiments.data import Data
 from experiments.inference.fit import fit
 from experiments.inference.objectives import STL, AnalyticKL
-from experiments.inference.optim import adam, cosine
+from experiments.inference.optim import adam
 from experiments.inference.svi import SVI
 from guides import GUIDES, Amortized
 from ppl_models import VAE
@@ -112,7 +112,7 @@ def fitted(config: Any, model: VAE, name: str, train: Data, digit: Data) -> list
     loss = AnalyticKL() if name == "amortized" else STL(particles=4)
     svi = SVI(model, guide, adam(model, guide, 0.003), loss)
     frames = []
-    for _ in training(svi, rows, config.steps, len(rows), config.frames, config.seed, cosine()):
+    for _ in training(svi, rows, config.steps, len(rows), config.frames, config.seed):
         with torch.no_grad():
             q = poutine.trace(guide).get_trace(one.batch(torch.arange(1))).nodes["z"]["fn"]
             points = plane(one.observations())[:, None]

@@ -41,15 +41,8 @@ def calls_of(module: nn.Module, run: Callable[[], Any]) -> collections.Counter[C
     counted: collections.Counter[Call] = collections.Counter()
 
     def note(conv: Any, inputs: tuple[Tensor], _: Tensor) -> None:
-        counted[
-            Call(
-                tuple(inputs[0].shape),
-                tuple(conv.weight.shape),
-                conv.stride,
-                conv.padding,
-                conv.groups,
-            )
-        ] += 1
+        shapes = inputs[0].shape, conv.weight.shape
+        counted[Call(*shapes, conv.stride, conv.padding, conv.groups)] += 1
 
     hooks = [conv.register_forward_hook(note) for _, conv in convolutions(module)]
     try:

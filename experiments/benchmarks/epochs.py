@@ -1,4 +1,5 @@
-"""Epochs of the lab's VAE: image by image, on tensors in memory, and with this project's fit."""
+"""Epochs of the lab's VAE: image by image, on tensors in memory, and with this project's fit; and
+where the time of the last goes."""
 
 import statistics
 import time
@@ -7,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from experiments.benchmarks.handwritten import HandwrittenVAE, per_item_loader
 from experiments.data import Data
@@ -17,7 +19,9 @@ from experiments.inference.svi import SVI
 from guides import GUIDES
 from ppl_models import VAE
 
-__all__ = ["measure_epochs"]
+__all__ = ["measure_epochs", "profile_epoch"]
+
+PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::linear", "mkl::_mkl_linear")
 
 
 def measure_epochs(train: Data, batch_size: int, epochs: int, seed: int) -> list[dict[str, Any]]:
@@ -38,12 +42,8 @@ def measure_epochs(train: Data, batch_size: int, epochs: int, seed: int) -> list
     ways: dict[str, Iterator[Any]] = {
         "per-item DataLoader, hand-written": by_hand(train, lambda: (x for x, _ in loader), seed),
         "tensors in memory, hand-written": by_hand(train, in_memory, seed),
-        **{
-            f"ppl-models, {'compiled' if compile else 'eager'}": by_svi(
-                train, batch_size, epochs, seed, compile
-            )
-            for compile in (False, True)
-        },
+        "ppl-models, eager": by_svi(train, batch_size, epochs, seed, compile=False),
+        "ppl-models, compiled": by_svi(train, batch_size, epochs, seed, compile=True),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for epoch in range(epochs + 1):
@@ -85,3 +85,25 @@ def by_svi(train: Data, batch_size: int, epochs: int, seed: int, compile: bool) 
     guide = GUIDES["amortized"](model)
     svi = SVI(model, guide, adam(model, guide, 0.01), AnalyticKL(), compile=compile)
     return fit(svi, train, epochs + 1, batch_size, constant(), seed)
+
+
+def profile_epoch(train: Data, batch_size: int, most: int = 8) -> list[dict[str, Any]]:
+    """The operations that an epoch's own time is spent in, and the share in matrix products.
+
+    Args:
+        train: images.
+        batch_size: B.
+        most: operations listed.
+    """
+    epochs = by_svi(train, batch_size, epochs=2, seed=0, compile=True)
+    next(epochs), next(epochs)  # compiled by now, and warm
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        seconds = next(epochs).seconds
+    own = {event.key: event.self_cpu_time_total / 1e6 for event in seen.key_averages()}
+    products = sum(own.get(name, 0.0) for name in PRODUCTS)
+    largest = sorted(own.items(), key=lambda item: -item[1])[:most]
+    rows = [("all matrix products", products), *largest]
+    rows.append(("the epoch, by the clock", seconds))
+    return [
+        {"operation": name, "seconds": taken, "share": taken / seconds} for name, taken in rows
+    ]

@@ -34,10 +34,6 @@ class HandwrittenVAE(nn.Module):
         )
         self.log_sigma = nn.Parameter(torch.zeros(()))
 
-    @property
-    def number_of_parameters(self) -> int:
-        return sum(parameter.numel() for parameter in self.parameters())
-
     def loss(self, x: Tensor) -> Tensor:
         """The negative ELBO of a batch ``[B, D]`` [nats per data point]."""
         loc, log_square = self.encoder(x).chunk(2, -1)
@@ -64,19 +60,15 @@ class HandwrittenIWAE(nn.Module):
     def __init__(self, data_dim: int, particles: int, latent_dim: int = 50) -> None:
         super().__init__()
         self.particles, self.latent_dim = particles, latent_dim
-        self.encoder = nn.Sequential(
-            nn.Linear(data_dim, 200),
-            nn.Tanh(),
-            nn.Linear(200, 200),
-            nn.Tanh(),
-            nn.Linear(200, 2 * latent_dim),
-        )
-        self.decoder = nn.Sequential(
-            nn.Linear(latent_dim, 200),
-            nn.Tanh(),
-            nn.Linear(200, 200),
-            nn.Tanh(),
-            nn.Linear(200, data_dim),
+        self.encoder, self.decoder = (
+            nn.Sequential(
+                nn.Linear(inputs, 200),
+                nn.Tanh(),
+                nn.Linear(200, 200),
+                nn.Tanh(),
+                nn.Linear(200, outputs),
+            )
+            for inputs, outputs in ((data_dim, 2 * latent_dim), (latent_dim, data_dim))
         )
 
     def loss(self, x: Tensor) -> Tensor:

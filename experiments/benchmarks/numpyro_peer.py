@@ -18,10 +18,25 @@ def lab_vae_step(x: Tensor) -> Callable[[], float] | None:
         return None
     import jax
     import numpyro
+    import numpyro.distributions as dist
+    from jax import numpy as jnp
+    from numpyro import param, plate, sample
 
-    batch = jax.numpy.asarray(x.cpu().numpy())
+    def model(x: Any) -> None:
+        log_sigma = param("log_sigma", jnp.zeros(()))
+        with plate("data", len(x)):
+            z = sample("z", dist.Normal(jnp.zeros(2), 1.0).to_event(1))
+            mean = _network("decoder", z, x.shape[1])
+            sample("x", dist.Normal(mean, jnp.exp(log_sigma)).to_event(1), obs=x)
+
+    def guide(x: Any) -> None:
+        loc, log_square = jnp.split(_network("encoder", x, 4), 2, -1)
+        with plate("data", len(x)):
+            sample("z", dist.Normal(loc, jnp.exp(0.5 * log_square)).to_event(1))
+
+    batch = jnp.asarray(x.cpu().numpy())
     adam, elbo = numpyro.optim.Adam(1e-3), numpyro.infer.Trace_ELBO()
-    svi = numpyro.infer.SVI(_model, _guide, adam, elbo)
+    svi = numpyro.infer.SVI(model, guide, adam, elbo)
     state = svi.init(jax.random.PRNGKey(0), batch)
     update = jax.jit(svi.update)
 
@@ -31,28 +46,6 @@ def lab_vae_step(x: Tensor) -> Callable[[], float] | None:
         return float(loss)
 
     return step
-
-
-def _model(x: Any) -> None:
-    import numpyro.distributions as dist
-    from jax import numpy as jnp
-    from numpyro import param, plate, sample
-
-    log_sigma = param("log_sigma", jnp.zeros(()))
-    with plate("data", len(x)):
-        z = sample("z", dist.Normal(jnp.zeros(2), 1.0).to_event(1))
-        mean = _network("decoder", z, x.shape[1])
-        sample("x", dist.Normal(mean, jnp.exp(log_sigma)).to_event(1), obs=x)
-
-
-def _guide(x: Any) -> None:
-    import numpyro.distributions as dist
-    from jax import numpy as jnp
-    from numpyro import plate, sample
-
-    loc, log_square = jnp.split(_network("encoder", x, 4), 2, -1)
-    with plate("data", len(x)):
-        sample("z", dist.Normal(loc, jnp.exp(0.5 * log_square)).to_event(1))
 
 
 def _network(name: str, inputs: Any, outputs: int, hidden_dim: int = 400) -> Any:

@@ -13,6 +13,7 @@ from experiments.benchmarks.convolutions import calls_of
 from experiments.inference.objectives.regularisers import convolutions
 from experiments.inference.svi import Pair
 from experiments.options.presets import PRESETS
+from experiments.reports.markdown import text_table
 from guides import GUIDES
 from ppl_models.batch import Batch
 from ppl_models.nvae import NVAE
@@ -72,20 +73,11 @@ def preset_rows(names: Sequence[str] | None = None) -> list[dict[str, Any]]:
 
 def preset_table() -> str:
     """The rows as text; GFLOP for guide and model, forward, one image."""
-    rows = preset_rows()
-    shown: list[list[str]] = [list(rows[0])] + [
-        [
-            f"{value:,}"
-            if type(value) is int
-            else f"{value:.3f}"
-            if isinstance(value, float)
-            else str(value)
-            for value in row.values()
-        ]
-        for row in rows
-    ]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in shown
-    )
+    rows = [{name: _shown(value) for name, value in row.items()} for row in preset_rows()]
+    return text_table(rows, left=rows[0])
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else value

@@ -1,7 +1,6 @@
 """``pyro.infer.SVI`` on a VAE written as in Pyro's example: ``pyro.module``, ``PyroOptim``."""
 
 from collections.abc import Callable
-from contextlib import contextmanager
 from typing import Any
 
 import pyro
@@ -52,14 +51,9 @@ def pyro_steps(
 def _in_own_store(svi: Any, x: Tensor, checked: bool) -> Callable[[], float]:
     store: Any = None
 
-    @contextmanager
-    def own() -> Any:
-        nonlocal store
-        with pyro.get_param_store().scope(store) as store:
-            yield
-
     def step() -> float:
-        with own(), pyro.validation_enabled(checked):
+        nonlocal store
+        with pyro.get_param_store().scope(store) as store, pyro.validation_enabled(checked):
             return svi.step(x)
 
     return step

@@ -1,6 +1,5 @@
 """The time of a step as a function of batch size, particles, groups of latents and processes."""
 
-import multiprocessing
 import tempfile
 import time
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor
+from torch.multiprocessing import get_context, spawn
 
 from experiments.benchmarks.steps import iwae_pair, lab_pair, our_step
 from experiments.benchmarks.timing import Timing, in_turns
@@ -56,18 +56,10 @@ def measure_scaling(images: Tensor, rounds: int) -> list[dict[str, Any]]:
 
 
 def nvae(groups: tuple[int, ...]) -> tuple[Any, Any, Objective]:
-    model = NVAE(
-        (1, 28, 28),
-        groups,
-        latents=4,
-        channels=8,
-        blocks=1,
-        cells_per_block=1,
-        depthwise=False,
-        crop=0,
-    )
-    options: Any = {"cells_per_block": 1}
-    return model, GUIDES["top_down"](model, **options), BalancedKL(model.groups_per_scale)
+    cells: Any = {"cells_per_block": 1}
+    sizes: Any = {"latents": 4, "channels": 8, "blocks": 1, **cells}
+    model = NVAE((1, 28, 28), groups, depthwise=False, crop=0, **sizes)
+    return model, GUIDES["top_down"](model, **cells), BalancedKL(model.groups_per_scale)
 
 
 def timed(
@@ -81,31 +73,12 @@ def timed(
 
 def shared(images: Tensor, number: int, steps: int = 60) -> Timing:
     """An eager step whose batch and threads are shared by several processes on this machine."""
-    context = multiprocessing.get_context("spawn")
     threads = max(1, torch.get_num_threads() // number)
+    results = get_context("spawn").Queue()
     with tempfile.TemporaryDirectory() as folder:
-        results = context.Queue()
-        processes = [
-            context.Process(
-                target=_share,
-                args=(
-                    rank,
-                    number,
-                    threads,
-                    f"{folder}/meeting",
-                    images[:512].numpy(),
-                    steps,
-                    results,
-                ),
-            )
-            for rank in range(number)
-        ]
-        for process in processes:
-            process.start()
-        timing = Timing.of(results.get())
-        for process in processes:
-            process.join()
-    return timing
+        given = number, threads, f"{folder}/meeting", images[:512].numpy(), steps, results
+        spawn(_share, given, number)
+    return Timing.of(results.get())
 
 
 def _share(

@@ -128,7 +128,9 @@ def measure_steps(name: str, images: Tensor, rounds: int, peak: float) -> list[d
     for compile in (False, True):
         step = our_step(*subject.pair(), batch, compile)
         ways[f"ppl-models, {'compiled' if compile else 'eager'}"] = step
-    flops = _flops(ways["ppl-models, eager"])
+    with FlopCounterMode(display=False) as counter:
+        ways["ppl-models, eager"]()
+    flops = counter.get_total_flops()
     if name.startswith("lab"):
         numpyro = lab_vae_step(x.flatten(1))
         ways |= {"NumPyro, jit": numpyro} if numpyro else {}
@@ -169,9 +171,3 @@ def our_step(
             return svi.step(batch)
 
     return step
-
-
-def _flops(step: Callable[[], Any]) -> float:
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return counter.get_total_flops()

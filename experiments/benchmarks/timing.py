@@ -10,7 +10,7 @@ import torch
 
 from experiments.benchmarks.elsewhere import Elsewhere
 
-__all__ = ["Timing", "in_turns", "seconds_of_calls"]
+__all__ = ["Timing", "in_turns", "matrix_peak", "seconds_of_calls"]
 
 
 class Timing(NamedTuple):
@@ -70,6 +70,15 @@ def seconds_of_calls(way: Callable[[], Any], calls: int = 1) -> float:
         way()
     _wait()
     return time.perf_counter() - began
+
+
+def matrix_peak(device: torch.device | str) -> float:
+    """The fastest of two seconds of products of square float32 matrices [FLOP/s]."""
+    a, b = torch.randn(2, 2048, 2048, device=device)
+    fastest, until = float("inf"), time.perf_counter() + 2
+    while time.perf_counter() < until:
+        fastest = min(fastest, seconds_of_calls(lambda: torch.mm(a, b)))
+    return 2 * 2048**3 / fastest
 
 
 def _wait() -> None:

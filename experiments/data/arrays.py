@@ -50,17 +50,10 @@ def _checked(x: Tensor, name: str) -> Tensor:
     """A tensor of any dtype as bytes or floats."""
     if x.is_complex():
         raise UsageError("data are complex: give real and imaginary parts as real numbers.")
-    if x.dtype == torch.uint8 or x.dtype in (
-        torch.float32,
-        torch.float64,
-        torch.float16,
-        torch.bfloat16,
-    ):
+    if x.dtype == torch.uint8 or (x.is_floating_point() and x.itemsize > 1):
         return x
-    if x.dtype == torch.bool:
+    if x.dtype == torch.bool or x.is_floating_point():  # the eight-bit kinds
         return x.to(torch.float32)
-    if x.is_floating_point():
-        return x.to(torch.float32)  # the eight-bit kinds
     try:
         wide = x.to(torch.int64) if x.dtype != torch.uint64 else _below(x)
     except (RuntimeError, NotImplementedError) as error:

@@ -53,12 +53,7 @@ class Data:
         site, x = next(iter(sites.items()))
         others = {name: values for name, values in sites.items() if name not in (None, site)}
         return cls(
-            x,
-            dtype=x.dtype,
-            event_shape=x.shape[1:],
-            given=batch.given,
-            site=site,
-            others=others,
+            x, dtype=x.dtype, event_shape=x.shape[1:], given=batch.given, site=site, others=others
         )
 
     def __len__(self) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from experiments.data.rows import Read, Reading, Rows, held_out
+from experiments.data.rows import Read, Reading, divided, held_out
 from experiments.errors import UsageError
 
 __all__ = ["digits"]
@@ -28,8 +28,4 @@ def digits(root: Path, reading: Reading) -> Read:
     table = np.loadtxt(file, delimiter=",").astype(np.uint8)
     images, labels = table[:, :-1].reshape(-1, 1, 8, 8), table[:, -1].astype(np.int64)
     test = held_out(len(table), 360)
-    train, rest = (
-        Rows(torch.from_numpy(images[part]), torch.from_numpy(labels[part]), 16)
-        for part in (~test, test)
-    )
-    return Read(train, rest)
+    return Read(*divided(torch.from_numpy(images), torch.from_numpy(labels), 16, test))

@@ -18,9 +18,7 @@ __all__ = ["as_data", "columns_of"]
 
 
 def as_data(
-    x: Any,
-    given: Mapping[str, Any] | None = None,
-    missing: Literal["refuse", "mask"] = "refuse",
+    x: Any, given: Mapping[str, Any] | None = None, missing: Literal["refuse", "mask"] = "refuse"
 ) -> Data:
     """A data set from arrays or another data set.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from experiments.errors import UsageError
 
-__all__ = ["Read", "Reading", "Rows", "as_images", "held_out"]
+__all__ = ["Read", "Reading", "Rows", "as_images", "divided", "held_out"]
 
 
 class Rows(NamedTuple):
@@ -86,6 +86,17 @@ def held_out(count: int, test: int | None = None) -> np.ndarray:
     chosen = np.zeros(count, bool)
     chosen[order[-(test or max(2, count // 5)) :]] = True
     return chosen
+
+
+def divided(
+    pixels: Tensor, labels: Tensor | None, levels: int, test: np.ndarray
+) -> tuple[Rows, Rows]:
+    """Rows to train on and rows to test on; ``test`` ``[N]`` says which are which."""
+    train, rest = (
+        Rows(pixels[part], None if labels is None else labels[part], levels)
+        for part in (~test, test)
+    )
+    return train, rest
 
 
 def as_images(array: np.ndarray) -> Tensor:

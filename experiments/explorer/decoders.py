@@ -76,18 +76,12 @@ def _of_vae(model: VAE, decoder: ImageMLP) -> Decoder:
     activation = kinds[type(modules[1])] if len(modules) > 1 else "relu"
     families = {family: name for name, family in LIKELIHOODS.items()}
     name = families[type(model.likelihood)]
-    return Decoder(
-        layers, activation, name, model.likelihood.parameters_per_pixel, _constants(name, model)
-    )
-
-
-def _constants(likelihood: str, model: VAE) -> dict[str, list[float]]:
     own: Any = getattr(model.likelihood, "log_sigma", None)
     constants = {} if own is None else {"log_sigma": own.detach().flatten().tolist()}
-    if likelihood == "logit_normal":  # whose mean is a sum over these
+    if name == "logit_normal":  # whose mean is a sum over these
         weights, slopes = zip(*PROBIT_MIXTURE, strict=True)
         constants |= {"weights": list(weights), "slopes": list(slopes)}
-    return constants
+    return Decoder(layers, activation, name, model.likelihood.parameters_per_pixel, constants)
 
 
 def check_same(first: nn.Module, second: nn.Module, names: tuple[Any, Any]) -> None:

@@ -31,20 +31,19 @@ def groups_page(saved: SavedRun, config: Any) -> tuple[str, dict[str, Any]]:
     """The page, and a summary of its contents."""
     test = saved.test.fixed()
     rows = chosen_rows(test.labels, len(test), SUBJECTS)
-    subjects = [f"test image #{row}" for row in rows]
-    shape = test.image_shape
     temperatures: list[dict[str, Any]] = []
     for t in sorted(set(config.temperature)):
         with readjusted(saved.directory, saved.model, t, config.readjust):
-            drawn = prior_means(saved.model, DRAWN, t, config.seed).reshape(-1, *shape)
+            drawn = prior_means(saved.model, DRAWN, t, config.seed).reshape(-1, *test.image_shape)
         changed = [_changed(saved, row, t, config.seed) for row in rows]
         groups = [[png(images, 2 + CHANGED) for images in draws] for draws in changed]
         temperatures.append({"T": t, "prior": png(drawn, 10), "groups": groups})
-    names = _group_names(saved)
+    latents = describe(saved.model).latents
+    names = [f"{name}, {' x '.join(map(str, shape))}" for name, shape in latents.items()]
     payload = {
         "temperatures": temperatures,
         "groups": names,
-        "subjects": subjects,
+        "subjects": [f"test image #{row}" for row in rows],
         "changed": CHANGED,
         "drawn": DRAWN,
     }
@@ -73,11 +72,6 @@ def _changed(saved: SavedRun, row: int, t: float, seed: int) -> list[Tensor]:
         drawn = resampled_groups(saved.model, guide, batch, CHANGED, seed)
     shown = (torch.cat([batch.only, whole, images]) for images in drawn.values())
     return [images.reshape(-1, *few.image_shape) for images in shown]
-
-
-def _group_names(saved: SavedRun) -> list[str]:
-    shapes = describe(saved.model).latents
-    return [f"{name}, {' x '.join(map(str, shape))}" for name, shape in shapes.items()]
 
 
 def png(images: Tensor, columns: int) -> str:

@@ -36,8 +36,9 @@ def check_weight(decoder: Decoder, config: Any) -> None:
     Raises:
         UsageError: With its size.
     """
-    least = "float16" if config.weights == "auto" and decoder.fits("float16") else "float32"
-    least = config.weights if config.weights != "auto" else least
+    least = config.weights
+    if least == "auto":
+        least = "float16" if decoder.fits("float16") else "float32"
     weight = decoder.bytes_of(least)
     if weight > config.limit * 1e6:
         raise UsageError(
@@ -52,6 +53,7 @@ def latents_page(runs: list[SavedRun], config: Any) -> tuple[str, dict[str, Any]
     """The page of one run, or of two guides for one model, and a summary of its contents."""
     saved = runs[0]
     title = f"The latent space of {saved.directory.name}"
+    second = f" --with {config.with_}" if config.with_ else ""
     wanted = ("float32", "float16") if config.weights == "auto" else (config.weights,)
     decoder = decoder_of(saved.model, saved.config["pair"]["model"])
     for precision in (kind for kind in wanted if decoder.fits(kind)):
@@ -60,7 +62,7 @@ def latents_page(runs: list[SavedRun], config: Any) -> tuple[str, dict[str, Any]
         payload["decoder"] = packed_decoder(decoder, precision, data.levels)
         texts = {
             "summary": _summary(runs, decoder, len(data)),
-            "command": _command(config),
+            "command": f"python -m experiments explore {config.run}{second}",
             "precision": _precision(precision),
         }
         page = html_page("page.html", title, texts, payload)
@@ -103,21 +105,18 @@ def _payload(
             raise UsageError(f"{run.directory} encodes images by numbers that are not finite.")
         guides.append({"name": _guide_name(run), **packed_view(view)})
     x = data.observations(torch.tensor(chosen, device=data.pixels.device))
-    few = [None] * len(chosen) if data.labels is None else data.labels[chosen].tolist()
+    labels = data.labels
+    few = [None] * len(chosen) if labels is None else labels[chosen].tolist()
     payload = {
         "latents": dim,
         "shape": list(data.image_shape),
-        "labels": _labels(data.labels),
+        # classes as bytes, if ten colours suffice
+        "labels": None if labels is None or labels.max() > 9 else base64_of(labels, "<u1"),
         "guides": guides,
         "exact": _exact(model, x),
         "images": {"rows": chosen, "labels": few, **packed_images(x, data.levels)},
     }
     return payload, data, chosen
-
-
-def _labels(labels: Tensor | None) -> str | None:
-    """Classes as bytes, if ten colours suffice."""
-    return None if labels is None or labels.max() > 9 else base64_of(labels, "<u1")
 
 
 @torch.no_grad()
@@ -161,8 +160,3 @@ def _precision(precision: str) -> str:
             "from the rounded ones"
         )
     return f"{words}; the arithmetic is in double precision."
-
-
-def _command(config: Any) -> str:
-    second = f" --with {config.with_}" if config.with_ else ""
-    return f"python -m experiments explore {config.run}{second}"

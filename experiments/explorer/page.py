@@ -80,15 +80,7 @@ def packed_decoder(decoder: Decoder, precision: str, levels: int) -> dict[str, A
         }
         for weight, bias in decoder.layers
     ]
-    return {
-        "layers": layers,
-        "precision": precision,
-        "activation": decoder.activation,
-        "likelihood": decoder.likelihood,
-        "number": decoder.number,
-        "levels": levels,
-        "constants": decoder.constants,
-    }
+    return {**decoder._asdict(), "layers": layers, "precision": precision, "levels": levels}
 
 
 def symmetric(matrices: Tensor) -> str:

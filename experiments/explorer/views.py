@@ -66,16 +66,17 @@ def view_of(
     """
     guide = held_out(model, guide, data)
     with pyro.validation_enabled(False):
-        parts = [encode(guide, batch, model)["z"] for batch in data.batches(1000)]
-        means = torch.cat(parts)
+        means = torch.cat([encode(guide, batch, model)["z"] for batch in data.batches(1000)])
         batch = data.batch(torch.tensor(chosen, device=means.device))
         gaussian = _gaussian(model, guide, batch)
         spread = None if gaussian is None else gaussian.covariance_matrix
-        shown = None if gaussian is not None or isinstance(guide, Point) else _draws(guide, batch)
+        shown = None
+        if gaussian is None and not isinstance(guide, Point):
+            traces = (poutine.trace(guide).get_trace(batch) for _ in range(DRAWS))
+            shown = torch.stack([trace.nodes["z"]["value"] for trace in traces], 1)
         mean = means[chosen] if gaussian is None else gaussian.mean
-        bound, error = _elbo(
-            model, guide, batch, particles, numbers_per_image(model, data), memory
-        )
+        numbers = numbers_per_image(model, data)
+        bound, error = _elbo(model, guide, batch, particles, numbers, memory)
     return View(means, mean, spread, shown, bound, error)
 
 
@@ -88,13 +89,6 @@ def _gaussian(model: Any, guide: Guide, batch: Batch) -> Any:
     if isinstance(getattr(q, "base_dist", None), dist.Normal):
         return dist.MultivariateNormal(q.mean, scale_tril=torch.diag_embed(q.stddev))
     return q if isinstance(q, dist.MultivariateNormal) else None
-
-
-def _draws(guide: Guide, batch: Batch) -> Tensor:
-    """Draws of q, ``[n, K, M]``."""
-    return torch.stack(
-        [poutine.trace(guide).get_trace(batch).nodes["z"]["value"] for _ in range(DRAWS)], 1
-    )
 
 
 def _elbo(

@@ -58,9 +58,10 @@ def asked(name: str, function: Callable[..., Any], *arguments: Any, **options: A
     except Exception as error:
         shapes = ", ".join(described(x) for x in (*arguments, *options.values()))
         words = str(error).strip().split("\n")[0].rstrip(".")
+        advice = (f" {text}" for keys, text in ADVICE if any(key in words for key in keys))
         raise Wrong(
             f"check.{name} called the function with {shapes or 'no arguments'}, and it raised "
-            f"{type(error).__name__}: {words}{_line(error.__traceback__)}.{_advice(words)}"
+            f"{type(error).__name__}: {words}{_line(error.__traceback__)}.{next(advice, '')}"
         ) from error
 
 
@@ -69,13 +70,6 @@ def described(x: Any) -> str:
     if isinstance(x, Tensor):
         return str(list(x.shape)) if x.ndim else "a number"
     return "a network" if isinstance(x, nn.Module) else f"{x!r}"[:40].split("(")[0]
-
-
-def _advice(words: str) -> str:
-    for keys, advice in ADVICE:
-        if any(key in words for key in keys):
-            return f" {advice}"
-    return ""
 
 
 def _line(traceback: TracebackType | None) -> str:
@@ -101,7 +95,7 @@ def called(task: Task, answer: Callable[..., Any], case: tuple, seed: int = 1) -
     for before, after in zip(case, given, strict=True):
         if isinstance(before, Tensor) and not torch.equal(before, after):
             raise Wrong(
-                f"check.{task.name}: it changes the tensor that it is given (an argument of shape "
+                "it changes the tensor that it is given (an argument of shape "
                 f"{list(before.shape)}), so the caller's data are no longer what they were: write "
                 "x = x - y where it says x -= y, and no method that ends in _."
             )

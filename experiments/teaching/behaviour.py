@@ -1,7 +1,7 @@
 """What a network does to its inputs, whatever its layers are called."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,30 +23,32 @@ __all__ = [
 Network = Callable[[Tensor], Tensor]
 
 
-def has_shape(name: str, found: Any, wanted: Iterable[int], words: str) -> None:
+def has_shape(found: Any, wanted: list[int], words: str) -> None:
     """See that a result is a tensor of a shape."""
-    if not isinstance(found, Tensor) or list(found.shape) != list(wanted):
-        if not isinstance(found, Tensor):
-            kind = "nothing (None)" if found is None else f"a {type(found).__name__}"
-            raise Wrong(f"check.{name}: {words} is {kind}: a tensor of torch is expected.")
-        shape = list(found.shape)
-        raise Wrong(f"check.{name}: {words} has shape {shape}, expected was {list(wanted)}.")
+    if not isinstance(found, Tensor):
+        kind = "nothing (None)" if found is None else f"a {type(found).__name__}"
+        raise Wrong(f"{words} is {kind}: a tensor of torch is expected.")
+    if list(found.shape) != wanted:
+        raise Wrong(f"{words} has shape {list(found.shape)}, expected was {wanted}.")
 
 
-def changes_sign(name: str, found: Tensor, words: str, linear: str) -> None:
+def changes_sign(found: Tensor, words: str) -> None:
     """See that numbers are finite and of both signs."""
     values = found.detach()
     if not values.isfinite().all():
         raise Wrong(
-            f"check.{name}: {words} is NaN or infinite: return numbers as they leave the "
-            "last layer, no exponential or logarithm of them."
+            f"{words} is NaN or infinite: return numbers as they leave the last layer, no "
+            "exponential or logarithm of them."
         )
     if (values >= 0).all() or (values <= 0).all():
-        raise Wrong(f"check.{name}: {words} never changes its sign: {linear}")
+        raise Wrong(
+            f"{words} never changes its sign: a ReLU, softplus, sigmoid, softmax or exponential "
+            "after the last layer, which is linear?"
+        )
 
 
 @torch.no_grad()
-def answers_alike(name: str, network: Network, x: Tensor) -> None:
+def answers_alike(network: Network, x: Tensor) -> None:
     """See that two calls give the same."""
     with seeded(1):
         first = network(x)
@@ -54,47 +56,46 @@ def answers_alike(name: str, network: Network, x: Tensor) -> None:
         second = network(x)
     if not torch.equal(first, second):
         raise Wrong(
-            f"check.{name}: two calls with the same input give different results: dropout, or "
-            "draws of its own? The networks draw nothing; the draw of z comes later."
+            "two calls with the same input give different results: dropout, or draws of its own? "
+            "The networks draw nothing; the draw of z comes later."
         )
 
 
 @torch.no_grad()
-def rows_are_apart(name: str, network: Network, x: Tensor) -> None:
+def rows_are_apart(network: Network, x: Tensor) -> None:
     """See that every row is treated for itself, and not all in the same way."""
     x = x[:: len(x) // 7]
     whole, single = network(x), [network(row[None]) for row in x]
     if any(row.shape != whole[:1].shape for row in single):
         raise Wrong(
-            f"check.{name}: for a single row the result has shape {list(single[0].shape)}, "
-            f"expected was {list(whole[:1].shape)} (squeeze?)."
+            f"for a single row the result has shape {list(single[0].shape)}, expected was "
+            f"{list(whole[:1].shape)} (squeeze?)."
         )
     if not torch.allclose(
         whole, torch.cat(single), rtol=1e-3, atol=1e-3 * float(whole.abs().max())
     ):
         raise Wrong(
-            f"check.{name}: what becomes of a row depends on the other rows of the batch: "
-            "a softmax, a mean or a norm over the wrong axis?"
+            "what becomes of a row depends on the other rows of the batch: a softmax, a mean or a "
+            "norm over the wrong axis?"
         )
     if (whole - whole[0]).abs().max() < 1e-6 * whole.abs().max():
-        raise Wrong(f"check.{name}: the result is the same for every input.")
+        raise Wrong("the result is the same for every input.")
 
 
 @torch.no_grad()
-def is_bent(name: str, network: Network, dim: int) -> None:
+def is_bent(network: Network, dim: int) -> None:
     """See that it is no affine map."""
     with seeded(2):
         a, b = torch.randn(2, 64, dim)
     bend = network(a + b) - network(a) - network(b) + network(torch.zeros_like(a))
     if bend.abs().max() < 1e-4 * network(a).abs().max():
         raise Wrong(
-            f"check.{name}: it is an affine map: two linear layers without a nonlinearity "
-            "between them are one."
+            "it is an affine map: two linear layers without a nonlinearity between them are one."
         )
 
 
 @torch.no_grad()
-def is_made_of_straight_pieces(name: str, network: nn.Module, dim: int) -> None:
+def is_made_of_straight_pieces(network: nn.Module, dim: int) -> None:
     """See that it is affine on small scales nearly everywhere, as it is with ReLU alone."""
     double = copy.deepcopy(network).double()
     with seeded(2):
@@ -107,33 +108,33 @@ def is_made_of_straight_pieces(name: str, network: nn.Module, dim: int) -> None:
     bend = (before - 2 * at + after).abs().amax(1) / at.abs().max()
     if (bend > 1e-10).double().mean() > 0.8:
         raise Wrong(
-            f"check.{name}: the nonlinearity is a smooth one (tanh, SiLU, GELU, softplus?): the "
-            "lab's hidden layer is ReLU."
+            "the nonlinearity is a smooth one (tanh, SiLU, GELU, softplus?): the lab's hidden "
+            "layer is ReLU."
         )
 
 
 @torch.no_grad()
-def grows(name: str, network: Network, x: Tensor, words: str) -> None:
+def grows(network: Network, x: Tensor, words: str) -> None:
     """See that it grows in both directions as its input does."""
     near, far = network(x), network(100 * x)
     for sign, bound in ((1, "above"), (-1, "below")):
         a, b = float((sign * near).max()), float((sign * far).max())
         if b < 10 * a:
             raise Wrong(
-                f"check.{name}: however large the input is, {words} is bounded from {bound} (by "
-                f"about {sign * b:.3g}): a clamp, tanh or sigmoid? Layers are linear, with ReLU "
-                "between them."
+                f"however large the input is, {words} is bounded from {bound} (by about "
+                f"{sign * b:.3g}): a clamp, tanh or sigmoid? Layers are linear, with ReLU between "
+                "them."
             )
 
 
-def is_trained(name: str, network: Any, total: Tensor) -> None:
+def is_trained(network: Any, total: Tensor) -> None:
     """See that gradients reach all parameters."""
     parameters = dict(network.named_parameters())
     if not parameters:
-        raise Wrong(f"check.{name}: it has no parameters: assign its layers to self in __init__.")
+        raise Wrong("it has no parameters: assign its layers to self in __init__.")
     if not total.requires_grad:
-        raise Wrong(f"check.{name}: no gradient flows: .detach(), .data or no_grad()?")
+        raise Wrong("no gradient flows: .detach(), .data or no_grad()?")
     found = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
     idle = [key for key, value in zip(parameters, found, strict=True) if value is None]
     if idle:
-        raise Wrong(f"check.{name}: no gradient reaches {', '.join(idle)}: are they used?")
+        raise Wrong(f"no gradient reaches {', '.join(idle)}: are they used?")

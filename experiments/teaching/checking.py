@@ -10,6 +10,7 @@ from torch import Tensor
 
 __all__ = [
     "RESULTS",
+    "Hinted",
     "Mistake",
     "Probe",
     "Result",
@@ -18,6 +19,7 @@ __all__ = [
     "Unwritten",
     "Wrong",
     "agrees",
+    "hinted",
     "recorded",
     "said",
     "same",
@@ -61,13 +63,15 @@ RESULTS: list[Result] = []
 
 
 def recorded(check: Callable[..., None]) -> Callable[..., None]:
-    """The check, with its result appended to ``RESULTS``."""
+    """The check, with its name put before what it finds wrong, and its result in ``RESULTS``."""
 
     @wraps(check)
     def checked(*arguments: Any, **options: Any) -> None:
         try:
             check(*arguments, **options)
         except Exception as error:
+            if isinstance(error, Wrong) and f"check.{check.__name__}" not in str(error):
+                error.args = (f"check.{check.__name__}: {error}",)
             RESULTS.append(Result(check.__name__, False, str(error)))
             raise
         RESULTS.append(Result(check.__name__, True, ""))
@@ -87,6 +91,26 @@ class Mistake(NamedTuple):
     formula: Callable[..., Any]
     hint: str
     part: int = 0
+
+
+Hinted = list[tuple[Callable[..., Any], str]]
+"""Wrong formulas, each with its hint."""
+
+
+def hinted(*entries: Any) -> Hinted:
+    """A table of mistakes.
+
+    Args:
+        entries: pairs of a wrong formula and its hint; where these are long, the formula and then
+            the hint, which may be that of several formulas before it.
+    """
+    found: Hinted = []
+    for entry in reversed(entries):
+        if isinstance(entry, str):
+            hint = entry
+        else:
+            found.append(entry if isinstance(entry, tuple) else (entry, hint))
+    return found[::-1]
 
 
 class Term(NamedTuple):

@@ -1,35 +1,37 @@
 """How a wrong value differs from the right one: a shape, a constant, a factor, a summand."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from experiments.teaching.checking import Task, same
 
-__all__ = ["COMPARISONS", "Compared"]
+__all__ = ["COMPARISONS", "Look"]
 
 CLOSE = 1e-3
 """Relative accuracy with which a constant or a factor is recognised."""
 
 
-class Compared(NamedTuple):
-    """One part of the answers, and what is right, input by input."""
+class Look(NamedTuple):
+    """One wrong part of an answer: what was found and what is right, input by input."""
 
     task: Task
+    answer: Callable[..., Any]
+    number: int
     cases: list[tuple]
     found: list[Tensor]
     right: list[Tensor]
 
 
-def by_shape(compared: Compared) -> str:
+def by_shape(look: Look) -> str:
     """What a shape says that is not the right one."""
-    pairs = list(zip(compared.found, compared.right, strict=True))
+    pairs = list(zip(look.found, look.right, strict=True))
     if all(a.shape == b.shape for a, b in pairs):
         return ""
     a, b = next((a, b) for a, b in pairs if a.shape != b.shape)
-    words = f" ({compared.task.shape})" if compared.task.shape else ""
+    words = f" ({look.task.shape})" if look.task.shape else ""
     shapes = f"its shape is {list(a.shape)}, expected was {list(b.shape)}{words}."
     for change, cause in SHAPES:
         if all(_fits(change, a, b) for a, b in pairs):
@@ -65,9 +67,9 @@ SHAPES: tuple[tuple[Callable[[Tensor, Tensor], bool], str], ...] = (
 )
 
 
-def by_infinity(compared: Compared) -> str:
+def by_infinity(look: Look) -> str:
     """What NaN and infinite values say."""
-    if all(x.isfinite().all() for x in compared.found):
+    if all(x.isfinite().all() for x in look.found):
         return ""
     return (
         "It holds NaN or infinite values: the logarithm of zero or of a negative number, or an "
@@ -75,15 +77,15 @@ def by_infinity(compared: Compared) -> str:
     )
 
 
-def _doubles(compared: Compared) -> list[tuple[Tensor, Tensor]]:
-    pairs = zip(compared.found, compared.right, strict=True)
+def _doubles(look: Look) -> list[tuple[Tensor, Tensor]]:
+    pairs = zip(look.found, look.right, strict=True)
     return [(a.flatten().double(), b.flatten().double()) for a, b in pairs]
 
 
-def by_constant(compared: Compared) -> str:
+def by_constant(look: Look) -> str:
     """Whether a constant was added, perhaps one per pixel, latent or image."""
-    differences = [a - b for a, b in _doubles(compared)]
-    noise = 1e-5 * max(float(b.abs().max()) for _, b in _doubles(compared))
+    differences = [a - b for a, b in _doubles(look)]
+    noise = 1e-5 * max(float(b.abs().max()) for _, b in _doubles(look))
     constants = torch.stack([d.mean() for d in differences])
     if any((d - d.mean()).abs().max() > CLOSE * d.mean().abs() + noise for d in differences):
         return ""
@@ -92,7 +94,7 @@ def by_constant(compared: Compared) -> str:
             f"It is off by the same constant, {constants.mean():.3g}, on every input: which term "
             "has none of the arguments in it?"
         )
-    for name, sizes in _sizes(compared):
+    for name, sizes in _sizes(look):
         if _all_alike(constants / sizes, noise):
             return (
                 f"It is off by {(constants / sizes).mean():.3g} times the number of {name} on "
@@ -106,16 +108,16 @@ def _all_alike(numbers: Tensor, noise: float = 0.0) -> bool:
     return bool(((numbers - mean).abs() <= CLOSE * mean.abs() + noise).all())
 
 
-def _sizes(compared: Compared) -> list[tuple[str, Tensor]]:
+def _sizes(look: Look) -> list[tuple[str, Tensor]]:
     """Sizes that differ between inputs, by name."""
-    sizes = [compared.task.sizes(*case) for case in compared.cases]
+    sizes = [look.task.sizes(*case) for case in look.cases]
     columns = {name: torch.tensor([float(s[name]) for s in sizes]) for name in sizes[0]}
     return [(name, values) for name, values in columns.items() if values.unique().numel() > 1]
 
 
-def by_factor(compared: Compared) -> str:
+def by_factor(look: Look) -> str:
     """Whether it was multiplied by a number, or by a size."""
-    pairs = _doubles(compared)
+    pairs = _doubles(look)
     factors = torch.stack([(a @ b) / (b @ b) for a, b in pairs])
     for (a, b), r in zip(pairs, factors, strict=True):
         if (a - r * b).abs().max() > CLOSE * (r * b).abs().max():
@@ -125,7 +127,7 @@ def by_factor(compared: Compared) -> str:
         if abs(r + 1) < CLOSE:
             return "Its sign is the wrong one, and nothing else."
         return f"It is {r:.3g} times what it should be, on every input: which factor?"
-    for name, sizes in _sizes(compared):
+    for name, sizes in _sizes(look):
         for power, words in ((1, "multiplied"), (-1, "divided")):
             rest = factors / sizes**power
             if _all_alike(rest):
@@ -136,17 +138,17 @@ def by_factor(compared: Compared) -> str:
     return ""
 
 
-def by_terms(compared: Compared) -> str:
+def by_terms(look: Look) -> str:
     """Which summands have another factor, if nothing else is in it."""
-    terms = compared.task.terms
+    terms = look.task.terms
     if not terms:
         return ""
-    pairs = _doubles(compared)
+    pairs = _doubles(look)
     columns = [
         torch.cat(
             [
                 term.value(*case).expand(right.shape).flatten().double()
-                for case, right in zip(compared.cases, compared.right, strict=True)
+                for case, right in zip(look.cases, look.right, strict=True)
             ]
         )
         for term in terms

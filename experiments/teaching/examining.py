@@ -39,8 +39,8 @@ def examine(task: Task, answer: Callable[..., Any], repeats: int = 3) -> None:
     again = [parts(task, called(task, answer, case, seed=2)) for case in cases]
     if not is_right(task, found, again):
         raise Wrong(
-            f"check.{task.name}: it draws random numbers of its own, so every call gives another "
-            "result: use the arguments alone."
+            "it draws random numbers of its own, so every call gives another result: use the "
+            "arguments alone."
         )
     with torch.no_grad():
         explain(task, answer)
@@ -58,17 +58,16 @@ def check_gradients(
         found = gradients(task, answer, case)
         if found is None:
             raise Wrong(
-                f"check.{task.name}: the value is right, but it is cut off from its arguments: no "
-                "gradient flows. Look for .item(), .detach(), .data, float(), NumPy, "
-                "torch.tensor(...) or no_grad()."
+                "the value is right, but it is cut off from its arguments: no gradient flows. "
+                "Look for .item(), .detach(), .data, float(), NumPy, torch.tensor(...) or "
+                "no_grad()."
             )
         wanted = gradients(task, right, case) or []
         for a, b in zip(found, wanted, strict=True):
             if b is not None and (a is None or not same(a, b, 5e-4)):
                 raise Wrong(
-                    f"check.{task.name}: the value is right, its gradient is not: a part of it is "
-                    "cut off (.item(), .detach(), .data, or a draw instead of a function of "
-                    "the noise)."
+                    "the value is right, its gradient is not: a part of it is cut off (.item(), "
+                    ".detach(), .data, or a draw instead of a function of the noise)."
                 )
 
 

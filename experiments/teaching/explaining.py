@@ -3,19 +3,18 @@
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from experiments.teaching.asking import called, parts
 from experiments.teaching.checking import Mistake, Probe, Task, Wrong, agrees, same, seeded
-from experiments.teaching.comparing import COMPARISONS, Compared
+from experiments.teaching.comparing import COMPARISONS, Look
 from experiments.teaching.outside import borrowed, repaired
 
 __all__ = [
     "CASES",
-    "Look",
     "also",
     "borrowed_words",
     "explain",
@@ -28,17 +27,6 @@ __all__ = [
 
 CASES = 12
 """Inputs that a wrong answer is looked at with: enough to tell a factor from a coincidence."""
-
-
-class Look(NamedTuple):
-    """One wrong part of an answer: what was found and what is right, input by input."""
-
-    task: Task
-    answer: Callable[..., Any]
-    number: int
-    cases: list[tuple]
-    found: list[Tensor]
-    right: list[Tensor]
 
 
 def viewed(task: Task, values: list[list[Tensor]], number: int) -> list[Tensor]:
@@ -70,7 +58,7 @@ def nearer(task: Task, found: list[list[Tensor]], cases: list[tuple]) -> None:
 
     for mistake in task.near:
         if 10 * distance(mistake.formula) < min(1e-4, *map(distance, task.right)):
-            raise Wrong(f"check.{task.name}: {mistake.hint}")
+            raise Wrong(mistake.hint)
 
 
 def explain(task: Task, answer: Callable[..., Any]) -> None:
@@ -86,16 +74,16 @@ def explain(task: Task, answer: Callable[..., Any]) -> None:
     nearer(task, found, cases)
     if len(task.parts) > 1 and is_right(task, [value[::-1] for value in found], right):
         order = " first, then ".join(task.parts)
-        raise Wrong(f"check.{task.name}: the order of what is returned is wrong: {order}.")
+        raise Wrong(f"the order of what is returned is wrong: {order}.")
     for number, name in enumerate(task.parts):
         got, wanted = (viewed(task, values, number) for values in (found, right))
         if agrees(got, wanted, task.tolerance):
             continue
         look = Look(task, answer, number, cases, got, wanted)
         if words := known(look) or from_outside(look):
-            raise Wrong(f"check.{task.name}: {words}")
-        raise Wrong(f"check.{task.name}: {name} is wrong. {general(look, found, right)}")
-    raise Wrong(f"check.{task.name}: each part is right for itself, but they do not fit together.")
+            raise Wrong(words)
+        raise Wrong(f"{name} is wrong. {general(look, found, right)}")
+    raise Wrong("each part is right for itself, but they do not fit together.")
 
 
 def known(look: Look) -> str:
@@ -160,9 +148,8 @@ def borrowed_words(things: list[Any]) -> str:
 def general(look: Look, found: list[list[Tensor]], right: list[list[Tensor]]) -> str:
     """How an answer differs from the right one, without saying what is right."""
     raw = [[value[look.number] for value in values] for values in (found, right)]
-    compared = Compared(look.task, look.cases, *raw)
     for comparison in COMPARISONS:
-        if words := comparison(compared):
+        if words := comparison(look._replace(found=raw[0], right=raw[1])):
             return words + also(look.answer)
     return probed(look) + also(look.answer)
 

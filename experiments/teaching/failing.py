@@ -9,9 +9,9 @@ from torch import Tensor
 
 from experiments.teaching.asking import called, parts
 from experiments.teaching.checking import Task, Wrong, seeded
+from experiments.teaching.comparing import Look
 from experiments.teaching.explaining import (
     CASES,
-    Look,
     also,
     borrowed_words,
     known,
@@ -42,12 +42,12 @@ def explain_failure(
 
     for things, function in repaired(answer, cases[0]):
         if is_right_on(function, cases):
-            raise Wrong(f"check.{task.name}: {borrowed_words(things)}") from error
+            raise Wrong(borrowed_words(things)) from error
     for name, function in transposed(answer, cases[0]):
         if is_right_on(function, cases):
             raise Wrong(
-                f"check.{task.name}: it would be right if `{name}` were transposed: a transpose "
-                "of it (or of what it is multiplied with) is too many or too few."
+                f"it would be right if `{name}` were transposed: a transpose of it (or of what it "
+                "is multiplied with) is too many or too few."
             ) from error
     for probe in task.probes:
         if is_right_on(answer, [probe.change(*case) for case in cases]):
@@ -91,4 +91,4 @@ def _explain_where_it_works(task: Task, answer: Callable[..., Any], error: Wrong
     for number in range(len(task.parts)):
         got, wanted = (viewed(task, values, number) for values in (found, right))
         if words := known(Look(task, answer, number, kept, got, wanted)):
-            raise Wrong(f"check.{task.name}: {words}") from error
+            raise Wrong(words) from error

@@ -9,22 +9,6 @@ from ppl_models import VAE
 __all__ = ["own_guide", "own_vae"]
 
 
-class Images(nn.Module):
-    """A decoder of latents ``[..., M]`` to pixels ``[..., D]``, with results shaped as images.
-
-    Args:
-        network: the student's decoder.
-        shape: of an image, ``(C, H, W)``.
-    """
-
-    def __init__(self, network: nn.Module, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.network, self.shape = network, shape
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self.network(z).reshape(*z.shape[:-1], 1, *self.shape)
-
-
 class Numbers(nn.Module):
     """An encoder that returns mean and log variance, ``[B, M]`` each, as one tensor ``[B, 2M]``.
 
@@ -52,7 +36,7 @@ def own_vae(
         latent_dim: M.
     """
     model = VAE(tuple(image_shape), latent_dim)
-    model.decoder = Images(decoder, tuple(image_shape))
+    model.decoder = nn.Sequential(decoder, nn.Unflatten(-1, (1, *image_shape)))
     model.likelihood.log_sigma.data = log_variance.detach() / 2
     return model.eval()
 

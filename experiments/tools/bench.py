@@ -25,13 +25,12 @@ import torch
 import tyro
 
 from experiments.benchmarks.closed_form import measure_closed_form
-from experiments.benchmarks.epochs import measure_epochs
-from experiments.benchmarks.machine import matrix_peak
+from experiments.benchmarks.epochs import measure_epochs, profile_epoch
 from experiments.benchmarks.nvae_step import step_speed
 from experiments.benchmarks.preset_table import preset_pair
-from experiments.benchmarks.profile import profile_epoch
 from experiments.benchmarks.scaling import measure_scaling
 from experiments.benchmarks.steps import SUBJECTS, measure_steps
+from experiments.benchmarks.timing import matrix_peak
 from experiments.data import Data, load
 from experiments.errors import UsageError
 from experiments.evaluation.metrics import protocol

@@ -9,7 +9,7 @@ import torch
 
 from experiments.data.files.image_files import SUFFIXES, ImageFile, read_file, walk
 from experiments.data.files.image_modes import background
-from experiments.data.rows import Read, Reading, Rows, as_images, held_out
+from experiments.data.rows import Read, Reading, as_images, divided, held_out
 from experiments.errors import UsageError
 
 __all__ = ["folder"]
@@ -27,10 +27,6 @@ class Entry(NamedTuple):
     path: Path
     inner: tuple[str, ...]
     split: str | None = None
-
-    @property
-    def label(self) -> str | None:
-        return self.inner[0] if len(self.inner) > 1 else None
 
 
 def folder(root: Path, reading: Reading) -> Read:
@@ -52,8 +48,10 @@ def folder(root: Path, reading: Reading) -> Read:
             continue
         chosen.append(entry)
         images.append(image)
-    notes = [*_skipped(skipped), *notes, *_told(images, reading)]
-    notes += _check_range(images, reading)
+    kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(skipped.items()))
+    if skipped:
+        notes.insert(0, f"{skipped.total()} files skipped, hidden or no images: {kinds}")
+    notes = [*notes, *_told(images, reading), *_check_range(images, reading)]
     arrays = _together(chosen, images)
     count = sum(map(len, arrays))
     if count < 4:
@@ -88,13 +86,6 @@ def _candidates(root: Path) -> tuple[list[Path], Counter[str]]:
         else:
             skipped[path.suffix.lower() or "(no suffix)"] += 1
     return sorted(found, key=lambda path: path.relative_to(root).parts), skipped
-
-
-def _skipped(skipped: Counter[str]) -> list[str]:
-    if not skipped:
-        return []
-    kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(skipped.items()))
-    return [f"{skipped.total()} files skipped, hidden or no images: {kinds}"]
 
 
 def _layout(root: Path, paths: list[Path]) -> tuple[list[Entry], list[str]]:
@@ -164,15 +155,10 @@ def _check_range(images: list[ImageFile], reading: Reading) -> list[str]:
         )
     if reading.value_range and frames and not limits:
         raise UsageError("--value-range is for images of more than 8 bits; these have 8.")
-    dark = limits and not reading.value_range and high <= DARK
-    return (
-        [
-            f"16-bit images hold at most {high:g} of 65535: --value-range 0 {high:g} would make "
-            "that white"
-        ]
-        if dark
-        else []
-    )
+    if not limits or reading.value_range or high > DARK:
+        return []
+    words = f"16-bit images hold at most {high:g} of 65535: --value-range 0 {high:g} would make "
+    return [words + "that white"]
 
 
 def _together(entries: list[Entry], images: list[ImageFile]) -> list[list[np.ndarray]]:
@@ -229,19 +215,15 @@ def _divided(
         )
         for place, name in enumerate(names)
     )
-    train, rest = (
-        Rows(stacked[part], None if labels is None else labels[part], 255)
-        for part in (~test, test)
-    )
-    read = f"{len(stacked)} images of {len(entries)} files"
-    return Read(train, rest, ", ".join([read, *reading.words()]), tuple(notes), classes, files)
+    read = ", ".join([f"{len(stacked)} images of {len(entries)} files", *reading.words()])
+    return Read(*divided(stacked, labels, 255, test), read, tuple(notes), classes, files)
 
 
 def _labels(
     entries: list[Entry], counts: list[int]
 ) -> tuple[torch.Tensor | None, tuple[str, ...]]:
     """Class folders sorted by name, as in torchvision's ImageFolder."""
-    names = [entry.label for entry in entries]
+    names = [entry.inner[0] if len(entry.inner) > 1 else None for entry in entries]
     classes = sorted({name for name in names if name is not None})
     if len(classes) < 2 or None in names:
         return None, ()

@@ -20,31 +20,12 @@ FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF"
 """Formats that Pillow may open; none of them starts another program."""
 
 SUFFIXES = {
-    ".avif",
-    ".bmp",
-    ".dib",
-    ".gif",
-    ".j2c",
-    ".j2k",
-    ".jfif",
-    ".jp2",
-    ".jpc",
-    ".jpe",
-    ".jpeg",
-    ".jpf",
-    ".jpg",
-    ".jpx",
-    ".mpo",
-    ".apng",
-    ".png",
-    ".pbm",
-    ".pfm",
-    ".pgm",
-    ".pnm",
-    ".ppm",
-    ".tif",
-    ".tiff",
-    ".webp",
+    *(".avif", ".bmp", ".dib", ".gif", ".webp"),
+    *(".jfif", ".jpe", ".jpeg", ".jpg", ".mpo"),
+    *(".j2c", ".j2k", ".jp2", ".jpc", ".jpf", ".jpx"),
+    *(".apng", ".png"),
+    *(".pbm", ".pfm", ".pgm", ".pnm", ".ppm"),
+    *(".tif", ".tiff"),
 }
 """Suffixes of files that must be images."""
 

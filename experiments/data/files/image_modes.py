@@ -156,10 +156,6 @@ def _integers(image: Any, tags: dict[int, Any], reading: Reading) -> Frame:
     return _ranged(values.view(np.uint32) if unsigned else values, reading)
 
 
-def _floats(image: Any, tags: dict[int, Any], reading: Reading) -> Frame:
-    return _ranged(np.asarray(image), reading)
-
-
 def _ranged(values: np.ndarray, reading: Reading) -> Frame:
     """Numbers without a natural range, scaled from ``--value-range`` and never clipped."""
     if not np.isfinite(values).all():
@@ -184,6 +180,6 @@ CONVERSIONS: dict[str, Callable[[Any, dict[int, Any], Reading], Frame]] = {
     **dict.fromkeys(("LA", "La", "RGBA", "RGBa"), _alpha),
     **dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N"), _sixteen_bits),
     "I": _integers,
-    "F": _floats,
+    "F": lambda image, tags, reading: _ranged(np.asarray(image), reading),
 }
 """Conversions by Pillow's mode; the page on data documents them."""

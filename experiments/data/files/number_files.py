@@ -11,7 +11,7 @@ import torch
 
 from experiments.data.arrays import as_values
 from experiments.data.files.csv_files import read_csv
-from experiments.data.rows import Read, Reading, Rows, held_out
+from experiments.data.rows import Read, Reading, divided, held_out
 from experiments.errors import UsageError, reason
 
 __all__ = ["number_file"]
@@ -40,13 +40,9 @@ def number_file(name: str, root: Path | None, reading: Reading) -> Read:
         raise UsageError(f"{path} holds {len(pixels)} rows; at least 4 are needed.")
     numbers, classes = _classes(path, labels, len(pixels))
     levels = 255 if pixels.dtype == torch.uint8 else 1
-    test = held_out(len(pixels))
-    train, rest = (
-        Rows(pixels[part], None if numbers is None else numbers[part], levels)
-        for part in (~test, test)
-    )
-    shape = "x".join(map(str, values.shape))
-    return Read(train, rest, f"{path.suffix[1:].lower()}: {shape} {how}", tuple(notes), classes)
+    splits = divided(pixels, numbers, levels, held_out(len(pixels)))
+    read = f"{path.suffix[1:].lower()}: {'x'.join(map(str, values.shape))} {how}"
+    return Read(*splits, read, tuple(notes), classes)
 
 
 def _place(name: str, root: Path | None) -> Path:

@@ -1,6 +1,6 @@
 """From a folder of submissions to a table of points and a page of written answers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,10 +100,5 @@ def recognised(submission: Submission, labs: dict[str, Lab]) -> tuple[str, str]:
     named = [lab for lab in labs if lab.split("_")[0] in submission.name.rsplit("/", 1)[-1]]
     if len(named) == 1 and name is None:
         return named[0], f"{submission.name} has lost its metadata: taken for {named[0]}"
-    return "", f"{submission.name} is none of the labs {_list(labs)}" + (
-        f", but {str(name)[:40]}" if name else ""
-    )
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(names)
+    but = f", but {str(name)[:40]}" if name else ""
+    return "", f"{submission.name} is none of the labs {', '.join(labs)}{but}"

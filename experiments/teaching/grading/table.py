@@ -1,10 +1,9 @@
 """Points in a table, a row per student."""
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from experiments.reports.markdown import csv_table
 from experiments.teaching.grading.running import Outcome
 from experiments.teaching.grading.submissions import Submission
 
@@ -45,11 +44,8 @@ def table(
     for student in sorted({one.submission.student for one in graded}):
         own = [one for one in graded if one.submission.student == student]
         rows.append(_row(student, own, checks))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
-    return text.getvalue(), rows
+    shown = [{name: _harmless(row.get(name, "")) for name in names} for row in rows]
+    return csv_table(shown), rows
 
 
 def _row(student: str, own: list[Graded], checks: dict[str, list[str]]) -> dict[str, str | int]:

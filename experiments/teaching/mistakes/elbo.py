@@ -1,6 +1,5 @@
 """What the evidence lower bound is made of, and the usual mistakes in it."""
 
-import math
 from collections.abc import Callable
 
 import pyro.distributions as dist
@@ -8,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.teaching.checking import Mistake
+from experiments.teaching.checking import Mistake, hinted
 from experiments.teaching.mistakes.draws import SCALES, right_draw
-from experiments.teaching.mistakes.gaussians import right_kl
+from experiments.teaching.mistakes.gaussians import LOG_2_PI, right_kl, rough_pi
 
 __all__ = ["MISTAKES", "NEAR", "Answer", "constant", "squares"]
 
@@ -36,7 +35,7 @@ def bound(
 
 def constant(x: Tensor, s: Tensor) -> Tensor:
     """What the density of a pixel has besides its squared distance, over all pixels."""
-    return x.shape[1] * (0.5 * math.log(2 * math.pi) + s / 2)
+    return x.shape[1] * (LOG_2_PI + s) / 2
 
 
 def by_draw(z: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Answer:
@@ -59,11 +58,16 @@ def by_fit(fit: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Answer:
     return lambda x, m, v, e, f, s: (fit(x, f(right_draw(m, v, e)), s) - kl_of(m, v)).mean()
 
 
+def by_sigma(sigma: Callable[[Tensor], Tensor]) -> Answer:
+    """The bound with something else for sigma of the pixels."""
+    return by_fit(lambda x, mean, s: fit_of(x, mean, s, sigma(s)))
+
+
 def squares(x: Tensor, mean: Tensor) -> Tensor:
     return (x - mean).square().sum(1)
 
 
-WHOLE: list[tuple[Callable[..., Tensor], str]] = [
+WHOLE = hinted(
     (lambda *a: -bound(*a).mean(), "its sign is wrong: this is the loss; the bound is maximised."),
     (lambda *a: bound(*a).sum(), "it is summed over images: average them."),
     (lambda *a: -bound(*a).sum(), "this is the loss, summed over images: the bound is averaged."),
@@ -71,126 +75,81 @@ WHOLE: list[tuple[Callable[..., Tensor], str]] = [
     (lambda *a: bound(*a).mean() / len(a[0]), "it is divided by the number of images twice."),
     (lambda *a: bound(*a).mean() / a[0].shape[1], "it is averaged over pixels: sum over them."),
     (lambda *a: bound(*a).exp().mean(), "this is the exponential of the bound."),
-    (
-        lambda *a: bound(*a, beta=-1.0).mean(),
-        "the KL has the wrong sign: it is the price of leaving the prior.",
-    ),
+    lambda *a: bound(*a, beta=-1.0).mean(),
+    "the KL has the wrong sign: it is the price of leaving the prior.",
     (lambda *a: bound(*a, beta=0.0).mean(), "the KL is missing: nothing holds q near the prior."),
     (lambda *a: bound(*a, beta=0.5).mean(), "the KL counts half: is its 1/2 taken twice?"),
     (lambda *a: bound(*a, beta=2.0).mean(), "the KL counts twice: is its 1/2 missing?"),
     (lambda *a: -bound(*a, beta=-1.0).mean(), "the reconstruction term has the wrong sign."),
-    (
-        lambda x, m, v, e, f, s: -kl_of(m, v).mean(),
-        "the KL alone is there: where is log p(x | z)?",
-    ),
-]
-KLS: list[tuple[Callable[[Tensor, Tensor], Tensor], str]] = [
+    lambda x, m, v, e, f, s: -kl_of(m, v).mean(),
+    "the KL alone is there: where is log p(x | z)?",
+)
+KLS = hinted(
     (lambda m, v: right_kl(m, v).mean(), "the KL is averaged over the latents: sum them."),
-    (
-        lambda m, v: kl_of(m, v).sum(),
-        "the KL is summed over images, the other term is averaged: treat both alike.",
-    ),
+    lambda m, v: kl_of(m, v).sum(),
+    "the KL is summed over images, the other term is averaged: treat both alike.",
     (lambda m, v: kl_of(m, v).mean() / len(m), "the KL is divided by the number of images twice."),
     (lambda m, v: -kl_of(m, v).mean(), "the KL has the wrong sign."),
-    (
-        lambda m, v: kl_of(-m * (-v / 2).exp(), -v).mean(),
-        "the KL is the other way round, from the prior to q.",
-    ),
+    lambda m, v: kl_of(-m * (-v / 2).exp(), -v).mean(),
+    "the KL is the other way round, from the prior to q.",
     (lambda m, v: kl_of(m, 2 * v).mean(), "in the KL, log sigma^2 is taken for log sigma."),
     (lambda m, v: kl_of(m, v / 2).mean(), "in the KL, sigma is used as variance."),
     (lambda m, v: kl_of(m, -v).mean(), "in the KL, log sigma^2 has the wrong sign."),
-]
-FITS: list[tuple[Callable[[Tensor, Tensor, Tensor], Tensor], str]] = [
-    (
-        lambda x, mean, s: fit_of(x, mean, s) / x.shape[1],
-        "the log-likelihood is averaged over pixels: sum them, or the KL weighs too much.",
+)
+FITS = hinted(
+    lambda x, mean, s: fit_of(x, mean, s) / x.shape[1],
+    "the log-likelihood is averaged over pixels: sum them, or the KL weighs too much.",
+    lambda x, mean, s: -squares(x, mean),
+    "the squared distance is no log-density: sigma and the 1/2 are missing.",
+    lambda x, mean, s: -squares(x, mean) / 2,
+    "this log-density has sigma = 1 and no constant: log_pixel_variance is unused.",
+    lambda x, mean, s: -squares(x, mean) / x.shape[1],
+    "the mean squared error over pixels is no log-density.",
+    lambda x, mean, s: fit_of(x, mean, s) + constant(x, s),
+    "the normalising constant of p(x | z), with log sigma in it, is missing.",
+    lambda x, mean, s: fit_of(x, mean, s) + constant(x, 0 * s),
+    "the constant D/2 log 2 pi is missing.",
+    lambda x, mean, s: fit_of(x, mean, s) + constant(x, s) - constant(x, 0 * s),
+    "log sigma is missing in p(x | z): without it sigma has no lower limit.",
+    lambda x, mean, s: fit_of(x, mean, s) + constant(x, s) * (1 - 1 / x.shape[1]),
+    "the normalising constant belongs to every pixel, and is counted for one alone.",
+    lambda x, mean, s: fit_of(x, mean, s) - squares(x, mean) / (2 * s.exp()),
+    "the 1/2 of the squared distance is missing.",
+    lambda x, mean, s: fit_of(x, x, s) - squares(x, mean) / (2 * s),
+    "the log variance of the pixels divides the squared distance: its exponential does.",
+    lambda x, mean, s: fit_of(x, x, s) - squares(x, mean) / (s / 2).exp() / 2,
+    "sigma divides the squared distance of the pixels: sigma^2 does.",
+)
+SIGMAS = hinted(
+    torch.exp,
+    "the variance is used as standard deviation of the pixels: dist.Normal takes sigma.",
+    (lambda s: s, "the log variance is used as standard deviation of the pixels."),
+    (torch.abs, "the log variance is used as standard deviation of the pixels."),
+    (lambda s: s / 2, "log sigma is used as sigma of the pixels."),
+    (torch.ones_like, "sigma of the pixels is 1: log_pixel_variance is unused."),
+    (lambda s: (-s / 2).exp(), "1 / sigma is used as sigma of the pixels."),
+    F.softplus,
+    lambda s: F.softplus(s).sqrt(),
+    "softplus is used for the exponential of the pixels' log variance.",
+    (lambda s: (2 * s).exp(), "sigma^4 is used as standard deviation of the pixels."),
+)
+OTHERS = hinted(
+    (by_draw(lambda m, v, e: e), "the decoder gets the noise: it takes a draw of q."),
+    (by_draw(lambda m, v, e: (v / 2).exp() * e), "in the draw, the mean of q is missing."),
+    lambda x, m, v, e, f, s: fit_of(x, f(right_draw(m, v, e)), s).sum() - kl_of(m, v).mean(),
+    "log p(x | z) is summed over images, the KL is averaged: treat both alike.",
+    lambda x, m, v, e, f, s: (
+        fit_of(x, f(right_draw(m, v, e)), s).mean()
+        + dist.Normal(0.0, 1.0).log_prob(right_draw(m, v, e)).sum(1).mean()
     ),
-    (
-        lambda x, mean, s: -squares(x, mean),
-        "the squared distance is no log-density: sigma and the 1/2 are missing.",
-    ),
-    (
-        lambda x, mean, s: -squares(x, mean) / 2,
-        "this log-density has sigma = 1 and no constant: log_pixel_variance is unused.",
-    ),
-    (
-        lambda x, mean, s: -squares(x, mean) / x.shape[1],
-        "the mean squared error over pixels is no log-density.",
-    ),
-    (
-        lambda x, mean, s: fit_of(x, mean, s) + constant(x, s),
-        "the normalising constant of p(x | z), with log sigma in it, is missing.",
-    ),
-    (
-        lambda x, mean, s: fit_of(x, mean, s) + constant(x, 0 * s),
-        "the constant D/2 log 2 pi is missing.",
-    ),
-    (
-        lambda x, mean, s: fit_of(x, mean, s) + constant(x, s) - constant(x, 0 * s),
-        "log sigma is missing in p(x | z): without it sigma has no lower limit.",
-    ),
-    (
-        lambda x, mean, s: fit_of(x, mean, s) + constant(x, s) * (1 - 1 / x.shape[1]),
-        "the normalising constant belongs to every pixel, and is counted for one alone.",
-    ),
-    (
-        lambda x, mean, s: fit_of(x, mean, s) - squares(x, mean) / (2 * s.exp()),
-        "the 1/2 of the squared distance is missing.",
-    ),
-    (
-        lambda x, mean, s: fit_of(x, x, s) - squares(x, mean) / (2 * s),
-        "the log variance of the pixels divides the squared distance: its exponential does.",
-    ),
-    (
-        lambda x, mean, s: fit_of(x, x, s) - squares(x, mean) / (s / 2).exp() / 2,
-        "sigma divides the squared distance of the pixels: sigma^2 does.",
-    ),
-    *(
-        (lambda x, mean, s, f=f: fit_of(x, mean, s, f(s)), hint)
-        for f, hint in (
-            (
-                torch.exp,
-                "the variance is used as standard deviation of the pixels: dist.Normal "
-                "takes sigma.",
-            ),
-            (lambda s: s, "the log variance is used as standard deviation of the pixels."),
-            (torch.abs, "the log variance is used as standard deviation of the pixels."),
-            (lambda s: s / 2, "log sigma is used as sigma of the pixels."),
-            (torch.ones_like, "sigma of the pixels is 1: log_pixel_variance is unused."),
-            (lambda s: (-s / 2).exp(), "1 / sigma is used as sigma of the pixels."),
-            (F.softplus, "softplus is used for the exponential of the pixels' log variance."),
-            (
-                lambda s: F.softplus(s).sqrt(),
-                "softplus is used for the exponential of the pixels' log variance.",
-            ),
-            (lambda s: (2 * s).exp(), "sigma^4 is used as standard deviation of the pixels."),
-        )
-    ),
-]
-SUMMED = "log p(x | z) is summed over images, the KL is averaged: treat both alike."
+    "this is log p(x, z) at the draw: log q(z | x) has to be subtracted.",
+)
 MISTAKES = [
-    *(Mistake(formula, hint) for formula, hint in WHOLE),
+    *(Mistake(*told) for told in WHOLE),
     *(Mistake(by_kl(kl), hint) for kl, hint in KLS),
     *(Mistake(by_fit(fit), hint) for fit, hint in FITS),
+    *(Mistake(by_sigma(sigma), hint) for sigma, hint in SIGMAS),
     *(Mistake(by_draw(scaled_by(scale)), f"in the draw, {hint}") for scale, hint in SCALES),
-    Mistake(by_draw(lambda m, v, e: e), "the decoder gets the noise: it takes a draw of q."),
-    Mistake(by_draw(lambda m, v, e: (v / 2).exp() * e), "in the draw, the mean of q is missing."),
-    Mistake(
-        lambda x, m, v, e, f, s: fit_of(x, f(right_draw(m, v, e)), s).sum() - kl_of(m, v).mean(),
-        SUMMED,
-    ),
-    Mistake(
-        lambda x, m, v, e, f, s: (
-            fit_of(x, f(right_draw(m, v, e)), s).mean()
-            + dist.Normal(0.0, 1.0).log_prob(right_draw(m, v, e)).sum(1).mean()
-        ),
-        "this is log p(x, z) at the draw: log q(z | x) has to be subtracted.",
-    ),
+    *(Mistake(*told) for told in OTHERS),
 ]
-NEAR = [
-    Mistake(
-        lambda *a, pi=pi: bound(*a).mean() + a[0].shape[1] / 2 * math.log(math.pi / pi),
-        f"the value of pi is too rough ({pi}): take math.pi or torch.pi.",
-    )
-    for pi in (3.14, 3.141, 3.142, 22 / 7)
-]
+NEAR = rough_pi(lambda *a: bound(*a).mean())

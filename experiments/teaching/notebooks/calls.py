@@ -5,7 +5,7 @@ import builtins
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from experiments.teaching.notebooks.myst import plain
+from experiments.teaching.notebooks.myst import code_of
 
 __all__ = ["Call", "calls_in", "calls_of"]
 
@@ -26,8 +26,7 @@ class Call(NamedTuple):
 
 def calls_of(notebook: Any) -> list[Call]:
     """The calls ``check.NAME(...)`` at the top level of a notebook's cells, in order."""
-    codes = [plain(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
-    return [call for code in codes for call in calls_in(code)]
+    return [call for code in code_of(notebook) for call in calls_in(code)]
 
 
 def calls_in(code: str) -> Iterator[Call]:

@@ -5,17 +5,12 @@ from pathlib import Path
 
 from experiments.errors import UsageError
 
-__all__ = ["find_labs", "number_of"]
+__all__ = ["find_labs"]
 
 PACKAGE = Path(__file__).parents[1]
 HOMES = (PACKAGE / "sources", PACKAGE.parents[1] / "docs" / "labs")
 """The first exists where the project was installed from a wheel, the second in a clone."""
 SHEET = "exercises.md"
-
-
-def number_of(path: Path) -> int:
-    """The number in the name of a lab's source or notebook."""
-    return int(path.stem.split("_")[0].removeprefix("lab"))
 
 
 def find_labs(source: Path | None = None, numbers: Sequence[int] = ()) -> list[Path]:
@@ -29,7 +24,8 @@ def find_labs(source: Path | None = None, numbers: Sequence[int] = ()) -> list[P
         UsageError: If there are no labs, or not these.
     """
     folder = source or next((home for home in HOMES if home.is_dir()), HOMES[-1])
-    labs = {number_of(path): path for path in sorted(folder.glob("lab[0-9]*.md"))}
+    paths = sorted(folder.glob("lab[0-9]*.md"))
+    labs = {int(path.stem.split("_")[0].removeprefix("lab")): path for path in paths}
     if not labs:
         raise UsageError(
             f"there are no labs in {folder}: --source is a folder with lab1_NAME.md, ..."

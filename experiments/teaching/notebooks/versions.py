@@ -45,14 +45,10 @@ def read_lab(path: Path) -> Any:
         if cell.cell_type == "markdown":
             cell.source = LINK.sub(r"](\1.ipynb)", cell.source)
     pin(notebook, repository())
-    notebook.metadata["ppl_models"] = {"lab": path.stem, "version": _version(notebook)}
-    return notebook
-
-
-def _version(notebook: Any) -> str:
-    """A name for what students are asked: its tasks and checks."""
+    # a version is named after what students are asked: its tasks and checks
     asked = [c.source for c in notebook.cells if BEGIN in c.source or "check." in c.source]
-    return _digest(asked)[:12]
+    notebook.metadata["ppl_models"] = {"lab": path.stem, "version": _digest(asked)[:12]}
+    return notebook
 
 
 def teacher(notebook: Any) -> Any:

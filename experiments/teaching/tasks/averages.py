@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Mistake, Probe, Task, recorded
+from experiments.teaching.checking import Mistake, Probe, Task, hinted, recorded
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images
 
@@ -36,12 +36,71 @@ def around(log_p: Tensor, largest: Tensor) -> Tensor:
     return largest + (log_p - largest).exp().mean(0).log()
 
 
+TOLD = hinted(
+    (lambda p: p.exp().mean(0).log(), UNDERFLOW),
+    (lambda p: p.exp().sum(0).log(), UNDERFLOW + " And a mean is a sum divided by K."),
+    (lambda p: p.exp().mean(0), UNDERFLOW + " And the logarithm is missing."),
+    (lambda p: p.exp().mean(1).log(), UNDERFLOW + " And draws are the first axis."),
+    (lambda p: p.exp().mean().log(), UNDERFLOW + " And one value per image is expected."),
+    lambda p: around(p, p.max()),
+    "one maximum over the whole table is taken out: for other images exp underflows. Every "
+    "image needs the largest of its own draws.",
+    lambda p: around(p, p.min(0).values),
+    lambda p: around(p, p.min()),
+    lambda p: around(p, p.mean(0)),
+    "what is taken out is not the largest, so that exp of others overflows.",
+    lambda p: (p - p.max(0).values).exp().mean(0).log(),
+    "the largest is taken out of the exponential and not put back afterwards.",
+    lambda p: p.max(0).values + (p - p.max(0).values).exp().mean(0),
+    "after the largest was taken out, the logarithm is missing.",
+    (lambda p: p.logsumexp(0), "log K is forgotten: the sum over draws is no mean."),
+    (lambda p: p.logsumexp(0) + math.log(len(p)), "log K has the wrong sign."),
+    lambda p: p.logsumexp(0) - math.log2(len(p)),
+    "log K is taken to base 2: it is the natural logarithm.",
+    lambda p: p.logsumexp(0) - math.log10(len(p)),
+    "log K is taken to base 10: it is the natural logarithm.",
+    lambda p: p.logsumexp(0) / len(p),
+    "the logarithm is divided by K: it is the sum inside the logarithm that is divided.",
+    lambda p: p.logsumexp(0) - len(p),
+    "K is subtracted: dividing inside the logarithm subtracts log K outside.",
+    lambda p: p.logsumexp(0) / math.log(len(p)),
+    "the result is divided by log K: dividing inside the logarithm subtracts outside.",
+    (lambda p: p.mean(0), "this is the mean of the logarithms, not the logarithm of the mean."),
+    lambda p: p.median(0).values,
+    "this is the median of the logarithms, not the logarithm of the mean.",
+    lambda p: p.mean(0) - math.log(len(p)),
+    "this is the mean of the logarithms minus log K, not the logarithm of the mean.",
+    lambda p: p.sum(0),
+    lambda p: p.sum(0) - math.log(len(p)),
+    "likelihoods are multiplied: average them over the draws.",
+    (lambda p: p.max(0).values, "this is the best draw alone: average over the draws."),
+    lambda p: p.max(0).values - math.log(len(p)),
+    "this is the best draw's share of the mean: the other draws are left out.",
+    (lambda p: p[0], "this is the first draw alone: average over the draws."),
+    lambda p: p.softmax(0).log().logsumexp(0),
+    "softmax normalises the draws of every image: what is left says nothing of p(x).",
+    (lambda p: p.softmax(0), "softmax gives every draw's share, not their mean."),
+    (lambda p: p.log_softmax(0), "log_softmax gives every draw's share, not their mean."),
+    (lambda p: log_mean(p.mT), "the wrong axis: average over draws (the first), not over images."),
+    lambda p: p.logsumexp(1),
+    "the wrong axis: the sum goes over images. And a mean is a sum divided by K.",
+    (lambda p: p.logsumexp(1) - math.log(len(p)), "the wrong axis: the sum goes over images."),
+    lambda p: p.logsumexp(0) - math.log(p.shape[1]),
+    "the number of images is subtracted, not the number of draws.",
+    lambda p: p.logsumexp(0) - math.log(p.numel()),
+    "it is divided by all entries of the table: by the number of draws alone.",
+    lambda p: p.logsumexp(0) - math.log(len(p) - 1),
+    "it is divided by K - 1: a mean of K numbers divides by K.",
+    (lambda p: p.logsumexp(0) - 2 * math.log(len(p)), "it is divided by K twice."),
+    (lambda p: log_mean(p).mean(), "one value per image is expected, not their mean."),
+    (lambda p: log_mean(p).sum(), "one value per image is expected, not their sum."),
+    lambda p: p.flatten().logsumexp(0) - math.log(p.numel()),
+    "the images are averaged too: one value per image is expected.",
+    (lambda p: -log_mean(p), "its sign is wrong."),
+    (lambda p: log_mean(p).exp(), "this is p(x), not its logarithm."),
+)
 MISTAKES = [
-    Mistake(lambda p: p.exp().mean(0).log(), UNDERFLOW),
-    Mistake(lambda p: p.exp().sum(0).log(), UNDERFLOW + " And a mean is a sum divided by K."),
-    Mistake(lambda p: p.exp().mean(0), UNDERFLOW + " And the logarithm is missing."),
-    Mistake(lambda p: p.exp().mean(1).log(), UNDERFLOW + " And draws are the first axis."),
-    Mistake(lambda p: p.exp().mean().log(), UNDERFLOW + " And one value per image is expected."),
+    *(Mistake(*told) for told in TOLD),
     *(
         Mistake(
             lambda p, small=small: (p.exp() + small).mean(0).log(),
@@ -49,121 +108,6 @@ MISTAKES = [
         )
         for small in (1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12, 1e-16, 1e-20, 1e-30)
     ),
-    Mistake(
-        lambda p: around(p, p.max()),
-        "one maximum over the whole table is taken out: for other images exp underflows. Every "
-        "image needs the largest of its own draws.",
-    ),
-    Mistake(
-        lambda p: around(p, p.min(0).values),
-        "what is taken out is not the largest, so that exp of others overflows.",
-    ),
-    Mistake(
-        lambda p: around(p, p.min()),
-        "what is taken out is not the largest, so that exp of others overflows.",
-    ),
-    Mistake(
-        lambda p: around(p, p.mean(0)),
-        "what is taken out is not the largest, so that exp of others overflows.",
-    ),
-    Mistake(
-        lambda p: (p - p.max(0).values).exp().mean(0).log(),
-        "the largest is taken out of the exponential and not put back afterwards.",
-    ),
-    Mistake(
-        lambda p: p.max(0).values + (p - p.max(0).values).exp().mean(0),
-        "after the largest was taken out, the logarithm is missing.",
-    ),
-    Mistake(lambda p: p.logsumexp(0), "log K is forgotten: the sum over draws is no mean."),
-    Mistake(lambda p: p.logsumexp(0) + math.log(len(p)), "log K has the wrong sign."),
-    Mistake(
-        lambda p: p.logsumexp(0) - math.log2(len(p)),
-        "log K is taken to base 2: it is the natural logarithm.",
-    ),
-    Mistake(
-        lambda p: p.logsumexp(0) - math.log10(len(p)),
-        "log K is taken to base 10: it is the natural logarithm.",
-    ),
-    Mistake(
-        lambda p: p.logsumexp(0) / len(p),
-        "the logarithm is divided by K: it is the sum inside the logarithm that is divided.",
-    ),
-    Mistake(
-        lambda p: p.logsumexp(0) - len(p),
-        "K is subtracted: dividing inside the logarithm subtracts log K outside.",
-    ),
-    Mistake(
-        lambda p: p.logsumexp(0) / math.log(len(p)),
-        "the result is divided by log K: dividing inside the logarithm subtracts outside.",
-    ),
-    Mistake(
-        lambda p: p.mean(0),
-        "this is the mean of the logarithms, not the logarithm of the mean.",
-    ),
-    Mistake(
-        lambda p: p.median(0).values,
-        "this is the median of the logarithms, not the logarithm of the mean.",
-    ),
-    Mistake(
-        lambda p: p.mean(0) - math.log(len(p)),
-        "this is the mean of the logarithms minus log K, not the logarithm of the mean.",
-    ),
-    Mistake(lambda p: p.sum(0), "likelihoods are multiplied: average them over the draws."),
-    Mistake(
-        lambda p: p.sum(0) - math.log(len(p)),
-        "likelihoods are multiplied: average them over the draws.",
-    ),
-    Mistake(lambda p: p.max(0).values, "this is the best draw alone: average over the draws."),
-    Mistake(
-        lambda p: p.max(0).values - math.log(len(p)),
-        "this is the best draw's share of the mean: the other draws are left out.",
-    ),
-    Mistake(lambda p: p[0], "this is the first draw alone: average over the draws."),
-    Mistake(
-        lambda p: p.softmax(0).log().logsumexp(0),
-        "softmax normalises the draws of every image: what is left says nothing of p(x).",
-    ),
-    Mistake(lambda p: p.softmax(0), "softmax gives every draw's share, not their mean."),
-    Mistake(lambda p: p.log_softmax(0), "log_softmax gives every draw's share, not their mean."),
-    Mistake(
-        lambda p: log_mean(p.mT),
-        "the wrong axis: average over draws (the first), not over images.",
-    ),
-    Mistake(
-        lambda p: p.logsumexp(1),
-        "the wrong axis: the sum goes over images. And a mean is a sum divided by K.",
-    ),
-    Mistake(
-        lambda p: p.logsumexp(1) - math.log(len(p)),
-        "the wrong axis: the sum goes over images.",
-    ),
-    Mistake(
-        lambda p: p.logsumexp(0) - math.log(p.shape[1]),
-        "the number of images is subtracted, not the number of draws.",
-    ),
-    Mistake(
-        lambda p: p.logsumexp(0) - math.log(p.numel()),
-        "it is divided by all entries of the table: by the number of draws alone.",
-    ),
-    Mistake(
-        lambda p: p.logsumexp(0) - math.log(len(p) - 1),
-        "it is divided by K - 1: a mean of K numbers divides by K.",
-    ),
-    Mistake(
-        lambda p: p.logsumexp(0) - 2 * math.log(len(p)),
-        "it is divided by K twice.",
-    ),
-    Mistake(
-        lambda p: log_mean(p).mean(),
-        "one value per image is expected, not their mean.",
-    ),
-    Mistake(lambda p: log_mean(p).sum(), "one value per image is expected, not their sum."),
-    Mistake(
-        lambda p: p.flatten().logsumexp(0) - math.log(p.numel()),
-        "the images are averaged too: one value per image is expected.",
-    ),
-    Mistake(lambda p: -log_mean(p), "its sign is wrong."),
-    Mistake(lambda p: log_mean(p).exp(), "this is p(x), not its logarithm."),
 ]
 PROBES = [
     Probe("there is one draw", lambda p: (p[:1],), "what becomes of several"),

@@ -7,7 +7,16 @@ import torch.distributions as dist
 from torch import Tensor
 
 from experiments.teaching.asking import asked
-from experiments.teaching.checking import Mistake, Task, Wrong, recorded, said, same, seeded
+from experiments.teaching.checking import (
+    Mistake,
+    Task,
+    Wrong,
+    hinted,
+    recorded,
+    said,
+    same,
+    seeded,
+)
 from experiments.teaching.examining import examine
 
 __all__ = ["distances", "log_density", "slope"]
@@ -24,29 +33,19 @@ def distances(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     def case() -> tuple[Tensor, Tensor]:
         return torch.randn(int(torch.randint(4, 8, ())), 5), torch.randn(3, 5)
 
-    mistakes = [
-        Mistake(
-            lambda x, c: _distances(x, c).mT,
-            "the table is transposed: a row per centre, a column per vector.",
-        ),
-        Mistake(lambda x, c: _distances(x, c).sqrt(), "the distance is wanted squared: no root."),
-        Mistake(
-            lambda x, c: _distances(x, c) / x.shape[1],
-            "sum over the coordinates, no mean of them.",
-        ),
-        Mistake(
-            lambda x, c: (x - c.unsqueeze(1)).sum(-1).square(),
-            "the differences are summed before they are squared.",
-        ),
-        Mistake(
-            lambda x, c: (x - c.unsqueeze(1)).abs().sum(-1),
-            "these are absolute differences: square them.",
-        ),
-        Mistake(
-            lambda x, c: (x - c.unsqueeze(1)).square(),
-            "the coordinates are not summed: sum over the last axis.",
-        ),
-    ]
+    table = hinted(
+        lambda x, c: _distances(x, c).mT,
+        "the table is transposed: a row per centre, a column per vector.",
+        (lambda x, c: _distances(x, c).sqrt(), "the distance is wanted squared: no root."),
+        (lambda x, c: _distances(x, c) / x.shape[1], "sum over the coordinates, no mean of them."),
+        lambda x, c: (x - c.unsqueeze(1)).sum(-1).square(),
+        "the differences are summed before they are squared.",
+        lambda x, c: (x - c.unsqueeze(1)).abs().sum(-1),
+        "these are absolute differences: square them.",
+        lambda x, c: (x - c.unsqueeze(1)).square(),
+        "the coordinates are not summed: sum over the last axis.",
+    )
+    mistakes = [Mistake(*told) for told in table]
     shape = "a row per centre, a column per vector"
     examine(Task("distances", [_distances], case, mistakes, trained=(0, 1), shape=shape), answer)
 
@@ -69,22 +68,22 @@ def slope(answer: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]) -> Non
     if not isinstance(found, Tensor):
         raise Wrong(f"check.slope expects a tensor and got a {type(found).__name__}.")
     if not torch.equal(x.detach(), before):
-        raise Wrong("check.slope: it changes the numbers that it is given.")
+        raise Wrong("it changes the numbers that it is given.")
     for wrong, hint in (
         (f(before), "this is f itself: its derivative is wanted."),
         (right.sum(), "one number for all entries: x.grad has one for each."),
         (right / 7, "divided by the number of entries: differentiate the sum, not the mean."),
     ):
         if same(found.detach(), wrong):
-            raise Wrong(f"check.slope: {hint}")
+            raise Wrong(hint)
     if found.shape != right.shape:
-        raise Wrong(f"check.slope: its shape is {list(found.shape)}, that of x is {[7]}.")
+        raise Wrong(f"its shape is {list(found.shape)}, that of x is {[7]}.")
     if not same(found.detach(), right):
         again = asked("slope", answer, f, before.clone())
         words = "it is not the derivative"
         if not same(found.detach(), again.detach()):
             words = "a second call gives another result: gradients add up in .grad"
-        raise Wrong(f"check.slope: {words}. Differentiate f(x).sum() by x.")
+        raise Wrong(f"{words}. Differentiate f(x).sum() by x.")
     said("slope", "the derivative of x sin(x) at seven places")
 
 
@@ -99,31 +98,20 @@ def log_density(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     def case() -> tuple[Tensor, Tensor, Tensor]:
         return torch.randn(int(torch.randint(4, 8, ())), 5), torch.randn(5), torch.rand(5) + 0.5
 
-    mistakes = [
-        Mistake(
-            lambda x, loc, scale: dist.Normal(loc, scale).log_prob(x),
-            "one value per coordinate: close the event with .to_event(1), or sum over it.",
-        ),
-        Mistake(
-            lambda x, loc, scale: _log_density(x, loc, scale).sum(),
-            "one number for all rows: each row is an observation of its own.",
-        ),
-        Mistake(
-            lambda x, loc, scale: _log_density(x, loc, scale).exp(),
-            "this is the density: its logarithm is wanted.",
-        ),
-        Mistake(
-            lambda x, loc, scale: _log_density(x, loc, scale.sqrt()),
-            "the scale is used as a variance: Normal takes the standard deviation.",
-        ),
-        Mistake(
-            lambda x, loc, scale: _log_density(x, loc, scale.square()),
-            "the scale is squared: Normal takes the standard deviation.",
-        ),
-        Mistake(
-            lambda x, loc, scale: dist.Normal(loc, scale).log_prob(x).mean(-1),
-            "sum over the coordinates, no mean of them.",
-        ),
-    ]
+    table = hinted(
+        lambda x, loc, scale: dist.Normal(loc, scale).log_prob(x),
+        "one value per coordinate: close the event with .to_event(1), or sum over it.",
+        lambda x, loc, scale: _log_density(x, loc, scale).sum(),
+        "one number for all rows: each row is an observation of its own.",
+        lambda x, loc, scale: _log_density(x, loc, scale).exp(),
+        "this is the density: its logarithm is wanted.",
+        lambda x, loc, scale: _log_density(x, loc, scale.sqrt()),
+        "the scale is used as a variance: Normal takes the standard deviation.",
+        lambda x, loc, scale: _log_density(x, loc, scale.square()),
+        "the scale is squared: Normal takes the standard deviation.",
+        lambda x, loc, scale: dist.Normal(loc, scale).log_prob(x).mean(-1),
+        "sum over the coordinates, no mean of them.",
+    )
+    mistakes = [Mistake(*told) for told in table]
     task = Task("log_density", [_log_density], case, mistakes, (0, 1, 2), shape="one per row")
     examine(task, answer)

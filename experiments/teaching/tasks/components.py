@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Mistake, Task, recorded
+from experiments.teaching.checking import Mistake, Task, hinted, recorded
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import latents
 from ppl_models import PCA
@@ -36,11 +36,9 @@ def centred(x: Tensor) -> Tensor:
     return x - x.mean(0)
 
 
-MEANS: list[tuple[Callable[[Tensor, int], Tensor], str]] = [
-    (
-        lambda x, m: x.mean(1),
-        "the mean is taken over the wrong axis: it is an image, the average over all images.",
-    ),
+MEANS = hinted(
+    lambda x, m: x.mean(1),
+    "the mean is taken over the wrong axis: it is an image, the average over all images.",
     (lambda x, m: x.mean(), "the mean is a single number: it is an image, one average per pixel."),
     (lambda x, m: x.sum(0), "the images are summed and not divided by their number."),
     (lambda x, m: x.median(0).values, "this is the median of every pixel, not the mean."),
@@ -49,85 +47,47 @@ MEANS: list[tuple[Callable[[Tensor, int], Tensor], str]] = [
     (lambda x, m: -x.mean(0), "the mean has the wrong sign."),
     (lambda x, m: x.mean(0, keepdim=True), "the mean has an axis too many: [D], without keepdim."),
     (lambda x, m: centred(x), "the centred images are returned in the place of the mean."),
-]
-COMPONENTS: list[tuple[Callable[[Tensor, int], Tensor], str]] = [
-    (
-        lambda x, m: svd(x, m)[2],
-        "the images are not centred before the decomposition: the first direction then points at "
-        "the mean.",
-    ),
-    (
-        lambda x, m: svd(x - x.mean(), m)[2],
-        "the images are centred with one number: every pixel has a mean of its own.",
-    ),
-    (
-        lambda x, m: svd(x - x.mean(1, keepdim=True), m)[2],
-        "every image is centred with its own mean: subtract the mean over images, pixel by pixel.",
-    ),
-    (
-        lambda x, m: right_pca(x, m)[1].mT,
-        "the components are transposed: they are columns, [D, M] (torch's Vh has them as rows).",
-    ),
-    (
-        lambda x, m: torch.linalg.svd(centred(x))[2][-m:].mT,
-        "these are the directions of least variance (eigh sorts upwards, svd downwards).",
-    ),
-    (
-        lambda x, m: torch.linalg.svd(centred(x))[2][-m:].mT.flip(1),
-        "these are the directions of least variance (eigh sorts upwards, svd downwards).",
-    ),
-    (
-        lambda x, m: right_pca(x, m)[1].flip(1),
-        "the components are in the wrong order: the direction of largest variance comes first.",
-    ),
-    (
-        lambda x, m: torch.linalg.svd(centred(x))[2][:, :m],
-        "torch.linalg.svd returns Vh, whose rows are the directions: take rows, then transpose.",
-    ),
-    (
-        lambda x, m: torch.linalg.svd(centred(x))[2][:m],
-        "the components are transposed: they are columns, [D, M] (torch's Vh has them as rows).",
-    ),
-    (
-        lambda x, m: svd(centred(x), m)[0],
-        "these are left singular vectors, one number per image: components have one per pixel.",
-    ),
-    (
-        lambda x, m: svd(centred(x), m)[0] * svd(centred(x), m)[1],
-        "these are the encodings U S, one row per image: components have one number per pixel.",
-    ),
-    (
-        lambda x, m: right_pca(x, m)[1] * svd(centred(x), m)[1],
-        "the components are scaled by the singular values: directions have length one.",
-    ),
-    (
-        lambda x, m: right_pca(x, m)[1] * svd(centred(x), m)[1] / (len(x) - 1) ** 0.5,
-        "the components are scaled by standard deviations: directions have length one.",
-    ),
-    (
-        lambda x, m: right_pca(x, m)[1] * svd(centred(x), m)[1] / len(x) ** 0.5,
-        "the components are scaled by standard deviations: directions have length one.",
-    ),
-    *(
-        (
-            lambda x, m, ddof=ddof: svd(centred(x) / x.std(0, correction=ddof), m)[2],
-            "the pixels are divided by their standard deviations: the lab's PCA only centres.",
-        )
-        for ddof in (0, 1)
-    ),
-    (
-        lambda x, m: svd(centred(x) / centred(x).norm(dim=1, keepdim=True), m)[2],
-        "every image is scaled to length one: the lab's PCA only centres.",
-    ),
-    (
-        lambda x, m: torch.linalg.svd(centred(x))[2][1 : m + 1].mT,
-        "the first component is left out: count from 0.",
-    ),
+)
+COMPONENTS = hinted(
+    lambda x, m: svd(x, m)[2],
+    "the images are not centred before the decomposition: the first direction then points at "
+    "the mean.",
+    lambda x, m: svd(x - x.mean(), m)[2],
+    "the images are centred with one number: every pixel has a mean of its own.",
+    lambda x, m: svd(x - x.mean(1, keepdim=True), m)[2],
+    "every image is centred with its own mean: subtract the mean over images, pixel by pixel.",
+    lambda x, m: right_pca(x, m)[1].mT,
+    "the components are transposed: they are columns, [D, M] (torch's Vh has them as rows).",
+    lambda x, m: torch.linalg.svd(centred(x))[2][-m:].mT,
+    lambda x, m: torch.linalg.svd(centred(x))[2][-m:].mT.flip(1),
+    "these are the directions of least variance (eigh sorts upwards, svd downwards).",
+    lambda x, m: right_pca(x, m)[1].flip(1),
+    "the components are in the wrong order: the direction of largest variance comes first.",
+    lambda x, m: torch.linalg.svd(centred(x))[2][:, :m],
+    "torch.linalg.svd returns Vh, whose rows are the directions: take rows, then transpose.",
+    lambda x, m: torch.linalg.svd(centred(x))[2][:m],
+    "the components are transposed: they are columns, [D, M] (torch's Vh has them as rows).",
+    lambda x, m: svd(centred(x), m)[0],
+    "these are left singular vectors, one number per image: components have one per pixel.",
+    lambda x, m: svd(centred(x), m)[0] * svd(centred(x), m)[1],
+    "these are the encodings U S, one row per image: components have one number per pixel.",
+    lambda x, m: right_pca(x, m)[1] * svd(centred(x), m)[1],
+    "the components are scaled by the singular values: directions have length one.",
+    lambda x, m: right_pca(x, m)[1] * svd(centred(x), m)[1] / (len(x) - 1) ** 0.5,
+    lambda x, m: right_pca(x, m)[1] * svd(centred(x), m)[1] / len(x) ** 0.5,
+    "the components are scaled by standard deviations: directions have length one.",
+    lambda x, m: svd(centred(x) / x.std(0, correction=0), m)[2],
+    lambda x, m: svd(centred(x) / x.std(0), m)[2],
+    "the pixels are divided by their standard deviations: the lab's PCA only centres.",
+    lambda x, m: svd(centred(x) / centred(x).norm(dim=1, keepdim=True), m)[2],
+    "every image is scaled to length one: the lab's PCA only centres.",
+    lambda x, m: torch.linalg.svd(centred(x))[2][1 : m + 1].mT,
+    "the first component is left out: count from 0.",
     (lambda x, m: torch.linalg.svd(centred(x))[2].mT, "all components are returned: the first M."),
     (lambda x, m: right_pca(x, m - 1)[1], "one component is missing: the first M of them."),
     (lambda x, m: right_pca(x, m + 1)[1], "there is one component too many: the first M of them."),
     (lambda x, m: svd(centred(x), m)[1], "these are singular values: directions are wanted."),
-]
+)
 
 
 @recorded
@@ -143,10 +103,7 @@ def pca(answer: Callable[[Tensor, int], Two]) -> None:
         "pca",
         [right_pca],
         case,
-        [
-            *(Mistake(formula, hint) for formula, hint in MEANS),
-            *(Mistake(formula, hint, 1) for formula, hint in COMPONENTS),
-        ],
+        [*(Mistake(*told) for told in MEANS), *(Mistake(*told, part=1) for told in COMPONENTS)],
         parts=("the mean", "the matrix of components"),
         shape="a mean per pixel; components with a row per pixel and a column per component",
         views=(lambda mean: mean, planes),

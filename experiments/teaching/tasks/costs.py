@@ -9,14 +9,7 @@ from experiments.teaching.checking import Probe, Task, Term, recorded
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, latents, log_variance, pixels
 from experiments.teaching.mistakes.costs import MISTAKES
-from experiments.teaching.mistakes.evidence import (
-    constant,
-    explained,
-    idle,
-    matrix,
-    right,
-    whole,
-)
+from experiments.teaching.mistakes.evidence import constant, explained, idle, matrix, right, whole
 
 __all__ = ["PROBES", "case", "ppca_cost", "sizes"]
 

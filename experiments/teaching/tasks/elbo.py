@@ -79,11 +79,7 @@ PROBES = [
         lambda x, m, v, e, f, s: (x, m, 0 * v, e, f, s),
         "how log_variance enters (the draw and the KL)",
     ),
-    Probe(
-        "mu = 0",
-        lambda x, m, v, e, f, s: (x, 0 * m, v, e, f, s),
-        "how loc enters (the draw, the KL)",
-    ),
+    Probe("mu = 0", lambda x, m, *rest: (x, 0 * m, *rest), "how loc enters (the draw, the KL)"),
     Probe("the noise is 0", lambda x, m, v, e, f, s: (x, m, v, 0 * e, f, s), "the draw"),
     Probe(
         "log sigma^2 of the pixels = 0",
@@ -115,10 +111,6 @@ def elbo(answer: Answer) -> None:
         near=NEAR,
         terms=TERMS,
         probes=PROBES,
-        sizes=lambda x, m, *rest: {
-            "images": len(x),
-            "pixels": x.shape[1],
-            "latents": m.shape[1],
-        },
+        sizes=lambda x, m, *_: {"images": len(x), "pixels": x.shape[1], "latents": m.shape[1]},
     )
     examine(task, answer)

@@ -5,37 +5,26 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Mistake, Probe, Task, Term, recorded
+from experiments.teaching.checking import Mistake, Probe, Task, Term, hinted, recorded
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, pixels
 
 __all__ = ["squared_error"]
 
 ROOT = "a square root was taken: the error is the squared distance."
-MEAN_OVER_PIXELS = (
+OF_DIFFERENCES = hinted(
+    lambda d: d.square().mean(),
     "this is the mean over pixels as well: sum over the pixels of an image, then average over "
-    "images."
-)
-OF_DIFFERENCES: list[tuple[Callable[[Tensor], Tensor], str]] = [
-    (lambda d: d.square().mean(), MEAN_OVER_PIXELS),
-    (
-        lambda d: d.square().sum(),
-        "this is the sum over all images: sum over the pixels of an image, then average over "
-        "images.",
-    ),
-    (
-        lambda d: d.square().sum(0).mean(),
-        "the axes are exchanged: sum over pixels (the last axis), average over images.",
-    ),
+    "images.",
+    lambda d: d.square().sum(),
+    "this is the sum over all images: sum over the pixels of an image, then average over images.",
+    lambda d: d.square().sum(0).mean(),
+    "the axes are exchanged: sum over pixels (the last axis), average over images.",
     (lambda d: d.square().sum(1), "one number per image is returned: average them."),
-    (
-        lambda d: d.square().mean(1),
-        "one number per image, averaged over pixels: sum over pixels, average over images.",
-    ),
-    (
-        lambda d: d.square().sum(0),
-        "one number per pixel is returned: sum over pixels, average over images.",
-    ),
+    lambda d: d.square().mean(1),
+    "one number per image, averaged over pixels: sum over pixels, average over images.",
+    lambda d: d.square().sum(0),
+    "one number per pixel is returned: sum over pixels, average over images.",
     (lambda d: d.square().mean(0), "one number per pixel is returned: sum over them."),
     (lambda d: d.square(), "one number per pixel of every image is returned."),
     (lambda d: d.norm(dim=1).mean(), ROOT),
@@ -44,24 +33,15 @@ OF_DIFFERENCES: list[tuple[Callable[[Tensor], Tensor], str]] = [
     (lambda d: d.square().sum(1).mean().sqrt(), ROOT),
     (lambda d: d.square().mean().sqrt(), ROOT + " And it is the sum over pixels."),
     (lambda d: d.norm(), ROOT + " And it is the average over images."),
-    (
-        lambda d: d.abs().sum(1).mean(),
-        "the differences are not squared: these are absolute values.",
-    ),
-    (lambda d: d.abs().mean(), "the differences are not squared: these are absolute values."),
-    (lambda d: d.abs().sum(), "the differences are not squared: these are absolute values."),
-    (
-        lambda d: d.sum(1).square().mean(),
-        "square first, then sum: differences of opposite sign must not cancel.",
-    ),
-    (
-        lambda d: d.mean(1).square().mean(),
-        "square first, then sum: differences of opposite sign must not cancel.",
-    ),
-    (
-        lambda d: d.mean(0).square().sum(),
-        "square first, then average: differences of opposite sign must not cancel.",
-    ),
+    lambda d: d.abs().sum(1).mean(),
+    lambda d: d.abs().mean(),
+    lambda d: d.abs().sum(),
+    "the differences are not squared: these are absolute values.",
+    lambda d: d.sum(1).square().mean(),
+    lambda d: d.mean(1).square().mean(),
+    "square first, then sum: differences of opposite sign must not cancel.",
+    lambda d: d.mean(0).square().sum(),
+    "square first, then average: differences of opposite sign must not cancel.",
     (lambda d: d.sum(1).mean(), "the differences are not squared."),
     (lambda d: d.sum(), "the differences are not squared."),
     (lambda d: d.mean(), "the differences are not squared."),
@@ -70,10 +50,7 @@ OF_DIFFERENCES: list[tuple[Callable[[Tensor], Tensor], str]] = [
     (lambda d: d.square().sum(1).mean() ** 2, "the error is squared twice."),
     (lambda d: d.square().square().sum(1).mean(), "the differences are squared twice."),
     (lambda d: d.abs().pow(3).sum(1).mean(), "the differences are cubed: square them."),
-    (
-        lambda d: d.square().sum(1).mean() / len(d),
-        "it is divided by the number of images twice.",
-    ),
+    (lambda d: d.square().sum(1).mean() / len(d), "it is divided by the number of images twice."),
     (lambda d: d.square().sum() / (len(d) - 1), "it is divided by N - 1: divide by N."),
     (lambda d: d.square().sum(1).max(), "this is the worst image's: average over images."),
     (lambda d: d.square().sum(1).median(), "this is the median over images: average over them."),
@@ -81,29 +58,21 @@ OF_DIFFERENCES: list[tuple[Callable[[Tensor], Tensor], str]] = [
     (lambda d: d.square().max(1).values.mean(), "only the worst pixel of an image counts: sum."),
     (lambda d: d.var(1).mean(), "this is a variance: the mean difference is subtracted."),
     (lambda d: d.var(0).sum(), "this is a variance: the mean difference is subtracted."),
-]
-TWO: list[tuple[Callable[[Tensor, Tensor], Tensor], str]] = [
+)
+TWO = hinted(
     (lambda x, y: x.square().sum(1).mean(), "the reconstruction is not used."),
     (lambda x, y: y.square().sum(1).mean(), "the original is not used."),
-    (
-        lambda x, y: (x.square() - y.square()).sum(1).mean(),
-        "squares are subtracted: subtract first, then square.",
-    ),
+    lambda x, y: (x.square() - y.square()).sum(1).mean(),
+    "squares are subtracted: subtract first, then square.",
     (lambda x, y: (x + y).square().sum(1).mean(), "the two are added: subtract."),
     (lambda x, y: (x * y).sum(1).mean(), "the two are multiplied: subtract, then square."),
-    (
-        lambda x, y: torch.cdist(x, y).square().mean(),
-        "every image is compared with every reconstruction: with its own alone.",
-    ),
-    (
-        lambda x, y: ((x - y).square().sum(1) / x.square().sum(1)).mean(),
-        "it is divided by the squared length of the image.",
-    ),
-    (
-        lambda x, y: (x - y).square().sum() / x.square().sum(),
-        "it is divided by the squared length of the images.",
-    ),
-]
+    lambda x, y: torch.cdist(x, y).square().mean(),
+    "every image is compared with every reconstruction: with its own alone.",
+    lambda x, y: ((x - y).square().sum(1) / x.square().sum(1)).mean(),
+    "it is divided by the squared length of the image.",
+    lambda x, y: (x - y).square().sum() / x.square().sum(),
+    "it is divided by the squared length of the images.",
+)
 
 
 @recorded
@@ -120,7 +89,7 @@ def squared_error(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         case,
         [
             *(Mistake(lambda x, y, f=f: f(x - y), hint) for f, hint in OF_DIFFERENCES),
-            *(Mistake(formula, hint) for formula, hint in TWO),
+            *(Mistake(*told) for told in TWO),
         ],
         shape="a single number",
         terms=[

@@ -15,22 +15,19 @@ DRAWS = 20_000
 SEED = "it sets a seed of its own, so that every call gives the same draws: leave it out."
 
 
-def tensor(name: str, found: Any, wanted: list[int], words: str) -> Tensor:
+def tensor(found: Any, wanted: list[int], words: str) -> Tensor:
     """What was returned, if it is a tensor of that shape.
 
     Raises:
         Wrong: If it is not.
     """
     if found is None:
-        raise Wrong(f"check.{name}: nothing (None) was returned. Is the `return` missing?")
+        raise Wrong("nothing (None) was returned. Is the `return` missing?")
     if not isinstance(found, Tensor):
         kind = type(found).__name__
-        raise Wrong(f"check.{name}: a {kind} was returned: a tensor of torch is expected.")
+        raise Wrong(f"a {kind} was returned: a tensor of torch is expected.")
     if list(found.shape) != wanted:
-        raise Wrong(
-            f"check.{name}: the result has shape {list(found.shape)}, expected was {wanted} "
-            f"({words})."
-        )
+        raise Wrong(f"the result has shape {list(found.shape)}, expected was {wanted} ({words}).")
     return found
 
 
@@ -55,7 +52,7 @@ def distinct(name: str, answer: Callable[..., Tensor], *arguments: Any) -> tuple
             draw()
             drew = not torch.equal(before, torch.get_rng_state())
         if drew and torch.equal(first, third) and torch.equal(first, second):
-            raise Wrong(f"check.{name}: {SEED}")
+            raise Wrong(SEED)
     return first, second
 
 
@@ -66,35 +63,34 @@ def draw_latents(answer: Callable[[int, int, float], Tensor]) -> None:
     Raises:
         Wrong: With a hint.
     """
-    name = "draw_latents"
-    z, _ = distinct(name, answer, DRAWS, 3, 0.5)
-    z = tensor(name, z, [DRAWS, 3], "count, latent_dim: is every size taken from the arguments?")
+    z, _ = distinct("draw_latents", answer, DRAWS, 3, 0.5)
+    z = tensor(z, [DRAWS, 3], "count, latent_dim: is every size taken from the arguments?")
     if not z.is_floating_point():
-        raise Wrong(f"check.{name}: the draws are whole numbers: a normal's are real.")
+        raise Wrong("the draws are whole numbers: a normal's are real.")
     if (z[:20] == z[0]).all() or (z[:20] == z[:20, :1]).all():
-        raise Wrong(f"check.{name}: all rows or all columns are the same draw: draw each anew.")
+        raise Wrong("all rows or all columns are the same draw: draw each anew.")
     if (z >= 0).all():
-        raise Wrong(f"check.{name}: no draw is negative, so these are not normal (rand, randn?).")
+        raise Wrong("no draw is negative, so these are not normal (rand, randn?).")
     if z.mean(0).abs().max() > 0.05:
         raise Wrong(
-            f"check.{name}: the mean of the draws is {z.mean():.2g}, and must be 0 whatever the "
-            "temperature, which scales the draws and does not shift them."
+            f"the mean of the draws is {z.mean():.2g}, and must be 0 whatever the temperature, "
+            "which scales the draws and does not shift them."
         )
-    _spread(name, z.std(0))
+    _spread(z.std(0))
     if z.abs().max() < 1.2:
-        raise Wrong(f"check.{name}: such draws are not normal: none lies far out (rand, randn?).")
+        raise Wrong("such draws are not normal: none lies far out (rand, randn?).")
     correlation = torch.corrcoef(z.mT) - torch.eye(3, dtype=z.dtype)
     if correlation.abs().max() > 0.05:
-        raise Wrong(f"check.{name}: the latents of an image are not independent of each other.")
-    _shape_of_normal(name, z)
+        raise Wrong("the latents of an image are not independent of each other.")
+    _shape_of_normal(z)
     with seeded():
-        wide = asked(name, answer, DRAWS, 3, 2.0)
+        wide = asked("draw_latents", answer, DRAWS, 3, 2.0)
     if (wide.std(0) - 2).abs().max() > 0.08:
-        raise Wrong(f"check.{name}: at T = 2 the standard deviation is {wide.std():.3g}, not 2.")
-    said(name, "mean, standard deviation and independence of 20 000 draws")
+        raise Wrong(f"at T = 2 the standard deviation is {wide.std():.3g}, not 2.")
+    said("draw_latents", "mean, standard deviation and independence of 20 000 draws")
 
 
-def _spread(name: str, found: Tensor) -> None:
+def _spread(found: Tensor) -> None:
     """See that the standard deviation at T = 1/2 is 1/2."""
     for scale, words in (
         (1.0, "the temperature does nothing."),
@@ -105,21 +101,18 @@ def _spread(name: str, found: Tensor) -> None:
         (1.5, "1 is added to T: z ~ N(0, T^2 I) has standard deviation T."),
     ):
         if (found - scale).abs().max() < 0.02 * scale + 0.005:
-            raise Wrong(f"check.{name}: {words}")
+            raise Wrong(words)
     if (found - 0.5).abs().max() > 0.02:
-        raise Wrong(
-            f"check.{name}: at T = 0.5 the standard deviation is {found.mean():.3g}: how does T "
-            "enter?"
-        )
+        raise Wrong(f"at T = 0.5 the standard deviation is {found.mean():.3g}: how does T enter?")
 
 
-def _shape_of_normal(name: str, z: Tensor) -> None:
+def _shape_of_normal(z: Tensor) -> None:
     """See that the fourth moment is a normal's, three times the squared variance."""
     fourth = (z.pow(4).mean(0) / z.square().mean(0).square()).mean()
     if abs(fourth - 3) > 0.3:
         raise Wrong(
-            f"check.{name}: mean and standard deviation are right, but the draws are not normal: "
-            "too few or too many lie far out."
+            "mean and standard deviation are right, but the draws are not normal: too few or too "
+            "many lie far out."
         )
 
 
@@ -130,46 +123,46 @@ def binarise(answer: Callable[..., Tensor]) -> None:
     Raises:
         Wrong: With a hint.
     """
-    name = "binarise"
     with seeded():
         x = torch.rand(2, 1, 28, 28).repeat(200, 1, 1, 1)
     kept = x.clone()
     with seeded():
-        asked(name, answer, x)
+        asked("binarise", answer, x)
     if not torch.equal(x, kept):
-        raise Wrong(f"check.{name}: it changes the images that it is given.")
-    found, again = distinct(name, answer, x)
+        raise Wrong("it changes the images that it is given.")
+    found, again = distinct("binarise", answer, x)
     found = tensor(
-        name,
         found,
         [400, 1, 32, 32],
         "2 zeros on every side, of the last two axes: F.pad takes left, right, top, bottom",
     )
     inner = found[..., 2:-2, 2:-2]
     if not ((found == 0) | (found == 1)).all():
-        raise Wrong(f"check.{name}: pixels are not binary: draw each from its Bernoulli.")
+        raise Wrong("pixels are not binary: draw each from its Bernoulli.")
     if torch.equal(inner, (x > 0.5).to(inner)) or torch.equal(inner, x.round().to(inner)):
         raise Wrong(
-            f"check.{name}: pixels are rounded at a threshold: a pixel of 0.3 is one in three "
-            "draws of ten, not in none."
+            "pixels are rounded at a threshold: a pixel of 0.3 is one in three draws of ten, not "
+            "in none."
         )
     if found.sum() != inner.sum():
-        raise Wrong(f"check.{name}: the border is not zero, or it is not 2 pixels on every side.")
+        raise Wrong("the border is not zero, or it is not 2 pixels on every side.")
     if torch.equal(found, again):
-        raise Wrong(f"check.{name}: two calls give the same result: is there a draw in it?")
+        raise Wrong("two calls give the same result: is there a draw in it?")
     if not found.is_floating_point():
         kind = str(found.dtype).removeprefix("torch.")
-        raise Wrong(f"check.{name}: the result is {kind}: networks take floating-point numbers.")
-    _drawn_apart(name, answer, inner)
-    _frequencies(name, inner, x)
-    _borders(name, answer, x[:3])
-    said(name, "shape, border, and the mean of 200 draws")
+        raise Wrong(f"the result is {kind}: networks take floating-point numbers.")
+    _drawn_apart(answer, inner)
+    _frequencies(inner, x)
+    _borders(answer, x[:3])
+    said("binarise", "shape, border, and the mean of 200 draws")
 
 
-def _drawn_apart(name: str, answer: Callable[..., Tensor], inner: Tensor) -> None:
+def _drawn_apart(answer: Callable[..., Tensor], inner: Tensor) -> None:
     """See that every pixel of every image has a draw of its own."""
     with seeded():
-        grey = asked(name, answer, torch.full((200, 1, 28, 28), 0.5))[..., 2:-2, 2:-2].double()
+        grey = asked("binarise", answer, torch.full((200, 1, 28, 28), 0.5))[
+            ..., 2:-2, 2:-2
+        ].double()
     for axes, words in (
         ((1, 2, 3), "all pixels of an image share one random number"),
         ((1, 3), "all pixels of a row share one random number"),
@@ -177,45 +170,45 @@ def _drawn_apart(name: str, answer: Callable[..., Tensor], inner: Tensor) -> Non
     ):
         means = grey.mean(axes)
         if ((means == 0) | (means == 1)).all():
-            raise Wrong(f"check.{name}: {words}: every pixel needs a draw of its own.")
+            raise Wrong(f"{words}: every pixel needs a draw of its own.")
     if torch.equal(inner[0], inner[2]):
-        raise Wrong(f"check.{name}: two equal images get the same draws: draw for every image.")
+        raise Wrong("two equal images get the same draws: draw for every image.")
     if grey.mean((1, 2, 3)).var() > 4 * 0.25 / 28**2:
-        raise Wrong(f"check.{name}: the pixels of an image are not drawn independently.")
+        raise Wrong("the pixels of an image are not drawn independently.")
 
 
-def _frequencies(name: str, inner: Tensor, x: Tensor) -> None:
+def _frequencies(inner: Tensor, x: Tensor) -> None:
     """See that a pixel is one as often as its grey value says."""
     means = torch.stack([inner[0::2].mean(0), inner[1::2].mean(0)]).to(x)
     if (means - (1 - x[:2])).abs().mean() < 0.1:
-        raise Wrong(f"check.{name}: ones and zeros are exchanged.")
+        raise Wrong("ones and zeros are exchanged.")
     if (means - 0.5).abs().max() < 0.2:
-        raise Wrong(f"check.{name}: every pixel is one in half of the draws: where is x?")
+        raise Wrong("every pixel is one in half of the draws: where is x?")
     normal = 0.5 * (1 + torch.erf(x[:2] / 2**0.5))
     if (means - normal).abs().mean() < 0.04:
         raise Wrong(
-            f"check.{name}: pixels are compared with normal draws (randn): the share of ones is "
-            "the grey value if the draws are uniform."
+            "pixels are compared with normal draws (randn): the share of ones is the grey value "
+            "if the draws are uniform."
         )
     if (means - x[:2]).abs().max() > 0.2:
-        raise Wrong(f"check.{name}: the share of ones is not the pixel's grey value.")
+        raise Wrong("the share of ones is not the pixel's grey value.")
 
 
-def _borders(name: str, answer: Callable[..., Tensor], x: Tensor) -> None:
+def _borders(answer: Callable[..., Tensor], x: Tensor) -> None:
     """See that another border is taken, also none: digits have none later on."""
     for border in (3, 0):
         try:
             with seeded():
-                found = asked(name, answer, x, border)
+                found = asked("binarise", answer, x, border)
         except Wrong as error:
             raise Wrong(
-                f"check.{name}: with border=2 it is right, but the notebook also calls "
+                "check.binarise: with border=2 it is right, but the notebook also calls "
                 f"binarise(x, 0), and with border={border} it fails. {error}"
             ) from error
         side = 28 + 2 * border
         if not isinstance(found, Tensor) or list(found.shape) != [3, 1, side, side]:
             shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise Wrong(
-                f"check.{name}: with border={border} the result is {shape}, expected was "
-                f"[3, 1, {side}, {side}]: the argument `border` is not used, or not everywhere."
+                f"with border={border} the result is {shape}, expected was [3, 1, {side}, "
+                f"{side}]: the argument `border` is not used, or not everywhere."
             )

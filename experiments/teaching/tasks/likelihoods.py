@@ -8,14 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.teaching.checking import Mistake, Probe, Task, Term, recorded
+from experiments.teaching.checking import Mistake, Probe, Task, Term, hinted, recorded
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, latents, log_variance, network, pixels
+from experiments.teaching.mistakes.gaussians import LOG_2_PI, rough_pi
 from ppl_models.distributions.normals import IsotropicNormal
 
 __all__ = ["log_likelihood"]
-
-LOG_2_PI = math.log(2 * math.pi)
 
 
 def _likelihood_case() -> tuple[Tensor, Tensor, nn.Module, Tensor]:
@@ -27,156 +26,88 @@ def _log_p(x: Tensor, z: Tensor, decoder: nn.Module, s: Tensor) -> Tensor:
     return IsotropicNormal(decoder(z).unsqueeze(1), (s / 2).exp()).log_prob(x)
 
 
-def _scale(change: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
-    """log p with another function of log sigma^2 as sigma."""
-    return lambda x, z, f, s: _normal(f(z).unsqueeze(1), change(s), x).sum(-1)
-
-
 def _normal(mean: Tensor, sigma: Tensor, x: Tensor) -> Tensor:
-    return dist.Normal(mean, sigma, validate_args=False).log_prob(x)
+    return dist.Normal(mean.unsqueeze(1), sigma, validate_args=False).log_prob(x)
 
 
 def _squares(x: Tensor, z: Tensor, decoder: nn.Module) -> Tensor:
     return (x - decoder(z).unsqueeze(1)).square().sum(-1)
 
 
-def _form(
-    x: Tensor,
-    z: Tensor,
-    f: nn.Module,
-    constant: Tensor | float,
-    variance: Tensor,
-    D: int | None = None,
-) -> Tensor:
-    """-D/2 times a constant, minus half the squared distance over a variance."""
-    return -0.5 * (x.shape[1] if D is None else D) * constant - _squares(x, z, f) / (2 * variance)
+def _form(x: Tensor, squares: Tensor, constant: Tensor, variance: Tensor) -> Tensor:
+    """-D/2 times a constant, minus half the squared distances over a variance."""
+    return -0.5 * x.shape[1] * constant - squares / (2 * variance)
 
 
+FORMULAS = hinted(
+    lambda *a: _log_p(*a) / a[0].shape[1],
+    "it is averaged over pixels: pixels are independent given z, so their log-densities add up.",
+    (lambda *a: _log_p(*a).mT, "the axes are exchanged: draws first, then images, [K, B]."),
+    (lambda *a: _log_p(*a).exp(), "this is p(x | z), not its logarithm."),
+    (lambda *a: -_log_p(*a), "its sign is wrong: this is -log p(x | z)."),
+    (lambda *a: _log_p(*a).mean(0), "it is averaged over the draws: one row per draw."),
+    lambda *a: _log_p(*a).logsumexp(0),
+    "the draws are already combined: this function keeps one row per draw.",
+    lambda x, z, f, s: _normal(f(z), (s / 2).exp(), x),
+    "pixels are not summed: one number per draw and image.",
+    lambda x, z, f, s: _normal(f(z), (s / 2).exp(), x).sum(1),
+    "the sum goes over the images: sum over the pixels, the last axis.",
+    lambda x, z, f, s: _normal(f(z), (s / 2).exp(), x).sum(0),
+    "the sum goes over the draws: sum over the pixels, the last axis.",
+    lambda x, z, f, s: _form(x, _squares(x, z, f), LOG_2_PI + s, s),
+    "the log variance is used as variance in the squared distance's denominator: take its "
+    "exponential.",
+    lambda x, z, f, s: _form(x, _squares(x, z, f), LOG_2_PI + s.exp(), s.exp()),
+    "the variance stands where its logarithm belongs, beside log 2 pi.",
+    lambda x, z, f, s: _form(x, _squares(x, z, f), LOG_2_PI + s, (s / 2).exp()),
+    "the squared distance is divided by sigma: divide it by sigma^2.",
+    lambda x, z, f, s: _form(x, _squares(x, z, f), LOG_2_PI + s, (-s).exp()),
+    "the squared distance is multiplied by sigma^2: divide it.",
+    lambda x, z, f, s: _form(x, _squares(x, z, f), LOG_2_PI + s, (2 * s).exp()),
+    "the squared distance is divided by sigma^4: divide it by sigma^2.",
+    lambda x, z, f, s: -0.5 * (LOG_2_PI + s) - _squares(x, z, f) / (2 * s.exp()),
+    "the constant and log sigma belong to every pixel, and are counted for one alone.",
+    lambda x, z, f, s: _log_p(x, z, f, s) + (x.shape[1] - 1) * LOG_2_PI / 2,
+    "log 2 pi belongs to every pixel, and is counted for one alone.",
+    lambda x, z, f, s: _log_p(x, z, f, s) + (x.shape[1] - 1) * s / 2,
+    "log sigma belongs to every pixel, and is counted for one alone.",
+    lambda x, z, f, s: _form(x, _squares(x, z, f), math.log2(2 * math.pi) + s, s.exp()),
+    "the constant takes the logarithm to base 2: it is the natural one.",
+    lambda x, z, f, s: _form(x, _squares(x, z, f), math.log10(2 * math.pi) + s, s.exp()),
+    "the constant takes the logarithm to base 10: it is the natural one.",
+    lambda x, z, f, s: _form(x, _squares(x, z, f), math.log(math.pi) + s, s.exp()),
+    "in the constant a 2 is missing: it is log 2 pi.",
+    lambda x, z, f, s: -_squares(x, z, f),
+    "this is the squared distance alone: where are sigma and the constant?",
+    lambda x, z, f, s: _form(x, (x - f(z).unsqueeze(1)).abs().sum(-1), LOG_2_PI + s, s.exp()),
+    "the distance is not squared.",
+    lambda x, z, f, s: _form(x, _squares(x, z, f).sqrt(), LOG_2_PI + s, s.exp()),
+    "a root is taken of the squared distance.",
+)
+SIGMAS = hinted(
+    (torch.exp, "the variance is used as standard deviation: dist.Normal takes sigma."),
+    lambda s: (2 * s).exp(),
+    "sigma^4 is used as standard deviation: the parameter is log sigma^2.",
+    (lambda s: s, "the log variance is used as standard deviation."),
+    (torch.abs, "the log variance is used as standard deviation."),
+    (lambda s: s / 2, "log sigma is used as sigma: its exponential is missing."),
+    (torch.sqrt, "the root of the log variance is used as sigma."),
+    (lambda s: (s / 4).exp(), "sigma is used as variance: the parameter is log sigma^2."),
+    (lambda s: (-s / 2).exp(), "1 / sigma is used as sigma: a sign too many in the exponential."),
+    lambda s: (-s).exp(),
+    "1 / sigma^2 is used as sigma: a sign too many in the exponential, and no root.",
+    F.softplus,
+    lambda s: F.softplus(s).sqrt(),
+    "softplus is used for the exponential: the parameter is the logarithm of a variance.",
+    (torch.ones_like, "sigma is 1 here: log_variance has no influence."),
+    (lambda s: 2 ** (s / 2), "2 is used as base of the exponential instead of e."),
+    (lambda s: 10 ** (s / 2), "10 is used as base of the exponential instead of e."),
+)
 MISTAKES = [
-    Mistake(
-        lambda *a: _log_p(*a) / a[0].shape[1],
-        "it is averaged over pixels: pixels are independent given z, so their log-densities "
-        "add up.",
-    ),
-    Mistake(lambda *a: _log_p(*a).mT, "the axes are exchanged: draws first, then images, [K, B]."),
-    Mistake(lambda *a: _log_p(*a).exp(), "this is p(x | z), not its logarithm."),
-    Mistake(lambda *a: -_log_p(*a), "its sign is wrong: this is -log p(x | z)."),
-    Mistake(lambda *a: _log_p(*a).mean(0), "it is averaged over the draws: one row per draw."),
-    Mistake(
-        lambda *a: _log_p(*a).logsumexp(0),
-        "the draws are already combined: this function keeps one row per draw.",
-    ),
-    Mistake(
-        lambda x, z, f, s: _normal(f(z).unsqueeze(1), (s / 2).exp(), x),
-        "pixels are not summed: one number per draw and image.",
-    ),
-    Mistake(
-        lambda x, z, f, s: _normal(f(z).unsqueeze(1), (s / 2).exp(), x).sum(1),
-        "the sum goes over the images: sum over the pixels, the last axis.",
-    ),
-    Mistake(
-        lambda x, z, f, s: _normal(f(z).unsqueeze(1), (s / 2).exp(), x).sum(0),
-        "the sum goes over the draws: sum over the pixels, the last axis.",
-    ),
-    Mistake(
-        _scale(lambda s: s.exp()),
-        "the variance is used as standard deviation: dist.Normal takes sigma.",
-    ),
-    Mistake(
-        _scale(lambda s: (2 * s).exp()),
-        "sigma^4 is used as standard deviation: the parameter is log sigma^2.",
-    ),
-    Mistake(_scale(lambda s: s), "the log variance is used as standard deviation."),
-    Mistake(_scale(lambda s: s.abs()), "the log variance is used as standard deviation."),
-    Mistake(_scale(lambda s: s / 2), "log sigma is used as sigma: its exponential is missing."),
-    Mistake(_scale(lambda s: s.sqrt()), "the root of the log variance is used as sigma."),
-    Mistake(
-        _scale(lambda s: (s / 4).exp()), "sigma is used as variance: the parameter is log sigma^2."
-    ),
-    Mistake(
-        _scale(lambda s: (-s / 2).exp()),
-        "1 / sigma is used as sigma: a sign too many in the exponential.",
-    ),
-    Mistake(
-        _scale(lambda s: (-s).exp()),
-        "1 / sigma^2 is used as sigma: a sign too many in the exponential, and no root.",
-    ),
-    Mistake(
-        _scale(lambda s: F.softplus(s)),
-        "softplus is used for the exponential: the parameter is the logarithm of a variance.",
-    ),
-    Mistake(
-        _scale(lambda s: F.softplus(s).sqrt()),
-        "softplus is used for the exponential: the parameter is the logarithm of a variance.",
-    ),
-    Mistake(
-        _scale(lambda s: torch.ones_like(s)), "sigma is 1 here: log_variance has no influence."
-    ),
-    Mistake(_scale(lambda s: 2 ** (s / 2)), "2 is used as base of the exponential instead of e."),
-    Mistake(
-        _scale(lambda s: 10 ** (s / 2)), "10 is used as base of the exponential instead of e."
-    ),
-    Mistake(
-        lambda x, z, f, s: _form(x, z, f, LOG_2_PI + s, s),
-        "the log variance is used as variance in the squared distance's denominator: take its "
-        "exponential.",
-    ),
-    Mistake(
-        lambda x, z, f, s: _form(x, z, f, LOG_2_PI + s.exp(), s.exp()),
-        "the variance stands where its logarithm belongs, beside log 2 pi.",
-    ),
-    Mistake(
-        lambda x, z, f, s: _form(x, z, f, LOG_2_PI + s, (s / 2).exp()),
-        "the squared distance is divided by sigma: divide it by sigma^2.",
-    ),
-    Mistake(
-        lambda x, z, f, s: _form(x, z, f, LOG_2_PI + s, (-s).exp()),
-        "the squared distance is multiplied by sigma^2: divide it.",
-    ),
-    Mistake(
-        lambda x, z, f, s: _form(x, z, f, LOG_2_PI + s, (2 * s).exp()),
-        "the squared distance is divided by sigma^4: divide it by sigma^2.",
-    ),
-    Mistake(
-        lambda x, z, f, s: _form(x, z, f, LOG_2_PI + s, s.exp(), D=1),
-        "the constant and log sigma belong to every pixel, and are counted for one alone.",
-    ),
-    Mistake(
-        lambda x, z, f, s: _log_p(x, z, f, s) + (x.shape[1] - 1) * LOG_2_PI / 2,
-        "log 2 pi belongs to every pixel, and is counted for one alone.",
-    ),
-    Mistake(
-        lambda x, z, f, s: _log_p(x, z, f, s) + (x.shape[1] - 1) * s / 2,
-        "log sigma belongs to every pixel, and is counted for one alone.",
-    ),
-    Mistake(
-        lambda x, z, f, s: _form(x, z, f, math.log2(2 * math.pi) + s, s.exp()),
-        "the constant takes the logarithm to base 2: it is the natural one.",
-    ),
-    Mistake(
-        lambda x, z, f, s: _form(x, z, f, math.log10(2 * math.pi) + s, s.exp()),
-        "the constant takes the logarithm to base 10: it is the natural one.",
-    ),
-    Mistake(
-        lambda x, z, f, s: _form(x, z, f, math.log(math.pi) + s, s.exp()),
-        "in the constant a 2 is missing: it is log 2 pi.",
-    ),
-    Mistake(
-        lambda x, z, f, s: -_squares(x, z, f),
-        "this is the squared distance alone: where are sigma and the constant?",
-    ),
-    Mistake(
-        lambda x, z, f, s: (
-            -0.5 * x.shape[1] * (LOG_2_PI + s)
-            - (x - f(z).unsqueeze(1)).abs().sum(-1) / (2 * s.exp())
-        ),
-        "the distance is not squared.",
-    ),
-    Mistake(
-        lambda x, z, f, s: (
-            -0.5 * x.shape[1] * (LOG_2_PI + s) - _squares(x, z, f).sqrt() / (2 * s.exp())
-        ),
-        "a root is taken of the squared distance.",
+    *(Mistake(*told) for told in FORMULAS),
+    *(
+        Mistake(lambda x, z, f, s, sigma=sigma: _normal(f(z), sigma(s), x).sum(-1), hint)
+        for sigma, hint in SIGMAS
     ),
 ]
 TERMS = [
@@ -186,34 +117,17 @@ TERMS = [
         "the squared distance over 2 sigma^2", lambda x, z, f, s: -_squares(x, z, f) / 2 / s.exp()
     ),
 ]
-NEAR = [
-    Mistake(
-        lambda *a, pi=pi: _log_p(*a) + a[0].shape[1] / 2 * math.log(math.pi / pi),
-        f"the value of pi is too rough ({pi}): take math.pi or torch.pi.",
-    )
-    for pi in (3.14, 3.141, 3.142, 22 / 7)
-]
+NEAR = rough_pi(_log_p)
 PROBES = [
     Probe("log sigma^2 = 0", lambda x, z, f, s: (x, z, f, 0 * s), "how log sigma^2 enters"),
     Probe("there is one draw", lambda x, z, f, s: (x, z[:1], f, s), "the axis of the draws"),
     Probe("there is one image", lambda x, z, f, s: (x[:1], z, f, s), "the axis of the images"),
     Probe(
         "every image is 0 and the decoder gives 0",
-        lambda x, z, f, s: (0 * x, z, _Zero(f), s),
+        lambda x, z, f, s: (0 * x, z, nn.Sequential(f, nn.Threshold(torch.inf, 0.0)), s),
         "how the images and the decoded draws enter",
     ),
 ]
-
-
-class _Zero(nn.Module):
-    """A network whose outputs are all zero."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, z: Tensor) -> Tensor:
-        return 0 * self.network(z)
 
 
 @recorded

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Mistake, Probe, Task, Term, recorded
+from experiments.teaching.checking import Mistake, Probe, Task, Term, hinted, recorded
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, latents, pixels
 
@@ -20,53 +20,34 @@ def linear_case() -> tuple[Tensor, Tensor, Tensor]:
     return torch.randn(images(), D), torch.randn(D), torch.linalg.qr(torch.randn(D, latents()))[0]
 
 
-ENCODERS: list[tuple[Linear, str]] = [
+ENCODERS = hinted(
     (lambda x, mean, V: x @ V, "x is not centred: subtract the training mean first."),
-    (
-        lambda x, mean, V: (x - x.mean(0)) @ V,
-        "x is centred with its own mean: use the mean of the training images, or test images are "
-        "measured from another origin.",
-    ),
+    lambda x, mean, V: (x - x.mean(0)) @ V,
+    "x is centred with its own mean: use the mean of the training images, or test images are "
+    "measured from another origin.",
     (lambda x, mean, V: (x + mean) @ V, "the mean is added where it is subtracted."),
-    (
-        lambda x, mean, V: (mean - x) @ V,
-        "the sign is wrong, and nothing else: what is subtracted from what?",
-    ),
+    lambda x, mean, V: (mean - x) @ V,
+    "the sign is wrong, and nothing else: what is subtracted from what?",
     (lambda x, mean, V: ((x - mean) @ V).mT, "the result is transposed: [B, M]."),
     (lambda x, mean, V: (x - mean.mean()) @ V, "one number is subtracted, not the mean image."),
-    (
-        lambda x, mean, V: (x - x.mean(1, keepdim=True)) @ V,
-        "every image is centred with its own average: subtract the mean image.",
-    ),
-    (
-        lambda x, mean, V: (x - mean) @ V @ V.mT,
-        "this is the projection in image space, [B, D]: coordinates are wanted, [B, M].",
-    ),
-    (
-        lambda x, mean, V: (x - mean) @ V @ V.mT + mean,
-        "this encodes and decodes, [B, D]: coordinates are wanted, [B, M].",
-    ),
-    (
-        lambda x, mean, V: x @ V - mean.mean(),
-        "the mean image is not projected: subtract it from x.",
-    ),
-    (
-        lambda x, mean, V: x @ V - mean.sum(),
-        "the mean image is not projected: subtract it from x.",
-    ),
-    (
-        lambda x, mean, V: (x - mean) @ V / ((x - mean) @ V).std(0),
-        "the coordinates are standardised: they are lengths in image space.",
-    ),
-    (
-        lambda x, mean, V: (x - mean) @ V / (x - mean).norm(dim=1, keepdim=True),
-        "every image is scaled to length one.",
-    ),
+    lambda x, mean, V: (x - x.mean(1, keepdim=True)) @ V,
+    "every image is centred with its own average: subtract the mean image.",
+    lambda x, mean, V: (x - mean) @ V @ V.mT,
+    "this is the projection in image space, [B, D]: coordinates are wanted, [B, M].",
+    lambda x, mean, V: (x - mean) @ V @ V.mT + mean,
+    "this encodes and decodes, [B, D]: coordinates are wanted, [B, M].",
+    lambda x, mean, V: x @ V - mean.mean(),
+    lambda x, mean, V: x @ V - mean.sum(),
+    "the mean image is not projected: subtract it from x.",
+    lambda x, mean, V: (x - mean) @ V / ((x - mean) @ V).std(0),
+    "the coordinates are standardised: they are lengths in image space.",
+    lambda x, mean, V: (x - mean) @ V / (x - mean).norm(dim=1, keepdim=True),
+    "every image is scaled to length one.",
     (lambda x, mean, V: ((x - mean) @ V).abs(), "the coordinates lost their signs (abs)."),
     (lambda x, mean, V: (x - mean) @ V[:, :2], "only the first two components are used."),
     (lambda x, mean, V: (x - mean) @ V.flip(1), "the components are in the wrong order."),
     (lambda x, mean, V: x - mean, "x is centred, and not projected on the components."),
-]
+)
 
 
 @recorded
@@ -76,7 +57,7 @@ def pca_encoder(answer: Linear) -> None:
         "pca_encoder",
         [lambda x, mean, V: (x - mean) @ V],
         linear_case,
-        [Mistake(formula, hint) for formula, hint in ENCODERS],
+        [Mistake(*told) for told in ENCODERS],
         shape="one row per image, one column per component",
         terms=[
             Term("the projection of x", lambda x, mean, V: x @ V),
@@ -92,51 +73,33 @@ def pca_encoder(answer: Linear) -> None:
     examine(task, answer)
 
 
-DECODERS: list[tuple[Linear, str]] = [
-    (
-        lambda z, mean, V: z @ V.mT,
-        "the mean is missing: the origin of the latent space is the mean image, not a black one.",
-    ),
+DECODERS = hinted(
+    lambda z, mean, V: z @ V.mT,
+    "the mean is missing: the origin of the latent space is the mean image, not a black one.",
     (lambda z, mean, V: z @ V.mT - mean, "the mean is subtracted where it is added."),
     (lambda z, mean, V: mean - z @ V.mT, "what the latents say is subtracted from the mean."),
     (lambda z, mean, V: (z @ V.mT + mean).mT, "the result is transposed: [B, D]."),
     (lambda z, mean, V: z @ V.mT + 2 * mean, "the mean is added twice."),
     (lambda z, mean, V: z @ V.mT + mean.mean(), "one number is added, not the mean image."),
-    (
-        lambda z, mean, V: (z @ V.mT + mean).clamp(0, 1),
-        "the result is clipped to [0, 1] (clamp): a linear decoder is wanted.",
-    ),
-    (
-        lambda z, mean, V: (z @ V.mT + mean).clamp(min=0),
-        "negative pixels are set to 0 (clamp, ReLU): a linear decoder is wanted.",
-    ),
-    (
-        lambda z, mean, V: torch.sigmoid(z @ V.mT + mean),
-        "a sigmoid is applied: a linear decoder is wanted.",
-    ),
-    (
-        lambda z, mean, V: torch.sigmoid(z @ V.mT) + mean,
-        "a sigmoid is applied: a linear decoder is wanted.",
-    ),
-    (
-        lambda z, mean, V: torch.tanh(z @ V.mT + mean),
-        "a tanh is applied: a linear decoder is wanted.",
-    ),
+    lambda z, mean, V: (z @ V.mT + mean).clamp(0, 1),
+    "the result is clipped to [0, 1] (clamp): a linear decoder is wanted.",
+    lambda z, mean, V: (z @ V.mT + mean).clamp(min=0),
+    "negative pixels are set to 0 (clamp, ReLU): a linear decoder is wanted.",
+    lambda z, mean, V: torch.sigmoid(z @ V.mT + mean),
+    lambda z, mean, V: torch.sigmoid(z @ V.mT) + mean,
+    "a sigmoid is applied: a linear decoder is wanted.",
+    lambda z, mean, V: torch.tanh(z @ V.mT + mean),
+    "a tanh is applied: a linear decoder is wanted.",
     (lambda z, mean, V: mean.expand(len(z), -1), "the mean is returned for every z."),
     (lambda z, mean, V: z.flip(1) @ V.mT + mean, "the latents are in the wrong order."),
     (lambda z, mean, V: z[:, :2] @ V[:, :2].mT + mean, "only the first two latents are used."),
-]
+)
 
 
 @recorded
 def pca_decoder(answer: Linear) -> None:
     """Check ``answer(z, mean, components)``: images ``[B, D]``."""
-
-    def case() -> tuple[Tensor, Tensor, Tensor]:
-        x, mean, V = linear_case()
-        return x @ V, mean, V
-
-    examine(_decoder_task("pca_decoder", case, lambda z, mean, V: (z, mean, V)), answer)
+    examine(_decoder_task("pca_decoder", lambda z, mean, V: (z, mean, V)), answer)
 
 
 PSEUDO_INVERSE = Mistake(
@@ -148,27 +111,22 @@ PSEUDO_INVERSE = Mistake(
 @recorded
 def ppca_decoder(answer: Linear) -> None:
     """Check ``answer(z, W, mu)``: the means of p(x | z), ``[B, D]``."""
-
-    def case() -> tuple[Tensor, Tensor, Tensor]:
-        x, mu, V = linear_case()
-        return x @ V, 2 * V, mu
-
-    task = _decoder_task("ppca_decoder", case, lambda z, W, mu: (z, mu, W))
+    task = _decoder_task("ppca_decoder", lambda z, W, mu: (z, mu, W), length=2.0)
     examine(task._replace(mistakes=[*task.mistakes, PSEUDO_INVERSE], trained=(1, 2)), answer)
 
 
-def _decoder_task(
-    name: str,
-    case: Callable[[], tuple],
-    order: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]],
-) -> Task:
+def _decoder_task(name: str, order: Callable[..., tuple], length: float = 1.0) -> Task:
     """The task of a linear decoder.
 
     Args:
         name: of the check.
-        case: draws its arguments.
-        order: takes them as they are given, to latents, mean and matrix; its own inverse.
+        order: takes its arguments to latents, mean and matrix; its own inverse.
+        length: of the matrix's columns.
     """
+
+    def case() -> tuple:
+        x, mean, V = linear_case()
+        return order(x @ V, mean, length * V)
 
     def given(formula: Callable) -> Callable:
         return lambda *a: formula(*order(*a))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Mistake, Task, recorded
+from experiments.teaching.checking import Mistake, Task, hinted, recorded
 from experiments.teaching.examining import examine
 from experiments.teaching.mistakes.costs import CHANGES
 from experiments.teaching.mistakes.evidence import matrix, model
@@ -31,113 +31,71 @@ def mean(x: Tensor, W: Tensor, mu: Tensor, s: Tensor) -> Tensor:
 
 PRIOR = "the matrix M is W⊤W alone: the prior's part, sigma^2 I, is missing."
 UNIT = "the matrix M has I where it should have sigma^2 I."
-ONE_MEAN = "the mean is averaged over the images: one row per image, [B, M]."
-MEANS: list[tuple[Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], str]] = [
-    (
-        lambda x, W, mu, s: x @ W @ inverse(W, s.exp()),
-        "x is not centred in the mean: subtract mu.",
-    ),
+MEANS = hinted(
+    lambda x, W, mu, s: x @ W @ inverse(W, s.exp()),
+    "x is not centred in the mean: subtract mu.",
     (lambda x, W, mu, s: (x + mu) @ W @ inverse(W, s.exp()), "mu is added to x: subtract it."),
     (lambda x, W, mu, s: (mu - x) @ W @ inverse(W, s.exp()), "the mean has the wrong sign."),
-    (
-        lambda x, W, mu, s: (x - x.mean(0)) @ W @ inverse(W, s.exp()),
-        "x is centred with the batch's mean: the parameter is mu.",
-    ),
-    (
-        lambda *a: mean(*a) / a[3].exp(),
-        "the mean is divided by sigma^2, which is not part of it with this matrix M.",
-    ),
-    (
-        lambda *a: mean(*a) * a[3].exp(),
-        "the mean is multiplied by sigma^2: that belongs to the covariance alone.",
-    ),
-    (
-        lambda x, W, mu, s: (x - mu) @ W,
-        "the mean lacks the inverse of the matrix M: this is W⊤(x - mu).",
-    ),
-    (
-        lambda x, W, mu, s: (x - mu) @ W @ matrix(W, s.exp()),
-        "in the mean, the matrix M stands where its inverse belongs.",
-    ),
-    (
-        lambda x, W, mu, s: (x - mu) @ W @ (1 / matrix(W, s.exp())),
-        "1 / M inverts every entry separately: the inverse of a matrix is M.inverse().",
-    ),
+    lambda x, W, mu, s: (x - x.mean(0)) @ W @ inverse(W, s.exp()),
+    "x is centred with the batch's mean: the parameter is mu.",
+    lambda *a: mean(*a) / a[3].exp(),
+    "the mean is divided by sigma^2, which is not part of it with this matrix M.",
+    lambda *a: mean(*a) * a[3].exp(),
+    "the mean is multiplied by sigma^2: that belongs to the covariance alone.",
+    lambda x, W, mu, s: (x - mu) @ W,
+    "the mean lacks the inverse of the matrix M: this is W⊤(x - mu).",
+    lambda x, W, mu, s: (x - mu) @ W @ matrix(W, s.exp()),
+    "in the mean, the matrix M stands where its inverse belongs.",
+    lambda x, W, mu, s: (x - mu) @ W @ (1 / matrix(W, s.exp())),
+    "1 / M inverts every entry separately: the inverse of a matrix is M.inverse().",
     (lambda x, W, mu, s: (x - mu) @ W @ inverse(W, 0.0), PRIOR),
     (lambda x, W, mu, s: (x - mu) @ W @ inverse(W, 1.0), UNIT),
-    *((lambda x, W, mu, s, f=f: (x - mu) @ W @ inverse(W, f(s)), hint) for f, hint in CHANGES),
     (lambda *a: mean(*a).mT, "the mean is transposed: one row per image, [B, M]."),
-    (lambda *a: mean(*a).mean(0), ONE_MEAN),
+    lambda *a: mean(*a).mean(0),
+    "the mean is averaged over the images: one row per image, [B, M].",
     (lambda *a: mean(*a)[:1], "the mean of one image is returned: one row per image, [B, M]."),
-]
-COVARIANCES: list[tuple[Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], str]] = [
-    (
-        lambda x, W, mu, s: inverse(W, s.exp()),
-        "sigma^2 is missing in the covariance: as sigma goes to 0 it must become zero.",
-    ),
-    (
-        lambda x, W, mu, s: inverse(W, s.exp()) / s.exp(),
-        "sigma^2 divides the covariance: as sigma goes to 0 it must become zero.",
-    ),
-    (
-        lambda x, W, mu, s: matrix(W, s.exp()) * s.exp(),
-        "in the covariance, the matrix M stands where its inverse belongs.",
-    ),
-    (
-        lambda x, W, mu, s: matrix(W, s.exp()) / s.exp(),
-        "this is the precision, the inverse of the covariance.",
-    ),
-    (
-        lambda x, W, mu, s: matrix(W, s.exp()),
-        "this is the matrix M: how does the covariance depend on it?",
-    ),
-    (
-        lambda x, W, mu, s: s.exp() / matrix(W, s.exp()),
-        "sigma^2 / M divides by every entry separately: that is not the inverse of a matrix.",
-    ),
-    (
-        lambda x, W, mu, s: (s / 2).exp() * inverse(W, s.exp()),
-        "the covariance has sigma for sigma^2 as its factor.",
-    ),
-    (
-        lambda x, W, mu, s: s * inverse(W, s.exp()),
-        "the covariance has log sigma^2 for sigma^2 as its factor.",
-    ),
-    (
-        lambda x, W, mu, s: (2 * s).exp() * inverse(W, s.exp()),
-        "the covariance has sigma^4 for sigma^2 as its factor.",
-    ),
-    (
-        lambda x, W, mu, s: torch.linalg.cholesky(right(x, W, mu, s)[1]),
-        "this is the Cholesky factor of the covariance, not the covariance.",
-    ),
-    (
-        lambda *a: right(*a)[1].diagonal(),
-        "only the diagonal of the covariance is returned: its entries off it are not zero.",
-    ),
-    (
-        lambda *a: right(*a)[1].diagonal().diag(),
-        "only the diagonal of the covariance is kept: its entries off it are not zero.",
-    ),
-    (
-        lambda *a: right(*a)[1].expand(len(a[0]), -1, -1),
-        "one covariance per image is returned: it is the same for all, [M, M].",
-    ),
-    (
-        lambda x, W, mu, s: W @ W.mT + s.exp() * torch.eye(len(W), dtype=W.dtype),
-        "this is C, the covariance of x: that of z given x is [M, M].",
-    ),
+)
+COVARIANCES = hinted(
+    lambda x, W, mu, s: inverse(W, s.exp()),
+    "sigma^2 is missing in the covariance: as sigma goes to 0 it must become zero.",
+    lambda x, W, mu, s: inverse(W, s.exp()) / s.exp(),
+    "sigma^2 divides the covariance: as sigma goes to 0 it must become zero.",
+    lambda x, W, mu, s: matrix(W, s.exp()) * s.exp(),
+    "in the covariance, the matrix M stands where its inverse belongs.",
+    lambda x, W, mu, s: matrix(W, s.exp()) / s.exp(),
+    "this is the precision, the inverse of the covariance.",
+    lambda x, W, mu, s: matrix(W, s.exp()),
+    "this is the matrix M: how does the covariance depend on it?",
+    lambda x, W, mu, s: s.exp() / matrix(W, s.exp()),
+    "sigma^2 / M divides by every entry separately: that is not the inverse of a matrix.",
+    lambda x, W, mu, s: (s / 2).exp() * inverse(W, s.exp()),
+    "the covariance has sigma for sigma^2 as its factor.",
+    lambda x, W, mu, s: s * inverse(W, s.exp()),
+    "the covariance has log sigma^2 for sigma^2 as its factor.",
+    lambda x, W, mu, s: (2 * s).exp() * inverse(W, s.exp()),
+    "the covariance has sigma^4 for sigma^2 as its factor.",
+    lambda x, W, mu, s: torch.linalg.cholesky(right(x, W, mu, s)[1]),
+    "this is the Cholesky factor of the covariance, not the covariance.",
+    lambda *a: right(*a)[1].diagonal(),
+    "only the diagonal of the covariance is returned: its entries off it are not zero.",
+    lambda *a: right(*a)[1].diagonal().diag(),
+    "only the diagonal of the covariance is kept: its entries off it are not zero.",
+    lambda *a: right(*a)[1].expand(len(a[0]), -1, -1),
+    "one covariance per image is returned: it is the same for all, [M, M].",
+    lambda x, W, mu, s: W @ W.mT + s.exp() * torch.eye(len(W), dtype=W.dtype),
+    "this is C, the covariance of x: that of z given x is [M, M].",
     (lambda x, W, mu, s: s.exp() * inverse(W, 0.0), PRIOR),
     (lambda x, W, mu, s: s.exp() * inverse(W, 1.0), UNIT),
-    *((lambda x, W, mu, s, f=f: f(s) * inverse(W, f(s)), hint) for f, hint in CHANGES),
-    (
-        lambda *a: mean(*a),
-        "the mean stands in the place of the covariance too.",
-    ),
-]
+    (lambda *a: mean(*a), "the mean stands in the place of the covariance too."),
+)
 MISTAKES = [
-    *(Mistake(formula, hint) for formula, hint in MEANS),
-    *(Mistake(formula, hint, 1) for formula, hint in COVARIANCES),
+    *(Mistake(*told) for told in MEANS),
+    *(
+        Mistake(lambda x, W, mu, s, f=f: (x - mu) @ W @ inverse(W, f(s)), hint)
+        for f, hint in CHANGES
+    ),
+    *(Mistake(*told, part=1) for told in COVARIANCES),
+    *(Mistake(lambda x, W, mu, s, f=f: f(s) * inverse(W, f(s)), hint, 1) for f, hint in CHANGES),
 ]
 
 

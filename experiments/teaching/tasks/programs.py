@@ -39,13 +39,13 @@ def pair(
     latents = {key for key in _sites(p) if not p.nodes[key]["is_observed"]}
     _names(p, latents, set(_sites(q)), x)
     if any(q.nodes[key]["is_observed"] for key in _sites(q)):
-        raise Wrong("check.pair: the guide observes something; only the model does (obs=x).")
+        raise Wrong("the guide observes something; only the model does (obs=x).")
     for words, trace, sites in (("model", p, [*latents, "x"]), ("guide", q, latents)):
         for name in sites:
             _event(words, name, trace.nodes[name], x)
     for name in latents:
         if not getattr(q.nodes[name]["fn"], "has_rsample", False):
-            raise Wrong(f"check.pair: '{name}' is not reparametrised in the guide.")
+            raise Wrong(f"'{name}' is not reparametrised in the guide.")
     for words, program in (("model", model), ("guide", guide)):
         if trained in ("both", words):
             _parameters(words, program, x)
@@ -63,9 +63,9 @@ def _trace(words: str, program: Callable, x: Tensor, **options: Any) -> poutine.
             raise Wrong(f"In the {words}: {error}") from error
         plate, site, rows, size = found.groups()
         raise Wrong(
-            f"check.pair: '{site}' in the {words} has {size} entries along its last batch "
-            f"dimension, where the plate '{plate}' has {rows}: one vector per image is closed "
-            "with .to_event(1), and the plate has the size len(x)."
+            f"'{site}' in the {words} has {size} entries along its last batch dimension, where "
+            f"the plate '{plate}' has {rows}: one vector per image is closed with .to_event(1), "
+            "and the plate has the size len(x)."
         ) from error
 
 
@@ -79,13 +79,13 @@ def _sites(trace: poutine.Trace) -> list[str]:
 
 def _names(p: poutine.Trace, latents: set[str], guided: set[str], x: Tensor) -> None:
     if "x" not in p.nodes or not p.nodes["x"]["is_observed"]:
-        raise Wrong('check.pair: the model needs pyro.sample("x", ..., obs=x): it sees no data.')
+        raise Wrong('the model needs pyro.sample("x", ..., obs=x): it sees no data.')
     if not torch.equal(p.nodes["x"]["value"], x):
-        raise Wrong("check.pair: what the model observes at 'x' is not x, the images: obs=x.")
+        raise Wrong("what the model observes at 'x' is not x, the images: obs=x.")
     if latents != guided:
         raise Wrong(
-            f"check.pair: the model's latents are {sorted(latents)}, the guide's are "
-            f"{sorted(guided)}: the name of a site is the whole contract between them."
+            f"the model's latents are {sorted(latents)}, the guide's are {sorted(guided)}: the "
+            "name of a site is the whole contract between them."
         )
 
 
@@ -94,29 +94,29 @@ def _event(words: str, name: str, site: dict[str, Any], x: Tensor) -> None:
     plates = [frame for frame in site["cond_indep_stack"] if frame.vectorized]
     if not plates:
         raise Wrong(
-            f"check.pair: '{name}' in the {words} is in no plate: images are independent, which "
-            "pyro.plate says."
+            f"'{name}' in the {words} is in no plate: images are independent, which pyro.plate "
+            "says."
         )
     if any(frame.size != len(x) for frame in plates):
         raise Wrong(
-            f"check.pair: the plate of '{name}' in the {words} has size {plates[0].size} for "
-            f"{len(x)} images: it has the size of the batch, len(x)."
+            f"the plate of '{name}' in the {words} has size {plates[0].size} for {len(x)} images: "
+            "it has the size of the batch, len(x)."
         )
     if len(shape) > 1 or len(event) != 1:
         raise Wrong(
-            f"check.pair: '{name}' in the {words} has batch shape {list(shape)} and event shape "
+            f"'{name}' in the {words} has batch shape {list(shape)} and event shape "
             f"{list(event)}: an image has one vector, so close it with .to_event(1)."
         )
     if shape != x.shape[:1]:
         raise Wrong(
-            f"check.pair: '{name}' in the {words} has batch shape {list(shape)} for {len(x)} "
-            "images: one row per image."
+            f"'{name}' in the {words} has batch shape {list(shape)} for {len(x)} images: one row "
+            "per image."
         )
     if name == "z" and words == "model":
         wanted = torch.distributions.Normal(torch.zeros_like(site["value"]), 1.0)
         right = wanted.log_prob(site["value"]).sum(-1)
         if not torch.allclose(site["fn"].log_prob(site["value"]), right, rtol=1e-3, atol=1e-3):
-            raise Wrong("check.pair: the prior of z in the model is not N(0, I).")
+            raise Wrong("the prior of z in the model is not N(0, I).")
 
 
 def _parameters(words: str, program: Callable, x: Tensor) -> None:
@@ -124,6 +124,6 @@ def _parameters(words: str, program: Callable, x: Tensor) -> None:
         found = _trace(words, program, x, param_only=True).nodes
     if not any(site["type"] == "param" for site in found.values()):
         raise Wrong(
-            f"check.pair: the {words} shows Pyro no parameters, so that SVI would train none of "
-            "them: register its network with pyro.module."
+            f"the {words} shows Pyro no parameters, so that SVI would train none of them: "
+            "register its network with pyro.module."
         )
