@@ -22,8 +22,8 @@ from safetensors.torch import load, save
 from torch import nn
 
 from experiments.errors import UsageError
+from experiments.options.process.launched import is_main
 from experiments.runs.files import TEMPORARY, make_directories, reading, sync, write_synced
-from experiments.runs.processes import is_main
 
 __all__ = [
     "WEIGHTS",
@@ -111,8 +111,7 @@ def save_weights(directory: Path, module: nn.Module, keep: int = 1, **more: byte
 def save_checkpoint(directory: Path, files: Mapping[str, bytes], keep: int = 1) -> Path:
     """Write a run's next checkpoint, then remove all but the last ``keep``."""
     folder = directory / "checkpoint"
-    if not folder.exists():
-        make_directories([folder])
+    make_directories([folder])
     done, numbered = checkpoints(directory), _numbered(folder)
     path = folder / f"{int(numbered[-1].name) + 1 if numbered else 1:05d}"
     temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder))
