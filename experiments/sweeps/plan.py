@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_type_hints
@@ -100,17 +99,15 @@ def plan(command: str, grid: Grid, out: Path) -> list[Planned]:
             same run.
     """
     module = _module(command)
-    runs: dict[str, Planned] = {}
-    same: dict[str, str] = {}
+    runs: list[Planned] = []
     for point in points(grid):
-        name = name_of(point)
         words, options = _checked(command, module, point, grid.shared)
-        key = json.dumps(options, sort_keys=True)
-        if name in runs or key in same:
-            raise UsageError(f"two points are the same run: {same.get(key, name)} and {name}.")
-        same[key] = name
-        runs[name] = Planned(point, module.__name__, words, options, out / name)
-    return list(runs.values())
+        run = Planned(point, module.__name__, words, options, out / name_of(point))
+        for other in runs:
+            if run.path == other.path or run.options == other.options:
+                raise UsageError(f"two points are the same run: {other.name} and {run.name}.")
+        runs.append(run)
+    return runs
 
 
 def check_directory(command: str, out: Path) -> None:
