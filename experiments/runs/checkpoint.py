@@ -108,7 +108,7 @@ def save_weights(directory: Path, module: nn.Module, keep: int = 1, **more: byte
     save_checkpoint(directory, files, keep)
 
 
-def save_checkpoint(directory: Path, files: Mapping[str, bytes], keep: int = 1) -> Path:
+def save_checkpoint(directory: Path, files: Mapping[str, bytes], keep: int = 1) -> None:
     """Write a run's next checkpoint, then remove all but the last ``keep``."""
     folder = directory / "checkpoint"
     make_directories([folder])
@@ -127,7 +127,6 @@ def save_checkpoint(directory: Path, files: Mapping[str, bytes], keep: int = 1) 
         shutil.rmtree(temporary, ignore_errors=True)
     for old in done[: max(0, len(done) + 1 - keep)]:
         _remove(old)
-    return path
 
 
 def _remove(path: Path) -> None:
