@@ -27,6 +27,7 @@ from experiments.inference.optim import adam, muon
 from experiments.inference.svi import SVI
 from experiments.options.common import DataOptions, FreshRunOptions
 from experiments.options.guide_lists import parse_guides
+from experiments.options.process.launched import is_main
 from experiments.options.ranges import Count, Positive
 from experiments.options.trust import Trusted
 from experiments.reports.comparison import save_comparison
@@ -34,7 +35,6 @@ from experiments.reports.saved_comparison import check_same_images, read_runs, s
 from experiments.reports.words.titles import joined
 from experiments.runs.cli import cli
 from experiments.runs.environment import pick_device
-from experiments.runs.processes import is_main
 from experiments.runs.run import Run
 from experiments.training.data import load_data
 from experiments.training.pair import (

@@ -47,15 +47,15 @@ def own_rows(batch: Batch) -> Batch | None:
     """
     if world_size() == 1:
         return batch
-    size = len(batch.index) // world_size()
-    mine = slice(rank() * size, (rank() + 1) * size)
     total = len(batch.index)
-    return tree_map(lambda rows: _part(rows, mine, total), batch) if size else None
+    size = total // world_size()
+    mine = slice(rank() * size, (rank() + 1) * size)
 
+    def part(rows: Any) -> Any:
+        by_row = isinstance(rows, Tensor) and rows.ndim and len(rows) == total
+        return rows[mine] if by_row else rows
 
-def _part(rows: Any, mine: slice, total: int) -> Any:
-    by_row = isinstance(rows, Tensor) and rows.ndim and len(rows) == total
-    return rows[mine] if by_row else rows
+    return tree_map(part, batch) if size else None
 
 
 def own_noise(*seed: int) -> None:
@@ -95,16 +95,12 @@ def average_gradients(
 
 
 def _means(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Means over processes, of all tensors of one type in one message."""
-    means = list(tensors)
-    for dtype in sorted({tensor.dtype for tensor in tensors}, key=str):
-        alike = [i for i, tensor in enumerate(tensors) if tensor.dtype == dtype]
-        flat = torch.cat([tensors[i].flatten() for i in alike])
-        processes.all_reduce(flat)
-        flat /= world_size()
-        for i, part in zip(alike, flat.split([tensors[i].numel() for i in alike]), strict=True):
-            means[i] = part.view(tensors[i].shape)
-    return means
+    """Means over processes, of all tensors in one message of their common type."""
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    processes.all_reduce(flat)
+    flat /= world_size()
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    return [part.view_as(t).to(t.dtype) for part, t in zip(parts, tensors, strict=True)]
 
 
 def _rows_of_all(gradient: Any) -> Tensor:
@@ -114,12 +110,8 @@ def _rows_of_all(gradient: Any) -> Tensor:
     every_value = [torch.empty_like(values) for _ in range(world_size())]
     processes.all_gather(every_index, indices)
     processes.all_gather(every_value, values)
-    return torch.sparse_coo_tensor(
-        torch.cat(every_index)[None],
-        torch.cat(every_value) / world_size(),
-        gradient.shape,
-        check_invariants=False,
-    )
+    index, value = torch.cat(every_index)[None], torch.cat(every_value) / world_size()
+    return torch.sparse_coo_tensor(index, value, gradient.shape, check_invariants=False)
 
 
 def start_together(svi: Any) -> None:

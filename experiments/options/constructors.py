@@ -23,14 +23,8 @@ __all__ = [
     "own_objective",
 ]
 
-FILLED_IN = {
-    "self",
-    "model",
-    "size",
-    "data_dim",
-    "data_shape",
-    "bits",
-}  # set from the data, not by the user
+FILLED_IN = {"self", "model", "size", "data_dim", "data_shape", "bits"}
+"""Arguments set from the data, not by the user."""
 
 
 def import_model(name: str) -> type:

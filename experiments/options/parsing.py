@@ -62,14 +62,12 @@ def parse(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -
     for group in dataclasses.fields(parsed):
         one = getattr(parsed, group.name)
         if group.name in names:
-            values[group.name] = one
+            values[group.name] = dataclasses.asdict(one)
         else:
             values |= {f.name: getattr(one, f.name) for f in dataclasses.fields(one)}
     if not {"--compile", "--no-compile"} & set(args):
         values |= {"compile": None} if "compile" in values else {}
     values |= of_data(config_class, values, args)
-    for field in names:
-        values[field] = dataclasses.asdict(values[field])
     return config_class(**values)
 
 

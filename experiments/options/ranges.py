@@ -35,6 +35,8 @@ def at_least(least: float) -> Range:
 
 
 ZERO_OR_MORE = Range(lambda value: value >= 0, "be 0 or more")
+FINITE = Range(math.isfinite, "be finite")
+BELOW_2_63 = Range(lambda value: abs(value) < 2**63, "be below 2^63")
 BELOW_2_32 = Range(lambda value: value < 2**32, "be below 2^32")
 
 Count = Annotated[int, at_least(1)]
@@ -82,10 +84,6 @@ def check_ranges(config: Any) -> None:
         if ranges and getattr(config, field.name) == ():
             raise UsageError(f"{option_name(field.name)} needs at least one value.")
         for name, value in numbers(getattr(config, field.name), field.name):
-            limit = 2**63 if isinstance(value, int) else math.inf
-            finite = "be below 2^63" if isinstance(value, int) else "be finite"
-            if not abs(value) < limit:
-                raise UsageError(f"{option_name(name)} must {finite}, got {value}.")
-            for one in ranges:
+            for one in (BELOW_2_63 if isinstance(value, int) else FINITE, *ranges):
                 if not one.contains(value):
                     raise UsageError(f"{option_name(name)} must {one.words}, got {value}.")

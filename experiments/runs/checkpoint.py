@@ -22,8 +22,8 @@ from safetensors.torch import load, save
 from torch import nn
 
 from experiments.errors import UsageError
+from experiments.options.process.launched import is_main
 from experiments.runs.files import TEMPORARY, make_directories, reading, sync, write_synced
-from experiments.runs.processes import is_main
 
 __all__ = [
     "WEIGHTS",
@@ -108,11 +108,10 @@ def save_weights(directory: Path, module: nn.Module, keep: int = 1, **more: byte
     save_checkpoint(directory, files, keep)
 
 
-def save_checkpoint(directory: Path, files: Mapping[str, bytes], keep: int = 1) -> Path:
+def save_checkpoint(directory: Path, files: Mapping[str, bytes], keep: int = 1) -> None:
     """Write a run's next checkpoint, then remove all but the last ``keep``."""
     folder = directory / "checkpoint"
-    if not folder.exists():
-        make_directories([folder])
+    make_directories([folder])
     done, numbered = checkpoints(directory), _numbered(folder)
     path = folder / f"{int(numbered[-1].name) + 1 if numbered else 1:05d}"
     temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder))
@@ -128,7 +127,6 @@ def save_checkpoint(directory: Path, files: Mapping[str, bytes], keep: int = 1) 
         shutil.rmtree(temporary, ignore_errors=True)
     for old in done[: max(0, len(done) + 1 - keep)]:
         _remove(old)
-    return path
 
 
 def _remove(path: Path) -> None:

@@ -11,9 +11,9 @@ from experiments.errors import Finished, UsageError, in_words, is_bad_input
 from experiments.options.common import check
 from experiments.options.parsing import name_of, parse
 from experiments.options.process.allocation import keep_freed_memory
-from experiments.options.process.launched import LaunchError
+from experiments.options.process.launched import LaunchError, is_main
 from experiments.options.process.streams import safe_streams
-from experiments.runs.processes import check_processes, failed, is_main
+from experiments.runs.processes import check_processes, failed
 from experiments.runs.resuming import resume_line
 from experiments.runs.signals import Interrupted
 

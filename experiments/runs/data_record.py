@@ -37,12 +37,13 @@ def check_data(
     Raises:
         UsageError: If the data have changed, or the record is damaged.
     """
-    then = _read(directory, say)
+    path = directory / FILE
+    then = read_json(path) if path.exists() else _of_an_older_run(directory, say)
     try:
         found = changes(then, now)
         before = then.get("changed")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{directory / FILE} is not that of a run.") from error
+        raise UsageError(f"{path} is not that of a run.") from error
     if found is None:
         if before:
             say(f"warning: {directory} was resumed with other data: {before}.")
@@ -52,15 +53,6 @@ def check_data(
         raise UsageError(f"{words}; restore them, or continue with --data-changed ok.")
     say(f"warning: {words}.")
     return f"{before}; {found}" if before else found
-
-
-def _read(directory: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    if (directory / FILE).exists():
-        found = read_json(directory / FILE)
-        if not isinstance(found, dict):
-            raise UsageError(f"{directory / FILE} is not that of a run.")
-        return found
-    return _of_an_older_run(directory, say)
 
 
 def _of_an_older_run(directory: Path, say: Callable[[str], None]) -> dict[str, Any]:

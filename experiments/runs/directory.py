@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from experiments.errors import UsageError
+from experiments.options.process.launched import is_main
 from experiments.runs.files import TEMPORARY, forget, make_directories, missing, remove_created
 from experiments.runs.lock import Lock
-from experiments.runs.processes import is_main
 
 __all__ = ["RunDirectory", "locked", "set_aside"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from experiments.errors import UsageError
-from experiments.runs.processes import local_position, number_of_processes
+from experiments.options.process.launched import local_position, number_of_processes
 
 __all__ = ["determinism", "peak_memory", "pick_device", "plain", "versions"]
 

@@ -25,12 +25,9 @@ def raise_fault(error: Exception, directory: Path) -> None:
     """
     words = _fault(error)
     if words is not None:
-        kept = checkpoints(directory)
-        last = (
-            f"{kept[-1]} is complete: --resume continues from it"
-            if kept
-            else "nothing is kept yet"
-        )
+        last = "nothing is kept yet"
+        if kept := checkpoints(directory):
+            last = f"{kept[-1]} is complete: --resume continues from it"
         raise TrainingError(f"{words}; {last}.") from error
 
 

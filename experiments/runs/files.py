@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import TrainingError, UsageError, is_out_of_memory, reason
+from experiments.options.process.launched import is_main
 from experiments.runs.missing import no_run
-from experiments.runs.processes import is_main
 
 __all__ = [
     "FORMAT",
@@ -88,9 +88,7 @@ def _replace(path: Path, save: Callable[[Path], Any]) -> None:
             raise OSError(error.errno, error.strerror, str(path)) from error
         if mine:
             _remember(path)
-        with contextlib.suppress(
-            OSError
-        ):  # the file exists; a failed sync only matters after a power failure
+        with contextlib.suppress(OSError):  # a failed sync only matters after a power failure
             sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
@@ -209,24 +207,20 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file of a run.
+    """Read a JSON file of a run; NaN and Infinity, which Python would read, are refused.
 
     Raises:
         UsageError: If it is missing, not a JSON object, or nested too deeply.
     """
     with reading(path):
         try:
-            content = _json(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            content = json.loads(text, parse_constant=_finite, parse_float=_finite)
         except FileNotFoundError:
             raise UsageError(no_run(path)) from None
         if not isinstance(content, dict):
             raise UsageError(f"{path} is not that of a run: it is not a JSON object.")
     return content
-
-
-def _json(text: str) -> Any:
-    """Standard JSON; Python would also read NaN and Infinity."""
-    return json.loads(text, parse_constant=_finite, parse_float=_finite)
 
 
 def _finite(text: str) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from experiments.errors import TrainingError, UsageError
-from experiments.runs.processes import is_main
+from experiments.options.process.launched import is_main
 
 __all__ = ["LOCK", "Lock"]
 
@@ -52,15 +52,15 @@ class Lock:
             raise
 
     def _taken(self) -> int:
-        file = self._opened()
-        try:
-            return self._claimed(file)
-        except _Gone:
+        while True:
+            file = self._opened()
+            try:
+                if self._claimed(file):
+                    return file
+            except BaseException:
+                os.close(file)
+                raise
             os.close(file)
-            return self._taken()
-        except BaseException:
-            os.close(file)
-            raise
 
     def _opened(self) -> int:
         path = self.path / LOCK
@@ -79,13 +79,14 @@ class Lock:
             raise UsageError(f"{path} is not a plain file: remove it if it is not needed.")
         return file
 
-    def _claimed(self, file: int) -> int:
+    def _claimed(self, file: int) -> bool:
+        """Write this process into a lock file; false if its last holder has removed the file."""
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._refuse(*_holder(file))
-        if not _same(file, LOCK, self._folder):  # the last holder has removed it in the meantime
-            raise _Gone
+        if not _same(file, LOCK, self._folder):
+            return False
         process, host = _holder(file)
         if process is None:
             raise UsageError(
@@ -99,7 +100,7 @@ class Lock:
         except OSError as error:
             os.unlink(LOCK, dir_fd=self._folder)
             raise OSError(error.errno, error.strerror, str(self.path / LOCK)) from error
-        return file
+        return True
 
     def _refuse(self, process: str | None, host: str) -> None:
         here = host == socket.gethostname()
@@ -138,10 +139,6 @@ class Lock:
             os.close(self._file)
             os.close(self._folder)
             self._file = -1
-
-
-class _Gone(Exception):
-    """The lock file was removed while it was being locked."""
 
 
 def _holder(file: int) -> tuple[str | None, str]:

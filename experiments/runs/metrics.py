@@ -67,15 +67,14 @@ class Metrics:
         setattr(self, split, figures)
 
     @property
-    def splits(self) -> list[dict[str, Any]]:
-        """The figures of each split that was measured, as rows of a table."""
-        found = {"train": self.train, "test": self.test}
-        return [{"split": name, **figures} for name, figures in found.items() if figures]
-
-    @property
     def measured(self) -> list[dict[str, Any]]:
-        """The same without figures that are None."""
-        return [{k: v for k, v in row.items() if v is not None} for row in self.splits]
+        """The figures of each split that was measured, without None, as rows of a table."""
+        found = {"train": self.train, "test": self.test}
+        return [
+            {"split": name, **{k: v for k, v in figures.items() if v is not None}}
+            for name, figures in found.items()
+            if figures
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """The contents of ``metrics.json``, without fields of splits that were not measured."""

@@ -14,23 +14,15 @@ from typing import Any
 
 from experiments.errors import UsageError
 from experiments.options.common import DataOptions, FitOptions
-from experiments.options.process.launched import (
-    check_launch,
-    is_main,
-    local_position,
-    number_of_processes,
-)
+from experiments.options.process.launched import check_launch, is_main, number_of_processes
 
 __all__ = [
     "check_processes",
     "check_rows",
     "failed",
     "first_one_first",
-    "is_main",
     "join_group",
     "leave_group",
-    "local_position",
-    "number_of_processes",
     "require_one_process",
 ]
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from experiments.errors import Finished, UsageError
 from experiments.options.common import MAY_CHANGE
+from experiments.options.process.launched import is_main
 from experiments.runs.files import FORMAT, read_json, reading, remove_temporary
 from experiments.runs.lock import LOCK
-from experiments.runs.processes import is_main
 
 __all__ = [
     "asked_options",

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from experiments.inference.fit import Progress
 from experiments.inference.parallel import first_said
+from experiments.options.process.launched import is_main, number_of_processes
 from experiments.runs.checkpoint import checkpoints
 from experiments.runs.data_record import save_record
 from experiments.runs.directory import RunDirectory
@@ -25,7 +26,7 @@ from experiments.runs.faults import raise_fault
 from experiments.runs.files import FORMAT, append, make_directories, write, write_json, write_text
 from experiments.runs.lock import Lock
 from experiments.runs.metrics import Metrics
-from experiments.runs.processes import is_main, join_group, number_of_processes
+from experiments.runs.processes import join_group
 from experiments.runs.resuming import read_saved, with_history, without_results
 from experiments.runs.signals import Interrupted, Signals
 
@@ -199,8 +200,7 @@ class Run:
     def figure(self, name: str, figure: Figure) -> None:
         """Save a picture in the folder of figures."""
         path = self.path / "figures" / f"{name}.png"
-        if not path.parent.exists():
-            make_directories([path.parent])
+        make_directories([path.parent])
         self.figures.append(write(path, lambda file: figure.savefig(file, dpi=110, format="png")))
 
     def save_metrics(self, metrics: Metrics) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from experiments.runs.processes import number_of_processes
+from experiments.options.process.launched import number_of_processes
 
 __all__ = ["Interrupted", "Signals"]
 

@@ -2,15 +2,11 @@
 
 import hashlib
 import itertools
-import json
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from experiments.errors import UsageError
-from experiments.runs.files import reading
 
 __all__ = ["Grid", "arguments", "name_of", "points", "read_grid"]
 
@@ -29,72 +25,42 @@ class Grid(NamedTuple):
 
 
 def read_grid(words: Sequence[str], shared: Sequence[str]) -> Grid:
-    """Read ``name=value,value`` and ``name=value``, or a file with the tables grid and with.
+    """Read ``name=value,value`` of ``--grid`` and ``name=value`` of ``--with``.
 
     Raises:
         UsageError: If something is malformed, missing or given twice.
     """
-    written = [("--grid", word) for word in words] + [("--with", word) for word in shared]
-    axes: dict[str, tuple[str, ...]] = {}
-    common: dict[str, str] = {}
-    for option, word in written:
-        name, equals, value = word.partition("=")
-        if option == "--grid" and not equals and Path(word).suffix in (".toml", ".json"):
-            more = _from_file(Path(word))
-            found, single = list(more.axes.items()), list(more.shared.items())
-        elif not (name.strip() and equals and value.strip()):
-            files = ", or a .toml or .json file" if option == "--grid" else ""
-            raise UsageError(f"'{word}' in {option} must be NAME=VALUE{files}.")
-        elif option == "--grid":
-            values = tuple(part.strip() for part in BETWEEN_VALUES.split(value))
-            found, single = [(_python(name), values)], []
-        else:
-            found, single = [], [(_python(name), value.strip())]
-        for key, _ in (*found, *single):
-            if key in axes or key in common:
-                raise UsageError(f"'{key}' is given twice, in --grid or --with.")
-        axes |= dict(found)
-        common |= dict(single)
-    _check(axes)
-    return Grid(axes, common)
-
-
-def _check(axes: dict[str, tuple[str, ...]]) -> None:
-    if not axes:
+    varied, common = _settings("--grid", words), _settings("--with", shared)
+    names = [name for name, _ in (*varied, *common)]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"'{name}' is given twice, in --grid or --with.")
+    if not varied:
         raise UsageError("the grid is empty: --grid NAME=VALUE,VALUE, as in --grid seed=0,1,2.")
-    for name, values in axes.items():
-        if not values or not all(values):
+    axes: dict[str, tuple[str, ...]] = {}
+    for name, text in varied:
+        values = axes[name] = tuple(part.strip() for part in BETWEEN_VALUES.split(text))
+        if not all(values):
             raise UsageError(f"'{name}' in --grid has an empty value.")
-        if len(set(values)) < len(values):
-            twice = next(value for value in values if values.count(value) > 1)
-            raise UsageError(f"'{name}' in --grid has the value {twice} twice.")
+        for value in values:
+            if values.count(value) > 1:
+                raise UsageError(f"'{name}' in --grid has the value {value} twice.")
+    return Grid(axes, dict(common))
 
 
-def _from_file(path: Path) -> Grid:
-    with reading(path):
-        text = path.read_text(encoding="utf-8")
-        content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    tables = {"with": {}, **content} if isinstance(content, dict) else {}
-    if set(tables) != {"grid", "with"} or not all(isinstance(t, dict) for t in tables.values()):
-        raise UsageError(f"{path} must have a table 'grid', and may have a table 'with'.")
-    axes = {
-        _python(name): tuple(
-            _text(value) for value in (values if isinstance(values, list) else [values])
-        )
-        for name, values in tables["grid"].items()
-    }
-    return Grid(axes, {_python(name): _text(v) for name, v in tables["with"].items()})
+def _settings(option: str, words: Sequence[str]) -> list[tuple[str, str]]:
+    """Names and values in the words of an option."""
+    settings = []
+    for word in words:
+        name, _, value = word.partition("=")
+        if not (name.strip() and value.strip()):
+            raise UsageError(f"'{word}' in {option} must be NAME=VALUE.")
+        settings.append((_python(name), value.strip()))
+    return settings
 
 
 def _python(name: str) -> str:
     return name.strip().removeprefix("--").replace("-", "_")
-
-
-def _text(value: Any) -> str:
-    """A value of a file as it would be written on the command line."""
-    if isinstance(value, list):
-        return f"({','.join(map(_text, value))})"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def points(grid: Grid) -> list[dict[str, str]]:

@@ -2,20 +2,20 @@
 
 import dataclasses
 import importlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_type_hints
+
+import tyro
 
 from experiments.errors import UsageError
 from experiments.options.commands import COMMANDS, module_of
 from experiments.options.common import check
-from experiments.options.parsing import parse
+from experiments.options.parsing import extended, parse
 from experiments.runs.environment import plain
 from experiments.runs.files import missing, read_json, reading, write_json
 from experiments.runs.resuming import asked_options, holds_nothing, is_finished
 from experiments.sweeps.grid import Grid, arguments, name_of, points
-from experiments.sweeps.option_names import option_names, positional_names
 from ppl_models.names import suggestion, unknown
 
 __all__ = ["Planned", "check_directory", "plan", "save_plan"]
@@ -99,17 +99,15 @@ def plan(command: str, grid: Grid, out: Path) -> list[Planned]:
             same run.
     """
     module = _module(command)
-    runs: dict[str, Planned] = {}
-    same: dict[str, str] = {}
+    runs: list[Planned] = []
     for point in points(grid):
-        name = name_of(point)
         words, options = _checked(command, module, point, grid.shared)
-        key = json.dumps(options, sort_keys=True)
-        if name in runs or key in same:
-            raise UsageError(f"two points are the same run: {same.get(key, name)} and {name}.")
-        same[key] = name
-        runs[name] = Planned(point, module.__name__, words, options, out / name)
-    return list(runs.values())
+        run = Planned(point, module.__name__, words, options, out / name_of(point))
+        for other in runs:
+            if run.path == other.path or run.options == other.options:
+                raise UsageError(f"two points are the same run: {other.name} and {run.name}.")
+        runs.append(run)
+    return runs
 
 
 def check_directory(command: str, out: Path) -> None:
@@ -157,8 +155,8 @@ def _checked(
         if name in settings:
             raise UsageError(f"'{name}' is set by the sweep for every run.")
     try:
-        words = arguments(settings, positional_names(module.Config))
-        known = option_names(module.Config, words)
+        words = arguments(settings, _positional_names(module.Config))
+        known = _option_names(module.Config, words)
         for name in settings:
             if name not in known:
                 raise UsageError(f"{command} has no option '{name}'; {_nearest(name, known)}")
@@ -168,6 +166,34 @@ def _checked(
     except UsageError as error:
         raise UsageError(f"{name_of(point)}: {error}") from error
     return words, plain(dataclasses.asdict(config))
+
+
+def _option_names(config_class: type, args: Sequence[str]) -> list[str]:
+    """All options of a command, including those of the guide and model chosen in ``args``."""
+    with_options, added = extended(config_class, args)
+    hints = get_type_hints(with_options, include_extras=True)
+    names = [
+        f.name
+        for f in dataclasses.fields(config_class)
+        if f.name not in added and tyro.conf.Suppress not in _markers(hints[f.name])
+    ]
+    for field in added:
+        own = [f.name for f in dataclasses.fields(get_args(hints[field])[0])]
+        kind = field.removesuffix("_options")
+        names += [f"{kind}.{name}" for name in own]
+        names += [name for name in own if kind == "model" and name not in names]
+    return names
+
+
+def _positional_names(config_class: type) -> list[str]:
+    """Arguments of a command that are given without a name, in order."""
+    hints = get_type_hints(config_class, include_extras=True)
+    fields = dataclasses.fields(config_class)
+    return [f.name for f in fields if tyro.conf.Positional in _markers(hints[f.name])]
+
+
+def _markers(hint: Any) -> tuple[Any, ...]:
+    return getattr(hint, "__metadata__", ())
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from experiments.reports.markdown import markdown_table
 from experiments.reports.plots import lines_with_errors
 from experiments.reports.saved_comparison import SAME_IMAGES
-from experiments.reports.words.numbers import cell
+from experiments.reports.words.numbers import merged
 from experiments.runs.files import write, write_json, write_text
 from experiments.sweeps.grid import Grid
 from experiments.sweeps.plan import Planned
@@ -128,7 +128,7 @@ def save_sweep(
     shown = [(name, UNITS.get(name.rpartition(".")[2])) for name in rows[0]]
     text = markdown_table(rows)
     if several:
-        text += f"\nMean over seeds ± standard error:\n\n{markdown_table(_with_errors(table))}"
+        text += f"\nMean over seeds ± standard error:\n\n{markdown_table(merged(table))}"
     text += f"\n{', '.join(f'{name} in {unit}' for name, unit in shown if unit)}\n"
     if differing:
         text += f"\nNot all rows are comparable: the runs differ in {', '.join(differing)}.\n"
@@ -147,15 +147,3 @@ def save_sweep(
     }
     write_json(out / "metrics.json", metrics)
     return metrics | {"text": text, "figure": drawn is not None}
-
-
-def _with_errors(table: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    """The means with their standard errors, as text."""
-    return [
-        {
-            name: cell(value) + (f" ± {row[f'{name}_se']:.2g}" if row.get(f"{name}_se") else "")
-            for name, value in row.items()
-            if not name.endswith("_se")
-        }
-        for row in table
-    ]

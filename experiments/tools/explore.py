@@ -23,7 +23,8 @@ from experiments.explorer.decoders import check_same, decoder_of
 from experiments.explorer.groups import groups_page
 from experiments.explorer.latents import check_weight, latents_page
 from experiments.explorer.page import MARK
-from experiments.options.ranges import NotNegativeInt, Positive, Range, Seed, Several
+from experiments.options.common import SavedRunOptions
+from experiments.options.ranges import NotNegativeInt, Positive, Range, Several
 from experiments.runs.cli import cli
 from experiments.runs.environment import pick_device
 from experiments.runs.files import write_text
@@ -32,19 +33,11 @@ from ppl_models.nvae import NVAE
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(SavedRunOptions):
     run: tyro.conf.Positional[Path]
     """Directory of a trained run: PPCA, a VAE with an mlp decoder, or an NVAE."""
     with_: Annotated[Path | None, tyro.conf.arg(name="with")] = None
     """Second run with the same decoder and another guide, to show beside the first."""
-    model: str | None = None
-    """Model of the run as package.module:Class, if it comes from outside this package; its code is
-    imported only if you name it here or add --trust."""
-    guide: str | None = None
-    """Guide of the run as package.module:Class, if it comes from outside this package; its code is
-    imported only if you name it here or add --trust."""
-    trust: bool = False
-    """Import a model or guide from outside this package if the run names one."""
     out: Path | None = None
     """File to write; by default RUN/explore.html."""
     limit: Annotated[Positive, Range(lambda size: size < 1e4, "be below 10000 MB")] = 2.0
@@ -62,17 +55,6 @@ class Config:
     readjust: NotNegativeInt = 500
     """Passes that readjust the batch norms of an NVAE to a temperature; 0 keeps the trained
     statistics."""
-    data_root: Path | None = None
-    """Directory of the data; by default $PPL_DATA, else ./data."""
-    data_changed: Literal["refuse", "ok"] = "refuse"
-    """What to do if the data differ from those the run was made with: refuse, or go on with a
-    warning."""
-    seed: Seed = 0
-    """Seed of the draws."""
-    device: str = "auto"
-    """cpu, cuda, ...; auto uses a GPU if there is one."""
-    memory: Positive = 2.0
-    """Memory limit for intermediate values [GiB]."""
 
 
 def main(config: Config) -> dict[str, Any]:

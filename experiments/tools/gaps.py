@@ -73,6 +73,11 @@ class Config(SavedRunOptions):
     simulated: Count = 50
     """Number of data drawn from the model to check annealing by an upper and a lower bound."""
 
+    @property
+    def annealing(self) -> tuple[int, int, int, Any]:
+        """Chains, temperatures, leapfrog steps and start of annealed importance sampling."""
+        return self.chains, self.ais_steps, self.leapfrog, self.ais_from
+
 
 def main(config: Config) -> dict[str, Any]:
     with Run("gaps", config) as run:
@@ -140,15 +145,7 @@ def checked(run: Run, saved: SavedRun, guide: Guide, config: Config) -> dict[str
     """Annealed importance sampling between its two bounds, on data drawn from the model."""
     if config.ais_from == "none" or isinstance(guide, PerDatumGuide):
         return None  # a guide with rows has none for such data
-    width = sandwich(
-        saved.model,
-        guide,
-        config.simulated,
-        config.chains,
-        config.ais_steps,
-        config.leapfrog,
-        config.ais_from,
-    )
+    width = sandwich(saved.model, guide, config.simulated, *config.annealing)
     mean, error = mean_and_error(width)
     run.say(
         f"AIS on {config.simulated} simulated data: upper minus lower bound of log p(x) "
@@ -218,13 +215,10 @@ def far_tails(
 
 def annealed(model: Any, guide: Guide, data: Data, config: Config) -> Tensor:
     """The annealed bound of every image, at most a hundred images at a time."""
-    assert config.ais_from != "none"
     most = 100 * config.chains
     rows = max(1, rows_at_a_time(model, data, config.memory, most) // config.chains)
     bounds = [
-        annealed_bound(
-            model, guide, batch, config.chains, config.ais_steps, config.leapfrog, config.ais_from
-        ).bound
+        annealed_bound(model, guide, batch, *config.annealing).bound
         for batch in data.batches(rows)
     ]
     found = torch.cat(bounds)

@@ -97,27 +97,23 @@ def table(saved: SavedRun, data: Data, config: Config) -> list[dict[str, Any]]:
                 if not parameters:
                     raise UsageError(f"{part} of {config.run} has no parameters of its own.")
                 torch.manual_seed(config.seed)
+                objective = OBJECTIVES[name](count)
                 here = moments(
-                    saved.model,
-                    saved.guide,
-                    OBJECTIVES[name](count),
-                    batch,
-                    parameters,
-                    config.steps,
+                    saved.model, saved.guide, objective, batch, parameters, config.steps
                 )
                 found[name, count, part] = here
-                row |= {
-                    f"{part}: noise": here.noise,
-                    f"{part}: signal to noise": here.signal_to_noise,
-                }
-                other = found.get((SAME.get(name, ""), count, part))
+                row[f"{part}: noise"] = here.noise
+                row[f"{part}: signal to noise"] = here.signal_to_noise
                 if part == "q":
-                    apart = None if other is None else distance(here, other)
-                    row["q: apart (noise alone)"] = (
-                        None if apart is None else f"{apart[0]:.3g} ({apart[1]:.3g})"
-                    )
+                    other = found.get((SAME.get(name, ""), count, part))
+                    row["q: apart (noise alone)"] = None if other is None else apart(here, other)
             rows.append(row)
     return rows
+
+
+def apart(one: Moments, other: Moments) -> str:
+    """The distance of two means, and in brackets what their noise alone would give."""
+    return "{:.3g} ({:.3g})".format(*distance(one, other))
 
 
 if __name__ == "__main__":

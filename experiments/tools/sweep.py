@@ -11,7 +11,7 @@ seeds, and a figure.
     python -m experiments sweep ppca --grid guide=exact,amortized:covariance=full --dry-run
     python -m experiments sweep vae --grid 'hidden_dims=(200,200),(400)' centre=true,false --jobs 2
     python -m experiments sweep evaluate --grid run=runs/a,runs/b particles=1,10,100
-    python -m experiments sweep vae --grid grid.toml --backend ray --jobs 8
+    python -m experiments sweep vae --grid lr=0.01,0.001 seed=0,1,2 --backend ray --jobs 8
 """
 
 import shlex
@@ -40,9 +40,8 @@ class Config:
     command: tyro.conf.Positional[str]
     """Command to run: vae, ppca, train, nvae, ...; or evaluate, gaps, ... with run=DIRECTORY."""
     grid: tuple[str, ...] = ()
-    """NAME=VALUE,VALUE,... for every option that varies, or a .toml or .json file with a table
-    [grid] of lists and optionally [with]. Options of guides are guide.NAME for all guides, or
-    follow one guide (guide=amortized:covariance=full,flow); put a value with commas in
+    """NAME=VALUE,VALUE,... for every option that varies. Options of guides are guide.NAME for all
+    guides, or follow one guide (guide=amortized:covariance=full,flow); put a value with commas in
     brackets."""
     with_: Annotated[tuple[str, ...], tyro.conf.arg(name="with")] = ()
     """NAME=VALUE for every option that all runs share."""

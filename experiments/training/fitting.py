@@ -18,6 +18,7 @@ from experiments.inference.optim import SCHEDULES, Schedule
 from experiments.inference.parallel import any_of, gathered, own_noise, rank, start_together
 from experiments.inference.svi import SVI, Pair
 from experiments.options.common import every
+from experiments.options.process.launched import is_main
 from experiments.runs.checkpoint import (
     WEIGHTS,
     checkpoints,
@@ -28,7 +29,7 @@ from experiments.runs.checkpoint import (
     verified,
 )
 from experiments.runs.files import reading
-from experiments.runs.processes import is_main, leave_group
+from experiments.runs.processes import leave_group
 from experiments.runs.random_state import put_random_state, random_state
 from experiments.runs.run import Run
 from experiments.runs.signals import Interrupted

@@ -9,7 +9,7 @@ from experiments.inference.collapse import collapse_warnings
 from experiments.inference.fit import Progress
 from experiments.inference.guard import Guard
 from experiments.inference.svi import SVI
-from experiments.runs.processes import is_main
+from experiments.options.process.launched import is_main
 from experiments.runs.run import Run
 
 __all__ = ["Watch", "check_end"]

@@ -272,7 +272,6 @@ GRIDS = [
     "guide=nope",
     "guide=amortized:covariance=full:covariance=full",
     "out=a",
-    "grid.toml",
     "lr=nan",
     "seed=(",
     "guide=amortized:nosuch=1",
@@ -444,7 +443,6 @@ def origin(rng: random.Random, command: str, home: Path) -> Case:
 def chosen(rng: random.Random, command: str, home: Path) -> Case:
     """A model, a guide or an option of theirs that does not exist."""
     if command == "sweep":
-        (home / "grid.toml").write_text(rng.choice(["", "[grid", "grid = 3", "[with]\na=1", "\0"]))
         return Case(
             [
                 "sweep",

@@ -7,8 +7,6 @@ from experiments.errors import UsageError
 
 __all__ = ["LaunchError", "check_launch", "is_main", "local_position", "number_of_processes"]
 
-NAMES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-
 
 class LaunchError(UsageError):
     """A process that cannot meet the others: it speaks for itself."""
@@ -40,10 +38,9 @@ def check_launch() -> None:
     Raises:
         LaunchError: With the variable, its value and what would be right.
     """
-    given = {name: os.environ[name] for name in NAMES if name in os.environ}
-    if "WORLD_SIZE" not in given:
+    if "WORLD_SIZE" not in os.environ:
         for name in ("RANK", "LOCAL_RANK"):
-            if given.get(name, "0") != "0":
+            if os.environ.get(name, "0") != "0":
                 raise _refused(name, "needs WORLD_SIZE beside it")
         return
     number = _checked("WORLD_SIZE", 1, 10**6)
@@ -52,11 +49,11 @@ def check_launch() -> None:
     local = _number("LOCAL_WORLD_SIZE", number)
     _checked("LOCAL_RANK", 0, local - 1, needed=False)
     if number > 1:
-        port = _checked("MASTER_PORT", 1, 65535)
+        host, port = os.environ.get("MASTER_ADDR"), _checked("MASTER_PORT", 1, 65535)
         try:
-            found = socket.getaddrinfo(given["MASTER_ADDR"], port) if given["MASTER_ADDR"] else []
-        except (KeyError, OSError, UnicodeError):
-            found = []
+            found = host and socket.getaddrinfo(host, port)
+        except (OSError, UnicodeError):
+            found = None
         if not found:
             raise _refused("MASTER_ADDR", "must be the host of the first process")
 

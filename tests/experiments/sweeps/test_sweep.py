@@ -106,21 +106,6 @@ def test_settings_are_words_of_a_command_line():
         arguments({"guide": "flow:width=3", "guide.width": "4"})
 
 
-def test_a_file_holds_the_same_grid():
-    Path("a.toml").write_text(
-        '[grid]\nguide = ["exact", "amortized"]\n"guide.hidden-dims" = [[8], [9, 9]]\nseed = 3\n'
-        '[with]\ndata = "digits"\ncentre = true\n'
-    )
-    content = {
-        "grid": {"guide": ["exact", "amortized"], "guide.hidden_dims": [[8], [9, 9]], "seed": [3]},
-        "with": {"data": "digits", "centre": True},
-    }
-    Path("a.json").write_text(json.dumps(content))
-    words = ["guide=exact,amortized", "guide.hidden_dims=(8),(9,9)", "seed=3"]
-    written = read_grid(words, ["data=digits", "centre=true"])
-    assert written == read_grid(["a.toml"], []) == read_grid(["a.json"], [])
-
-
 def test_runs_of_a_grid_and_their_table(capsys, monkeypatch):
     grid = ["--grid", "guide=amortized:hidden_dims=(8,)", "seed=0,1"]
     metrics = swept("ppca", *grid, *DIGITS, "--jobs", "2", "--out", "s")
@@ -236,7 +221,6 @@ def test_a_dry_run_lists_and_writes_nothing(capsys):
         (["vae", "--grid", "lr=0.1,1e-1"], ["the same run", "lr=0.1 and lr=1e-1"]),
         (["vae", "--grid", "seed=0,"], ["empty value"]),
         (["vae", "--grid", "seed"], ["NAME=VALUE"]),
-        (["vae", "--grid", "none.toml"], ["none.toml cannot be read"]),
         (["vae", "--grid", "seed=0", "--with", "out=a"], ["'out' is set by the sweep"]),
         (["vae", "--grid", "resume=true"], ["'resume' is set by the sweep"]),
         (["vae", "--grid", "seed=0", "--jobs", "0"], ["--jobs must be at least 1"]),
@@ -247,17 +231,6 @@ def test_a_dry_run_lists_and_writes_nothing(capsys):
 def test_bad_input_is_one_line_and_nothing_is_written(capsys, args, words):
     refused(capsys, sweep, args, *words)
     assert not list(Path().iterdir())
-
-
-def test_files_that_are_no_grid(capsys):
-    for name, text in (
-        ("a.toml", "seed = [0]"),
-        ("b.json", "[1]"),
-        ("c.toml", "[grid"),
-        ("d.json", '{"grid": {}}'),
-    ):
-        Path(name).write_text(text)
-        refused(capsys, sweep, ["vae", "--grid", name], "grid" if name < "c" else "")
 
 
 def test_directories_that_hold_something_else(capsys, monkeypatch):
