@@ -18,14 +18,13 @@ from experiments.inference.frozen import fit_rows
 from experiments.inference.handlers import ObservePixels, Temperature
 from guides import allowed_guides
 from guides.full_rank import FullRank
-from guides.local import PerDatumGuide
 from guides.mean_field import MeanField
 from ppl_models.batch import Batch
 from ppl_models.coordinates import FromCoordinates, ToCoordinates, bare, family, is_free
 from ppl_models.parameters import own_parameters
 from ppl_models.sites import describe, observation, prior_trace, request
 
-__all__ = ["complete", "complete_by_guide", "is_plane", "latent_grid", "prior_means"]
+__all__ = ["complete", "is_plane", "latent_grid", "prior_means"]
 
 
 @torch.no_grad()
@@ -88,22 +87,15 @@ def complete(model: Any, data: Data, mask: Tensor, seed: int = 0) -> tuple[Tenso
     if hasattr(model, "posterior") and "observed" in inspect.signature(model.posterior).parameters:
         latents = {"z": model.posterior(batch.only, observed=mask).mean}
         return mean_at(model, latents, batch), "exact"
-    guide = complete_by_guide(model, rows, mask, seed)
+    guide_class = FullRank if "full_rank" in allowed_guides(model) else MeanField
+    guide = guide_class(model, size=len(rows))
+    with torch.random.fork_rng(devices=[]), ObservePixels(mask):
+        torch.manual_seed(seed)
+        fit_rows(model, guide, rows)
     seen = ObservePixels(mask) if describe(model).summed else nullcontext()
     with seen:  # the others tell nothing of a latent that is summed out
         shown = mean_at(model, encode(guide, batch, model), batch)
     return shown, type(guide).__name__
-
-
-def complete_by_guide(model: Any, data: Data, mask: Tensor, seed: int) -> PerDatumGuide:
-    """A row per image, fitted to the observed pixels alone."""
-    guide_class = FullRank if "full_rank" in allowed_guides(model) else MeanField
-    guide = guide_class(model, size=len(data))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        with ObservePixels(mask):
-            fit_rows(model, guide, data)
-    return guide
 
 
 @torch.no_grad()
