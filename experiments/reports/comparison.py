@@ -94,7 +94,7 @@ def save_comparison(run: Run, rows: list[Row], data: Data) -> dict[str, Any]:
         protocol(data, None, config.particles) | {"rotated": config.rotate},
         seed=config.seed,
         epochs=config.epochs,
-        parameters=max(row.parameters for row in rows),
+        parameters=max(row["parameters"] for row in figures),
         more={"rows": figures},
     )
     title = (
