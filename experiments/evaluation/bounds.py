@@ -102,7 +102,8 @@ def per_image(
     """
     check_rows(model, guide, data)
     numbers = numbers_per_image(model, data)
-    at_once = min(CACHED_NUMBERS // numbers, particles_at_a_time(1, numbers, memory))
+    fits = particles_at_a_time(1, numbers, memory)
+    at_once = min(CACHED_NUMBERS // numbers, fits)
     rows = max(1, min(2000, at_once // min(particles, 50)))
     marginal = None
     if hasattr(model, "marginal"):  # float32 would add more error than the bound has
@@ -110,8 +111,7 @@ def per_image(
     with pyro.validation_enabled(False):
         shared = isinstance(guide, Prior) and draws_are_shared(model, guide, data)
         if shared:
-            most = particles_at_a_time(1, numbers, memory)
-            drawn = shared_draws(model, data, particles, min(1000, most))
+            drawn = shared_draws(model, data, particles, min(1000, fits))
         chunks: dict[str, list[Tensor]] = {}
         for batch in data.batches(rows):
             if shared:
@@ -184,9 +184,9 @@ def _of_the_prior(
 
 
 @torch.no_grad()
-def reconstruct(model: nn.Module, guide: nn.Module, batch: Batch, particles: int = 1000) -> Tensor:
+def reconstruct(model: nn.Module, guide: nn.Module, batch: Batch) -> Tensor:
     """E[x | z*] at the mean of q (for the prior: at the importance mean), as ``batch.x``."""
-    return mean_at(model, encode(guide, batch, model, particles), batch)
+    return mean_at(model, encode(guide, batch, model), batch)
 
 
 @torch.no_grad()

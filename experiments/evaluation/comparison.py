@@ -28,9 +28,8 @@ class Entry(NamedTuple):
     @property
     def family(self) -> str | None:
         """``diagonal`` if q is a Gaussian with independent latents."""
-        if self.name not in ("mean_field", "amortized"):
-            return None
-        return "diagonal" if self.options.get("covariance") != "full" else None
+        gaussian = self.name in ("mean_field", "amortized")
+        return "diagonal" if gaussian and self.options.get("covariance") != "full" else None
 
 
 class Row(NamedTuple):
