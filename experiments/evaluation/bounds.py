@@ -112,7 +112,7 @@ def per_image(
         shared = isinstance(guide, Prior) and draws_are_shared(model, guide, data)
         if shared:
             drawn = shared_draws(model, data, particles, min(1000, fits))
-        chunks: dict[str, list[Tensor]] = {}
+        chunks: list[dict[str, Tensor]] = []
         for batch in data.batches(rows):
             if shared:
                 values, latents = _of_the_prior(drawn, batch.index, particles)
@@ -121,9 +121,8 @@ def per_image(
             values |= squared_error(model, latents, batch)
             if marginal is not None:
                 values["log_evidence"] = marginal.log_prob(batch.only.double())
-            for name, value in values.items():
-                chunks.setdefault(name, []).append(value)
-    return {name: torch.cat(values) for name, values in chunks.items()}
+            chunks.append(values)
+    return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
 def _of_own_draws(

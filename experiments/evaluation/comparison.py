@@ -51,9 +51,8 @@ class Row(NamedTuple):
         """Train a pair on ``data`` and measure it there."""
         model, seconds = svi.model, seconds_per_epoch(svi, data, seed, config)
         values = measure(model, svi.guide, data, seed, config.particles, config.memory).values
-        kind = {"point": "log_joint", "prior": f"iw_bound ({config.particles})"}.get(
-            entry.name, "elbo"
-        )
+        kinds = {"point": "log_joint", "prior": f"iw_bound ({config.particles})"}
+        kind = kinds.get(entry.name, "elbo")
         exact = gap_in_closed_form(model, svi.guide, data) if kind == "elbo" else None
         shared = draws_errors(values, config.particles) if "log_sum" in values else {}
         return cls(
