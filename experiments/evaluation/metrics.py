@@ -44,7 +44,7 @@ def estimator(guide: nn.Module | None) -> str:
     """The estimator of the bound: exact, shared draws, or Monte Carlo with separate ones."""
     if isinstance(guide, Prior) and (sites := describe(guide.model)).summed:
         return "monte_carlo" if sites.latents else "exact"
-    named = {Exact: "exact", Prior: "shared_draws"}
+    named: dict[type, str] = {Exact: "exact", Prior: "shared_draws"}
     return named.get(type(guide), "monte_carlo")
 
 
