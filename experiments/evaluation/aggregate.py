@@ -32,6 +32,9 @@ __all__ = ["ACTIVE", "active_units", "aggregate_figures", "aggregate_log_prob"]
 ACTIVE = 0.01
 """A latent is active if the variance of its posterior mean exceeds this (Burda et al. 2016)."""
 
+DRAWS = 1000
+"""Number of draws from q(z) for the KL."""
+
 
 def active_units(means: Tensor) -> int:
     """Number of latents whose posterior mean has a variance above ``ACTIVE`` over the data.
@@ -69,7 +72,7 @@ def _means(model: nn.Module, guide: nn.Module, name: str, batch: Batch, free: bo
 
 @torch.no_grad()
 def aggregate_figures(
-    model: nn.Module, guide: nn.Module, data: Data, draws: int = 1000
+    model: nn.Module, guide: nn.Module, data: Data, seed: int = 0
 ) -> dict[str, Any]:
     """Active units and the aggregate posterior's KL for a model with one latent; empty if
     undefined.
@@ -77,8 +80,8 @@ def aggregate_figures(
     Args:
         model: p.
         guide: q, fitted to these data; the prior and point masses have no aggregate.
-        data: fixed pixels.
-        draws: number of draws from q(z) for the KL.
+        data: a data set.
+        seed: seed of the draws; the global random state is not changed.
     """
     latents = describe(model).latents
     if isinstance(guide, Prior | Point) or len(latents) != 1 or reads_index(model):
@@ -86,11 +89,16 @@ def aggregate_figures(
     if data.given:  # the prior may depend on the datum
         return {}
     (name,) = latents
-    sites = [poutine.trace(guide).get_trace(batch).nodes[name] for batch in data.batches(1000)]
+    data = data.fixed().like(model)
     free = is_free(prior_trace(model).nodes[name]["fn"])
-    means = torch.cat([_means(model, guide, name, batch, free) for batch in data.batches(1000)])
-    every = torch.cat([site["value"] for site in sites])
-    z = every[torch.randperm(len(every), device=every.device)[:draws]]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        sites = [poutine.trace(guide).get_trace(batch).nodes[name] for batch in data.batches(1000)]
+        means = torch.cat(
+            [_means(model, guide, name, batch, free) for batch in data.batches(1000)]
+        )
+        every = torch.cat([site["value"] for site in sites])
+        z = every[torch.randperm(len(every), device=every.device)[:DRAWS]]
     log_q = aggregate_log_prob([site["fn"] for site in sites], z)
     log_p = density(model, Batch.draw(len(z), z.device), [name])({name: z})
     kl, error = mean_and_error(log_q - log_p)

@@ -1,8 +1,10 @@
 """Annealed importance sampling of log p(x) from the guide or the prior, with HMC moves."""
 
+import itertools
 import math
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from experiments.inference.frozen import frozen
 from guides import GUIDES, Guide
 from guides.flow import Flow
 from ppl_models.batch import Batch
-from ppl_models.sites import describe, simulate
+from ppl_models.sites import describe, evaluating, simulate
 
 __all__ = ["Chains", "annealed_bound", "sandwich"]
 
@@ -47,9 +49,8 @@ def _run(
     tune = sizes is None
     size = torch.full_like(path.ratio(z)[:rows], 0.1)
     used, log_w, shares = [], torch.zeros_like(path.ratio(z)), []
-    pairs = list(zip(path.betas, path.betas[1:], strict=False))
-    for t in range(len(pairs)) if exact is None else reversed(range(len(pairs))):
-        before, beta = pairs[t]
+    pairs = list(enumerate(itertools.pairwise(path.betas)))
+    for t, (before, beta) in pairs if exact is None else reversed(pairs):
         if exact is None:
             log_w += (beta - before) * path.ratio(z)
         size = size if sizes is None else sizes[t]
@@ -89,8 +90,7 @@ def annealed_bound(
     References:
         Neal (2001), annealed importance sampling; Wu, Burda, Salakhutdinov & Grosse (2017).
     """
-    with frozen(model), frozen(guide), _pinned(guide, batch):
-        path = _path(model, guide, batch.repeated(chains), steps, leapfrog, start)
+    with _path(model, guide, batch, chains, steps, leapfrog, start) as path:
         _, sizes = _run(path, chains, None)
         return _run(path, chains, sizes)[0]
 
@@ -114,33 +114,37 @@ def sandwich(
         Grosse, Ghahramani & Adams (2015), bidirectional Monte Carlo.
     """
     check_simulates(model, "the sandwich")
-    with frozen(model), frozen(guide), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         drawn, batch = simulate(model, rows)
-        exact = {
-            name: drawn.nodes[name]["value"].repeat(chains, *(1,) * len(shape))
-            for name, shape in describe(model).latents.items()
-        }
-        with _pinned(guide, batch):
-            path = _path(model, guide, batch.repeated(chains), steps, leapfrog, start)
-            _, sizes = _run(path, chains, None)
-            lower = _run(path, chains, sizes)[0].bound
-            backwards = _run(path, chains, sizes, exact)[0].log_weights
-        upper = math.log(chains) - (-backwards).logsumexp(0)
-    return upper - lower
+    exact = {
+        name: drawn.nodes[name]["value"].repeat(chains, *(1,) * len(shape))
+        for name, shape in describe(model).latents.items()
+    }
+    with _path(model, guide, batch, chains, steps, leapfrog, start) as path:
+        _, sizes = _run(path, chains, None)
+        lower = _run(path, chains, sizes)[0].bound
+        backwards = _run(path, chains, sizes, exact)[0].log_weights
+    return math.log(chains) - (-backwards).logsumexp(0) - lower
 
 
-def _pinned(guide: Any, batch: Batch) -> AbstractContextManager[None]:
-    """Inside, the encoder of a ``Guide`` is not run again at every call."""
-    return guide.pinned(batch) if isinstance(guide, Guide) else nullcontext()
-
-
+@contextmanager
 def _path(
-    model: nn.Module, guide: Guide, batch: Batch, steps: int, leapfrog: int, start: str
-) -> Annealing:
+    model: nn.Module,
+    guide: Guide,
+    batch: Batch,
+    chains: int,
+    steps: int,
+    leapfrog: int,
+    start: str,
+) -> Iterator[Annealing]:
+    """The path of all chains; p and q are frozen inside, and the encoder runs once."""
     if steps < 1 or leapfrog < 1:
         raise ValueError(f"steps={steps} and leapfrog={leapfrog} must be at least 1.")
     check_local(model, "annealed importance sampling")
     begin = GUIDES["prior"](model) if start == "prior" else guide
-    check_once(model, begin, batch)
+    pinned = guide.pinned(batch) if isinstance(guide, Guide) else nullcontext()
     path = InBase if isinstance(begin, Flow) else Annealing
-    return path(model, begin, batch, steps, leapfrog)
+    with frozen(model), frozen(guide), pinned:
+        batch = batch.repeated(chains)
+        check_once(model, begin, batch)
+        yield path(model, begin, batch, steps, leapfrog)

@@ -36,10 +36,9 @@ class Annealing:
         self, model: nn.Module, start: nn.Module, batch: Batch, steps: int, leapfrog: int
     ) -> None:
         names = list(describe(model).latents)
-        _check_drawn(model, start, batch, names)
+        self.free = _all_free(model, start, batch, names)
         self.log_p, self.log_q = density(model, batch), density(start, batch, names)
         self.batch, self.model, self.start, self.names = batch, model, start, names
-        self.free = _all_free(model, batch, names)
         # denser at both ends, where the density changes fastest (Wu et al. 2017)
         grid = torch.linspace(-4, 4, steps + 1, dtype=torch.float64).sigmoid()
         self.betas = ((grid - grid[0]) / (grid[-1] - grid[0])).tolist()
@@ -101,11 +100,12 @@ class Annealing:
         return moved, accepted
 
 
-def _check_drawn(model: nn.Module, start: nn.Module, batch: Batch, names: list[str]) -> None:
-    """Refuse a pair whose latents differ from those that move along the path.
+def _all_free(model: nn.Module, start: nn.Module, batch: Batch, names: list[str]) -> bool:
+    """Whether all latents are unconstrained, and their rows are those of the data.
 
     Raises:
-        ValueError: If all latents are summed out, or q draws latents that do not move.
+        ValueError: If all latents are summed out; if q draws latents that do not move along the
+            path; at a latent without coordinates.
     """
     if not names:
         raise ValueError(
@@ -113,34 +113,24 @@ def _check_drawn(model: nn.Module, start: nn.Module, batch: Batch, names: list[s
             "p(x) itself, and nothing is left to anneal."
         )
     with torch.no_grad(), poutine.block(), torch.random.fork_rng(devices=[]):
-        _, q = run_pair(model, start, batch)
+        p, q = run_pair(model, start, batch)
     for name, site in q.iter_stochastic_nodes():
         if name not in names and not is_summed(site):
             raise ValueError(
                 f"annealing needs the density of q, and {type(start).__name__} draws '{name}', "
                 "which does not move along the path: mark it infer={'enumerate': 'parallel'}."
             )
-
-
-def _all_free(model: nn.Module, batch: Batch, names: list[str]) -> bool:
-    """Whether all latents are unconstrained, and their rows are those of the data.
-
-    Raises:
-        ValueError: At a latent without coordinates.
-    """
-    with torch.no_grad(), poutine.block(), torch.random.fork_rng(devices=[]):
-        nodes = poutine.trace(model).get_trace(batch).nodes
-    for name in names:
+    sites = {name: p.nodes[name] for name in names}
+    for name, site in sites.items():
         try:
-            coordinates(nodes[name]["fn"])
+            coordinates(site["fn"])
         except NotImplementedError:
             raise ValueError(
                 f"annealing needs latents that are a smooth map of real numbers; '{name}' "
-                f"({family(nodes[name]['fn'])}) is none. Bounds by importance weights (iw_bound) "
+                f"({family(site['fn'])}) is none. Bounds by importance weights (iw_bound) "
                 "need no such map."
             ) from None
-    sites = [nodes[name] for name in names]
-    return all(is_free(s["fn"]) and len(s["cond_indep_stack"]) == 1 for s in sites)
+    return all(is_free(s["fn"]) and len(s["cond_indep_stack"]) == 1 for s in sites.values())
 
 
 class InBase(Annealing):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.errors import UsageError
-from experiments.evaluation.sampling.reconstruction import mean_at, row_means, squared_error
+from experiments.evaluation.sampling.reconstruction import mean_at, squared_error
 from experiments.evaluation.shared_draws import (
     SharedDraws,
     draws_in,
@@ -33,11 +33,9 @@ from ppl_models.sites import is_summed
 __all__ = [
     "encode",
     "mean_and_error",
-    "mean_at",
     "particles_at_a_time",
     "per_image",
     "reconstruct",
-    "row_means",
     "rows_at_a_time",
     "runs_of",
 ]
@@ -104,7 +102,8 @@ def per_image(
     """
     check_rows(model, guide, data)
     numbers = numbers_per_image(model, data)
-    at_once = min(CACHED_NUMBERS // numbers, particles_at_a_time(1, numbers, memory))
+    fits = particles_at_a_time(1, numbers, memory)
+    at_once = min(CACHED_NUMBERS // numbers, fits)
     rows = max(1, min(2000, at_once // min(particles, 50)))
     marginal = None
     if hasattr(model, "marginal"):  # float32 would add more error than the bound has
@@ -112,9 +111,8 @@ def per_image(
     with pyro.validation_enabled(False):
         shared = isinstance(guide, Prior) and draws_are_shared(model, guide, data)
         if shared:
-            most = particles_at_a_time(1, numbers, memory)
-            drawn = shared_draws(model, data, particles, min(1000, most))
-        chunks: dict[str, list[Tensor]] = {}
+            drawn = shared_draws(model, data, particles, min(1000, fits))
+        chunks: list[dict[str, Tensor]] = []
         for batch in data.batches(rows):
             if shared:
                 values, latents = _of_the_prior(drawn, batch.index, particles)
@@ -123,9 +121,8 @@ def per_image(
             values |= squared_error(model, latents, batch)
             if marginal is not None:
                 values["log_evidence"] = marginal.log_prob(batch.only.double())
-            for name, value in values.items():
-                chunks.setdefault(name, []).append(value)
-    return {name: torch.cat(values) for name, values in chunks.items()}
+            chunks.append(values)
+    return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
 def _of_own_draws(
@@ -145,7 +142,8 @@ def _of_own_draws(
         if isinstance(guide, Prior):
             runs.append(draws_in(guide_trace, count))
     log_w = torch.cat(log_ws)
-    values = _bounds(log_w, distortion)
+    sums = log_w.logsumexp(0), (2 * log_w).logsumexp(0)
+    values = _bounds(log_w.mean(0), distortion, *sums, particles)
     if not list(guide_trace.iter_stochastic_nodes()):
         values["log_evidence"] = values["elbo"]  # every latent is summed out
     return values, importance_means(log_w, runs) if runs else guide_means(guide, batch)
@@ -160,14 +158,16 @@ def runs_of(
         yield count, *traces(model, guide, batch, count)
 
 
-def _bounds(log_w: Tensor, distortion: Tensor) -> dict[str, Tensor]:
-    elbo, log_sum = log_w.mean(0), log_w.logsumexp(0)
+def _bounds(
+    elbo: Tensor, distortion: Tensor, log_sum: Tensor, log_square_sum: Tensor, particles: int
+) -> dict[str, Tensor]:
+    """Figures of every row, from sums over the weights and over their squares."""
     return {
         "elbo": elbo,
         "rate": -elbo - distortion,
         "distortion": distortion,
-        "iw_bound": log_sum - math.log(len(log_w)),
-        "effective_sample_size": (2 * log_sum - (2 * log_w).logsumexp(0)).exp(),
+        "iw_bound": log_sum - math.log(particles),
+        "effective_sample_size": (2 * log_sum - log_square_sum).exp(),
     }
 
 
@@ -176,23 +176,16 @@ def _of_the_prior(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The same from shared draws of the prior, with weights p(x | z); and the importance means."""
     log_sum, sum_log = drawn.log_sum[:, rows], drawn.sum_log[:, rows]
-    total, elbo = log_sum.logsumexp(0), sum_log.sum(0) / particles
-    values = {
-        "elbo": elbo,
-        "rate": torch.zeros_like(elbo),
-        "distortion": -elbo,
-        "iw_bound": total - math.log(particles),
-        "effective_sample_size": (2 * total - drawn.log_square_sum[rows]).exp(),
-        "log_sum": log_sum.mT,
-        "sum_log": sum_log.mT,
-    }
+    elbo = sum_log.sum(0) / particles
+    values = _bounds(elbo, -elbo, log_sum.logsumexp(0), drawn.log_square_sum[rows], particles)
+    values |= {"log_sum": log_sum.mT, "sum_log": sum_log.mT}
     return values, {name: mean[rows] for name, mean in drawn.means.items()}
 
 
 @torch.no_grad()
-def reconstruct(model: nn.Module, guide: nn.Module, batch: Batch, particles: int = 1000) -> Tensor:
+def reconstruct(model: nn.Module, guide: nn.Module, batch: Batch) -> Tensor:
     """E[x | z*] at the mean of q (for the prior: at the importance mean), as ``batch.x``."""
-    return mean_at(model, encode(guide, batch, model, particles), batch)
+    return mean_at(model, encode(guide, batch, model), batch)
 
 
 @torch.no_grad()

@@ -9,13 +9,13 @@ from torch import Tensor
 from experiments.data import Data
 from experiments.evaluation.bounds import mean_and_error
 from experiments.evaluation.metrics import draws_errors, measure
-from experiments.evaluation.oracle import diagonal_gap, gap_in_closed_form, rotate_to_largest_gap
+from experiments.evaluation.oracle import diagonal_gap, gap_in_closed_form
 from experiments.inference.fit import fit
 from experiments.inference.frozen import fit_rows
 from experiments.inference.svi import SVI, Pair
 from ppl_models.ppca import PPCA
 
-__all__ = ["Entry", "Row", "best", "paired", "rotate_to_largest_gap"]
+__all__ = ["Entry", "Row", "best"]
 
 
 class Entry(NamedTuple):
@@ -28,32 +28,21 @@ class Entry(NamedTuple):
     @property
     def family(self) -> str | None:
         """``diagonal`` if q is a Gaussian with independent latents."""
-        if self.name not in ("mean_field", "amortized"):
-            return None
-        return "diagonal" if self.options.get("covariance") != "full" else None
-
-
-def paired(a: Tensor, b: Tensor) -> tuple[float, float]:
-    """Mean difference a - b over the same images, and its standard error."""
-    return mean_and_error(a - b)
+        gaussian = self.name in ("mean_field", "amortized")
+        return "diagonal" if gaussian and self.options.get("covariance") != "full" else None
 
 
 class Row(NamedTuple):
-    """The figures of one guide, and its values for every image."""
+    """What is measured of one guide: for every image, and ``own``, what needs no other row."""
 
     entry: Entry
     decoder: str
     seed: int
-    bound: Tensor
     kind: str
+    bound: Tensor
     evidence: Tensor | None
-    squared_error: float
-    seconds_per_epoch: float | None
-    oracle_gap: float | None
-    exact_gap: float | None
     draws_error: float
-    parameters: int
-    local_steps: int | None
+    own: dict[str, Any]
 
     @classmethod
     def measured(
@@ -62,25 +51,26 @@ class Row(NamedTuple):
         """Train a pair on ``data`` and measure it there."""
         model, seconds = svi.model, seconds_per_epoch(svi, data, seed, config)
         values = measure(model, svi.guide, data, seed, config.particles, config.memory).values
-        kind = {"point": "log_joint", "prior": f"iw_bound ({config.particles})"}.get(
-            entry.name, "elbo"
-        )
+        kinds = {"point": "log_joint", "prior": f"iw_bound ({config.particles})"}
+        kind = kinds.get(entry.name, "elbo")
         exact = gap_in_closed_form(model, svi.guide, data) if kind == "elbo" else None
         shared = draws_errors(values, config.particles) if "log_sum" in values else {}
         return cls(
             entry,
             decoder,
             seed,
-            values["iw_bound" if entry.name == "prior" else "elbo"],
             kind,
+            values["iw_bound" if entry.name == "prior" else "elbo"],
             values.get("log_evidence"),
-            mean_and_error(values["squared_error"])[0],
-            seconds,
-            diagonal_gap(model).item() if isinstance(model, PPCA) else None,
-            None if exact is None else exact.mean().item(),
             shared.get("iw_bound_draws_se") or 0.0,
-            Pair(model, svi.guide).number_of_parameters,
-            getattr(svi.guide, "local_steps", None),
+            {
+                "exact_gap": None if exact is None else exact.mean().item(),
+                "oracle_gap": diagonal_gap(model).item() if isinstance(model, PPCA) else None,
+                "squared_error": mean_and_error(values["squared_error"])[0],
+                "seconds_per_epoch": seconds,
+                "parameters": Pair(model, svi.guide).number_of_parameters,
+                "local_steps": getattr(svi.guide, "local_steps", None),
+            },
         )
 
     def figures(self, reference: Tensor | None) -> dict[str, Any]:
@@ -88,36 +78,27 @@ class Row(NamedTuple):
 
         If images share draws, standard errors also have a part from the draws.
         """
-        bound, bound_se = mean_and_error(self.bound)
-        bound_se = math.hypot(bound_se, self.draws_error)
+        value, value_se = mean_and_error(self.bound)
         figures: dict[str, Any] = {
             "guide": self.entry.label,
             "family": self.entry.family,
             "decoder": self.decoder,
             "seed": self.seed,
             "bound": self.kind,
-            "value": bound,
-            "value_se": bound_se,
-            "evidence": None,
-            "gap": None,
-            "gap_se": None,
-            "exact_gap": self.exact_gap,
-            "oracle_gap": self.oracle_gap,
-            "minus_best": None,
-            "minus_best_se": None,
-            "squared_error": self.squared_error,
-            "seconds_per_epoch": self.seconds_per_epoch,
-            "parameters": self.parameters,
-            "local_steps": self.local_steps,
+            "value": value,
+            "value_se": math.hypot(value_se, self.draws_error),
+            **dict.fromkeys(("evidence", "gap", "gap_se", "minus_best", "minus_best_se")),
+            **self.own,
         }
         if self.evidence is not None:
             figures["evidence"] = mean_and_error(self.evidence)[0]
         if self.kind != "log_joint":
             if self.evidence is not None:
-                figures["gap"], gap_se = paired(self.evidence, self.bound)
+                figures["gap"], gap_se = mean_and_error(self.evidence - self.bound)
                 figures["gap_se"] = math.hypot(gap_se, self.draws_error)
             if reference is not None:
-                figures["minus_best"], figures["minus_best_se"] = paired(self.bound, reference)
+                paired = mean_and_error(self.bound - reference)
+                figures["minus_best"], figures["minus_best_se"] = paired
         return figures
 
 

@@ -167,17 +167,11 @@ def best_evidence(values: Mapping[str, Tensor]) -> tuple[str, Tensor]:
     return best.replace("log_evidence", "exact"), values[best]
 
 
-def interval(values: Tensor, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
-    """A bootstrap interval of the mean over images."""
-    sample: Any = (values.double().cpu().numpy(),)
+def interval(values: Tensor, seed: int = 0) -> tuple[float, float]:
+    """A 95% bootstrap interval of the mean over images."""
+    sample, rng = values.double().cpu().numpy(), np.random.default_rng(seed)
     found = bootstrap(
-        sample,
-        np.mean,
-        confidence_level=level,
-        method="percentile",
-        n_resamples=5000,
-        rng=np.random.default_rng(seed),
-        vectorized=True,
+        (sample,), np.mean, method="percentile", n_resamples=5000, rng=rng
     ).confidence_interval
     return float(found.low), float(found.high)
 

@@ -55,13 +55,8 @@ def moments(
     with pyro.validation_enabled(False):
         for draw in range(1, draws + 1):
             loss = objective.differentiable_loss(model, guide, batch) / batch.size
-            gradients = torch.autograd.grad(loss, list(parameters), allow_unused=True)
-            row = torch.cat(
-                [
-                    torch.zeros_like(p).flatten() if g is None else g.flatten()
-                    for p, g in zip(parameters, gradients, strict=True)
-                ]
-            ).double()
+            gradients = torch.autograd.grad(loss, list(parameters), materialize_grads=True)
+            row = torch.cat([gradient.flatten() for gradient in gradients]).double()
             # Welford's updates: E g^2 - (E g)^2 would cancel if there is little noise
             difference = row - mean
             mean = mean + difference / draw

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from experiments.data import Data
-from experiments.evaluation.bounds import encode, row_means
+from experiments.evaluation.bounds import encode
+from experiments.evaluation.sampling.reconstruction import row_means
 from experiments.inference.traces import traces
 from ppl_models.batch import Batch
 from ppl_models.sites import observation, request

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from experiments.data import Data, as_data
 from experiments.errors import TrainingError
-from experiments.evaluation.aggregate import aggregate_figures
 from experiments.evaluation.bounds import mean_and_error, per_image
 from experiments.evaluation.shared_draws import between_draws_error, block_sizes
 from experiments.inference.frozen import held_out
@@ -16,11 +15,10 @@ from guides import Guide
 from guides.exact import Exact
 from guides.point import Point
 from guides.prior import Prior
-from ppl_models.sites import describe, prior_trace
+from ppl_models.sites import describe, evaluating, prior_trace
 
 __all__ = [
     "Measured",
-    "aggregate",
     "aggregate_line",
     "evaluate",
     "measure",
@@ -28,9 +26,6 @@ __all__ = [
     "summary",
     "table_line",
 ]
-
-ESTIMATORS: dict[type, str] = {Exact: "exact", Prior: "shared_draws"}
-"""Names of estimators other than Monte Carlo with separate draws for each image."""
 
 
 class Measured(NamedTuple):
@@ -46,10 +41,11 @@ def default_particles(guide: nn.Module | None) -> int:
 
 
 def estimator(guide: nn.Module | None) -> str:
-    """The estimator of the bound: Monte Carlo with separate draws, or one of ``ESTIMATORS``."""
+    """The estimator of the bound: exact, shared draws, or Monte Carlo with separate ones."""
     if isinstance(guide, Prior) and (sites := describe(guide.model)).summed:
         return "monte_carlo" if sites.latents else "exact"
-    return ESTIMATORS.get(type(guide), "monte_carlo")
+    named: dict[type, str] = {Exact: "exact", Prior: "shared_draws"}
+    return named.get(type(guide), "monte_carlo")
 
 
 def measure(
@@ -68,10 +64,8 @@ def measure(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fitted = held_out(model, guide, fixed) if fixed.split != "train" else guide
-        training = model.training, fitted.training
-        model.eval(), fitted.eval()
-        values = per_image(model, fitted, fixed, particles or default_particles(guide), memory)
-        model.train(training[0]), fitted.train(training[1])
+        with evaluating(model), evaluating(fitted):
+            values = per_image(model, fitted, fixed, particles or default_particles(guide), memory)
     return Measured(values, fitted)
 
 
@@ -82,37 +76,30 @@ def summary(values: dict[str, Tensor], guide: nn.Module, particles: int | None) 
         if not value.isfinite().all():
             row = int((~value.isfinite()).nonzero()[0])
             raise TrainingError(f"{name} is not finite for image {row}: the run has diverged.")
-    elbo, elbo_se = mean_and_error(values["elbo"])
-    evidence = values.get("log_evidence")
-    squared = values.get("squared_error")
+    means = {name: mean_and_error(value) for name, value in values.items() if value.ndim == 1}
+    (elbo, elbo_se), unknown = means["elbo"], (None, None)
+    squared, squared_se = means.get("squared_error", unknown)
     figures: dict[str, Any] = {
         "elbo": elbo,
         "elbo_se": elbo_se,
         "rate": values["rate"].mean().item(),
         "distortion": values["distortion"].mean().item(),
-        "log_evidence": None if evidence is None else mean_and_error(evidence)[0],
-        "log_evidence_se": None,
-        "iw_bound": None,
-        "iw_bound_se": None,
-        "iw_particles": None,
-        "squared_error": None if squared is None else mean_and_error(squared)[0],
-        "squared_error_se": None if squared is None else mean_and_error(squared)[1],
+        "log_evidence": means.get("log_evidence", unknown)[0],
+        **dict.fromkeys(("log_evidence_se", "iw_bound", "iw_bound_se", "iw_particles")),
+        "squared_error": squared,
+        "squared_error_se": squared_se,
     }
     if isinstance(guide, Point):
-        for name in ("elbo", "elbo_se", "rate", "distortion"):
-            figures[name] = None
+        figures |= dict.fromkeys(("elbo", "elbo_se", "rate", "distortion"))
         figures |= {"log_joint": elbo, "log_joint_se": elbo_se}
     elif particles > 1:
-        bound, bound_se = mean_and_error(values["iw_bound"])
-        size, _ = mean_and_error(values["effective_sample_size"])
+        sizes = values["effective_sample_size"].double()
+        figures["iw_bound"], figures["iw_bound_se"] = means["iw_bound"]
         figures |= {
-            "iw_bound": bound,
-            "iw_bound_se": bound_se,
             "iw_particles": particles,
-            "effective_sample_size": size,
+            "effective_sample_size": sizes.mean().item(),
+            "effective_sample_size_q05": sizes.quantile(0.05).item(),
         }
-        worst = values["effective_sample_size"].double().quantile(0.05).item()
-        figures["effective_sample_size_q05"] = worst
     if "log_sum" in values:
         figures |= draws_errors(values, particles)
     return figures | bits_per_dimension(figures, getattr(guide, "model", None))
@@ -163,13 +150,6 @@ def draws_errors(values: dict[str, Tensor], particles: int) -> dict[str, float |
     elbo_error = (elbos.std() / len(sizes) ** 0.5).item() if len(sizes) >= 10 else None
     bound_error = between_draws_error(values["log_sum"].mT, block_sizes(particles))
     return {"elbo_draws_se": elbo_error, "iw_bound_draws_se": bound_error}
-
-
-def aggregate(model: nn.Module, guide: Guide, data: Data, seed: int) -> dict[str, Any]:
-    """Active units and the aggregate posterior's KL, from a forked random state."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return aggregate_figures(model, guide, data.fixed().like(model))
 
 
 def protocol(data: Data, guide: nn.Module | None, particles: int | None) -> dict[str, Any]:

@@ -21,15 +21,15 @@ __all__ = [
 ]
 
 
+@torch.no_grad()
 def diagonal_gap(model: PPCA) -> Tensor:
     """Gap of the best diagonal Gaussian guide [nats per data point], the same for every datum.
 
     1/2 (sum_k log Lambda_kk - log det Lambda), Lambda the precision of the posterior; zero when
     the columns of W are orthogonal.
     """
-    with torch.no_grad():
-        precision = model.posterior_precision()
-        return 0.5 * (precision.diagonal().log().sum() - torch.logdet(precision))
+    precision = model.posterior_precision()
+    return 0.5 * (precision.diagonal().log().sum() - torch.logdet(precision))
 
 
 @torch.no_grad()
@@ -67,10 +67,10 @@ def best_linear(model: PPCA, covariance: Literal["diagonal", "full"] = "diagonal
     return guide
 
 
+@torch.no_grad()
 def rotate_to_largest_gap(model: PPCA) -> PPCA:
     """The same p(x) in the latent basis where all Lambda_kk are equal and the gap is largest."""
-    with torch.no_grad():
-        rotated = model.rotated(equal_diagonal_rotation(model.posterior_precision()))
+    rotated = model.rotated(equal_diagonal_rotation(model.posterior_precision()))
     return rotated.requires_grad_(model.W.requires_grad)
 
 

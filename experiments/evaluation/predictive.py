@@ -14,7 +14,7 @@ from experiments.inference.summed_runs import draw_of_sums
 from ppl_models.observing import rows_first
 from ppl_models.sites import describe, observation
 
-__all__ = ["STATISTICS", "replicated", "replicated_sets", "tail_areas"]
+__all__ = ["STATISTICS", "replicated_sets", "tail_areas"]
 
 
 def _largest_eigenvalue(x: Tensor) -> Tensor:
@@ -32,14 +32,8 @@ STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @torch.no_grad()
-def replicated(model: nn.Module, guide: nn.Module | None, data: Data, rows: int = 500) -> Tensor:
-    """A replicate of ``data``, ``[N, *data_shape]``; see ``replicated_sets``."""
-    return replicated_sets(model, guide, data, 1, rows)[0]
-
-
-@torch.no_grad()
 def replicated_sets(
-    model: nn.Module, guide: nn.Module | None, data: Data, sets: int, rows: int = 500
+    model: nn.Module, guide: nn.Module | None, data: Data, sets: int = 1, rows: int = 500
 ) -> Tensor:
     """Replicates of ``data``, ``[sets, N, *data_shape]``, with z from q(z | x), or p(z) without q.
 
@@ -84,16 +78,14 @@ def tail_areas(x: Tensor, replicated: Tensor) -> list[dict[str, Any]]:
     for name, statistic in STATISTICS.items():
         observed = statistic(x)
         others = torch.stack([statistic(one) for one in replicated])
+        above = (others > observed) + 0.5 * (others == observed)
         rows.append(
             {
                 "statistic": name,
                 "observed": observed.item(),
                 "replicated": others.mean().item(),
                 "sd": others.std().item(),
-                "tail area": ((others > observed) + 0.5 * (others == observed))
-                .double()
-                .mean()
-                .item(),
+                "tail area": above.double().mean().item(),
             }
         )
     return rows

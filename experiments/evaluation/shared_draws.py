@@ -13,6 +13,7 @@ import pyro.distributions as dist
 import torch
 import torch.nn.functional as F
 from pyro import poutine
+from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 
 from experiments.data import Data
@@ -38,13 +39,12 @@ BLOCKS = 20
 class SharedDraws(NamedTuple):
     """Sums over K shared draws for every image.
 
-    ``sizes``: draws in every block; ``log_sum`` ``[blocks, N]``: log sum_k p(x | z_k) over a
-    block; ``log_square_sum`` ``[N]``: the same of the squares, over all draws; ``sum_log``
-    ``[blocks, N]``: sum_k log p(x | z_k) over a block [nats]; ``means``: self-normalised
-    importance means of the latents, ``[N, *event_shape]`` each.
+    ``log_sum`` ``[blocks, N]``: log sum_k p(x | z_k) over a block; ``log_square_sum`` ``[N]``: the
+    same of the squares, over all draws; ``sum_log`` ``[blocks, N]``: sum_k log p(x | z_k) over a
+    block [nats]; ``means``: self-normalised importance means of the latents,
+    ``[N, *event_shape]`` each.
     """
 
-    sizes: list[int]
     log_sum: Tensor
     log_square_sum: Tensor
     sum_log: Tensor
@@ -87,14 +87,11 @@ def shared_draws(model: nn.Module, data: Data, draws: int, most: int = 1000) -> 
     """Weight all images with ``draws`` points of the prior, at most ``most`` at a time."""
     device = data.pixels.device
     pieces = -(-draws // (BLOCKS * most)) * BLOCKS
-    ends = [draws * piece // pieces for piece in range(pieces + 1)]
-    sizes = [end - begin for begin, end in itertools.pairwise(ends)]
     numbers = numbers_per_image(model, data)
     with own_parameters(model):
-        traces = (
-            poutine.trace(model).get_trace(Batch.draw(size, device)) for size in sizes if size
-        )
-        parts = [_weigh(trace, data, numbers) for trace in traces]
+        draw = poutine.trace(model).get_trace
+        sizes = block_sizes(draws, pieces)
+        parts = [_weigh(draw(Batch.draw(size, device)), data, numbers) for size in sizes]
     log_sum, log_square_sum, sum_log = (
         torch.stack(sums) for sums in zip(*(sums for sums, _ in parts), strict=True)
     )
@@ -107,7 +104,6 @@ def shared_draws(model: nn.Module, data: Data, draws: int, most: int = 1000) -> 
     }
     blocks = (min(draws, BLOCKS), -1)
     return SharedDraws(
-        block_sizes(draws),
         log_sum.unflatten(0, blocks).logsumexp(1),
         log_square_sum.logsumexp(0),
         sum_log.unflatten(0, blocks).sum(1),
@@ -115,9 +111,9 @@ def shared_draws(model: nn.Module, data: Data, draws: int, most: int = 1000) -> 
     )
 
 
-def block_sizes(draws: int) -> list[int]:
+def block_sizes(draws: int, blocks: int = BLOCKS) -> list[int]:
     """Number of draws in each block: as equal as possible, and none empty."""
-    ends = [draws * block // BLOCKS for block in range(BLOCKS + 1)]
+    ends = [draws * block // blocks for block in range(blocks + 1)]
     return [end - begin for begin, end in itertools.pairwise(ends) if end > begin]
 
 
@@ -126,11 +122,8 @@ def _weigh(
 ) -> tuple[list[Tensor], dict[str, Tensor]]:
     """Weights of some of the draws for all images."""
     likelihood = trace.nodes["x"]["fn"]
-    latents = {
-        name: site["value"]
-        for name, site in trace.iter_stochastic_nodes()
-        if name != "x" and not poutine.util.site_is_subsample(site)
-    }
+    sites = prune_subsample_sites(trace).iter_stochastic_nodes()
+    latents = {name: site["value"] for name, site in sites if name != "x"}
     for name in (*latents, "x"):
         check_plates(name, trace.nodes[name])
     by_products = isinstance(getattr(likelihood, "base_dist", None), dist.Normal | dist.Bernoulli)
@@ -139,14 +132,8 @@ def _weigh(
     for batch in data.batches(rows):
         log_w = log_prob_table(likelihood, batch.x)  # type: ignore[arg-type]
         weights = log_w.softmax(1)
-        columns.append(
-            (
-                log_w.logsumexp(1),
-                (2 * log_w).logsumexp(1),
-                log_w.sum(1),
-                *(torch.tensordot(weights.to(z), z, 1) for z in latents.values()),
-            )
-        )
+        sums = log_w.logsumexp(1), (2 * log_w).logsumexp(1), log_w.sum(1)
+        columns.append((*sums, *(torch.tensordot(weights.to(z), z, 1) for z in latents.values())))
     log_sum, squares, total, *means = (torch.cat(column) for column in zip(*columns, strict=True))
     return [log_sum, squares, total], dict(zip(latents, means, strict=True))
 

@@ -18,6 +18,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
+from pyro.poutine.util import prune_subsample_sites
 from scipy.sparse.linalg import LinearOperator, lsmr
 from torch import Tensor, nn
 
@@ -100,12 +101,8 @@ def gaussian_of(guide: nn.Module, batch: Batch) -> tuple[str, Tensor, Tensor]:
     Raises:
         UsageError: If q is anything else.
     """
-    trace = poutine.trace(guide).get_trace(batch)
-    latents = {
-        name: site["fn"]
-        for name, site in trace.iter_stochastic_nodes()
-        if not poutine.util.site_is_subsample(site)
-    }
+    trace = prune_subsample_sites(poutine.trace(guide).get_trace(batch))
+    latents = {name: site["fn"] for name, site in trace.iter_stochastic_nodes()}
     name, q = latents.popitem()
     if not latents and isinstance(q, dist.MultivariateNormal):
         return name, q.mean[0].double().cpu(), q.scale_tril[0].double().cpu()

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from experiments.evaluation.bounds import encode, mean_at
+from experiments.evaluation.bounds import reconstruct
 from experiments.evaluation.hierarchy import resampled_groups
 from experiments.evaluation.sampling.samples import prior_means
 from experiments.explorer.page import html_page
@@ -67,7 +67,7 @@ def _changed(saved: SavedRun, row: int, t: float, seed: int) -> list[Tensor]:
     few = saved.test.fixed().rows(max(2, row + 1))
     guide = held_out(saved.model, saved.guide, few)
     batch = few.batch(torch.tensor([row], device=few.pixels.device))
-    whole = mean_at(saved.model, encode(guide, batch, saved.model), batch)
+    whole = reconstruct(saved.model, guide, batch)
     with Temperature(t):  # of the redrawn group; the others are given
         drawn = resampled_groups(saved.model, guide, batch, CHANGED, seed)
     shown = (torch.cat([batch.only, whole, images]) for images in drawn.values())

@@ -7,39 +7,10 @@ from matplotlib.figure import Figure
 
 from experiments.reports.words.numbers import number
 
-__all__ = ["bars", "losses", "stacked"]
+__all__ = ["bars", "stacked"]
 
 CUT = 4.0
 """A bar that is longer than this multiple of the next one is cut and marked."""
-
-
-def losses(
-    names: Sequence[str],
-    values: Sequence[float],
-    errors: Sequence[float | None],
-    label: str,
-    line: float | None = None,
-    line_name: str = "",
-) -> Figure:
-    """The loss of each guide as bars from zero, the best guide on top.
-
-    Args:
-        names: of the guides.
-        values: what they lose [nats].
-        errors: standard errors of the values; none where they are exact.
-        label: of the axis.
-        line: a value to compare them with.
-        line_name: of the line.
-    """
-    order = sorted(range(len(names)), key=lambda k: values[k])
-    return bars(
-        [names[k] for k in order],
-        [values[k] for k in order],
-        [errors[k] for k in order],
-        line,
-        label,
-        line_name,
-    )
 
 
 def bars(
@@ -54,6 +25,15 @@ def bars(
     """One horizontal bar per name, its value beside it, and a line to compare them with.
 
     A bar far longer than all others is cut, so that the others can be read.
+
+    Args:
+        names: of the bars, from top to bottom.
+        values: their lengths.
+        errors: standard errors of the values; none where they are exact.
+        line: a value to compare them with.
+        label: of the axis.
+        line_name: of the line.
+        linear: whether bars start from zero; else the axis is logarithmic.
     """
     count = len(names)
     height = 0.42 * count + (1.5 if line_name else 1.1)

@@ -104,22 +104,14 @@ def line(name: str, one: Fitted, found: dict[str, Fitted]) -> dict[str, Any]:
 
 def saved(run: Run, name: str, found: Posterior, replicated: Tensor, x: Tensor) -> Any:
     """The draws as ArviZ's inference data, also saved as NetCDF."""
-    groups = {
-        "posterior": {
-            "W": found.W,
-            "mu": found.mu,
-            "sigma": found.sigma,
-            "s": found.s,
-            "log_p": found.log_p,
-        },
-        "log_likelihood": {"x": found.log_likelihood},
-        "posterior_predictive": {"x": replicated},
-        "observed_data": {"x": x},
-    }
+    draws = {key: value.numpy() for key, value in found._asdict().items()}
+    log_likelihood = draws.pop("log_likelihood")
     data = inference_data(
         {
-            group: {key: value.numpy() for key, value in values.items()}
-            for group, values in groups.items()
+            "posterior": draws | {"log_p": found.log_p.numpy()},
+            "log_likelihood": {"x": log_likelihood},
+            "posterior_predictive": {"x": replicated.numpy()},
+            "observed_data": {"x": x.numpy()},
         }
     )
     write(run.path / f"{name}.nc", lambda path: save_netcdf(data, path))

@@ -1,13 +1,14 @@
 """One model under several guides: tables, figures, findings and the report."""
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from statistics import mean, stdev
 from typing import Any
 
 from experiments.data import Data
 from experiments.evaluation.comparison import Row, best
 from experiments.evaluation.metrics import protocol
-from experiments.reports.bars import losses
+from experiments.reports.bars import bars
 from experiments.reports.markdown import csv_table, markdown_table, text_table
 from experiments.reports.page import finish
 from experiments.reports.tables import Table
@@ -94,7 +95,7 @@ def save_comparison(run: Run, rows: list[Row], data: Data) -> dict[str, Any]:
         protocol(data, None, config.particles) | {"rotated": config.rotate},
         seed=config.seed,
         epochs=config.epochs,
-        parameters=max(row.parameters for row in rows),
+        parameters=max(row["parameters"] for row in figures),
         more={"rows": figures},
     )
     title = (
@@ -158,20 +159,21 @@ def _over_seeds(table: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _picture(run: Run, decoder: str, table: Sequence[Mapping[str, Any]]) -> None:
-    """How far every bound is below the exact log p(x), or below the best ELBO without one."""
+    """Bars of what the guides lose, the best guide on top."""
     known = all(row["gap"] is not None for row in table if row["bound"] != "log_joint")
     shown = [row for row in table if row["gap" if known else "minus_best"] is not None]
     if not shown:
         return
-    below = [lost(row) or 0.0 if known else -row["minus_best"] for row in shown]
-    errors = [
-        None
-        if known and row["exact_gap"] is not None
-        else row["gap_se" if known else "minus_best_se"]
-        for row in shown
-    ]
+    losses = sorted(((row["guide"], *_loss(row, known)) for row in shown), key=itemgetter(1))
+    names, below, errors = zip(*losses, strict=True)
     floor = shown[0]["oracle_gap"] if decoder == "frozen" else None
     label = f"{'log p(x)' if known else 'best ELBO'} - bound [nats per data point]"
-    names = [row["guide"] for row in shown]
-    figure = losses(names, below, errors, label, floor, "least that a diagonal Gaussian loses")
+    figure = bars(names, below, errors, floor, label, "least that a diagonal Gaussian loses")
     run.figure(f"gap_{decoder}", figure)
+
+
+def _loss(row: Mapping[str, Any], known: bool) -> tuple[float, float | None]:
+    """How far a bound is below log p(x) if it is known, else below the best ELBO; its error."""
+    if not known:
+        return -row["minus_best"], row["minus_best_se"]
+    return lost(row) or 0.0, row["gap_se"] if row["exact_gap"] is None else None

@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from experiments.errors import UsageError
 from experiments.evaluation.bounds import mean_and_error
 from experiments.evaluation.gaps import best_evidence
 from experiments.evaluation.khat import UNRELIABLE
-from experiments.reports.saved_comparison import SAME_IMAGES, Saved, read_runs
+from experiments.reports.saved_comparison import Saved, check_same_images, read_runs, with_error
 
 __all__ = ["GapTable", "gaps_in_words", "table_of_gaps"]
 
@@ -38,7 +37,9 @@ def table_of_gaps(paths: Mapping[str, Path]) -> GapTable:
     Raises:
         UsageError: If they were not measured on the same images.
     """
-    saved = dict(zip(paths, read_gaps(list(paths.values())), strict=True))
+    runs = read_runs(list(paths.values()), figures=False)
+    check_same_images(runs, if_known=())
+    saved = dict(zip(paths, runs, strict=True))
     estimates = {
         f"{name} of {row}": value
         for row, gaps in saved.items()
@@ -46,19 +47,16 @@ def table_of_gaps(paths: Mapping[str, Path]) -> GapTable:
         if name in ("log_evidence", "iw_bound", "ais_bound")
     }
     best, evidence = best_evidence(estimates)
-    first = next(iter(saved.values()))
+    first = runs[0]
     rows = [{"guide": row, **_line(gaps, evidence, first)} for row, gaps in saved.items()]
-    reached = {row: _reached(gaps.values) for row, gaps in saved.items()}
+    values = [run.values for run in runs]
     parts = {
-        "approximation gap": [mean_and_error(evidence - best)[0] for best in reached.values()],
-        "amortisation gap": [
-            mean_and_error(reached[row] - gaps.values["elbo"])[0] for row, gaps in saved.items()
-        ],
+        "approximation gap": [mean_and_error(evidence - _reached(v))[0] for v in values],
+        "amortisation gap": [mean_and_error(_reached(v) - v["elbo"])[0] for v in values],
     }
-    mean, error = mean_and_error(evidence)
     words = (
         f"Nats per image; {first.protocol['n']} {first.protocol['split']} images, errors over "
-        f"images. log p(x): {mean:.3f} ± {error:.3f}, {best}."
+        f"images. log p(x): {with_error(evidence)}, {best}."
     )
     if "ais" in first.protocol:
         words += f" AIS: {first.protocol['ais']}."
@@ -96,31 +94,15 @@ def gaps_in_words(
     return words, [warning]
 
 
-def read_gaps(paths: list[Path]) -> list[Saved]:
-    """The figures of several ``gaps``, refused where their images differ."""
-    runs = read_runs(paths, figures=False)
-    for run in runs:
-        differing = [f for f in SAME_IMAGES if run.protocol.get(f) != runs[0].protocol.get(f)]
-        if differing:
-            raise UsageError(
-                f"{runs[0].path} and {run.path} differ in {', '.join(differing)}: "
-                "they cannot share a table."
-            )
-    return runs
-
-
 def _line(gaps: Saved, evidence: Tensor, first: Saved) -> dict[str, Any]:
     values = gaps.values
     elbo, reached = values["elbo"], _reached(values)
-    paired = None if gaps is first else _with_error(reached - _reached(first.values))
+    paired = None if gaps is first else with_error(reached - _reached(first.values))
     bounds = {"ELBO": elbo, "IW bound": values["iw_bound"], "AIS": values.get("ais_bound")}
-    return {
-        **{
-            name: None if value is None else f"{value.mean():.3f}"
-            for name, value in bounds.items()
-        },
-        "approximation gap": _with_error(evidence - reached),
-        "amortisation gap": _with_error(reached - elbo) if "local_elbo" in values else None,
+    means = {k: None if v is None else f"{v.mean():.3f}" for k, v in bounds.items()}
+    return means | {
+        "approximation gap": with_error(evidence - reached),
+        "amortisation gap": with_error(reached - elbo) if "local_elbo" in values else None,
         "first's approximation gap minus this": paired,
         f"share of k-hat > {UNRELIABLE}": f"{(values['khat'] > UNRELIABLE).double().mean():.3f}",
     }
@@ -129,8 +111,3 @@ def _line(gaps: Saved, evidence: Tensor, first: Saved) -> dict[str, Any]:
 def _reached(values: dict[str, Tensor]) -> Tensor:
     """The best ELBO of a guide's family on every image; its own where it has no encoder."""
     return values.get("local_elbo", values["elbo"])
-
-
-def _with_error(values: Tensor) -> str:
-    mean, error = mean_and_error(values)
-    return f"{mean:.3f} ± {error:.3f}"

@@ -1,11 +1,10 @@
 """One self-contained HTML page per run: findings, figures, tables, and how it was run."""
 
 import base64
-import html
 import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from experiments.runs.metrics import Metrics
 from experiments.runs.resuming import command_line
 from experiments.runs.run import Run
 
-__all__ = ["WIDTH", "Report", "finish", "page_of", "write_events"]
+__all__ = ["WIDTH", "finish", "page_of", "write_events"]
 
 WIDTH = 92
 """Characters of a line of prose on a terminal."""
@@ -27,9 +26,18 @@ WIDTH = 92
 Tables = Mapping[str, Table | Sequence[Mapping[str, Any]]]
 
 
-@dataclass(frozen=True)
-class Report:
-    """What a report says, in the order of the page.
+def page_of(
+    title: str,
+    found: Sequence[str],
+    tables: Tables,
+    warnings: Sequence[str],
+    figures: Sequence[Path],
+    latex: Mapping[str, Sequence[str]],
+    folded: Tables,
+    command: str,
+    directory: str,
+) -> str:
+    """The page; everything that came from outside is escaped, every picture is inside.
 
     Args:
         title: heading in words.
@@ -37,42 +45,25 @@ class Report:
         tables: by their headings; plain rows become a table by ``table_of``.
         warnings: what makes figures unreliable, and what to do about it.
         figures: files of pictures.
-        formulas: lines of LaTeX, by the name of the part that they define.
+        latex: lines of formulas, by the name of the part that they define.
         folded: tables on how the figures were made.
         command: that makes the run again.
         directory: name of the run directory.
     """
-
-    title: str
-    found: Sequence[str] = ()
-    tables: Tables = field(default_factory=dict)
-    warnings: Sequence[str] = ()
-    figures: Sequence[Path] = ()
-    formulas: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    folded: Tables = field(default_factory=dict)
-    command: str = ""
-    directory: str = ""
-
-
-def page_of(report: Report) -> str:
-    """The page; everything that came from outside is escaped, every picture is inside."""
-    title = html.escape(report.title)
-    parts = [f"<h1>{title}</h1>"]
-    for words in report.warnings:
-        parts.append(
-            f'<p class="warning"><strong>Warning.</strong> {html.escape(_sentence(words))}</p>'
-        )
-    parts += [f"<p>{html.escape(words)}</p>" for words in report.found]
-    parts += map(_figure, report.figures)
-    for heading, rows in report.tables.items():
-        parts.append(f"<h2>{html.escape(heading)}</h2>{_table(rows)}")
-    if report.formulas:
-        parts.append(_folded("Formulas", "".join(map(_formula, report.formulas.items()))))
-    for heading, rows in report.folded.items():
-        parts.append(_folded(heading, _table(rows)))
-    if report.command:
-        where = f"<p>The run directory is <code>{html.escape(report.directory)}</code>.</p>"
-        parts.append(f"<h2>Run it again</h2><pre>{html.escape(report.command)}</pre>{where}")
+    title = escape(title)
+    warning = '<p class="warning"><strong>Warning.</strong> '
+    parts = [
+        f"<h1>{title}</h1>",
+        *(f"{warning}{escape(_sentence(words))}</p>" for words in warnings),
+        *(f"<p>{escape(words)}</p>" for words in found),
+        *map(_figure, figures),
+        *(f"<h2>{escape(heading)}</h2>{_table(rows)}" for heading, rows in tables.items()),
+    ]
+    if latex:
+        parts.append(_folded("Formulas", "".join(map(_formula, latex.items()))))
+    parts += [_folded(heading, _table(rows)) for heading, rows in folded.items()]
+    where = f"<p>The run directory is <code>{escape(directory)}</code>.</p>"
+    parts.append(f"<h2>Run it again</h2><pre>{escape(command)}</pre>{where}")
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
@@ -88,7 +79,7 @@ def _sentence(words: str) -> str:
 
 def _figure(path: Path) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
-    words = html.escape(caption(path.stem))
+    words = escape(caption(path.stem))
     return (
         f'<figure><img alt="{words}" src="data:image/png;base64,{data}">'
         f"<figcaption>{words}</figcaption></figure>"
@@ -97,34 +88,32 @@ def _figure(path: Path) -> str:
 
 def _formula(part: tuple[str, Sequence[str]]) -> str:
     name, lines = part
-    return f"<h3>{html.escape(name)}</h3>{''.join(map(mathml, lines))}"
+    return f"<h3>{escape(name)}</h3>{''.join(map(mathml, lines))}"
 
 
 def _folded(heading: str, content: str) -> str:
-    return f"<details><summary>{html.escape(heading)}</summary>{content}</details>"
+    return f"<details><summary>{escape(heading)}</summary>{content}</details>"
 
 
 def _table(rows: Table | Sequence[Mapping[str, Any]]) -> str:
     table = rows if isinstance(rows, Table) else table_of(rows)
-    words = f"<p>{html.escape(table.words)}</p>" if table.words else ""
+    words = f"<p>{escape(table.words)}</p>" if table.words else ""
     meaning = "".join(
-        f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>"
-        for name, text in table.meaning.items()
+        f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in table.meaning.items()
     )
-    content = words + _html_table(table.rows)
-    content += f'<dl class="meaning">{meaning}</dl>' if meaning else ""
-    return content + (
-        _folded("All columns", _html_table(table.everything)) if table.everything else ""
-    )
+    if meaning:
+        meaning = f'<dl class="meaning">{meaning}</dl>'
+    every = _folded("All columns", _html_table(table.everything)) if table.everything else ""
+    return words + _html_table(table.rows) + meaning + every
 
 
 def _html_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows with the same keys."""
     if not rows:
         return ""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
+    head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell(row.get(name)))}</td>" for name in rows[0])
+        "<tr>" + "".join(f"<td>{escape(cell(row.get(name)))}</td>" for name in rows[0])
         for row in rows
     )
     return (
@@ -158,9 +147,8 @@ def write_events(
     with SummaryWriter(str(directory / "tensorboard")) as writer:
         for record in records:
             for name in ("loss", "lr"):
-                if record[name] is None:  # no step of the epoch was finite
-                    continue
-                writer.add_scalar(f"train/{name}", record[name], record["epoch"])
+                if record[name] is not None:  # else no step of the epoch was finite
+                    writer.add_scalar(f"train/{name}", record[name], record["epoch"])
         for split in ("train", "test"):
             for name, value in (metrics.get(split) or {}).items():
                 if isinstance(value, float):
@@ -193,7 +181,7 @@ def finish(
         folded["How it was measured"] = [{"field": k, "value": v} for k, v in known.items()]
     if run.lines:
         folded["How it was trained"] = training_rows(run, metrics.parameters)
-    report = Report(
+    page = page_of(
         title,
         found,
         tables,
@@ -204,7 +192,7 @@ def finish(
         shlex.join(command_line(run.command)),
         run.path.name,
     )
-    path = write_text(run.path / "report.html", page_of(report))
+    path = write_text(run.path / "report.html", page)
     if found:
         lines = [textwrap.fill(words, WIDTH, break_on_hyphens=False) for words in found]
         run.say("\n" + "\n".join(lines) + "\n")

@@ -10,7 +10,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from experiments.reports.bars import bars, losses, stacked
+from experiments.reports.bars import bars, stacked
 from experiments.reports.tiles import grids, images_in_rows
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "images_in_rows",
     "lines_with_errors",
     "loss_curve",
-    "losses",
     "stacked",
     "two_directions",
 ]
@@ -188,15 +187,8 @@ def column_norms(norms: dict[str, Tensor]) -> Figure:
     for place, (name, values) in enumerate(norms.items()):
         low, middle, high = values.double().quantile(levels, dim=0)
         at = torch.arange(1, len(middle) + 1) + width * (place - (len(norms) - 1) / 2)
-        axis.errorbar(
-            at,
-            middle,
-            torch.stack([middle - low, high - middle]),
-            fmt="o",
-            ms=3,
-            capsize=2,
-            label=name,
-        )
+        spread = torch.stack([middle - low, high - middle])
+        axis.errorbar(at, middle, spread, fmt="o", ms=3, capsize=2, label=name)
     axis.set(xlabel="column, the largest first", ylabel="norm", ylim=(0, None))
     axis.legend()
     return figure

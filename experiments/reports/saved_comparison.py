@@ -103,8 +103,12 @@ def same_images(run: Saved) -> str:
     return ", ".join(f"{name} {value}" for name, value in known.items() if value is not None)
 
 
-def check_same_images(runs: Sequence[Saved]) -> None:
+def check_same_images(runs: Sequence[Saved], if_known: Sequence[str] = IF_KNOWN) -> None:
     """Refuse runs that were not measured on the same x.
+
+    Args:
+        runs: to share a table.
+        if_known: further fields that must be equal if both runs have them.
 
     Raises:
         UsageError: Naming the first two runs that differ, and the fields.
@@ -112,7 +116,7 @@ def check_same_images(runs: Sequence[Saved]) -> None:
     first = runs[0]
     for run in runs[1:]:
         differing = [f for f in SAME_IMAGES if run.protocol.get(f) != first.protocol.get(f)]
-        for field in IF_KNOWN:
+        for field in if_known:
             a, b = first.protocol.get(field), run.protocol.get(field)
             if a and b and a != b:
                 differing.append(field)
@@ -151,12 +155,12 @@ def table_of_runs(runs: Sequence[Saved]) -> list[dict[str, Any]]:
 
 
 def _line(run: Saved, first: Saved, columns: Sequence[str]) -> dict[str, Any]:
-    shown, metrics = _columns(run), run.metrics
+    shown, metrics, options = _columns(run), run.metrics, run.options
     line: dict[str, Any] = {
         "run": run.path.name,
         "model": metrics["model"],
         "guide": metrics["guide"],
-        "M": run.options.get("latent_dim") or _option(run, "latent_dim"),
+        "M": options.get("latent_dim") or (options.get("model_options") or {}).get("latent_dim"),
     }
     for column in columns:
         line[column] = _with_error(run, shown[column]) if column in shown else None
@@ -206,10 +210,6 @@ def save_table_of_runs(run: Run, saved: Sequence[Saved]) -> dict[str, Any]:
     )
 
 
-def _option(run: Saved, name: str) -> Any:
-    return (run.options.get("model_options") or {}).get(name)
-
-
 def _columns(run: Saved) -> dict[str, str]:
     """Heading -> figure. Where log p(x) is exact, the ELBO of the exact guide is the same."""
     name, heading = bound_column(run)
@@ -244,5 +244,10 @@ def _difference(first: Saved, other: Saved, name: str) -> str | None:
     values = [run.values.get(name) for run in runs]
     if values[0] is None or values[1] is None:
         return None
-    mean, error = mean_and_error(values[1] - values[0])
+    return with_error(values[1] - values[0])
+
+
+def with_error(values: Tensor) -> str:
+    """Mean over images and its standard error."""
+    mean, error = mean_and_error(values)
     return f"{mean:.3f} ± {error:.3f}"

@@ -11,31 +11,21 @@ __all__ = ["MOST_COLUMNS", "Table", "figures_table", "table_of"]
 MOST_COLUMNS = 8
 """Columns that are shown; all others are folded under "All columns"."""
 
-MEANING = {
-    "split": "evaluated data; test data were not used in training",
-    "ELBO": "the evidence lower bound, E_q[log p(x, z) - log q(z | x)] [nats]",
-    "log p(x)": "the exact log evidence [nats]",
-    "IW bound": "the importance-weighted bound on log p(x) from K draws of q [nats]",
-    "draws K": "importance samples per image",
-    "log joint": "log p(x, z) at the point of q; no bound on log p(x) [nats]",
-    "rate": "E_q[log q(z | x) - log p(z)], information in the latents [nats]",
-    "distortion": "-E_q[log p(x | z)], the expected reconstruction loss [nats]",
-    "squared error": "sum over pixels of (x - E[x | z])², z the mean of q",
+COLUMNS = {
+    "split": ("split", "evaluated data; test data were not used in training"),
+    "log_joint": ("log joint", "log p(x, z) at the point of q; no bound on log p(x) [nats]"),
+    "elbo": ("ELBO", "the evidence lower bound, E_q[log p(x, z) - log q(z | x)] [nats]"),
+    "iw_bound": (
+        "IW bound",
+        "the importance-weighted bound on log p(x) from K draws of q [nats]",
+    ),
+    "iw_particles": ("draws K", "importance samples per image"),
+    "log_evidence": ("log p(x)", "the exact log evidence [nats]"),
+    "rate": ("rate", "E_q[log q(z | x) - log p(z)], information in the latents [nats]"),
+    "distortion": ("distortion", "-E_q[log p(x | z)], the expected reconstruction loss [nats]"),
+    "squared_error": ("squared error", "sum over pixels of (x - E[x | z])², z the mean of q"),
 }
-"""Columns of a run's own figures."""
-
-SHOWN = {
-    "split": "split",
-    "log_joint": "log joint",
-    "elbo": "ELBO",
-    "iw_bound": "IW bound",
-    "iw_particles": "draws K",
-    "log_evidence": "log p(x)",
-    "rate": "rate",
-    "distortion": "distortion",
-    "squared_error": "squared error",
-}
-"""Name of a figure in ``metrics.json``, and its column."""
+"""Name of a figure in ``metrics.json``, its column in a run's own table, and what that holds."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +61,11 @@ def figures_table(splits: Sequence[Mapping[str, Any]], unit: str) -> Table:
         splits: ``Metrics.measured``.
         unit: image or row.
     """
-    shown = []
-    for row in merged(splits):
-        shown.append({SHOWN[name]: _text(name, row[name]) for name in SHOWN if name in row})
-    names = list(dict.fromkeys(name for row in shown for name in row))[:MOST_COLUMNS]
-    rows = [{name: row.get(name) for name in names} for row in shown]
+    few = merged(splits)
+    names = [name for name in COLUMNS if few and name in few[0]][:MOST_COLUMNS]
     return Table(
-        rows,
-        {name: MEANING[name] for name in names},
+        [{COLUMNS[name][0]: _text(name, row[name]) for name in names} for row in few],
+        dict(COLUMNS[name] for name in names),
         f"Averages per {unit}; ± is the standard error over {unit}s.",
         [dict(row) for row in splits],
     )

@@ -13,14 +13,8 @@ latents, and the distance of the aggregate posterior from the prior.
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from experiments.evaluation.metrics import (
-    aggregate,
-    aggregate_line,
-    measure,
-    protocol,
-    summary,
-    table_line,
-)
+from experiments.evaluation.aggregate import aggregate_figures
+from experiments.evaluation.metrics import aggregate_line, measure, protocol, summary, table_line
 from experiments.options.common import SavedRunOptions
 from experiments.options.ranges import Count
 from experiments.reports.page import finish
@@ -53,7 +47,7 @@ def main(config: Config) -> dict[str, Any]:
                     saved.model, saved.guide, data, config.seed, config.particles, config.memory
                 )
                 figures = summary(measured.values, saved.guide, config.particles)
-                figures |= aggregate(saved.model, measured.guide, data, config.seed)
+                figures |= aggregate_figures(saved.model, measured.guide, data, config.seed)
                 metrics.add(data.split, figures)
                 metrics.protocol = protocol(data, saved.guide, config.particles)
                 save_values(run.path, measured.values)

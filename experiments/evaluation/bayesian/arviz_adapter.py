@@ -1,8 +1,7 @@
 """An adapter for the two interfaces of ArviZ: 0.23 (Python 3.11) and 1.x."""
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,9 @@ __all__ = ["compare_loo", "inference_data", "pareto_k", "rhat", "save_netcdf"]
 Groups = Mapping[str, Mapping[str, np.ndarray]]
 
 
-@contextmanager
-def _quietly() -> Iterator[None]:
+def _quietly() -> Any:
     """Suppress 0.23's notice about the next version and its warnings about large k-hats."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    return warnings.catch_warnings(action="ignore")
 
 
 def pareto_k(log_weights: np.ndarray) -> np.ndarray:
@@ -95,16 +91,15 @@ def compare_loo(runs: Mapping[str, Any]) -> list[dict[str, Any]]:
         loo: Any = arviz.loo
         table = compare(dict(runs), **({} if _is_old(arviz) else {"round_to": "none"}))
         indices = {name: loo(data, pointwise=True).pareto_k for name, data in runs.items()}
-    elpd = next(name for name in ("elpd_loo", "elpd") if name in table)
-    p = next(name for name in ("p_loo", "p") if name in table)
-    best = float(table[elpd].iloc[0])
+    table = table.rename(columns={"elpd_loo": "elpd", "p_loo": "p"})
+    best = float(table["elpd"].iloc[0])
     return [
         {
             "name": str(name),
-            "elpd": float(row[elpd]),
+            "elpd": float(row["elpd"]),
             "se": float(row["se"]),
-            "effective parameters": float(row[p]),
-            "below the best": best - float(row[elpd]),
+            "effective parameters": float(row["p"]),
+            "below the best": best - float(row["elpd"]),
             "± below": float(row["dse"]),
             "unreliable": float((np.asarray(indices[str(name)]) > 0.7).mean()),
         }

@@ -11,21 +11,21 @@ from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.errors import UsageError
-from experiments.evaluation.bounds import encode, mean_at, row_means
+from experiments.evaluation.bounds import encode
+from experiments.evaluation.sampling.reconstruction import mean_at, row_means
 from experiments.inference.checks.local_latents import check_local
 from experiments.inference.checks.simulations import check_simulates
 from experiments.inference.frozen import fit_rows
 from experiments.inference.handlers import ObservePixels, Temperature
 from guides import allowed_guides
 from guides.full_rank import FullRank
-from guides.local import PerDatumGuide
 from guides.mean_field import MeanField
 from ppl_models.batch import Batch
 from ppl_models.coordinates import FromCoordinates, ToCoordinates, bare, family, is_free
 from ppl_models.parameters import own_parameters
 from ppl_models.sites import describe, observation, prior_trace, request
 
-__all__ = ["complete", "complete_by_guide", "is_plane", "latent_grid", "prior_means"]
+__all__ = ["complete", "is_plane", "latent_grid", "prior_means"]
 
 
 @torch.no_grad()
@@ -61,8 +61,7 @@ def latent_grid(model: nn.Module, side: int = 15) -> Tensor:
     like = prior_trace(model).nodes["z"]["value"]
     quantiles = (torch.arange(side, dtype=like.dtype, device=like.device) + 0.5) / side
     axis = torch.special.ndtri(quantiles)
-    z2, z1 = torch.meshgrid(axis.flip(0), axis, indexing="ij")
-    z = torch.stack([z1, z2], -1).reshape(-1, 2)
+    z = torch.cartesian_prod(axis.flip(0), axis).flip(1)
     with torch.no_grad():
         return mean_at(model, {"z": z}, request(model, len(z)))
 
@@ -88,22 +87,15 @@ def complete(model: Any, data: Data, mask: Tensor, seed: int = 0) -> tuple[Tenso
     if hasattr(model, "posterior") and "observed" in inspect.signature(model.posterior).parameters:
         latents = {"z": model.posterior(batch.only, observed=mask).mean}
         return mean_at(model, latents, batch), "exact"
-    guide = complete_by_guide(model, rows, mask, seed)
+    guide_class = FullRank if "full_rank" in allowed_guides(model) else MeanField
+    guide = guide_class(model, size=len(rows))
+    with torch.random.fork_rng(devices=[]), ObservePixels(mask):
+        torch.manual_seed(seed)
+        fit_rows(model, guide, rows)
     seen = ObservePixels(mask) if describe(model).summed else nullcontext()
     with seen:  # the others tell nothing of a latent that is summed out
         shown = mean_at(model, encode(guide, batch, model), batch)
     return shown, type(guide).__name__
-
-
-def complete_by_guide(model: Any, data: Data, mask: Tensor, seed: int) -> PerDatumGuide:
-    """A row per image, fitted to the observed pixels alone."""
-    guide_class = FullRank if "full_rank" in allowed_guides(model) else MeanField
-    guide = guide_class(model, size=len(data))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        with ObservePixels(mask):
-            fit_rows(model, guide, data)
-    return guide
 
 
 @torch.no_grad()
@@ -140,11 +132,9 @@ def spherical(a: Tensor, b: Tensor, steps: int) -> Tensor:
         Shoemake (1985), slerp; White (2016), for latent spaces.
     """
     lengths = a.norm(), b.norm()
-    if min(lengths) == 0:
-        return straight(a, b, steps)
     cosine = ((a / lengths[0]) * (b / lengths[1])).sum().clamp(-1, 1)
     angle = cosine.acos()
-    if angle < 1e-4 or angle > torch.pi - 1e-4:
+    if not 1e-4 <= angle <= torch.pi - 1e-4:  # NaN where an end is zero
         return straight(a, b, steps)
     weight = torch.linspace(0, 1, steps, dtype=a.dtype, device=a.device)
     weight = weight.reshape(-1, *(1,) * a.ndim)
@@ -187,18 +177,18 @@ def interpolations(
 
 
 @torch.no_grad()
-def traversals(model: Any, z: Tensor, steps: int, most: int = 10, reach: float = 3.0) -> Tensor:
-    """E[x | z] as one latent at a time varies from -reach to reach, with the others fixed.
+def traversals(model: Any, z: Tensor, steps: int) -> Tensor:
+    """E[x | z] as one latent at a time varies from -3 to 3, with the others fixed.
+
+    The first ten latents vary, in standard deviations of the prior.
 
     Args:
         model: p, with one vector latent.
         z: values of the other latents, ``[M]``.
         steps: images per latent.
-        most: maximum number of latents.
-        reach: in standard deviations of the prior.
 
     Returns:
-        ``[min(M, most), steps, *event_shape]``.
+        ``[min(M, 10), steps, *event_shape]``.
 
     Raises:
         UsageError: If the prior is not on the real line.
@@ -210,8 +200,8 @@ def traversals(model: Any, z: Tensor, steps: int, most: int = 10, reach: float =
             f"traversals need the real line; '{name}' ({family(prior)}) leaves its support "
             "there: use --of interpolation or --of aggregate."
         )
-    values = torch.linspace(-reach, reach, steps, dtype=z.dtype, device=z.device)
-    count = min(len(z), most)
+    values = torch.linspace(-3, 3, steps, dtype=z.dtype, device=z.device)
+    count = min(len(z), 10)
     walked = z.repeat(count, steps, 1)
     for k in range(count):
         walked[k, :, k] = values

@@ -54,9 +54,9 @@ def findings_of_guides(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _losses(rows: Sequence[Mapping[str, Any]]) -> str:
     """What every guide loses on the same p."""
-    if all(lost(row) is None for row in rows):
-        return _order(rows)
     known = [(row, loss) for row in rows if (loss := lost(row)) is not None]
+    if not known:
+        return _order(rows)
     exact = [row["guide"] for row, loss in known if loss < NOTHING]
     parts = [f"{joined(exact)} {'lose' if len(exact) > 1 else 'loses'} nothing."] if exact else []
     parts += [_loss(row, loss) for row, loss in known if loss >= NOTHING]

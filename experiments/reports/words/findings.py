@@ -111,11 +111,9 @@ def _latents(figures: Mapping[str, Any], one: str) -> str:
 
 
 def _generalisation(metrics: Mapping[str, Any], split: str, one: str) -> str:
-    train, test = metrics.get("train"), metrics.get("test")
-    if split != "test" or not train or not test:
-        return ""
+    train, test = metrics.get("train") or {}, metrics.get("test") or {}
     a, b = train.get("elbo"), test.get("elbo")
-    if a is None or b is None:
+    if split != "test" or a is None or b is None:
         return ""
     error = math.hypot(train.get("elbo_se") or 0.0, test.get("elbo_se") or 0.0)
     if a - b > 3 * error:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from experiments.evaluation.sampling.readjust import (
     batch_norm_statistics,
-    has_batch_norm,
     readjust,
 )
 from experiments.runs.files import write
@@ -56,11 +55,11 @@ def readjusted(
         temperature: of the draws.
         passes: of the model; 0 leaves the statistics of training.
     """
-    if not passes or not has_batch_norm(model):
+    own = {name: value.clone() for name, value in batch_norm_statistics(model).items()}
+    if not passes or not own:
         yield
         return
     path = directory / f"checkpoint/batch_norms_T{temperature:g}.safetensors"
-    own = {name: value.clone() for name, value in batch_norm_statistics(model).items()}
     wanted = fingerprint(model, passes)
     kept = _kept(path, wanted)
     try:

@@ -14,7 +14,12 @@ from experiments.evaluation.aggregate import active_units, aggregate_figures, ag
 from experiments.evaluation.bounds import mean_and_error, per_image, rows_at_a_time
 from experiments.evaluation.metrics import draws_errors
 from experiments.evaluation.sampling.samples import interpolations, spherical, straight, traversals
-from experiments.evaluation.shared_draws import between_draws_error, log_prob_table, shared_draws
+from experiments.evaluation.shared_draws import (
+    between_draws_error,
+    block_sizes,
+    log_prob_table,
+    shared_draws,
+)
 from experiments.inference.fit import fit
 from experiments.inference.frozen import frozen
 from experiments.inference.objectives import STL, AnalyticKL
@@ -115,20 +120,20 @@ def test_shared_draws_find_the_evidence_and_their_own_error(draws):
     with torch.no_grad():
         x = model(Batch.draw(200))
     data, exact = as_data(x), model.marginal().log_prob(x).mean()
-    estimates, errors = [], []
+    estimates, errors, sizes = [], [], block_sizes(draws)
     for _ in range(40):
         drawn = shared_draws(model, data, draws, most=7)
         assert drawn.log_sum.shape == (20, 200)
-        assert sum(drawn.sizes) == draws
+        assert sum(sizes) == draws
         estimates.append(drawn.log_sum.logsumexp(0).mean() - math.log(draws))
-        errors.append(between_draws_error(drawn.log_sum, drawn.sizes))
+        errors.append(between_draws_error(drawn.log_sum, sizes))
     estimates = torch.stack(estimates)
     assert (estimates.mean() - exact).abs() < 0.02
     assert torch.tensor(errors).mean() == pytest.approx(estimates.std().item(), rel=0.4)
     posterior = model.posterior(x).mean
     many = shared_draws(model, data, 20000)
     assert (many.means["z"] - posterior).abs().mean() < 0.02
-    assert between_draws_error(drawn.log_sum[:9], drawn.sizes[:9]) is None
+    assert between_draws_error(drawn.log_sum[:9], sizes[:9]) is None
 
 
 def test_the_elbo_of_the_prior_has_an_error_from_its_draws():

@@ -199,5 +199,5 @@ def test_guides_side_by_side(tmp_path, monkeypatch, capsys):
     assert f"log p(x): {best:.3f}" in found.words
     few = ["--images", "20", "--ais-from", "none", "--tail-images", "0"]
     assert run(gaps, "v", *SHORT, *few, "--out", "few")["tails"] == []
-    with pytest.raises(ValueError, match="differ in n"):
+    with pytest.raises(ValueError, match="cannot share a table: number of images"):
         table_of_gaps({"a": Path("own"), "b": Path("few")})

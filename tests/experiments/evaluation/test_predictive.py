@@ -9,7 +9,7 @@ from torch import nn
 from experiments import vae
 from experiments.data import Data, as_data
 from experiments.evaluation.bounds import reconstruct
-from experiments.evaluation.predictive import STATISTICS, replicated, tail_areas
+from experiments.evaluation.predictive import STATISTICS, replicated_sets, tail_areas
 from experiments.evaluation.sampling.samples import interpolations, prior_means
 from experiments.tools import predictive
 from guides import GUIDES, Guide
@@ -31,7 +31,7 @@ def oracle():
 def test_a_model_at_its_maximum_makes_such_data(name):
     model, x = oracle()
     guide = GUIDES[name](model) if name else None
-    made = torch.stack([replicated(model, guide, as_data(x)) for _ in range(60)])
+    made = replicated_sets(model, guide, as_data(x), 60)
     assert made.shape == (60, 400, 6)
     rows = {row["statistic"]: row for row in tail_areas(x, made)}
     assert set(rows) == set(STATISTICS)
@@ -43,15 +43,15 @@ def test_a_model_without_latents_does_not():
     model, x = oracle()
     with torch.no_grad():
         model.W.zero_()
-    made = torch.stack([replicated(model, None, as_data(x)) for _ in range(30)])
+    made = replicated_sets(model, None, as_data(x), 30)
     rows = {row["statistic"]: row["tail area"] for row in tail_areas(x, made)}
     assert rows["largest eigenvalue of the covariance"] == 0
 
 
 def test_each_image_keeps_its_latents():
     model, x = oracle()
-    near = replicated(model, GUIDES["exact"](model), as_data(x))
-    far = replicated(model, None, as_data(x))
+    (near,) = replicated_sets(model, GUIDES["exact"](model), as_data(x))
+    (far,) = replicated_sets(model, None, as_data(x))
     assert (near - x).square().sum(1).mean() < 0.5 * (far - x).square().sum(1).mean()
 
 
@@ -94,7 +94,7 @@ def measured(rows=40):
 def test_rows_come_first_under_inner_plates():
     model, data = Penalised(), measured()
     guide, x = At(model), data.observations()
-    made = torch.stack([replicated(model, guide, data, rows=7) for _ in range(400)])
+    made = replicated_sets(model, guide, data, 400, rows=7)
     assert made.shape == (400, 40, 3, 2)
     centre = x.mean(1, keepdim=True).expand_as(x)
     assert (made.mean(0) - centre).abs().max() < 5 * 0.5 / 20
@@ -109,17 +109,17 @@ def test_rows_come_first_under_inner_plates():
 def test_what_ignores_a_factor_is_refused(factor):
     model, data = Penalised(factor), measured(5)
     with pytest.raises(ValueError, match=r"a predictive check .* ignore 'penalty'"):
-        replicated(model, None, data)
+        replicated_sets(model, None, data)
     with pytest.raises(ValueError, match=r"sampling from the prior .* ignore 'penalty'"):
         prior_means(model, 3)
 
 
 def test_at_given_latents_only_a_factor_of_x_is_ignored():
     model, data = Penalised("z"), measured(5)
-    assert replicated(model, At(model), data).shape == (5, 3, 2)
+    assert replicated_sets(model, At(model), data).shape == (1, 5, 3, 2)
     model = Penalised("x")
     with pytest.raises(ValueError, match=r"a predictive check .* ignore 'penalty'"):
-        replicated(model, At(model), data)
+        replicated_sets(model, At(model), data)
 
 
 def test_the_command(capsys, tmp_path, monkeypatch):

@@ -16,8 +16,7 @@ from pyro import poutine
 from experiments.data import Data
 from experiments.data.dataset import Source
 from experiments.data.transforms import Scale
-from experiments.evaluation.bounds import mean_at
-from experiments.evaluation.sampling.reconstruction import expected
+from experiments.evaluation.sampling.reconstruction import expected, mean_at
 from experiments.explorer.decoders import decoder_of
 from experiments.explorer.groups import png
 from experiments.explorer.latents import latents_page

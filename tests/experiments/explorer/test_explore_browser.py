@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.evaluation.bounds import mean_at
+from experiments.evaluation.sampling.reconstruction import mean_at
 from experiments.runs.cli import cli
 from experiments.tools import explore
 from ppl_models import Batch

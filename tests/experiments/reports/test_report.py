@@ -11,7 +11,7 @@ import torch
 from experiments import ppca
 from experiments.reports import plots
 from experiments.reports.formulas import KNOWN, formulas, mathml, story
-from experiments.reports.page import Report, page_of
+from experiments.reports.page import page_of
 from experiments.reports.tables import Table
 from tests.shared.commands import SHORT, run
 
@@ -38,8 +38,7 @@ def test_what_it_shows_is_escaped(tmp_path):
     picture = tmp_path / f"{EVIL.replace('/', '')}.png"
     picture.write_bytes(b"no picture")
     tables = {EVIL: Table([{EVIL: EVIL, "b": 1.0}], {EVIL: EVIL}, EVIL, [{EVIL: EVIL}])}
-    shown = Report(EVIL, [EVIL], tables, [EVIL], [picture], {}, tables, EVIL, EVIL)
-    tags = Tags(page_of(shown))
+    tags = Tags(page_of(EVIL, [EVIL], tables, [EVIL], [picture], {}, tables, EVIL, EVIL))
     names = [tag for tag, _ in tags.tags]
     assert "script" not in names
     assert names.count("img") == 1

@@ -200,8 +200,8 @@ def test_the_demo_is_short_and_says_nothing_twice(capsys, tmp_path, monkeypatch)
 
 def test_labels_of_bars_do_not_meet():
     names = ["exact", "amortized:encoder=linear:covariance=full", "mean_field", "prior"]
-    figure = plots.losses(
-        names, [-3e-6, 1e-4, 0.83, 22.4], [None, None, 0.003, 1.2], "nats", 0.8, "least"
+    figure = plots.bars(
+        names, [-3e-6, 1e-4, 0.83, 22.4], [None, None, 0.003, 1.2], 0.8, "nats", "least"
     )
     figure.savefig("/dev/null", format="png")
     (axis,) = figure.axes

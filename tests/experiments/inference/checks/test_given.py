@@ -19,7 +19,7 @@ from experiments.evaluation.calibration import calibrate
 from experiments.evaluation.gaps import local_elbo
 from experiments.evaluation.khat import khat, weights_of_draws
 from experiments.evaluation.metrics import evaluate
-from experiments.evaluation.predictive import replicated
+from experiments.evaluation.predictive import replicated_sets
 from experiments.inference.compiled.graph import can_compile
 from experiments.inference.fit import fit
 from experiments.inference.objectives import OBJECTIVES
@@ -162,7 +162,7 @@ def test_what_is_fitted_and_replicated_keeps_its_rows():
     best = local_elbo(model, guide, data.rows(10), 100, most=600).elbo
     assert (model.evidence(batch)[:10] - best).mean().abs() < 0.05
     with pytest.raises(ValueError, match="one observed site is needed here; the model has a, c"):
-        replicated(model, exact, data)
+        replicated_sets(model, exact, data)
 
 
 def gradients(svi, batch):

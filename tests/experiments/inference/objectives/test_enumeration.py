@@ -18,7 +18,7 @@ from experiments.evaluation.calibration import calibrate
 from experiments.evaluation.gaps import local_elbo
 from experiments.evaluation.khat import khat, weights_of_draws
 from experiments.evaluation.metrics import evaluate, protocol
-from experiments.evaluation.predictive import replicated
+from experiments.evaluation.predictive import replicated_sets
 from experiments.inference.compiled.graph import can_compile
 from experiments.inference.density import density
 from experiments.inference.fit import fit
@@ -340,8 +340,8 @@ def test_reconstructions_and_replicates_weigh_the_values_by_the_posterior():
     torch.testing.assert_close(error, (x - shown).square().sum(1))
     model.requires_grad_(False)
     guide.s.data.fill_(-30.0)  # q is a point
-    made = replicated(model, guide, as_data(x.repeat(1000, 1)).like(model)).unflatten(0, (-1, 4))
-    torch.testing.assert_close(made.mean(0), shown, atol=0.2, rtol=0)
+    (made,) = replicated_sets(model, guide, as_data(x.repeat(1000, 1)).like(model))
+    torch.testing.assert_close(made.unflatten(0, (-1, 4)).mean(0), shown, atol=0.2, rtol=0)
 
 
 class Unmarked(Labels):
