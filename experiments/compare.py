@@ -127,11 +127,10 @@ def measured(
     saved: SavedRun | None,
 ) -> list[Row]:
     """Every guide with every decoder and seed; ``point`` only with a frozen decoder."""
-    seeds = range(run.config.seed, run.config.seed + run.config.seeds)
     todo = [
         (decoder, seed, entry)
         for decoder in decoders
-        for seed in seeds
+        for seed in range(run.config.seed, run.config.seed + run.config.seeds)
         for entry in entries
         if decoder == "frozen" or entry.name != "point"  # it has no optimum with a learned decoder
     ]

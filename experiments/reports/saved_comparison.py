@@ -200,14 +200,8 @@ def save_table_of_runs(run: Run, saved: Sequence[Saved]) -> dict[str, Any]:
     title = f"{counted(len(saved), 'run')} on the same {rows} {one}s of {data}".capitalize()
     few = [{name: row[name] for name in row if name not in FOLDED} for row in table]
     tables = {f"Nats per {one}": Table(few, everything=table)}
-    return finish(
-        run,
-        metrics,
-        title,
-        findings_of_runs([(run.path.name, run.figures, bound_column(run)) for run in saved], one),
-        tables,
-        warnings,
-    )
+    found = [(run.path.name, run.figures, bound_column(run)) for run in saved]
+    return finish(run, metrics, title, findings_of_runs(found, one), tables, warnings)
 
 
 def _columns(run: Saved) -> dict[str, str]:
