@@ -65,10 +65,23 @@ def parse(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -
             values[group.name] = dataclasses.asdict(one)
         else:
             values |= {f.name: getattr(one, f.name) for f in dataclasses.fields(one)}
+    _check_lists(values, args)
     if not {"--compile", "--no-compile"} & set(args):
         values |= {"compile": None} if "compile" in values else {}
     values |= of_data(config_class, values, args)
     return config_class(**values)
+
+
+def _check_lists(values: dict[str, Any], args: Sequence[str]) -> None:
+    """Refuse an option with several values that is given twice: only the last would count."""
+    given = [word.partition("=")[0].replace("_", "-") for word in args]
+    for name, value in values.items():
+        if isinstance(value, dict):
+            kind = name.removesuffix("_options")
+            _check_lists({f"{kind}.{key}": one for key, one in value.items()}, args)
+        option = f"--{name.strip('_').replace('_', '-')}"
+        if isinstance(value, tuple) and given.count(option) > 1:
+            raise UsageError(f"{option} is given twice; write all its values after one {option}.")
 
 
 def of_data(config_class: type, values: dict[str, Any], args: Sequence[str]) -> dict[str, Any]:

@@ -27,6 +27,17 @@ def test_names_that_need_no_torch_are_those_of_the_registries():
     assert set(get_args(get_type_hints(VAEOptions)["likelihood"])) == set(LIKELIHOODS)
 
 
+@pytest.mark.parametrize("second", [["--hidden-dims", "20"], ["--hidden_dims=20"]])
+def test_an_option_with_several_values_is_not_given_twice(second):
+    from experiments.vae import Config, main
+
+    assert parse(Config, main, ["--hidden-dims", "30", "20"]).hidden_dims == (30, 20)
+    with pytest.raises(UsageError, match="--hidden-dims is given twice; write all its values"):
+        parse(Config, main, ["--hidden-dims", "30", *second])
+    with pytest.raises(UsageError, match=r"--guide\.hidden-dims is given twice"):
+        parse(Config, main, ["--guide.hidden-dims", "8", "--guide.hidden-dims", "9"])
+
+
 def is_number(hint: Any) -> bool:
     return hint in (int, float) or any(is_number(one) for one in get_args(hint))
 
