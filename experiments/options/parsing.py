@@ -65,30 +65,34 @@ def parse(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -
             values[group.name] = dataclasses.asdict(one)
         else:
             values |= {f.name: getattr(one, f.name) for f in dataclasses.fields(one)}
-    _check_lists(values, args)
+    _check_lists(values, _given(args))
     if not {"--compile", "--no-compile"} & set(args):
         values |= {"compile": None} if "compile" in values else {}
     values |= of_data(config_class, values, args)
     return config_class(**values)
 
 
-def _check_lists(values: dict[str, Any], args: Sequence[str]) -> None:
+def _given(args: Sequence[str]) -> list[str]:
+    """The names of options on a command line, as fields are named."""
+    options = (word[2:].partition("=")[0] for word in args if word.startswith("--"))
+    return [option.replace("-", "_") for option in options]
+
+
+def _check_lists(values: dict[str, Any], given: Sequence[str]) -> None:
     """Refuse an option with several values that is given twice: only the last would count."""
-    given = [word.partition("=")[0].replace("_", "-") for word in args]
     for name, value in values.items():
         if isinstance(value, dict):
             kind = name.removesuffix("_options")
-            _check_lists({f"{kind}.{key}": one for key, one in value.items()}, args)
-        option = f"--{name.strip('_').replace('_', '-')}"
-        if isinstance(value, tuple) and given.count(option) > 1:
+            _check_lists({f"{kind}.{key}": one for key, one in value.items()}, given)
+        if isinstance(value, tuple) and given.count(name.strip("_")) > 1:
+            option = f"--{name.strip('_').replace('_', '-')}"
             raise UsageError(f"{option} is given twice; write all its values after one {option}.")
 
 
 def of_data(config_class: type, values: dict[str, Any], args: Sequence[str]) -> dict[str, Any]:
     """The defaults that a command has for the chosen data set: its class's ``OF_DATA``."""
     defaults: dict[str, dict[str, Any]] = getattr(config_class, "OF_DATA", {})
-    given = {word.split("=")[0].removeprefix("--").replace("-", "_") for word in args}
-    chosen = defaults.get(values.get("data", ""), {})
+    chosen, given = defaults.get(values.get("data", ""), {}), _given(args)
     return {name: value for name, value in chosen.items() if name not in given}
 
 

@@ -69,6 +69,12 @@ def untrained(
     return built.eval()
 
 
+def untrained_nvae(path: Path) -> Any:
+    """An NVAE of two groups."""
+    sizes = {"channels": 4, "groups": [1, 1], "latents": 2, "blocks": 1, "cells_per_block": 1}
+    return untrained(path, "nvae", "top_down", data={"binarize": "static"}, crop=0, **sizes)
+
+
 def payload_of(page: str) -> dict[str, Any]:
     """What a page's script reads."""
     found = re.search(r'<script type="application/json" id="payload">(.*?)</script>', page)

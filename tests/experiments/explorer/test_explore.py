@@ -31,7 +31,7 @@ from guides import GUIDES
 from ppl_models import PPCA, VAE, Batch
 from ppl_models.likelihoods import LIKELIHOODS
 from tests.shared.commands import refused
-from tests.shared.explorer_runs import payload_of, spread_ppca, untrained
+from tests.shared.explorer_runs import payload_of, spread_ppca, untrained, untrained_nvae
 
 
 @pytest.fixture(autouse=True)
@@ -286,18 +286,7 @@ def test_all_that_comes_from_outside_is_escaped():
 
 
 def test_the_page_of_an_nvae(capsys):
-    untrained(
-        Path("run"),
-        "nvae",
-        "top_down",
-        data={"binarize": "static"},
-        channels=4,
-        groups=[1, 1],
-        latents=2,
-        blocks=1,
-        cells_per_block=1,
-        crop=0,
-    )
+    untrained_nvae(Path("run"))
     made = make("run", "--temperature", "1.0", "0.5", "--readjust", "1")
     assert [part["T"] for part in made["temperatures"]] == [0.5, 1.0]
     assert made["groups"] == ["z0, 2 x 2 x 2", "z1, 2 x 4 x 4"]

@@ -13,7 +13,7 @@ from experiments.evaluation.sampling.reconstruction import mean_at
 from experiments.runs.cli import cli
 from experiments.tools import explore
 from ppl_models import Batch
-from tests.shared.explorer_runs import spread_ppca, untrained
+from tests.shared.explorer_runs import spread_ppca, untrained, untrained_nvae
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -56,18 +56,7 @@ def pages(tmp_path_factory) -> dict[str, tuple[Path, Any]]:
         "deep": untrained(home / "deep", "vae", "mixture", latent_dim=12, **shown),
         "ppca": spread_ppca(home / "ppca"),
         '<b>odd<\u2044b> & "name"': None,  # no path has a slash in a name
-        "nvae": untrained(
-            home / "nvae",
-            "nvae",
-            "top_down",
-            data={"binarize": "static"},
-            channels=4,
-            groups=[1, 1],
-            latents=2,
-            blocks=1,
-            cells_per_block=1,
-            crop=0,
-        ),
+        "nvae": untrained_nvae(home / "nvae"),
     }
     odd = next(name for name, model in models.items() if model is None)
     models[odd] = untrained(home / odd, "ppca", "amortized", like=models["ppca"], latent_dim=2)
