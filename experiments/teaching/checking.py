@@ -63,7 +63,7 @@ RESULTS: list[Result] = []
 
 
 def recorded(check: Callable[..., None]) -> Callable[..., None]:
-    """The check, with its name put before what it finds wrong, and its result in ``RESULTS``."""
+    """The check, with its result in ``RESULTS``, and its name before a finding that lacks it."""
 
     @wraps(check)
     def checked(*arguments: Any, **options: Any) -> None:

@@ -115,7 +115,7 @@ MISTAKES = [
 
 
 def rough_pi(right: Callable[..., Tensor]) -> list[Mistake]:
-    """Log-densities of the rows of their first argument, ``[B, D]``, with too rough a pi."""
+    """Log-densities of the rows of the first argument, ``[B, D]``, with an inaccurate pi."""
     return [
         Mistake(
             lambda *a, pi=pi: right(*a) + a[0].shape[1] / 2 * math.log(math.pi / pi),
