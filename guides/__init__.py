@@ -9,6 +9,7 @@ from guides.flow import Flow
 from guides.full_rank import FullRank
 from guides.guide import Guide
 from guides.hierarchies.bottom_up import BottomUp
+from guides.hierarchies.mixture import TopDownMixture
 from guides.hierarchies.top_down import TopDown
 from guides.latents import latents_of
 from guides.mean_field import MeanField
@@ -40,6 +41,7 @@ __all__ = [
     "Prior",
     "SemiAmortized",
     "TopDown",
+    "TopDownMixture",
     "allowed_guides",
     "check_pair",
 ]
@@ -56,6 +58,7 @@ GUIDES: dict[str, type[Guide]] = {
     "semi_amortized": SemiAmortized,
     "bottom_up": BottomUp,
     "top_down": TopDown,
+    "top_down_mixture": TopDownMixture,
     "auto_delta": AutoDelta,
     "auto_normal": AutoNormal,
     "auto_multivariate_normal": AutoMultivariateNormal,
@@ -75,7 +78,7 @@ HIERARCHY = ("bottom_up", "top_down")
 PAIRS: dict[str, tuple[str, ...]] = {
     "ppca": ("prior", "point", "exact", "mean_field", *VECTOR),
     "vae": ("prior", "point", "mean_field", *VECTOR),
-    "nvae": ("prior", "point", "mean_field", "bottom_up", "top_down"),
+    "nvae": ("prior", "point", "mean_field", "bottom_up", "top_down", "top_down_mixture"),
 }
 """Model name -> the guides it may be paired with (the table of ``docs/guides.md``)."""
 

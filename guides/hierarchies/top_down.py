@@ -150,19 +150,28 @@ class TopDown(Towered, EffectGuide):
         q, value = site["fn"], site["value"]
         return q.coordinates_of(value) if isinstance(q, Pushed) else value
 
-    def get_posterior(self, name: str, prior: Any) -> Any:
+    def feature_of(self, name: str) -> tuple[int, Tensor]:
+        """The number of a latent, and what its posterior sees of x and of the way down."""
         i = self.names.index(name)
         feature = self._features[i]
         if i:
             above = map(self.seen_above, self.above[i - 1])
             feature = feature + self.combines[i - 1](*above)
-        numbers = self.samplers[i](feature)
-        if not isinstance(self.model, NVAE):
-            return corrected(prior, numbers, self.residual)
+        return i, feature
+
+    def relative(self, i: int, prior: Any, numbers: Tensor) -> Any:
+        """A posterior of latent i of an NVAE, from mu and log sigma before the correction."""
         mu, log_sigma = numbers.chunk(2, 1)
         if i and self.residual:
             prior_mu, prior_log_sigma = prior.base_dist.raw
             mu, log_sigma = mu + prior_mu, log_sigma + prior_log_sigma
-        posterior = SoftNormal(mu, log_sigma).to_event(3)
+        return SoftNormal(mu, log_sigma).to_event(3)
+
+    def get_posterior(self, name: str, prior: Any) -> Any:
+        i, feature = self.feature_of(name)
+        numbers = self.samplers[i](feature)
+        if not isinstance(self.model, NVAE):
+            return corrected(prior, numbers, self.residual)
+        posterior = self.relative(i, prior, numbers)
         flows = list(self.flows[i])
         return dist.TransformedDistribution(posterior, flows) if flows else posterior

@@ -27,6 +27,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"cells_per_block": 1, **options}
         for options in ({}, {"residual": False, "channels": 6}, {"flows": 1})
     ],
+    "top_down_mixture": [{"components": 3, "cells_per_block": 1}],
     "bottom_up": [{"cells_per_block": 1}],
 }
 

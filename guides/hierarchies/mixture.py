@@ -1,0 +1,99 @@
+"""A mixture of top-down guides of an NVAE that share one encoder."""
+
+import copy
+from typing import Any, ClassVar
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+from guides.hierarchies.top_down import TopDown
+from ppl_models.nvae import NVAE
+
+__all__ = ["TopDownMixture"]
+
+
+class OneOf(dist.TorchDistribution):
+    r"""The conditional :math:`\sum_s w_s\, q_s(z)` of a mixture, drawn from one component per row.
+
+    Args:
+        parts: the S components.
+        log_weights: given the latents above, ``[S, B]``, not normalised.
+        chosen: the component of every row, ``[B]``; by default drawn from the weights.
+    """
+
+    has_rsample = True
+    support = constraints.independent(constraints.real, 3)
+    arg_constraints: ClassVar[dict] = {}
+
+    def __init__(
+        self, parts: list[Any], log_weights: Tensor, chosen: Tensor | None = None
+    ) -> None:
+        self.parts, self.log_weights, self.chosen = parts, log_weights, chosen
+        super().__init__(parts[0].batch_shape, parts[0].event_shape, validate_args=False)
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        if self.chosen is None:
+            self.chosen = dist.Categorical(
+                logits=self.log_weights.detach().movedim(0, -1)
+            ).sample()
+        z = torch.stack([part.rsample(sample_shape) for part in self.parts])
+        index = self.chosen[(..., *(None,) * len(self.event_shape))].expand(1, *z.shape[1:])
+        return z.gather(0, index).squeeze(0)
+
+    def log_probs(self, value: Tensor) -> Tensor:
+        """log q_s of every component, ``[S, B]`` [nats]."""
+        return torch.stack([part.log_prob(value) for part in self.parts])
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return (self.log_weights.log_softmax(0) + self.log_probs(value)).logsumexp(0)
+
+
+class TopDownMixture(TopDown):
+    r"""Several corrections of the model's priors, each row of data being drawn under one of them.
+
+    .. math::
+        q(z \mid x) = \frac1S \sum_{s=1}^S \prod_l q_s(z_l \mid z_{<l}, x)
+
+    The components differ in the layers that compute mu and log sigma from shared features. Draws
+    are differentiable, since every row is drawn from one component.
+
+    Args:
+        model: an NVAE.
+        components: S.
+        options: those of ``TopDown``, except flows.
+
+    Raises:
+        ValueError: If the model is no NVAE, there is no component, or an option is out of range.
+
+    References:
+        Kviman et al. (2023), mixture VAEs.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        components: int = 4,
+        channels: int = 0,
+        cells_per_group: int = 1,
+        cells_per_block: int = 3,
+        attention: bool = True,
+        residual: bool = True,
+    ) -> None:
+        if not isinstance(model, NVAE) or components < 1:
+            raise ValueError("top_down_mixture takes an NVAE and at least one component.")
+        super().__init__(model, channels, cells_per_group, cells_per_block, attention, residual)
+        for i, sampler in enumerate(self.samplers):
+            copies = nn.ModuleList(copy.deepcopy(sampler) for _ in range(components))
+            for parameter in copies[1:].parameters():  # equal components would learn the same
+                parameter.data.add_(0.01 * torch.randn_like(parameter))
+            self.samplers[i] = copies
+
+    def get_posterior(self, name: str, prior: Any) -> Any:
+        i, feature = self.feature_of(name)
+        parts = [self.relative(i, prior, sampler(feature)) for sampler in self.samplers[i]]
+        if i == 0:
+            return OneOf(parts, feature.new_zeros(len(parts), len(feature)))
+        q, z = (self.trace.nodes[self.names[i - 1]][key] for key in ("fn", "value"))
+        return OneOf(parts, q.log_weights + q.log_probs(z), q.chosen)
