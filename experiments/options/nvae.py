@@ -26,8 +26,8 @@ class NVAEOptions(FitOptions, DataOptions, FreshRunOptions):
     list: bool = False
     """Print the parameters, groups, latents and cost of every preset, and stop."""
     guide: str = "top_down"
-    """q(z | x): top_down, bottom_up, mean_field or prior. Options of the guide are
-    --guide.OPTION."""
+    """q(z | x): top_down, top_down_mixture, bottom_up, mean_field or prior. Options of the guide
+    are --guide.OPTION."""
     objective: Literal["elbo_analytic_kl", "elbo"] = "elbo_analytic_kl"
     """ELBO with the KL of every group in closed form and balanced (elbo_analytic_kl), or sampled
     and not balanced (elbo)."""
@@ -60,7 +60,8 @@ class NVAEOptions(FitOptions, DataOptions, FreshRunOptions):
     regularise_start: Positive | None = None
     """Initial weight of these penalties, if it changes along with the factor on the KL."""
     weight_decay: NotNegative = 3e-4
-    """Weight decay of Adamax."""
+    """Weight decay: Adamax adds it to the gradient; Muon shrinks its weights by it times the
+    learning rate at every step."""
     eps: Positive = 1e-3
     """Epsilon of Adamax, the smallest gradient that sets the step size."""
     ema: Fraction = 0.0

@@ -1,4 +1,4 @@
-"""The encoder of a lean hierarchy, without norms; groups of the same size share their map."""
+"""The encoder of a lean hierarchy; groups of the same size share their map."""
 
 from typing import Any
 

@@ -1,7 +1,8 @@
 """Lean networks of a hierarchy that a laptop can train: 3x3 convolutions and matrix products.
 
-These networks have no normalization, no attention, and no feature map at full image size: a
-convolution of stride two reads the image, and the last step rearranges channels into pixels.
+These networks have no attention and no feature map at full image size: a convolution of stride
+two reads the image, and the last step rearranges channels into pixels. Every convolution of a
+residual branch reads channels of mean square one, whatever the size of the state.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from ppl_models.nvae.cells import ResidualCell
 from ppl_models.nvae.layers import PlainConv
 
-__all__ = ["Add", "Double", "Head", "Pointwise", "Stem", "halve", "lean_cells"]
+__all__ = ["Add", "Double", "Head", "Pointwise", "RMSNormSwish", "Stem", "halve", "lean_cells"]
 
 
 class Pointwise(nn.Conv2d):
@@ -57,8 +58,19 @@ class Stem(nn.Conv2d):
         return h.unflatten(1, (height, width)).movedim(-1, 1)
 
 
+class RMSNormSwish(nn.Module):
+    """t sigmoid(t) of x over the root mean square of its channels, pixel by pixel.
+
+    References:
+        Zhang & Sennrich (2019), root mean square normalization.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(x * (x.square().mean(1, keepdim=True) + 1e-4).rsqrt())
+
+
 class LeanCell(ResidualCell):
-    """x + W swish(3x3 convolution of swish(x)).
+    """x + W swish(3x3 convolution of swish(x)), x being normalised in the branch.
 
     Args:
         channels: into it and out of it.
@@ -67,7 +79,7 @@ class LeanCell(ResidualCell):
 
     def __init__(self, channels: int, scale: float) -> None:
         body = nn.Sequential(
-            nn.SiLU(),
+            RMSNormSwish(),
             PlainConv(channels, channels, 3, bias=True),
             nn.SiLU(),
             Pointwise(channels, channels, scale),
@@ -82,7 +94,7 @@ def lean_cells(number: int, channels: int, scale: float) -> nn.Sequential:
 
 def halve(channels: int) -> nn.Sequential:
     """Halve the map and double the channels."""
-    return nn.Sequential(nn.SiLU(), PlainConv(channels, 2 * channels, 3, stride=2, bias=True))
+    return nn.Sequential(RMSNormSwish(), PlainConv(channels, 2 * channels, 3, stride=2, bias=True))
 
 
 class Double(nn.Sequential):
@@ -93,7 +105,8 @@ class Double(nn.Sequential):
     """
 
     def __init__(self, channels: int, out_channels: int) -> None:
-        super().__init__(nn.SiLU(), Pointwise(channels, 4 * out_channels), nn.PixelShuffle(2))
+        widen = Pointwise(channels, 4 * out_channels)
+        super().__init__(RMSNormSwish(), widen, nn.PixelShuffle(2))
 
 
 class Head(nn.Module):

@@ -59,10 +59,10 @@ class Published(NamedTuple):
 
 
 class Lean(NamedTuple):
-    """Residual cells without norms, an additive state, and a head that shuffles pixels.
+    """Residual cells with one 3x3 convolution, an additive state, a head that shuffles pixels.
 
-    The last weights of the cells and those of the priors start small or at zero, in place of
-    normalization.
+    Every pixel is normalised by itself, so that no image depends on the others of its batch. The
+    last weights of the cells start small and those of the priors at zero.
 
     References:
         Kingma et al. (2016), Child (2021): additive states and small initial weights.

@@ -69,8 +69,8 @@ class NVAE(Program):
         mixture: J, logistics per pixel of RGB images; 1 gives a normal.
         bits: per channel of RGB images.
         crop: border of grey images, in pixels, that the likelihood leaves out.
-        lean: use small networks without norms or attention, with the finest map at half the size
-            of the image, instead of the published ones; attention and depthwise then have no
+        lean: use small networks without attention, with the finest map at half the size of the
+            image, instead of the published ones; attention and depthwise then have no
             effect.
 
     Raises:

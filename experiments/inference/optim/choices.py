@@ -63,11 +63,12 @@ def muon(model: nn.Module, guide: nn.Module, lr: float = 0.01) -> list[torch.opt
 
 
 def hierarchical_muon(
-    model: nn.Module, guide: nn.Module, lr: float = 0.01
+    model: nn.Module, guide: nn.Module, lr: float = 0.01, weight_decay: float = 0.0
 ) -> list[torch.optim.Optimizer]:
     """Muon for a hierarchy's convolutions and matrices, Adam at 0.15 of the rate for the rest.
 
-    The rest are vectors, maps, and convolutions that only a few channels enter or leave.
+    The rest are vectors, maps, and convolutions that only a few channels enter or leave; their
+    weights do not decay.
 
     References:
         Jordan et al. (2024), Muon.
@@ -77,7 +78,9 @@ def hierarchical_muon(
     chosen = {id(p) for p in wide}
     rest = [p for p in parameters if id(p) not in chosen]
     optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, lr=0.15 * lr, fused=True)]
-    return [Muon(wide, lr=lr), *optimizers] if wide else optimizers
+    if not wide:
+        return optimizers
+    return [Muon(wide, lr=lr, weight_decay=weight_decay), *optimizers]
 
 
 OPTIMIZERS = {"adam": adam, "muon": muon}

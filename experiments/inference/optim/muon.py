@@ -40,15 +40,26 @@ class Muon(torch.optim.Optimizer):
         params: matrices, and weights of convolutions.
         lr: spectral norm of a step, for a matrix with no more rows than columns.
         momentum: Nesterov's.
+        weight_decay: every step shrinks the weights by this times ``lr``.
 
     References:
-        Jordan et al. (2024), Muon.
+        Loshchilov & Hutter (2019), decoupled weight decay; Jordan et al. (2024), Muon.
     """
 
     def __init__(
-        self, params: Iterable[nn.Parameter], lr: float = 0.01, momentum: float = 0.95
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float = 0.01,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum})
+        options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(params, options)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("weight_decay", 0.0)  # of checkpoints before there was any
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -58,9 +69,9 @@ class Muon(torch.optim.Optimizer):
                 if W.grad is not None:
                     alike.setdefault(W.shape, []).append(W)
             for weights in alike.values():
-                self._move(weights, group["lr"], group["momentum"])
+                self._move(weights, group["lr"], group["momentum"], group["weight_decay"])
 
-    def _move(self, weights: list[Any], lr: float, momentum: float) -> None:
+    def _move(self, weights: list[Any], lr: float, momentum: float, decay: float) -> None:
         """A step of weights that have one shape."""
         ahead = []
         for W in weights:
@@ -70,4 +81,4 @@ class Muon(torch.optim.Optimizer):
         rows, columns = ahead[0].shape
         size = lr * max(1, rows / columns) ** 0.5
         for W, update in zip(weights, orthogonal(torch.stack(ahead)), strict=True):
-            W.sub_(update.view(W.shape), alpha=size)
+            W.mul_(1 - lr * decay).sub_(update.view(W.shape), alpha=size)

@@ -84,7 +84,7 @@ def _plain(config: NVAEOptions, pair: Pair) -> Objective:
 def optimizer_of(config: NVAEOptions, pair: Pair) -> Any:
     """Adamax as published, or Muon."""
     if config.optimizer == "muon":
-        return hierarchical_muon(pair.model, pair.guide, config.lr)
+        return hierarchical_muon(pair.model, pair.guide, config.lr, config.weight_decay)
     return adamax(pair.model, pair.guide, config.lr, config.weight_decay, config.eps)
 
 

@@ -16,7 +16,7 @@ from experiments.training.nvae.recipe import recipe_of
 from guides import GUIDES
 from ppl_models import Batch
 from ppl_models.nvae import NVAE
-from ppl_models.nvae.lean import Pointwise, Stem
+from ppl_models.nvae.lean import Pointwise, RMSNormSwish, Stem
 
 
 def pair_of(guide: str = "top_down", groups: tuple[int, ...] = (2, 1), blocks: int = 1) -> Pair:
@@ -41,6 +41,13 @@ def test_matrix_products_are_the_convolutions_they_stand_for(channels):
         of = (x, layer.weight, layer.bias)
         ours, theirs = (torch.autograd.grad(y, of, cotangent) for y in (layer(x), whole))
         torch.testing.assert_close(ours, theirs)
+
+
+def test_a_pixel_is_normalised_by_its_own_channels():
+    x = torch.randn(2, 6, 3, 4, dtype=torch.float64)
+    want = F.silu(x / (x.square().mean(1, keepdim=True) + 1e-4).sqrt())
+    torch.testing.assert_close(RMSNormSwish()(x), want)
+    torch.testing.assert_close(RMSNormSwish()(1000 * x), want, rtol=0, atol=1e-2)
 
 
 @pytest.mark.parametrize(("groups", "blocks"), [((2, 1), 1), ((3,), 2), ((1,), 1)])
@@ -130,6 +137,28 @@ def test_muon_moves_convolutions_as_matrices_one_by_one():
             optimizer.step()
     for W, matrix in zip(together, apart, strict=True):
         torch.testing.assert_close(W.flatten(1), matrix, rtol=1e-4, atol=1e-4)
+
+
+def test_the_weight_decay_of_muon_is_decoupled_from_the_gradient():
+    torch.manual_seed(0)
+    W = torch.randn(6, 4, dtype=torch.float64)
+    gradient = torch.randn_like(W)
+    moved = []
+    for decay in (0.0, 0.5):
+        parameter = nn.Parameter(W.clone())
+        parameter.grad = gradient.clone()
+        Muon([parameter], lr=0.1, weight_decay=decay).step()
+        moved.append(parameter.detach())
+    torch.testing.assert_close(moved[0] - moved[1], 0.1 * 0.5 * W)
+
+
+def test_states_of_muon_from_before_it_had_weight_decay_are_read():
+    parameter = nn.Parameter(torch.randn(3, 3))
+    state = Muon([parameter]).state_dict()
+    del state["param_groups"][0]["weight_decay"]
+    later = Muon([parameter], weight_decay=0.1)
+    later.load_state_dict(state)
+    assert later.param_groups[0]["weight_decay"] == 0.0
 
 
 def test_muon_and_adam_share_a_hierarchy_between_them():
