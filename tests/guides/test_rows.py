@@ -160,7 +160,10 @@ def test_schedules():
 def test_muon_is_torchs_in_another_precision(shape):
     ours = torch.nn.Parameter(torch.randn(*shape))
     theirs = torch.nn.Parameter(ours.detach().clone())
-    optimizers = Muon([ours], lr=0.1), torch.optim.Muon([theirs], lr=0.1, weight_decay=0.0)
+    optimizers = (
+        Muon([ours], lr=0.1, weight_decay=0.3),
+        torch.optim.Muon([theirs], lr=0.1, weight_decay=0.3),
+    )
     start = ours.detach().clone()
     for _ in range(5):
         gradient = torch.randn(*shape)
@@ -172,3 +175,12 @@ def test_muon_is_torchs_in_another_precision(shape):
     values = torch.linalg.svdvals(orthogonal(torch.randn(*shape)))
     assert values.min() > 0.3
     assert values.max() < 1.3
+
+
+@pytest.mark.parametrize("shape", [(8, 5), (5, 40), (3, 6, 6)])
+def test_newton_and_schulz_iterate_on_the_small_matrix_what_they_iterate_on_the_whole(shape):
+    G = torch.randn(*shape)
+    X = G.double() / G.double().norm(dim=(-2, -1), keepdim=True)
+    for _ in range(5):
+        X = 3.4445 * X - 4.7750 * X @ X.mT @ X + 2.0315 * X @ X.mT @ X @ X.mT @ X
+    torch.testing.assert_close(orthogonal(G).double(), X, rtol=0, atol=1e-4)
