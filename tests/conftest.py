@@ -33,6 +33,13 @@ def mnist_root() -> Path:
 
 
 @pytest.fixture
+def in_a_folder(monkeypatch, tmp_path):
+    """What commands find: float32, and an empty working directory."""
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
 def in_a_notebook(monkeypatch):
     """What the labs' cells find: digits, one epoch, float32 and ``display``."""
     torch.set_default_dtype(torch.float32)

@@ -20,10 +20,7 @@ from tests.shared.commands import refused
 DIGITS = ["--data", "digits", "--epochs", "1"]
 
 
-@pytest.fixture(autouse=True)
-def _default_float32(monkeypatch, tmp_path):
-    torch.set_default_dtype(torch.float32)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_a_folder")
 
 
 @pytest.mark.parametrize(

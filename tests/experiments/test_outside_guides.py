@@ -235,12 +235,7 @@ def test_a_hierarchy_of_ones_own(capsys, guide):
     refused(capsys, export_nvae, ["a"], "a is no NVAE under top_down")
     refused(capsys, train, [*own, "--guide.cells-per-group", "2"], "takes hidden_dims and activat")
     wrong = [*own[:-1], "amortized"]
-    refused(
-        capsys,
-        train,
-        wrong,
-        "takes prior, point, mean_field, bottom_up, top_down, top_down_mixture",
-    )
+    refused(capsys, train, wrong, "takes prior, point, mean_field, bottom_up, top_down")
 
 
 def test_a_model_with_global_latents(capsys):

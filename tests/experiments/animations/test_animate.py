@@ -22,11 +22,7 @@ from guides import Amortized
 from ppl_models import PPCA
 from tests.shared.commands import refused
 
-
-@pytest.fixture(autouse=True)
-def _default_float32(monkeypatch, tmp_path):
-    torch.set_default_dtype(torch.float32)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_a_folder")
 
 
 def frames_of(path: str) -> list[np.ndarray]:

@@ -21,10 +21,7 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(10, 3, 2))
 
 
-@pytest.fixture(autouse=True)
-def _here(monkeypatch, tmp_path):
-    torch.set_default_dtype(torch.float32)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_a_folder")
 
 
 def rows_of(name: str, **options) -> np.ndarray:

@@ -1,10 +1,12 @@
 """The closed form on real MNIST, to six digits."""
 
+import functools
+
 import pytest
 import torch
 
 from experiments.data import load
-from ppl_models import PCA, PPCA
+from ppl_models import PCA, PPCA, pca, ppca
 
 # M, sigma^2, train and test log p(x), test squared error of PCA and of PPCA's posterior mean
 TABLE = [
@@ -23,6 +25,15 @@ def pixels():
     if MNIST is None:
         pytest.skip("real MNIST is not here; set PPL_DATA to the folder that holds MNIST/raw")
     return [part.observations().flatten(1).double() for part in load("mnist", MNIST)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _each_spectrum_once():
+    once = functools.cache(pca.covariance_spectrum)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (pca, ppca):
+            patch.setattr(module, "covariance_spectrum", once)
+        yield
 
 
 @pytest.mark.slow

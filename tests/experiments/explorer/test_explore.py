@@ -33,11 +33,7 @@ from ppl_models.likelihoods import LIKELIHOODS
 from tests.shared.commands import refused
 from tests.shared.explorer_runs import payload_of, spread_ppca, untrained, untrained_nvae
 
-
-@pytest.fixture(autouse=True)
-def _default_float32(monkeypatch, tmp_path):
-    torch.set_default_dtype(torch.float32)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_a_folder")
 
 
 def make(*args: str) -> dict:

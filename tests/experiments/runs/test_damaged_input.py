@@ -7,7 +7,6 @@ import struct
 from pathlib import Path
 
 import pytest
-import torch
 
 from experiments import compare, pca, ppca, reproduce
 from experiments.data import load
@@ -23,10 +22,7 @@ from tests.shared.commands import refused
 SMALL = [*DIGITS, "--rows", "20"]
 
 
-@pytest.fixture(autouse=True)
-def _default_float32(monkeypatch, tmp_path):
-    torch.set_default_dtype(torch.float32)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_a_folder")
 
 
 @pytest.fixture

@@ -25,10 +25,7 @@ from tests.stress.torture import unnoticed
 ARGS = [*RUNS["ppca"][1], "--checkpoint-every", "1"]
 
 
-@pytest.fixture(autouse=True)
-def _here(monkeypatch, tmp_path):
-    torch.set_default_dtype(torch.float32)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_a_folder")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])

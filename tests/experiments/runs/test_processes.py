@@ -39,10 +39,7 @@ VAE = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _default_float32(monkeypatch, tmp_path):
-    torch.set_default_dtype(torch.float32)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_a_folder")
 
 
 def launched(number: int, command: str, *args: str) -> list[tuple[int, str, str]]:

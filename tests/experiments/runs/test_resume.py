@@ -15,11 +15,7 @@ from experiments.runs.cli import cli
 from tests.shared.commands import refused, run
 from tests.shared.runs import RUNS, contents, stopped
 
-
-@pytest.fixture(autouse=True)
-def _here(monkeypatch, tmp_path):
-    torch.set_default_dtype(torch.float32)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_a_folder")
 
 
 @pytest.mark.parametrize("name", RUNS)

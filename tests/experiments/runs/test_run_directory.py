@@ -26,10 +26,7 @@ from tests.shared.runs import RUNS, contents, stopped
 ARGS = [*RUNS["ppca"][1], "--checkpoint-every", "1"]
 
 
-@pytest.fixture(autouse=True)
-def _here(monkeypatch, tmp_path):
-    torch.set_default_dtype(torch.float32)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_a_folder")
 
 
 def put(*names: str) -> None:

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from experiments import compare, train
 from experiments.options.commands import module_of
@@ -46,10 +45,7 @@ OPENING = [
 """Commands that read a saved run's model."""
 
 
-@pytest.fixture(autouse=True)
-def _here(monkeypatch, tmp_path):
-    torch.set_default_dtype(torch.float32)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_a_folder")
 
 
 def saved(path: str, name: str, kind: str = "model") -> Path:

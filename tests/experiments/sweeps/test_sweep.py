@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 from experiments import ppca
 from experiments.errors import UsageError
@@ -27,10 +26,7 @@ from tests.shared.runs import stopped
 DIGITS = ["--with", "data=digits", "epochs=2", "batch_size=1000"]
 
 
-@pytest.fixture(autouse=True)
-def _default_float32(monkeypatch, tmp_path):
-    torch.set_default_dtype(torch.float32)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_a_folder")
 
 
 def swept(*args: str) -> dict:

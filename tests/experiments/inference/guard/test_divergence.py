@@ -5,7 +5,6 @@ import math
 from pathlib import Path
 
 import pytest
-import torch
 
 from experiments import ppca, vae
 from experiments.inference.svi import SVI
@@ -18,10 +17,7 @@ from tests.shared.runs import DIGITS, contents, stopped
 ARGS = [*DIGITS, "--guide", "amortized", "--checkpoint-every", "1"]
 
 
-@pytest.fixture(autouse=True)
-def _here(monkeypatch, tmp_path):
-    torch.set_default_dtype(torch.float32)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_a_folder")
 
 
 def breaks(monkeypatch, when) -> None:
