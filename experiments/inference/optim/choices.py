@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from experiments.inference.optim.light import Adam
 from experiments.inference.optim.muon import Muon
 from experiments.inference.optim.rows import local_tables
 
@@ -22,7 +23,7 @@ def global_parameters(*modules: nn.Module) -> list[nn.Parameter]:
 def adam(model: nn.Module, guide: nn.Module, lr: float = 0.01) -> torch.optim.Optimizer | None:
     """Adam over the global parameters of a pair, or ``None`` where there are none."""
     parameters = global_parameters(model, guide)
-    return torch.optim.Adam(parameters, lr=lr, fused=True) if parameters else None
+    return Adam(parameters, lr=lr, fused=True) if parameters else None
 
 
 def adamax(
@@ -58,7 +59,7 @@ def muon(model: nn.Module, guide: nn.Module, lr: float = 0.01) -> list[torch.opt
     if matrices:
         optimizers.append(Muon(matrices, lr=lr / 2))
     if rest:
-        optimizers.append(torch.optim.Adam(rest, lr=lr, fused=True))
+        optimizers.append(Adam(rest, lr=lr, fused=True))
     return optimizers
 
 
@@ -77,7 +78,7 @@ def hierarchical_muon(
     wide = [p for p in parameters if p.ndim in (2, 4) and min(p.flatten(1).shape) >= LEAST_SIDE]
     chosen = {id(p) for p in wide}
     rest = [p for p in parameters if id(p) not in chosen]
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, lr=0.15 * lr, fused=True)]
+    optimizers: list[torch.optim.Optimizer] = [Adam(rest, lr=0.15 * lr, fused=True)]
     if not wide:
         return optimizers
     return [Muon(wide, lr=lr, weight_decay=weight_decay), *optimizers]

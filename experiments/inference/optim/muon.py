@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from experiments.inference.optim.light import Light
+
 __all__ = ["Muon", "orthogonal"]
 
 
@@ -36,7 +38,7 @@ def orthogonal(G: Tensor, steps: int = 5) -> Tensor:
     return (X.mT if tall else X).to(G)
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Light, torch.optim.Optimizer):
     """Orthogonalised momentum: a step has the same size in every direction of a weight matrix.
 
     Like ``torch.optim.Muon`` with its default scaling, but in float32 (bfloat16 is much slower on

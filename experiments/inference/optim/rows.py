@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from experiments.inference.optim.light import Light
 from guides.local import LocalTable
 
 __all__ = ["RowAdam", "local_tables"]
@@ -17,7 +18,7 @@ def local_tables(*modules: nn.Module) -> list[LocalTable]:
     ]
 
 
-class RowAdam(torch.optim.Optimizer):
+class RowAdam(Light, torch.optim.Optimizer):
     """Adam on the rows of per-datum tables, with moments and a step count per row.
 
     A minibatch updates only its rows. The second moment decays faster than usual, because the
