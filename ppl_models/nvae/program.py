@@ -70,8 +70,7 @@ class NVAE(Program):
         bits: per channel of RGB images.
         crop: border of grey images, in pixels, that the likelihood leaves out.
         lean: use small networks without attention, with the finest map at half the size of the
-            image, instead of the published ones; attention and depthwise then have no
-            effect.
+            image, instead of the published ones; attention and depthwise then have no effect.
 
     Raises:
         ValueError: If the image cannot be halved that many times, a number is not positive, or

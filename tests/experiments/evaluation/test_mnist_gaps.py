@@ -32,7 +32,7 @@ def pixels():
     return [part.observations().flatten(1).double() for part in load("mnist", MNIST)]
 
 
-@pytest.fixture(params=[50], ids=lambda M: f"M={M}", scope="module")
+@pytest.fixture(params=[10, 50], ids=lambda M: f"M={M}", scope="module")
 def oracle(request, pixels):
     """The model in its worst basis, the best diagonal guide, and 200 test images."""
     train, test = pixels
