@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from experiments.inference.optim.light import Adam
+from experiments.inference.optim.light import Adam, Adamax
 from experiments.inference.optim.muon import Muon
 from experiments.inference.optim.rows import local_tables
 
@@ -39,7 +39,7 @@ def adamax(
         Kingma & Ba (2015); Vahdat & Kautz (2020).
     """
     parameters = global_parameters(model, guide)
-    return torch.optim.Adamax(parameters, lr=lr, eps=eps, weight_decay=weight_decay, foreach=True)
+    return Adamax(parameters, lr=lr, eps=eps, weight_decay=weight_decay, foreach=True)
 
 
 def muon(model: nn.Module, guide: nn.Module, lr: float = 0.01) -> list[torch.optim.Optimizer]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Adam", "Light"]
+__all__ = ["Adam", "Adamax", "Light"]
 
 
 def _inside(method: Any) -> Any:
@@ -25,3 +25,9 @@ class Adam(Light, torch.optim.Adam):
     """``torch.optim.Adam``, with the same numbers."""
 
     step = torch.no_grad()(_inside(torch.optim.Adam.step))
+
+
+class Adamax(Light, torch.optim.Adamax):
+    """``torch.optim.Adamax``, with the same numbers."""
+
+    step = torch.no_grad()(_inside(torch.optim.Adamax.step))

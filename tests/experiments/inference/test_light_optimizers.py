@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.inference.optim.light import Adam
+from experiments.inference.optim.light import Adam, Adamax
 
 TRAINED = """
 import sys, torch
@@ -24,12 +24,19 @@ assert "torch._dynamo" not in sys.modules
 """
 
 
-@pytest.mark.parametrize("fused", [True, False])
-def test_their_adam_is_torchs(fused):
+@pytest.mark.parametrize(
+    ("own", "of_torch", "options"),
+    [
+        (Adam, torch.optim.Adam, {"fused": True}),
+        (Adam, torch.optim.Adam, {"fused": False}),
+        (Adamax, torch.optim.Adamax, {"foreach": True}),
+    ],
+)
+def test_their_numbers_are_those_of_torchs(own, of_torch, options):
     start = torch.randn(5, 3)
     ours, theirs = (nn.Parameter(start.clone()) for _ in range(2))
-    kinds = (ours, Adam), (theirs, torch.optim.Adam)
-    optimizers = [kind([p], lr=0.1, weight_decay=0.01, fused=fused) for p, kind in kinds]
+    kinds = (ours, own), (theirs, of_torch)
+    optimizers = [kind([p], lr=0.1, weight_decay=0.01, **options) for p, kind in kinds]
     for _ in range(5):
         gradient = torch.randn(5, 3)
         for optimizer, parameter in zip(optimizers, (ours, theirs), strict=True):
