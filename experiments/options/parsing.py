@@ -31,6 +31,8 @@ NO_TYPE = re.compile(
     r"no type matching (?:\{None\}\|)?(\S+) could be instantiated from \[(.*?)\]\. Got errors:.*?"
     r"( Argument helptext|$)"
 )
+POSITIONAL = re.compile(r"'group-\d+\.(\w+)'")
+"""An argument without a name, as it is called inside the parser."""
 NO_CHOICE = re.compile(r"(invalid choice '(.*?)' for argument '.*?')\. (Expected one of \(.*?\))")
 
 
@@ -111,6 +113,7 @@ def _one_line(boxed: str) -> str:
         words = words.removeprefix(noise)
     words = NO_TYPE.sub(r"\2 is no \1\3", words)
     words = NO_CHOICE.sub(_nearest_choice, words)
+    words = POSITIONAL.sub(lambda found: found[1].upper(), words)
     return words.split(" For full helptext")[0]
 
 

@@ -1,25 +1,21 @@
-"""Runs in separate processes, several at a time, on this machine or on a Ray cluster."""
+"""Runs in separate processes, several at a time."""
 
 import os
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import experiments
 from experiments.errors import UsageError
 from experiments.runs.directory import set_aside
 from experiments.sweeps.plan import Planned
 
-__all__ = ["BACKENDS", "Outcome", "check_backend", "launch"]
+__all__ = ["Outcome", "launch", "launch_all"]
 
 ROOT = Path(experiments.__path__[0]).parent.absolute()
-
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-"""Escape sequences for colours."""
 
 RUNNING: set[subprocess.Popen] = set()
 """Child processes that have not ended."""
@@ -33,14 +29,8 @@ class Outcome(NamedTuple):
     error: str | None
 
 
-def launch(run: Planned, threads: int, folder: str) -> Outcome:
-    """Run or resume a point, and wait for its end.
-
-    Args:
-        run: the point.
-        threads: number of CPU threads.
-        folder: base directory of relative paths.
-    """
+def launch(run: Planned, threads: int) -> Outcome:
+    """Run or resume a point on so many CPU threads, and wait for its end."""
     words = [sys.executable, "-m", run.module, *run.arguments, "--out", str(run.path)]
     began = time.perf_counter()
     try:
@@ -57,7 +47,6 @@ def launch(run: Planned, threads: int, folder: str) -> Outcome:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            cwd=folder,
             env=_environment(threads),
             process_group=0,  # Ctrl-C goes to the sweep, which forwards it
         )
@@ -73,14 +62,9 @@ def _environment(threads: int) -> dict[str, str]:
     """The environment of this process, with its packages first and a limit on threads."""
     counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     words = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
-    return {**os.environ, **counts, **_packages(), **words}
-
-
-def _packages() -> dict[str, str]:
-    """The path by which another process finds packages that are not installed."""
-    paths = [str(ROOT)] if ROOT.name != "site-packages" else []
+    paths = [str(ROOT)] if ROOT.name != "site-packages" else []  # not installed
     paths += filter(None, [os.environ.get("PYTHONPATH")])
-    return {"PYTHONPATH": os.pathsep.join(paths)} if paths else {}
+    return {**os.environ, **counts, **words, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _error(code: int, run: Planned, start: int) -> str | None:
@@ -97,24 +81,8 @@ def _error(code: int, run: Planned, start: int) -> str | None:
     return words[-1].removeprefix("error: ")
 
 
-def check_backend(name: str) -> None:
-    """Refuse Ray if it is not installed.
-
-    Raises:
-        UsageError: With the extra that installs it.
-    """
-    if name == "ray":
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        try:
-            import ray  # noqa: F401
-        except ImportError:
-            raise UsageError(
-                'Ray is not installed: pip install "ppl-models[ray]", or --backend joblib.'
-            ) from None
-
-
-def with_joblib(runs: Sequence[Planned], jobs: int, gpus: float) -> Iterator[Outcome]:
-    """Several runs at a time on this machine, as they finish; they share its threads.
+def launch_all(runs: Sequence[Planned], jobs: int) -> Iterator[Outcome]:
+    """Several runs at a time, as they finish; they share the threads of this process.
 
     If the sweep is interrupted, so are the runs; each can be resumed from its checkpoint.
     """
@@ -124,34 +92,7 @@ def with_joblib(runs: Sequence[Planned], jobs: int, gpus: float) -> Iterator[Out
     threads = max(1, torch.get_num_threads() // jobs)
     waiting = Parallel(jobs, backend="threading", return_as="generator_unordered")
     try:
-        yield from waiting(delayed(launch)(run, threads, os.getcwd()) for run in runs)
+        yield from waiting(delayed(launch)(run, threads) for run in runs)
     finally:
         for process in tuple(RUNNING):
             process.terminate()
-
-
-def with_ray(runs: Sequence[Planned], jobs: int, gpus: float) -> Iterator[Outcome]:
-    """Runs on the cluster that ``RAY_ADDRESS`` names, or on one of this machine alone."""
-    import ray
-
-    ray.init(log_to_driver=False, runtime_env={"env_vars": _packages()})
-    try:
-        processors = int(ray.cluster_resources().get("CPU", 1))
-        threads = max(1, processors // jobs)
-        remote: Any = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(launch)
-        waiting = {remote.remote(run, threads, os.getcwd()): run for run in runs}
-        while waiting:
-            (ready, *_), _ = ray.wait(list(waiting))
-            run = waiting.pop(ready)
-            try:
-                yield ray.get(ready)
-            except ray.exceptions.RayError as error:  # for example a lost machine
-                yield Outcome(run.name, 0.0, " ".join(COLOUR.sub("", str(error)).split())[:300])
-    finally:
-        ray.shutdown()
-
-
-BACKENDS: dict[str, Callable[[Sequence[Planned], int, float], Iterator[Outcome]]] = {
-    "joblib": with_joblib,
-    "ray": with_ray,
-}

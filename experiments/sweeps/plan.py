@@ -4,19 +4,19 @@ import dataclasses
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args, get_type_hints
+from typing import Any, Literal, NamedTuple, get_type_hints
 
 import tyro
 
 from experiments.errors import UsageError
 from experiments.options.commands import COMMANDS, module_of
 from experiments.options.common import check
-from experiments.options.parsing import extended, parse
+from experiments.options.parsing import parse
 from experiments.runs.environment import plain
 from experiments.runs.files import missing, read_json, reading, write_json
 from experiments.runs.resuming import asked_options, holds_nothing, is_finished
 from experiments.sweeps.grid import Grid, arguments, name_of, points
-from ppl_models.names import suggestion, unknown
+from ppl_models.names import unknown
 
 __all__ = ["Planned", "check_directory", "plan", "save_plan"]
 
@@ -156,10 +156,6 @@ def _checked(
             raise UsageError(f"'{name}' is set by the sweep for every run.")
     try:
         words = arguments(settings, _positional_names(module.Config))
-        known = _option_names(module.Config, words)
-        for name in settings:
-            if name not in known:
-                raise UsageError(f"{command} has no option '{name}'; {_nearest(name, known)}")
         config = parse(module.Config, module.main, words)
         check(config)
         _check_guide(command, config)
@@ -168,42 +164,12 @@ def _checked(
     return words, plain(dataclasses.asdict(config))
 
 
-def _option_names(config_class: type, args: Sequence[str]) -> list[str]:
-    """All options of a command, including those of the guide and model chosen in ``args``."""
-    with_options, added = extended(config_class, args)
-    hints = get_type_hints(with_options, include_extras=True)
-    names = [
-        f.name
-        for f in dataclasses.fields(config_class)
-        if f.name not in added and tyro.conf.Suppress not in _markers(hints[f.name])
-    ]
-    for field in added:
-        own = [f.name for f in dataclasses.fields(get_args(hints[field])[0])]
-        kind = field.removesuffix("_options")
-        names += [f"{kind}.{name}" for name in own]
-        names += [name for name in own if kind == "model" and name not in names]
-    return names
-
-
 def _positional_names(config_class: type) -> list[str]:
     """Arguments of a command that are given without a name, in order."""
     hints = get_type_hints(config_class, include_extras=True)
     fields = dataclasses.fields(config_class)
-    return [f.name for f in fields if tyro.conf.Positional in _markers(hints[f.name])]
-
-
-def _markers(hint: Any) -> tuple[Any, ...]:
-    return getattr(hint, "__metadata__", ())
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    kind, dot, _ = name.rpartition(".")
-    if dot:
-        own = [option for option in known if option.startswith(f"{kind}.")]
-        return f"with this {kind} it has {', '.join(own) or 'none'}."
-    last = {option.rpartition(".")[2]: option for option in known}
-    near = suggestion(name, known) or suggestion(last.get(name, ""), known)
-    return near.rstrip() or f"it has {', '.join(known)}."
+    marked = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
+    return [f.name for f in fields if tyro.conf.Positional in marked[f.name]]
 
 
 def _check_guide(command: str, config: Any) -> None:

@@ -11,7 +11,9 @@ seeds, and a figure.
     python -m experiments sweep ppca --grid guide=exact,amortized:covariance=full --dry-run
     python -m experiments sweep vae --grid 'hidden_dims=(200,200),(400)' centre=true,false --jobs 2
     python -m experiments sweep evaluate --grid run=runs/a,runs/b particles=1,10,100
-    python -m experiments sweep vae --grid lr=0.01,0.001 seed=0,1,2 --backend ray --jobs 8
+
+On a cluster, give the command lines that --dry-run lists to its scheduler; the same sweep then
+writes their table.
 """
 
 import shlex
@@ -19,18 +21,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from tqdm import tqdm
 
 from experiments.errors import TrainingError
-from experiments.options.ranges import Count, NotNegative
+from experiments.options.ranges import Count
 from experiments.runs.cli import cli
 from experiments.runs.directory import locked
 from experiments.runs.signals import Signals
 from experiments.sweeps.grid import read_grid
-from experiments.sweeps.launch import BACKENDS, check_backend
+from experiments.sweeps.launch import launch_all
 from experiments.sweeps.plan import Planned, check_directory, plan, save_plan
 from experiments.sweeps.report import rows_of, save_sweep
 
@@ -57,12 +59,6 @@ class Config:
     """Entries of metrics.json to show in the table; the figure shows the first one that exists."""
     jobs: Count = 1
     """Number of runs at a time; they share the CPU threads."""
-    backend: Literal["joblib", "ray"] = "joblib"
-    """Where runs are executed: on this machine (joblib), or on the Ray cluster at RAY_ADDRESS
-    (ray), whose machines need this package and the same --out; without RAY_ADDRESS on this
-    machine."""
-    gpus: NotNegative = 0.0
-    """GPUs that Ray reserves for each run; at 0 runs have none."""
     dry_run: bool = False
     """List the runs and their progress, and stop."""
     out: Path | None = None
@@ -76,13 +72,13 @@ def main(config: Config) -> dict[str, Any]:
     runs = plan(config.command, grid, out)
     if config.dry_run:
         return listed(runs)
-    check_backend(config.backend)
     with locked(out), Signals():
         check_directory(config.command, out)  # another sweep may have been there until now
         for run in runs:
             run.check_options()
         save_plan(config.command, out, runs)
-        errors = run_all([run for run in runs if run.state != "finished"], len(runs), config)
+        waiting = [run for run in runs if run.state != "finished"]
+        errors = run_all(waiting, len(runs), config.jobs)
         rows = rows_of(runs, errors, config.figures)
         good = [run for run in runs if not errors.get(run.name)]
         metrics = save_sweep(out, config.command, grid, good, rows)
@@ -109,13 +105,13 @@ def listed(runs: Sequence[Planned]) -> dict[str, Any]:
     return {"runs": {run.name: run.state for run in runs}}
 
 
-def run_all(runs: Sequence[Planned], total: int, config: Config) -> dict[str, str | None]:
+def run_all(runs: Sequence[Planned], total: int, jobs: int) -> dict[str, str | None]:
     """Run what is not finished, and say how each ended; the errors by the runs' names."""
     tqdm.write(f"{total} runs, {total - len(runs)} of them finished before")
     errors: dict[str, str | None] = {}
     if not runs:
         return errors
-    for outcome in BACKENDS[config.backend](runs, config.jobs, config.gpus):
+    for outcome in launch_all(runs, jobs):
         errors[outcome.name] = outcome.error
         words = f"failed: {outcome.error}" if outcome.error else "finished"
         tqdm.write(f"{len(errors)}/{len(runs)} {outcome.name}: {outcome.seconds:.1f} s, {words}")

@@ -4,9 +4,7 @@ import itertools
 import json
 import os
 import statistics
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -39,7 +37,7 @@ def pretend(monkeypatch, errors=None) -> list:
     """Have runs leave figures, or errors, without being run; those asked for, in order."""
     asked = []
 
-    def launch(run, threads, folder):
+    def launch(run, threads):
         asked.append(run)
         error = (errors or {}).get(run.name)
         if error is None:
@@ -197,10 +195,10 @@ def test_a_dry_run_lists_and_writes_nothing(capsys):
         (["vae"], ["the grid is empty", "--grid seed=0,1,2"]),
         (["vea", "--grid", "seed=0"], ["'vea' is unknown", "did you mean vae?"]),
         (["reproduce", "--grid", "seed=0"], ["writes no run directory"]),
-        (["import-nvae", "--grid", "seed=0"], ["import-nvae has no option 'seed'"]),
-        (["vae", "--grid", "latent=2,10"], ["no option 'latent'; did you mean latent_dim?"]),
-        (["vae", "--grid", "zzz=2"], ["no option 'zzz'", "it has seed", "guide.covariance"]),
-        (["vae", "--grid", "seed=0", "--with", "covariance=full"], ["guide.covariance?"]),
+        (["import-nvae", "--grid", "seed=0"], ["seed=0: Missing value for argument FILE"]),
+        (["vae", "--grid", "latent=2,10"], ["latent=2: ", "--latent=2"]),
+        (["vae", "--grid", "zzz=2"], ["zzz=2: ", "--zzz=2"]),
+        (["vae", "--grid", "seed=0", "--with", "covariance=full"], ["meant: --guide.covariance"]),
         (["vae", "--grid", "latent_dim=2,ten"], ["latent_dim=ten", "--latent-dim"]),
         (["vae", "--grid", "latent_dim=2,0"], ["latent_dim=0", "at least 1"]),
         (["vae", "--grid", "network=mlp,rnn"], ["network=rnn", "rnn"]),
@@ -208,7 +206,7 @@ def test_a_dry_run_lists_and_writes_nothing(capsys):
         (["vae", "--grid", "guide=flow,exact"], ["guide=exact", "does not take it", "amortized"]),
         (
             ["vae", "--grid", "guide=flow,amortized", "guide.covariance=full"],
-            ["guide=flow", "with this guide it has guide.transform"],
+            ["guide=flow", "--guide.covariance=full"],
         ),
         (["vae", "--grid", "flip=true,maybe"], ["flip=maybe"]),
         (["vae", "--grid", "seed=0,1,0"], ["the value 0 twice"]),
@@ -220,7 +218,6 @@ def test_a_dry_run_lists_and_writes_nothing(capsys):
         (["vae", "--grid", "seed=0", "--with", "out=a"], ["'out' is set by the sweep"]),
         (["vae", "--grid", "resume=true"], ["'resume' is set by the sweep"]),
         (["vae", "--grid", "seed=0", "--jobs", "0"], ["--jobs must be at least 1"]),
-        (["vae", "--grid", "seed=0", "--backend", "dask"], ["dask", "ray"]),
         (["evaluate", "--grid", "particles=1,2"], ["particles=1"]),
     ],
 )
@@ -240,44 +237,6 @@ def test_directories_that_hold_something_else(capsys, monkeypatch):
     refused(capsys, sweep, ["vae", "--grid", "seed=0", "--out", "mine"], "no sweep")
     refused(capsys, sweep, ["vae", "--grid", "seed=0", "--out", "mine/thesis.tex"], "no sweep")
     assert Path("mine/thesis.tex").exists()
-
-
-def test_ray_where_it_is_not_installed(capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    args = ["vae", "--grid", "seed=0,1", "--backend", "ray"]
-    refused(capsys, sweep, args, 'pip install "ppl-models[ray]"')
-    assert not list(Path().iterdir())
-
-
-def test_what_is_asked_of_ray(monkeypatch):
-    asked, given = pretend(monkeypatch), []
-
-    def remote(**resources):
-        given.append(resources)
-        return lambda work: SimpleNamespace(remote=work)
-
-    lost = SimpleNamespace(RayError=type("RayError", (Exception,), {}))
-    stub = SimpleNamespace(
-        init=lambda **_: given.append("init"),
-        shutdown=lambda: given.append("shutdown"),
-        cluster_resources=lambda: {"CPU": 8.0},
-        remote=remote,
-        wait=lambda waiting: (waiting[:1], waiting[1:]),
-        get=lambda outcome: outcome,
-        exceptions=lost,
-    )
-    monkeypatch.setitem(sys.modules, "ray", stub)
-    args = ["--backend", "ray", "--jobs", "2", "--gpus", "0.5", "--out", "s"]
-    metrics = swept("vae", "--grid", "seed=0,1", *args)
-    assert given == ["init", {"num_cpus": 4, "num_gpus": 0.5, "max_retries": 0}, "shutdown"]
-    assert len(asked) == len(metrics["rows"]) == 2
-
-
-@pytest.mark.slow
-def test_ray_itself():
-    pytest.importorskip("ray")
-    metrics = swept("ppca", "--grid", "seed=0,1", *DIGITS, "--backend", "ray", "--out", "s")
-    assert all(row["test.elbo"] < 0 for row in metrics["rows"])
 
 
 def test_means_over_seeds_leave_failed_runs_out():
@@ -397,7 +356,7 @@ def test_what_a_killed_sweep_left_is_not_removed(command, aside, monkeypatch):
         return Ended()
 
     monkeypatch.setattr(launching.subprocess, "Popen", start)
-    assert launch(planned, 1, ".").error is None
+    assert launch(planned, 1).error is None
     assert ("--resume" in started[0]) != aside
     kept = "s/seed=0.unfinished-1/notes.txt" if aside else "s/seed=0/notes.txt"
     assert Path(kept).read_text() == "mine"
