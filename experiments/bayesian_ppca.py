@@ -30,6 +30,7 @@ from experiments.inference.compiled.graph import can_compile
 from experiments.inference.fit import fit
 from experiments.inference.guard import Guard
 from experiments.inference.objectives import ELBO
+from experiments.inference.optim.light import Adam
 from experiments.inference.svi import SVI
 from experiments.options.common import RunOptions
 from experiments.options.ranges import Count, Positive, at_least
@@ -175,7 +176,7 @@ def fitted(run: Run, model: BayesianPPCA, name: str, x: Tensor) -> Fitted:
         return Fitted(posterior(model, chains.draws, x), seconds, chains.divergences)
     guide = Auto(model, name, start=start).double()
     rate = config.lr or (0.002 if name == "auto_iaf" else 0.02)
-    adam = torch.optim.Adam(guide.parameters(), rate)
+    adam = Adam(guide.parameters(), rate)
     bounded = Guard(clip=1.0)  # single draws may lie far out
     svi = SVI(model, guide, adam, ELBO(config.particles), bounded)
     try:

@@ -1,12 +1,12 @@
 """The support of a distribution, and unconstrained coordinates for it."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pyro.distributions as dist
 from pyro.poutine.messenger import Messenger
-from torch import Tensor, distributions
+from torch import Tensor, distributions, linalg
 from torch.distributions import biject_to, constraints, transforms
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "bare",
     "coordinates",
     "family",
+    "from_noise",
     "is_free",
     "support_of",
 ]
@@ -105,51 +106,104 @@ def coordinates(distribution: Any) -> Any:
         if support.is_discrete:
             raise NotImplementedError(f"{support} is discrete")
         transform = biject_to(support)
+    return _over_events(transform, distribution)
+
+
+def from_noise(distribution: Any) -> Any:
+    """The transform from standard normal noise to draws, over whole events.
+
+    Raises:
+        NotImplementedError: If the distribution is neither Gaussian nor a bijection of a Gaussian,
+            or a part of it is masked.
+    """
+    inside = distribution
+    while isinstance(inside, dist.Independent | dist.ExpandedDistribution):
+        inside = inside.base_dist
+    if isinstance(inside, distributions.Normal):
+        transform: Any = transforms.AffineTransform(inside.loc, inside.scale)
+    elif isinstance(inside, distributions.MultivariateNormal):
+        transform = Correlated(inside.loc, inside.scale_tril)
+    elif isinstance(inside, distributions.TransformedDistribution):
+        chain = [from_noise(inside.base_dist), *inside.transforms]
+        transform = transforms.ComposeTransform(chain)
+    else:
+        raise NotImplementedError(f"{family(distribution)} is not made of Gaussian noise")
+    if not transform.bijective:
+        raise NotImplementedError(f"the transforms of {distribution} cannot be inverted")
+    return _over_events(transform, distribution)
+
+
+def _over_events(transform: Any, distribution: Any) -> Any:
+    """A transform whose determinant is that of a whole event."""
     more = distribution.event_dim - transform.codomain.event_dim
     return transforms.IndependentTransform(transform, more) if more > 0 else transform
 
 
+class Correlated(transforms.Transform):
+    """L u + mu, batches of both allowed, with L lower triangular."""
+
+    domain = codomain = constraints.real_vector
+    bijective = True
+
+    def __init__(self, loc: Tensor, scale_tril: Tensor) -> None:
+        super().__init__()
+        self.loc, self.scale_tril = loc, scale_tril
+
+    def _call(self, u: Tensor) -> Tensor:
+        return (self.scale_tril @ u[..., None])[..., 0] + self.loc
+
+    def _inverse(self, z: Tensor) -> Tensor:
+        u = linalg.solve_triangular(self.scale_tril, (z - self.loc)[..., None], upper=False)
+        return u[..., 0]
+
+    def log_abs_det_jacobian(self, u: Tensor, z: Tensor) -> Tensor:
+        volume = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return volume.expand(z.shape[:-1])
+
+
 class ToCoordinates(Messenger):
-    """Record the unconstrained coordinates of some latents while a model runs.
+    """Record the coordinates of some latents while a program runs.
 
     Args:
         names: of the latents.
+        of: the transform from coordinates to draws of a site's distribution.
 
     Attributes:
         found: their coordinates, the rows of the data first.
     """
 
-    def __init__(self, names: Collection[str]) -> None:
+    def __init__(self, names: Collection[str], of: Callable[[Any], Any] = coordinates) -> None:
         super().__init__()
-        self.names, self.found = names, dict[str, Tensor]()
+        self.names, self.of, self.found = names, of, dict[str, Tensor]()
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if msg["name"] in self.names:
-            transform = coordinates(msg["fn"])
+            transform = self.of(msg["fn"])
             u = transform.inv(msg["value"])
             self.found[msg["name"]] = u.movedim(_rows(u, msg, transform), 0)
 
 
 class FromCoordinates(Messenger):
-    """Set a model's latents to the values at given unconstrained coordinates.
+    """Set a program's latents to the values at given coordinates.
 
     Args:
         at: coordinates by site, the rows of the data first.
+        of: the transform from coordinates to draws of a site's distribution.
 
     Attributes:
         found: the latents.
-        volume: log-determinant of the map from coordinates to the support, for every row ``[B]``.
+        volume: log-determinant of the map from coordinates to latents, for every row ``[B]``.
     """
 
-    def __init__(self, at: dict[str, Tensor]) -> None:
+    def __init__(self, at: dict[str, Tensor], of: Callable[[Any], Any] = coordinates) -> None:
         super().__init__()
-        self.at, self.found = at, dict[str, Tensor]()
+        self.at, self.of, self.found = at, of, dict[str, Tensor]()
         self.volume: Any = 0.0
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] not in self.at:
             return
-        u, transform = self.at[msg["name"]], coordinates(msg["fn"])
+        u, transform = self.at[msg["name"]], self.of(msg["fn"])
         u = u.movedim(0, _rows(u, msg, transform))
         z = transform(u)
         volume = transform.log_abs_det_jacobian(u, z)

@@ -9,13 +9,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from experiments.evaluation.annealing import Annealing, InBase, Latents
+from experiments.evaluation.annealing import Annealing, Latents
 from experiments.inference.checks.local_latents import check_local
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.checks.simulations import check_simulates
 from experiments.inference.frozen import frozen
 from guides import GUIDES, Guide
-from guides.flow import Flow
 from ppl_models.batch import Batch
 from ppl_models.sites import describe, evaluating, simulate
 
@@ -143,8 +142,7 @@ def _path(
     check_local(model, "annealed importance sampling")
     begin = GUIDES["prior"](model) if start == "prior" else guide
     pinned = guide.pinned(batch) if isinstance(guide, Guide) else nullcontext()
-    path = InBase if isinstance(begin, Flow) else Annealing
     with frozen(model), frozen(guide), pinned:
         batch = batch.repeated(chains)
         check_once(model, begin, batch)
-        yield path(model, begin, batch, steps, leapfrog)
+        yield Annealing(model, begin, batch, steps, leapfrog)

@@ -4,25 +4,36 @@ import math
 from typing import Any
 
 import pyro
-import pyro.distributions as dist
 import torch
 from pyro import poutine
+from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from experiments.inference.checks.sites import run_pair
 from experiments.inference.density import density
 from experiments.inference.handlers import At
 from ppl_models.batch import Batch
-from ppl_models.coordinates import FromCoordinates, ToCoordinates, coordinates, family, is_free
+from ppl_models.coordinates import (
+    FromCoordinates,
+    ToCoordinates,
+    coordinates,
+    family,
+    from_noise,
+    is_free,
+)
 from ppl_models.sites import describe, is_summed
 
-__all__ = ["Annealing", "InBase", "Latents"]
+__all__ = ["Annealing", "Latents"]
 
 Latents = dict[str, Tensor]
 
 
 class Annealing:
     """The path from q to p(x, z) for every row of a batch, and the moves along it.
+
+    If q is made of standard normal noise, as a Gaussian or a flow, the moves are made in this
+    noise. There q is standard normal, whatever the scales and correlations of the latents. For
+    any other q, moves are made in the unconstrained coordinates of the prior.
 
     Args:
         model: p.
@@ -36,7 +47,9 @@ class Annealing:
         self, model: nn.Module, start: nn.Module, batch: Batch, steps: int, leapfrog: int
     ) -> None:
         names = list(describe(model).latents)
-        self.free = _all_free(model, start, batch, names)
+        p, q = _checked(model, start, batch, names)
+        self.in_noise = all(_is_of_noise(q.nodes[name]) for name in names)
+        self.as_they_are = not self.in_noise and all(_is_plain(p.nodes[name]) for name in names)
         self.log_p, self.log_q = density(model, batch), density(start, batch, names)
         self.batch, self.model, self.start, self.names = batch, model, start, names
         # denser at both ends, where the density changes fastest (Wu et al. 2017)
@@ -51,22 +64,25 @@ class Annealing:
         return self.inverted({name: trace.nodes[name]["value"].detach() for name in self.names})
 
     def inverted(self, z: Latents) -> Latents:
-        """Latents in the coordinates of the path: unconstrained numbers, rows first."""
-        return z if self.free else self._through(ToCoordinates(self.names), z).found
+        """Latents in the coordinates of the path, rows first."""
+        return z if self.as_they_are else self._through(ToCoordinates, self.names, z).found
 
-    def _through(self, handler: Any, at: Latents | None = None) -> Any:
-        """The handler after a run of the model, whose latents have the values of ``at``."""
+    def _through(self, kind: Any, argument: Any, at: Latents | None = None) -> Any:
+        """A handler after a run of q or p, whose latents have the values of ``at``."""
+        program, of = (self.start, from_noise) if self.in_noise else (self.model, coordinates)
+        handler = kind(argument, of)
         with poutine.block(), pyro.validation_enabled(False), At(at or {}), handler:
-            self.model(self.batch)
+            program(self.batch)
         return handler
 
     def densities(self, u: Latents) -> tuple[Tensor, Tensor]:
         """log p(x, z) and log q(z | x) of every row, both as densities of the coordinates."""
-        if self.free:
+        if self.as_they_are:
             log_q = self.log_q(u)
             return self.log_p(u), log_q
-        at = self._through(FromCoordinates(u))
-        return self.log_p(at.found) + at.volume, self.log_q(at.found) + at.volume
+        at = self._through(FromCoordinates, u)
+        log_q = _standard_normal(u) if self.in_noise else self.log_q(at.found) + at.volume
+        return self.log_p(at.found) + at.volume, log_q
 
     def ratio(self, u: Latents) -> Tensor:
         """log p(x, z) - log q(z | x), of every row."""
@@ -100,8 +116,10 @@ class Annealing:
         return moved, accepted
 
 
-def _all_free(model: nn.Module, start: nn.Module, batch: Batch, names: list[str]) -> bool:
-    """Whether all latents are unconstrained, and their rows are those of the data.
+def _checked(
+    model: nn.Module, start: nn.Module, batch: Batch, names: list[str]
+) -> tuple[Trace, Trace]:
+    """A run of p and q.
 
     Raises:
         ValueError: If all latents are summed out; if q draws latents that do not move along the
@@ -120,53 +138,31 @@ def _all_free(model: nn.Module, start: nn.Module, batch: Batch, names: list[str]
                 f"annealing needs the density of q, and {type(start).__name__} draws '{name}', "
                 "which does not move along the path: mark it infer={'enumerate': 'parallel'}."
             )
-    sites = {name: p.nodes[name] for name in names}
-    for name, site in sites.items():
+    for name in names:
+        prior = p.nodes[name]["fn"]
         try:
-            coordinates(site["fn"])
+            coordinates(prior)
         except NotImplementedError:
             raise ValueError(
                 f"annealing needs latents that are a smooth map of real numbers; '{name}' "
-                f"({family(site['fn'])}) is none. Bounds by importance weights (iw_bound) "
-                "need no such map."
+                f"({family(prior)}) is none. Bounds by importance weights (iw_bound) need no such "
+                "map."
             ) from None
-    return all(is_free(s["fn"]) and len(s["cond_indep_stack"]) == 1 for s in sites.values())
+    return p, q
 
 
-class InBase(Annealing):
-    """The same path in the coordinates of a flow's base.
+def _is_plain(site: Any) -> bool:
+    """Whether a latent is unconstrained, and its rows are those of the data."""
+    return is_free(site["fn"]) and len(site["cond_indep_stack"]) == 1
 
-    There q is Gaussian, and no transform has to be inverted (an autoregressive one would take a
-    pass per latent); p(x, z) is multiplied by the determinant of the transforms.
-    """
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        (self.name,) = self.names
-        with torch.no_grad(), pyro.validation_enabled(False):
-            base = poutine.trace(self.start).get_trace(self.batch).nodes[self.name]["fn"]
-        self.transforms: list[Any] = []
-        while isinstance(base, dist.TransformedDistribution):
-            base, self.transforms = base.base_dist, [*base.transforms, *self.transforms]
-        self.base, self.free = base, True
-        self.log_p_of_latents = self.log_p
-        self.log_p, self.log_q = self._log_p, lambda u: self.base.log_prob(u[self.name])
-
-    def _log_p(self, u: Latents) -> Tensor:
-        z, volume = u[self.name], torch.zeros(())
-        for transform in self.transforms:
-            bent = transform(z)
-            volume, z = volume + transform.log_abs_det_jacobian(z, bent), bent
-        return self.log_p_of_latents({self.name: z}) + volume
-
-    def first(self) -> Latents:
-        return {self.name: self.base.sample()}
-
-    def inverted(self, z: Latents) -> Latents:
-        u = z[self.name]
-        for transform in reversed(self.transforms):
-            u = transform.inv(u)
-        return {self.name: u}
+def _is_of_noise(site: Any) -> bool:
+    """Whether a site of q is made of standard normal noise and is not masked."""
+    try:
+        from_noise(site["fn"])
+    except NotImplementedError:
+        return False
+    return site["mask"] is None
 
 
 def _by_row(values: Tensor, like: Tensor) -> Tensor:
@@ -176,3 +172,9 @@ def _by_row(values: Tensor, like: Tensor) -> Tensor:
 def _squares(values: Latents) -> Tensor:
     total: Any = sum(value.square().reshape(len(value), -1).sum(1) for value in values.values())
     return total
+
+
+def _standard_normal(noise: Latents) -> Tensor:
+    """The log-density of standard normal noise, of every row."""
+    numbers = sum(value[0].numel() for value in noise.values())
+    return -(_squares(noise) + numbers * math.log(2 * math.pi)) / 2

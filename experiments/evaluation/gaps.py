@@ -26,6 +26,7 @@ from experiments.inference.checks.index_reads import reads_index
 from experiments.inference.checks.pair_check import check_rows
 from experiments.inference.frozen import frozen
 from experiments.inference.objectives import ELBO, STL, AnalyticKL, Miselbo, Objective
+from experiments.inference.optim.light import Adam
 from guides import Guide
 from guides.guide import EffectGuide
 from guides.mixture import Mixture
@@ -127,7 +128,7 @@ def _fitted(
 ) -> tuple[list[Tensor], int]:
     """The fitted features of a chunk, and the number of steps."""
     leaves = [feature.detach().clone().requires_grad_() for feature in guide.features(rows)]
-    optimizer = torch.optim.Adam(leaves, lr=lr)
+    optimizer = Adam(leaves, lr=lr)
     rates = ReduceLROnPlateau(
         optimizer, factor=1 / 3, patience=0, threshold=TOLERANCE, threshold_mode="abs"
     )

@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from pyro import poutine
 
 from experiments.data import as_data
 from experiments.evaluation.ais import annealed_bound, sandwich
+from experiments.evaluation.annealing import Annealing
 from experiments.evaluation.bounds import per_image
 from experiments.evaluation.oracle import rotate_to_largest_gap
+from experiments.inference.density import density
 from guides import GUIDES
 from ppl_models import NVAE, PPCA, Batch
 
@@ -90,9 +93,49 @@ def test_from_every_family(name, options):
     assert -0.2 < width.mean() < 0.3
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("prior", {}),
+        ("exact", {}),
+        ("amortized", {"covariance": "diagonal"}),
+        ("amortized", {"covariance": "full"}),
+        ("flow", {"transform": "autoregressive"}),
+        ("flow", {"transform": "coupling"}),
+        ("top_down", {"cells_per_block": 1}),
+        ("bottom_up", {"cells_per_block": 1}),
+    ],
+    ids=str,
+)
+def test_weights_do_not_depend_on_the_coordinates(name, options):
+    """Moves are made in the noise of q, where q is standard normal; log p - log q is the same."""
+    model, x = oracle(5)
+    if name in ("top_down", "bottom_up"):
+        model, x = hierarchy(lean=True).eval(), torch.rand(5, 1, 8, 8).round()
+    guide, batch = GUIDES[name](model, **options).eval(), Batch.of(x)
+    path = Annealing(model, guide, batch, steps=1, leapfrog=1)
+    assert path.in_noise
+    with torch.no_grad():
+        drawn = poutine.trace(guide).get_trace(batch)
+        z = {site: drawn.nodes[site]["value"] for site in path.names}
+        expected = density(model, batch)(z) - density(guide, batch, path.names)(z)
+        noise = path.inverted(z)
+        log_p, log_q = path.densities(noise)
+    torch.testing.assert_close(path.ratio(noise), expected)
+    standard = torch.distributions.Normal(0.0, 1.0)
+    sums = sum(standard.log_prob(value).flatten(1).sum(1) for value in noise.values())
+    torch.testing.assert_close(log_q, sums)
+    torch.testing.assert_close(log_p - log_q, expected)
+
+
+def hierarchy(**options):
+    shape = {"groups": (1, 1), "latents": 1, "channels": 4, "blocks": 1, "cells_per_block": 1}
+    return NVAE((1, 8, 8), **shape, **options)
+
+
 @pytest.mark.parametrize("name", ["top_down", "bottom_up", "prior"])
 def test_a_hierarchy(name):
-    model = NVAE((1, 8, 8), groups=(1, 1), latents=1, channels=4, blocks=1, cells_per_block=1)
+    model = hierarchy()
     options = {} if name == "prior" else {"cells_per_block": 1}
     guide = GUIDES[name](model, **options)
     x = torch.rand(3, 1, 8, 8).round()
