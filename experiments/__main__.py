@@ -7,8 +7,6 @@ from experiments.options.commands import COMMANDS, module_of
 from experiments.options.process.installed import check_installed, not_installed
 from experiments.options.process.streams import safe_streams
 
-__all__ = ["main"]
-
 USAGE = """usage: python -m experiments COMMAND [OPTIONS]     (or: ppl COMMAND [OPTIONS])
 
 One model, many guides. Commands:

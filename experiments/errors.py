@@ -7,19 +7,6 @@ import re
 import traceback
 from collections.abc import Iterable
 
-__all__ = [
-    "Finished",
-    "TrainingError",
-    "UsageError",
-    "in_words",
-    "is_bad_input",
-    "is_out_of_memory",
-    "listed",
-    "one_line",
-    "reason",
-    "said_by",
-]
-
 BAD_PATH = (
     errno.EACCES,
     errno.EEXIST,

@@ -20,8 +20,6 @@ from ppl_models.batch import Batch, data_plate
 from ppl_models.networks import ACTIVATIONS, MLP, ConvEncoder
 from ppl_models.sites import describe
 
-__all__ = ["ENCODERS", "Amortized"]
-
 
 def _flat(shape: torch.Size, hidden_dims: tuple[int, ...], outputs: int, activation: str) -> MLP:
     return MLP((shape.numel(), *hidden_dims, outputs), ACTIVATIONS[activation])

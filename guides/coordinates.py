@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import ExpTransform, Transform
 
-__all__ = ["Coordinates", "Pushed", "shape_of", "tensors_of", "with_tensors"]
-
 INVERSE = type(ExpTransform().inv)
 """What torch makes of a transform's inverse: its copies forget what they are the inverse of."""
 

@@ -7,8 +7,6 @@ from guides.guide import Guide
 from guides.latents import single_latent
 from ppl_models.batch import Batch, data_plate
 
-__all__ = ["Exact"]
-
 
 class Exact(Guide):
     r"""The model's own posterior.

@@ -15,8 +15,6 @@ from guides.latents import vector_latent
 from ppl_models.batch import Batch, data_plate
 from ppl_models.networks import ACTIVATIONS, MLP
 
-__all__ = ["TRANSFORMS", "Flow"]
-
 
 def _autoregressive(dim: int, context: int, width: int) -> nn.Module:
     network = ConditionalAutoRegressiveNN(dim, context, [width])

@@ -9,8 +9,6 @@ from guides.latents import vector_latent
 from guides.local import LocalTable, PerDatumGuide
 from ppl_models.batch import Batch, data_plate
 
-__all__ = ["FullRank"]
-
 
 class FullRank(PerDatumGuide):
     r"""A Gaussian with a Cholesky factor per datum, initially narrow and at the origin.

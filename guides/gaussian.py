@@ -3,14 +3,6 @@
 import torch
 from torch import Tensor
 
-__all__ = [
-    "initial_row",
-    "loc_scale",
-    "loc_scale_of_encoder",
-    "loc_scale_tril",
-    "number_of_parameters",
-]
-
 
 def number_of_parameters(dim: int, full: bool) -> int:
     """How many numbers describe a Gaussian over ``dim`` latents."""

@@ -16,8 +16,6 @@ from ppl_models.batch import Batch
 from ppl_models.program import Program
 from ppl_models.sites import example, is_summed
 
-__all__ = ["EffectGuide", "Guide", "repeated"]
-
 
 class Guide(Program):
     """q(z | x), a program with the model's argument that samples the model's latents by name."""

@@ -12,8 +12,6 @@ from guides.coordinates import Coordinates, tensors_of, with_tensors
 from ppl_models.coordinates import coordinates, family, is_free
 from ppl_models.sites import check_plates, describe, prior_trace
 
-__all__ = ["check_pyros_coordinates", "latents_of", "single_latent", "vector_latent"]
-
 MOVING = "prior or top_down"
 """Guides of latents whose support moves."""
 

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from guides.guide import Guide
 from ppl_models.batch import Batch
 
-__all__ = ["LocalTable", "PerDatumGuide"]
-
 
 class LocalTable(nn.Module):
     """N rows of numbers, looked up by ``batch.index``.

@@ -13,8 +13,6 @@ from guides.latents import latents_of
 from guides.local import LocalTable, PerDatumGuide
 from ppl_models.batch import Batch, data_plate
 
-__all__ = ["MeanField"]
-
 
 class MeanField(PerDatumGuide):
     r"""A diagonal Gaussian per datum, initially narrow and at the origin.

@@ -14,8 +14,6 @@ from guides.latents import vector_latent
 from ppl_models.batch import Batch, data_plate
 from ppl_models.networks import ACTIVATIONS, MLP
 
-__all__ = ["Mixture"]
-
 
 class Mixture(Guide):
     r"""An equally weighted mixture of Gaussians from one encoder, with the component as an input.

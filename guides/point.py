@@ -12,8 +12,6 @@ from guides.latents import latents_of
 from guides.local import LocalTable, PerDatumGuide
 from ppl_models.batch import Batch, data_plate
 
-__all__ = ["Point"]
-
 
 class Point(PerDatumGuide):
     r"""A Dirac mass per datum.

@@ -4,8 +4,6 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 
 from guides.guide import EffectGuide
 
-__all__ = ["Prior"]
-
 
 class Prior(EffectGuide):
     r"""The prior as guide: an effect handler that leaves every prior unchanged.

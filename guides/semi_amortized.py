@@ -15,8 +15,6 @@ from ppl_models.batch import Batch, data_plate
 from ppl_models.networks import ACTIVATIONS, MLP
 from ppl_models.sites import describe
 
-__all__ = ["SemiAmortized"]
-
 BETA1, BETA2, EPS = 0.9, 0.99, 1e-8
 
 

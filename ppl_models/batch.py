@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-__all__ = ["Batch", "data_plate", "needs_given"]
-
 
 class Batch(NamedTuple):
     """The one argument of every model and guide.

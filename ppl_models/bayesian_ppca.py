@@ -9,8 +9,6 @@ from ppl_models.batch import Batch, data_plate
 from ppl_models.distributions.normals import IsotropicNormal, LowRankNormal
 from ppl_models.program import Program
 
-__all__ = ["BayesianPPCA"]
-
 
 class BayesianPPCA(Program):
     r"""Probabilistic PCA with priors on sigma, mu and W.

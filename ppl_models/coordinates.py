@@ -9,17 +9,6 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, distributions, linalg
 from torch.distributions import biject_to, constraints, transforms
 
-__all__ = [
-    "FromCoordinates",
-    "ToCoordinates",
-    "bare",
-    "coordinates",
-    "family",
-    "from_noise",
-    "is_free",
-    "support_of",
-]
-
 CIRCULAR = (dist.VonMises, dist.SineBivariateVonMises)
 """Densities of angles: periodic on the real line, so that they are taken on one turn."""
 

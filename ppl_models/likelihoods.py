@@ -17,8 +17,6 @@ from ppl_models.distributions.beta import StableBeta
 from ppl_models.distributions.discretized import DiscretizedLogisticMixture
 from ppl_models.distributions.normals import IsotropicNormal, LogitNormal, LowRankNormal
 
-__all__ = ["LIKELIHOODS", "MIN_SCALE", "Likelihood"]
-
 MIN_SCALE = 1 / 255
 """Floor of a sigma per pixel: pixels that never change would make the likelihood unbounded."""
 

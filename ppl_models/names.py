@@ -3,8 +3,6 @@
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["suggestion", "unknown"]
-
 
 def suggestion(name: str, names: Iterable[str]) -> str:
     """A question after the nearest name, followed by a space; empty if none is near."""

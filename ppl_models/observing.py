@@ -6,8 +6,6 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-__all__ = ["Asked", "Observing", "check_observed", "inner_plates", "row_shape", "rows_first"]
-
 
 class Asked(dict):
     """A placeholder for observations while a model is described; it has every name."""

@@ -15,8 +15,6 @@ from pyro.poutine.trace_messenger import TraceMessenger
 from torch import nn
 from torch.distributions import constraints
 
-__all__ = ["are_captured", "device_of", "own_parameters"]
-
 
 def device_of(module: nn.Module) -> torch.device:
     """The device of a module's parameters and buffers; the CPU if it has none."""

@@ -4,8 +4,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PCA", "covariance_spectrum"]
-
 
 def covariance_spectrum(x: Tensor, correction: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and eigen-decomposition of the covariance, in float64.

@@ -11,8 +11,6 @@ from ppl_models.distributions.normals import IsotropicNormal, LowRankNormal
 from ppl_models.pca import covariance_spectrum
 from ppl_models.program import Program
 
-__all__ = ["PPCA", "equal_diagonal_rotation"]
-
 
 class PPCA(Program):
     r"""Probabilistic PCA.

@@ -1,4 +1,4 @@
-"""The base class of all programs; also exports their argument and the data plate."""
+"""The base class of all programs."""
 
 import itertools
 import weakref
@@ -7,28 +7,7 @@ from typing import Any
 import pyro
 from torch import nn
 
-from ppl_models.batch import Batch, data_plate
 from ppl_models.parameters import are_captured
-from ppl_models.sites import (
-    Sites,
-    check_plates,
-    describe,
-    evaluating,
-    is_deterministic,
-    prior_trace,
-)
-
-__all__ = [
-    "Batch",
-    "Program",
-    "Sites",
-    "check_plates",
-    "data_plate",
-    "describe",
-    "evaluating",
-    "is_deterministic",
-    "prior_trace",
-]
 
 _numbers = itertools.count()
 _names: "weakref.WeakKeyDictionary[Program, str]" = weakref.WeakKeyDictionary()

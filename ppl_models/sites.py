@@ -20,22 +20,6 @@ from ppl_models.observing import (
 )
 from ppl_models.parameters import device_of, own_parameters
 
-__all__ = [
-    "Sites",
-    "check_plates",
-    "describe",
-    "evaluating",
-    "example",
-    "is_deterministic",
-    "is_local",
-    "is_shown",
-    "is_summed",
-    "observation",
-    "prior_trace",
-    "request",
-    "simulate",
-]
-
 _given: "weakref.WeakKeyDictionary[Any, dict[str, Tensor]]" = weakref.WeakKeyDictionary()
 """What the data of a model are given: its rows take part in every draw from the model."""
 

@@ -11,8 +11,6 @@ from ppl_models.names import unknown
 from ppl_models.networks import ACTIVATIONS, ConvDecoder, ImageMLP
 from ppl_models.program import Program
 
-__all__ = ["VAE"]
-
 
 class VAE(Program):
     r"""A nonlinear latent-variable model.

@@ -16,8 +16,6 @@ from experiments.evaluation.sampling.samples import latent_grid
 from guides import Amortized
 from ppl_models import VAE
 
-__all__ = ["encodings"]
-
 REACH = 4.0
 """Half width of the plane, in standard deviations of the prior."""
 

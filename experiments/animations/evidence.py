@@ -21,8 +21,6 @@ from experiments.inference.svi import SVI
 from guides import GUIDES
 from ppl_models import PPCA
 
-__all__ = ["COMPARED", "evidence"]
-
 COMPARED: dict[str, tuple[str, dict[str, Any], str]] = {
     "mean_field": ("mean_field", {}, "tab:red"),
     "amortized, linear, diagonal": ("amortized", {"encoder": "linear"}, "tab:orange"),

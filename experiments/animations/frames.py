@@ -19,8 +19,6 @@ from experiments.runs.files import write
 from guides import Amortized
 from ppl_models import VAE
 
-__all__ = ["DIGITS", "lab_training", "picture", "save_gif", "taken", "training"]
-
 DIGITS = (
     "#332288",
     "#88ccee",

@@ -15,8 +15,6 @@ from experiments.evaluation.khat import UNRELIABLE, khat, weights_of_draws
 from guides import Amortized
 from ppl_models import VAE
 
-__all__ = ["khat_by_digit"]
-
 DRAWS = 200
 """Draws from q per image and frame; the fitted tail is a fifth of them."""
 

@@ -20,8 +20,6 @@ from experiments.inference.svi import SVI
 from guides import GUIDES, Amortized
 from ppl_models import VAE
 
-__all__ = ["FITTED", "fitted", "kl", "plane", "posterior", "setting"]
-
 FITTED = {"prior": "C1", "mean_field": "C3", "full_rank": "C2", "amortized": "C4"}
 """The guides, from no inference to an encoder, and their colours."""
 SIDE, REACH, SHOWN = 141, 5.0, 2.5

@@ -10,8 +10,6 @@ from torch import Tensor
 from experiments.benchmarks.timing import in_turns
 from ppl_models import PPCA
 
-__all__ = ["measure_closed_form"]
-
 
 def measure_closed_form(x: Tensor, latent_dim: int, rounds: int) -> list[dict[str, Any]]:
     """Times of a fit to all rows ``[N, D]``, and the mean log-likelihood it reaches [nats].

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from experiments.inference.objectives.regularisers import convolutions
 
-__all__ = ["Call", "calls_of", "seconds_of"]
-
 
 class Call(NamedTuple):
     """What a convolution is called with: shapes, and how it moves."""

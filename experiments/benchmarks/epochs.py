@@ -19,8 +19,6 @@ from experiments.inference.svi import SVI
 from guides import GUIDES
 from ppl_models import VAE
 
-__all__ = ["measure_epochs", "profile_epoch"]
-
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::linear", "mkl::_mkl_linear")
 
 

@@ -11,8 +11,6 @@ from torch.utils.data import DataLoader, Dataset
 from experiments.data import Data
 from ppl_models.networks import ConvDecoder, ConvEncoder
 
-__all__ = ["HandwrittenConvVAE", "HandwrittenIWAE", "HandwrittenVAE", "per_item_loader", "stepper"]
-
 
 class HandwrittenVAE(nn.Module):
     """The lab's: one hidden layer each way, one learned sigma, one draw, the KL in closed form.

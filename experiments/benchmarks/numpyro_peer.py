@@ -6,8 +6,6 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["lab_vae_step"]
-
 
 def lab_vae_step(x: Tensor) -> Callable[[], float] | None:
     """A jitted SVI step on one batch ``[B, D]``, waiting for it; None without NumPyro.

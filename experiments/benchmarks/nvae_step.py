@@ -16,8 +16,6 @@ from experiments.inference.svi import SVI, Pair
 from experiments.runs.environment import peak_memory
 from ppl_models.batch import Batch
 
-__all__ = ["step_speed"]
-
 
 def step_speed(pair: Pair, rows: int, steps: int = 5) -> dict[str, Any]:
     """Seconds and memory of a step with the whole published recipe, and its rate of arithmetic.

@@ -8,8 +8,6 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-__all__ = ["pyro_steps"]
-
 
 def pyro_steps(
     module: Any, x: Tensor, likelihood: Callable[[Tensor], Any], particles: int | None = None

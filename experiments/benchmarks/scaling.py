@@ -19,8 +19,6 @@ from experiments.inference.svi import SVI
 from guides import GUIDES
 from ppl_models import NVAE, Batch
 
-__all__ = ["measure_scaling"]
-
 BATCHES, PARTICLES, GROUPS = (32, 128, 512, 2048), (1, 5, 50), ((1, 2), (2, 4), (4, 8))
 PROCESSES = (1, 2)
 

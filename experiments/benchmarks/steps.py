@@ -29,8 +29,6 @@ from experiments.inference.svi import SVI
 from guides import GUIDES
 from ppl_models import NVAE, VAE, Batch
 
-__all__ = ["SUBJECTS", "Subject", "iwae_pair", "lab_pair", "measure_steps", "our_step"]
-
 TANH: Any = {"hidden_dims": (200, 200), "activation": "tanh"}
 
 

@@ -10,8 +10,6 @@ import torch
 
 from experiments.benchmarks.elsewhere import Elsewhere
 
-__all__ = ["Timing", "in_turns", "matrix_peak", "seconds_of_calls"]
-
 
 class Timing(NamedTuple):
     """Of one call [s]: the median over rounds, and the quartiles."""

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from experiments.errors import UsageError, reason
 
-__all__ = ["as_values"]
-
 EXACT = 2**53
 """Integers beyond this are not exact in float64."""
 

@@ -15,8 +15,6 @@ from experiments.data.transforms import Binarize, Dequantize, Flip, Pad, Scale, 
 from experiments.errors import UsageError
 from ppl_models.batch import Batch
 
-__all__ = ["Data", "Source"]
-
 
 @dataclass(frozen=True)
 class Data:

@@ -9,8 +9,6 @@ import torch
 from experiments.data.rows import Read, Reading, divided, held_out
 from experiments.errors import UsageError
 
-__all__ = ["digits"]
-
 FILE = Path("datasets/data/digits.csv.gz")
 
 

@@ -15,8 +15,6 @@ from torch import Tensor
 from experiments.data.rows import Read, Reading, Rows, as_images
 from experiments.errors import UsageError
 
-__all__ = ["WAYS_OUT", "celeba64", "cifar10", "fetch", "import_torchvision", "omniglot"]
-
 WAYS_OUT = "give --data-root with the files in torchvision's layout, or use --data digits"
 
 

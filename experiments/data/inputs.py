@@ -14,8 +14,6 @@ from experiments.data.dataset import Data
 from experiments.data.transforms import Scale
 from experiments.errors import UsageError, reason
 
-__all__ = ["as_data", "columns_of"]
-
 
 def as_data(
     x: Any, given: Mapping[str, Any] | None = None, missing: Literal["refuse", "mask"] = "refuse"

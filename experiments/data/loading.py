@@ -15,8 +15,6 @@ from experiments.data.rows import Read, Reading, Rows
 from experiments.data.transforms import Flip, Pad, Scale
 from experiments.errors import UsageError
 
-__all__ = ["load", "load_as", "reduce_bits"]
-
 
 def load_as(
     options: Mapping[str, Any],

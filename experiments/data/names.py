@@ -4,8 +4,6 @@ from pathlib import Path
 
 from experiments.errors import UsageError, listed
 
-__all__ = ["ARRAY_FILES", "DATA_SETS", "check_name", "is_array_file"]
-
 DATA_SETS = (
     "digits",
     "mnist",

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from experiments.errors import UsageError
 from ppl_models.sites import Sites, describe
 
-__all__ = ["ARRAY", "Source", "as_observed"]
-
 
 class Source(NamedTuple):
     """The source of a data set.

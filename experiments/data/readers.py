@@ -13,8 +13,6 @@ from experiments.data.names import check_name, is_array_file
 from experiments.data.rows import Read, Reading
 from experiments.errors import UsageError
 
-__all__ = ["READERS", "read"]
-
 READERS: dict[str, Callable[[Path, Reading], Read]] = {
     "digits": digits,
     "mnist": idx("MNIST"),

@@ -6,8 +6,6 @@ from typing import Any
 
 from experiments.data.dataset import Data
 
-__all__ = ["changes", "record_of"]
-
 
 def record_of(train: Data, test: Data) -> dict[str, Any]:
     """Checksums of both splits and, for folders, every file with its split and checksum."""

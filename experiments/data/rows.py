@@ -9,8 +9,6 @@ from torch import Tensor
 
 from experiments.errors import UsageError
 
-__all__ = ["Read", "Reading", "Rows", "as_images", "divided", "held_out"]
-
 
 class Rows(NamedTuple):
     """One split: values as stored ``[N, ...]``, labels ``[N]``, and the largest byte.

@@ -15,8 +15,6 @@ from experiments.errors import UsageError
 from ppl_models.batch import Batch
 from ppl_models.sites import describe
 
-__all__ = ["Stream", "rows_of"]
-
 
 def rows_of(data: Any, model: nn.Module) -> Any:
     """A data set, or the batches of a ``DataLoader``, in the form that a model observes.

@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Binarize", "Dequantize", "Flip", "Pad", "Scale", "Transform"]
-
 
 @dataclass(frozen=True)
 class Transform:

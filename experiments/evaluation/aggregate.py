@@ -27,8 +27,6 @@ from ppl_models.batch import Batch
 from ppl_models.coordinates import ToCoordinates, is_free
 from ppl_models.sites import describe, prior_trace
 
-__all__ = ["ACTIVE", "active_units", "aggregate_figures", "aggregate_log_prob"]
-
 ACTIVE = 0.01
 """A latent is active if the variance of its posterior mean exceeds this (Burda et al. 2016)."""
 

@@ -18,8 +18,6 @@ from guides import GUIDES, Guide
 from ppl_models.batch import Batch
 from ppl_models.sites import describe, evaluating, simulate
 
-__all__ = ["Chains", "annealed_bound", "sandwich"]
-
 TARGET = 0.65
 """Target acceptance rate of the step sizes (Neal 2011)."""
 

@@ -23,8 +23,6 @@ from ppl_models.coordinates import (
 )
 from ppl_models.sites import describe, is_summed
 
-__all__ = ["Annealing", "Latents"]
-
 Latents = dict[str, Tensor]
 
 

@@ -30,16 +30,6 @@ from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
 from ppl_models.sites import is_summed
 
-__all__ = [
-    "encode",
-    "mean_and_error",
-    "particles_at_a_time",
-    "per_image",
-    "reconstruct",
-    "rows_at_a_time",
-    "runs_of",
-]
-
 CACHED_NUMBERS = 2**22
 """Number of values per tensor of a chunk; larger tensors do not fit into the cache."""
 

@@ -26,8 +26,6 @@ from experiments.inference.pair import cuda_devices
 from ppl_models.batch import Batch
 from ppl_models.sites import describe, simulate
 
-__all__ = ["Calibration", "band", "calibrate"]
-
 
 class Calibration(NamedTuple):
     """Ranks ``[simulations, M]`` of every latent number, from 0 to ``draws``.

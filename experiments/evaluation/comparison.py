@@ -15,8 +15,6 @@ from experiments.inference.frozen import fit_rows
 from experiments.inference.svi import SVI, Pair
 from ppl_models.ppca import PPCA
 
-__all__ = ["Entry", "Row", "best"]
-
 
 class Entry(NamedTuple):
     """A guide as named by the user."""

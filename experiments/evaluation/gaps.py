@@ -33,8 +33,6 @@ from guides.mixture import Mixture
 from ppl_models.batch import Batch
 from ppl_models.sites import describe
 
-__all__ = ["Local", "best_evidence", "gap_rows", "interval", "local_elbo", "stopping_rule"]
-
 WINDOW = 50
 """Number of steps over which the loss is averaged."""
 

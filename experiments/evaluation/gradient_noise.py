@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from experiments.inference.objectives import Objective
 from ppl_models.batch import Batch
 
-__all__ = ["Moments", "distance", "moments"]
-
 
 class Moments(NamedTuple):
     """Mean and standard deviation of a gradient over draws, all parameters in one row."""

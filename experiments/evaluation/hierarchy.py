@@ -15,8 +15,6 @@ from experiments.inference.traces import traces
 from ppl_models.batch import Batch
 from ppl_models.sites import observation, request
 
-__all__ = ["ACTIVE_CHANNEL", "channel_kls", "group_rows", "resampled_groups"]
-
 ACTIVE_CHANNEL = 0.1
 """A channel is active if its mean KL, summed over its map, exceeds this [nats]."""
 

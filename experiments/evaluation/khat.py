@@ -14,8 +14,6 @@ from experiments.evaluation.shared_draws import numbers_per_image
 from experiments.inference.checks.pair_check import check_rows
 from experiments.inference.traces import log_weights
 
-__all__ = ["LEAST_DRAWS", "UNRELIABLE", "khat", "share_unreliable", "weights_of_draws"]
-
 UNRELIABLE = 0.7
 """Above this k-hat, the mean of the weights is not reliable for any number of draws."""
 

@@ -17,16 +17,6 @@ from guides.point import Point
 from guides.prior import Prior
 from ppl_models.sites import describe, evaluating, prior_trace
 
-__all__ = [
-    "Measured",
-    "aggregate_line",
-    "evaluate",
-    "measure",
-    "protocol",
-    "summary",
-    "table_line",
-]
-
 
 class Measured(NamedTuple):
     """Values of every image, and the guide used (refitted if it is a per-datum guide)."""

@@ -12,14 +12,6 @@ from experiments.data import Data
 from guides.amortized import Amortized
 from ppl_models.ppca import PPCA, equal_diagonal_rotation
 
-__all__ = [
-    "best_linear",
-    "diagonal_gap",
-    "gap_in_closed_form",
-    "rotate_to_largest_gap",
-    "tail_index",
-]
-
 
 @torch.no_grad()
 def diagonal_gap(model: PPCA) -> Tensor:

@@ -14,8 +14,6 @@ from experiments.inference.summed_runs import draw_of_sums
 from ppl_models.observing import rows_first
 from ppl_models.sites import describe, observation
 
-__all__ = ["STATISTICS", "replicated_sets", "tail_areas"]
-
 
 def _largest_eigenvalue(x: Tensor) -> Tensor:
     return torch.linalg.matrix_norm(x - x.mean(0), 2).square() / len(x)

@@ -21,17 +21,6 @@ from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
 from ppl_models.sites import check_plates
 
-__all__ = [
-    "SharedDraws",
-    "between_draws_error",
-    "block_sizes",
-    "draws_in",
-    "importance_means",
-    "log_prob_table",
-    "numbers_per_image",
-    "shared_draws",
-]
-
 BLOCKS = 20
 """Number of independent blocks of draws, for their part of the standard error."""
 

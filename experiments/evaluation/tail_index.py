@@ -29,8 +29,6 @@ from experiments.evaluation.shared_draws import numbers_per_image
 from experiments.inference.density import density
 from ppl_models.batch import Batch
 
-__all__ = ["DEPTH", "Tail", "far_tail"]
-
 DEPTH = 10.0
 """Standard deviations of q to which its widest direction is widened."""
 

@@ -12,8 +12,6 @@ from ppl_models.networks import ACTIVATIONS, ImageMLP
 from ppl_models.ppca import PPCA
 from ppl_models.vae import VAE
 
-__all__ = ["Decoder", "check_same", "decoder_of"]
-
 HALF_MAX = torch.finfo(torch.float16).max
 
 

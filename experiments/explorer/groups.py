@@ -19,8 +19,6 @@ from experiments.training.nvae.batch_norms import readjusted
 from experiments.training.saved_run import SavedRun
 from ppl_models.sites import describe
 
-__all__ = ["groups_page"]
-
 DRAWN, CHANGED = 40, 8
 """Number of images from the prior at each temperature, and of draws of each group of an image."""
 SUBJECTS = 3

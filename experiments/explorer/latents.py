@@ -21,8 +21,6 @@ from experiments.explorer.views import chosen_rows, view_of
 from experiments.training.saved_run import SavedRun
 from guides.local import PerDatumGuide
 
-__all__ = ["check_weight", "latents_page"]
-
 LIGHTER = "--weights float16 halves the decoder, fewer --points and --images the rest"
 ROWS = 300
 """Maximum number of test images for a per-datum guide, whose rows are fitted to them."""

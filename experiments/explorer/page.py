@@ -15,16 +15,6 @@ from torch import Tensor
 from experiments.explorer.decoders import Decoder
 from experiments.explorer.views import View
 
-__all__ = [
-    "MARK",
-    "SCRIPTS",
-    "html_page",
-    "packed_decoder",
-    "packed_images",
-    "packed_view",
-    "symmetric",
-]
-
 HOME = Path(__file__).parent
 SCRIPTS = ("numbers.js", "likelihoods.js", "decoder.js", "posterior.js")
 """Scripts that compute; they do not use the page."""

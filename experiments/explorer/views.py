@@ -19,8 +19,6 @@ from guides.point import Point
 from guides.prior import Prior
 from ppl_models.batch import Batch
 
-__all__ = ["View", "chosen_rows", "view_of"]
-
 DRAWS = 100
 """Number of draws that show q if it is not Gaussian."""
 

@@ -6,8 +6,6 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-__all__ = ["WeightAverage"]
-
 
 class WeightAverage:
     """An exponential moving average of a pair's weights and buffers.

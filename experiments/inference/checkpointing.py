@@ -11,8 +11,6 @@ from torch.utils.checkpoint import checkpoint
 
 from ppl_models.nvae.cells import ResidualCell
 
-__all__ = ["checkpoint_levels", "is_checkpointed"]
-
 
 def checkpoint_levels(module: nn.Module) -> None:
     """Store only the input of every residual cell during training steps.

@@ -14,8 +14,6 @@ from guides.prior import Prior
 from ppl_models.batch import Batch
 from ppl_models.sites import is_local
 
-__all__ = ["LEAST_KL", "NOISE", "collapse_warnings"]
-
 LEAST_KL = 0.01
 """A latent with a smaller KL has collapsed [nats per data point]."""
 

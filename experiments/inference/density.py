@@ -14,8 +14,6 @@ from experiments.inference.summed_runs import sums_of
 from experiments.inference.traces import by_datum, sites_of
 from ppl_models.batch import Batch
 
-__all__ = ["density"]
-
 
 def density(
     program: nn.Module, batch: Batch, sites: Collection[str] | None = None

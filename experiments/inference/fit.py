@@ -18,9 +18,6 @@ from experiments.inference.parallel import agreed, own_rows
 from experiments.inference.svi import SVI
 from ppl_models.batch import Batch
 
-__all__ = ["Position", "Progress", "fit"]
-
-
 NO_INDEX = (
     "{} owns a row per datum, and the DataLoader does not tell which: have it yield (x, index) "
     "with the positions of the rows."

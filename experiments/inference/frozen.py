@@ -17,8 +17,6 @@ from guides import Guide
 from guides.local import PerDatumGuide
 from guides.point import Point
 
-__all__ = ["announce_rows", "fit_rows", "for_data", "frozen", "held_out"]
-
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:

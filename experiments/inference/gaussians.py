@@ -8,8 +8,6 @@ from torch.distributions.kl import register_kl
 
 from guides.coordinates import Pushed
 
-__all__ = ["detached"]
-
 
 @register_kl(distributions.MultivariateNormal, distributions.Independent)
 def _kl_multivariate_independent(

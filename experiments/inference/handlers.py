@@ -14,8 +14,6 @@ from torch.distributions import constraints
 
 from ppl_models.sites import is_summed
 
-__all__ = ["At", "InsideObjective", "Mean", "ObservePixels", "TemperKL", "Temperature"]
-
 
 def _is_latent(msg: Message) -> bool:
     return not (msg["is_observed"] or site_is_subsample(msg) or msg["name"] == "x")

@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from guides.local import LocalTable
 
-__all__ = ["Buffers", "Pair", "cuda_devices", "sparse_gradients"]
-
 
 class Pair(nn.Module):
     """A model and a guide in one module, to be moved, copied, saved and evaluated together."""

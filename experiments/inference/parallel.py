@@ -15,19 +15,6 @@ from torch.utils._pytree import tree_map
 
 from ppl_models.batch import Batch
 
-__all__ = [
-    "agreed",
-    "any_of",
-    "average_gradients",
-    "first_said",
-    "gathered",
-    "own_noise",
-    "own_rows",
-    "rank",
-    "start_together",
-    "world_size",
-]
-
 
 def world_size() -> int:
     """The number of processes that train together; 1 without a process group."""

@@ -28,8 +28,6 @@ from torch import Tensor
 from experiments.inference.handlers import TemperKL
 from ppl_models.sites import is_deterministic
 
-__all__ = ["Marginal", "SumOut", "summed_out"]
-
 Packed = Any
 """A tensor without dimensions of one, the others named: Pyro's ``_pyro_dims``."""
 

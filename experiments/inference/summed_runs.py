@@ -18,8 +18,6 @@ from guides.prior import Prior
 from ppl_models.batch import Batch
 from ppl_models.sites import is_summed
 
-__all__ = ["draw_of_sums", "mean_of", "shares", "summed_pair", "sums_in", "sums_of"]
-
 
 def summed_pair(model: Callable, guide: Callable, batch: Batch, depth: int) -> tuple[Trace, Trace]:
     """The traces of model and guide, densities computed, the model's marked latents summed out.

@@ -16,12 +16,11 @@ from experiments.inference.objectives.pyro_elbos import add_gradients, loss_of, 
 from experiments.inference.optim.pyro_adapter import PyroOptimizer
 from experiments.inference.optim.rows import RowAdam, local_tables
 from experiments.inference.optim.taken import Optim, optimizers_of
-from experiments.inference.pair import Buffers, Pair, sparse_gradients
+from experiments.inference.pair import Buffers, sparse_gradients
+from experiments.inference.pair import Pair as Pair
 from experiments.inference.parallel import average_gradients, first_said
 from guides import Guide
 from ppl_models.batch import Batch
-
-__all__ = ["SVI", "Pair"]
 
 
 class SVI:

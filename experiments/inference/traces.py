@@ -26,17 +26,6 @@ from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
 from ppl_models.sites import is_deterministic, is_local
 
-__all__ = [
-    "by_datum",
-    "log_likelihood",
-    "log_weights",
-    "site_kls",
-    "sites_of",
-    "traces",
-    "within",
-]
-
-
 OVER_VALUES = (
     " The objective elbo_enum sums over its values, if the guide marks it "
     "infer={'enumerate': 'parallel'}."

@@ -1,7 +1,5 @@
 """The commands by name, and where they are. Nothing here imports torch."""
 
-__all__ = ["COMMANDS", "module_of"]
-
 COMMANDS = {
     "pca": "the lab's task 4.1: principal component analysis",
     "ppca": "the lab's task 4.2: probabilistic PCA",
@@ -12,7 +10,7 @@ COMMANDS = {
     "train": "any model x guide x objective x data",
     "compare": "one model under several guides, or saved runs: table, paired differences, plots",
     "explore": "the latent space of a run as one page to open in a browser",
-    "animate": "a picture that moves: encodings, evidence, posterior or k-hat while a pair is trained",
+    "animate": "a picture that moves: encodings, evidence, posterior or k-hat during training",
     "evaluate": "bounds, latents and errors of a saved run",
     "refit": "the decoder of a saved run, frozen, under another guide",
     "gaps": "what a guide loses to its family and to its encoder, and on which images",

@@ -26,19 +26,6 @@ from experiments.options.ranges import (
 )
 from ppl_models.names import unknown
 
-__all__ = [
-    "MAY_CHANGE",
-    "AnnealOptions",
-    "DataOptions",
-    "FitOptions",
-    "FreshRunOptions",
-    "RunOptions",
-    "SavedRunOptions",
-    "TrainOptions",
-    "check",
-    "every",
-]
-
 MAY_CHANGE = {
     *("resume", "out", "epochs", "device", "memory", "data_root", "data_changed", "evaluate"),
     *("readjust", "checkpoint_levels", "checkpoint_every", "keep", "max_rollbacks"),

@@ -14,15 +14,6 @@ import tyro
 from experiments.errors import UsageError, reason
 from experiments.options.trust import check_outside_of_runs
 
-__all__ = [
-    "defaults_of",
-    "import_guide",
-    "import_model",
-    "new_guide",
-    "options_of",
-    "own_objective",
-]
-
 FILLED_IN = {"self", "model", "size", "data_dim", "data_shape", "bits"}
 """Arguments set from the data, not by the user."""
 

@@ -6,8 +6,6 @@ from typing import Annotated, ClassVar, Literal
 
 from experiments.options.ranges import Count, NotNegativeInt, Range, Seed
 
-__all__ = ["RARE", "DataOptions"]
-
 RARE = "rarely needed"
 """Marks an option that only ``--help-all`` shows."""
 

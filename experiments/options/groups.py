@@ -13,8 +13,6 @@ import tyro
 
 from experiments.options.data import RARE
 
-__all__ = ["group_of", "grouped"]
-
 ORDER = ["command", "data", "model", "guide and objective", "optimization", "recipe", "run"]
 """The groups, as ``--help`` lists them."""
 

@@ -10,8 +10,6 @@ from experiments.evaluation.comparison import Entry
 from experiments.options.constructors import import_guide
 from guides import GUIDES
 
-__all__ = ["parse_guides"]
-
 
 def parse_guides(text: str) -> list[Entry]:
     """Read ``a,b:option=value:option=value,package.module:Class:option=value``.

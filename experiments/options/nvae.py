@@ -9,8 +9,6 @@ from experiments.options.common import DataOptions, FitOptions, FreshRunOptions
 from experiments.options.presets import PRESETS
 from experiments.options.ranges import Count, Fraction, NotNegative, NotNegativeInt, Positive
 
-__all__ = ["NVAEOptions"]
-
 
 @dataclass(frozen=True)
 class NVAEOptions(FitOptions, DataOptions, FreshRunOptions):

@@ -15,8 +15,6 @@ from experiments.errors import UsageError
 from experiments.options.constructors import import_guide, import_model, options_of
 from experiments.options.groups import grouped
 
-__all__ = ["extended", "name_of", "parse"]
-
 MORE = "Rarely needed options are listed by --help-all."
 
 NOISE = (

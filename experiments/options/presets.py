@@ -7,8 +7,6 @@ from typing import Any
 
 from ppl_models.nvae.program import adaptive_groups
 
-__all__ = ["PRESETS", "PUBLISHED"]
-
 
 def _published(
     data: str,

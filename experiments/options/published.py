@@ -2,8 +2,6 @@
 
 from typing import Any, NamedTuple
 
-__all__ = ["TABLES", "Row"]
-
 
 class Row(NamedTuple):
     """A command and its options, and what is measured afterwards.

@@ -7,21 +7,6 @@ from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
 from experiments.errors import UsageError
 
-__all__ = [
-    "Count",
-    "Fraction",
-    "NotNegative",
-    "NotNegativeInt",
-    "Positive",
-    "Range",
-    "Seed",
-    "Several",
-    "at_least",
-    "check_ranges",
-    "numbers",
-    "option_name",
-]
-
 
 class Range(NamedTuple):
     """Values that an option may have, and how a message says so: "must ..."."""

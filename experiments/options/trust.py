@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 from experiments.errors import UsageError
 
-__all__ = ["NOTHING", "Trusted", "check_named", "check_outside_of_runs"]
-
 
 class Trusted(NamedTuple):
     """What the user allows to be imported for a run.

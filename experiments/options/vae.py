@@ -6,8 +6,6 @@ from typing import Any, ClassVar, Literal
 from experiments.options.common import TrainOptions
 from experiments.options.ranges import Count
 
-__all__ = ["VAEOptions"]
-
 
 @dataclass(frozen=True)
 class VAEOptions(TrainOptions):

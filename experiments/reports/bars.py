@@ -7,8 +7,6 @@ from matplotlib.figure import Figure
 
 from experiments.reports.words.numbers import number
 
-__all__ = ["bars", "stacked"]
-
 CUT = 4.0
 """A bar that is longer than this multiple of the next one is cut and marked."""
 

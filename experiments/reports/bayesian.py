@@ -18,8 +18,6 @@ from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
 from ppl_models.bayesian_ppca import BayesianPPCA
 
-__all__ = ["Fitted", "report_guides"]
-
 SURPLUS = 0.1
 """A column is surplus where its norm is below this share of the largest."""
 

@@ -19,8 +19,6 @@ from experiments.runs.files import write_text
 from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
 
-__all__ = ["save_comparison"]
-
 HEADINGS = {
     "guide": "guide",
     "decoder": "decoder",

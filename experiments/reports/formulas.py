@@ -9,8 +9,6 @@ from experiments.inference.objectives import OBJECTIVES
 from guides import GUIDES
 from ppl_models import MODELS
 
-__all__ = ["formulas", "mathml", "story"]
-
 KNOWN: dict[str, Mapping[str, type]] = {"model": MODELS, "guide": GUIDES, "objective": OBJECTIVES}
 
 

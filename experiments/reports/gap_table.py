@@ -11,8 +11,6 @@ from experiments.evaluation.gaps import best_evidence
 from experiments.evaluation.khat import UNRELIABLE
 from experiments.reports.saved_comparison import Saved, check_same_images, read_runs, with_error
 
-__all__ = ["GapTable", "gaps_in_words", "table_of_gaps"]
-
 
 class GapTable(NamedTuple):
     """One line per guide [nats per image], what log p(x) was, and the protocol they share.

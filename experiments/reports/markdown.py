@@ -7,8 +7,6 @@ from typing import Any
 
 from experiments.reports.words.numbers import cell
 
-__all__ = ["csv_table", "markdown_table", "text_table"]
-
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     head = "| " + " | ".join(rows[0]) + " |\n|" + " --- |" * len(rows[0]) + "\n"

@@ -18,8 +18,6 @@ from experiments.runs.metrics import Metrics
 from experiments.runs.resuming import command_line
 from experiments.runs.run import Run
 
-__all__ = ["WIDTH", "finish", "page_of", "write_events"]
-
 WIDTH = 92
 """Characters of a line of prose on a terminal."""
 

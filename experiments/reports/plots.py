@@ -10,20 +10,10 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from experiments.reports.bars import bars, stacked
-from experiments.reports.tiles import grids, images_in_rows
-
-__all__ = [
-    "bars",
-    "columns",
-    "encodings",
-    "grids",
-    "images_in_rows",
-    "lines_with_errors",
-    "loss_curve",
-    "stacked",
-    "two_directions",
-]
+from experiments.reports.bars import bars as bars
+from experiments.reports.bars import stacked as stacked
+from experiments.reports.tiles import grids as grids
+from experiments.reports.tiles import images_in_rows
 
 MOST_NAMES = 30
 """Classes that a colour bar names."""

@@ -18,8 +18,6 @@ from experiments.runs.files import read_json, reading, write_text
 from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
 
-__all__ = ["Saved", "check_same_images", "read_runs", "save_table_of_runs", "table_of_runs"]
-
 SAME_IMAGES = (
     "pixels",
     "binarize",

@@ -6,8 +6,6 @@ from typing import Any
 
 from experiments.reports.words.numbers import merged, number
 
-__all__ = ["MOST_COLUMNS", "Table", "figures_table", "table_of"]
-
 MOST_COLUMNS = 8
 """Columns that are shown; all others are folded under "All columns"."""
 

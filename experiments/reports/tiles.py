@@ -10,8 +10,6 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 from torch.nn.functional import pad
 
-__all__ = ["grids", "images_in_rows"]
-
 MARGIN, TITLE, LETTER = 0.06, 0.28, 0.09
 """Around the images, for a line of titles, and for a letter of a row's name [inches]."""
 

@@ -25,20 +25,6 @@ from experiments.errors import UsageError
 from experiments.options.process.launched import is_main
 from experiments.runs.files import TEMPORARY, make_directories, reading, sync, write_synced
 
-__all__ = [
-    "WEIGHTS",
-    "checkpoints",
-    "fill",
-    "latest",
-    "load_weights",
-    "packed",
-    "save_checkpoint",
-    "save_weights",
-    "shapes_of",
-    "unpacked",
-    "verified",
-]
-
 FORMAT = 1
 """Of checkpoints."""
 

@@ -17,8 +17,6 @@ from experiments.runs.processes import check_processes, failed
 from experiments.runs.resuming import resume_line
 from experiments.runs.signals import Interrupted
 
-__all__ = ["cli"]
-
 
 def cli(config_class: type, main: Callable[[Any], Any], args: Sequence[str] | None = None) -> None:
     """Parse, check and run a command; a user error gives one line and exit code 2."""

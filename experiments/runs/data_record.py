@@ -10,8 +10,6 @@ from experiments.errors import UsageError
 from experiments.runs.checkpoint import latest, unpacked, verified
 from experiments.runs.files import read_json, write
 
-__all__ = ["check_data", "save_record"]
-
 FILE = "data.json"
 
 

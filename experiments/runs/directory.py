@@ -12,8 +12,6 @@ from experiments.options.process.launched import is_main
 from experiments.runs.files import TEMPORARY, forget, make_directories, missing, remove_created
 from experiments.runs.lock import Lock
 
-__all__ = ["RunDirectory", "locked", "set_aside"]
-
 
 class RunDirectory:
     """The directory of a command's results.

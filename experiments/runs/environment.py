@@ -15,8 +15,6 @@ import torch
 from experiments.errors import UsageError
 from experiments.options.process.launched import local_position, number_of_processes
 
-__all__ = ["determinism", "peak_memory", "pick_device", "plain", "versions"]
-
 
 def pick_device(name: str) -> torch.device:
     """The requested device; ``auto`` is a GPU if there is one, one per process if several.

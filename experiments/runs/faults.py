@@ -10,8 +10,6 @@ from experiments.errors import TrainingError, UsageError, is_out_of_memory, one_
 from experiments.options.process.launched import number_of_processes
 from experiments.runs.checkpoint import checkpoints
 
-__all__ = ["found_before", "raise_fault"]
-
 LOST = re.compile("gloo|nccl|connection (closed|reset|refused)|broken pipe", re.IGNORECASE)
 """Messages of torch.distributed about a peer that has disconnected."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -19,25 +19,6 @@ from experiments.errors import TrainingError, UsageError, is_out_of_memory, reas
 from experiments.options.process.launched import is_main
 from experiments.runs.missing import no_run
 
-__all__ = [
-    "FORMAT",
-    "TEMPORARY",
-    "append",
-    "forget",
-    "make_directories",
-    "missing",
-    "read_json",
-    "reading",
-    "remove_created",
-    "remove_temporary",
-    "sync",
-    "write",
-    "write_json",
-    "write_synced",
-    "write_text",
-]
-
-
 FORMAT = 2
 """Format of run directories; other formats are refused."""
 

@@ -13,8 +13,6 @@ from typing import Any, Self
 from experiments.errors import TrainingError, UsageError
 from experiments.options.process.launched import is_main
 
-__all__ = ["LOCK", "Lock"]
-
 LOCK = "run.lock"
 
 OURS = re.compile(rb"\0*|(\d+) (\S+)\n")

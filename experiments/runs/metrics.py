@@ -10,8 +10,6 @@ from torch import Tensor
 
 from experiments.runs.files import write
 
-__all__ = ["Metrics", "save_values"]
-
 COUNTS = ("seed", "epochs", "parameters")
 
 

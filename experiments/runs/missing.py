@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["no_run"]
-
 SHOWN = 5
 """Number of runs to list, the newest first."""
 

@@ -16,16 +16,6 @@ from experiments.errors import UsageError
 from experiments.options.common import DataOptions, FitOptions
 from experiments.options.process.launched import check_launch, is_main, number_of_processes
 
-__all__ = [
-    "check_processes",
-    "check_rows",
-    "failed",
-    "first_one_first",
-    "join_group",
-    "leave_group",
-    "require_one_process",
-]
-
 _store: list[Any] = []
 PATIENCE = timedelta(hours=2)
 """Time that a process waits for the others, for example for a download by the main process."""

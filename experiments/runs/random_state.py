@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["put_random_state", "random_state"]
-
 
 def random_state() -> dict[str, Any]:
     """The states of the generators of torch (CPU and GPUs), NumPy and Python."""

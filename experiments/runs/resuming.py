@@ -15,17 +15,6 @@ from experiments.options.process.launched import is_main
 from experiments.runs.files import FORMAT, read_json, reading, remove_temporary
 from experiments.runs.lock import LOCK
 
-__all__ = [
-    "asked_options",
-    "command_line",
-    "holds_nothing",
-    "is_finished",
-    "read_saved",
-    "resume_line",
-    "with_history",
-    "without_results",
-]
-
 RESULTS = ("metrics.json", "report.html", "tensorboard")
 """Files that a run writes after training, the report last."""
 

@@ -30,8 +30,6 @@ from experiments.runs.processes import join_group
 from experiments.runs.resuming import read_saved, with_history, without_results
 from experiments.runs.signals import Interrupted, Signals
 
-__all__ = ["Run"]
-
 
 class Run:
     """The run directory of a command: ``config.json``, ``metrics.jsonl``, ``metrics.json``,

@@ -9,8 +9,6 @@ from typing import Any, Self
 
 from experiments.options.process.launched import number_of_processes
 
-__all__ = ["Interrupted", "Signals"]
-
 ENDING = (signal.SIGINT, signal.SIGTERM)
 
 

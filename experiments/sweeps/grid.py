@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 from experiments.errors import UsageError
 
-__all__ = ["Grid", "arguments", "name_of", "points", "read_grid"]
-
 BETWEEN_VALUES = re.compile(r",(?![^(]*\))")
 """Commas outside brackets."""
 

@@ -13,8 +13,6 @@ from experiments.errors import UsageError
 from experiments.runs.directory import set_aside
 from experiments.sweeps.plan import Planned
 
-__all__ = ["Outcome", "launch", "launch_all"]
-
 ROOT = Path(experiments.__path__[0]).parent.absolute()
 
 RUNNING: set[subprocess.Popen] = set()

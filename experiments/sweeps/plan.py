@@ -18,8 +18,6 @@ from experiments.runs.resuming import asked_options, holds_nothing, is_finished
 from experiments.sweeps.grid import Grid, arguments, name_of, points
 from ppl_models.names import unknown
 
-__all__ = ["Planned", "check_directory", "plan", "save_plan"]
-
 NOT_OF_RUNS = ("sweep", "reproduce", "explore", "animate")
 """Commands that do not write one run directory."""
 

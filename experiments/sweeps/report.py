@@ -16,8 +16,6 @@ from experiments.runs.files import write, write_json, write_text
 from experiments.sweeps.grid import Grid
 from experiments.sweeps.plan import Planned
 
-__all__ = ["over_seeds", "picture", "rows_of", "save_sweep", "what_differs"]
-
 UNITS = {
     "elbo": "nats per data point",
     "iw_bound": "nats per data point",

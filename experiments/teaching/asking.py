@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from experiments.teaching.checking import Task, Unwritten, Wrong, seeded
 
-__all__ = ["asked", "called", "parts"]
-
 OURS = str(Path(__file__).parents[1])
 LIBRARIES = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))
 ADVICE = (

@@ -9,17 +9,6 @@ from torch import Tensor, nn
 
 from experiments.teaching.checking import Wrong, seeded
 
-__all__ = [
-    "answers_alike",
-    "changes_sign",
-    "grows",
-    "has_shape",
-    "is_bent",
-    "is_made_of_straight_pieces",
-    "is_trained",
-    "rows_are_apart",
-]
-
 Network = Callable[[Tensor], Tensor]
 
 

@@ -8,24 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = [
-    "RESULTS",
-    "Hinted",
-    "Mistake",
-    "Probe",
-    "Result",
-    "Task",
-    "Term",
-    "Unwritten",
-    "Wrong",
-    "agrees",
-    "hinted",
-    "recorded",
-    "said",
-    "same",
-    "seeded",
-]
-
 TOLERANCE = 1e-4
 """Of the largest entry: above the rounding of float32, far below any mistake."""
 

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from experiments.teaching.checking import Task, same
 
-__all__ = ["COMPARISONS", "Look"]
-
 CLOSE = 1e-3
 """Relative accuracy with which a constant or a factor is recognised."""
 

@@ -11,8 +11,6 @@ from experiments.teaching.checking import Task, Wrong, said, same, seeded
 from experiments.teaching.explaining import explain, is_right, nearer
 from experiments.teaching.failing import explain_failure
 
-__all__ = ["examine"]
-
 
 def examine(task: Task, answer: Callable[..., Any], repeats: int = 3) -> None:
     """Check an answer on random inputs.

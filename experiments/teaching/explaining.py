@@ -13,18 +13,6 @@ from experiments.teaching.checking import Mistake, Probe, Task, Wrong, agrees, s
 from experiments.teaching.comparing import COMPARISONS, Look
 from experiments.teaching.outside import borrowed, repaired
 
-__all__ = [
-    "CASES",
-    "also",
-    "borrowed_words",
-    "explain",
-    "is_right",
-    "known",
-    "nearer",
-    "part_is_right",
-    "viewed",
-]
-
 CASES = 12
 """Inputs that a wrong answer is looked at with: enough to tell a factor from a coincidence."""
 

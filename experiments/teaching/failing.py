@@ -20,8 +20,6 @@ from experiments.teaching.explaining import (
 )
 from experiments.teaching.outside import repaired
 
-__all__ = ["explain_failure"]
-
 
 def explain_failure(
     task: Task, answer: Callable[..., Any], cases: list[tuple], error: Wrong

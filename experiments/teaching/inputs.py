@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-__all__ = ["images", "latents", "log_variance", "network", "pixels"]
-
 
 def latents() -> int:
     """M, a number of latent dimensions."""

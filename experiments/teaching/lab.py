@@ -15,8 +15,6 @@ from experiments.training.nvae.pretrained import load_pretrained
 from guides.hierarchies.top_down import TopDown
 from ppl_models import NVAE
 
-__all__ = ["Lab", "load_shipped", "open_lab"]
-
 SETS = ("digits", "mnist", "fashion_mnist", "kmnist", "omniglot", "cifar10")
 """Data sets of images with classes."""
 

@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["Borrowed", "borrowed", "repaired"]
-
 MOST = 2
 """Names that are replaced at a time: more are too many combinations, and rare."""
 

@@ -6,8 +6,6 @@ from torch import Tensor, nn
 from guides import GUIDES
 from ppl_models import VAE
 
-__all__ = ["own_guide", "own_vae"]
-
 
 class Numbers(nn.Module):
     """An encoder that returns mean and log variance, ``[B, M]`` each, as one tensor ``[B, 2M]``.

@@ -8,8 +8,6 @@ from experiments.runs.run import Run
 from guides import Guide
 from guides.local import PerDatumGuide
 
-__all__ = ["LEAST_MINUTES", "LEAST_STEPS", "compiles"]
-
 LEAST_STEPS = 5000
 """Minimum number of steps of a run that is compiled by default."""
 

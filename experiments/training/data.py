@@ -11,8 +11,6 @@ from experiments.runs.faults import found_before
 from experiments.runs.processes import check_rows, first_one_first
 from experiments.runs.run import Run
 
-__all__ = ["load_data", "record_data"]
-
 
 def load_data(run: Run, every_row: bool = False) -> tuple[Data, Data]:
     """The train and test splits of a run's options, on its device."""

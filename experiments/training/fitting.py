@@ -35,8 +35,6 @@ from experiments.runs.run import Run
 from experiments.runs.signals import Interrupted
 from experiments.training.watch import Watch, check_end
 
-__all__ = ["Fitting"]
-
 STATE = "state.pt"
 SLOWER = 0.5
 """Factor on the learning rate after a rollback."""

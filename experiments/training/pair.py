@@ -19,19 +19,6 @@ from guides import Guide, check_pair
 from ppl_models.likelihoods import LIKELIHOODS, Likelihood
 from ppl_models.sites import describe
 
-__all__ = [
-    "at_maximum_likelihood",
-    "build_guide",
-    "build_objective",
-    "centre",
-    "check_pixels",
-    "is_frozen",
-    "make_guide",
-    "make_objective",
-    "pair_options",
-    "prepare",
-]
-
 
 def pair_options(config: Any) -> dict[str, Any]:
     """The options that rebuild a saved pair: names of model and guide, with their options."""

@@ -14,8 +14,6 @@ from guides import Guide
 from guides.local import PerDatumGuide
 from ppl_models.ppca import PPCA
 
-__all__ = ["TEMPERATURES", "as_images", "lab_pictures", "loss_picture"]
-
 TEMPERATURES = (0.25, 0.5, 0.75, 1.0, 1.5)
 
 

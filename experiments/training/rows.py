@@ -13,8 +13,6 @@ from experiments.runs.processes import require_one_process
 from experiments.runs.run import Run
 from experiments.training.fitting import Fitting
 
-__all__ = ["fit_frozen", "fit_in"]
-
 
 def fit_frozen(run: Run, svi: SVI, data: Data) -> None:
     """Fit all rows of a per-datum guide with the model frozen."""

@@ -29,16 +29,6 @@ from guides import Guide
 from ppl_models import MODELS
 from ppl_models.sites import describe
 
-__all__ = [
-    "SavedRun",
-    "build_model",
-    "buildable",
-    "open_run",
-    "opened",
-    "opened_for",
-    "read_config",
-]
-
 WRITTEN: dict[str, dict[str, tuple[type, ...]]] = {
     "pair": {"model": (str,), "model_options": (dict,), "guide": (str,), "guide_options": (dict,)},
     "options": {

@@ -26,8 +26,6 @@ from experiments.training.whole_data import conclude_whole
 from guides import Guide
 from ppl_models.sites import describe
 
-__all__ = ["conclude", "start", "train_pair"]
-
 
 def start(run: Run, pair: SVI | Pair, options: dict[str, Any] | None = None) -> None:
     """Write the configuration and print what will be trained.

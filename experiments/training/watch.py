@@ -12,8 +12,6 @@ from experiments.inference.svi import SVI
 from experiments.options.process.launched import is_main
 from experiments.runs.run import Run
 
-__all__ = ["Watch", "check_end"]
-
 LOOKS = 20
 """Number of checks of latents and sigma in a run, after its first quarter."""
 

@@ -15,8 +15,6 @@ from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
 from experiments.training.pictures import loss_picture
 
-__all__ = ["conclude_whole"]
-
 
 def conclude_whole(run: Run, svi: SVI, train: Data, metrics: Metrics) -> dict[str, Any]:
     """Evaluate the whole training set, and write metrics and the report.

@@ -4,8 +4,6 @@ from torch import nn
 
 from guides.auto.wrapped import Auto
 
-__all__ = ["AutoDelta", "AutoIAF", "AutoLowRank", "AutoMultivariateNormal", "AutoNormal"]
-
 
 class AutoDelta(Auto):
     r"""A point for all latents, global and local: the mode of p(z, x) in z.

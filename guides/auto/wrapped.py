@@ -22,8 +22,6 @@ from ppl_models.names import unknown
 from ppl_models.parameters import are_captured
 from ppl_models.sites import describe, evaluating, prior_trace, request
 
-__all__ = ["AUTOGUIDES", "Auto"]
-
 AUTOGUIDES: dict[str, Any] = {
     "auto_delta": autoguide.AutoDelta,
     "auto_normal": autoguide.AutoNormal,

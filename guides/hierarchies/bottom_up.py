@@ -13,8 +13,6 @@ from ppl_models.nvae import NVAE
 from ppl_models.nvae.distributions import SoftNormal
 from ppl_models.nvae.layers import Conv
 
-__all__ = ["BottomUp"]
-
 
 class BottomUp(Towered):
     r"""Mean field across groups: no group sees what was drawn for another.

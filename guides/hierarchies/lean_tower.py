@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.lean import Pointwise, Stem, halve, lean_cells
 
-__all__ = ["LeanTower"]
-
 
 class LeanTower(nn.Module):
     """A convolution of stride two, then cells at every size; a projection for every group.

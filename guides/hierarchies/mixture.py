@@ -11,8 +11,6 @@ from torch.distributions import constraints
 from guides.hierarchies.top_down import TopDown
 from ppl_models.nvae import NVAE
 
-__all__ = ["TopDownMixture"]
-
 
 class OneOf(dist.TorchDistribution):
     r"""The conditional :math:`\sum_s w_s\, q_s(z)` of a mixture, drawn from one component per row.

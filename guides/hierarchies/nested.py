@@ -14,15 +14,6 @@ from ppl_models.networks import ACTIVATIONS, MLP
 from ppl_models.nvae import NVAE
 from ppl_models.sites import is_deterministic, prior_trace
 
-__all__ = [
-    "Beside",
-    "FlatTower",
-    "check_options",
-    "corrected",
-    "gaussian",
-    "sites_above",
-]
-
 
 class FlatTower(nn.Module):
     """An MLP from a batch's context to features of every latent, ``[B, width]`` each.

@@ -25,9 +25,6 @@ from ppl_models.nvae.flows import FlowPair
 from ppl_models.nvae.layers import Conv
 from ppl_models.nvae.lean import Pointwise
 
-__all__ = ["TopDown"]
-
-
 conv1, conv3 = partial(Conv, kernel_size=1), partial(Conv, kernel_size=3)
 
 

@@ -12,8 +12,6 @@ from ppl_models.nvae import NVAE
 from ppl_models.nvae.cells import EncoderCell, cells
 from ppl_models.nvae.layers import Conv
 
-__all__ = ["Tower", "Towered", "tower_of"]
-
 
 class Tower(nn.Module):
     """The encoder: one feature map per group of latents, coarse to fine."""

@@ -4,8 +4,6 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-__all__ = ["StableBeta"]
-
 
 class StableBeta(dist.Beta):
     r"""A number in (0, 1).

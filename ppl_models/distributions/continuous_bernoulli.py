@@ -8,8 +8,6 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-__all__ = ["ContinuousBernoulli", "log_ratio"]
-
 SMALL = 0.5
 """Below it the closed forms cancel, and the series have converged to double precision."""
 

@@ -11,8 +11,6 @@ from torch.distributions import constraints
 
 from ppl_models.distributions.continuous_bernoulli import log_ratio
 
-__all__ = ["DiscretizedLogisticMixture"]
-
 
 class DiscretizedLogisticMixture(TorchDistribution):
     r"""A mixture of logistics over the levels k / L, k = 0 ... L, of every entry of an image.

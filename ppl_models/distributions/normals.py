@@ -6,8 +6,6 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-__all__ = ["PROBIT_MIXTURE", "IsotropicNormal", "LogitNormal", "LowRankNormal"]
-
 PROBIT_MIXTURE = (
     (0.0032150449, 1.3661368715),
     (0.0511502276, 1.0603663550),

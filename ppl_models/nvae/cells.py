@@ -15,8 +15,6 @@ from ppl_models.nvae.layers import (
     SqueezeExcite,
 )
 
-__all__ = ["Combine", "ConvCell", "EncoderCell", "MBConvCell", "ResidualCell", "cells"]
-
 
 class ResidualCell(nn.Module):
     """skip(x) + weight attention(body(x))."""

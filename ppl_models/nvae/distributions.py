@@ -10,14 +10,6 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-__all__ = [
-    "CroppedBernoulli",
-    "PixelNormal",
-    "ReferenceLogisticMixture",
-    "SoftNormal",
-    "soft_clamp",
-]
-
 
 def soft_clamp(a: Tensor) -> Tensor:
     """5 tanh(a / 5): a where it is small, never beyond 5. Part of the published model."""

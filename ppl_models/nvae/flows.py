@@ -11,8 +11,6 @@ from torch.distributions import constraints
 
 from ppl_models.nvae.layers import Conv
 
-__all__ = ["FlowPair", "Shift", "spatial_mask"]
-
 HIDDEN = 6
 """Hidden channels per latent channel."""
 

@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["BatchNorm", "BatchNormSwish", "Conv", "SkipDown", "SkipUp", "SqueezeExcite"]
-
 BatchNormOptions: dict[str, Any] = {"eps": 1e-5, "momentum": 0.05}
 
 

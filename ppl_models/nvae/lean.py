@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from ppl_models.nvae.cells import ResidualCell
 from ppl_models.nvae.layers import PlainConv
 
-__all__ = ["Add", "Double", "Head", "Pointwise", "RMSNormSwish", "Stem", "halve", "lean_cells"]
-
 
 class Pointwise(nn.Conv2d):
     """A 1x1 convolution as one matrix product over channels.

@@ -10,8 +10,6 @@ from ppl_models.nvae.cells import Combine, ConvCell, MBConvCell, cells
 from ppl_models.nvae.layers import Conv
 from ppl_models.nvae.lean import Add, Double, Head, Pointwise, lean_cells
 
-__all__ = ["Lean", "Parts", "Published"]
-
 
 class Published(NamedTuple):
     """Residual cells with batch norms; every state is a 1x1 convolution of the last one and z.

@@ -18,8 +18,6 @@ from ppl_models.nvae.distributions import (
 from ppl_models.nvae.parts import Lean, Parts, Published
 from ppl_models.program import Program
 
-__all__ = ["NVAE", "Group", "adaptive_groups"]
-
 
 def adaptive_groups(scales: int, finest: int, minimum: int = 1) -> tuple[int, ...]:
     """Groups per scale, coarse to fine; each scale has half as many as the next finer one."""

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from ppl_models.nvae.cells import EncoderCell, MBConvCell
 
-__all__ = ["from_reference", "reference_names", "to_reference"]
-
 
 def _encoder_cell(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
     for k in range(4):

@@ -5,8 +5,6 @@ from typing import Any
 from ppl_models.names import unknown
 from ppl_models.nvae.program import adaptive_groups
 
-__all__ = ["SIZES", "args_of_options", "number_of_outputs", "options_of_args"]
-
 SIZES = {
     "mnist": 32,
     "omniglot": 32,

@@ -13,8 +13,6 @@ from typing import NamedTuple
 
 from experiments.__main__ import main as experiments
 
-__all__ = ["Child", "Ended", "forked", "snapshot", "start"]
-
 
 class Ended(NamedTuple):
     """How a command ended: its exit code, or the negative number of a signal, and what it said."""

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ppl_models import Batch
-from ppl_models.program import Program, data_plate
+from ppl_models.batch import data_plate
+from ppl_models.program import Program
 
 COLUMNS, PARTS = 6, 3
 

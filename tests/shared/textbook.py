@@ -5,8 +5,6 @@ from typing import Any
 
 import mpmath as mp
 
-__all__ = ["TEXTBOOK"]
-
 
 def softplus(x: Any) -> Any:
     return mp.log1p(mp.exp(x)) if x < 0 else x + mp.log1p(mp.exp(-x))

@@ -13,8 +13,6 @@ import numpy as np
 from experiments.runs.checkpoint import latest
 from tests.stress.fuzz_words import SMALL, STOCK, Case, words_of
 
-__all__ = ["damage", "idx_files", "saved_run"]
-
 JUNK = [
     None,
     True,

@@ -11,8 +11,6 @@ from PIL import Image
 from tests.stress.fuzz_files import damage
 from tests.stress.fuzz_words import NUL, Case
 
-__all__ = ["images"]
-
 
 def images(rng: random.Random, home: Path) -> Case:
     """A folder of images of which one is damaged, or does not go with the others."""

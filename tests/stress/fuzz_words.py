@@ -15,8 +15,6 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 from experiments.options.commands import COMMANDS, module_of
 from experiments.options.ranges import ranges_of
 
-__all__ = ["SMALL", "STOCK", "Case", "command_line", "words_of"]
-
 
 class Case(NamedTuple):
     """Words after ``python -m experiments``, and whether the command may take them after all."""

@@ -22,8 +22,6 @@ import torch
 
 from tests.stress.fuzz_files import damage
 
-__all__ = ["FAULTS", "Fault"]
-
 Fault = Callable[[Path, list[str], random.Random], Callable[[], None] | None]
 """Of the home, the command line (which it may change) and a random generator."""
 

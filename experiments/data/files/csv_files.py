@@ -10,8 +10,6 @@ import numpy as np
 
 from experiments.errors import UsageError
 
-__all__ = ["Table", "read_csv"]
-
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.I | re.A)
 """A number; Python's float() would also accept underscores and other digits."""
 

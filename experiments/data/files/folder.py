@@ -12,8 +12,6 @@ from experiments.data.files.image_modes import background
 from experiments.data.rows import Read, Reading, as_images, divided, held_out
 from experiments.errors import UsageError
 
-__all__ = ["folder"]
-
 TRAIN, TEST = "train", ("test", "val", "valid", "validation")
 DARK = 4095
 """Largest 12-bit value; 16-bit images without larger values probably have 12 bits."""

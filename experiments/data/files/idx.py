@@ -14,8 +14,6 @@ from experiments.data.downloads import WAYS_OUT, fetch
 from experiments.data.rows import Read, Reading, Rows
 from experiments.errors import UsageError
 
-__all__ = ["MD5", "idx"]
-
 MD5 = {  # checksums of MNIST's four files, unpacked
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",

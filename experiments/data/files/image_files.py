@@ -14,8 +14,6 @@ from experiments.data.files.image_modes import Frame, convert, loses_bits, one_c
 from experiments.data.rows import Reading
 from experiments.errors import UsageError, reason
 
-__all__ = ["FORMATS", "SUFFIXES", "ImageFile", "read_file"]
-
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Formats that Pillow may open; none of them starts another program."""
 

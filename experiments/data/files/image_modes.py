@@ -8,8 +8,6 @@ import numpy as np
 from experiments.data.rows import Reading
 from experiments.errors import UsageError
 
-__all__ = ["CONVERSIONS", "Frame", "convert", "loses_bits"]
-
 PHOTOMETRIC, BITS, SAMPLE_FORMAT = 262, 258, 339
 """Tags of a TIFF file."""
 

@@ -14,8 +14,6 @@ from experiments.data.files.csv_files import read_csv
 from experiments.data.rows import Read, Reading, divided, held_out
 from experiments.errors import UsageError, reason
 
-__all__ = ["number_file"]
-
 DESCRIBED = {"u1": "bytes, over 255", "i": "counts", "u": "counts", "b": "counts"}
 
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["compare_loo", "inference_data", "pareto_k", "rhat", "save_netcdf"]
-
 Groups = Mapping[str, Mapping[str, np.ndarray]]
 
 

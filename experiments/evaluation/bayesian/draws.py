@@ -11,16 +11,6 @@ from experiments.evaluation.bayesian.arviz_adapter import rhat
 from ppl_models.batch import Batch
 from ppl_models.bayesian_ppca import BayesianPPCA
 
-__all__ = [
-    "REPLICATED",
-    "Posterior",
-    "distance",
-    "draws_of_guide",
-    "posterior",
-    "predictive",
-    "worst_rhat",
-]
-
 REPLICATED = 25
 """Number of replicated data sets per chain."""
 

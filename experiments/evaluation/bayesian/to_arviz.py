@@ -17,8 +17,6 @@ from experiments.inference.traces import by_datum, sites_of
 from ppl_models.batch import Batch
 from ppl_models.sites import describe
 
-__all__ = ["to_arviz"]
-
 
 @torch.no_grad()
 def to_arviz(model: nn.Module, guide: nn.Module, data: Data | Any, draws: int = 1000) -> Any:

@@ -10,8 +10,6 @@ from experiments.data import Data
 from experiments.evaluation.bounds import rows_at_a_time
 from experiments.inference.objectives import ELBO
 
-__all__ = ["DRAWS", "whole_bound"]
-
 DRAWS = 100
 """Number of draws from q for the bound."""
 

@@ -7,8 +7,6 @@ from torch import Tensor, nn
 from experiments.inference.handlers import Temperature
 from ppl_models.sites import request
 
-__all__ = ["batch_norm_statistics", "readjust"]
-
 
 def batch_norm_statistics(model: nn.Module) -> dict[str, Tensor]:
     """The running means and variances of all batch norms, by name."""

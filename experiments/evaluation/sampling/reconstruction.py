@@ -15,8 +15,6 @@ from ppl_models.observing import rows_first
 from ppl_models.parameters import own_parameters
 from ppl_models.sites import observation
 
-__all__ = ["expected", "mask_of", "mean_at", "row_means", "squared_error"]
-
 
 def mean_at(model: nn.Module, latents: dict[str, Tensor], batch: Batch) -> Tensor:
     """E[x | z] at given latents, ``[B, *row_shape]``; the model is run with them fixed.

@@ -25,8 +25,6 @@ from ppl_models.coordinates import FromCoordinates, ToCoordinates, bare, family,
 from ppl_models.parameters import own_parameters
 from ppl_models.sites import describe, observation, prior_trace, request
 
-__all__ = ["complete", "is_plane", "latent_grid", "prior_means"]
-
 
 @torch.no_grad()
 def prior_means(model: nn.Module, count: int, temperature: float = 1.0, seed: int = 0) -> Tensor:

@@ -11,8 +11,6 @@ from experiments.inference.objectives import ELBO
 from guides.auto import Auto
 from ppl_models.batch import Batch
 
-__all__ = ["curvature_at_mode"]
-
 NEAR = 1e-3
 """Maximum gain of a further Newton step [nats]."""
 

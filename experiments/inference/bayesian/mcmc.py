@@ -18,8 +18,6 @@ from experiments.errors import UsageError
 from experiments.inference.compiled.graph import Graph, compiled, traced
 from ppl_models.batch import Batch
 
-__all__ = ["Chains", "check_cost", "nuts"]
-
 TIMED_FROM = 1_000_000
 """Data with fewer numbers than this are not timed."""
 

@@ -6,8 +6,6 @@ from torch import Tensor
 from ppl_models.bayesian_ppca import BayesianPPCA
 from ppl_models.ppca import PPCA
 
-__all__ = ["at_maximum_likelihood"]
-
 LEAST = 1e-2
 """Smallest initial scale and diagonal entry of the triangle."""
 

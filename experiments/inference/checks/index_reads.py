@@ -11,8 +11,6 @@ from torch.overrides import TorchFunctionMode
 
 from ppl_models.batch import Batch
 
-__all__ = ["IndexReads", "check_home", "note_home", "note_reads", "reads_index"]
-
 LOOKUPS = (
     Tensor.__getitem__,
     Tensor.index_select,

@@ -7,8 +7,6 @@ from pyro import poutine
 from ppl_models import MODELS
 from ppl_models.sites import describe
 
-__all__ = ["check_local"]
-
 
 def check_local(model: Any, what: str) -> None:
     """Refuse a model with global latents.

@@ -34,8 +34,6 @@ from ppl_models.batch import Batch, needs_given
 from ppl_models.observing import inner_plates
 from ppl_models.parameters import own_parameters
 
-__all__ = ["Checked", "check_once", "check_rows", "draws_are_shared", "run_pair"]
-
 
 class Checked(NamedTuple):
     """What objectives need to know about a checked pair."""

@@ -14,8 +14,6 @@ from experiments.errors import said_by
 from experiments.inference.checks.sites import densities, name_of, run_pair
 from ppl_models.sites import evaluating
 
-__all__ = ["settle_particles", "takes_particles"]
-
 
 def takes_particles(model: Any) -> bool:
     """Whether a model takes particles in an extra dimension."""

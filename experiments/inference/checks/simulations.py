@@ -12,8 +12,6 @@ from ppl_models.batch import needs_given
 from ppl_models.parameters import own_parameters
 from ppl_models.sites import describe, evaluating, request
 
-__all__ = ["check_simulates"]
-
 
 @torch.no_grad()
 def check_simulates(model: Any, what: str, latents_given: bool = False) -> None:

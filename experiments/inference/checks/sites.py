@@ -16,8 +16,6 @@ from ppl_models.batch import Batch
 from ppl_models.coordinates import bare, coordinates, family, is_free, support_of
 from ppl_models.sites import describe, is_deterministic, is_shown, is_summed
 
-__all__ = ["Check", "check_batch", "densities", "name_of", "run_pair"]
-
 
 class Check:
     """All checks on one pair of traces.

@@ -12,8 +12,6 @@ from experiments.inference.checks.sites import densities, name_of
 from experiments.inference.summation import SumOut
 from ppl_models.sites import evaluating, is_summed
 
-__all__ = ["check_sums"]
-
 
 def check_sums(model: Any, guide_trace: Trace, batch: Any, depth: int) -> None:
     """Check that a density at one value of the summed latents does not depend on the others.

@@ -28,8 +28,6 @@ from experiments.inference.objectives.nvae import Regularised
 from experiments.inference.optim.rows import local_tables
 from ppl_models.batch import Batch
 
-__all__ = ["LIVE", "CompileWarning", "CompiledGradients", "why_eager"]
-
 LIVE: dict[type, tuple[str, ...]] = {
     TemperKL: ("beta",),
     Regularised: ("weight",),

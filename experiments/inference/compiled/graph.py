@@ -17,8 +17,6 @@ from torch.overrides import TorchFunctionMode
 
 from experiments.inference.pair import cuda_devices
 
-__all__ = ["Graph", "NotTraceable", "can_compile", "compiled", "traced"]
-
 Graph = Callable[..., Any]
 """From the tensors that a graph was traced with, or others like them, to a tuple of tensors."""
 

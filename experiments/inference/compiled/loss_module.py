@@ -9,8 +9,6 @@ from experiments.inference.objectives.base import Objective
 from experiments.inference.pair import Buffers, cuda_devices
 from ppl_models.batch import Batch
 
-__all__ = ["LossModule"]
-
 
 class LossModule(nn.Module):
     """Everything that a step reads or writes, so that a graph can take it as arguments."""

@@ -14,8 +14,6 @@ from torch.utils import _pytree as pytree
 from experiments.inference.compiled.graph import NotTraceable
 from ppl_models.batch import Batch
 
-__all__ = ["Holder", "flat", "flatten"]
-
 PLAIN = frozenset((bool, int, float, str, complex, type(None), torch.dtype, torch.Size))
 CONTAINERS = (dict, list, tuple, set, frozenset, Namespace, SimpleNamespace)
 OF_TORCH = frozenset(vars(nn.Module())) - {"training"}

@@ -17,8 +17,6 @@ from experiments.inference.pair import Buffers, cuda_devices
 from experiments.inference.traces import traces
 from ppl_models.batch import Batch
 
-__all__ = ["RandomState", "explain", "untouched"]
-
 
 class RandomState(NamedTuple):
     """Torch's generators: the processor's, and that of the GPU in use, if there is one."""

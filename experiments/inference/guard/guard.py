@@ -7,9 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Diverged", "Guard"]
-
-
 UNEXPLAINED = (
     "a replay of it is finite, so the cause lies outside of model, guide and loss (something that "
     "writes gradients, or in a compiled step other random numbers)"

@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-__all__ = ["VARIANTS", "balancing_weights", "group_sizes"]
-
 VARIANTS = {
     "equal": lambda j: 1.0,
     "linear": lambda j: 2.0**j,

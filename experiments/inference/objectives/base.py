@@ -15,8 +15,6 @@ from torch import Tensor
 from experiments.inference.traces import traces
 from ppl_models.batch import Batch
 
-__all__ = ["Objective"]
-
 
 class Objective(pyro.infer.ELBO):
     """A bound with a ``differentiable_loss``: its negative, summed over the data set [nats].

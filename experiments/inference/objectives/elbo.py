@@ -16,8 +16,6 @@ from experiments.inference.objectives.through_z import (
 from experiments.inference.traces import log_likelihood, site_kls, traces
 from ppl_models.batch import Batch
 
-__all__ = ["ELBO", "STL", "AnalyticKL", "LogJoint"]
-
 
 class ELBO(Objective):
     r"""The evidence lower bound, by sampling: Pyro's ``Trace_ELBO``.

@@ -12,8 +12,6 @@ from experiments.inference.objectives.elbo import ELBO
 from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
 
-__all__ = ["EnumeratedELBO"]
-
 
 class EnumeratedELBO(ELBO):
     r"""The evidence lower bound, discrete latents y summed out: Pyro's ``TraceEnum_ELBO``.

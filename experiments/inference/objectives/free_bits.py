@@ -12,8 +12,6 @@ from experiments.inference.traces import log_likelihood, traces, within
 from ppl_models.batch import Batch
 from ppl_models.sites import is_local
 
-__all__ = ["FreeBits"]
-
 
 class FreeBits(Objective):
     r"""A loss that is not a bound.

@@ -16,8 +16,6 @@ from experiments.inference.objectives.through_z import (
 from experiments.inference.traces import log_weights, traces
 from ppl_models.batch import Batch
 
-__all__ = ["IWAE", "DReG"]
-
 
 class IWAE(Objective):
     r"""log of the mean of K importance weights per datum; increases to log p(x) with K.

@@ -19,8 +19,6 @@ from guides.coordinates import Pushed
 from ppl_models.batch import Batch, data_plate
 from ppl_models.parameters import own_parameters
 
-__all__ = ["Miselbo"]
-
 
 class Miselbo(Objective):
     r"""The multiple-importance-sampling ELBO: strata instead of draws of the component.

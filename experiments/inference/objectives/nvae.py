@@ -12,8 +12,6 @@ from experiments.inference.objectives.balance import balancing_weights, group_si
 from experiments.inference.traces import log_likelihood, site_kls
 from ppl_models.batch import Batch
 
-__all__ = ["BalancedKL", "FineTuned", "Regularised"]
-
 
 class BalancedKL(AnalyticKL):
     """``elbo_analytic_kl`` with KLs balanced over groups while a ``TemperKL`` below one is active.

@@ -15,8 +15,6 @@ from experiments.inference.objectives.elbo import ELBO
 from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
 
-__all__ = ["add_gradients", "loss_of", "objective_of"]
-
 IMPOSSIBLE: dict[type, str] = {
     infer.JitTrace_ELBO: "traces modules once and for all; use compile=True",
     infer.JitTraceMeanField_ELBO: "traces modules once and for all; use compile=True",

@@ -9,8 +9,6 @@ from experiments.inference.objectives.miselbo import Miselbo
 from experiments.inference.objectives.renyi import Renyi
 from ppl_models.names import unknown
 
-__all__ = ["OBJECTIVES", "check_objective"]
-
 OBJECTIVES: dict[str, type[Objective]] = {
     "elbo": ELBO,
     "elbo_analytic_kl": AnalyticKL,

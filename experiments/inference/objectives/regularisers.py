@@ -6,8 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["SpectralNorm", "batch_norm_gains", "convolutions"]
-
 
 def convolutions(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """All convolutions, weight-normalised or not, with their names."""

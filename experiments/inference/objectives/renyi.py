@@ -9,8 +9,6 @@ from experiments.inference.objectives.base import Objective
 from experiments.inference.traces import log_weights
 from ppl_models.batch import Batch
 
-__all__ = ["Renyi"]
-
 
 class Renyi(Objective):
     r"""log of a power mean of K importance weights per datum.

@@ -23,8 +23,6 @@ from guides.guide import EffectGuide
 from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
 
-__all__ = ["along_draws", "at_fixed_draws", "is_simple", "seen_through_z"]
-
 _dependent: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 """Of guides that have been looked at: whether one latent's posterior depends on another."""
 

@@ -3,14 +3,6 @@
 import math
 from collections.abc import Callable
 
-__all__ = [
-    "cyclical",
-    "kl_coefficient",
-    "learning_rate",
-    "published_rate",
-    "regularisation_weight",
-]
-
 
 def cyclical(progress: float, beta: float = 1.0, rise: float = 0.5, cycles: int = 1) -> float:
     """The factor on the KL when a fraction ``progress`` of training is done.

@@ -7,8 +7,6 @@ from experiments.inference.optim.light import Adam, Adamax
 from experiments.inference.optim.muon import Muon
 from experiments.inference.optim.rows import local_tables
 
-__all__ = ["OPTIMIZERS", "adam", "adamax", "global_parameters", "hierarchical_muon", "muon"]
-
 LEAST_SIDE = 16
 """Rows and columns of a matrix whose steps are worth an orthogonalisation."""
 

@@ -4,8 +4,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["Adam", "Adamax", "Light"]
-
 
 def _inside(method: Any) -> Any:
     """A method of torch without the wrapper that loads the compiler at the first call."""

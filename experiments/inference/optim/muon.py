@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from experiments.inference.optim.light import Light
 
-__all__ = ["Muon", "orthogonal"]
-
 
 def orthogonal(G: Tensor, steps: int = 5) -> Tensor:
     """Approximate orthogonal factor U V⊤ of G = U S V⊤, by Newton-Schulz iterations in float32.

@@ -9,8 +9,6 @@ from pyro.optim import PyroLRScheduler, PyroOptim
 from pyro.optim.optim import _get_state_dict, _load_state_dict
 from torch import nn
 
-__all__ = ["PyroOptimizer"]
-
 
 class PyroOptimizer:
     """A ``pyro.optim`` optimizer over parameters that live in modules.

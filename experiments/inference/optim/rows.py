@@ -8,8 +8,6 @@ from torch import nn
 from experiments.inference.optim.light import Light
 from guides.local import LocalTable
 
-__all__ = ["RowAdam", "local_tables"]
-
 
 def local_tables(*modules: nn.Module) -> list[LocalTable]:
     """The per-datum tables in modules."""

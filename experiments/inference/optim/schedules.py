@@ -3,8 +3,6 @@
 import math
 from collections.abc import Callable
 
-__all__ = ["SCHEDULES", "Schedule", "constant", "cosine"]
-
 Schedule = Callable[[float], float]
 """Progress in [0, 1) -> factor on the learning rate."""
 

@@ -11,8 +11,6 @@ from experiments.inference.optim.choices import adam, global_parameters
 from experiments.inference.optim.pyro_adapter import PyroOptimizer
 from experiments.inference.optim.rows import local_tables
 
-__all__ = ["Optim", "optimizers_of"]
-
 Optimizer = torch.optim.Optimizer
 Optim: TypeAlias = (
     torch.optim.Optimizer

@@ -3,8 +3,6 @@
 import contextlib
 import ctypes
 
-__all__ = ["keep_freed_memory"]
-
 
 def keep_freed_memory() -> None:
     """Have glibc keep what a step frees: by default each step's tensors are mapped in anew.

@@ -5,8 +5,6 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["check_installed", "not_installed"]
-
 NEEDED = ("torch", "pyro", "numpy", "tyro", "matplotlib", "tqdm", "safetensors")
 """What every command imports."""
 

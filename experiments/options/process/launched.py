@@ -5,8 +5,6 @@ import socket
 
 from experiments.errors import UsageError
 
-__all__ = ["LaunchError", "check_launch", "is_main", "local_position", "number_of_processes"]
-
 
 class LaunchError(UsageError):
     """A process that cannot meet the others: it speaks for itself."""

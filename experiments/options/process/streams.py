@@ -9,8 +9,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["safe_streams"]
-
 
 class Unfailing(io.RawIOBase):
     """A descriptor whose failed writes are dropped: a run outlives the reader of its output.

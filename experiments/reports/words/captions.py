@@ -1,7 +1,5 @@
 """What to see in a figure of a report, by the figure's name."""
 
-__all__ = ["CAPTIONS", "caption"]
-
 CAPTIONS = {
     "columns": "Norms of the columns of W, sorted: median and central 95% of the posterior. "
     "Columns near zero are switched off; the others count the dimensions of the data.",

@@ -7,8 +7,6 @@ from typing import Any
 from experiments.reports.words.numbers import number
 from experiments.reports.words.titles import joined
 
-__all__ = ["NOTHING", "findings_of_guides", "findings_of_runs", "lost", "over_seeds"]
-
 NOTHING = 0.005
 """A guide that loses less than this counts as losing nothing [nats]."""
 

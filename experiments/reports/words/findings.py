@@ -7,8 +7,6 @@ from typing import Any
 from experiments.reports.words.numbers import number
 from experiments.reports.words.titles import unit
 
-__all__ = ["findings", "warnings_of_figures", "warnings_of_training"]
-
 FEW_DRAWS = 0.05
 """Share of effective draws below which the importance-weighted bound is not reliable."""
 

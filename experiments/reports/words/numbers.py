@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["cell", "column", "merged", "number"]
-
 DECIMALS = 4
 """Maximum number of decimals of a figure in nats; smaller values are rounding and printed as 0."""
 

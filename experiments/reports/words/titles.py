@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["counted", "joined", "pair_title", "subject", "unit"]
-
 MODELS = {
     "pca": "PCA",
     "ppca": "PPCA",

@@ -12,8 +12,6 @@ from experiments.teaching.grading.table import Graded, table
 from experiments.teaching.grading.written import answers_of, page
 from experiments.teaching.notebooks import Node, calls_of, read_lab
 
-__all__ = ["grade", "grade_one"]
-
 
 class Lab(NamedTuple):
     """A lab as it was given out.

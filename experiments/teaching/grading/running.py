@@ -16,8 +16,6 @@ from typing import Any, NamedTuple
 from experiments.teaching.grading.confined import prefix
 from experiments.teaching.notebooks.myst import plain
 
-__all__ = ["Outcome", "rerun"]
-
 ROOT = Path(__file__).parents[3]
 STARTING = 60.0
 """Seconds in which a process has to be ready to run a notebook, besides its time limit."""

@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-__all__ = ["Kept", "private_checks"]
-
 CHECKS = "experiments.teaching"
 WATCHED = ("torch", "pyro", "ppl_models", "guides", "experiments", "math", "random")
 """Modules, with those inside them, that checks rely on."""

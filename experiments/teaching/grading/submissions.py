@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 
 from experiments.errors import UsageError, reason
 
-__all__ = ["Submission", "submissions"]
-
 LAB_NAME = re.compile(r"[\s_.-]*(lab\d\w*|exercises)[\s().\d-]*$")
 SKIPPED = re.compile(r"^[._]|^\.ipynb_checkpoints$|^__MACOSX$")
 LARGEST = 50_000_000

@@ -7,8 +7,6 @@ from experiments.reports.markdown import csv_table
 from experiments.teaching.grading.running import Outcome
 from experiments.teaching.grading.submissions import Submission
 
-__all__ = ["Graded", "table"]
-
 
 class Graded(NamedTuple):
     """A submission, and what came of it.

@@ -19,8 +19,6 @@ from experiments.errors import one_line
 from experiments.teaching.grading.confined import confine
 from experiments.teaching.grading.sealed import Kept, private_checks
 
-__all__ = ["main"]
-
 UNSURPRISING = ("Wrong", "Unwritten", "NotImplementedError")
 """Errors that the notebook's own checks and stubs raise: points tell of them."""
 

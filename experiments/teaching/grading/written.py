@@ -7,8 +7,6 @@ from typing import Any
 
 from experiments.teaching.grading.table import Graded
 
-__all__ = ["answers_of", "page", "questions_of"]
-
 PROMPT = "*Your answer:*"
 DETAILS = re.compile(r"</?details>|<summary>.*?</summary>")
 STYLE = """body { font: 16px/1.5 sans-serif; max-width: 50em; margin: 1em auto; padding: 0 1em }

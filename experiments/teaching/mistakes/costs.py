@@ -19,8 +19,6 @@ from experiments.teaching.mistakes.evidence import (
     whole,
 )
 
-__all__ = ["CHANGES", "MISTAKES"]
-
 CHANGES = hinted(
     (lambda s: s, "the logarithm of sigma^2 is used as sigma^2: take its exponential."),
     lambda s: (s / 2).exp(),

@@ -6,8 +6,6 @@ from torch import Tensor
 
 from experiments.teaching.checking import Mistake, hinted
 
-__all__ = ["MISTAKES", "SCALES", "right_draw"]
-
 SCALES = hinted(
     (torch.exp, "the noise is multiplied by the variance: it takes the standard deviation."),
     (lambda s: s, "the noise is multiplied by the log variance: take the standard deviation."),

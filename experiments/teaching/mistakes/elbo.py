@@ -11,8 +11,6 @@ from experiments.teaching.checking import Mistake, hinted
 from experiments.teaching.mistakes.draws import SCALES, right_draw
 from experiments.teaching.mistakes.gaussians import LOG_2_PI, right_kl, rough_pi
 
-__all__ = ["MISTAKES", "NEAR", "Answer", "constant", "squares"]
-
 Answer = Callable[[Tensor, Tensor, Tensor, Tensor, nn.Module, Tensor], Tensor]
 
 

@@ -8,19 +8,6 @@ from torch import Tensor
 
 from ppl_models import PPCA
 
-__all__ = [
-    "constant",
-    "dense",
-    "explained",
-    "idle",
-    "log_det",
-    "matrix",
-    "model",
-    "quadratic",
-    "right",
-    "whole",
-]
-
 
 def model(W: Tensor, mu: Tensor, log_variance: Tensor) -> PPCA:
     """The project's PPCA at these tensors, which keep their gradients."""

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from experiments.teaching.checking import Mistake, hinted
 
-__all__ = ["LOG_2_PI", "MISTAKES", "right_kl", "rough_pi"]
-
 LOG_2_PI = math.log(2 * math.pi)
 
 

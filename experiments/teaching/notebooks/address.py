@@ -3,8 +3,6 @@
 from importlib.metadata import PackageNotFoundError, metadata
 from typing import Any
 
-__all__ = ["pin", "repository"]
-
 UNKNOWN = 'PROJECT = "."'
 
 

@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 
 from experiments.teaching.notebooks.myst import code_of
 
-__all__ = ["Call", "calls_in", "calls_of"]
-
 
 class Call(NamedTuple):
     """One call of a check in a lab.

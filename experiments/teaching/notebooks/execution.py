@@ -6,8 +6,6 @@ from typing import Any
 
 from experiments.errors import TrainingError, UsageError, one_line
 
-__all__ = ["executed"]
-
 
 def executed(notebook: Any, name: str, data: str) -> tuple[Any, float]:
     """Run all cells, and keep what they show; the notebook, and the seconds it took.

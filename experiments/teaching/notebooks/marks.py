@@ -3,8 +3,6 @@
 import re
 from typing import Any
 
-__all__ = ["mark"]
-
 CALLED = re.compile(r"^check\.(\w+)\(", re.MULTILINE)
 DEFINED = re.compile(r"^(?:def|class) (\w+)", re.MULTILINE)
 

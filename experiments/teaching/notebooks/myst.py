@@ -7,8 +7,6 @@ from typing import Any
 
 from experiments.errors import UsageError
 
-__all__ = ["Node", "code_of", "plain", "read_myst"]
-
 FRONT = re.compile(r"\A---\n.*?^---\n", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```[ ]*$", re.DOTALL | re.MULTILINE)
 TAGS = re.compile(r"\A:tags: \[(.*)\]\n+")

@@ -10,8 +10,6 @@ from experiments.teaching.notebooks.calls import calls_in
 from experiments.teaching.notebooks.myst import plain
 from experiments.teaching.notebooks.versions import read_lab, save, sealed, student, worked_on
 
-__all__ = ["hidden_checks", "write_course"]
-
 HIDDEN = """
 ### BEGIN HIDDEN TESTS
 from experiments.teaching.grading.sealed import private_checks as _private

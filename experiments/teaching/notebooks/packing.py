@@ -6,8 +6,6 @@ from pathlib import Path
 
 from experiments.runs.files import write
 
-__all__ = ["pack"]
-
 ERA = (1980, 1, 1, 0, 0, 0)
 """The date of every entry: the same notebooks give the same file, bit for bit."""
 

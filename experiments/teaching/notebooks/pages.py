@@ -5,8 +5,6 @@ import re
 from experiments.teaching.notebooks.myst import CODE, TAGS
 from experiments.teaching.notebooks.versions import BEGIN, stubbed
 
-__all__ = ["for_students", "lab_page"]
-
 MARKS = re.compile(r"^ *# (?:BEGIN SOLUTION|END SOLUTION|HINT: .*)\n", re.MULTILINE)
 ANSWER = re.compile(
     r'^\+\+\+ \{"tags": \["answer"\]\}\n.*?(?=^\+\+\+|^```\{code-cell\}|\Z)', re.M | re.S

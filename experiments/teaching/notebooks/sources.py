@@ -5,8 +5,6 @@ from pathlib import Path
 
 from experiments.errors import UsageError
 
-__all__ = ["find_labs"]
-
 PACKAGE = Path(__file__).parents[1]
 HOMES = (PACKAGE / "sources", PACKAGE.parents[1] / "docs" / "labs")
 """The first exists where the project was installed from a wheel, the second in a clone."""

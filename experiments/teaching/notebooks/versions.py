@@ -19,8 +19,6 @@ from experiments.teaching.notebooks.address import pin, repository
 from experiments.teaching.notebooks.marks import mark
 from experiments.teaching.notebooks.myst import read_myst
 
-__all__ = ["read_lab", "save", "stubbed", "student", "teacher", "worked_on"]
-
 BEGIN = "# BEGIN SOLUTION"
 
 REGION = re.compile(

@@ -10,8 +10,6 @@ from experiments.teaching.checking import Mistake, Probe, Task, hinted, recorded
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images
 
-__all__ = ["monte_carlo_likelihood"]
-
 UNDERFLOW = (
     "exp underflows: log p(x | z) of an image is hundreds or thousands of nats below zero. Take "
     "the largest out first, as torch.logsumexp does."

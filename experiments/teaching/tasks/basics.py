@@ -19,8 +19,6 @@ from experiments.teaching.checking import (
 )
 from experiments.teaching.examining import examine
 
-__all__ = ["distances", "log_density", "slope"]
-
 
 def _distances(x: Tensor, c: Tensor) -> Tensor:
     return (x - c.unsqueeze(1)).square().sum(-1)

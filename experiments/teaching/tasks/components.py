@@ -10,8 +10,6 @@ from experiments.teaching.examining import examine
 from experiments.teaching.inputs import latents
 from ppl_models import PCA
 
-__all__ = ["pca"]
-
 Two = tuple[Tensor, Tensor]
 
 

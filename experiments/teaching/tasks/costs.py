@@ -11,8 +11,6 @@ from experiments.teaching.inputs import images, latents, log_variance, pixels
 from experiments.teaching.mistakes.costs import MISTAKES
 from experiments.teaching.mistakes.evidence import constant, explained, idle, matrix, right, whole
 
-__all__ = ["PROBES", "case", "ppca_cost", "sizes"]
-
 Answer = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 

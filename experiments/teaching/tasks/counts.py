@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from experiments.teaching.asking import asked
 from experiments.teaching.checking import Hinted, Wrong, hinted, recorded, said
 
-__all__ = ["count_convolutions", "count_parameters"]
-
 Count = Callable[[nn.Module], int]
 
 

@@ -15,8 +15,6 @@ from experiments.teaching.mistakes.draws import right_draw
 from experiments.teaching.mistakes.elbo import MISTAKES, NEAR, Answer, constant, squares
 from experiments.teaching.tasks.gaussians import gaussians
 
-__all__ = ["elbo"]
-
 
 class Fixed(dist.Normal):
     """A normal whose draw is made of given noise: what makes Pyro's bound a function."""

@@ -9,8 +9,6 @@ from experiments.teaching.checking import Mistake, Probe, Task, Term, hinted, re
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, pixels
 
-__all__ = ["squared_error"]
-
 ROOT = "a square root was taken: the error is the squared distance."
 OF_DIFFERENCES = hinted(
     lambda d: d.square().mean(),

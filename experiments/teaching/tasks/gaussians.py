@@ -12,8 +12,6 @@ from experiments.teaching.mistakes import draws
 from experiments.teaching.mistakes.draws import right_draw
 from experiments.teaching.mistakes.gaussians import MISTAKES, right_kl
 
-__all__ = ["gaussians", "kl", "reparametrise"]
-
 
 def gaussians() -> tuple[Tensor, Tensor]:
     """Means and log variances, ``[B, M]`` each, of both signs."""

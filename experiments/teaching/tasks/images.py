@@ -9,8 +9,6 @@ from torch import Tensor
 from experiments.teaching.asking import asked
 from experiments.teaching.checking import Wrong, recorded, said, seeded
 
-__all__ = ["binarise", "draw_latents"]
-
 DRAWS = 20_000
 SEED = "it sets a seed of its own, so that every call gives the same draws: leave it out."
 

@@ -14,8 +14,6 @@ from experiments.teaching.inputs import images, latents, log_variance, network, 
 from experiments.teaching.mistakes.gaussians import LOG_2_PI, rough_pi
 from ppl_models.distributions.normals import IsotropicNormal
 
-__all__ = ["log_likelihood"]
-
 
 def _likelihood_case() -> tuple[Tensor, Tensor, nn.Module, Tensor]:
     K, M, D = 6 + int(torch.randint(2, ())), latents(), pixels()

@@ -9,8 +9,6 @@ from experiments.teaching.checking import Mistake, Probe, Task, Term, hinted, re
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, latents, pixels
 
-__all__ = ["pca_decoder", "pca_encoder", "ppca_decoder"]
-
 Linear = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 

@@ -20,8 +20,6 @@ from experiments.teaching.behaviour import (
 )
 from experiments.teaching.checking import Wrong, recorded, said, seeded
 
-__all__ = ["decoder", "encoder"]
-
 ROWS = 500
 """Several, since a right network may by chance give a few rows the same sign."""
 LAYERS = {

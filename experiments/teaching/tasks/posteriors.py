@@ -11,8 +11,6 @@ from experiments.teaching.mistakes.costs import CHANGES
 from experiments.teaching.mistakes.evidence import matrix, model
 from experiments.teaching.tasks.costs import PROBES, case, sizes
 
-__all__ = ["posterior"]
-
 Two = tuple[Tensor, Tensor]
 
 

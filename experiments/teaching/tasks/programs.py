@@ -12,8 +12,6 @@ from torch import Tensor
 from experiments.teaching.asking import asked
 from experiments.teaching.checking import Wrong, recorded, said, seeded
 
-__all__ = ["pair"]
-
 
 @recorded
 def pair(

@@ -16,8 +16,6 @@ from experiments.evaluation.sampling.readjust import (
 )
 from experiments.runs.files import write
 
-__all__ = ["readjusted"]
-
 
 def fingerprint(model: nn.Module, passes: int) -> dict[str, str]:
     """What statistics are valid for: these weights, and this number of passes."""

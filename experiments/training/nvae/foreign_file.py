@@ -16,8 +16,6 @@ import torch
 
 from experiments.errors import UsageError, one_line
 
-__all__ = ["read_foreign"]
-
 KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a pipe",

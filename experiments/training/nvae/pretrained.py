@@ -16,8 +16,6 @@ from guides.hierarchies.top_down import TopDown
 from ppl_models import NVAE
 from ppl_models.names import unknown
 
-__all__ = ["available", "check_available", "load_pretrained", "pack"]
-
 HOME = Path(__file__).parents[2] / "pretrained"
 
 

@@ -21,8 +21,6 @@ from experiments.inference.optim.annealing import (
 from experiments.inference.svi import Pair
 from experiments.options.nvae import NVAEOptions
 
-__all__ = ["Recipe", "average_of", "check_data", "guard_of", "optimizer_of", "recipe_of"]
-
 
 class Recipe(NamedTuple):
     """What a step maximises, the handler it runs in, and what changes from step to step."""

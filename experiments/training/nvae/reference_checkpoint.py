@@ -23,8 +23,6 @@ from ppl_models.nvae import NVAE
 from ppl_models.nvae.reference import from_reference, to_reference
 from ppl_models.nvae.reference_options import SIZES, options_of_args
 
-__all__ = ["CELLS", "DATA", "pair_of", "published_name", "read_checkpoint", "write_checkpoint"]
-
 DATA = {
     "mnist": ("mnist", 32),
     "omniglot": ("omniglot", 32),

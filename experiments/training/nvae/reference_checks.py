@@ -8,8 +8,6 @@ from torch import Tensor
 
 from experiments.errors import UsageError, one_line
 
-__all__ = ["check_finite", "checked_args", "checked_epoch", "checked_state"]
-
 COUNTS = (
     "num_latent_scales",
     "num_groups_per_scale",

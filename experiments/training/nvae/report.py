@@ -25,8 +25,6 @@ from experiments.training.pictures import loss_picture
 from guides import Guide
 from guides.local import PerDatumGuide
 
-__all__ = ["TEMPERATURES", "conclude_nvae", "groups_figure", "visible"]
-
 TEMPERATURES = (0.6, 0.7, 0.8, 0.9, 1.0)
 TRAIN_ROWS = 5000
 """Number of training images that are evaluated: all of them would take as long as an epoch."""

@@ -13,8 +13,6 @@ from torch import nn
 
 from experiments.teaching import check
 
-__all__ = ["call", "written"]
-
 SIGNATURES = {
     "pca": "x, latent_dim",
     "pca_encoder": "x, mean, components",

@@ -16,8 +16,6 @@ from experiments.inference.svi import SVI
 from guides import GUIDES
 from ppl_models import VAE, Batch
 
-__all__ = ["Trial", "elbo_after", "trial"]
-
 
 class Trial(NamedTuple):
     """ELBOs of several seeds without a guard or an injection, and of one more with both.

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from guides import Guide
-from ppl_models.program import Program, data_plate
+from ppl_models.batch import data_plate
+from ppl_models.program import Program
 
 SUM = {"enumerate": "parallel"}
 C, K, D = 3, 2, 4

@@ -28,7 +28,9 @@ from experiments.inference.svi import SVI
 from experiments.inference.traces import log_weights, traces
 from guides import GUIDES, allowed_guides
 from ppl_models import Batch
-from ppl_models.program import Program, data_plate, describe
+from ppl_models.batch import data_plate
+from ppl_models.program import Program
+from ppl_models.sites import describe
 from tests.experiments.inference.objectives.discrete_models import (
     SUM,
     C,
