@@ -185,20 +185,7 @@ def fresh(run: Run, data: Data, seed: int) -> Any:
 def like_saved(config: Config, saved: SavedRun) -> Config:
     """The options with the model and data of a saved run and a frozen decoder."""
     pair = saved.config["pair"]
-    names = (
-        "data",
-        "pad",
-        "binarize",
-        "binarize_seed",
-        "dequantize",
-        "bits",
-        "value_range",
-        "background",
-        "frames",
-        "resize",
-        "label",
-        "dtype",
-    )
+    names = {f.name for f in dataclasses.fields(DataOptions)} - {"data_root", "rows"} | {"dtype"}
     taken = {name: saved.config["options"].get(name, getattr(config, name)) for name in names}
     return dataclasses.replace(
         config, model=pair["model"], model_options=pair["model_options"], decoder="frozen", **taken

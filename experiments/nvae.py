@@ -10,13 +10,16 @@ schedule. A preset sets the defaults, and options override them.
     python -m experiments.nvae --preset mnist-small --guide bottom_up --minutes 20
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from experiments.benchmarks.preset_table import preset_table
+from experiments.inference.average import WeightAverage
 from experiments.inference.checkpointing import checkpoint_levels
+from experiments.inference.guard import Guard
 from experiments.inference.precision import products
 from experiments.inference.svi import SVI, Pair
 from experiments.options.nvae import NVAEOptions
@@ -26,13 +29,7 @@ from experiments.runs.run import Run
 from experiments.training.compiling import compiles
 from experiments.training.data import load_data
 from experiments.training.nvae.pretrained import check_available, load_pretrained
-from experiments.training.nvae.recipe import (
-    average_of,
-    check_data,
-    guard_of,
-    optimizer_of,
-    recipe_of,
-)
+from experiments.training.nvae.recipe import check_data, optimizer_of, recipe_of
 from experiments.training.nvae.report import conclude_nvae
 from experiments.training.pair import make_guide, prepare
 from experiments.training.rows import fit_in
@@ -71,8 +68,8 @@ def main(config: Config) -> dict[str, Any]:
             guide,
             optimizer_of(config, pair),
             chosen.objective,
-            guard_of(config),
-            average_of(config, pair),
+            Guard(config.clip or math.inf),
+            WeightAverage(pair, config.ema) if config.ema else None,
             compile,
         )
         with chosen.temper, products(config.products):

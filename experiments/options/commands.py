@@ -1,5 +1,7 @@
 """The commands by name, and where they are. Nothing here imports torch."""
 
+from pathlib import Path
+
 COMMANDS = {
     "pca": "the lab's task 4.1: principal component analysis",
     "ppca": "the lab's task 4.2: probabilistic PCA",
@@ -27,21 +29,9 @@ COMMANDS = {
     "bench": "seconds per epoch against hand-written PyTorch, or per step of NVAE",
 }
 
-SCRIPTS = {
-    "pca",
-    "ppca",
-    "bayesian-ppca",
-    "nonlinear",
-    "vae",
-    "nvae",
-    "train",
-    "compare",
-    "reproduce",
-}
-"""Experiments, in files to read and edit; the other commands are tools."""
-
 
 def module_of(command: str) -> str:
     """The module with the options and the ``main`` of a command."""
-    home = "experiments" if command in SCRIPTS else "experiments.tools"
-    return f"{home}.{command.replace('-', '_')}"
+    name = command.replace("-", "_")
+    script = Path(__file__).parents[1] / f"{name}.py"  # experiments to read and edit
+    return f"experiments.{name}" if script.exists() else f"experiments.tools.{name}"

@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from experiments.reports.formulas import formulas, mathml
-from experiments.reports.tables import Table, table_of
+from experiments.reports.tables import Table, figures_table, table_of
 from experiments.reports.words.captions import caption
-from experiments.reports.words.findings import warnings_of_training
+from experiments.reports.words.findings import (
+    findings,
+    warnings_of_figures,
+    warnings_of_training,
+)
 from experiments.reports.words.numbers import cell
+from experiments.reports.words.titles import pair_title, unit
 from experiments.runs.files import write_text
 from experiments.runs.metrics import Metrics
 from experiments.runs.resuming import command_line
@@ -198,3 +203,32 @@ def finish(
         run.warn(words)
     run.say(f"report: {path}")
     return content
+
+
+def finish_pair(
+    run: Run,
+    metrics: Metrics,
+    tables: Tables | None = None,
+    warnings: Sequence[str] = (),
+    subtitle: str = "",
+) -> dict[str, Any]:
+    """Finish a run that has measured one pair: with its figures, and what they mean in words.
+
+    Args:
+        run: that ends here.
+        metrics: its final figures.
+        tables: of the report, after that of the figures.
+        warnings: before those that the figures give rise to.
+        subtitle: of the report, after the names of model, guide and data.
+    """
+    content = metrics.as_dict()
+    title = pair_title(metrics.model, metrics.data, str(metrics.guide))
+    figures = {"Figures": figures_table(metrics.measured, unit(metrics.protocol))}
+    return finish(
+        run,
+        metrics,
+        f"{title}: {subtitle}" if subtitle else title,
+        findings(content),
+        figures | dict(tables or {}),
+        [*warnings, *warnings_of_figures(content)],
+    )

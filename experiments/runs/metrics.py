@@ -10,8 +10,6 @@ from torch import Tensor
 
 from experiments.runs.files import write
 
-COUNTS = ("seed", "epochs", "parameters")
-
 
 @dataclass
 class Metrics:
@@ -32,7 +30,7 @@ class Metrics:
         more: further figures of this command.
 
     Raises:
-        ValueError: If a count is not an integer of at least 0.
+        ValueError: If one of ``more`` has the name of a field.
     """
 
     model: str
@@ -51,17 +49,11 @@ class Metrics:
     more: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in COUNTS:
-            value = getattr(self, name)
-            if type(value) is not int or value < 0:
-                raise ValueError(f"{name} must be an integer of at least 0, got {value!r}.")
         if taken := set(self.more) & {f.name for f in dataclasses.fields(self)}:
             raise ValueError(f"{', '.join(sorted(taken))} is a field already.")
 
     def add(self, split: str, figures: dict[str, Any]) -> None:
         """Set the figures of the split ``train`` or ``test``."""
-        if split not in ("train", "test"):
-            raise ValueError(f"split must be train or test, got {split!r}.")
         setattr(self, split, figures)
 
     @property

@@ -17,10 +17,7 @@ from experiments.evaluation.aggregate import aggregate_figures
 from experiments.evaluation.metrics import aggregate_line, measure, protocol, summary, table_line
 from experiments.options.common import SavedRunOptions
 from experiments.options.ranges import Count
-from experiments.reports.page import finish
-from experiments.reports.tables import figures_table
-from experiments.reports.words.findings import findings, warnings_of_figures
-from experiments.reports.words.titles import pair_title, unit
+from experiments.reports.page import finish_pair
 from experiments.runs.cli import cli
 from experiments.runs.metrics import save_values
 from experiments.runs.run import Run
@@ -53,11 +50,7 @@ def main(config: Config) -> dict[str, Any]:
                 save_values(run.path, measured.values)
                 for line in (table_line(data.split, figures), aggregate_line(figures)):
                     run.say(line)
-        content = metrics.as_dict()
-        title = f"{pair_title(metrics.model, metrics.data, str(metrics.guide))}: {config.run.name}"
-        tables = {"Figures": figures_table(metrics.measured, unit(metrics.protocol))}
-        warnings = warnings_of_figures(content)
-        return finish(run, metrics, title, findings(content), tables, warnings)
+        return finish_pair(run, metrics, subtitle=config.run.name)
 
 
 if __name__ == "__main__":

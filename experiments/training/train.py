@@ -13,10 +13,7 @@ from experiments.inference.objectives import IWAE, OBJECTIVES, DReG, LogJoint, R
 from experiments.inference.optim.annealing import cyclical
 from experiments.inference.precision import products
 from experiments.inference.svi import SVI, Pair
-from experiments.reports.page import finish
-from experiments.reports.tables import figures_table
-from experiments.reports.words.findings import findings, warnings_of_figures
-from experiments.reports.words.titles import pair_title, unit
+from experiments.reports.page import finish_pair
 from experiments.runs.metrics import Metrics, save_values
 from experiments.runs.run import Run
 from experiments.training.pair import is_frozen, pair_options
@@ -119,16 +116,7 @@ def conclude(run: Run, svi: SVI, train: Data, test: Data, **more: Any) -> dict[s
     run.save_metrics(metrics)
     model.eval(), guide.eval()
     lab_pictures(run, model, (fitted[0], fitted[1]), train, test, objective)
-    content = metrics.as_dict()
-    tables = {"Figures": figures_table(metrics.measured, unit(metrics.protocol))}
-    return finish(
-        run,
-        metrics,
-        pair_title(built["model"], train.name, built["guide"]),
-        findings(content),
-        tables,
-        [*collapsed(svi, fitted[1], test), *warnings_of_figures(content)],
-    )
+    return finish_pair(run, metrics, warnings=collapsed(svi, fitted[1], test))
 
 
 def collapsed(svi: SVI, guide: Guide, data: Data) -> list[str]:

@@ -17,7 +17,7 @@ LOOKS = 20
 
 
 class Watch:
-    """Prints each warning once.
+    """Logs and shows progress, and warns.
 
     Args:
         run: the run that prints it.
@@ -27,7 +27,6 @@ class Watch:
 
     def __init__(self, run: Run, svi: SVI, data: Data) -> None:
         self.run, self.svi, self.rows = run, svi, data.like(svi.model)
-        self.said: set[str] = set()
 
     def __call__(self, progress: Progress, epochs: int | None, bar: tqdm) -> None:
         """After an epoch: log it, show it, and warn."""
@@ -52,16 +51,15 @@ class Watch:
     def _warn(self, progress: Progress) -> None:
         guard, config = self.svi.guard, self.run.config
         if progress.skipped and guard and guard.last:
-            self._say(
-                guard.last,
+            self.run.warn(
                 f"{guard.last} (epoch {progress.epoch}: {progress.skipped} of "
-                f"{len(progress.losses)} steps skipped)",
+                f"{len(progress.losses)} steps skipped)"
             )
         now = progress.epoch % max(1, config.epochs // LOOKS) == 0
         broken = guard is not None and guard.consecutive > 0
         if is_main() and not broken and now and 4 * progress.epoch >= config.epochs:
-            for name, words in self._collapsed().items():
-                self._say(name, words)
+            for words in self._collapsed().values():
+                self.run.warn(words)
 
     def _collapsed(self) -> dict[str, str]:
         svi, rows = self.svi, self.rows
@@ -69,11 +67,6 @@ class Watch:
             index = torch.arange(min(len(rows), self.run.config.batch_size))
             batch = rows.batch(index.to(rows.pixels.device))
         return collapse_warnings(svi.model, svi.guide, batch)
-
-    def _say(self, key: str, words: str) -> None:
-        if key not in self.said:
-            self.said.add(key)
-            self.run.warn(words)
 
 
 def check_end(guard: Guard, steps: int) -> None:

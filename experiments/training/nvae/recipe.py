@@ -1,13 +1,10 @@
 """NVAE's recipe from its options: objective, schedules, guard and average."""
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from experiments.data import Data
 from experiments.errors import UsageError
-from experiments.inference.average import WeightAverage
-from experiments.inference.guard import Guard
 from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives import OBJECTIVES, FreeBits, Objective
 from experiments.inference.objectives.nvae import BalancedKL, FineTuned, Regularised
@@ -84,16 +81,6 @@ def optimizer_of(config: NVAEOptions, pair: Pair) -> Any:
     if config.optimizer == "muon":
         return hierarchical_muon(pair.model, pair.guide, config.lr, config.weight_decay)
     return adamax(pair.model, pair.guide, config.lr, config.weight_decay, config.eps)
-
-
-def guard_of(config: NVAEOptions) -> Guard:
-    """What refuses steps that are not finite."""
-    return Guard(math.inf if config.clip is None else config.clip)
-
-
-def average_of(config: NVAEOptions, pair: Pair) -> WeightAverage | None:
-    """The average of the weights, if one was asked for."""
-    return WeightAverage(pair, config.ema) if config.ema else None
 
 
 def check_data(config: NVAEOptions, data: Data) -> None:

@@ -14,10 +14,8 @@ from experiments.evaluation.sampling.samples import interpolations, prior_means
 from experiments.inference.objectives.regularisers import convolutions
 from experiments.inference.svi import Pair
 from experiments.reports import plots
-from experiments.reports.page import finish as save_report
-from experiments.reports.tables import Table, figures_table
-from experiments.reports.words.findings import findings, warnings_of_figures
-from experiments.reports.words.titles import pair_title
+from experiments.reports.page import finish_pair
+from experiments.reports.tables import Table
 from experiments.runs.metrics import Metrics, save_values
 from experiments.runs.run import Run
 from experiments.training.nvae.batch_norms import readjusted
@@ -85,14 +83,8 @@ def finish(run: Run, metrics: Metrics) -> dict[str, Any]:
         f"{active} active channels of {sum(row['shape'][0] for row in groups)}; "
         f"{sum(metrics.more['skipped_steps'])} steps skipped"
     )
-    content = metrics.as_dict()
-    tables = {
-        "Figures": figures_table(metrics.measured, "image"),
-        "Groups of latents": Table(groups, {"kl": "KL(q || p) of the group [nats per image]"}),
-    }
-    title = pair_title("nvae", metrics.data, str(metrics.guide))
-    warnings = warnings_of_figures(content)
-    return save_report(run, metrics, title, findings(content), tables, warnings)
+    table = Table(groups, {"kl": "KL(q || p) of the group [nats per image]"})
+    return finish_pair(run, metrics, {"Groups of latents": table})
 
 
 def visible(images: Tensor, model: Any) -> Tensor:
