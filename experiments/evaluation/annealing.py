@@ -7,11 +7,14 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.poutine import Trace
+from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 
 from experiments.inference.checks.sites import run_pair
-from experiments.inference.density import density
+from experiments.inference.density import density, total_density
 from experiments.inference.handlers import At
+from experiments.inference.traces import sites_of
+from guides.guide import EffectGuide
 from ppl_models.batch import Batch
 from ppl_models.coordinates import (
     FromCoordinates,
@@ -42,12 +45,17 @@ class Annealing:
     """
 
     def __init__(
-        self, model: nn.Module, start: nn.Module, batch: Batch, steps: int, leapfrog: int
+        self, model: nn.Module, start: Any, batch: Batch, steps: int, leapfrog: int
     ) -> None:
         names = list(describe(model).latents)
         p, q = _checked(model, start, batch, names)
         self.in_noise = all(_is_of_noise(q.nodes[name]) for name in names)
         self.as_they_are = not self.in_noise and all(_is_plain(p.nodes[name]) for name in names)
+        self.in_one_run = (
+            self.in_noise
+            and isinstance(start, EffectGuide)
+            and not any(map(is_summed, sites_of(p)))
+        )
         self.log_p, self.log_q = density(model, batch), density(start, batch, names)
         self.batch, self.model, self.start, self.names = batch, model, start, names
         # denser at both ends, where the density changes fastest (Wu et al. 2017)
@@ -76,11 +84,17 @@ class Annealing:
     def densities(self, u: Latents) -> tuple[Tensor, Tensor]:
         """log p(x, z) and log q(z | x) of every row, both as densities of the coordinates."""
         if self.as_they_are:
-            log_q = self.log_q(u)
-            return self.log_p(u), log_q
+            return self.log_p(u), self.log_q(u)
         at = self._through(FromCoordinates, u)
+        log_p = self._seen_by_q() if self.in_one_run else self.log_p(at.found)
         log_q = _standard_normal(u) if self.in_noise else self.log_q(at.found) + at.volume
-        return self.log_p(at.found) + at.volume, log_q
+        return log_p + at.volume, log_q
+
+    def _seen_by_q(self) -> Tensor:
+        """log p(x, z) in the last run of a q that has run the model."""
+        trace = prune_subsample_sites(self.start.get_traces()[0])
+        trace.compute_log_prob()
+        return total_density(trace)
 
     def ratio(self, u: Latents) -> Tensor:
         """log p(x, z) - log q(z | x), of every row."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import pyro
 from pyro import poutine
+from pyro.poutine import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 
@@ -30,10 +31,13 @@ def density(
         with poutine.block(), pyro.validation_enabled(False):
             trace = prune_subsample_sites(poutine.trace(At(z)(run)).get_trace(batch))
             trace.compute_log_prob(needed)
-            trace = summed_out(trace) if sums else trace
-        total: Any = sum(
-            by_datum(site) / site["scale"] for site in sites_of(trace) if counts(site["name"])
-        )
-        return total
+        return total_density(summed_out(trace) if sums else trace, counts)
 
     return log_density
+
+
+def total_density(trace: Trace, counts: Callable[[str], bool] = lambda _: True) -> Tensor:
+    """The sum of the log-densities of a run's sites, computed before, of every row [nats]."""
+    sites = (site for site in sites_of(trace) if counts(site["name"]))
+    total: Any = sum(by_datum(site) / site["scale"] for site in sites)
+    return total
