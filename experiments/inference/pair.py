@@ -45,6 +45,15 @@ class Buffers:
         ]
 
     @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Inside, buffers may change; afterwards they are as before."""
+        copies = self.clone()
+        try:
+            yield
+        finally:
+            self.restore(copies)
+
+    @contextmanager
     def lent(self) -> Iterator[None]:
         """Inside, the modules write to copies; graphs keep what they hold."""
         copies = self.clone()

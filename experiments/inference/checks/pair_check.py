@@ -151,10 +151,9 @@ def _reads_index(model: Any, guide_trace: Trace, batch: Batch) -> bool:
 def _aside(*programs: Any) -> Iterator[None]:
     """Inside, nothing affects the random state, buffers or outer traces."""
     modules = [p for p in map(poutine.unwrap, programs) if isinstance(p, nn.Module)]
-    buffers = Buffers(*modules)
-    before = buffers.clone()
     devices = cuda_devices(*(p for module in modules for p in module.parameters()))
     with ExitStack() as stack:
+        stack.enter_context(Buffers(*modules).kept())
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.random.fork_rng(devices))
         if any(isinstance(handler, TraceMessenger) for handler in runtime._PYRO_STACK):
@@ -162,4 +161,3 @@ def _aside(*programs: Any) -> Iterator[None]:
         stack.enter_context(InsideObjective())
         stack.enter_context(own_parameters(*programs))
         yield
-    buffers.restore(before)

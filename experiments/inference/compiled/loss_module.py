@@ -40,8 +40,5 @@ class LossModule(nn.Module):
         """The loss once: Pyro's checks of it, and whatever is made at a first call; no trace."""
         for part in self.penalties:
             part.start()  # type: ignore[operator]
-        buffers = Buffers(self)
-        before = buffers.clone()
-        with torch.random.fork_rng(devices=cuda_devices(batch.index)):
+        with Buffers(self).kept(), torch.random.fork_rng(devices=cuda_devices(batch.index)):
             self(batch)
-        buffers.restore(before)

@@ -45,12 +45,9 @@ def untouched(batch: Batch, *modules: Any) -> Iterator[None]:
         modules: whose buffers are meant; what is no module has none.
     """
     buffers = Buffers(*(module for module in modules if isinstance(module, nn.Module)))
-    before = buffers.clone()
-    try:
-        with torch.random.fork_rng(cuda_devices(batch.index)), pyro.validation_enabled(False):
-            yield
-    finally:
-        buffers.restore(before)
+    devices = cuda_devices(batch.index)
+    with buffers.kept(), torch.random.fork_rng(devices), pyro.validation_enabled(False):
+        yield
 
 
 def explain(
