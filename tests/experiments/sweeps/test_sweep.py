@@ -198,7 +198,10 @@ def test_a_dry_run_lists_and_writes_nothing(capsys):
         (["import-nvae", "--grid", "seed=0"], ["seed=0: Missing value for argument FILE"]),
         (["vae", "--grid", "latent=2,10"], ["latent=2: ", "--latent=2"]),
         (["vae", "--grid", "zzz=2"], ["zzz=2: ", "--zzz=2"]),
-        (["vae", "--grid", "seed=0", "--with", "covariance=full"], ["seed=0: ", "--covariance=full"]),
+        (
+            ["vae", "--grid", "seed=0", "--with", "covariance=full"],
+            ["seed=0: ", "--covariance=full"],
+        ),
         (["vae", "--grid", "latent_dim=2,ten"], ["latent_dim=ten", "--latent-dim"]),
         (["vae", "--grid", "latent_dim=2,0"], ["latent_dim=0", "at least 1"]),
         (["vae", "--grid", "network=mlp,rnn"], ["network=rnn", "rnn"]),
