@@ -49,13 +49,11 @@ class Annealing:
     ) -> None:
         names = list(describe(model).latents)
         p, q = _checked(model, start, batch, names)
-        self.in_noise = all(_is_of_noise(q.nodes[name]) for name in names)
+        # under a latent that is summed out, the way from noise to z may depend on it
+        sums = any(map(is_summed, (*sites_of(p), *sites_of(q))))
+        self.in_noise = not sums and all(_is_of_noise(q.nodes[name]) for name in names)
         self.as_they_are = not self.in_noise and all(_is_plain(p.nodes[name]) for name in names)
-        self.in_one_run = (
-            self.in_noise
-            and isinstance(start, EffectGuide)
-            and not any(map(is_summed, sites_of(p)))
-        )
+        self.in_one_run = self.in_noise and isinstance(start, EffectGuide)
         self.log_p, self.log_q = density(model, batch), density(start, batch, names)
         self.batch, self.model, self.start, self.names = batch, model, start, names
         # denser at both ends, where the density changes fastest (Wu et al. 2017)

@@ -36,7 +36,7 @@ NAMES = [
     (reproduce, ["iwea"], "did you mean iwae?"),
     (bench, ["nvae-steps"], "did you mean nvae-step?"),
     (sweep, ["vea", "--grid", "seed=0"], "command 'vea' is unknown; did you mean vae?"),
-    (sweep, ["vae", "--grid", "latnt_dim=2"], "did you mean latent_dim?"),
+    (sweep, ["vae", "--grid", "latnt_dim=2"], "meant: --latent-dim"),
     (train, ["--data", "qqq"], "'qqq' is unknown; there are digits, mnist"),
     (train, ["--data", "mnits"], "did you mean mnist?"),
 ]
