@@ -18,8 +18,9 @@ from guides import GUIDES
 from ppl_models.batch import Batch
 from ppl_models.nvae import NVAE
 
-SHAPES = {"digits-tiny": (1, 8, 8), "cifar10": (3, 32, 32), "celeba64": (3, 64, 64),
-          "celeba-hq256": (3, 256, 256), "ffhq256": (3, 256, 256)}  # fmt: skip
+SHAPES = {"digits-tiny": (1, 8, 8), "mnist-small": (1, 28, 28), "cifar10": (3, 32, 32),
+          "celeba64": (3, 64, 64), "celeba-hq256": (3, 256, 256),
+          "ffhq256": (3, 256, 256)}  # fmt: skip
 """Of a preset's images; the others are MNIST's, padded to 32."""
 
 

@@ -72,13 +72,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "guide_options": {"cells_per_block": 1},
     },
     "mnist-small": {
-        **SMALL, "data": "mnist", "pad": 32, "binarize": "dynamic",
-        "epochs": 30, "warmup": 1 / 30,
+        **SMALL, "data": "mnist", "pad": 0, "binarize": "dynamic", "epochs": 54,
+        "batch_size": 32, "optimizer": "muon", "lr": 0.02, "warmup": 1 / 30,
+        "weight_decay": 0.02, "ema": 0.9995, "kl_anneal": 0.05, "balance": "none",
+        "free_bits": 0.5, "free_bits_until": 0.3, "fine_tune": 0.12,
         "model_options": {
-            "groups": (2, 5), "latents": 12, "channels": 12, "cells_per_block": 1,
-            "depthwise": False,
+            "lean": True, "groups": (6, 3), "latents": 1, "channels": 16, "blocks": 1,
+            "cells_per_block": 2, "depthwise": False, "crop": 0,
         },
-        "guide_options": {"channels": 8, "cells_per_block": 1},
+        "guide_options": {"channels": 0, "cells_per_block": 2},
     },
     **PUBLISHED,
 }  # fmt: skip

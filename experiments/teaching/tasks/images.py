@@ -116,7 +116,7 @@ def _shape_of_normal(z: Tensor) -> None:
 
 @recorded
 def binarise(answer: Callable[..., Tensor]) -> None:
-    """Check ``answer(x, border=2)``: ``[B, 1, h, w]`` in [0, 1] to Bernoulli draws, with a border.
+    """Check ``answer(x)``: grey values ``[B, 1, h, w]`` in [0, 1] to Bernoulli draws.
 
     Raises:
         Wrong: With a hint.
@@ -129,38 +129,28 @@ def binarise(answer: Callable[..., Tensor]) -> None:
     if not torch.equal(x, kept):
         raise Wrong("it changes the images that it is given.")
     found, again = distinct("binarise", answer, x)
-    found = tensor(
-        found,
-        [400, 1, 32, 32],
-        "2 zeros on every side, of the last two axes: F.pad takes left, right, top, bottom",
-    )
-    inner = found[..., 2:-2, 2:-2]
+    found = tensor(found, [400, 1, 28, 28], "that of x")
     if not ((found == 0) | (found == 1)).all():
         raise Wrong("pixels are not binary: draw each from its Bernoulli.")
-    if torch.equal(inner, (x > 0.5).to(inner)) or torch.equal(inner, x.round().to(inner)):
+    if torch.equal(found, (x > 0.5).to(found)) or torch.equal(found, x.round().to(found)):
         raise Wrong(
             "pixels are rounded at a threshold: a pixel of 0.3 is one in three draws of ten, not "
             "in none."
         )
-    if found.sum() != inner.sum():
-        raise Wrong("the border is not zero, or it is not 2 pixels on every side.")
     if torch.equal(found, again):
         raise Wrong("two calls give the same result: is there a draw in it?")
     if not found.is_floating_point():
         kind = str(found.dtype).removeprefix("torch.")
         raise Wrong(f"the result is {kind}: networks take floating-point numbers.")
-    _drawn_apart(answer, inner)
-    _frequencies(inner, x)
-    _borders(answer, x[:3])
-    said("binarise", "shape, border, and the mean of 200 draws")
+    _drawn_apart(answer, found)
+    _frequencies(found, x)
+    said("binarise", "shape, and the mean of 200 draws")
 
 
-def _drawn_apart(answer: Callable[..., Tensor], inner: Tensor) -> None:
+def _drawn_apart(answer: Callable[..., Tensor], found: Tensor) -> None:
     """See that every pixel of every image has a draw of its own."""
     with seeded():
-        grey = asked("binarise", answer, torch.full((200, 1, 28, 28), 0.5))[
-            ..., 2:-2, 2:-2
-        ].double()
+        grey = asked("binarise", answer, torch.full((200, 1, 28, 28), 0.5)).double()
     for axes, words in (
         ((1, 2, 3), "all pixels of an image share one random number"),
         ((1, 3), "all pixels of a row share one random number"),
@@ -169,15 +159,15 @@ def _drawn_apart(answer: Callable[..., Tensor], inner: Tensor) -> None:
         means = grey.mean(axes)
         if ((means == 0) | (means == 1)).all():
             raise Wrong(f"{words}: every pixel needs a draw of its own.")
-    if torch.equal(inner[0], inner[2]):
+    if torch.equal(found[0], found[2]):
         raise Wrong("two equal images get the same draws: draw for every image.")
     if grey.mean((1, 2, 3)).var() > 4 * 0.25 / 28**2:
         raise Wrong("the pixels of an image are not drawn independently.")
 
 
-def _frequencies(inner: Tensor, x: Tensor) -> None:
+def _frequencies(found: Tensor, x: Tensor) -> None:
     """See that a pixel is one as often as its grey value says."""
-    means = torch.stack([inner[0::2].mean(0), inner[1::2].mean(0)]).to(x)
+    means = torch.stack([found[0::2].mean(0), found[1::2].mean(0)]).to(x)
     if (means - (1 - x[:2])).abs().mean() < 0.1:
         raise Wrong("ones and zeros are exchanged.")
     if (means - 0.5).abs().max() < 0.2:
@@ -190,23 +180,3 @@ def _frequencies(inner: Tensor, x: Tensor) -> None:
         )
     if (means - x[:2]).abs().max() > 0.2:
         raise Wrong("the share of ones is not the pixel's grey value.")
-
-
-def _borders(answer: Callable[..., Tensor], x: Tensor) -> None:
-    """See that another border is taken, also none: digits have none later on."""
-    for border in (3, 0):
-        try:
-            with seeded():
-                found = asked("binarise", answer, x, border)
-        except Wrong as error:
-            raise Wrong(
-                "check.binarise: with border=2 it is right, but the notebook also calls "
-                f"binarise(x, 0), and with border={border} it fails. {error}"
-            ) from error
-        side = 28 + 2 * border
-        if not isinstance(found, Tensor) or list(found.shape) != [3, 1, side, side]:
-            shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise Wrong(
-                f"with border={border} the result is {shape}, expected was [3, 1, {side}, "
-                f"{side}]: the argument `border` is not used, or not everywhere."
-            )

@@ -49,7 +49,9 @@ def pack(run: Path, module: nn.Module, file: Path) -> None:
     }
     with reading(run / "metrics.jsonl"):
         epochs = (run / "metrics.jsonl").read_bytes().count(b"\n")
-    about = {name: config.get(name) for name in ("pair", "options", "versions")}
+    about = {name: config.get(name) for name in ("pair", "versions")}
+    places = ("out", "data_root")
+    about["options"] = {k: v for k, v in config["options"].items() if k not in places}
     about["epochs"] = epochs
     metadata = {name: json.dumps(value) for name, value in about.items()}
     write(file, lambda path: save_file(tensors, path, metadata=metadata), parents=True)

@@ -329,15 +329,13 @@ RIGHT = {
         ),
     ],
     "binarise": [
-        "torch.bernoulli(F.pad(x, (border,) * 4))",
-        "F.pad(torch.bernoulli(x), (border, border, border, border))",
-        "F.pad((torch.rand_like(x) < x).float(), [border] * 4)",
-        "out = torch.zeros(len(x), 1, x.shape[2] + 2 * border, x.shape[3] + 2 * border)\n"
-        "out[:, :, border:border + x.shape[2], border:border + x.shape[3]] = torch.bernoulli(x)\n"
-        "return out",
-        "nn.ZeroPad2d(border)(dist.Bernoulli(probs=x).sample())",
-        "torch.distributions.Bernoulli(F.pad(x, (border,) * 4)).sample()",
-        "F.pad(torch.binomial(torch.ones_like(x), x), (border,) * 4)",
+        "torch.bernoulli(x)",
+        "(torch.rand_like(x) < x).float()",
+        "out = torch.zeros_like(x)\nout[torch.rand(x.shape) < x] = 1\nreturn out",
+        "dist.Bernoulli(probs=x).sample()",
+        "torch.distributions.Bernoulli(x).sample()",
+        "torch.binomial(torch.ones_like(x), x)",
+        "x.clone().bernoulli_(x)",
     ],
     "count_parameters": [
         "sum(p.numel() for p in module.parameters())",

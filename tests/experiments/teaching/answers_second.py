@@ -502,24 +502,15 @@ WRONG = {
         ),
     ],
     "binarise": [
-        (r"row share", "F.pad((torch.rand(len(x), 1, x.shape[2], 1) < x).float(), (border,) * 4)"),
-        (r"image share", "F.pad((torch.rand(len(x), 1, 1, 1) < x).float(), (border,) * 4)"),
-        (r"equal images", "F.pad((torch.rand(1, 1, *x.shape[2:]) < x).float(), (border,) * 4)"),
-        (r"where is x", "F.pad((torch.rand_like(x) < 0.5).float(), (border,) * 4)"),
-        (r"changes the images", "F.pad(x.bernoulli_(x), (border,) * 4)"),
-        (r"bool", "F.pad(torch.rand_like(x) < x, (border,) * 4)"),
-        (r"share of ones", "torch.bernoulli(F.pad(x.square(), (border,) * 4))"),
-        (
-            r"take the arguments",
-            "def answer(x):\n    return torch.bernoulli(F.pad(x, (2, 2, 2, 2)))",
-        ),
-        (
-            r"border=0",
-            "y = torch.bernoulli(x)\nout = torch.zeros(len(x), 1, x.shape[2] + 2 * border, "
-            "x.shape[3] + 2 * border)\nout[..., border:-border, border:-border] = y\nreturn out",
-        ),
-        (r"tensor of torch", "np.pad(torch.bernoulli(x).numpy(), 2)[2:-2, 2:-2]"),
-        (r"with border=3", "torch.bernoulli(F.pad(x, (2, 2, border, border)))"),
+        (r"row share", "(torch.rand(len(x), 1, x.shape[2], 1) < x).float()"),
+        (r"image share", "(torch.rand(len(x), 1, 1, 1) < x).float()"),
+        (r"equal images", "(torch.rand(1, 1, *x.shape[2:]) < x).float()"),
+        (r"where is x", "(torch.rand_like(x) < 0.5).float()"),
+        (r"changes the images", "x.bernoulli_(x)"),
+        (r"bool", "torch.rand_like(x) < x"),
+        (r"share of ones", "torch.bernoulli(x.square())"),
+        (r"take the arguments", "def answer(x, border):\n    return torch.bernoulli(x)"),
+        (r"tensor of torch", "torch.bernoulli(x).numpy()"),
     ],
     "count_parameters": [
         (r"frozen", "sum(p.numel() for p in module.parameters() if p.requires_grad)"),

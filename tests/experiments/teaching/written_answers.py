@@ -29,7 +29,7 @@ SIGNATURES = {
     "elbo": "x, loc, log_variance, noise, decoder, log_pixel_variance",
     "encoder": "data_dim=64, latent_dim=2, hidden_dim=400",
     "decoder": "data_dim=64, latent_dim=2, hidden_dim=400",
-    "binarise": "x, border=2",
+    "binarise": "x",
     "count_parameters": "module",
     "count_convolutions": "module",
     "pair": "x",
