@@ -130,7 +130,7 @@ QUADRATICS = hinted(
 
 
 def by_determinant(log_det: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The cost with something else, of the matrix M, D - M and log sigma^2, for log |C|."""
+    """The cost with something else, of the matrix M, D - M and log sigma^2, for ``log |C|``."""
     return lambda *a: log_det(matrix(a[1], a[3].exp()), idle(a[1]), a[3]) + quadratic(*a)
 
 
