@@ -28,7 +28,7 @@ class Outcome(NamedTuple):
 
 
 def launch(run: Planned, threads: int) -> Outcome:
-    """Run or resume a point on so many CPU threads, and wait for its end."""
+    """Run or resume a point with this number of CPU threads, and wait until it ends."""
     words = [sys.executable, "-m", run.module, *run.arguments, "--out", str(run.path)]
     began = time.perf_counter()
     try:
