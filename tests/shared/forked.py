@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import select
 import signal
 import sys
 import time
@@ -29,14 +30,22 @@ class Child(NamedTuple):
     said: Path
 
     def wait(self, limit: float = 120) -> Ended:
-        """Wait for its end; it is killed after this number of seconds."""
+        """Wait for its end; after this number of seconds it is killed.
+
+        Raises:
+            TimeoutError: If it was killed.
+        """
         until = time.monotonic() + limit
         while (found := os.waitpid(self.process, os.WNOHANG))[0] == 0:
             if time.monotonic() > until:
-                os.kill(self.process, signal.SIGKILL)
+                _kill(self.process)
+                raise TimeoutError(f"not ended after {limit} s: {self.texts()}")
             time.sleep(0.005)
-        texts = [(self.said / name).read_text(errors="replace") for name in ("out", "err")]
-        return Ended(os.waitstatus_to_exitcode(found[1]), *texts)
+        return Ended(os.waitstatus_to_exitcode(found[1]), *self.texts())
+
+    def texts(self) -> list[str]:
+        """What it has written to its output and to its errors."""
+        return [(self.said / name).read_text(errors="replace") for name in ("out", "err")]
 
 
 def start(
@@ -49,17 +58,27 @@ def start(
         home: its working directory.
         said: a folder for what it says.
         prepare: called in the new process before the command.
+
+    Raises:
+        ChildProcessError: If no process began.
     """
     said.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush(), sys.stderr.flush()
-    process = os.fork()
-    if process == 0:
-        code = 99
-        try:
-            code = _run(words, home, said, prepare)
-        finally:
-            os._exit(code)
-    return Child(process, said)
+    for _ in range(3):  # a fork of a process with threads may inherit a lock that nobody opens
+        hears, tells = os.pipe()
+        process = os.fork()
+        if process == 0:
+            code = 99
+            try:
+                code = _run(words, home, said, prepare, tells)
+            finally:
+                os._exit(code)
+        os.close(tells)
+        with open(hears, "rb") as begun:
+            if select.select([begun], [], [], 20)[0] and begun.read():
+                return Child(process, said)
+        _kill(process)
+    raise ChildProcessError(f"{words} never began")
 
 
 def forked(
@@ -69,10 +88,19 @@ def forked(
     return start(words, home, said, prepare).wait()
 
 
-def _run(words: list[str], home: Path, said: Path, prepare: Callable[[], None] | None) -> int:
+def _kill(process: int) -> None:
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+
+
+def _run(
+    words: list[str], home: Path, said: Path, prepare: Callable[[], None] | None, begun: int
+) -> int:
     os.chdir(home)
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(said / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
+    os.write(begun, b"!")
+    os.close(begun)
     sys.stdout, sys.stderr = (
         open(number, "w", closefd=False, encoding="utf-8", buffering=1)  # noqa: SIM115
         for number in (1, 2)
