@@ -68,19 +68,20 @@ def group_rows(kls: list[Tensor], shapes: list[tuple[int, int, int]]) -> list[di
 def resampled_groups(
     model: nn.Module, guide: nn.Module, batch: Batch, draws: int = 8, seed: int = 0
 ) -> dict[str, Tensor]:
-    """E[x | z] with one group at a time drawn from its prior and the others at q's means.
+    """E[x | z] with the coarser groups at q's means and the others drawn from their priors.
 
-    The prior of the group is that given the coarser groups; finer groups keep their values.
+    What the draws of a group have in common, the groups above it have decided.
 
     Args:
         model: p.
         guide: q.
         batch: one image.
-        draws: draws per group.
+        draws: number of draws for each group.
         seed: seed of the draws.
 
     Returns:
-        ``[draws, *event_shape]`` for every latent, coarse to fine.
+        ``[draws, *event_shape]`` for every latent, coarse to fine: that latent and all finer ones
+        are drawn.
     """
     latents = encode(guide, batch, model)
     repeated = {name: z.expand(draws, *z.shape[1:]) for name, z in latents.items()}
@@ -88,9 +89,9 @@ def resampled_groups(
     shown = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for name in latents:
-            kept = {other: z for other, z in repeated.items() if other != name}
-            conditioned = poutine.condition(model, data=kept)
+        for name in reversed(latents):
+            del repeated[name]
+            conditioned = poutine.condition(model, data=repeated)
             trace = poutine.trace(conditioned).get_trace(unobserved)
             shown[name] = row_means(trace.nodes[site])
-    return shown
+    return {name: shown[name] for name in latents}

@@ -13,7 +13,7 @@ function show() {
   $("caption").textContent = prior
     ? `${payload.drawn} draws of all groups at T = ${at.T}.`
     : `From the left: ${payload.subjects[subject]}; E[x | z] at the means of q; ${payload.changed} ` +
-      `times with group ${payload.groups[group]} redrawn at T = ${at.T} and all others kept.`;
+      `times with group ${payload.groups[group]} and all finer ones drawn at T = ${at.T}.`;
   $("shown").alt = $("caption").textContent;
 }
 

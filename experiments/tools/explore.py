@@ -3,8 +3,8 @@
 The page contains the decoder and runs it: drag a point through the latent plane and see its image,
 draw images at a temperature, and compare q(z | x) of a test image with the exact posterior. A
 second guide for the same decoder (a run of refit) can be shown beside the first. The decoder of an
-NVAE is too large for a page; its samples are computed in advance, with every group redrawn at
-every temperature.
+NVAE is too large for a page; its samples are computed in advance, at every temperature and with
+the groups redrawn from every level down.
 
     python -m experiments explore runs/vae-...
     python -m experiments explore runs/vae-... --with runs/refit-... --out two-guides.html

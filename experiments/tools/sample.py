@@ -3,7 +3,7 @@
 The command draws images from the prior with its standard deviation multiplied by the temperature
 (low temperatures give typical images, high ones unusual images), or from the aggregate posterior,
 the average of q(z | x) over the data. It can also vary one latent at a time from -3 to 3,
-interpolate between two test images, or redraw the groups of a hierarchy.
+interpolate between two test images, or redraw the finer groups of a hierarchy.
 
     python -m experiments sample runs/ppca-... --temperature 0.5 1.0 2.0
     python -m experiments sample runs/vae-... --of aggregate
@@ -49,8 +49,8 @@ from ppl_models.sites import describe
 class Config(SavedRunOptions):
     of: Literal["prior", "aggregate", "traversals", "interpolation", "groups"] = "prior"
     """Source of the latents: the prior at --temperature, the aggregate posterior, traversals of
-    every latent, interpolation --between two test images, or groups of a hierarchy redrawn one at
-    a time. Traversals and groups start from the first image of --between."""
+    every latent, interpolation --between two test images, or a hierarchy's groups drawn from one
+    level down. Traversals and groups start from the first image of --between."""
     temperature: tuple[Positive, ...] = TEMPERATURES
     """One or more temperatures above 0."""
     count: Count = 25
@@ -156,7 +156,7 @@ TITLES = {
     "aggregate": "samples from the aggregate posterior",
     "traversals": "one latent at a time",
     "interpolation": "from one image to another",
-    "groups": "one group of latents at a time",
+    "groups": "coarse groups kept, finer ones drawn",
 }
 """Headings of the report."""
 

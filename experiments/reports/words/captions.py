@@ -13,8 +13,8 @@ CAPTIONS = {
     "gap_learned": "What each guide loses with the p learned together with it: log p(x) - bound.",
     "gaps": "log p(x) - ELBO, split into the part due to the family (approximation) and the part "
     "due to the encoder (amortisation). Error bars are 95% bootstrap intervals over images.",
-    "groups": "Each row redraws one group of latents from its prior and keeps all others. "
-    "What changes along a row is what the group controls.",
+    "groups": "Each row keeps the groups above it at the means of q and draws its own and all "
+    "finer ones. What does not change along a row was decided by the groups above.",
     "groups_kl": "KL of each group of latents, coarsest first. A group near zero is not used.",
     "interpolation": "Images decoded between the encodings of two images: along the straight "
     "line, and along an arc (spherical).",

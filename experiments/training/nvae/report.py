@@ -129,12 +129,12 @@ def pictures(run: Run, model: Any, guide: Guide, test: Data, kls: list[Tensor]) 
 
 
 def groups_figure(model: Any, guide: Guide, test: Data, row: int, draws: int = 8) -> Figure:
-    """A reconstruction, and beside it draws of one group after another from its prior."""
+    """A reconstruction, and beside it draws of the groups from every level down."""
     batch = test.batch(torch.tensor([row], device=test.pixels.device))
     whole = reconstruct(model, guide, batch)
     changed = resampled_groups(model, guide, batch, draws)
     rows = {
-        f"{name} {tuple(shape)}": visible(torch.cat([whole, images]), model)
+        f"from {name} {tuple(shape)}": visible(torch.cat([whole, images]), model)
         for (name, images), shape in zip(changed.items(), model.latent_shapes, strict=True)
     }
     return plots.images_in_rows(rows, ["all kept", *["drawn"] * draws])

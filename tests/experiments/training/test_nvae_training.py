@@ -222,7 +222,7 @@ def test_gradients_through_z_alone_are_refused_under_flows(name):
         OBJECTIVES[name](2).differentiable_loss(model, guide, Batch.of(images(3)))
 
 
-def test_a_group_drawn_anew_changes_the_image_and_keeps_the_others():
+def test_a_group_and_all_finer_ones_are_drawn_and_the_coarser_ones_kept():
     pair = pair_of().eval()
     shown = resampled_groups(pair.model, pair.guide, Batch.of(images(1)), draws=4)
     assert list(shown) == ["z0", "z1", "z2"]
@@ -230,7 +230,9 @@ def test_a_group_drawn_anew_changes_the_image_and_keeps_the_others():
         assert x.shape == (4, 1, 8, 8)
         assert x.std(0).max() > 0
     again = resampled_groups(pair.model, pair.guide, Batch.of(images(1)), draws=4)
-    assert not torch.equal(again["z0"], shown["z0"])  # another image
+    assert torch.equal(again["z0"], shown["z0"])  # of the prior, whatever the image
+    assert not torch.equal(again["z1"], shown["z1"])  # z0 is that of another image
+    assert shown["z2"].std(0).mean() < shown["z0"].std(0).mean()
 
 
 def test_readjusted_batch_norms_are_kept_with_the_run(tmp_path):
