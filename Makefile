@@ -25,11 +25,15 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	$(BIN)/mypy
 
+# One thread per worker: more would wait for each other.
+fast tests: export OMP_NUM_THREADS = 1
+fast tests: export OPENBLAS_NUM_THREADS = 1
+
 fast: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
 tests: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # Every page is executed (again only where it or the code changed), any warning is an error, and no page may ask an outside host for anything.
 # A build that fails or is interrupted leaves the old site as it was.

@@ -33,13 +33,12 @@ def test_every_objective_is_described():
         assert f"`{name}`" in text
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/guides.md"])
-def test_python_in_the_documents_runs(document, monkeypatch):
+def test_python_in_the_guides_page_runs():
     torch.set_default_dtype(torch.float32)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/guides.md").read_text(), re.DOTALL)
     assert blocks
     for block in blocks:
-        exec(compile(block, document, "exec"), {})
+        exec(compile(block, "docs/guides.md", "exec"), {})
 
 
 def slug(heading: str) -> str:

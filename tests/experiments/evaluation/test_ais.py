@@ -74,8 +74,8 @@ def test_a_sandwich_on_simulated_data_closes():
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("flow", {"transform": "autoregressive"}),
-        ("flow", {"transform": "coupling"}),
+        ("flow", {"transform": "autoregressive", "context": 3, "width": 8}),
+        ("flow", {"transform": "coupling", "context": 3, "width": 8}),
         ("mixture", {"components": 3}),
         ("semi_amortized", {"steps": 2}),
     ],

@@ -9,11 +9,12 @@ from torch.multiprocessing import start_processes
 
 from experiments.inference import parallel
 from ppl_models import Batch
+from tests.experiments.inference import steps_of_processes
 from tests.experiments.inference.steps_of_processes import ALIKE, AS_ONE, in_process
 
 
 def test_two_processes_train_as_one(tmp_path):
-    multiprocessing.set_forkserver_preload(["shared_steps"])  # imported once for all
+    multiprocessing.set_forkserver_preload([steps_of_processes.__name__])  # imported once for all
     start_processes(in_process, (2, tmp_path), 2, start_method="forkserver")
     first, second = (torch.load(tmp_path / f"{rank}-of-2.pt") for rank in range(2))
     for name in AS_ONE | ALIKE:

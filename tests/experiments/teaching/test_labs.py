@@ -159,7 +159,7 @@ def test_a_lab_runs_on_colour_images(path, monkeypatch, capsys):
     from experiments.teaching import lab
 
     def random_images(name):
-        made = (torch.rand(rows, 3, 12, 12, dtype=torch.float32) for rows in (120, 50))
+        made = (torch.rand(rows, 3, 8, 8, dtype=torch.float32) for rows in (120, 50))
         return tuple(replace(as_data(x), labels=torch.arange(len(x)) % 10) for x in made)
 
     monkeypatch.setattr(lab, "load", random_images)
