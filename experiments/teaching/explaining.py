@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from experiments.teaching.asking import called, parts
-from experiments.teaching.checking import Mistake, Probe, Task, Wrong, agrees, same, seeded
+from experiments.teaching.checking import Mistake, Task, Wrong, agrees, same, seeded
 from experiments.teaching.comparing import COMPARISONS, Look
 from experiments.teaching.outside import borrowed, repaired
 
@@ -23,12 +23,29 @@ def viewed(task: Task, values: list[list[Tensor]], number: int) -> list[Tensor]:
     return [view(value[number]) for value in values]
 
 
-def is_right(task: Task, found: list[list[Tensor]], right: list[list[Tensor]]) -> bool:
-    """Whether all parts of all answers are right."""
+def is_right(
+    task: Task, found: list[list[Tensor]], right: list[list[Tensor]], number: int | None = None
+) -> bool:
+    """Whether all parts of all answers are right, or one part of them."""
     return all(
         agrees(viewed(task, found, i), viewed(task, right, i), task.tolerance)
-        for i in range(len(task.parts))
+        for i in (range(len(task.parts)) if number is None else [number])
     )
+
+
+def right_on(
+    task: Task, function: Callable[..., Any], cases: list[tuple], number: int | None = None
+) -> bool:
+    """Whether what a function returns is right, or one part of it; not, if it fails."""
+
+    def right(case: tuple) -> bool:
+        wanted = parts(task, task.right[0](*case))
+        return is_right(task, [parts(task, called(task, function, case))], [wanted], number)
+
+    try:
+        return all(map(right, cases))
+    except (Wrong, NotImplementedError):
+        return False
 
 
 def nearer(task: Task, found: list[list[Tensor]], cases: list[tuple]) -> None:
@@ -99,23 +116,9 @@ def from_outside(look: Look) -> str:
     """Whether the answer is right once sizes and tensors come from its arguments."""
     few = look.cases[:3]
     for things, function in repaired(look.answer, few[0]):
-        if part_is_right(look.task, function, few, look.right[:3], look.number):
+        if right_on(look.task, function, few, look.number):
             return borrowed_words(things)
     return ""
-
-
-def part_is_right(
-    task: Task, function: Callable[..., Any], cases: list[tuple], right: list[Tensor], number: int
-) -> bool:
-    """Whether one part of what a function returns is right; not, if it fails."""
-    for case, value in zip(cases, right, strict=True):
-        try:
-            found = viewed(task, [parts(task, called(task, function, case))], number)
-        except (Wrong, NotImplementedError):
-            return False
-        if not agrees(found, [value], task.tolerance):
-            return False
-    return True
 
 
 def borrowed_words(things: list[Any]) -> str:
@@ -153,7 +156,10 @@ def probed(look: Look) -> str:
     probes = look.task.probes
     for count in (1, 2):
         for chosen in itertools.combinations(probes, count):
-            if right_at(look, chosen):
+            cases = look.cases[:4]
+            for probe in chosen:
+                cases = [probe.change(*case) for case in cases]
+            if right_on(look.task, look.answer, cases, look.number):
                 where = " and ".join(probe.where for probe in chosen)
                 what = " and ".join(probe.look for probe in chosen)
                 return f"It is right where {where}, and wrong elsewhere: look at {what}."
@@ -166,13 +172,3 @@ def probed(look: Look) -> str:
         words += f"; {int(agreeing.sum())} of {len(b)} entries are right"
     where = " or ".join(probe.where for probe in probes)
     return words + (f". It is wrong also where {where}." if probes else ".")
-
-
-def right_at(look: Look, probes: tuple[Probe, ...]) -> bool:
-    """Whether the answer is right for arguments that all probes have changed."""
-    cases = look.cases[:4]
-    for probe in probes:
-        cases = [probe.change(*case) for case in cases]
-    values = [parts(look.task, look.task.right[0](*case)) for case in cases]
-    right = viewed(look.task, values, look.number)
-    return part_is_right(look.task, look.answer, cases, right, look.number)

@@ -15,7 +15,7 @@ from experiments.teaching.explaining import (
     also,
     borrowed_words,
     known,
-    part_is_right,
+    right_on,
     viewed,
 )
 from experiments.teaching.outside import repaired
@@ -30,25 +30,17 @@ def explain_failure(
         Wrong: If it would be right with sizes from its arguments, with one of them transposed, or
             on some of the inputs; or if it makes a known mistake on those where it does not fail.
     """
-
-    def is_right_on(function: Callable[..., Any], cases: list[tuple]) -> bool:
-        values = [parts(task, task.right[0](*case)) for case in cases]
-        return all(
-            part_is_right(task, function, cases, viewed(task, values, i), i)
-            for i in range(len(task.parts))
-        )
-
     for things, function in repaired(answer, cases[0]):
-        if is_right_on(function, cases):
+        if right_on(task, function, cases):
             raise Wrong(borrowed_words(things)) from error
     for name, function in transposed(answer, cases[0]):
-        if is_right_on(function, cases):
+        if right_on(task, function, cases):
             raise Wrong(
                 f"it would be right if `{name}` were transposed: a transpose of it (or of what it "
                 "is multiplied with) is too many or too few."
             ) from error
     for probe in task.probes:
-        if is_right_on(answer, [probe.change(*case) for case in cases]):
+        if right_on(task, answer, [probe.change(*case) for case in cases]):
             raise Wrong(
                 f"{error} It is right where {probe.where}: look at {probe.look}."
             ) from error

@@ -23,7 +23,7 @@ import tyro
 from experiments.errors import UsageError
 from experiments.options.ranges import Positive
 from experiments.runs.cli import cli
-from experiments.teaching.notebooks import find_labs, read_lab, save, student, teacher, worked_on
+from experiments.teaching.notebooks import find_labs, keep_work, read_lab, save, sealed, student
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,13 @@ def write(config: Config, out: Path) -> dict[str, Any]:
         for path in sources
         for folder in folders
     }
-    kept = [target for target in targets.values() if worked_on(target)]
-    if kept:
-        raise UsageError(f"{kept[0]} has been worked on: move it away, or give another --out.")
+    keep_work(targets.values())
     seconds: dict[str, float] = {}
     for (path, folder), target in targets.items():
         notebook = student(read_lab(path), path.name) if folder == "student" else read_lab(path)
         took = ""
         if folder != "student":
-            teacher(notebook)
+            sealed(notebook)
             if config.execute:
                 from experiments.teaching.notebooks.execution import executed
 

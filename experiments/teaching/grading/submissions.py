@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from experiments.errors import UsageError, reason
 
 LAB_NAME = re.compile(r"[\s_.-]*(lab\d\w*|exercises)[\s().\d-]*$")
-SKIPPED = re.compile(r"^[._]|^\.ipynb_checkpoints$|^__MACOSX$")
+SKIPPED = (".", "_")
+"""First letters of files and folders that are nobody's notebooks."""
 LARGEST = 50_000_000
 """Bytes of a notebook."""
 
@@ -54,7 +55,7 @@ def submissions(folder: Path) -> list[Submission]:
 def _read(root: Path, path: Path) -> Iterator[Submission]:
     """The notebooks in a file: one, several, or none."""
     parts = path.relative_to(root).parts
-    if any(SKIPPED.match(part) for part in parts):
+    if any(part.startswith(SKIPPED) for part in parts):
         return
     name = "/".join(parts)
     student = _student(parts)
@@ -83,7 +84,7 @@ def _unzipped(student: str, name: str, path: Path) -> Iterator[Submission]:
             inside = _zip_name(entry)
             if not inside.lower().endswith(".ipynb"):
                 continue
-            if any(SKIPPED.match(part) for part in inside.split("/")):
+            if any(part.startswith(SKIPPED) for part in inside.split("/")):
                 continue
             if entry.file_size > LARGEST:
                 yield Submission(student, inside, None, f"{inside} is too large for a notebook")

@@ -6,8 +6,8 @@ from html import escape
 from typing import Any
 
 from experiments.teaching.grading.table import Graded
+from experiments.teaching.notebooks.versions import PROMPT
 
-PROMPT = "*Your answer:*"
 DETAILS = re.compile(r"</?details>|<summary>.*?</summary>")
 STYLE = """body { font: 16px/1.5 sans-serif; max-width: 50em; margin: 1em auto; padding: 0 1em }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f4f4f4; padding: .6em }

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import UsageError
 from experiments.runs.files import write_text
 from experiments.teaching.notebooks.calls import calls_in
 from experiments.teaching.notebooks.myst import plain
-from experiments.teaching.notebooks.versions import read_lab, save, sealed, student, worked_on
+from experiments.teaching.notebooks.versions import keep_work, read_lab, save, sealed, student
 
 HIDDEN = """
 ### BEGIN HIDDEN TESTS
@@ -45,9 +44,7 @@ def write_course(sources: Sequence[Path], folder: Path) -> list[str]:
     Returns the names of the assignments.
     """
     targets = {path: folder / "source" / path.stem / f"{path.stem}.ipynb" for path in sources}
-    kept = [target for target in targets.values() if worked_on(target)]
-    if kept:
-        raise UsageError(f"{kept[0]} has been worked on: move it away, or give another --out.")
+    keep_work(targets.values())
     for path, target in targets.items():
         notebook = student(read_lab(path), path.name)
         hidden_checks(notebook)

@@ -26,7 +26,8 @@ REGION = re.compile(
 )
 HINT = re.compile(r"^ *# HINT: (.*)$", re.MULTILINE)
 LINK = re.compile(r"\]\((lab\d\w*|exercises)\.md\)")
-EMPTY = "*Your answer:*\n\n"
+PROMPT = "*Your answer:*"
+"""What stands where a written answer goes."""
 
 
 def read_lab(path: Path) -> Any:
@@ -49,11 +50,6 @@ def read_lab(path: Path) -> Any:
     return notebook
 
 
-def teacher(notebook: Any) -> Any:
-    """The lab with its solutions and answers, as it is in the source."""
-    return sealed(notebook)
-
-
 def student(notebook: Any, name: str = "the lab") -> Any:
     """The lab with a stub and a hint for every solution, and room for every answer.
 
@@ -66,7 +62,7 @@ def student(notebook: Any, name: str = "the lab") -> Any:
         if "teacher" in tags:
             continue
         if "answer" in tags:
-            cell.source = EMPTY
+            cell.source = f"{PROMPT}\n\n"
         elif cell.cell_type == "code" and BEGIN in cell.source:
             cell.source = stubbed(cell.source, name)
             cell.metadata["tags"] = ["task"]
@@ -109,6 +105,16 @@ def sealed(notebook: Any) -> Any:
 
 def _digest(texts: Iterable[str]) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def keep_work(targets: Iterable[Path]) -> None:
+    """Refuse to overwrite what somebody has worked on.
+
+    Raises:
+        UsageError: With the first of such notebooks.
+    """
+    for path in filter(worked_on, targets):
+        raise UsageError(f"{path} has been worked on: move it away, or give another --out.")
 
 
 def worked_on(path: Path) -> bool:
