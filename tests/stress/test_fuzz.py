@@ -1,12 +1,11 @@
 """Malformed input ends soon, in one line, and leaves nothing: some of what ``fuzz.py`` runs."""
 
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-from tests.stress.fuzz import Ended, fuzz, stock, wrong
+from tests.stress.fuzz import Ended, fuzz, wrong
 from tests.stress.fuzz_words import Case
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
@@ -17,25 +16,19 @@ def _default_float32():
     torch.set_default_dtype(torch.float32)
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> Path:
-    torch.set_default_dtype(torch.float32)
-    return stock(tmp_path_factory.mktemp("fuzz"))
-
-
 @pytest.mark.parametrize(
     ("kind", "count"),
     [("command lines", 100), ("saved runs", 20), ("IDX files", 35), ("images", 30)],
 )
-def test_malformed(runs, kind, count):
-    tally = fuzz(kind, count, 0, runs)
+def test_malformed(finished_runs, kind, count):
+    tally = fuzz(kind, count, 0, finished_runs)
     assert tally.failures == []
     assert tally.ends[2] + tally.ends[1] == count
 
 
 @pytest.mark.parametrize("kind", ["command lines", "images"])
-def test_malformed_as_a_process(runs, kind):
-    tally = fuzz(kind, 1, 1, runs, process=True)
+def test_malformed_as_a_process(finished_runs, kind):
+    tally = fuzz(kind, 1, 1, finished_runs, process=True)
     assert tally.failures == []
     assert tally.refused == 1
 

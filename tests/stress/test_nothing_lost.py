@@ -26,7 +26,7 @@ from experiments.options.commands import COMMANDS as LISTED
 from experiments.options.commands import module_of
 from experiments.runs.checkpoint import checkpoints, verified
 from tests.shared.forked import Child, Ended, forked, snapshot, start
-from tests.stress.fuzz import offline, stock
+from tests.stress.fuzz import offline
 from tests.stress.fuzz_words import BASE, SMALL, STOCK, words_of
 from tests.stress.machine_faults import FAULTS
 
@@ -80,13 +80,13 @@ STRANGERS = (
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory) -> Path:
+def template(tmp_path_factory, finished_runs) -> Path:
     """A home with runs, one of them stopped in the middle, and a finished sweep."""
     torch.set_default_dtype(torch.float32)
     for name in LISTED:  # once, not in every process
         importlib.import_module(module_of(name))
     home = tmp_path_factory.mktemp("template")
-    stock(home)
+    shutil.copytree(finished_runs, home / "runs")
     shutil.copytree(home / "runs/ppca", home / "sweep/seed=0")
     (home / "sweep/logs").mkdir()
     (home / "sweep/sweep.json").write_text('{"command": "ppca"}')
