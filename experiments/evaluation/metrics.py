@@ -13,7 +13,6 @@ from experiments.evaluation.shared_draws import between_draws_error, block_sizes
 from experiments.inference.frozen import held_out
 from guides import Guide
 from guides.exact import Exact
-from guides.point import Point
 from guides.prior import Prior
 from ppl_models.sites import describe, evaluating, prior_trace
 
@@ -62,6 +61,9 @@ def measure(
 def summary(values: dict[str, Tensor], guide: nn.Module, particles: int | None) -> dict[str, Any]:
     """Means over images; bounds with their standard errors [nats per data point]."""
     particles = particles or default_particles(guide)
+    error = values.get("squared_error")
+    if error is not None and not error.isfinite().all():  # as of a Cauchy, which has no mean
+        values = {name: value for name, value in values.items() if name != "squared_error"}
     for name, value in values.items():
         if not value.isfinite().all():
             row = int((~value.isfinite()).nonzero()[0])
@@ -79,7 +81,7 @@ def summary(values: dict[str, Tensor], guide: nn.Module, particles: int | None) 
         "squared_error": squared,
         "squared_error_se": squared_se,
     }
-    if isinstance(guide, Point):
+    if getattr(guide, "objective", "") == "log_joint":  # a point
         figures |= dict.fromkeys(("elbo", "elbo_se", "rate", "distortion"))
         figures |= {"log_joint": elbo, "log_joint_se": elbo_se}
     elif particles > 1:

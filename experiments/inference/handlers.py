@@ -12,6 +12,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import constraints
 
+from ppl_models.coordinates import bare
 from ppl_models.sites import is_summed
 
 
@@ -95,7 +96,9 @@ class At(Messenger):
 
 
 def centre_of(distribution: Any) -> Tensor:
-    """The mean; for a flow, the image of its base's mean."""
+    """The mean; for a flow, the image of its base's mean; the likeliest of several classes."""
+    if isinstance(bare(distribution), dist.Categorical):
+        return distribution.mode
     if not isinstance(distribution, dist.TransformedDistribution):
         return distribution.mean
     z = centre_of(distribution.base_dist)

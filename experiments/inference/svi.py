@@ -6,6 +6,7 @@ from typing import Any
 
 import pyro.infer
 import torch
+from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.inference.average import WeightAverage
@@ -21,6 +22,9 @@ from experiments.inference.pair import Pair as Pair
 from experiments.inference.parallel import average_gradients, first_said
 from guides import Guide
 from ppl_models.batch import Batch
+
+INVALID = "but found invalid values"
+"""In torch's message about parameters that a distribution does not take, such as a scale of 0."""
 
 
 class SVI:
@@ -59,6 +63,12 @@ class SVI:
         average: WeightAverage | None = None,
         compile: bool = False,
     ) -> None:
+        for program in (model, guide):
+            if not isinstance(poutine.unwrap(program), nn.Module):
+                raise TypeError(
+                    f"{program!r} is no torch.nn.Module: call it in the forward of one, whose "
+                    "parameters can be found."
+                )
         self.model: Any = model
         self.guide: Any = guide
         self.objective, self.guard, self.average = objective_of(loss), guard, average
@@ -132,11 +142,12 @@ class SVI:
         return RandomState.now(batch.index), self.buffers.clone()
 
     def _attempt(self, batch: Batch) -> Tensor:
-        """The gradients; NaN, if it is guarded, where a matrix cannot be factorised."""
+        """The gradients; NaN, if it is guarded, where q or p has parameters that are none."""
         try:
             return self.gradients(batch)
-        except torch.linalg.LinAlgError:
-            if not self.guard:
+        except (torch.linalg.LinAlgError, ValueError) as error:
+            invalid = not isinstance(error, ValueError) or INVALID in str(error)
+            if not (self.guard and invalid):
                 raise
             # of the other processes' dtype, or they would wait for another message
             return next(self.parameters).detach().new_tensor(math.nan)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from experiments.inference.summed_runs import mean_of, sums_in
 from experiments.inference.traces import sites_of
 from ppl_models.batch import Batch
-from ppl_models.coordinates import bare
+from ppl_models.coordinates import bare, family
 from ppl_models.observing import rows_first
 from ppl_models.parameters import own_parameters
 from ppl_models.sites import observation
@@ -31,8 +31,15 @@ def mean_at(model: nn.Module, latents: dict[str, Tensor], batch: Batch) -> Tenso
 
 
 def expected(likelihood: Any) -> Tensor:
-    """E[x | z] as it is shown and compared: zero where a likelihood does not count pixels."""
-    return likelihood.expected if hasattr(likelihood, "expected") else likelihood.mean
+    """E[x | z] as it is shown and compared: zero where a likelihood does not count pixels.
+
+    Raises:
+        ValueError: If no mean of it is known.
+    """
+    try:
+        return likelihood.expected if hasattr(likelihood, "expected") else likelihood.mean
+    except NotImplementedError as error:
+        raise ValueError(f"the mean of {family(likelihood)} is not known.") from error
 
 
 def row_means(site: Any) -> Tensor:
@@ -53,7 +60,10 @@ def squared_error(model: nn.Module, latents: dict[str, Tensor], batch: Batch) ->
             kind = isinstance(bare(site["fn"]), dist.Categorical | dist.Unit)
             if site["name"] in latents or kind:
                 continue
-            shown = expected(site["fn"])
+            try:
+                shown = expected(site["fn"])
+            except ValueError:
+                continue
             if sums:
                 shown = mean_of(site["name"], conditioned, batch, sums, expected)
             errors.append(_squared_error(site, shown))

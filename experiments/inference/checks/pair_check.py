@@ -7,13 +7,15 @@ this check, so steps do not repeat it.
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from pyro import poutine
+from pyro.distributions.util import scale_and_mask
 from pyro.poutine import runtime
 from pyro.poutine.trace_messenger import TraceMessenger
 from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import prune_subsample_sites
 from torch import nn
 
 from experiments.inference.checks.index_reads import (
@@ -24,7 +26,8 @@ from experiments.inference.checks.index_reads import (
 )
 from experiments.inference.checks.local_latents import check_local
 from experiments.inference.checks.particles import settle_particles, takes_particles
-from experiments.inference.checks.sites import Check, check_batch, densities, run_pair
+from experiments.inference.checks.rows import check_batch, check_densities, check_rows_apart
+from experiments.inference.checks.sites import Check, densities, run_pair
 from experiments.inference.checks.sums import check_sums
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.pair import Buffers, cuda_devices
@@ -50,6 +53,9 @@ class Checked(NamedTuple):
 
 _passed: WeakKeyDictionary[Any, WeakKeyDictionary[Any, dict[Any, Checked]]] = WeakKeyDictionary()
 """Guide -> model -> kind of checked batch -> result of the check."""
+
+_measured: WeakKeyDictionary[Any, WeakSet[Any]] = WeakKeyDictionary()
+"""Guide -> models with which it has been seen to give densities."""
 
 
 def check_once(
@@ -83,7 +89,7 @@ def check_once(
         apart,
         *(tuple(v) if type(v) is dict else v is None for v in batch),
     )
-    kind = (*kind, batch.size)
+    kind = (*kind, batch.size, len(batch.index) == batch.size)
     if kind not in kinds:
         check_batch(poutine.unwrap(model), batch)
         with _aside(model, guide):
@@ -97,6 +103,8 @@ def check_once(
                 note_reads(poutine.unwrap(model), _reads_index(model, pair[1], batch))
             if check.summed:
                 check_sums(model, pair[1], batch, check.depth)
+            if batch.size > len(batch.index) > 1 and not (check.draws_rows or check.summed):
+                check_rows_apart(model, pair[0], batch)
             if apart and not check.draws_rows:
                 settle_particles(model, guide, batch, check.depth)
             kinds[kind] = Checked(check.depth, check.summed, check.enumerated)
@@ -110,17 +118,24 @@ def _is_own(model: Any, guide: Any) -> bool:
 
 
 def check_rows(model: Any, guide: Any, data: Any) -> Checked:
-    """``check_once`` before a data set is measured, and that its rows are those the model knows.
+    """``check_once`` before a data set is measured, and what holds for measured data alone.
 
     Raises:
         ValueError: As ``check_once``; if a latent is global, or the model reads ``batch.index``
-            and the data are others than those it was trained on.
+            and the data are others than those it was trained on; if the guide gives a point, or a
+            density is scaled by more than the plates.
     """
     check_local(model, "this estimate")
     device = data.pixels.device
     index = torch.arange(min(2, len(data)), device=device)
-    checked = check_once(model, guide, data.batch(index))
+    batch = data.batch(index)
+    checked = check_once(model, guide, batch)
     check_home(poutine.unwrap(model), data)
+    seen = _measured.setdefault(guide, WeakSet())
+    if model not in seen and not _is_own(model, guide):
+        with _aside(model, guide):
+            check_densities(model, guide, run_pair(model, guide, batch))
+        seen.add(model)
     return checked
 
 
@@ -130,13 +145,39 @@ def draws_are_shared(model: Any, guide: Any, data: Any) -> bool:
     if summed or data.given or data.site is not None:
         return False
     index = torch.arange(min(2, len(data)), device=data.pixels.device)
+    batch = data.batch(index)
     with _aside(model, guide):
-        p, _ = run_pair(model, guide, data.batch(index))
-    sites = densities(p)
-    if any(inner_plates(site) for site in sites.values()):
+        p, _ = run_pair(model, guide, batch)
+        sites = densities(p)
+        if any(inner_plates(site) for site in sites.values()):
+            return False
+        observed = [name for name, site in sites.items() if site["is_observed"]]
+        if observed != ["x"] or reads_index(poutine.unwrap(model)):
+            return False
+        return type(model) in MODELS.values() or _is_likelihood(model, batch)
+
+
+def _is_likelihood(model: Any, batch: Batch) -> bool:
+    """Whether the model observes a row, whatever it is, as it would generate it."""
+    try:
+        drawn = poutine.trace(model).get_trace(Batch.draw(2, batch.index.device))
+        likelihood = drawn.nodes["x"]["fn"]
+        for k in range(2):
+            latents = {
+                name: site["value"][k : k + 1].expand(len(batch.index), *site["value"].shape[1:])
+                for name, site in prune_subsample_sites(drawn).iter_stochastic_nodes()
+                if name != "x"
+            }
+            real = poutine.trace(poutine.condition(model, data=latents)).get_trace(batch)
+            site = real.nodes["x"]
+            log_p = scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"])
+            for row, x in enumerate(batch.only):
+                alone = likelihood.log_prob(x.expand(2, *x.shape))[k]
+                if not torch.isclose(log_p[row], alone, rtol=1e-3, atol=1e-3):
+                    return False
+    except Exception:  # whatever it does without data
         return False
-    observed = [name for name, site in sites.items() if site["is_observed"]]
-    return observed == ["x"] and not reads_index(poutine.unwrap(model))
+    return True
 
 
 def _reads_index(model: Any, guide_trace: Trace, batch: Batch) -> bool:

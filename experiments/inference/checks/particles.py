@@ -1,6 +1,7 @@
 """How a model takes several particles: in an extra dimension, or along the batch."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pyro
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from experiments.errors import said_by
 from experiments.inference.checks.sites import densities, name_of, run_pair
+from experiments.inference.handlers import At
 from ppl_models.sites import evaluating
 
 
@@ -29,7 +31,7 @@ def settle_particles(model: Any, guide: Any, batch: Any, depth: int) -> None:
         ValueError: If particles affect each other there, too.
     """
     bare = poutine.unwrap(model)
-    with evaluating(bare):
+    with evaluating(bare), evaluating(poutine.unwrap(guide)):
         reason = _side_by_side(model, guide, batch, depth)
         if reason is None:
             return
@@ -44,57 +46,70 @@ def _side_by_side(model: Any, guide: Any, batch: Any, depth: int) -> str | None:
     """Why particles in an extra dimension have other densities than alone; None if they agree."""
     outer, at = pyro.plate("particles", 2, dim=-1 - depth), -1 - depth
     try:
-        p, _ = run_pair(outer(model), outer(guide), batch)
-        densities(p)
+        pair = run_pair(outer(model), outer(guide), batch)
+        densities(pair[0])
     except Exception as error:  # a shape error, as the program's author would see it
         programs = f"{name_of(model)} or {name_of(guide)}"
         return f"{programs} does not take two particles: {said_by(error)[:150]}."
-    return _changed(model, batch, p, lambda x, site, event, k: x.select(at - event, k))
+    return _changed(model, guide, batch, pair, lambda x, site, event, k: x.select(at - event, k))
 
 
 def _in_a_row(model: Any, guide: Any, batch: Any) -> str | None:
     """The same for particles along the batch."""
-    p, _ = run_pair(model, guide, batch.repeated(2))
     rows = len(batch.index)
 
     def part(x: Tensor, site: Any, event: int, k: int) -> Tensor:
-        return x.narrow(_data_dim(site) - event, k * rows, rows)
+        dims = [f.dim for f in site["cond_indep_stack"] if f.name == "data"]
+        return x.narrow(dims[0] - event, k * rows, rows) if dims else x  # a global site has none
 
-    return _changed(model, batch, p, part)
-
-
-def _data_dim(site: Any) -> int:
-    return next((f.dim for f in site["cond_indep_stack"] if f.name == "data"), -1)
+    return _changed(model, guide, batch, run_pair(model, guide, batch.repeated(2)), part)
 
 
-def _changed(model: Any, batch: Any, p: Trace, part: Callable[..., Tensor]) -> str | None:
+def _changed(
+    model: Any, guide: Any, batch: Any, pair: tuple[Trace, Trace], part: Callable[..., Tensor]
+) -> str | None:
     """Whether a density of one of two particles differs from that of the particle alone.
 
     Args:
         model: p.
+        guide: q.
         batch: of one particle.
-        p: trace of both.
+        pair: traces of both, of model and guide.
         part: of a tensor, its site, the number of its event dimensions: what belongs to one.
     """
-    together = densities(p)
+    programs = ((model, pair[0], _model_at), (guide, pair[1], partial(_guide_at, model)))
     for k in range(2):
-        latents = {
-            name: part(site["value"], site, site["fn"].event_dim, k)
-            for name, site in p.iter_stochastic_nodes()
-        }
-        parts = {name: part(site["log_prob"], site, 0, k) for name, site in together.items()}
-        if name := _differs(parts, model, latents, batch):
-            return (
-                f"{name_of(model)} mixes particles: beside another one the density of '{name}' "
-                "changes. Make every row's density its own."
-            )
+        for program, trace, run_at in programs:
+            latents = {
+                name: part(site["value"], site, site["fn"].event_dim, k)
+                for name, site in trace.iter_stochastic_nodes()
+            }
+            parts = {
+                name: part(site["log_prob"], site, 0, k) for name, site in densities(trace).items()
+            }
+            alone = run_at(program, latents, batch)
+            if alone and (name := _differs(parts, alone)):
+                return (
+                    f"{name_of(program)} mixes particles: beside another one the density of "
+                    f"'{name}' changes. Make every row's density its own."
+                )
     return None
 
 
-def _differs(parts: Any, model: Any, latents: Any, batch: Any) -> str | None:
+def _model_at(model: Any, latents: dict[str, Tensor], batch: Any) -> dict[str, Any]:
+    """The model's sites at these latents."""
+    conditioned = poutine.condition(model, data=latents)
+    return densities(prune_subsample_sites(poutine.trace(conditioned).get_trace(batch)))
+
+
+def _guide_at(model: Any, guide: Any, latents: dict[str, Tensor], batch: Any) -> dict[str, Any]:
+    """The guide's sites at these latents; none of a guide that differs from run to run."""
+    first, second = (densities(run_pair(model, At(latents)(guide), batch)[1]) for _ in range(2))
+    return {} if _differs({n: site["log_prob"] for n, site in first.items()}, second) else first
+
+
+def _differs(parts: dict[str, Tensor], alone: dict[str, Any]) -> str | None:
     """The first site whose density differs from that of the particle alone."""
-    at = poutine.condition(model, data=latents)
-    alone = densities(prune_subsample_sites(poutine.trace(at).get_trace(batch)))
     for name, part in parts.items():
         both, one = part.sum(), alone[name]["log_prob"].sum()
         if not torch.isclose(both, one, rtol=1e-3, atol=1e-3, equal_nan=True):

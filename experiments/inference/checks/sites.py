@@ -9,12 +9,12 @@ import torch
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
-from torch import Tensor
 
+from experiments.inference.checks.supports import check_supports
 from guides.guide import EffectGuide
 from ppl_models.batch import Batch
-from ppl_models.coordinates import bare, coordinates, family, is_free, support_of
-from ppl_models.sites import describe, is_deterministic, is_shown, is_summed
+from ppl_models.coordinates import bare
+from ppl_models.sites import is_deterministic, is_summed
 
 
 class Check:
@@ -36,18 +36,22 @@ class Check:
 
     def all(self, sums: bool) -> None:
         self.names(sums)
+        self.auxiliaries()
         for owner, trace in ((self.model, self.p), (self.guide, self.q)):
             for name, site in trace.items():
                 self.plates(owner, name, site)
                 self.dimensions(owner, name, site)
         for name in self.latents:
             self.scales(name)
-            self.supports(name)
+            self.masks(name)
+            check_supports(self, name)
+        self.rows()
 
     @property
     def depth(self) -> int:
         sites = (*self.p.values(), *self.q.values())
-        return max((-f.dim for site in sites for f in site["cond_indep_stack"]), default=1)
+        frames = (f for site in sites for f in site["cond_indep_stack"] if f.vectorized)
+        return max((-f.dim for f in frames), default=1)
 
     @property
     def draws_rows(self) -> bool:
@@ -86,12 +90,46 @@ class Check:
             if name not in self.p:
                 raise ValueError(
                     f"{self.guide} samples '{name}', which {self.model} does not: give both the "
-                    "same name, or mark it infer={'is_auxiliary': True}."
+                    "same name (only a site of which the latents are functions, as in Pyro's "
+                    "autoguides, is marked infer={'is_auxiliary': True})."
                 )
             if not _is_drawn(self.p[name]):
                 raise ValueError(
                     f"{self.guide} samples '{name}', which {self.model} observes in this batch."
                 )
+
+    def auxiliaries(self) -> None:
+        """Latents are functions of auxiliary sites: else log q(z | x) is an unknown integral."""
+        drawn = [(name, site) for name, site in self.q.items() if _is_drawn(site)]
+        auxiliary = [name for name, site in drawn if site["infer"].get("is_auxiliary")]
+        functions = [name for name, site in drawn if isinstance(bare(site["fn"]), dist.Delta)]
+        if auxiliary and not functions:
+            raise ValueError(
+                f"{self.guide} marks '{auxiliary[0]}' as auxiliary, but no latent is a function "
+                "of it (a Delta site): log q(z | x) would be an unknown integral over it."
+            )
+
+    def rows(self) -> None:
+        """What is observed of some of the rows lies in the plate of the data."""
+        if len(self.batch.index) == self.batch.size:
+            return
+        observed = {name: site for name, site in self.p.items() if site["is_observed"]}
+        outside = [
+            name
+            for name, site in observed.items()
+            if all(frame.name != "data" for frame in site["cond_indep_stack"])
+        ]
+        others = [
+            name
+            for name in outside
+            if any(f.size == len(self.batch.index) for f in observed[name]["cond_indep_stack"])
+        ]
+        if others or (outside and len(outside) == len(observed)):
+            raise ValueError(
+                f"'{(others or outside)[0]}' of {self.model} is not observed in the plate 'data', "
+                f"so that {len(self.batch.index)} rows would count as all {self.batch.size}: open "
+                "data_plate(batch) around what is drawn for every row."
+            )
 
     def plates(self, owner: str, name: str, site: Any) -> None:
         """The plate of the data has as many rows as the data set."""
@@ -124,21 +162,20 @@ class Check:
                 "open data_plate(batch) in both."
             )
 
-    def supports(self, name: str) -> None:
-        """Draws of the guide lie in the prior's support, and the prior's in the guide's."""
-        p, q = (trace[name]["fn"] for trace in (self.p, self.q))
-        z = self.q[name]["value"]
-        if not z.isfinite().all():
-            return  # in no support; the guard reports it
-        if not _contains(p, z, _far_out(q, z)):
+    def masks(self, name: str) -> None:
+        """A mask leaves out the same entries of a latent in the guide as in the model."""
+        if isinstance(bare(self.q[name]["fn"]), dist.Delta):
+            return  # it has no density to leave out
+        p, q = (torch.as_tensor(_mask(trace[name])) for trace in (self.p, self.q))
+        try:
+            same = bool((p == q.to(p.device)).all())
+        except RuntimeError:  # shapes that do not go together
+            same = False
+        if not same:
             raise ValueError(
-                f"{self.guide} draws '{name}' outside the support of its prior in {self.model} "
-                f"({family(p)}): give q that support, or take the guide prior."
-            )
-        if not _contains(q, p.sample()):
-            raise ValueError(
-                f"{self.guide} never draws '{name}' where its prior in {self.model} "
-                f"({family(p)}) does: give q that support, or take the guide prior."
+                f"a mask leaves out other entries of '{name}' in {self.model} than in "
+                f"{self.guide}: their log-densities would not be of the same latents. Mask both, "
+                "in the same way."
             )
 
 
@@ -146,32 +183,6 @@ SUM_OUT = (
     " A discrete latent can be summed out: mark it infer={'enumerate': 'parallel'} and use one of "
     "our objectives or pyro.infer.TraceEnum_ELBO."
 )
-
-
-def check_batch(model: Any, batch: Any) -> None:
-    """Refuse a batch whose tensors differ in length, or whose sites differ from the model's.
-
-    Raises:
-        ValueError: With the name of the tensor or site.
-    """
-    x, given = getattr(batch, "x", None), getattr(batch, "given", {})
-    there = dict(x) if isinstance(x, dict) else {"x": x}
-    for name, values in {**there, **given}.items():
-        if isinstance(values, Tensor) and len(values) != len(batch.index):
-            raise ValueError(
-                f"'{name}' has {len(values)} rows and batch.index {len(batch.index)}: every "
-                "tensor of a batch has a row for each datum."
-            )
-    if not isinstance(x, dict):
-        return
-    sites = describe(model, None if is_shown(model) else batch)
-    observed, summed = sites.observed, sites.summed
-    for name in (*(observed.keys() - x - summed.keys()), *(x.keys() - observed)):
-        word = "lacks" if name in observed else "has"
-        raise ValueError(
-            f"the batch {word} '{name}': {name_of(model)} observes {', '.join(observed)}, "
-            f"batch.x has {', '.join(x) or 'nothing'}."
-        )
 
 
 def run_pair(model: Callable, guide: Callable, batch: Batch) -> tuple[Trace, Trace]:
@@ -210,25 +221,13 @@ def _is_drawn(site: Any) -> bool:
     return not site["is_observed"]
 
 
+def _mask(site: Any) -> Any:
+    """The mask of a site, that of its distribution included."""
+    mask, fn = site["mask"], site["fn"]
+    if isinstance(fn, dist.MaskedDistribution):
+        mask = fn._mask if mask is None else torch.as_tensor(mask) & torch.as_tensor(fn._mask)
+    return True if mask is None else mask
+
+
 def _rescaled(site: Any) -> float:
     return math.prod(frame.full_size / frame.size for frame in site["cond_indep_stack"])
-
-
-def _contains(distribution: Any, *draws: Tensor) -> bool:
-    try:
-        support = support_of(distribution)
-        return all(bool(support.check(z).all()) for z in draws)
-    except NotImplementedError:
-        return True
-
-
-def _far_out(q: Any, like: Tensor) -> Tensor:
-    """An extreme point in the support of q; a draw if the reported support is not reliable."""
-    if isinstance(bare(q), dist.TransformedDistribution | dist.Delta):
-        return like  # a chain of transforms reports the image of the last one's whole domain
-    try:
-        transform = coordinates(q)
-    except NotImplementedError:
-        return like
-    u = like.new_empty(transform.inverse_shape(like.shape)).normal_()
-    return transform((1e6 if is_free(q) else 3.0) * u)

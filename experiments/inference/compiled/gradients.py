@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import torch
 from pyro.poutine import runtime
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from experiments.errors import said_by
 from experiments.inference.checkpointing import is_checkpointed
 from experiments.inference.compiled.graph import Graph, NotTraceable, can_compile, compiled, traced
-from experiments.inference.compiled.loss_module import LossModule
+from experiments.inference.compiled.loss_module import LossModule, swapped
 from experiments.inference.compiled.taken_for_granted import Holder, flat, flatten
 from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives.base import Objective
@@ -175,18 +175,26 @@ class CompiledGradients:
         rest |= dict(module.named_buffers())
         given, refill = flatten(batch)
         attributes = [pair for holder in self.holders for pair in holder.tensors()]
+        replaced: set[int] = set()
 
         def loss_and_gradients(*values: Tensor) -> tuple[Tensor | None, ...]:
             leaves = [value.detach().requires_grad_() for value in values[: len(trained)]]
             others = values[len(trained) : len(trained) + len(rest)]
             changing = list(values[len(trained) + len(rest) :])
             rows, owned = changing[: len(given)], changing[len(given) :]
-            state = dict(zip([*trained, *rest], [*leaves, *others], strict=True))
-            with holding([*attributes, *live], owned):
-                loss = functional_call(module, state, (refill(rows),))
-            for name, value in zip(rest, others, strict=True):
-                if state[name] is not value:
-                    raise NotTraceable(f"the buffer {name} is replaced, not changed in place")
+            of = [*trained.values(), *rest.values()]
+            inside = dict(zip(map(id, of), [*leaves, *others], strict=True))
+            with holding([*attributes, *live], owned), swapped(module, inside) as places:
+                loss = module(refill(rows))
+                for place in places:
+                    if place.tensors[place.name] is not place.tensor:
+                        where = f"{place.module}.{place.name}"
+                        raise NotTraceable(f"the buffer {where} is replaced, not changed in place")
+                replaced.update(
+                    place
+                    for place, (holder, name) in enumerate(attributes)
+                    if getattr(holder, name) is not owned[place]
+                )
             gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
             return loss.detach(), *gradients
 
@@ -194,7 +202,18 @@ class CompiledGradients:
         values = [*parameters, *rest.values(), *given, *(getattr(*pair) for pair in attributes)]
         numbers = [parameters[0].new_tensor(float(getattr(*pair))) for pair in live]
         values += numbers
-        graph = compiled(traced(loss_and_gradients, values, self._owner), values)
+        try:
+            operations = traced(loss_and_gradients, values, self._owner)
+        except TypeError as error:  # some fused layers take no stand-ins for tensors
+            raise NotTraceable(
+                f"an operation cannot be traced ({said_by(error)[:150]})"
+            ) from error
+        inputs = [node for node in operations.graph.nodes if node.op == "placeholder"]
+        for place in replaced:
+            if inputs[len(trained) + len(rest) + len(given) + place].users:
+                name = attributes[place][1]
+                raise NotTraceable(f"the attribute {name} is read and replaced: make it a buffer")
+        graph = compiled(operations, values)
         return Compiled(graph, parameters, list(rest.values()), attributes, numbers)
 
     def _owner(self, tensor: Tensor) -> str:

@@ -1,6 +1,8 @@
 """A model, a guide and an objective as one module whose output is the loss of a step."""
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,3 +44,37 @@ class LossModule(nn.Module):
             part.start()  # type: ignore[operator]
         with Buffers(self).kept(), torch.random.fork_rng(devices=cuda_devices(batch.index)):
             self(batch)
+
+
+class Place(NamedTuple):
+    """Where a module keeps a parameter or buffer: its module and name, the dictionary, and it."""
+
+    module: str
+    name: str
+    tensors: dict[str, Any]
+    tensor: Tensor
+
+
+@contextmanager
+def swapped(module: nn.Module, inside: dict[int, Tensor]) -> Iterator[list[Place]]:
+    """Inside, parameters and buffers are others; each place once, however many modules lead there.
+
+    Args:
+        module: with all parts.
+        inside: what takes the place of a tensor, by its ``id``.
+    """
+    before = [
+        Place(place, name, kept, tensor)
+        for place, part in module.named_modules()
+        for kept in (part._parameters, part._buffers)
+        for name, tensor in kept.items()
+        if tensor is not None
+    ]
+    places = [place._replace(tensor=inside[id(place.tensor)]) for place in before]
+    try:
+        for place in places:
+            place.tensors[place.name] = place.tensor
+        yield places
+    finally:
+        for place in before:
+            place.tensors[place.name] = place.tensor

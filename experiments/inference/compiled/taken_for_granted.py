@@ -1,6 +1,5 @@
 """The constants of a graph: a change of one of them requires another graph."""
 
-import dataclasses
 from argparse import Namespace
 from collections.abc import Callable, Hashable
 from types import SimpleNamespace
@@ -91,7 +90,7 @@ class Holder:
 
 
 def frozen(value: Any, depth: int = 4) -> Hashable:
-    """A value that can be compared: the contents of a container, the kind of anything else."""
+    """A value that can be compared: the contents of containers and of objects, or the kind."""
     kind: Any = type(value)
     if kind in PLAIN:
         return value
@@ -109,6 +108,6 @@ def frozen(value: Any, depth: int = 4) -> Hashable:
         return kind, *(frozen(part, depth - 1) for part in value)
     if isinstance(value, set | frozenset):
         return kind, frozenset(frozen(part, depth - 1) for part in value)
-    if isinstance(value, Namespace | SimpleNamespace) or dataclasses.is_dataclass(value):
-        return kind, *((name, frozen(v, depth - 1)) for name, v in vars(value).items())
-    return kind, id(value) if callable(value) and not isinstance(value, nn.Module) else 0
+    if callable(value) or not hasattr(value, "__dict__"):
+        return kind, id(value) if callable(value) and not isinstance(value, nn.Module) else 0
+    return kind, *((name, frozen(v, depth - 1)) for name, v in vars(value).items())

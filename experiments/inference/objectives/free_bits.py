@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pyro.distributions as dist
+from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 from torch.distributions import kl_divergence
 
@@ -48,7 +49,8 @@ class FreeBits(Objective):
                 raise ValueError(
                     f"elbo_free_bits needs a KL per datum, which '{name}' has not: use elbo."
                 )
-            kl = self._kl(name, site, p.nodes[name])
+            mask = site["mask"].unsqueeze(-1) if isinstance(site["mask"], Tensor) else site["mask"]
+            kl = scale_and_mask(self._kl(name, site, p.nodes[name]), mask=mask)
             rows = kl.numel() // kl.shape[-1] / self.num_particles
             floored = kl.flatten(0, -2).mean(0).clamp(min=self.free_bits)
             loss = loss + site["scale"] * rows * floored.sum()

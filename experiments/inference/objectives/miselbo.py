@@ -12,6 +12,7 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
 from experiments.inference.checks.pair_check import check_once
+from experiments.inference.checks.particles import takes_particles
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.objectives.base import Objective
 from experiments.inference.summation import SumOut, summed_out
@@ -48,7 +49,7 @@ class Miselbo(Objective):
         self.strata = strata
 
     def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
-        checked = check_once(model, guide, batch)
+        checked = check_once(model, guide, batch, particles=2)
         if checked.depth > 1:
             raise ValueError("miselbo is for models without plates inside that of the data.")
         with InsideObjective(), own_parameters(guide):
@@ -60,12 +61,17 @@ class Miselbo(Objective):
             raise ValueError(f"miselbo is for mixtures, not {type(mixture).__name__}.")
         u = self._strata(mixture, batch)
         z = q.at(u) if isinstance(q, Pushed) else u
+        if takes_particles(model):
+            story, rows, values = pyro.plate("particles", len(z), dim=-2)(model), batch, z
+        else:  # particles follow each other in one long batch
+            story, rows = poutine.scale(model, len(z)), batch.repeated(len(z))
+            values = z.flatten(0, 1)
+        if checked.summed:
+            story = SumOut(2 if values is z else 1)(story)
         seen = trace.copy()
-        seen.nodes[name] = {**site, "value": z}
-        draws = pyro.plate("particles", len(z), dim=-2)
-        story = SumOut(2)(draws(model)) if checked.summed else draws(model)
+        seen.nodes[name] = {**site, "value": values}
         with InsideObjective(), own_parameters(model):
-            replayed = poutine.trace(poutine.replay(story, trace=seen)).get_trace(batch)
+            replayed = poutine.trace(poutine.replay(story, trace=seen)).get_trace(rows)
         replayed = prune_subsample_sites(replayed)
         replayed.compute_log_prob()
         replayed = summed_out(replayed) if checked.summed else replayed

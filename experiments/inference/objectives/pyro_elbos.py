@@ -58,7 +58,8 @@ def add_gradients(objective: Any, model: Any, guide: Any, batch: Batch) -> Tenso
     store = pyro.get_param_store()
     with own_parameters(model, guide), store.scope(), poutine.trace(param_only=True):
         total = objective.loss_and_grads(model, guide, batch)
-    gradients = [p.grad for m in (model, guide) for p in m.parameters() if p.grad is not None]
+    parameters = {id(p): p for m in (model, guide) for p in m.parameters()}  # shared ones once
+    gradients = [p.grad for p in parameters.values() if p.grad is not None]
     torch._foreach_div_(gradients, batch.size)
     return _like_parameters(total / batch.size, model, guide)
 

@@ -26,6 +26,9 @@ from ppl_models.parameters import own_parameters
 _dependent: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 """Of guides that have been looked at: whether one latent's posterior depends on another."""
 
+_same: WeakKeyDictionary[Any, set[bool]] = WeakKeyDictionary()
+"""Modes (training or not) in which a guide has been seen to be the same in its second run."""
+
 
 def seen_through_z(guide_trace: Trace) -> Trace:
     """The trace of a simple guide, q's parameters constants: log q is seen through z alone."""
@@ -95,9 +98,36 @@ def at_fixed_draws(
     buffers = Buffers(*(part for part in programs if isinstance(part, nn.Module)))
     with buffers.lent():  # running means have seen this batch
         try:
-            return *traces(model, guide, batch, particles, at=leaves), leaves
+            again = traces(model, guide, batch, particles, at=leaves)
         except NotImplementedError as error:
             raise ValueError(f"this objective needs log q at given draws: {error}") from error
+    _check_same(guide, guide_trace, again[1])
+    return *again, leaves
+
+
+def _check_same(guide: Callable, first: Trace, second: Trace) -> None:
+    """Refuse a guide that is another one in its second run; looked at once per guide and mode.
+
+    Raises:
+        ValueError: If it is.
+    """
+    bare: Any = poutine.unwrap(guide)
+    modes = _same.setdefault(bare, set())
+    mode = getattr(bare, "training", False)
+    if mode in modes:
+        return
+    modes.add(mode)
+    for name, site in second.iter_stochastic_nodes():
+        z = site["value"].detach()
+        with torch.no_grad():
+            before, now = (one["fn"].log_prob(z).sum() for one in (first.nodes[name], site))
+        if not torch.isclose(before, now, rtol=1e-3, atol=1e-3, equal_nan=True):
+            modes.discard(mode)
+            raise ValueError(
+                f"this objective runs {type(bare).__name__} twice at the same draws, and its "
+                f"second q of '{name}' is another one: dropout or other noise in a guide needs "
+                "an objective with one run, such as elbo or iwae (or guide.eval())."
+            )
 
 
 def along_draws(guide_trace: Trace, leaves: dict[str, Tensor], total: Tensor) -> Any:

@@ -181,7 +181,7 @@ def test_what_a_graph_would_keep_for_ever_is_refused(name):
     model, guide = Model(told), Encoder()
     model.config["tensors"] = [torch.ones(D)]
     svi = SVI(model, guide, compile=True)
-    batches = [Batch(torch.randn(B, D), torch.arange(B), 40) for _ in range(2)]
+    batches = [Batch(torch.randn(B, D), torch.arange(B), B) for _ in range(2)]
     batches = [Own(b.x) for b in batches] if name == "batch" else batches
     with pytest.warns(CompileWarning, match=f"runs eagerly: {words}"):
         assert svi.step(batches[0]).isfinite()

@@ -1,0 +1,138 @@
+"""Rows: every tensor has them, their densities are their own, and what is measured is one."""
+
+import math
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import prune_subsample_sites
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from experiments.inference.checks.sites import densities, name_of
+from ppl_models.batch import Batch
+from ppl_models.coordinates import bare
+from ppl_models.sites import describe, evaluating, is_deterministic, is_shown
+
+
+def check_batch(model: Any, batch: Any) -> None:
+    """Refuse a batch whose tensors differ in length, or whose sites differ from the model's.
+
+    Raises:
+        ValueError: With the name of the tensor or site.
+    """
+    x, given = getattr(batch, "x", None), getattr(batch, "given", {})
+    there = dict(x) if isinstance(x, dict) else {"x": x}
+    for name, values in {**there, **given}.items():
+        if isinstance(values, Tensor) and len(values) != len(batch.index):
+            raise ValueError(
+                f"'{name}' has {len(values)} rows and batch.index {len(batch.index)}: every "
+                "tensor of a batch has a row for each datum."
+            )
+    if not isinstance(x, dict):
+        return
+    sites = describe(model, None if is_shown(model) else batch)
+    observed, summed = sites.observed, sites.summed
+    for name in (*(observed.keys() - x - summed.keys()), *(x.keys() - observed)):
+        word = "lacks" if name in observed else "has"
+        raise ValueError(
+            f"the batch {word} '{name}': {name_of(model)} observes {', '.join(observed)}, "
+            f"batch.x has {', '.join(x) or 'nothing'}."
+        )
+
+
+def check_rows_apart(model: Any, trace: Trace, batch: Batch) -> None:
+    """Refuse a model in which a row's density depends on the other rows of a minibatch.
+
+    Args:
+        model: p.
+        trace: of a run on the batch.
+        batch: some of the data.
+
+    Raises:
+        ValueError: If one does; a model that cannot be run on the first row alone is not looked
+            at.
+    """
+    rows = len(batch.index)
+    latents = {name: site["value"] for name, site in trace.iter_stochastic_nodes()}
+    dims = {name: _data_dim(trace.nodes[name]) for name in latents}
+    if None in dims.values():  # a global latent, such as a process, may tie the rows
+        return
+
+    def first(values: Any) -> Any:
+        by_row = isinstance(values, Tensor) and values.ndim and len(values) == rows
+        return values[:1] if by_row else values
+
+    one = tree_map(first, batch)
+    if len(one.index) != 1:  # a batch whose parts cannot be seen
+        return
+    of_first = {
+        name: z.narrow(dims[name] - trace.nodes[name]["fn"].event_dim, 0, 1)
+        for name, z in latents.items()
+        if dims[name] is not None
+    }
+    with evaluating(poutine.unwrap(model)):
+        try:
+            together = _sites_at(model, latents, batch)
+            alone = _sites_at(model, of_first, one)
+        except Exception:  # sizes that go with this batch alone
+            return
+    for name, site in together.items():
+        dim = _data_dim(site)
+        if dim is None or name not in alone or site["log_prob"].shape[dim] != rows:
+            continue
+        here, there = site["log_prob"].narrow(dim, 0, 1).sum(), alone[name]["log_prob"].sum()
+        if not torch.isclose(here, there, rtol=1e-3, atol=1e-3, equal_nan=True):
+            raise ValueError(
+                f"{name_of(model)} mixes the rows of a batch: the density of '{name}' of the "
+                f"first row is {here:.4g} beside others and {there:.4g} alone. Make every row's "
+                "density its own, or give all rows as one batch."
+            )
+
+
+def _data_dim(site: Any) -> int | None:
+    return next((f.dim for f in site["cond_indep_stack"] if f.name == "data"), None)
+
+
+def _sites_at(model: Any, latents: dict[str, Tensor], batch: Batch) -> dict[str, Any]:
+    conditioned = poutine.condition(model, data=latents)
+    return densities(prune_subsample_sites(poutine.trace(conditioned).get_trace(batch)))
+
+
+def check_densities(model: Any, guide: Any, pair: tuple[Trace, Trace]) -> None:
+    """Refuse what is no log-density of p(x, z) or of q(z | x): it gives no bound on log p(x).
+
+    Raises:
+        ValueError: If a site is scaled by more than its plates, or the guide gives a point.
+    """
+    for program, trace in zip((model, guide), pair, strict=True):
+        for name, site in trace.nodes.items():
+            if site["type"] != "sample" or is_deterministic(site):
+                continue
+            plates = math.prod(frame.full_size / frame.size for frame in site["cond_indep_stack"])
+            scale = torch.as_tensor(site["scale"], dtype=torch.float64)
+            if not torch.isclose(scale, scale.new_tensor(plates), rtol=1e-5).all():
+                raise ValueError(
+                    f"{name_of(program)} scales the log-density of '{name}' (poutine.scale): what "
+                    "is scaled is no density, so that there is no bound on log p(x) to estimate."
+                )
+    p, q = pair
+    sampled = dict(q.iter_stochastic_nodes())
+    functions = any(site["infer"].get("is_auxiliary") for site in sampled.values())
+    if functions or getattr(poutine.unwrap(guide), "objective", "") == "log_joint":
+        return
+    for name, site in sampled.items():
+        point = bare(site["fn"])
+        prior = bare(p.nodes[name]["fn"]) if name in p.nodes else point
+        if (
+            isinstance(point, dist.Delta)
+            and not isinstance(prior, dist.Delta)
+            and not (torch.as_tensor(point.log_density) != 0).any()
+        ):
+            raise ValueError(
+                f"{name_of(guide)} gives a point for '{name}' (a Delta), and log p(x, z) at a "
+                "point is no bound on log p(x): take the guide point, a q with a density, or "
+                "state objective = 'log_joint' in the guide's class."
+            )

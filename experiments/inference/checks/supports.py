@@ -1,0 +1,54 @@
+"""Whether model and guide draw a latent in the same places."""
+
+from typing import Any
+
+import pyro.distributions as dist
+from torch import Tensor
+
+from ppl_models.coordinates import bare, coordinates, family, is_free, support_of
+
+
+def check_supports(check: Any, name: str) -> None:
+    """Refuse draws of the guide outside the prior's support, and the other way round.
+
+    Args:
+        check: a ``Check`` of a pair.
+        name: of a latent that both sample.
+
+    Raises:
+        ValueError: With both programs.
+    """
+    p, q = (trace[name]["fn"] for trace in (check.p, check.q))
+    z = check.q[name]["value"]
+    if not z.isfinite().all():
+        return  # in no support; the guard reports it
+    if not _contains(p, z, _far_out(q, z)):
+        raise ValueError(
+            f"{check.guide} draws '{name}' outside the support of its prior in {check.model} "
+            f"({family(p)}): give q that support, or take the guide prior."
+        )
+    if not _contains(q, p.sample()):
+        raise ValueError(
+            f"{check.guide} never draws '{name}' where its prior in {check.model} "
+            f"({family(p)}) does: give q that support, or take the guide prior."
+        )
+
+
+def _contains(distribution: Any, *draws: Tensor) -> bool:
+    try:
+        support = support_of(distribution)
+        return all(bool(support.check(z).all()) for z in draws)
+    except NotImplementedError:
+        return True
+
+
+def _far_out(q: Any, like: Tensor) -> Tensor:
+    """An extreme point in the support of q; a draw if the reported support is not reliable."""
+    if isinstance(bare(q), dist.TransformedDistribution | dist.Delta):
+        return like  # a chain of transforms reports the image of the last one's whole domain
+    try:
+        transform = coordinates(q)
+    except NotImplementedError:
+        return like
+    u = like.new_empty(transform.inverse_shape(like.shape)).normal_()
+    return transform((1e6 if is_free(q) else 3.0) * u)
