@@ -62,8 +62,10 @@ def in_words(error: BaseException) -> str:
 
 
 def said_by(error: BaseException) -> str:
-    """The message of an error as one line, without the table that Pyro adds."""
-    return one_line(str(error).partition("Trace Shapes:")[0])
+    """The message of an error as one line, without the tables that Pyro and torch add."""
+    words = str(error).partition("Trace Shapes:")[0]
+    told, invalid, _ = words.partition("but found invalid values:")  # and the whole tensor
+    return one_line(f"{told}but found others." if invalid else words)
 
 
 def reason(error: BaseException) -> str:

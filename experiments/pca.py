@@ -80,7 +80,7 @@ def pictures(
         plots.encodings(z_train, z_test, labels, "PCA encodings", splits[0].source.classes),
     )
     run.figure("squared_error", error_curve(pca, test))
-    if len(splits[1].image_shape) == 3:
+    if splits[1].are_images:
         shown = pca.decode(pca.encode(test[:10]))
         rows = {"x": as_images(test[:10], splits[1]), "PCA": as_images(shown, splits[1])}
         run.figure("reconstructions", plots.images_in_rows(rows, splits[1].label_names(10)))

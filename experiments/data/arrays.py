@@ -30,6 +30,43 @@ def as_values(x: Any) -> Tensor:
     return values
 
 
+def check_precision(x: Tensor, dtype: torch.dtype) -> None:
+    """Refuse values that a narrower type rounds until they are alike, or whose squares it lacks.
+
+    Args:
+        x: stored values ``[N, ...]``.
+        dtype: of the observations.
+
+    Raises:
+        UsageError: With the values.
+    """
+    if not x.is_floating_point():
+        return
+    x, limits, name = x.flatten(1), torch.finfo(dtype), str(dtype).removeprefix("torch.")
+    wider = "" if dtype == torch.float64 else ", or use float64 (--dtype float64)"
+    largest = x.abs().amax(0).double()
+    if largest.max() > 1e-3 * limits.max**0.5:
+        raise UsageError(
+            f"data reach {largest.max():.3g}, whose square is beyond {name}: rescale them{wider}."
+        )
+    if x.dtype.itemsize <= dtype.itemsize and largest.max() > 1e3 * limits.tiny**0.5:
+        return
+    spread = x.double().std(0)
+    if 0 < spread.max() < 1e3 * limits.tiny**0.5:
+        raise UsageError(
+            f"data differ by no more than {spread.max():.3g}, whose square vanishes in {name}: "
+            f"rescale them{wider}."
+        )
+    step = largest * limits.eps
+    rounded = (spread > 1e-3 * spread.max()) & (step > 1e-2 * spread)
+    if rounded.any() and x.dtype.itemsize > dtype.itemsize:
+        worst = int((step / spread).where(rounded, 0.0).argmax())
+        raise UsageError(
+            f"data near {largest[worst]:.6g} differ by {spread[worst]:.3g} only, and {name} "
+            f"rounds them to multiples of {step[worst]:.2g}: subtract their mean{wider}."
+        )
+
+
 def _from_tensor(x: Tensor) -> Tensor:
     if x.layout != torch.strided:
         raise UsageError("data are a sparse tensor: give x.to_dense().")

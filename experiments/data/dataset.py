@@ -85,6 +85,11 @@ class Data:
         return shape
 
     @property
+    def are_images(self) -> bool:
+        """Whether rows are images ``[C, H, W]`` that can be shown: grey or RGB."""
+        return len(self.image_shape) == 3 and self.image_shape[0] in (1, 3)
+
+    @property
     def data_dim(self) -> int:
         return self.image_shape.numel()
 

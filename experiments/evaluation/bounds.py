@@ -52,7 +52,7 @@ def particles_at_a_time(batch_rows: int, numbers: int, memory: float) -> int:
     Raises:
         UsageError: If not even one does.
     """
-    fits = int(memory * 2**30 / (8 * 8 * numbers * batch_rows))
+    fits = int(min(memory * 2**30 / (8 * 8 * numbers * batch_rows), 2**40))
     if fits < 1:
         raise UsageError(f"--memory {memory} GiB is too small for one image of {numbers} numbers.")
     return fits

@@ -68,13 +68,15 @@ def _imported(kind: str, name: str, known: Iterable[str]) -> type:
     module, _, attribute = name.partition(":")
     if not attribute:
         raise UsageError(f"{unknown(kind, name, known)[:-1]}, or package.module:Class.")
+    if module.endswith(".py"):
+        raise UsageError(f"{kind} '{name}' names a file: write {module[:-3]}:{attribute}.")
     sys.path.insert(0, os.getcwd())
     try:
         check_outside_of_runs(module)
         found = getattr(importlib.import_module(module), attribute)
     except UsageError:
         raise
-    except Exception as error:  # a module raises what it likes while it is imported
+    except (Exception, SystemExit) as error:  # a module raises what it likes
         words = str(error) or type(error).__name__
         raise UsageError(f"{kind} '{name}' cannot be imported: {words}.") from error
     finally:
@@ -107,15 +109,16 @@ def new_guide(name: str, model: Any, options: dict[str, Any]) -> Any:
         return guide_class(model, **options)
     try:
         guide = guide_class(model, **options)
-    except Exception as error:  # a user's code may raise anything
+        shared = set(guide.parameters()) & set(model.parameters())
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
         words = f"{type(error).__name__}: {reason(error)}"
         raise UsageError(
             f"guide '{name}' cannot be built from {type(model).__name__} ({words})."
         ) from error
-    if any(part is model for part in guide.modules()):
+    if shared:
         raise UsageError(
-            f"guide '{name}' holds the model as one of its parts, so that its weights would be "
-            "kept twice: keep it in a tuple, self._model = (model,)."
+            f"guide '{name}' holds the model, or a module of it, as one of its parts, so that its "
+            "weights would be kept twice: keep it in a tuple, self._model = (model,)."
         )
     like = next(model.parameters(), None)
     return guide if like is None else guide.to(device=like.device, dtype=like.dtype)

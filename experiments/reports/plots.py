@@ -137,7 +137,9 @@ def lines_with_errors(
     return figure
 
 
-def by_class(values: Tensor, labels: Tensor | None, name: str, line: float) -> Figure:
+def by_class(
+    values: Tensor, labels: Tensor | None, name: str, line: float, names: Sequence[str] = ()
+) -> Figure:
     """A histogram of values ``[N]``, and a box per class where there are classes."""
     figure = Figure(figsize=(10 if labels is not None else 5, 4), layout="constrained")
     axes = figure.subplots(1, 1 if labels is None else 2, squeeze=False)[0]
@@ -148,7 +150,7 @@ def by_class(values: Tensor, labels: Tensor | None, name: str, line: float) -> F
     if labels is not None:
         classes = np.unique(labels.cpu().numpy())
         parts = [numbers[labels.cpu().numpy() == kind] for kind in classes]
-        axes[1].boxplot(parts, tick_labels=[str(kind) for kind in classes])
+        axes[1].boxplot(parts, tick_labels=[names[k] if names else str(k) for k in classes])
         axes[1].axhline(line, color="black", lw=1, ls="--")
         axes[1].set(xlabel="class", ylabel=name)
     return figure

@@ -115,6 +115,13 @@ def save_checkpoint(directory: Path, files: Mapping[str, bytes], keep: int = 1) 
         _remove(old)
 
 
+def forget_checkpoints(directory: Path) -> None:
+    """Remove all checkpoints of a run."""
+    if is_main():
+        for path in checkpoints(directory):
+            _remove(path)
+
+
 def _remove(path: Path) -> None:
     """Remove a checkpoint; a folder without a manifest is not one, and is kept."""
     if path.is_symlink() or not (path / MANIFEST).exists():

@@ -33,7 +33,10 @@ def run(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -> 
         check_processes(config)
         keep_freed_memory()
         warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-        main(config)
+        try:
+            main(config)
+        except SystemExit as stop:  # of a user's class
+            raise UsageError(f"a model or guide ended the program (exit {stop.code}).") from stop
     except LaunchError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -100,10 +100,11 @@ class Run:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         path = self.lock.path
         begun = bool(self.lines or checkpoints(path))
-        if isinstance(error, Exception):
+        failed = isinstance(error, (Exception, SystemExit))
+        if failed:
             self.place.empty(begun)
         self._held.close()
-        if isinstance(error, Exception):
+        if failed:
             self.place.remove()
         if self.signals.received and isinstance(error, (Interrupted, Exception)):
             # a signal may, for example, have interrupted an import

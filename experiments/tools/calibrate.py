@@ -10,14 +10,14 @@ each latent among draws of q is uniform. Too many ranks at both ends mean that q
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
 from experiments.errors import UsageError
 from experiments.evaluation.calibration import calibrate
 from experiments.options.common import SavedRunOptions
-from experiments.options.ranges import Count
+from experiments.options.ranges import at_least
 from experiments.reports import plots
 from experiments.reports.markdown import markdown_table
 from experiments.reports.page import finish
@@ -30,9 +30,9 @@ from guides.local import PerDatumGuide
 
 @dataclass(frozen=True)
 class Config(SavedRunOptions):
-    simulations: Count = 10_000
-    """Number of data drawn from the model."""
-    draws: Count = 99
+    simulations: Annotated[int, at_least(100)] = 10_000
+    """Number of data drawn from the model; fewer show nothing."""
+    draws: Annotated[int, at_least(9)] = 99
     """Draws from q per datum; the rank of a latent takes one of draws + 1 values."""
 
 

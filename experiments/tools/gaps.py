@@ -232,8 +232,11 @@ def pictures(run: Run, values: dict[str, Tensor], rows: list[dict[str, Any]], da
     errors = [(row["to"] - row["from"]) / 2 for row in rows]
     names = [row["gap"] for row in rows]
     run.figure("gaps", plots.bars(names, [row["nats"] for row in rows], errors, None, "nats"))
-    run.figure("khat", plots.by_class(values["khat"], data.labels, "k-hat", UNRELIABLE))
-    if len(data.image_shape) == 3:
+    run.figure(
+        "khat",
+        plots.by_class(values["khat"], data.labels, "k-hat", UNRELIABLE, data.source.classes),
+    )
+    if data.are_images:
         worst = values["khat"].argsort(descending=True)[:10]
         shown = as_images(data.observations(worst.to(data.pixels.device)), data)
         titles = [f"{float(k):.2f}" for k in values["khat"][worst]]

@@ -10,7 +10,7 @@ of the replicates. A tail area near 0 or 1 means that the model does not produce
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pyro
 
@@ -20,7 +20,7 @@ from experiments.evaluation.bounds import rows_at_a_time
 from experiments.evaluation.predictive import replicated_sets, tail_areas
 from experiments.inference.frozen import held_out
 from experiments.options.common import SavedRunOptions
-from experiments.options.ranges import Count, Several
+from experiments.options.ranges import Count, at_least
 from experiments.reports import plots
 from experiments.reports.markdown import markdown_table
 from experiments.reports.page import finish
@@ -35,8 +35,8 @@ from experiments.training.saved_run import opened_for
 class Config(SavedRunOptions):
     latents: Literal["guide", "prior"] = "guide"
     """Where latents are drawn from: q(z | x) of each image (posterior predictive), or p(z)."""
-    sets: Several = 100
-    """Number of replicated data sets."""
+    sets: Annotated[int, at_least(40)] = 100
+    """Number of replicated data sets; a tail area of 1 in 40 is called unusual."""
     images: Count = 1000
     """Maximum number of test images, from the first."""
 
@@ -55,7 +55,7 @@ def main(config: Config) -> dict[str, Any]:
         x = data.observations()
         rows = tail_areas(x.flatten(1), made.flatten(2))
         run.say(f"\n{markdown_table(rows)}")
-        if len(data.image_shape) == 3:
+        if data.are_images:
             shown = {"x": x[:10]} | {
                 f"set {s + 1}": made[s, :10] for s in range(min(5, len(made)))
             }

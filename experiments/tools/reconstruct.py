@@ -33,7 +33,7 @@ from experiments.training.saved_run import SavedRun, opened_for
 @dataclass(frozen=True)
 class Config(SavedRunOptions):
     mask: Literal["none", "half"] = "none"
-    """Pixels to hide; half hides the lower half of every image."""
+    """Pixels to hide; half hides the lower half of every image, or the second half of a row."""
     images: Count = 1000
     """Maximum number of test images."""
 
@@ -60,7 +60,7 @@ def main(config: Config) -> dict[str, Any]:
             "hidden_squared_error_se": hidden_se,
         }
         run.say(f"squared error {error:.4f} ± {error_se:.4f}, of hidden pixels {hidden:.4f}")
-        if len(test.image_shape) == 3:
+        if test.are_images:
             rows = {"x": x[:10], "observed": (x * observed)[:10], "E[x | z]": shown[:10]}
             if config.mask == "none":
                 del rows["observed"]
@@ -84,8 +84,8 @@ def mask_of(name: str, saved: SavedRun) -> Tensor:
     """True where a pixel is observed, shaped as the model's observations."""
     observed = torch.ones(saved.test.image_shape, dtype=torch.bool)
     if name == "half":
-        rows = observed.shape[-2] if observed.ndim > 1 else observed.shape[-1]
-        observed[..., rows // 2 :, :] = False
+        lines = observed.movedim(-2, 0) if observed.ndim > 1 else observed
+        lines[len(lines) // 2 :] = False
     shape = saved.test.event_shape or saved.test.image_shape
     return observed.reshape(shape).to(saved.test.pixels.device)
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from experiments.data import Data
 from experiments.errors import UsageError
-from experiments.evaluation.bounds import encode
+from experiments.evaluation.bounds import encode, particles_at_a_time
 from experiments.evaluation.hierarchy import resampled_groups
 from experiments.evaluation.sampling.samples import (
     aggregate_means,
@@ -30,6 +30,7 @@ from experiments.evaluation.sampling.samples import (
     prior_means,
     traversals,
 )
+from experiments.evaluation.shared_draws import numbers_per_image
 from experiments.inference.frozen import held_out
 from experiments.options.common import SavedRunOptions
 from experiments.options.ranges import Count, NotNegativeInt, Positive, Several
@@ -68,10 +69,11 @@ def main(config: Config) -> dict[str, Any]:
     with Run("sample", config) as run:
         saved = opened_for(run, by_datum=config.of != "prior")
         ends = two_images(saved.test, config.between)
+        check(config, numbers_per_image(saved.model, saved.test))
         drawn = DRAWN[config.of](saved, ends, config)
         tensors = {name.replace(" ", ""): images.contiguous() for name, images in drawn.items()}
         write(run.path / "samples.safetensors", lambda path: save_file(tensors, path))
-        if len(saved.test.image_shape) == 3:
+        if saved.test.are_images:
             images = {name: as_images(part, saved.test) for name, part in drawn.items()}
             if config.of in ("prior", "aggregate"):
                 run.figure("samples", plots.grids(images, math.ceil(config.count**0.5)))
@@ -87,6 +89,22 @@ def main(config: Config) -> dict[str, Any]:
         }
         title = f"{subject(metrics.model, metrics.data)}: {TITLES[config.of]} ({config.run.name})"
         return finish(run, metrics, title, [], {})
+
+
+def check(config: Config, numbers: int) -> None:
+    """Refuse temperatures that look alike, and more images at once than memory is allowed for.
+
+    Raises:
+        UsageError: With the option.
+    """
+    names = [f"{t:g}" for t in config.temperature]
+    if len(set(names)) < len(names):
+        raise UsageError(f"--temperature {' '.join(names)}: give each of them once.")
+    most = particles_at_a_time(1, numbers, config.memory)
+    if config.count > most:
+        raise UsageError(
+            f"--count {config.count}: at most {most} images fit into --memory {config.memory} GiB."
+        )
 
 
 def two_images(test: Data, between: tuple[int, int]) -> Data:

@@ -5,6 +5,7 @@ import dataclasses
 import torch
 
 from experiments.data import Data, load_as
+from experiments.data.arrays import check_precision
 from experiments.data.record import record_of
 from experiments.runs.data_record import check_data
 from experiments.runs.faults import found_before
@@ -19,11 +20,14 @@ def load_data(run: Run, every_row: bool = False) -> tuple[Data, Data]:
     with first_one_first(), found_before(run.resumed):
         train, test = load_as(dataclasses.asdict(config), config.data_root, chosen, run.say)
     check_rows(len(train))
+    check_precision(train.pixels, getattr(torch, config.dtype))
     if not every_row:
         record_data(run, train, test)
-    what = "images" if len(train.image_shape) == 3 else "rows"
+    what = "images" if train.are_images else "rows"
     shape = list(train.image_shape)
     run.say(f"{train.name}: {len(train)} train and {len(test)} test {what} of {shape}")
+    if not train.are_images and len(shape) == 3 and shape[-1] in (1, 3):
+        run.warn(f"rows of {shape} are not shown as images: those have channels first, [C, H, W].")
     train, test = (
         dataclasses.replace(part.to(run.device), dtype=getattr(torch, config.dtype))
         for part in (train, test)

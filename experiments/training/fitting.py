@@ -23,6 +23,7 @@ from experiments.runs.checkpoint import (
     WEIGHTS,
     checkpoints,
     fill,
+    forget_checkpoints,
     packed,
     save_weights,
     unpacked,
@@ -83,6 +84,10 @@ class Fitting:
                     break
                 except Diverged as reason:
                     self._roll_back(reason)
+                except ValueError:
+                    if self.saved == Position() and not run.resumed:
+                        forget_checkpoints(run.path)  # of what has not begun
+                    raise
             self._end_if_told("after training")
         leave_group()
 

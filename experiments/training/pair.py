@@ -16,6 +16,7 @@ from experiments.inference.objectives import OBJECTIVES, Objective, check_object
 from experiments.options.constructors import new_guide, own_objective
 from experiments.runs.run import Run
 from guides import Guide, check_pair
+from ppl_models import MODELS
 from ppl_models.likelihoods import LIKELIHOODS, Likelihood
 from ppl_models.sites import describe
 
@@ -38,6 +39,11 @@ def prepare(run: Run, model: nn.Module, train: Data) -> Any:
     """
     config = run.config
     check_pixels(model, train)
+    if train.given and type(model) in MODELS.values():
+        raise UsageError(
+            f"--given {config.given}: {config.model} takes nothing but x; a model of your own may "
+            "read batch.given."
+        )
     particles_at_a_time(1, numbers_per_image(model, train), config.memory)
     model.to(device=run.device, dtype=getattr(torch, config.dtype))
     decoder = config.decoder or ("frozen" if config.guide == "point" else "learned")

@@ -64,16 +64,21 @@ def lab_pictures(
         parts = zip(guides, (train, test), strict=True)
         z_train, z_test = (_encodings(model, guide, data, 10000) for guide, data in parts)
         first = next(iter(test.batches(10)))
-        shown = reconstruct(model, guides[1], first)
+        try:
+            shown = reconstruct(model, guides[1], first) if test.are_images else None
+        except ValueError as error:
+            shown = None
+            run.warn(f"there is no figure of reconstructions: {error}")
     z_train, directions = plots.two_directions(z_train)
     z_test, _ = plots.two_directions(z_test, directions)
     names = "means of q(z | x)" + ("" if directions.shape[0] <= 2 else ", two leading directions")
     labels = (train.labels, test.labels)
     run.figure("encodings", plots.encodings(z_train, z_test, labels, names, train.source.classes))
-    if len(test.image_shape) != 3:
+    if not test.are_images:
         return
-    rows = {"x": as_images(first.only, test), "E[x | z]": as_images(shown, test)}
-    run.figure("reconstructions", plots.images_in_rows(rows, test.label_names(10)))
+    if shown is not None:
+        rows = {"x": as_images(first.only, test), "E[x | z]": as_images(shown, test)}
+        run.figure("reconstructions", plots.images_in_rows(rows, test.label_names(10)))
     try:
         drawn = samples(model, test)
     except ValueError as error:

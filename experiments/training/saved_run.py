@@ -107,7 +107,7 @@ def build_model(name: str, data: Data, options: dict[str, Any]) -> nn.Module:
         model = model_class(**shape, **options)
         describe(model, data)
         return model
-    except Exception as error:  # a user's code may raise any error
+    except (Exception, SystemExit) as error:  # a user's code may raise any error
         words = f"{type(error).__name__}: {reason(error)}"
         if "batch.given['label']" in words:
             words += "; --given labels gives the classes of the data"

@@ -54,7 +54,12 @@ def read_csv(path: Path, label: str | None) -> Table:
             f"{path}: the first column has no name and counts the rows: leave out the index "
             "(to_csv(index=False)), or name the column."
         )
-    labels = None if labelled is None else [row[labelled].strip() for _, row in lines]
+    labels = None
+    if labelled is not None:
+        labels = [row[labelled].strip() for _, row in lines]
+        for (line, _), word in zip(lines, labels, strict=True):
+            if word.lower() in ("", "nan"):
+                raise UsageError(f"{path}: line {line} has no class in column '{label}'.")
     return Table(values, labels, [names[place] for place in kept])
 
 

@@ -9,7 +9,7 @@ from typing import IO
 import numpy as np
 import torch
 
-from experiments.data.arrays import as_values
+from experiments.data.arrays import EXACT, as_values
 from experiments.data.files.csv_files import read_csv
 from experiments.data.rows import Read, Reading, divided, held_out
 from experiments.errors import UsageError, reason
@@ -128,11 +128,14 @@ def _classes(
         labels = labels[:, 0]
     if labels.shape != (count,):
         raise UsageError(f"{path}: {count} rows, but labels {list(labels.shape)}.")
-    if labels.dtype.kind == "f" and (labels == np.floor(labels)).all():
+    if labels.dtype.kind == "f" and (abs(labels) < EXACT).all() and (labels % 1 == 0).all():
         labels = labels.astype(np.int64)
     if labels.dtype.kind not in "biuU":
         raise UsageError(f"{path}: labels must be integers or words, got {labels.dtype}.")
-    if labels.dtype.kind == "U" and all(word.removeprefix("-").isdecimal() for word in labels):
-        labels = labels.astype(np.int64)
+    if labels.dtype.kind == "U":
+        if not all(word.isprintable() for word in labels):
+            raise UsageError(f"{path}: labels contain characters that cannot be shown.")
+        if all(word.removeprefix("-").isdecimal() and len(word) < 18 for word in labels):
+            labels = labels.astype(np.int64)
     found, numbers = np.unique(labels, return_inverse=True)
     return torch.from_numpy(numbers.astype(np.int64)), tuple(map(str, found.tolist()))

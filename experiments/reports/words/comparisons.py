@@ -96,14 +96,20 @@ def _order(rows: Sequence[Mapping[str, Any]]) -> str:
 def _with_model(learned: Sequence[Mapping[str, Any]], frozen: Sequence[Mapping[str, Any]]) -> str:
     """How the guides shape p: gaps that close, and the log p(x) that is reached."""
     before = {row["guide"]: lost(row) for row in frozen}
-    parts = []
+    smaller, larger = [], []
     for row in learned:
         then, now = before.get(row["guide"]), lost(row)
         if row["family"] == "diagonal" and then is not None and now is not None:
-            parts.append(f"the gap of {row['guide']} falls from {then:.2f} to {now:.2f} nats")
+            change = f"the gap of {row['guide']} {{}} from {then:.2f} to {now:.2f} nats"
+            smaller.append(change.format("falls")) if now < then else larger.append(
+                change.format("rises")
+            )
     text = "When p is learned with the guide, the guide shapes p."
-    if parts:
-        text += f" A diagonal q rotates W until the posterior is nearly diagonal: {joined(parts)}."
+    if smaller:
+        text += " A diagonal q rotates W until the posterior is nearly diagonal: "
+        text += f"{joined(smaller)}."
+    if larger:
+        text += f" Training has not converged: {joined(larger)}."
     best = max(row["evidence"] for row in learned)
     costs = [(row["guide"], best - row["evidence"]) for row in learned]
     named = [f"{guide} {cost:.2f}" for guide, cost in costs if cost >= NOTHING]

@@ -29,7 +29,7 @@ def findings(metrics: Mapping[str, Any]) -> list[str]:
     words = [
         _bound(figures, protocol, one),
         BY_MEASURE.get(protocol.get("measure") or "", ""),
-        _evidence(figures),
+        _evidence(figures) if protocol["estimator"] != "exact" else "",
         _optimum(metrics, split),
         _importance(figures, protocol, one),
         _latents(figures, one),
@@ -69,10 +69,10 @@ def _evidence(figures: Mapping[str, Any]) -> str:
     evidence, bound = figures.get("log_evidence"), figures.get("elbo")
     if evidence is None or bound is None or abs(evidence - bound) < 5e-4:
         return ""
-    return (
-        f"log p(x) is {number(evidence)} nats exactly, so the guide loses "
-        f"{evidence - bound:.2f} nats."
-    )
+    known = f"log p(x) is {number(evidence)} nats exactly"
+    if bound > evidence:
+        return f"{known}; that the ELBO is estimated above it is due to its few draws."
+    return f"{known}, so the guide loses {evidence - bound:.2f} nats."
 
 
 def _optimum(metrics: Mapping[str, Any], split: str) -> str:
@@ -101,7 +101,8 @@ def _latents(figures: Mapping[str, Any], one: str) -> str:
     rate, error = figures.get("rate"), figures.get("squared_error")
     parts = []
     if rate is not None and figures.get("log_joint") is None:
-        parts.append(f"The latents carry {rate:.1f} nats about each {one} (the rate).")
+        carried = f"{rate:.1f}" if rate > 0 else "no measurable"
+        parts.append(f"The latents carry {carried} nats about each {one} (the rate).")
     if error is not None:
         value = number(error, figures.get("squared_error_se"))
         parts.append(f"Reconstructions have a squared error of {value}, summed over pixels.")

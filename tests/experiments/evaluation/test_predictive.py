@@ -126,10 +126,10 @@ def test_the_command(capsys, tmp_path, monkeypatch):
     torch.set_default_dtype(torch.float32)
     monkeypatch.chdir(tmp_path)
     run(vae, "--data", "digits", "--epochs", "1", "--rows", "100", "--out", "v")
-    metrics = run(predictive, "v", "--sets", "3", "--images", "20", "--out", "p")
+    metrics = run(predictive, "v", "--sets", "40", "--images", "20", "--out", "p")
     assert [row["statistic"] for row in metrics["checks"]] == list(STATISTICS)
     assert (tmp_path / "p/figures/replicated.png").exists()
-    assert run(predictive, "v", "--sets", "2", "--latents", "prior", "--out", "q")["sets"] == 2
+    assert run(predictive, "v", "--sets", "40", "--latents", "prior", "--out", "q")["sets"] == 40
     few = ["v", "--sets", "40", "--images", "300", "--memory", "1e-3", "--out", "r"]
     refused(capsys, predictive, few, "more than --memory 0.001", "--sets or --images")
     assert not (tmp_path / "r/metrics.json").exists()
