@@ -124,6 +124,18 @@ def test_csv_that_is_refused(text):
     assert "x.csv" in str(caught.value)
 
 
+@pytest.mark.parametrize("word", ["", "nan"])
+def test_a_row_without_a_class_is_refused(word):
+    Path("x.csv").write_text(f"a,b\n1,x\n2,y\n3,{word}\n4,x")
+    with pytest.raises(UsageError, match=r"x\.csv: line 4 has no class in column 'b'"):
+        load("x.csv", label="b")
+
+
+def test_long_numbers_are_names_of_classes():
+    np.savez("x.npz", x=X, y=np.array(["9" * 30, "7"] * 5))
+    assert load("x.npz")[0].source.classes == ("7", "9" * 30)
+
+
 def bare(header: str, version: tuple[int, int] = (1, 0), content: bytes = b"") -> bytes:
     length = len(header).to_bytes(2 if version == (1, 0) else 4, "little")
     return b"\x93NUMPY" + bytes(version) + length + header.encode() + content
@@ -176,6 +188,9 @@ BINARY = {
     "few.npy": (saved(X[:3]), "3 rows; at least 4"),
     "mismatch.npz": (zipped(x=saved(X), y=saved(np.arange(9))), "10 rows, but labels [9]"),
     "targets.npz": (zipped(x=saved(X), y=saved(X[:, 0, 0])), "labels must be integers or words"),
+    "endless.npz": (zipped(x=saved(X), y=saved(np.full(10, np.inf))), "labels must be integers"),
+    "huge.npz": (zipped(x=saved(X), y=saved(np.full(10, 1e300))), "labels must be integers"),
+    "hidden.npz": (zipped(x=saved(X), y=saved(np.array(["\udcff"] * 10))), "cannot be shown"),
 }
 
 

@@ -1,0 +1,170 @@
+"""Programs that people write whose numbers would be wrong without a word: refused, or made right.
+
+Every case was found by comparing a program's figures with a closed form.
+"""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+
+from experiments.data import as_data
+from experiments.evaluation.metrics import evaluate
+from experiments.inference.objectives import OBJECTIVES
+from experiments.inference.svi import SVI
+from guides import GUIDES
+from ppl_models.batch import data_plate
+from tests.shared.linear_pair import SOME, D, Encoder, Linear, N, X
+
+
+class RowsPlate(Linear):
+    def plate(self, batch):
+        return pyro.plate("rows", len(batch.index))
+
+
+class MeanOfRows(Linear):
+    def mean(self, z, batch):
+        return z + z.mean(-2, keepdim=True)
+
+
+class Standardised(Linear):
+    def mean(self, z, batch):
+        return z + (0.0 if batch.x is None else batch.x.mean(0))
+
+
+class Scaled(Linear):
+    def prior(self):
+        with poutine.scale(scale=0.1):
+            return super().prior()
+
+
+class Masked(Linear):
+    def prior(self):
+        with poutine.mask(mask=torch.tensor(False)):
+            return super().prior()
+
+
+class ToPoint(Encoder):
+    def forward(self, batch):
+        with data_plate(batch):
+            pyro.sample("z", dist.Delta(self.width * batch.x).to_event(1))
+
+
+class ThroughAnother(Encoder):
+    def forward(self, batch):
+        with data_plate(batch):
+            a = dist.Normal(torch.zeros(D), 1.0).to_event(1)
+            a = pyro.sample("a", a, infer={"is_auxiliary": True})
+            pyro.sample("z", dist.Normal(batch.x / 2 + a, self.width).to_event(1))
+
+
+class OfRows(Encoder):
+    def forward(self, batch):
+        with pyro.plate("rows", len(batch.index)):
+            pyro.sample("z", self.q(batch))
+
+
+REFUSED = {
+    "a plate of another name": (
+        RowsPlate,
+        OfRows,
+        "x' of RowsPlate is not observed in the plate",
+    ),
+    "rows that are mixed": (MeanOfRows, Encoder, "MeanOfRows mixes the rows of a batch"),
+    "the batch's mean": (Standardised, Encoder, "Standardised mixes the rows of a batch"),
+    "a mask on p alone": (Masked, Encoder, "a mask leaves out other entries of 'z' in Masked"),
+    "an auxiliary site": (Linear, ThroughAnother, "but no latent is a function of it"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_pair_is_refused_at_its_first_minibatch(case):
+    model, guide, words = REFUSED[case]
+    with pytest.raises(ValueError, match=words):
+        SVI(model(), guide(), loss=OBJECTIVES["elbo"]()).step(SOME)
+
+
+@pytest.mark.parametrize(
+    ("model", "guide", "words"),
+    [
+        (Scaled, Encoder, "Scaled scales the log-density of 'z'"),
+        (Linear, ToPoint, "ToPoint gives a point for 'z' .a Delta."),
+    ],
+)
+def test_what_may_be_trained_may_not_be_called_a_bound(model, guide, words):
+    pair = model(), guide()
+    assert SVI(*pair, loss=OBJECTIVES["elbo"]()).step(SOME).isfinite()
+    with pytest.raises(ValueError, match=words):
+        evaluate(*pair, X, 10)
+
+
+def test_a_point_that_says_so_is_reported_as_a_log_joint():
+    guide = ToPoint()
+    guide.objective = "log_joint"
+    figures = evaluate(Linear(), guide, X)
+    assert figures["elbo"] is None
+    assert figures["log_joint"] < 0
+
+
+def log_evidence(x):
+    return dist.Normal(1.0, math.sqrt(2)).log_prob(x).sum(1).mean().item()
+
+
+class Transformed(Linear):
+    """The same model of 3 x + 5."""
+
+    def observed(self, batch):
+        return None if batch.x is None else (batch.x - 5) / 3
+
+
+class Missing(Linear):
+    """Rows with a first entry of -9 are missing."""
+
+    def forward(self, batch):
+        with data_plate(batch):
+            z, x = self.prior(), batch.x
+            seen = torch.ones(len(batch.index), dtype=torch.bool) if x is None else x[:, 0] > -8
+            p = dist.Normal(z + self.loc, 1.0).to_event(1).mask(seen)
+            return pyro.sample("x", p, obs=x)
+
+
+def test_the_prior_is_weighed_by_what_the_model_makes_of_x():
+    torch.manual_seed(0)
+    figures = evaluate(Transformed(), GUIDES["prior"](Transformed()), 3 * X + 5, 20_000)
+    assert figures["iw_bound"] == pytest.approx(log_evidence(X), abs=0.05)
+    coded = X.clone()
+    coded[:3] = -9
+    found = evaluate(Missing(), GUIDES["prior"](Missing()), coded, 20_000)["iw_bound"]
+    assert found == pytest.approx(log_evidence(X[3:]) * (N - 3) / N, abs=0.05)
+
+
+def test_functions_are_no_modules():
+    with pytest.raises(TypeError, match=r"is no torch\.nn\.Module"):
+        SVI(Linear().forward, Encoder())
+
+
+class Heavy(Linear):
+    def forward(self, batch):
+        with data_plate(batch):
+            z = self.prior()
+            return pyro.sample("x", dist.StudentT(1.0, z).to_event(1), obs=batch.x)
+
+
+def test_a_likelihood_without_a_mean_has_no_squared_error():
+    figures = evaluate(Heavy(), Encoder(), X, 10)
+    assert figures["squared_error"] is None
+    assert math.isfinite(figures["iw_bound"])
+
+
+def test_as_data_is_not_rounded_until_rows_are_alike():
+    far = as_data(X + 1e8)
+    assert len(far.like(Linear().double())) == N
+    with pytest.raises(ValueError, match="float32 rounds them to multiples of 12: subtract"):
+        far.like(Linear().float())
+    with pytest.raises(ValueError, match="whose square is beyond float32"):
+        as_data(X * 1e30).like(Linear().float())
+    with pytest.raises(ValueError, match="whose square vanishes in float32"):
+        as_data(X * 1e-30).like(Linear().float())

@@ -1,0 +1,110 @@
+"""Modules that model and guide share, and state beside parameters and buffers."""
+
+import pyro
+import pytest
+import torch
+from torch import nn
+
+from experiments.inference.compiled import CompileWarning, gradients
+from experiments.inference.objectives import OBJECTIVES
+from experiments.inference.svi import SVI
+from ppl_models import Batch
+from tests.shared.linear_pair import D, Encoder, Linear, X
+
+
+@pytest.fixture(autouse=True)
+def _without_a_compiler(monkeypatch):
+    """Graphs run as they were traced."""
+    monkeypatch.setattr(gradients, "compiled", lambda graph, values: graph)
+    monkeypatch.setattr(gradients, "can_compile", lambda: True)
+
+
+class Sharing(Encoder):
+    """A guide that registers a module of the model under a name of its own."""
+
+    def __init__(self, model) -> None:
+        super().__init__()
+        self.also = model.decoder
+
+
+class Decoder(Linear):
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder = nn.Linear(D, D)
+
+    def mean(self, z, batch):
+        return self.decoder(z)
+
+
+@pytest.mark.parametrize("loss", [pyro.infer.RenyiELBO(0.5), pyro.infer.TraceGraph_ELBO()])
+def test_shared_gradients_are_divided_once_under_losses_of_pyro(loss):
+    found = []
+    for guide_of in (lambda model: Encoder(), Sharing):
+        torch.manual_seed(0)
+        model = Decoder()
+        guide = guide_of(model)
+        both = dict.fromkeys([*model.parameters(), *guide.parameters()])
+        svi = SVI(model, guide, torch.optim.SGD(both, lr=1.0), loss=loss)
+        before = model.decoder.weight.detach().clone()
+        torch.manual_seed(1)
+        svi.step(Batch.of(X))
+        found.append(model.decoder.weight.detach() - before)
+    torch.testing.assert_close(*found)
+
+
+def test_a_graph_of_shared_modules_trains_the_model():
+    ends = []
+    for compile in (False, True):
+        torch.manual_seed(0)
+        model = Decoder()
+        svi = SVI(model, Sharing(model), loss=OBJECTIVES["elbo"](), compile=compile)
+        torch.manual_seed(1)
+        for _ in range(5):
+            svi.step(Batch.of(X))
+        assert isinstance(model.decoder.bias, nn.Parameter)
+        assert not compile or not svi.compiled.reasons
+        ends.append(model.decoder.bias.detach().clone())
+    torch.testing.assert_close(*ends)
+
+
+class Counting(Linear):
+    """A running mean kept in an attribute that is no buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.running = torch.zeros(D)
+
+    def mean(self, z, batch):
+        if batch.x is not None:
+            self.running = 0.9 * self.running + 0.1 * batch.x.detach().mean(0)
+        return z + self.loc + self.running
+
+
+class Setting:
+    def __init__(self) -> None:
+        self.factor = 1.0
+
+
+class WithSetting(Linear):
+    """A number in an object of the user's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setting = Setting()
+
+    def mean(self, z, batch):
+        return z + self.setting.factor * self.loc
+
+
+def test_state_that_a_graph_does_not_see():
+    with pytest.warns(CompileWarning, match="the attribute running is read and replaced"):
+        SVI(Counting(), Encoder(), compile=True).step(Batch.of(X))
+    losses = []
+    for compile in (False, True):
+        model = WithSetting()
+        svi = SVI(model, Encoder(), compile=compile)
+        torch.manual_seed(0)
+        svi.step(Batch.of(X))
+        model.setting.factor = 7.0
+        losses.append(svi.step(Batch.of(X)))
+    torch.testing.assert_close(*losses)

@@ -1,0 +1,55 @@
+"""A linear Gaussian pair that tests bend in one way each."""
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import nn
+
+from ppl_models import Batch
+from ppl_models.batch import data_plate
+from ppl_models.program import Program
+
+D, N = 2, 12
+X = torch.randn(N, D, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+SOME = Batch(X[:4], torch.arange(4), N)
+
+
+class Linear(Program):
+    """z ~ N(0, I), x ~ N(z + 1, I); subclasses say what else there is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loc = nn.Parameter(torch.ones(D))
+
+    def plate(self, batch):
+        return data_plate(batch)
+
+    def prior(self):
+        return pyro.sample("z", dist.Normal(torch.zeros(D), 1.0).to_event(1))
+
+    def observed(self, batch):
+        return batch.x
+
+    def mean(self, z, batch):
+        return z + self.loc
+
+    def forward(self, batch):
+        with self.plate(batch):
+            z = self.prior()
+            x = dist.Normal(self.mean(z, batch), 1.0).to_event(1)
+            return pyro.sample("x", x, obs=self.observed(batch))
+
+
+class Encoder(Program):
+    """q(z | x), the posterior of ``Linear`` but for its width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = nn.Parameter(torch.tensor(0.8))
+
+    def q(self, batch):
+        return dist.Normal((batch.x - 1) / 2, self.width).to_event(1)
+
+    def forward(self, batch):
+        with data_plate(batch):
+            pyro.sample("z", self.q(batch))
