@@ -77,12 +77,15 @@ def check_rows_apart(model: Any, trace: Trace, batch: Batch) -> None:
         try:
             together = _sites_at(model, latents, batch)
             alone = _sites_at(model, of_first, one)
+            again = _sites_at(model, latents, batch)
         except Exception:  # sizes that go with this batch alone
             return
     for name, site in together.items():
         dim = _data_dim(site)
         if dim is None or name not in alone or site["log_prob"].shape[dim] != rows:
             continue
+        if not torch.allclose(site["log_prob"], again[name]["log_prob"], equal_nan=True):
+            return  # it changes from run to run, whatever the rows
         here, there = site["log_prob"].narrow(dim, 0, 1).sum(), alone[name]["log_prob"].sum()
         if not torch.isclose(here, there, rtol=1e-3, atol=1e-3, equal_nan=True):
             raise ValueError(

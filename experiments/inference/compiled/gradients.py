@@ -16,7 +16,6 @@ import torch
 from pyro.poutine import runtime
 from torch import Tensor, nn
 
-from experiments.errors import said_by
 from experiments.inference.checkpointing import is_checkpointed
 from experiments.inference.compiled.graph import Graph, NotTraceable, can_compile, compiled, traced
 from experiments.inference.compiled.loss_module import LossModule, swapped
@@ -202,12 +201,7 @@ class CompiledGradients:
         values = [*parameters, *rest.values(), *given, *(getattr(*pair) for pair in attributes)]
         numbers = [parameters[0].new_tensor(float(getattr(*pair))) for pair in live]
         values += numbers
-        try:
-            operations = traced(loss_and_gradients, values, self._owner)
-        except TypeError as error:  # some fused layers take no stand-ins for tensors
-            raise NotTraceable(
-                f"an operation cannot be traced ({said_by(error)[:150]})"
-            ) from error
+        operations = traced(loss_and_gradients, values, self._owner)
         inputs = [node for node in operations.graph.nodes if node.op == "placeholder"]
         for place in replaced:
             if inputs[len(trained) + len(rest) + len(given) + place].users:

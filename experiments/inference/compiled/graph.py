@@ -47,7 +47,7 @@ def traced(
             torch's; if the second run differs; if a tensor that is not an argument takes part.
     """
     first, second = (_once(function, values) for _ in range(2))
-    _refuse_changing_shapes(first)
+    _refuse_operations(first)
     if first.code != second.code or not _same_constants(first, second):
         raise NotTraceable("its second call computes something else")
     for name, constant in _constants(first):
@@ -72,8 +72,10 @@ def fresh(graph: GraphModule) -> set[int]:
     }
 
 
-def _refuse_changing_shapes(graph: GraphModule) -> None:
+def _refuse_operations(graph: GraphModule) -> None:
     for node in graph.graph.nodes:
+        if "mkldnn_rnn_layer" in str(node.target):
+            raise NotTraceable("the compiler does not know torch's LSTM on a CPU (a GRU is known)")
         tags = getattr(node.target, "tags", ())
         if torch.Tag.dynamic_output_shape not in tags:
             continue

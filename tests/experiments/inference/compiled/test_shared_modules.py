@@ -108,3 +108,17 @@ def test_state_that_a_graph_does_not_see():
         model.setting.factor = 7.0
         losses.append(svi.step(Batch.of(X)))
     torch.testing.assert_close(*losses)
+
+
+class Recurrent(Linear):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(D, D)
+
+    def mean(self, z, batch):
+        return z + self.lstm(z.unsqueeze(0))[0].squeeze(0)
+
+
+def test_an_operation_that_the_compiler_lacks_is_eager():
+    with pytest.warns(CompileWarning, match="the compiler does not know torch's LSTM"):
+        SVI(Recurrent().float(), Encoder().float(), compile=True).step(Batch.of(X.float()))
