@@ -108,6 +108,7 @@ class OwnParameters(Messenger):
         )
         self.refused = (
             f"pyro.param '{name.replace('$$$', '.')}' is no parameter of {owners}: it would be "
-            "neither trained nor saved. Make it an nn.Parameter of the module."
+            "neither trained nor saved. Make it an nn.Parameter of the module; a guide of Pyro's "
+            "makes its own when it is called: call it once before."
         )
         raise ValueError(self.refused)

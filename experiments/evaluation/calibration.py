@@ -106,10 +106,19 @@ def _draws(
 
 
 def _ranks(truth: Any, drawn: Drawn) -> Tensor:
-    """The rank of each datum's true latents among the draws, ``[B, M]``; -1 under a mask."""
+    """The rank of each datum's true latents among the draws, ``[B, M]``; -1 under a mask.
+
+    Among equal draws, as of discrete latents, the rank is drawn.
+
+    References:
+        Säilynoja, Bürkner & Vehtari (2022), ties.
+    """
     z = truth["value"]
     assert drawn.rows is not None
-    below = (drawn.z < z).sum(0).movedim(drawn.rows, 0)
+    below, equal = (drawn.z < z).sum(0), (drawn.z == z).sum(0)
+    if equal.any():
+        below += (torch.rand(equal.shape, device=equal.device) * (equal + 1)).long()
+    below = below.movedim(drawn.rows, 0)
     if (mask := mask_of(truth)) is not True:
         below = below.masked_fill(~mask.expand_as(z).movedim(drawn.rows, 0), -1)
     return below.reshape(len(below), -1)

@@ -76,6 +76,10 @@ class Check:
 
     def names(self, sums: bool) -> None:
         """Guide and model sample the same latents, except those that the objective sums out."""
+        if "x" in self.latents:
+            raise ValueError(
+                f"{self.model} has a latent called 'x', the name of what is observed: rename it."
+            )
         for name, site in self.p.items():
             summed = sums and name in self.summed
             if _is_drawn(site) and name not in self.q and not summed:

@@ -1,6 +1,8 @@
 """Simulation-based calibration, on the oracle."""
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from experiments.evaluation.calibration import band, calibrate
 from experiments.evaluation.oracle import best_linear, rotate_to_largest_gap
 from experiments.tools import calibrate as command
 from guides import GUIDES
-from ppl_models import NVAE, PPCA, Batch, describe
+from ppl_models import NVAE, PPCA, Batch, Program, data_plate, describe
 from tests.shared.commands import refused, run
 
 
@@ -64,3 +66,27 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     rows = ["--data", "digits", "--epochs", "1", "--guide", "point", "--guide.local-steps", "2"]
     run(ppca, *rows, "--out", "rows")
     refused(capsys, command, ["rows", "--out", "no"], "a row per datum")
+
+
+class Coin(Program):
+    """A coin with two sides, seen through noise."""
+
+    def forward(self, batch):
+        with data_plate(batch):
+            z = pyro.sample("z", dist.Bernoulli(torch.tensor([0.3])).to_event(1))
+            return pyro.sample("x", dist.Normal(2 * z, 1.0).to_event(1), obs=batch.x)
+
+
+class OfCoin(Program):
+    """The posterior of the coin: log odds log(0.3 / 0.7) + 2 x - 2."""
+
+    def forward(self, batch):
+        with data_plate(batch):
+            logits = 2 * batch.x - 2 + torch.tensor(0.3 / 0.7).log()
+            pyro.sample("z", dist.Bernoulli(logits=logits).to_event(1))
+
+
+def test_ranks_among_equal_draws_are_drawn():
+    found = calibrate(Coin(), OfCoin(), 4000, 19)
+    assert found.passed
+    assert found.ranks.double().mean().item() == pytest.approx(9.5, abs=0.4)
