@@ -117,7 +117,7 @@ def new_guide(name: str, model: Any, options: dict[str, Any]) -> Any:
         ) from error
     if shared:
         raise UsageError(
-            f"guide '{name}' holds the model, or a module of it, as one of its parts, so that its "
+            f"guide '{name}' holds the model as one of its parts, or a module of it, so that its "
             "weights would be kept twice: keep it in a tuple, self._model = (model,)."
         )
     like = next(model.parameters(), None)

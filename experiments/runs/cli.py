@@ -35,7 +35,9 @@ def run(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -> 
         warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
         try:
             main(config)
-        except SystemExit as stop:  # of a user's class
+        except SystemExit as stop:
+            if not is_main():  # which ends when training does
+                raise
             raise UsageError(f"a model or guide ended the program (exit {stop.code}).") from stop
     except LaunchError as error:
         print(f"error: {error}", file=sys.stderr)

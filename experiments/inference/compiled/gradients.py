@@ -17,8 +17,15 @@ from pyro.poutine import runtime
 from torch import Tensor, nn
 
 from experiments.inference.checkpointing import is_checkpointed
-from experiments.inference.compiled.graph import Graph, NotTraceable, can_compile, compiled, traced
-from experiments.inference.compiled.loss_module import LossModule, swapped
+from experiments.inference.compiled.graph import (
+    Graph,
+    NotTraceable,
+    can_compile,
+    compiled,
+    is_read,
+    traced,
+)
+from experiments.inference.compiled.loss_module import LossModule, check_in_place, swapped
 from experiments.inference.compiled.taken_for_granted import Holder, flat, flatten
 from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives.base import Objective
@@ -185,10 +192,7 @@ class CompiledGradients:
             inside = dict(zip(map(id, of), [*leaves, *others], strict=True))
             with holding([*attributes, *live], owned), swapped(module, inside) as places:
                 loss = module(refill(rows))
-                for place in places:
-                    if place.tensors[place.name] is not place.tensor:
-                        where = f"{place.module}.{place.name}"
-                        raise NotTraceable(f"the buffer {where} is replaced, not changed in place")
+                check_in_place(places)
                 replaced.update(
                     place
                     for place, (holder, name) in enumerate(attributes)
@@ -202,9 +206,9 @@ class CompiledGradients:
         numbers = [parameters[0].new_tensor(float(getattr(*pair))) for pair in live]
         values += numbers
         operations = traced(loss_and_gradients, values, self._owner)
-        inputs = [node for node in operations.graph.nodes if node.op == "placeholder"]
+        first = len(trained) + len(rest) + len(given)
         for place in replaced:
-            if inputs[len(trained) + len(rest) + len(given) + place].users:
+            if is_read(operations, first + place):
                 name = attributes[place][1]
                 raise NotTraceable(f"the attribute {name} is read and replaced: make it a buffer")
         graph = compiled(operations, values)

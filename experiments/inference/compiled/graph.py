@@ -62,6 +62,12 @@ def traced(
     return first
 
 
+def is_read(graph: GraphModule, argument: int) -> bool:
+    """Whether the graph makes use of an argument, by its position."""
+    inputs = [node for node in graph.graph.nodes if node.op == "placeholder"]
+    return bool(inputs[argument].users)
+
+
 def fresh(graph: GraphModule) -> set[int]:
     """Constants that were made while tracing, from numbers written in the program."""
     lifted = (torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from experiments.inference.compiled.graph import NotTraceable
 from experiments.inference.objectives.base import Objective
 from experiments.inference.pair import Buffers, cuda_devices
 from ppl_models.batch import Batch
@@ -78,3 +79,15 @@ def swapped(module: nn.Module, inside: dict[int, Tensor]) -> Iterator[list[Place
     finally:
         for place in before:
             place.tensors[place.name] = place.tensor
+
+
+def check_in_place(places: list[Place]) -> None:
+    """Refuse a buffer that a forward replaces, where a graph only sees changes in place.
+
+    Raises:
+        NotTraceable: With its name.
+    """
+    for place in places:
+        if place.tensors[place.name] is not place.tensor:
+            name = f"{place.module}.{place.name}"
+            raise NotTraceable(f"the buffer {name} is replaced, not changed in place")
