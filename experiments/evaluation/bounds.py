@@ -39,7 +39,7 @@ def guide_means(guide: nn.Module, batch: Batch) -> dict[str, Tensor]:
     with Mean(), own_parameters(guide):
         trace = poutine.trace(guide).get_trace(batch)
     return {
-        name: site["value"]
+        name: site["value"].detach()
         for name, site in trace.iter_stochastic_nodes()
         if not (poutine.util.site_is_subsample(site) or is_summed(site))
     }

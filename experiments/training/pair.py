@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from experiments.data import Data
-from experiments.errors import UsageError
+from experiments.errors import UsageError, reason
 from experiments.evaluation.bounds import particles_at_a_time
 from experiments.evaluation.shared_draws import numbers_per_image
-from experiments.inference.checks.pair_check import check_once
+from experiments.inference.checks.pair_check import check_once, check_rows
 from experiments.inference.frozen import announce_rows, for_data
 from experiments.inference.objectives import OBJECTIVES, Objective, check_objective
 from experiments.options.constructors import new_guide, own_objective
@@ -39,11 +39,6 @@ def prepare(run: Run, model: nn.Module, train: Data) -> Any:
     """
     config = run.config
     check_pixels(model, train)
-    if train.given and type(model) in MODELS.values():
-        raise UsageError(
-            f"--given {config.given}: {config.model} takes nothing but x; a model of your own may "
-            "read batch.given."
-        )
     particles_at_a_time(1, numbers_per_image(model, train), config.memory)
     model.to(device=run.device, dtype=getattr(torch, config.dtype))
     decoder = config.decoder or ("frozen" if config.guide == "point" else "learned")
@@ -91,9 +86,28 @@ def build_guide(
         run.say(line)
     guide = for_data(guide, len(data))
     if ":" in name:  # errors are reported before anything is written
-        rows = torch.arange(min(2, len(data)), device=data.pixels.device)
-        check_once(model, guide, data.like(model).batch(rows))
+        try:
+            check_whole(model, guide, data.like(model))
+        except ValueError:
+            raise
+        except Exception as error:  # a user's code may raise anything
+            raise UsageError(
+                f"guide '{name}' does not run on the data ({type(error).__name__}: "
+                f"{reason(error)})."
+            ) from error
     return guide
+
+
+def check_whole(model: nn.Module, guide: Guide, data: Data) -> None:
+    """The checks of a pair before it is trained, those of its final measurement among them.
+
+    Raises:
+        ValueError: As ``check_once`` and ``check_rows``.
+    """
+    rows = torch.arange(min(2, len(data)), device=data.pixels.device)
+    check_once(model, guide, data.batch(rows))
+    if not describe(model).of_all_data:
+        check_rows(model, guide, data)
 
 
 def make_objective(run: Run, model: nn.Module, default: str | None = None) -> Objective:
@@ -162,11 +176,16 @@ def at_maximum_likelihood(model: Any, data: Data) -> nn.Module:
 
 
 def check_pixels(model: Any, data: Data) -> None:
-    """Refuse a likelihood that does not fit the kind of pixels.
+    """Refuse a likelihood that does not fit the kind of pixels, and what no model of ours reads.
 
     Raises:
         UsageError: Naming the likelihoods that fit.
     """
+    if data.given and type(model) in MODELS.values():
+        raise UsageError(
+            f"--given labels: {type(model).__name__} takes nothing but x; a model of your own may "
+            "read batch.given."
+        )
     likelihood = getattr(model, "likelihood", None)
     if not isinstance(likelihood, Likelihood):
         return

@@ -69,7 +69,7 @@ def test_large_values_end_in_the_guards_words(capsys):
 
 def test_labels_for_a_model_that_reads_none(capsys):
     args = ["--data", "digits", "--rows", "100", *VAE, "--given", "labels", "--out", "a"]
-    refused(capsys, vae, args, "--given labels", "takes nothing but x")
+    refused(capsys, vae, args, "--given labels: VAE takes nothing but x")
 
 
 EXITS = """

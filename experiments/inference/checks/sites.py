@@ -76,7 +76,7 @@ class Check:
 
     def names(self, sums: bool) -> None:
         """Guide and model sample the same latents, except those that the objective sums out."""
-        if "x" in self.latents:
+        if "x" in self.latents and _is_drawn(self.p["x"]):
             raise ValueError(
                 f"{self.model} has a latent called 'x', the name of what is observed: rename it."
             )
