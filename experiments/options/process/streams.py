@@ -87,8 +87,7 @@ def _safe(stream: Any, original: Any) -> Any:
         io.BufferedWriter(Unfailing(stream.fileno())),
         stream.encoding,
         "backslashreplace",
-        line_buffering=stream.line_buffering,
-        write_through=stream.write_through,
+        line_buffering=True,  # a log shows every line when it is printed
     )
 
 

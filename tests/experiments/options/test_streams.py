@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.options.process import streams
+
 ROOT = Path(__file__).parents[3]
 SMALL = "--data digits --rows 100 --epochs 1 --latent-dim 2"
 NARROW = {
@@ -116,3 +118,9 @@ def opens_text(call: ast.Call) -> bool:
     opened = name.endswith(".open") or name in ("open", "os.fdopen", "TextIOWrapper")
     # a member of a zip archive is opened for bytes
     return opened and name not in ("os.open", "Image.open", "archive.open")
+
+
+def test_a_log_has_every_line_when_it_is_printed(tmp_path):
+    with (tmp_path / "log").open("w") as stream:
+        print("epoch 1", file=streams._safe(stream, stream))
+        assert (tmp_path / "log").read_text() == "epoch 1\n"
