@@ -198,6 +198,8 @@ def check(config: Any) -> None:
         raise UsageError(unknown("objective", objective, OBJECTIVES))
     if getattr(config, "products", "") == "bfloat16" and config.dtype == "float64":
         raise UsageError("--products bfloat16 rounds float32: leave out --dtype float64.")
+    if getattr(config, "cycles", 1) > 1 and not config.kl_anneal:
+        raise UsageError("--cycles are those of --kl-anneal: give a fraction above 0.")
     every(getattr(config, "checkpoint_every", "1"))
     if isinstance(config, DataOptions):
         check_name(config.data)

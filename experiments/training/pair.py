@@ -14,6 +14,7 @@ from experiments.inference.checks.pair_check import check_once, check_rows
 from experiments.inference.frozen import announce_rows, for_data
 from experiments.inference.objectives import OBJECTIVES, Objective, check_objective
 from experiments.options.constructors import new_guide, own_objective
+from experiments.options.ranges import option_name
 from experiments.runs.run import Run
 from guides import Guide, check_pair
 from ppl_models import MODELS
@@ -146,6 +147,10 @@ def build_objective(
     name = name or ("stl" if rows else own)
     check_objective(guide, own, name)
     accepted = set(inspect.signature(OBJECTIVES[name]).parameters) - {"particles"}
+    for option in {"alpha", "free_bits", "strata"} - accepted:
+        if getattr(config, option, None) != getattr(type(config), option, None):
+            words = f"{option_name(option)} has no effect on the objective {name}"
+            raise UsageError(f"{words}; --objective chooses another one.")
     options = {key: getattr(config, key) for key in accepted if hasattr(config, key)}
     if particles or (rows and name == "stl"):
         options["particles"] = particles or 4

@@ -140,3 +140,18 @@ def test_a_gap_that_rises_is_not_said_to_fall(capsys):
     cli(compare.Config, compare.main, [*args, "--model.latent-dim", "2", "--out", "c"])
     said = capsys.readouterr().out
     assert "falls from" not in said or "rises from" not in said
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (["--alpha", "2"], ["--alpha has no effect on the objective elbo_analytic_kl"]),
+        (["--free-bits", "1"], ["--free-bits has no effect on the objective"]),
+        (["--strata", "3"], ["--strata has no effect on the objective"]),
+        (["--cycles", "3"], ["--cycles are those of --kl-anneal"]),
+    ],
+)
+def test_options_without_an_effect_are_refused(option, words, capsys):
+    refused(
+        capsys, vae, ["--data", "digits", "--rows", "100", *VAE, *option, "--out", "a"], *words
+    )
