@@ -13,6 +13,8 @@ from experiments.errors import UsageError
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.I | re.A)
 """A number; Python's float() would also accept underscores and other digits."""
 
+DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+", re.A)
+
 
 class Table(NamedTuple):
     """Numbers ``[N, D]``, the class names of the rows, and the names of the columns."""
@@ -94,6 +96,13 @@ def _label_column(path: Path, names: list[str], label: str | None) -> int | None
 def _numbers(
     path: Path, names: list[str], lines: list[tuple[int, list[str]]], kept: list[int]
 ) -> np.ndarray:
+    for line, row in lines:
+        for place in kept:
+            if DECIMAL_COMMA.fullmatch(row[place].strip()):
+                raise UsageError(
+                    f"{path}: line {line}, column '{names[place]}' holds {row[place].strip()!r}: "
+                    "decimals are written with a point."
+                )
     text = [
         names[place]
         for place in kept

@@ -108,6 +108,7 @@ CSV = {
     "a,b,c\n1,2,x\n3,4,y\n4,5,z\n6,7,x": "columns of text (c)",
     "a,b\n1,2\n3,oops\n4,5\n6,7": "column 'b' holds 'oops'",
     ",a\n0,5\n1,6\n2,5\n3,4": "to_csv(index=False)",
+    "a;b\n1,5;2\n3;4\n5;6\n7;8": "line 2, column 'a' holds '1,5': decimals are written with a",
     "a,b\n": "with rows",
     "": "is empty",
     "a,b\n1,2\n3,4\n5,6": "3 rows; at least 4",
