@@ -19,6 +19,8 @@ BAD_PATH = (
     errno.EROFS,
 )
 """Error numbers of a path that cannot be used; a full disk is not among them."""
+INVALID_VALUES = "but found invalid values"
+"""In torch's message about parameters that a distribution refuses, such as a scale of 0."""
 NO_MEMORY = re.compile("allocate memory|not enough memory|out of memory")
 """Torch's messages about a lack of memory, on CPUs and GPUs."""
 
@@ -64,7 +66,7 @@ def in_words(error: BaseException) -> str:
 def said_by(error: BaseException) -> str:
     """The message of an error as one line, without the tables that Pyro and torch add."""
     words = str(error).partition("Trace Shapes:")[0]
-    told, invalid, _ = words.partition("but found invalid values:")  # and the whole tensor
+    told, invalid, _ = words.partition(INVALID_VALUES)  # and the whole tensor
     return one_line(f"{told}but found others." if invalid else words)
 
 

@@ -25,7 +25,7 @@ def _float64_and_seed() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def mnist_root() -> Path:
     if MNIST is None:
         pytest.skip("real MNIST is not here; set PPL_DATA to the folder that holds MNIST/raw")

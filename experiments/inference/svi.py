@@ -9,6 +9,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from experiments.errors import INVALID_VALUES
 from experiments.inference.average import WeightAverage
 from experiments.inference.compiled.gradients import CompiledGradients
 from experiments.inference.guard.diagnosis import RandomState, explain
@@ -22,9 +23,6 @@ from experiments.inference.pair import Pair as Pair
 from experiments.inference.parallel import average_gradients, first_said
 from guides import Guide
 from ppl_models.batch import Batch
-
-INVALID = "but found invalid values"
-"""In torch's message about parameters that a distribution does not take, such as a scale of 0."""
 
 
 class SVI:
@@ -66,7 +64,7 @@ class SVI:
         for program in (model, guide):
             if not isinstance(poutine.unwrap(program), nn.Module):
                 raise TypeError(
-                    f"{program!r} is no torch.nn.Module: call it in the forward of one, whose "
+                    f"{program!r} is not a torch.nn.Module: call it in the forward of one, whose "
                     "parameters can be found."
                 )
         self.model: Any = model
@@ -142,11 +140,11 @@ class SVI:
         return RandomState.now(batch.index), self.buffers.clone()
 
     def _attempt(self, batch: Batch) -> Tensor:
-        """The gradients; NaN, if it is guarded, where q or p has parameters that are none."""
+        """The gradients; under a guard NaN if a distribution refuses its parameters."""
         try:
             return self.gradients(batch)
         except (torch.linalg.LinAlgError, ValueError) as error:
-            invalid = not isinstance(error, ValueError) or INVALID in str(error)
+            invalid = not isinstance(error, ValueError) or INVALID_VALUES in str(error)
             if not (self.guard and invalid):
                 raise
             # of the other processes' dtype, or they would wait for another message

@@ -6,10 +6,8 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-import pyro
 import pyro.distributions as dist
 import torch
-from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.infer.enum import get_importance_trace
 from pyro.infer.util import is_validation_enabled
@@ -18,7 +16,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from experiments.inference.checks.pair_check import check_once
-from experiments.inference.checks.particles import takes_particles
+from experiments.inference.checks.particles import spread
 from experiments.inference.checks.sites import run_pair
 from experiments.inference.handlers import At, InsideObjective
 from experiments.inference.summed_runs import summed_pair
@@ -53,12 +51,8 @@ def traces(
             ``pyro.param`` that is no parameter of the two.
     """
     depth, summed, _ = check_once(model, guide, batch, particles=particles)
-    if particles > 1 and not takes_particles(model):
-        batch = batch.repeated(particles)
-        model, guide = (poutine.scale(part, particles) for part in (model, guide))
-    elif particles > 1:
-        outer = pyro.plate("particles", particles, dim=-1 - depth)
-        model, guide = outer(model), outer(guide)
+    if particles > 1:
+        (model, guide), batch = spread(model, (model, guide), batch, particles, depth)
     if at is not None:
         guide = At(at)(guide)
     with InsideObjective(), own_parameters(model, guide):

@@ -69,7 +69,7 @@ def main(config: Config) -> dict[str, Any]:
     with Run("sample", config) as run:
         saved = opened_for(run, by_datum=config.of != "prior")
         ends = two_images(saved.test, config.between)
-        check(config, numbers_per_image(saved.model, saved.test))
+        check_draws(config, numbers_per_image(saved.model, saved.test))
         drawn = DRAWN[config.of](saved, ends, config)
         tensors = {name.replace(" ", ""): images.contiguous() for name, images in drawn.items()}
         write(run.path / "samples.safetensors", lambda path: save_file(tensors, path))
@@ -91,7 +91,7 @@ def main(config: Config) -> dict[str, Any]:
         return finish(run, metrics, title, [], {})
 
 
-def check(config: Config, numbers: int) -> None:
+def check_draws(config: Config, numbers: int) -> None:
     """Refuse temperatures that look alike, and more images at once than memory is allowed for.
 
     Raises:

@@ -88,7 +88,7 @@ def build_guide(
     guide = for_data(guide, len(data))
     if ":" in name:  # errors are reported before anything is written
         try:
-            check_whole(model, guide, data.like(model))
+            check_before(model, guide, data.like(model))
         except ValueError:
             raise
         except Exception as error:  # a user's code may raise anything
@@ -99,15 +99,16 @@ def build_guide(
     return guide
 
 
-def check_whole(model: nn.Module, guide: Guide, data: Data) -> None:
-    """The checks of a pair before it is trained, those of its final measurement among them.
+def check_before(model: nn.Module, guide: Guide, data: Data) -> None:
+    """The checks of a pair before it is trained; if it will be measured by datum, those of that.
 
     Raises:
         ValueError: As ``check_once`` and ``check_rows``.
     """
-    rows = torch.arange(min(2, len(data)), device=data.pixels.device)
-    check_once(model, guide, data.batch(rows))
-    if not describe(model).of_all_data:
+    if describe(model).of_all_data:
+        rows = torch.arange(min(2, len(data)), device=data.pixels.device)
+        check_once(model, guide, data.batch(rows))
+    else:
         check_rows(model, guide, data)
 
 

@@ -96,33 +96,39 @@ def _label_column(path: Path, names: list[str], label: str | None) -> int | None
 def _numbers(
     path: Path, names: list[str], lines: list[tuple[int, list[str]]], kept: list[int]
 ) -> np.ndarray:
-    for line, row in lines:
-        for place in kept:
-            if DECIMAL_COMMA.fullmatch(row[place].strip()):
-                raise UsageError(
-                    f"{path}: line {line}, column '{names[place]}' holds {row[place].strip()!r}: "
-                    "decimals are written with a point."
-                )
     text = [
-        names[place]
+        place
         for place in kept
         if lines
         and not any(NUMBER.fullmatch(row[place].strip()) for _, row in lines)
         and any(row[place].strip() for _, row in lines)
     ]
     if text:
+        for line, row in lines:
+            for place in text:
+                _refuse_comma(path, line, names[place], row[place].strip())
+        columns = ", ".join(names[place] for place in text[:10])
         raise UsageError(
-            f"{path} has columns of text ({', '.join(text[:10])}): leave them out; classes are "
-            "named by --label COLUMN."
+            f"{path} has columns of text ({columns}): leave them out; classes are named by "
+            "--label COLUMN."
         )
     values = array("d")
     for line, row in lines:
         for place in kept:
             field = row[place].strip()
             if not NUMBER.fullmatch(field):
+                _refuse_comma(path, line, names[place], field)
                 what = f"holds {field[:30]!r}" if field else "is empty"
                 raise UsageError(
                     f"{path}: line {line}, column '{names[place]}' {what}, which is not a number."
                 )
             values.append(float(field))
     return np.array(values).reshape(len(lines), len(kept))
+
+
+def _refuse_comma(path: Path, line: int, name: str, field: str) -> None:
+    if DECIMAL_COMMA.fullmatch(field):
+        raise UsageError(
+            f"{path}: line {line}, column '{name}' holds {field[:30]!r}: decimals are written "
+            "with a point."
+        )

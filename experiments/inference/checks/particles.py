@@ -1,6 +1,6 @@
 """How a model takes several particles: in an extra dimension, or along the batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -8,11 +8,10 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
-from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 
 from experiments.errors import said_by
-from experiments.inference.checks.sites import densities, name_of, run_pair
+from experiments.inference.checks.sites import data_dim, densities, densities_at, name_of, run_pair
 from experiments.inference.handlers import At
 from ppl_models.sites import evaluating
 
@@ -20,6 +19,25 @@ from ppl_models.sites import evaluating
 def takes_particles(model: Any) -> bool:
     """Whether a model takes particles in an extra dimension."""
     return getattr(poutine.unwrap(model), "vectorises", True)
+
+
+def spread(
+    model: Any, programs: Sequence[Any], batch: Any, particles: int, depth: int
+) -> tuple[list[Any], Any]:
+    """Programs and a batch for several particles: in a plate outside of all others, or in a row.
+
+    Args:
+        model: p, which decides.
+        programs: model, guide, or both.
+        batch: of one particle.
+        particles: their number.
+        depth: number of plate dimensions.
+    """
+    if takes_particles(model):
+        outer = pyro.plate("particles", particles, dim=-1 - depth)
+        return [outer(program) for program in programs], batch
+    scaled = [poutine.scale(program, particles) for program in programs]
+    return scaled, batch.repeated(particles)
 
 
 def settle_particles(model: Any, guide: Any, batch: Any, depth: int) -> None:
@@ -59,8 +77,8 @@ def _in_a_row(model: Any, guide: Any, batch: Any) -> str | None:
     rows = len(batch.index)
 
     def part(x: Tensor, site: Any, event: int, k: int) -> Tensor:
-        dims = [f.dim for f in site["cond_indep_stack"] if f.name == "data"]
-        return x.narrow(dims[0] - event, k * rows, rows) if dims else x  # a global site has none
+        dim = data_dim(site)
+        return x if dim is None else x.narrow(dim - event, k * rows, rows)  # None: a global site
 
     return _changed(model, guide, batch, run_pair(model, guide, batch.repeated(2)), part)
 
@@ -77,7 +95,7 @@ def _changed(
         pair: traces of both, of model and guide.
         part: of a tensor, its site, the number of its event dimensions: what belongs to one.
     """
-    programs = ((model, pair[0], _model_at), (guide, pair[1], partial(_guide_at, model)))
+    programs = ((model, pair[0], densities_at), (guide, pair[1], partial(_guide_at, model)))
     for k in range(2):
         for program, trace, run_at in programs:
             latents = {
@@ -94,12 +112,6 @@ def _changed(
                     f"'{name}' changes. Make every row's density its own."
                 )
     return None
-
-
-def _model_at(model: Any, latents: dict[str, Tensor], batch: Any) -> dict[str, Any]:
-    """The model's sites at these latents."""
-    conditioned = poutine.condition(model, data=latents)
-    return densities(prune_subsample_sites(poutine.trace(conditioned).get_trace(batch)))
 
 
 def _guide_at(model: Any, guide: Any, latents: dict[str, Tensor], batch: Any) -> dict[str, Any]:

@@ -1,17 +1,15 @@
-"""Rows: every tensor has them, their densities are their own, and what is measured is one."""
+"""Checks of rows: equal numbers of them, none that depends on another, none that is scaled."""
 
-import math
 from typing import Any
 
 import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
-from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from experiments.inference.checks.sites import densities, name_of
+from experiments.inference.checks.sites import data_dim, densities_at, name_of, rescaled
 from ppl_models.batch import Batch
 from ppl_models.coordinates import bare
 from ppl_models.sites import describe, evaluating, is_deterministic, is_shown
@@ -57,7 +55,7 @@ def check_rows_apart(model: Any, trace: Trace, batch: Batch) -> None:
     """
     rows = len(batch.index)
     latents = {name: site["value"] for name, site in trace.iter_stochastic_nodes()}
-    dims = {name: _data_dim(trace.nodes[name]) for name in latents}
+    dims = {name: data_dim(trace.nodes[name]) for name in latents}
     if None in dims.values():  # a global latent, such as a process, may tie the rows
         return
 
@@ -75,13 +73,13 @@ def check_rows_apart(model: Any, trace: Trace, batch: Batch) -> None:
     }
     with evaluating(poutine.unwrap(model)):
         try:
-            together = _sites_at(model, latents, batch)
-            alone = _sites_at(model, of_first, one)
-            again = _sites_at(model, latents, batch)
+            together = densities_at(model, latents, batch)
+            alone = densities_at(model, of_first, one)
+            again = densities_at(model, latents, batch)
         except Exception:  # sizes that go with this batch alone
             return
     for name, site in together.items():
-        dim = _data_dim(site)
+        dim = data_dim(site)
         if dim is None or name not in alone or site["log_prob"].shape[dim] != rows:
             continue
         if not torch.allclose(site["log_prob"], again[name]["log_prob"], equal_nan=True):
@@ -95,17 +93,8 @@ def check_rows_apart(model: Any, trace: Trace, batch: Batch) -> None:
             )
 
 
-def _data_dim(site: Any) -> int | None:
-    return next((f.dim for f in site["cond_indep_stack"] if f.name == "data"), None)
-
-
-def _sites_at(model: Any, latents: dict[str, Tensor], batch: Batch) -> dict[str, Any]:
-    conditioned = poutine.condition(model, data=latents)
-    return densities(prune_subsample_sites(poutine.trace(conditioned).get_trace(batch)))
-
-
 def check_densities(model: Any, guide: Any, pair: tuple[Trace, Trace]) -> None:
-    """Refuse what is no log-density of p(x, z) or of q(z | x): it gives no bound on log p(x).
+    """Refuse scaled densities and points, from which no bound on log p(x) can be estimated.
 
     Raises:
         ValueError: If a site is scaled by more than its plates, or the guide gives a point.
@@ -114,9 +103,8 @@ def check_densities(model: Any, guide: Any, pair: tuple[Trace, Trace]) -> None:
         for name, site in trace.nodes.items():
             if site["type"] != "sample" or is_deterministic(site):
                 continue
-            plates = math.prod(frame.full_size / frame.size for frame in site["cond_indep_stack"])
             scale = torch.as_tensor(site["scale"], dtype=torch.float64)
-            if not torch.isclose(scale, scale.new_tensor(plates), rtol=1e-5).all():
+            if not torch.isclose(scale, scale.new_tensor(rescaled(site)), rtol=1e-5).all():
                 raise ValueError(
                     f"{name_of(program)} scales the log-density of '{name}' (poutine.scale): what "
                     "is scaled is no density, so that there is no bound on log p(x) to estimate."

@@ -9,6 +9,7 @@ import torch
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
+from torch import Tensor
 
 from experiments.inference.checks.supports import check_supports
 from guides.guide import EffectGuide
@@ -159,7 +160,7 @@ class Check:
 
     def scales(self, name: str) -> None:
         """Plates rescale a latent in the guide as they do in the model."""
-        p, q = (_rescaled(trace[name]) for trace in (self.p, self.q))
+        p, q = (rescaled(trace[name]) for trace in (self.p, self.q))
         if not math.isclose(p, q):
             raise ValueError(
                 f"plates rescale '{name}' by {p:g} in {self.model} and by {q:g} in {self.guide}: "
@@ -221,6 +222,17 @@ def densities(trace: Trace) -> dict[str, Any]:
     return sites
 
 
+def densities_at(model: Any, latents: dict[str, Tensor], batch: Batch) -> dict[str, Any]:
+    """The model's sites that have a density, at these latents."""
+    conditioned = poutine.condition(model, data=latents)
+    return densities(prune_subsample_sites(poutine.trace(conditioned).get_trace(batch)))
+
+
+def data_dim(site: Any) -> int | None:
+    """The dimension of the plate of the data; None outside of it."""
+    return next((f.dim for f in site["cond_indep_stack"] if f.name == "data"), None)
+
+
 def _is_drawn(site: Any) -> bool:
     return not site["is_observed"]
 
@@ -233,5 +245,6 @@ def _mask(site: Any) -> Any:
     return True if mask is None else mask
 
 
-def _rescaled(site: Any) -> float:
+def rescaled(site: Any) -> float:
+    """The factor by which plates rescale a log-density."""
     return math.prod(frame.full_size / frame.size for frame in site["cond_indep_stack"])

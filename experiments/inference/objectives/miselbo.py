@@ -12,7 +12,7 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
 from experiments.inference.checks.pair_check import check_once
-from experiments.inference.checks.particles import takes_particles
+from experiments.inference.checks.particles import spread, takes_particles
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.objectives.base import Objective
 from experiments.inference.summation import SumOut, summed_out
@@ -61,15 +61,12 @@ class Miselbo(Objective):
             raise ValueError(f"miselbo is for mixtures, not {type(mixture).__name__}.")
         u = self._strata(mixture, batch)
         z = q.at(u) if isinstance(q, Pushed) else u
-        if takes_particles(model):
-            story, rows, values = pyro.plate("particles", len(z), dim=-2)(model), batch, z
-        else:  # particles follow each other in one long batch
-            story, rows = poutine.scale(model, len(z)), batch.repeated(len(z))
-            values = z.flatten(0, 1)
+        apart = takes_particles(model)
+        (story,), rows = spread(model, [model], batch, len(z), depth=1)
         if checked.summed:
-            story = SumOut(2 if values is z else 1)(story)
+            story = SumOut(2 if apart else 1)(story)
         seen = trace.copy()
-        seen.nodes[name] = {**site, "value": values}
+        seen.nodes[name] = {**site, "value": z if apart else z.flatten(0, 1)}
         with InsideObjective(), own_parameters(model):
             replayed = poutine.trace(poutine.replay(story, trace=seen)).get_trace(rows)
         replayed = prune_subsample_sites(replayed)

@@ -96,14 +96,13 @@ def _order(rows: Sequence[Mapping[str, Any]]) -> str:
 def _with_model(learned: Sequence[Mapping[str, Any]], frozen: Sequence[Mapping[str, Any]]) -> str:
     """How the guides shape p: gaps that close, and the log p(x) that is reached."""
     before = {row["guide"]: lost(row) for row in frozen}
-    smaller, larger = [], []
+    smaller: list[str] = []
+    larger: list[str] = []
     for row in learned:
         then, now = before.get(row["guide"]), lost(row)
         if row["family"] == "diagonal" and then is not None and now is not None:
-            change = f"the gap of {row['guide']} {{}} from {then:.2f} to {now:.2f} nats"
-            smaller.append(change.format("falls")) if now < then else larger.append(
-                change.format("rises")
-            )
+            parts, verb = (smaller, "falls") if now < then else (larger, "rises")
+            parts.append(f"the gap of {row['guide']} {verb} from {then:.2f} to {now:.2f} nats")
     text = "When p is learned with the guide, the guide shapes p."
     if smaller:
         text += " A diagonal q rotates W until the posterior is nearly diagonal: "

@@ -71,7 +71,7 @@ def _evidence(figures: Mapping[str, Any]) -> str:
         return ""
     known = f"log p(x) is {number(evidence)} nats exactly"
     if bound > evidence:
-        return f"{known}; that the ELBO is estimated above it is due to its few draws."
+        return f"{known}; the estimate of the ELBO is above it because it uses few draws."
     return f"{known}, so the guide loses {evidence - bound:.2f} nats."
 
 

@@ -12,12 +12,8 @@ _once = functools.cache(pca._moments)
 
 
 @pytest.fixture(scope="session")
-def _mnist() -> list[Tensor]:
-    from tests.conftest import MNIST
-
-    if MNIST is None:
-        pytest.skip("real MNIST is not here; set PPL_DATA to the folder that holds MNIST/raw")
-    return [part.observations().flatten(1).double() for part in load("mnist", MNIST)]
+def _mnist(mnist_root) -> list[Tensor]:
+    return [part.observations().flatten(1).double() for part in load("mnist", mnist_root)]
 
 
 @pytest.fixture(scope="module")

@@ -142,7 +142,7 @@ def test_the_prior_is_weighed_by_what_the_model_makes_of_x():
 
 
 def test_functions_are_no_modules():
-    with pytest.raises(TypeError, match=r"is no torch\.nn\.Module"):
+    with pytest.raises(TypeError, match=r"is not a torch\.nn\.Module"):
         SVI(Linear().forward, Encoder())
 
 
