@@ -23,11 +23,7 @@ class Grid(NamedTuple):
 
 
 def read_grid(words: Sequence[str], shared: Sequence[str]) -> Grid:
-    """Read ``name=value,value`` of ``--grid`` and ``name=value`` of ``--with``.
-
-    Raises:
-        UsageError: If something is malformed, missing or given twice.
-    """
+    """Read ``name=value,value`` of ``--grid`` and ``name=value`` of ``--with``."""
     varied, common = _settings("--grid", words), _settings("--with", shared)
     names = [name for name, _ in (*varied, *common)]
     for name in names:

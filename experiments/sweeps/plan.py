@@ -2,11 +2,9 @@
 
 import dataclasses
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_type_hints
-
-import tyro
+from typing import Any, Literal, NamedTuple
 
 from experiments.errors import UsageError
 from experiments.options.commands import COMMANDS, module_of
@@ -58,44 +56,52 @@ class Planned(NamedTuple):
         return "to continue" if begun and "resume" in self.options else "to run"
 
     def metrics(self) -> dict[str, Any]:
-        """The final figures; empty if the run is not finished.
-
-        Raises:
-            UsageError: If it was made with other options, or its files are damaged.
-        """
-        self.check_options()
+        """The final figures; empty if the run is not finished."""
         return read_json(self.path / "metrics.json") if is_finished(self.path) else {}
 
     def check_options(self) -> None:
-        """Refuse a run directory that was made with other options, by its own ``config.json``.
-
-        Raises:
-            UsageError: Naming the options.
-        """
+        """Refuse a run directory that was made with other options, by its own ``config.json``."""
         path = self.path / "config.json"
         if not path.exists() or self.state == "to run":
             return
+        content = read_json(path)
         with reading(path):
-            saved = asked_options(read_json(path))
+            saved = asked_options(content)
+            before = dict(dict(content.get("of") or {}).get("options") or {})
         differing = [
             name
             for name, value in self.options.items()
             if name not in ELSEWHERE and saved.get(name, value) != value
         ]
+        self._check_measured(before)
         if differing:
             raise UsageError(
                 f"{self.path} was made with other options ({', '.join(differing)}); name another "
                 "--out."
             )
 
+    def _check_measured(self, before: dict[str, Any]) -> None:
+        """Refuse figures of a run that was trained further since; it had these options."""
+        run = self.options.get("run")
+        if not (before and run) or not (config := Path(run) / "config.json").exists():
+            return
+        content = read_json(config)
+        with reading(config):
+            now = dict(content.get("options") or {})
+        differing = [
+            name
+            for name, value in before.items()
+            if name not in ELSEWHERE and now.get(name, value) != value
+        ]
+        if differing:
+            raise UsageError(
+                f"{self.path} measures {run} as it was before ({', '.join(differing)} differ): "
+                "move it away, or name another --out."
+            )
+
 
 def plan(command: str, grid: Grid, out: Path) -> list[Planned]:
-    """Every point as a run below ``out``, whether or not it exists.
-
-    Raises:
-        UsageError: If the command is unknown, an option or value is invalid, or two points are the
-            same run.
-    """
+    """Every point as a run below ``out``, whether or not it exists."""
     module = _module(command)
     runs: list[Planned] = []
     for point in points(grid):
@@ -109,28 +115,19 @@ def plan(command: str, grid: Grid, out: Path) -> list[Planned]:
 
 
 def check_directory(command: str, out: Path) -> None:
-    """Refuse a directory that contains anything except this command's sweep.
-
-    Raises:
-        UsageError: With its contents.
-    """
+    """Refuse a directory that contains anything except this command's sweep."""
     if missing(out) or (out.is_dir() and holds_nothing(out)):
         return
-    saved = read_json(out / PLAN) if (out / PLAN).exists() else {}
-    made = saved.get("command")
+    made = read_json(out / PLAN).get("command") if (out / PLAN).exists() else None
     if made != command:
-        what = f"a sweep of {made}" if made else "something that is no sweep"
+        what = f"a sweep of {made}" if made else "something other than a sweep"
         raise UsageError(f"--out {out} holds {what}; name another directory.")
 
 
-def save_plan(command: str, out: Path, runs: Sequence[Planned]) -> None:
-    """Write the command of the sweep and, for readers, the options of all its runs."""
-    path = out / PLAN
-    with reading(path):
-        saved = read_json(path) if path.exists() else {}
-        options = saved.get("options", {}) | {run.name: run.options for run in runs}
-    if options != saved.get("options"):
-        write_json(path, {"command": command, "options": options})
+def save_plan(command: str, out: Path) -> None:
+    """Make the directory that of this command's sweep."""
+    if not (out / PLAN).exists():
+        write_json(out / PLAN, {"command": command})
     (out / "logs").mkdir(exist_ok=True)
 
 
@@ -153,21 +150,13 @@ def _checked(
         if name in settings:
             raise UsageError(f"'{name}' is set by the sweep for every run.")
     try:
-        words = arguments(settings, _positional_names(module.Config))
+        words = arguments(settings, ("run", "file", "name"))
         config = parse(module.Config, module.main, words)
         check(config)
         _check_guide(command, config)
     except UsageError as error:
         raise UsageError(f"{name_of(point)}: {error}") from error
     return words, plain(dataclasses.asdict(config))
-
-
-def _positional_names(config_class: type) -> list[str]:
-    """Arguments of a command that are given without a name, in order."""
-    hints = get_type_hints(config_class, include_extras=True)
-    fields = dataclasses.fields(config_class)
-    marked = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
-    return [f.name for f in fields if tyro.conf.Positional in marked[f.name]]
 
 
 def _check_guide(command: str, config: Any) -> None:
@@ -177,4 +166,5 @@ def _check_guide(command: str, config: Any) -> None:
     model, guide = getattr(config, "model", command), getattr(config, "guide", None)
     ours = isinstance(guide, str) and ":" not in guide
     if ours and model in PAIRS and guide not in PAIRS[model]:
-        raise UsageError(f"{model} does not take it, but {', '.join(PAIRS[model])}.")
+        fitting = ", ".join(PAIRS[model])
+        raise UsageError(f"{model} does not take the guide {guide}; it takes {fitting}.")

@@ -16,15 +16,8 @@ from experiments.runs.files import write, write_json, write_text
 from experiments.sweeps.grid import Grid
 from experiments.sweeps.plan import Planned
 
-UNITS = {
-    "elbo": "nats per data point",
-    "iw_bound": "nats per data point",
-    "log_evidence": "nats per data point",
-    "log_joint": "nats per data point",
-    "train": "s",
-    "total": "s",
-    "peak_gib": "GiB",
-}
+NATS = ("elbo", "iw_bound", "log_evidence", "log_joint")
+UNITS = dict.fromkeys(NATS, "nats per data point") | {"train": "s", "peak_gib": "GiB"}
 """Of figures, by the last part of their names."""
 
 

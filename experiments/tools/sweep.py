@@ -36,6 +36,16 @@ from experiments.sweeps.launch import launch_all
 from experiments.sweeps.plan import Planned, check_directory, plan, save_plan
 from experiments.sweeps.report import rows_of, save_sweep
 
+FIGURES = (
+    "test.elbo",
+    "test.iw_bound",
+    "test.log_evidence",
+    "test.log_joint",
+    "test.squared_error",
+    "seconds.train",
+    "memory.peak_gib",
+)
+
 
 @dataclass(frozen=True)
 class Config:
@@ -47,15 +57,7 @@ class Config:
     brackets."""
     with_: Annotated[tuple[str, ...], tyro.conf.arg(name="with")] = ()
     """NAME=VALUE for every option that all runs share."""
-    figures: tuple[str, ...] = (
-        "test.elbo",
-        "test.iw_bound",
-        "test.log_evidence",
-        "test.log_joint",
-        "test.squared_error",
-        "seconds.train",
-        "memory.peak_gib",
-    )
+    figures: tuple[str, ...] = FIGURES
     """Entries of metrics.json to show in the table; the figure shows the first one that exists."""
     jobs: Count = 1
     """Number of runs at a time; they share the CPU threads."""
@@ -76,12 +78,15 @@ def main(config: Config) -> dict[str, Any]:
         check_directory(config.command, out)  # another sweep may have been there until now
         for run in runs:
             run.check_options()
-        save_plan(config.command, out, runs)
+        save_plan(config.command, out)
         waiting = [run for run in runs if run.state != "finished"]
         errors = run_all(waiting, len(runs), config.jobs)
         rows = rows_of(runs, errors, config.figures)
         good = [run for run in runs if not errors.get(run.name)]
         metrics = save_sweep(out, config.command, grid, good, rows)
+    unseen = [name for name in config.figures if name not in rows[0]]
+    if config.figures != FIGURES and good and unseen:
+        tqdm.write(f"warning: no run has the figure {', '.join(unseen)} in its metrics.json")
     tqdm.write(
         f"\n{metrics['text']}saved as {out / 'table.md'}"
         + (f", drawn in {out / 'figure.png'}" if metrics["figure"] else "")

@@ -178,7 +178,6 @@ def test_sweeps(capsys):
         "[" * 100_000,
         '{"command": 3}',
         '{"command": {}}',
-        '{"command": "ppca", "options": 3}',
     ):
         Path("s/sweep.json").write_text(text)
         refused(capsys, sweep, args, "s")

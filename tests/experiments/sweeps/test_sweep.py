@@ -17,7 +17,7 @@ from experiments.sweeps.grid import arguments, name_of, points, read_grid
 from experiments.sweeps.launch import Outcome, launch
 from experiments.sweeps.plan import Planned, plan, save_plan
 from experiments.sweeps.report import over_seeds, picture, rows_of, what_differs
-from experiments.tools import sweep
+from experiments.tools import evaluate, sweep
 from tests.shared.commands import refused, run
 from tests.shared.runs import stopped
 
@@ -171,7 +171,7 @@ def test_a_stopped_run_goes_on_from_its_checkpoint(monkeypatch):
     (planned,) = plan("ppca", read_grid(["seed=5"], shared), out)
     assert planned.state == "to run"
     out.mkdir()
-    save_plan("ppca", out, [planned])
+    save_plan("ppca", out)
     assert stopped(monkeypatch, 6, ppca, [*planned.arguments, "--out", str(planned.path)]) == 143
     assert planned.state == "to continue"
     metrics = swept("ppca", "--grid", "seed=5", "--with", *shared, "--out", "s")
@@ -206,7 +206,10 @@ def test_a_dry_run_lists_and_writes_nothing(capsys):
         (["vae", "--grid", "latent_dim=2,0"], ["latent_dim=0", "at least 1"]),
         (["vae", "--grid", "network=mlp,rnn"], ["network=rnn", "rnn"]),
         (["vae", "--grid", "guide=flow,oracle"], ["guide=oracle", "'oracle' is unknown"]),
-        (["vae", "--grid", "guide=flow,exact"], ["guide=exact", "does not take it", "amortized"]),
+        (
+            ["vae", "--grid", "guide=flow,exact"],
+            ["guide=exact", "does not take the guide", "amortized"],
+        ),
         (
             ["vae", "--grid", "guide=flow,amortized", "guide.covariance=full"],
             ["guide=flow", "--guide.covariance=full"],
@@ -237,8 +240,13 @@ def test_directories_that_hold_something_else(capsys, monkeypatch):
     refused(capsys, sweep, other, "seed=0 was made with other options (epochs, lr)")
     Path("mine").mkdir()
     Path("mine/thesis.tex").write_text("")
-    refused(capsys, sweep, ["vae", "--grid", "seed=0", "--out", "mine"], "no sweep")
-    refused(capsys, sweep, ["vae", "--grid", "seed=0", "--out", "mine/thesis.tex"], "no sweep")
+    refused(capsys, sweep, ["vae", "--grid", "seed=0", "--out", "mine"], "other than a sweep")
+    refused(
+        capsys,
+        sweep,
+        ["vae", "--grid", "seed=0", "--out", "mine/thesis.tex"],
+        "other than a sweep",
+    )
     assert Path("mine/thesis.tex").exists()
 
 
@@ -272,7 +280,7 @@ def test_figures_of_different_images_are_not_compared(monkeypatch):
     out = Path("s").absolute()
     runs = plan("vae", read_grid(["binarize=none,static"], []), out)
     out.mkdir()
-    save_plan("vae", out, runs)
+    save_plan("vae", out)
     for planned, pixels in zip(runs, ("grey", "binary"), strict=True):
         finish(planned, {"test": {"elbo": 1.0}, "protocol": {"pixels": pixels, "n": 360}})
     assert what_differs(runs) == ["pixels"]
@@ -350,7 +358,7 @@ def test_what_a_killed_sweep_left_is_not_removed(command, aside, monkeypatch):
     (planned,) = plan(command, read_grid(["seed=0"], shared), Path("s").absolute())
     leave_unfinished("s/seed=0", planned.options)
     Path("s/seed=0/notes.txt").write_text("mine")
-    save_plan(command, Path("s"), [planned])
+    save_plan(command, Path("s"))
     started = []
 
     def start(words, **_):
@@ -369,7 +377,7 @@ def test_a_run_of_a_killed_sweep_that_is_still_at_work_is_left_alone(capsys, mon
     shared = ["run=r", "particles=5"]
     planned, other = plan("evaluate", read_grid(["seed=0,1"], shared), Path("s").absolute())
     leave_unfinished("s/seed=0", planned.options | {"particles": 60000})
-    save_plan("evaluate", Path("s"), [planned, other])
+    save_plan("evaluate", Path("s"))
     launched = []
 
     def popen(words, **_):
@@ -390,3 +398,15 @@ def test_a_run_of_a_killed_sweep_that_is_still_at_work_is_left_alone(capsys, mon
     assert [row["test.elbo"] for row in rows] == [None, 1.0]
     finish(planned._replace(options=planned.options | {"particles": 60000}), {"test": {"elbo": 9}})
     refused(capsys, sweep, args, "seed=0 was made with other options (particles)")
+
+
+def test_an_evaluation_of_earlier_weights_is_not_taken_for_one_of_the_present_ones():
+    short = ["--data", "digits", "--rows", "100", "--guide", "amortized", "--out", "a"]
+    cli(ppca.Config, ppca.main, [*short, "--epochs", "1"])
+    (one,) = plan("evaluate", read_grid(["run=a"], ["particles=2"]), Path("s").absolute())
+    cli(evaluate.Config, evaluate.main, [*one.arguments, "--out", str(one.path)])
+    assert one.state == "finished"
+    one.check_options()
+    cli(ppca.Config, ppca.main, [*short, "--epochs", "2", "--resume"])
+    with pytest.raises(UsageError, match="epochs"):
+        one.check_options()
