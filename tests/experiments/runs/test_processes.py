@@ -1,21 +1,29 @@
 """A command under torchrun: one run, one voice, and a run that goes on with other processes."""
 
 import json
+import math
 import os
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from experiments import compare, nvae, vae
+from experiments.inference.svi import SVI
 from experiments.runs.checkpoint import latest
 from experiments.runs.cli import cli
 from experiments.tools import evaluate
+from ppl_models import Batch
 from tests.shared.commands import refused
+from tests.shared.forked import Child, Ended, start
 
 ROOT = Path(__file__).parents[3]
 VAE = [
@@ -42,39 +50,29 @@ VAE = [
 pytestmark = pytest.mark.usefixtures("in_a_folder")
 
 
-def launched(number: int, command: str, *args: str) -> list[tuple[int, str, str]]:
-    """Exit code, output and errors of every process of a command."""
-    return together(number, "-m", f"experiments.{command}", *args)
-
-
-def together(number: int, *words: str) -> list[tuple[int, str, str]]:
-    """The same of Python, with such words behind it."""
+def launched(
+    number: int, *words: str, prepare: Callable[[], object] = lambda: None
+) -> list[Ended]:
+    """Run a command as so many processes, each prepared by a function that is called first."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    common = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        "MASTER_PORT": str(port),
-        "MASTER_ADDR": "127.0.0.1",
-        "WORLD_SIZE": str(number),
-    }
-    processes = [
-        subprocess.Popen(
-            [sys.executable, *words],
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(number)
-    ]
-    ended = [process.communicate(timeout=120) for process in processes]
-    return [(process.returncode, *said) for process, said in zip(processes, ended, strict=True)]
+    variables = {"MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": number}
+
+    def start_rank(rank: int) -> Child:
+        def become() -> None:
+            ranks = {"RANK": rank, "LOCAL_RANK": rank}
+            os.environ.update({k: str(v) for k, v in (variables | ranks).items()})
+            torch.set_num_threads(1)
+            prepare()
+
+        return start(list(words), Path.cwd(), Path(tempfile.mkdtemp()), become)
+
+    ranks = [start_rank(rank) for rank in range(number)]
+    return [rank.wait() for rank in ranks]
 
 
-def quiet(ended: list[tuple[int, str, str]]) -> str:
+def quiet(ended: list[Ended]) -> str:
     """What the first process said, if all ended well and the others said nothing."""
     (code, said, errors), *others = ended
     assert (code, errors) == (0, ""), errors
@@ -101,63 +99,45 @@ def test_as_many_processes_go_on_bit_for_bit_and_others_from_position_and_weight
     assert [json.loads(record)["epoch"] for record in records] == [1, 2, 3, 4]
 
 
-BROKEN = """
-import math, os, sys
-from experiments import vae
-from experiments.inference.svi import SVI
-from experiments.runs.cli import cli
-
-whole, steps = SVI.eager, []  # of its own rows: before they meet those of others
-
-def broken(self, batch):
-    steps.append(1)
-    loss = whole(self, batch)
-    if len(steps) in (6, 7) and os.environ.get("RANK", "1") == "1":
-        next(p for p in self.parameters if p.grad is not None).grad.fill_(math.nan)
-    return loss
-
-SVI.eager = broken
-cli(vae.Config, vae.main, sys.argv[1:])
-"""
-
-
 @pytest.mark.slow
 def test_what_goes_wrong_in_one_process_rolls_all_of_them_back():
-    Path("broken.py").write_text(BROKEN)
+    eager, steps = SVI.eager, []  # of its own rows: before they meet those of others
+
+    def broken(self: SVI, batch: Batch) -> torch.Tensor:
+        steps.append(1)
+        loss = eager(self, batch)
+        if len(steps) in (6, 7) and os.environ["RANK"] == "1":
+            next(p for p in self.parameters if p.grad is not None).grad.fill_(math.nan)
+        return loss
+
     args = [*VAE, "--epochs", "3", "--max-skipped", "2", "--checkpoint-every", "1"]
-    said = quiet(together(2, "broken.py", *args, "--out", "two"))
+    said = quiet(
+        launched(2, "vae", *args, "--out", "two", prepare=lambda: setattr(SVI, "eager", broken))
+    )
     words = "Back to the checkpoint at epoch 1, with 0.5 of the learning rate"
     assert said.count(words) == 1
     records = Path("two/metrics.jsonl").read_text().splitlines()
     assert [json.loads(record)["epoch"] for record in records] == [1, 2, 3]
 
 
-KILLED = """
-import os, signal, sys
-from torch.optim.optimizer import register_optimizer_step_post_hook
-from experiments import vae
-from experiments.runs.cli import cli
-
-steps = []
-
-def count(*_):
-    steps.append(1)
-    if len(steps) == 6 and os.environ["RANK"] == sys.argv[1]:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-register_optimizer_step_post_hook(count)
-cli(vae.Config, vae.main, sys.argv[2:])
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("rank", "out"), [(0, ["--out", "a"]), (1, ["--out", "a"]), (0, [])])
 def test_a_process_that_is_killed_ends_the_others(rank, out):
-    Path("killed.py").write_text(KILLED, encoding="utf-8")
-    args = [*VAE, "--epochs", "9", "--checkpoint-every", "1", *out]
-    ended = together(2, "killed.py", str(rank), *args)
+    steps = []
+
+    def die_at_the_sixth(*_: object) -> None:
+        steps.append(1)
+        if len(steps) == 6 and os.environ["RANK"] == str(rank):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    ended = launched(
+        2,
+        "vae",
+        *(*VAE, "--epochs", "9", "--checkpoint-every", "1", *out),
+        prepare=lambda: register_optimizer_step_post_hook(die_at_the_sixth),
+    )
     (run,) = [Path("a")] if out else Path("runs").iterdir()
-    assert ended[rank][0] == -9
+    assert ended[rank].code == -9
     code, _, errors = ended[1 - rank]
     assert (code, errors.count("\n")) == (1, 1), errors
     last = latest(run)
@@ -248,7 +228,7 @@ def test_nvae_under_torchrun_for_so_many_minutes():
 ALONE = "as one process, not as 2"
 
 
-def one_line(ended: list[tuple[int, str, str]], *words: str) -> None:
+def one_line(ended: list[Ended], *words: str) -> None:
     """All processes end with code 2, and one of them says why in one line."""
     assert [code for code, _, _ in ended] == [2] * len(ended)
     lines = "".join(errors for _, _, errors in ended).splitlines()
