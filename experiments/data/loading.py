@@ -136,6 +136,11 @@ def _check(name: str, found: Read, pad: int, flip: bool) -> None:
         if (pad or flip) and len(shape) < 2:
             option = "pad" if pad else "flip"
             raise UsageError(f"--{option} is for images; the rows of '{name}' are {shape}.")
+        if (pad or flip) and len(shape) == 3 and shape[0] not in (1, 3) and shape[2] in (1, 3):
+            raise UsageError(
+                f"--{'pad' if pad else 'flip'} needs images [N, C, H, W]; those of '{name}', "
+                f"{shape}, have their channels last: give x.transpose(0, 3, 1, 2)."
+            )
         if pad and pad < max(shape[-2:]):
             raise UsageError(f"pad={pad} is smaller than the images of '{name}', {shape[-2:]}.")
         if len(part.pixels) < 2:  # a single image gives no standard error

@@ -42,6 +42,7 @@ def read_csv(path: Path, label: str | None) -> Table:
         raise UsageError(f"{path} is not a CSV file in UTF-8 ({error}).") from error
     if not lines:
         raise UsageError(f"{path} is empty.")
+    _refuse_counted(path, lines)
     names, lines = _header(lines)
     for line, row in lines:
         if len(row) != len(names):
@@ -50,12 +51,12 @@ def read_csv(path: Path, label: str | None) -> Table:
             )
     labelled = _label_column(path, names, label)
     kept = [place for place in range(len(names)) if place != labelled]
-    values = _numbers(path, names, lines, kept)
-    if kept and not names[kept[0]] and (values[:, 0] == np.arange(len(values))).all():
+    if kept and names[kept[0]] in ("", "Unnamed: 0"):
         raise UsageError(
-            f"{path}: the first column has no name and counts the rows: leave out the index "
-            "(to_csv(index=False)), or name the column."
+            f"{path}: the first column has no name, so it holds names of the rows: leave it out "
+            "(to_csv(index=False); row.names=FALSE in R), or name the column."
         )
+    values = _numbers(path, names, lines, kept)
     labels = None
     if labelled is not None:
         labels = [row[labelled].strip() for _, row in lines]
@@ -63,6 +64,19 @@ def read_csv(path: Path, label: str | None) -> Table:
             if word.lower() in ("", "nan"):
                 raise UsageError(f"{path}: line {line} has no class in column '{label}'.")
     return Table(values, labels, [names[place] for place in kept])
+
+
+def _refuse_counted(path: Path, lines: list[tuple[int, list[str]]]) -> None:
+    """Refuse a first line 0, 1, 2, ..., the names that pandas gives to columns without any."""
+    first = [field.strip() for field in lines[0][1]]
+    if len(first) < 2 or first != [str(place) for place in range(len(first))]:
+        return
+    binary = all(field.strip() in ("0", "1") for _, row in lines for field in row)
+    if not binary:  # else 0,1 is a row
+        raise UsageError(
+            f"{path}: the first line counts the columns: leave it out "
+            "(to_csv(header=False, index=False)), or name the columns."
+        )
 
 
 def _header(lines: list[tuple[int, list[str]]]) -> tuple[list[str], list[tuple[int, list[str]]]]:

@@ -73,7 +73,7 @@ def read_file(path: Path, reading: Reading) -> ImageFile | None:
         if not surely:
             return None
         words = "it is empty" if not path.stat().st_size else f"no {', '.join(FORMATS)}"
-        raise UsageError(f"{path} is damaged ({words}); mend or remove it.") from error
+        raise UsageError(f"{path} is damaged ({words}); repair or remove it.") from error
     except Exception as error:  # Pillow's decoders may raise any error
         if (
             not surely
@@ -82,7 +82,7 @@ def read_file(path: Path, reading: Reading) -> ImageFile | None:
         ):
             return None
         words = reason(error) or type(error).__name__
-        raise UsageError(f"{path} is damaged ({words}); mend or remove it.") from error
+        raise UsageError(f"{path} is damaged ({words}); repair or remove it.") from error
 
 
 def _read(path: Path, image: Any, reading: Reading) -> ImageFile:
