@@ -1,4 +1,4 @@
-"""What a self-check is made of: tasks, known mistakes, and the record of results."""
+"""What a self-check is made of: tasks and known mistakes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,37 +26,17 @@ class Unwritten(NotImplementedError):
         return [str(self)]
 
 
-class Result(NamedTuple):
-    """What one call of a check found.
-
-    Args:
-        check: name of the check, as in ``check.kl``.
-        passed: whether the answer is right.
-        hint: what the student was told; empty if the answer is right.
-    """
-
-    check: str
-    passed: bool
-    hint: str
-
-
-RESULTS: list[Result] = []
-"""The results of all checks of this process, in the order of their calls."""
-
-
-def recorded(check: Callable[..., None]) -> Callable[..., None]:
-    """The check, with its result in ``RESULTS``, and its name before a finding that lacks it."""
+def with_name(check: Callable[..., None]) -> Callable[..., None]:
+    """The check, with its name before a finding that lacks it."""
 
     @wraps(check)
     def checked(*arguments: Any, **options: Any) -> None:
         try:
             check(*arguments, **options)
-        except Exception as error:
-            if isinstance(error, Wrong) and f"check.{check.__name__}" not in str(error):
+        except Wrong as error:
+            if f"check.{check.__name__}" not in str(error):
                 error.args = (f"check.{check.__name__}: {error}",)
-            RESULTS.append(Result(check.__name__, False, str(error)))
             raise
-        RESULTS.append(Result(check.__name__, True, ""))
 
     return checked
 

@@ -6,6 +6,7 @@ network and other processes away. Neither stops a determined attack on Python it
 
 import contextlib
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -72,11 +73,7 @@ def confine(folder: Path) -> None:
 
 
 def _limit() -> None:
-    """Limits on memory and on files, where the system has them."""
-    if os.name != "posix":
-        return
-    import resource
-
+    """Limits on memory and on files."""
     for kind, most in ((resource.RLIMIT_DATA, MEMORY), (resource.RLIMIT_FSIZE, MEMORY // 160)):
         _, hard = resource.getrlimit(kind)
         with contextlib.suppress(ValueError, OSError):

@@ -9,7 +9,7 @@ from experiments.runs.files import write_text
 from experiments.teaching.grading.running import Outcome, rerun
 from experiments.teaching.grading.submissions import Submission, submissions
 from experiments.teaching.grading.table import Graded, table
-from experiments.teaching.grading.written import answers_of, page
+from experiments.teaching.grading.written import PAGE, answers_of, page
 from experiments.teaching.notebooks import Node, calls_of, read_lab
 
 
@@ -54,6 +54,12 @@ def grade(folder: Path, sources: Sequence[Path], out: Path, seconds: float) -> d
     """
     if out.is_dir() or out.suffix.lower() in (".html", ".ipynb", ".zip"):
         raise UsageError(f"{out} is no name for a table of grades (grades.csv).")
+    answers = out.with_suffix(".html")
+    for file, start in ((out, "student,"), (answers, PAGE)):
+        if file.exists() and not file.read_text(encoding="utf-8", errors="replace").startswith(
+            start
+        ):
+            raise UsageError(f"{file} exists and is no earlier table: name another --out.")
     labs = {lab.name: lab for lab in map(lab_of, sources)}
     found = submissions(folder)
     graded = []
@@ -65,7 +71,6 @@ def grade(folder: Path, sources: Sequence[Path], out: Path, seconds: float) -> d
     used = [lab for lab in labs.values() if any(one.lab == lab.name for one in graded)]
     text, rows = table(graded, {lab.name: [c["key"] for c in lab.calls] for lab in used})
     write_text(out, text)
-    answers = out.with_suffix(".html")
     write_text(answers, page(graded, {lab.name: lab.notebook for lab in used}))
     print(f"{out}: {len(rows)} students; {answers}: their written answers, and hints")
     return {"students": rows}

@@ -97,10 +97,7 @@ def _lines(order: str, folder: Path, seconds: float) -> tuple[list[bytes], bool]
 def _kill(process: subprocess.Popen) -> None:
     """End a process, and all that it started."""
     with suppress(ProcessLookupError, PermissionError):
-        if os.name == "posix":
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _outcome(found: Iterable[dict[str, Any]], late: bool, seconds: float) -> Outcome:

@@ -94,10 +94,7 @@ def _noticed(number: int, tell: Callable[[dict[str, Any]], None]) -> Iterator[No
 
 @contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """Raise ``Overtime`` inside after a number of seconds, on systems that have such a signal."""
-    if not hasattr(signal, "SIGALRM"):
-        yield
-        return
+    """Raise ``Overtime`` inside after a number of seconds."""
 
     def stop(*_: Any) -> None:
         raise Overtime

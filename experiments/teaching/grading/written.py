@@ -48,13 +48,13 @@ def _own(source: str) -> str:
     return source.replace(PROMPT, "", 1).strip()
 
 
+PAGE = '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Written answers</title>'
+
+
 def page(graded: Sequence[Graded], labs: dict[str, Any]) -> str:
     """All answers to every question, and the hints of the checks, as one HTML page."""
     parts = [_lab(name, notebook, graded) for name, notebook in labs.items()]
-    return (
-        '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Written answers</title>\n'
-        f"<style>{STYLE}</style>\n<h1>Written answers</h1>\n{''.join(parts)}</html>\n"
-    )
+    return f"{PAGE}\n<style>{STYLE}</style>\n<h1>Written answers</h1>\n{''.join(parts)}</html>\n"
 
 
 def _lab(name: str, notebook: Any, graded: Sequence[Graded]) -> str:

@@ -25,14 +25,13 @@ def executed(notebook: Any, name: str, data: str) -> tuple[Any, float]:
         ) from error
     os.environ["LAB_DATA"] = data  # the kernel inherits it
     started = time.perf_counter()
-    local = {"KernelManager": {"transport": "ipc"}} if os.name == "posix" else {}
     run = nbformat.from_dict(notebook)
     client = NotebookClient(
         run,
         timeout=1800,
         kernel_name="python3",
         resources={"metadata": {"path": "."}},
-        config=Traits(local),
+        config=Traits({"KernelManager": {"transport": "ipc"}}),
     )
     try:
         client.execute()

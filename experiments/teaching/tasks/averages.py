@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Mistake, Probe, Task, hinted, recorded
+from experiments.teaching.checking import Mistake, Probe, Task, hinted, with_name
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images
 
@@ -129,7 +129,7 @@ TASK = Task(
 )
 
 
-@recorded
+@with_name
 def monte_carlo_likelihood(answer: Callable[[Tensor], Tensor]) -> None:
     """Check ``answer(log_p)``: ``[K, B]`` values of log p(x | z_k) to log p(x), ``[B]`` [nats]."""
     examine(TASK, answer)

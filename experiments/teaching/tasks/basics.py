@@ -12,10 +12,10 @@ from experiments.teaching.checking import (
     Task,
     Wrong,
     hinted,
-    recorded,
     said,
     same,
     seeded,
+    with_name,
 )
 from experiments.teaching.examining import examine
 
@@ -24,7 +24,7 @@ def _distances(x: Tensor, c: Tensor) -> Tensor:
     return (x - c.unsqueeze(1)).square().sum(-1)
 
 
-@recorded
+@with_name
 def distances(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Check ``answer(x, c)``: squared distances ``[K, B]`` of ``[B, D]`` from ``[K, D]``."""
 
@@ -48,7 +48,7 @@ def distances(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     examine(Task("distances", [_distances], case, mistakes, trained=(0, 1), shape=shape), answer)
 
 
-@recorded
+@with_name
 def slope(answer: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]) -> None:
     """Check ``answer(f, x)``: the derivative of f, which works on every entry, at ``x`` [B].
 
@@ -89,7 +89,7 @@ def _log_density(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     return dist.Normal(loc, scale).log_prob(x).sum(-1)
 
 
-@recorded
+@with_name
 def log_density(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     """Check ``answer(x, loc, scale)``: log N(x; loc, scale^2) of every row, ``[B]`` [nats]."""
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Mistake, Task, hinted, recorded
+from experiments.teaching.checking import Mistake, Task, hinted, with_name
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import latents
 from ppl_models import PCA
@@ -88,7 +88,7 @@ COMPONENTS = hinted(
 )
 
 
-@recorded
+@with_name
 def pca(answer: Callable[[Tensor, int], Two]) -> None:
     """Check ``answer(x, latent_dim)``: the mean ``[D]`` and the components ``[D, M]``."""
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Probe, Task, Term, recorded
+from experiments.teaching.checking import Probe, Task, Term, with_name
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, latents, log_variance, pixels
 from experiments.teaching.mistakes.costs import MISTAKES
@@ -40,7 +40,7 @@ PROBES = [
 ]
 
 
-@recorded
+@with_name
 def ppca_cost(answer: Answer) -> None:
     """Check ``answer(x, W, mu, log_variance)``: ``log |C| + mean (x - mu)' C^-1 (x - mu)``.
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.teaching.asking import asked
-from experiments.teaching.checking import Hinted, Wrong, hinted, recorded, said
+from experiments.teaching.checking import Hinted, Wrong, hinted, said, with_name
 
 Count = Callable[[nn.Module], int]
 
@@ -124,7 +124,7 @@ CONVOLUTIONS = hinted(
 )
 
 
-@recorded
+@with_name
 def count_parameters(answer: Count) -> None:
     """Check ``answer(module)``: how many numbers a module's parameters hold.
 
@@ -134,7 +134,7 @@ def count_parameters(answer: Count) -> None:
     _count("count_parameters", answer, numbers(example().parameters()), PARAMETERS)
 
 
-@recorded
+@with_name
 def count_convolutions(answer: Count) -> None:
     """Check ``answer(module)``: how many convolutional layers it has, at any depth.
 

@@ -8,7 +8,7 @@ import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
-from experiments.teaching.checking import Probe, Task, Term, recorded
+from experiments.teaching.checking import Probe, Task, Term, with_name
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import log_variance, network, pixels
 from experiments.teaching.mistakes.draws import right_draw
@@ -92,7 +92,7 @@ PROBES = [
 ]
 
 
-@recorded
+@with_name
 def elbo(answer: Answer) -> None:
     """Check ``answer(x, loc, log_variance, noise, decoder, log_pixel_variance)``.
 

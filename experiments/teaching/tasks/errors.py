@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Mistake, Probe, Task, Term, hinted, recorded
+from experiments.teaching.checking import Mistake, Probe, Task, Term, hinted, with_name
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, pixels
 
@@ -73,7 +73,7 @@ TWO = hinted(
 )
 
 
-@recorded
+@with_name
 def squared_error(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Check ``answer(x, reconstructions)``: the sum over pixels, averaged over images."""
 

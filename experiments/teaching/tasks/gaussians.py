@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Probe, Task, Term, recorded
+from experiments.teaching.checking import Probe, Task, Term, with_name
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, latents
 from experiments.teaching.mistakes import draws
@@ -33,7 +33,7 @@ PROBES = [
 ]
 
 
-@recorded
+@with_name
 def kl(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Check ``answer(loc, log_variance)``: KL(N(loc, sigma^2) || N(0, I)), ``[B]`` [nats]."""
     task = Task(
@@ -56,7 +56,7 @@ DRAW_TERMS = [
 ]
 
 
-@recorded
+@with_name
 def reparametrise(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     """Check ``answer(loc, log_variance, noise)``: a draw of q as a function of N(0, I) noise."""
 

@@ -7,26 +7,11 @@ import torch
 from torch import Tensor
 
 from experiments.teaching.asking import asked
-from experiments.teaching.checking import Wrong, recorded, said, seeded
+from experiments.teaching.behaviour import has_shape
+from experiments.teaching.checking import Wrong, said, seeded, with_name
 
 DRAWS = 20_000
 SEED = "it sets a seed of its own, so that every call gives the same draws: leave it out."
-
-
-def tensor(found: Any, wanted: list[int], words: str) -> Tensor:
-    """What was returned, if it is a tensor of that shape.
-
-    Raises:
-        Wrong: If it is not.
-    """
-    if found is None:
-        raise Wrong("nothing (None) was returned. Is the `return` missing?")
-    if not isinstance(found, Tensor):
-        kind = type(found).__name__
-        raise Wrong(f"a {kind} was returned: a tensor of torch is expected.")
-    if list(found.shape) != wanted:
-        raise Wrong(f"the result has shape {list(found.shape)}, expected was {wanted} ({words}).")
-    return found
 
 
 def distinct(name: str, answer: Callable[..., Tensor], *arguments: Any) -> tuple[Tensor, Tensor]:
@@ -54,7 +39,7 @@ def distinct(name: str, answer: Callable[..., Tensor], *arguments: Any) -> tuple
     return first, second
 
 
-@recorded
+@with_name
 def draw_latents(answer: Callable[[int, int, float], Tensor]) -> None:
     """Check ``answer(count, latent_dim, temperature)``: draws of N(0, T^2 I), ``[count, M]``.
 
@@ -62,7 +47,7 @@ def draw_latents(answer: Callable[[int, int, float], Tensor]) -> None:
         Wrong: With a hint.
     """
     z, _ = distinct("draw_latents", answer, DRAWS, 3, 0.5)
-    z = tensor(z, [DRAWS, 3], "count, latent_dim: is every size taken from the arguments?")
+    has_shape(z, [DRAWS, 3], "the result for count = 20000 and latent_dim = 3")
     if not z.is_floating_point():
         raise Wrong("the draws are whole numbers: a normal's are real.")
     if (z[:20] == z[0]).all() or (z[:20] == z[:20, :1]).all():
@@ -114,7 +99,7 @@ def _shape_of_normal(z: Tensor) -> None:
         )
 
 
-@recorded
+@with_name
 def binarise(answer: Callable[..., Tensor]) -> None:
     """Check ``answer(x)``: grey values ``[B, 1, h, w]`` in [0, 1] to Bernoulli draws.
 
@@ -129,7 +114,7 @@ def binarise(answer: Callable[..., Tensor]) -> None:
     if not torch.equal(x, kept):
         raise Wrong("it changes the images that it is given.")
     found, again = distinct("binarise", answer, x)
-    found = tensor(found, [400, 1, 28, 28], "that of x")
+    has_shape(found, [400, 1, 28, 28], "the result")
     if not ((found == 0) | (found == 1)).all():
         raise Wrong("pixels are not binary: draw each from its Bernoulli.")
     if torch.equal(found, (x > 0.5).to(found)) or torch.equal(found, x.round().to(found)):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.teaching.checking import Mistake, Probe, Task, Term, hinted, recorded
+from experiments.teaching.checking import Mistake, Probe, Task, Term, hinted, with_name
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, latents, log_variance, network, pixels
 from experiments.teaching.mistakes.gaussians import LOG_2_PI, rough_pi
@@ -128,7 +128,7 @@ PROBES = [
 ]
 
 
-@recorded
+@with_name
 def log_likelihood(answer: Callable[[Tensor, Tensor, nn.Module, Tensor], Tensor]) -> None:
     """Check ``answer(x, z, decoder, log_variance)``: log p(x_n | z_k), ``[K, B]`` [nats]."""
     task = Task(

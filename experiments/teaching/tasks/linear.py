@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Mistake, Probe, Task, Term, hinted, recorded
+from experiments.teaching.checking import Mistake, Probe, Task, Term, hinted, with_name
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, latents, pixels
 
@@ -48,7 +48,7 @@ ENCODERS = hinted(
 )
 
 
-@recorded
+@with_name
 def pca_encoder(answer: Linear) -> None:
     """Check ``answer(x, mean, components)``: coordinates ``[B, M]``."""
     task = Task(
@@ -94,7 +94,7 @@ DECODERS = hinted(
 )
 
 
-@recorded
+@with_name
 def pca_decoder(answer: Linear) -> None:
     """Check ``answer(z, mean, components)``: images ``[B, D]``."""
     examine(_decoder_task("pca_decoder", lambda z, mean, V: (z, mean, V)), answer)
@@ -106,7 +106,7 @@ PSEUDO_INVERSE = Mistake(
 )
 
 
-@recorded
+@with_name
 def ppca_decoder(answer: Linear) -> None:
     """Check ``answer(z, W, mu)``: the means of p(x | z), ``[B, D]``."""
     task = _decoder_task("ppca_decoder", lambda z, W, mu: (z, mu, W), length=2.0)

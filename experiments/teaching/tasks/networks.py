@@ -18,7 +18,7 @@ from experiments.teaching.behaviour import (
     is_trained,
     rows_are_apart,
 )
-from experiments.teaching.checking import Wrong, recorded, said, seeded
+from experiments.teaching.checking import Wrong, said, seeded, with_name
 
 ROWS = 500
 """Several, since a right network may by chance give a few rows the same sign."""
@@ -31,7 +31,7 @@ LAYERS = {
 OTHERS = (nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardtanh, nn.ReLU6)
 
 
-@recorded
+@with_name
 def encoder(network: nn.Module, data_dim: int, latent_dim: int, hidden_dim: int = 400) -> None:
     """Check ``network(x)``: images ``[B, D]`` to loc and log sigma^2 of q, ``[B, M]`` each.
 
@@ -67,7 +67,7 @@ def encoder(network: nn.Module, data_dim: int, latent_dim: int, hidden_dim: int 
     said("encoder", f"{data_dim} pixels to {latent_dim} means and log variances per image")
 
 
-@recorded
+@with_name
 def decoder(network: nn.Module, data_dim: int, latent_dim: int, hidden_dim: int = 400) -> None:
     """Check ``network(z)``: latents ``[..., M]`` to the means of the pixels, ``[..., D]``.
 

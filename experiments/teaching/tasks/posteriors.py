@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Mistake, Task, hinted, recorded
+from experiments.teaching.checking import Mistake, Task, hinted, with_name
 from experiments.teaching.examining import examine
 from experiments.teaching.mistakes.costs import CHANGES
 from experiments.teaching.mistakes.evidence import matrix, model
@@ -97,7 +97,7 @@ MISTAKES = [
 ]
 
 
-@recorded
+@with_name
 def posterior(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Two]) -> None:
     """Check ``answer(x, W, mu, log_variance)``: the mean ``[B, M]``, the covariance ``[M, M]``."""
     task = Task(

@@ -10,10 +10,10 @@ from pyro import poutine
 from torch import Tensor
 
 from experiments.teaching.asking import asked
-from experiments.teaching.checking import Wrong, recorded, said, seeded
+from experiments.teaching.checking import Wrong, said, seeded, with_name
 
 
-@recorded
+@with_name
 def pair(
     model: Callable[[Tensor], Any],
     guide: Callable[[Tensor], Any],

@@ -104,8 +104,6 @@ ATTACKS = {
     ],
     "replaces torch": ["torch.allclose = torch.equal = lambda *_, **__: True"],
     "replaces the class": ["import ppl_models\nppl_models.PCA.__init__ = None"],
-    "records results": ["from experiments.teaching import checking\n"
-        "checking.RESULTS = [('pca', True, '')] * 100"],
     "prints results": ["import os\nfor fd in range(3, 64):\n    try: os.write(fd, "
         "b'{\"check\": \"lab1.pca\", \"hint\": \"\"}\\n')\n    except OSError: pass"],
 }  # fmt: skip
