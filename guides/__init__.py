@@ -19,6 +19,7 @@ from guides.prior import Prior
 from guides.semi_amortized import SemiAmortized
 from ppl_models import MODELS
 from ppl_models.names import unknown
+from ppl_models.program import closed_form
 from ppl_models.sites import describe
 
 __all__ = [
@@ -93,7 +94,7 @@ def allowed_guides(model: nn.Module) -> tuple[str, ...]:
         return GLOBAL
     shapes = list(sites.latents.values())
     flat = [len(shape) for shape in shapes] == [1]
-    exact = ("exact",) if flat and hasattr(model, "posterior") else ()
+    exact = ("exact",) if flat and closed_form(model, "posterior") else ()
     try:
         found = list(latents_of(model, "a guide", fixed=False).values())
     except ValueError:

@@ -90,7 +90,7 @@ class Amortized(Guide):
         self.like_model()
 
     def context(self, batch: Batch) -> Tensor:
-        return batch.only if self._images else super().context(batch)
+        return self.real(batch.only) if self._images else super().context(batch)
 
     def features(self, batch: Batch) -> tuple[Tensor, ...]:
         """The parameters of q."""

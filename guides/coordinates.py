@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.distributions import ExpTransform, Transform
 
 INVERSE = type(ExpTransform().inv)
-"""What torch makes of a transform's inverse: its copies forget what they are the inverse of."""
+"""The class of inverse transforms in torch; copies of them lose the original transform."""
 
 
-class Pushed(dist.TransformedDistribution):
+class Pushforward(dist.TransformedDistribution):
     """A density of unconstrained coordinates, carried to the support of a prior.
 
     A draw is cached with its coordinates, so that its density needs no inverse, which would be
@@ -94,7 +94,7 @@ class Coordinates(nn.Module):
 
     def push(self, q: Any) -> Any:
         """The density of z, given a density of its coordinates."""
-        return q if self.is_identity else Pushed(q, [self.transform])
+        return q if self.is_identity else Pushforward(q, [self.transform])
 
     def at(self, u: Tensor) -> Tensor:
         """z at given coordinates."""

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from guides.guide import Guide
 from guides.latents import single_latent
 from ppl_models.batch import Batch, data_plate
+from ppl_models.program import closed_form
 
 
 class Exact(Guide):
@@ -23,9 +24,10 @@ class Exact(Guide):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
-        if not hasattr(model, "posterior"):
+        if not closed_form(model, "posterior"):
             raise ValueError(
-                f"exact needs a model with a posterior; {type(model).__name__} has none."
+                f"exact needs a model with a posterior; {type(model).__name__} has none (a "
+                "subclass that overrides a part of the story has to define its own)."
             )
         self._site = single_latent(model, "exact")
 

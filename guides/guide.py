@@ -34,13 +34,30 @@ class Guide(Program):
     def context(self, batch: Batch) -> torch.Tensor:
         """The encoder's input for a batch, ``[B, C]``: by default all that is observed or given,
         flat. Override it in a subclass to change the input.
+
+        Raises:
+            ValueError: If the batch has other parts than the model's data when q was built.
         """
-        return batch.flat()
+        parts, built = parts_of(batch), getattr(self, "_parts", None)
+        if built not in (None, parts):
+            known, found = (", ".join(map(repr, names)) for names in (built, parts))
+            raise ValueError(
+                f"{type(self).__name__} was built to read {known}, and this batch has {found}: "
+                "show the model its data first (describe(model, data)), or override context."
+            )
+        return self.real(batch.flat())
+
+    def real(self, values: torch.Tensor) -> torch.Tensor:
+        """Values in the type of q's parameters, as networks take them."""
+        like = next((p for p in self.parameters() if p.is_floating_point()), values)
+        return values if like is values else values.to(like.dtype)
 
     @property
     def context_dim(self) -> int:
         """C, the number of encoder inputs per row."""
-        return self.context(example(self.model)).shape[1]
+        batch = example(self.model)
+        self._parts = parts_of(batch)
+        return self.context(batch).shape[1]
 
     def features(self, batch: Batch) -> tuple[torch.Tensor, ...]:
         """Everything that q computes from x, ``[B, ...]`` each.
@@ -88,6 +105,11 @@ class Guide(Program):
     def for_data(self, size: int) -> Self:
         """The guide for a data set of ``size`` rows: itself, unless it has a row per datum."""
         return self
+
+
+def parts_of(batch: Batch) -> tuple[str, ...]:
+    """The names of all that is observed or given."""
+    return (*(sorted(batch.x) if isinstance(batch.x, dict) else ("x",)), *sorted(batch.given))
 
 
 def repeated(features: Sequence[torch.Tensor], times: int) -> tuple[torch.Tensor, ...]:

@@ -1,6 +1,6 @@
 """The latents of a model with their unconstrained coordinates, in which guides are Gaussian."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,12 +10,52 @@ from torch.distributions import biject_to
 
 from guides.coordinates import Coordinates, tensors_of, with_tensors
 from ppl_models.coordinates import coordinates, family, is_free
-from ppl_models.sites import check_plates, describe, prior_trace
+from ppl_models.sites import check_plates, describe, given_rows, prior_trace
 
 MOVING = "prior or top_down"
 """Guides of latents whose support moves."""
 
 NO_VECTOR = "{} needs one vector latent; the model has {}."
+
+
+TAKEN = {*dir(nn.ModuleDict()), "names"}
+"""Names of attributes, which torch takes for no module."""
+
+
+class ByName(nn.ModuleDict):
+    """Modules by the names of latents, which may have dots or be those of attributes of torch."""
+
+    def __init__(self, parts: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.names: dict[str, str] = {}
+        for name, part in parts.items():
+            key = self._key(name)
+            self.names[key] = name
+            super().__setitem__(key, part)
+
+    @staticmethod
+    def _key(name: str) -> str:
+        odd = "." in name or name in TAKEN
+        return f"site {name.replace('.', '/')}" if odd else name
+
+    def __getitem__(self, name: str) -> Any:
+        return super().__getitem__(self._key(name))
+
+    def __contains__(self, name: str) -> bool:
+        return self._key(name) in self._modules
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names.values())
+
+    def keys(self) -> Any:
+        return self.names.values()
+
+    def items(self) -> Any:
+        return [(self.names[key], part) for key, part in self._modules.items()]
+
+
+MOST_ROWS = 1000
+"""Maximum number of rows on which supports are compared."""
 
 
 def latents_of(model: nn.Module, guide: str, fixed: bool = True) -> dict[str, Coordinates]:
@@ -48,12 +88,13 @@ def latents_of(model: nn.Module, guide: str, fixed: bool = True) -> dict[str, Co
 
 
 def _two_runs(model: nn.Module) -> tuple[Trace, Trace]:
-    """Run the generative story twice, for two rows each, with gradients."""
+    """Run the generative story twice, with gradients: two rows each, or all that are given."""
+    rows = min(max(2, given_rows(model)), MOST_ROWS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        first = prior_trace(model, 2, grad=True)
+        first = prior_trace(model, rows, grad=True)
         torch.manual_seed(1)
-        return first, prior_trace(model, 2, grad=True)
+        return first, prior_trace(model, rows, grad=True)
 
 
 def _transform(name: str, runs: Sequence[Trace], guide: str, fixed: bool = True) -> Any:
@@ -75,8 +116,8 @@ def _transform(name: str, runs: Sequence[Trace], guide: str, fixed: bool = True)
         bounds = [tensors_of(transform) for transform in found]
     except NotImplementedError:
         raise ValueError(
-            f"{guide} needs latents that are a smooth map of real numbers; '{name}' ({kind}) is "
-            f"none: {fitting.format('prior')}"
+            f"{guide} needs latents with an unconstrained parametrisation; '{name}' ({kind}) "
+            f"has none: {fitting.format('prior')}"
         ) from None
     if fixed and not all(_same(one, other) for one, other in zip(*bounds, strict=True)):
         raise ValueError(
@@ -101,9 +142,9 @@ def _coordinates_of(name: str, runs: Sequence[Trace], guide: str, fixed: bool) -
         return Coordinates(prior, transform)
 
     def of_one(bound: Tensor) -> Tensor:
-        if bound.ndim == prior.event_dim:
+        if bound.ndim <= prior.event_dim:  # the same for all rows
             return bound
-        if not torch.equal(bound[0], bound[1]):
+        if not (bound == bound[:1]).all():
             raise ValueError(
                 f"{guide} needs latents whose support is fixed; that of '{name}' "
                 f"({family(prior)}) depends on the datum: take the guide {MOVING}, or one of "

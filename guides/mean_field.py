@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from guides.coordinates import Coordinates
 from guides.gaussian import initial_row, loc_scale
-from guides.latents import latents_of
+from guides.latents import ByName, latents_of
 from guides.local import LocalTable, PerDatumGuide
 from ppl_models.batch import Batch, data_plate
 
@@ -42,12 +42,13 @@ class MeanField(PerDatumGuide):
     ) -> None:
         super().__init__(model, size, local_lr, local_steps)
         latents = latents_of(model, "mean_field")
-        self.coordinates: Any = nn.ModuleDict(latents)
-        self.tables = nn.ModuleDict()
+        self.coordinates: Any = ByName(latents)
+        tables = {}
         for name, latent in latents.items():
             *outer, last = latent.shape or (1,)  # a scalar counts as a vector of length one
             row = initial_row(last, 2 * last).repeat(*outer, 1)
-            self.tables[name] = LocalTable(size, row.shape, row)
+            tables[name] = LocalTable(size, row.shape, row)
+        self.tables = ByName(tables)
         self.like_model()
 
     def _tables(self) -> Iterable[tuple[str, Any]]:

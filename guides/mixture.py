@@ -19,7 +19,7 @@ class Mixture(Guide):
     r"""An equally weighted mixture of Gaussians from one encoder, with the component as an input.
 
     .. math::
-        q(z \mid x) = \frac1S \sum_{s=1}^S \mathcal N(z; m(x, s), \operatorname{diag} s^2(x, s))
+        q(z \mid x) = \frac1S \sum_{s=1}^S \mathcal N(z; m_s(x), \operatorname{diag} \sigma_s^2(x))
 
     The component enters the encoder's first layer as a one-hot vector beside x. Draws of a mixture
     cannot be reparametrised, so it is trained with ``miselbo``, which draws from every component.

@@ -8,7 +8,7 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from guides.coordinates import Coordinates
-from guides.latents import latents_of
+from guides.latents import ByName, latents_of
 from guides.local import LocalTable, PerDatumGuide
 from ppl_models.batch import Batch, data_plate
 
@@ -44,9 +44,9 @@ class Point(PerDatumGuide):
     ) -> None:
         super().__init__(model, size, local_lr, local_steps)
         latents = latents_of(model, "point")
-        self.coordinates: Any = nn.ModuleDict(latents)
+        self.coordinates: Any = ByName(latents)
         tables = {name: LocalTable(size, latent.shape) for name, latent in latents.items()}
-        self.tables = nn.ModuleDict(tables)
+        self.tables = ByName(tables)
         self.like_model()
 
     def _tables(self) -> Iterable[tuple[str, Any]]:

@@ -103,7 +103,7 @@ def data_plate(batch: Batch) -> pyro.plate:
 
 @contextmanager
 def needs_given(batch: Batch) -> Iterator[None]:
-    """Inside, a look at something that is not given says so.
+    """Inside, reading an entry missing from ``batch.given`` raises an error that names it.
 
     Raises:
         ValueError: Then, with the name.

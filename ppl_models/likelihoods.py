@@ -1,8 +1,8 @@
 """p(x | z): one small class per family, from a decoder's numbers to a distribution of images.
 
-A likelihood takes ``number`` values per pixel, ``[..., number, *data_shape]``. Its ``pixels``
-are the kinds of pixel values for which it is a density or a probability: ``grey`` in [0, 1],
-``binary``, or ``grey-dequantised``, (levels x + u) / (levels + 1) with u uniform.
+A likelihood takes P = ``parameters_per_pixel`` values per pixel, ``[..., P, *data_shape]``. Its
+``pixels`` are the kinds of pixel values for which it is a density or a probability: ``grey`` in
+[0, 1], ``binary``, or ``grey-dequantised``, (levels x + u) / (levels + 1) with u uniform.
 """
 
 from typing import Any, ClassVar
@@ -42,11 +42,11 @@ class Likelihood(nn.Module):
         self.data_shape = tuple(data_shape)
 
     def distribution(self, parameters: Tensor) -> Any:
-        """p(x | z) with event ``data_shape``, from ``[..., number, *data_shape]``."""
+        """p(x | z) with event ``data_shape``, from ``[..., P, *data_shape]``."""
         raise NotImplementedError
 
     def parameters_of_mean(self, mean: Tensor) -> Tensor | None:
-        """Decoder outputs with this mean image, ``[number, *data_shape]``; None if unknown."""
+        """Decoder outputs with this mean image, ``[P, *data_shape]``; None if unknown."""
         return None
 
     def split(self, parameters: Tensor) -> tuple[Tensor, ...]:

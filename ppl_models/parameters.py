@@ -107,8 +107,8 @@ class OwnParameters(Messenger):
             getattr(program, "__name__", type(program).__name__) for program in self.programs
         )
         self.refused = (
-            f"pyro.param '{name.replace('$$$', '.')}' is no parameter of {owners}: it would be "
-            "neither trained nor saved. Make it an nn.Parameter of the module; a guide of Pyro's "
-            "makes its own when it is called: call it once before."
+            f"pyro.param '{name.replace('$$$', '.')}' is not a parameter of {owners}: it would "
+            "be neither trained nor saved. Make it an nn.Parameter of the module; a guide of "
+            "Pyro's makes its own when it is called: call it once before."
         )
         raise ValueError(self.refused)

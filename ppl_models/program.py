@@ -2,6 +2,7 @@
 
 import itertools
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pyro
@@ -11,6 +12,31 @@ from ppl_models.parameters import are_captured
 
 _numbers = itertools.count()
 _names: "weakref.WeakKeyDictionary[Program, str]" = weakref.WeakKeyDictionary()
+
+
+def closed_form(model: Any, name: str) -> Callable | None:
+    """The method ``marginal`` or ``posterior`` of a model; None if it has none.
+
+    A subclass that overrides a part of the story, such as ``forward`` or ``prior``, inherits no
+    closed form; it may define its own.
+    """
+    method = getattr(model, name, None)
+    owner = next((kind for kind in type(model).__mro__ if name in vars(kind)), type(model))
+    return method if callable(method) and same_story(model, owner) else None
+
+
+def same_story(model: Any, kind: type) -> bool:
+    """Whether a model of a subclass overrides no part of the story that a class tells."""
+    kinds = type(model).__mro__
+    owner = kinds.index(kind)
+    parts = {part for kind in kinds[owner:] if kind not in Program.__mro__ for part in vars(kind)}
+    overridden = {
+        part
+        for kind in kinds[:owner]
+        for part, value in vars(kind).items()
+        if part[:2] != "__" and not isinstance(value, classmethod | staticmethod)
+    }
+    return not overridden & (parts | {"forward"}) - {"posterior", "marginal"}
 
 
 class Program(nn.Module):

@@ -88,6 +88,11 @@ def _parameter(model: Any) -> Tensor:
     return next((p.detach() for p in parameters if p.is_floating_point()), torch.zeros(()))
 
 
+def given_rows(model: Any) -> int:
+    """Number of rows of what is given with a model's data; 0 where nothing is."""
+    return max((len(values) for values in _given.get(model, {}).values()), default=0)
+
+
 def is_shown(model: Any) -> bool:
     """Whether ``describe`` has told a model what is given with its data."""
     return model in _given
@@ -188,8 +193,7 @@ def describe(model: Callable, data: Any = None) -> Sites:
     Args:
         model: p.
         data: a data set or batch whose ``given`` the model needs; kept for later draws, such as
-            those
-            in a guide's constructor.
+            those in a guide's constructor.
 
     Raises:
         ValueError: If the model has no observation or no latent, if it has an ``obs_mask``, if it

@@ -16,7 +16,7 @@ from experiments.inference.checks.simulations import check_simulates
 from experiments.inference.frozen import frozen
 from guides import GUIDES, Guide
 from ppl_models.batch import Batch
-from ppl_models.sites import describe, evaluating, simulate
+from ppl_models.sites import check_plates, describe, evaluating, simulate
 
 TARGET = 0.65
 """Target acceptance rate of the step sizes (Neal 2011)."""
@@ -113,6 +113,8 @@ def sandwich(
     check_simulates(model, "the sandwich")
     with evaluating(model), torch.no_grad():
         drawn, batch = simulate(model, rows)
+    for name in describe(model).latents:
+        check_plates(name, drawn.nodes[name])
     exact = {
         name: drawn.nodes[name]["value"].repeat(chains, *(1,) * len(shape))
         for name, shape in describe(model).latents.items()

@@ -154,9 +154,9 @@ def _checked(
             coordinates(prior)
         except NotImplementedError:
             raise ValueError(
-                f"annealing needs latents that are a smooth map of real numbers; '{name}' "
-                f"({family(prior)}) is none. Bounds by importance weights (iw_bound) need no such "
-                "map."
+                f"annealing needs latents with an unconstrained parametrisation; '{name}' "
+                f"({family(prior)}) has none. The importance-weighted bound (iw_bound) does not "
+                "need one."
             ) from None
     return p, q
 

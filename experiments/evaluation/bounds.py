@@ -28,6 +28,7 @@ from experiments.inference.traces import by_datum, log_weights, sites_of, traces
 from guides.prior import Prior
 from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
+from ppl_models.program import closed_form
 from ppl_models.sites import is_summed
 
 CACHED_NUMBERS = 2**22
@@ -96,7 +97,7 @@ def per_image(
     at_once = min(CACHED_NUMBERS // numbers, fits)
     rows = max(1, min(2000, at_once // min(particles, 50)))
     marginal = None
-    if hasattr(model, "marginal"):  # float32 would add more error than the bound has
+    if closed_form(model, "marginal"):  # float32 would add more error than the bound has
         marginal = copy.deepcopy(model).double().marginal()
     with pyro.validation_enabled(False):
         shared = isinstance(guide, Prior) and draws_are_shared(model, guide, data)

@@ -16,9 +16,9 @@ from pyro.poutine.util import prune_subsample_sites
 from scipy import stats
 from torch import Tensor, nn
 
-from experiments.evaluation.sampling.reconstruction import mask_of
 from experiments.evaluation.shared_draws import Drawn, draws_in
 from experiments.inference.checks.local_latents import check_local
+from experiments.inference.checks.masks import mask_of
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.checks.particles import takes_particles
 from experiments.inference.checks.simulations import check_simulates
@@ -78,9 +78,9 @@ def calibrate(
     latents = describe(model).latents
     if not latents:
         raise ValueError("calibration ranks latents, and all of this model's are summed out.")
-    check_simulates(model, "calibration")
     with pyro.validation_enabled(False), torch.random.fork_rng(cuda_devices(*model.parameters())):
         checked = check_once(model, guide, simulate(model, 2)[1], particles=draws)
+    check_simulates(model, "calibration")
     found = []
     with pyro.validation_enabled(False):
         for start in range(0, simulations, rows):
@@ -91,7 +91,8 @@ def calibrate(
     ranks = torch.cat(found).cpu()
     ecdfs = [_against_band(column[column >= 0], draws, level, len(ranks.T)) for column in ranks.T]
     outside, ends = torch.tensor(ecdfs, dtype=torch.float64).T
-    return Calibration(ranks, draws, outside, ends, _names(latents))
+    widths = {name: part.shape[1] for name, part in zip(latents, parts, strict=True)}
+    return Calibration(ranks, draws, outside, ends, _names(widths))
 
 
 def _draws(
@@ -124,13 +125,13 @@ def _ranks(truth: Any, drawn: Drawn) -> Tensor:
     return below.reshape(len(below), -1)
 
 
-def _names(latents: dict[str, torch.Size]) -> tuple[str, ...]:
+def _names(widths: dict[str, int]) -> tuple[str, ...]:
     """One for every number of the latents."""
-    alone = len(latents) == 1
+    alone = len(widths) == 1
     return tuple(
         str(k + 1) if alone else f"{name} {k + 1}"
-        for name, shape in latents.items()
-        for k in range(shape.numel())
+        for name, width in widths.items()
+        for k in range(width)
     )
 
 
@@ -143,7 +144,7 @@ def _against_band(ranks: Tensor, draws: int, level: float, dims: int) -> tuple[f
     ecdf = counts.cumsum(0)[:-1].double() / len(ranks)
     above, below = ecdf - torch.from_numpy(upper), torch.from_numpy(lower) - ecdf
     outside = torch.maximum(above, below).clamp(min=0).amax()
-    ends = (counts[:tenth].sum() + counts[-tenth:].sum()).item() / len(ranks)
+    ends = (counts[:tenth].sum() + counts[len(counts) - tenth :].sum()).item() / len(ranks)
     return outside.item(), ends - 2 * tenth / (draws + 1)
 
 

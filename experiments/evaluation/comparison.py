@@ -14,6 +14,7 @@ from experiments.inference.fit import fit
 from experiments.inference.frozen import fit_rows
 from experiments.inference.svi import SVI, Pair
 from ppl_models.ppca import PPCA
+from ppl_models.program import same_story
 
 
 class Entry(NamedTuple):
@@ -39,7 +40,7 @@ class Row(NamedTuple):
     kind: str
     bound: Tensor
     evidence: Tensor | None
-    draws_error: float
+    draws_error: float | None
     own: dict[str, Any]
 
     @classmethod
@@ -51,6 +52,7 @@ class Row(NamedTuple):
         values = measure(model, svi.guide, data, seed, config.particles, config.memory).values
         kinds = {"point": "log_joint", "prior": f"iw_bound ({config.particles})"}
         kind = kinds.get(entry.name, "elbo")
+        own = isinstance(model, PPCA) and same_story(model, PPCA)
         exact = gap_in_closed_form(model, svi.guide, data) if kind == "elbo" else None
         shared = draws_errors(values, config.particles) if "log_sum" in values else {}
         return cls(
@@ -60,11 +62,11 @@ class Row(NamedTuple):
             kind,
             values["iw_bound" if entry.name == "prior" else "elbo"],
             values.get("log_evidence"),
-            shared.get("iw_bound_draws_se") or 0.0,
+            shared["iw_bound_draws_se"] if shared else 0.0,
             {
                 "exact_gap": None if exact is None else exact.mean().item(),
-                "oracle_gap": diagonal_gap(model).item() if isinstance(model, PPCA) else None,
-                "squared_error": mean_and_error(values["squared_error"])[0],
+                "oracle_gap": diagonal_gap(model).item() if own else None,
+                "squared_error": _mean_of(values.get("squared_error")),
                 "seconds_per_epoch": seconds,
                 "parameters": Pair(model, svi.guide).number_of_parameters,
                 "local_steps": getattr(svi.guide, "local_steps", None),
@@ -84,7 +86,7 @@ class Row(NamedTuple):
             "seed": self.seed,
             "bound": self.kind,
             "value": value,
-            "value_se": math.hypot(value_se, self.draws_error),
+            "value_se": self._error(value_se),
             **dict.fromkeys(("evidence", "gap", "gap_se", "minus_best", "minus_best_se")),
             **self.own,
         }
@@ -93,11 +95,19 @@ class Row(NamedTuple):
         if self.kind != "log_joint":
             if self.evidence is not None:
                 figures["gap"], gap_se = mean_and_error(self.evidence - self.bound)
-                figures["gap_se"] = math.hypot(gap_se, self.draws_error)
+                figures["gap_se"] = self._error(gap_se)
             if reference is not None:
                 paired = mean_and_error(self.bound - reference)
                 figures["minus_best"], figures["minus_best_se"] = paired
         return figures
+
+    def _error(self, over_images: float) -> float | None:
+        """A standard error over images and shared draws; of fewer than ten draws it is unknown."""
+        return None if self.draws_error is None else math.hypot(over_images, self.draws_error)
+
+
+def _mean_of(values: Tensor | None) -> float | None:
+    return None if values is None else mean_and_error(values)[0]
 
 
 def seconds_per_epoch(svi: SVI, data: Data, seed: int, config: Any) -> float | None:

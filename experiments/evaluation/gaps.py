@@ -115,7 +115,7 @@ def local_elbo(
             part = Data.of(rows)
             with guide.given(features):
                 # one chunk, so that rows and features stay aligned
-                log_w = weights_of_draws(model, guide, part, draws, len(part))
+                log_w = weights_of_draws(model, guide, part, draws, len(part), checked=True)
             elbos.append(log_w.mean(1))
     return Local(torch.cat(elbos), steps)
 
@@ -175,14 +175,22 @@ def interval(values: Tensor, seed: int = 0) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def gap_rows(values: dict[str, Tensor], evidence: Tensor, seed: int) -> list[dict[str, Any]]:
-    """The gaps with bootstrap intervals over images."""
+def gap_rows(
+    values: dict[str, Tensor], evidence: Tensor, seed: int, divided: bool = True
+) -> list[dict[str, Any]]:
+    """The gaps with bootstrap intervals over images.
+
+    Args:
+        values: bounds of every image, ``[N]`` each [nats].
+        evidence: an estimate of log p(x), ``[N]`` [nats].
+        seed: of the bootstrap.
+        divided: whether the part of the family is known; else only the total is given.
+    """
     local = values.get("local_elbo", values["elbo"])
-    parts = {
-        "approximation": evidence - local,
-        "amortisation": local - values["elbo"],
-        "total": evidence - values["elbo"],
-    }
+    parts = {"total": evidence - values["elbo"]}
+    if divided:
+        own = {"approximation": evidence - local, "amortisation": local - values["elbo"]}
+        parts = own | parts
     rows = []
     for name, part in parts.items():
         low, high = interval(part, seed)

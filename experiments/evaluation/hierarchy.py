@@ -85,7 +85,8 @@ def resampled_groups(
     """
     latents = encode(guide, batch, model)
     repeated = {name: z.expand(draws, *z.shape[1:]) for name, z in latents.items()}
-    unobserved, site = request(model, draws), observation(model)
+    given = {name: rows.expand(draws, *rows.shape[1:]) for name, rows in batch.given.items()}
+    unobserved, site = request(model, draws)._replace(given=given), observation(model)
     shown = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

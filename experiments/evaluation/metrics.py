@@ -155,6 +155,7 @@ def protocol(data: Data, guide: nn.Module | None, particles: int | None) -> dict
         "measure": measure_of(guide.model) if isinstance(guide, Guide) else None,
         "binarize": data.binarize,
         "binarize_seed": data.binarize_seed,
+        "given": sorted(data.given) or None,
         "data_sha256": data.sha256,
         "read": data.source.read or None,
         "estimator": estimator(guide),

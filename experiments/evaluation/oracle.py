@@ -11,6 +11,8 @@ from torch.distributions import kl_divergence
 from experiments.data import Data
 from guides.amortized import Amortized
 from ppl_models.ppca import PPCA, equal_diagonal_rotation
+from ppl_models.program import closed_form
+from ppl_models.sites import describe
 
 
 @torch.no_grad()
@@ -72,14 +74,15 @@ def gap_in_closed_form(model: Any, guide: nn.Module, data: Data) -> Tensor | Non
 
     ``None`` if the model has no posterior or q is not Gaussian.
     """
-    if not hasattr(model, "posterior"):
+    latents = describe(model).latents
+    if not closed_form(model, "posterior") or len(latents) != 1:
         return None
-    gaps = []
+    (name,), gaps = latents, []
     for batch in data.fixed().like(model).batches(500):
-        q = poutine.trace(guide).get_trace(batch).nodes["z"]["fn"]
+        q = poutine.trace(guide).get_trace(batch).nodes[name]["fn"]
         if isinstance(getattr(q, "base_dist", None), dist.Normal):
             q = dist.MultivariateNormal(q.mean, scale_tril=torch.diag_embed(q.stddev))
         if not isinstance(q, dist.MultivariateNormal):
             return None
-        gaps.append(kl_divergence(q, model.posterior(batch.x)))
+        gaps.append(kl_divergence(q, model.posterior(batch.only)))
     return torch.cat(gaps)

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.inference.checks.local_latents import check_local
+from experiments.inference.checks.masks import mask_of
 from experiments.inference.checks.simulations import check_simulates
 from experiments.inference.summed_runs import draw_of_sums
+from ppl_models.batch import Batch
 from ppl_models.observing import rows_first
 from ppl_models.sites import describe, observation
 
@@ -35,7 +37,8 @@ def replicated_sets(
 ) -> Tensor:
     """Replicates of ``data``, ``[sets, N, *data_shape]``, with z from q(z | x), or p(z) without q.
 
-    Only the latents are replayed into the model; x is drawn, ``rows`` at a time.
+    Only the latents are replayed into the model; x is drawn, ``rows`` at a time. Values that a
+    mask leaves out are those of the data.
 
     Raises:
         ValueError: If the model has a global latent, or a factor of what is drawn.
@@ -54,8 +57,17 @@ def _replicate(model: nn.Module, guide: nn.Module | None, data: Data, rows: int)
             z = {name: drawn[name]["value"] for name in latents}
             story = poutine.condition(model, z | draw_of_sums(model, z, batch))
         nodes = poutine.trace(story).get_trace(batch.unobserved()).nodes
-        parts.append(rows_first(nodes[site]))
+        parts.append(_with_masked(nodes[site], batch))
     return torch.cat(parts)
+
+
+def _with_masked(site: Any, batch: Batch) -> Tensor:
+    """A draw of the rows, with the data's own values where a mask leaves them out."""
+    drawn, mask = rows_first(site), mask_of(site)
+    if mask is True:
+        return drawn
+    counted = torch.as_tensor(mask, device=drawn.device).expand(site["value"].shape)
+    return torch.where(rows_first(site, counted), drawn, batch.only)
 
 
 def tail_areas(x: Tensor, replicated: Tensor) -> list[dict[str, Any]]:

@@ -15,9 +15,11 @@ import torch.nn.functional as F
 from pyro import poutine
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
+from torch.distributions import Independent
 
 from experiments.data import Data
 from ppl_models.batch import Batch
+from ppl_models.coordinates import CIRCULAR, bare
 from ppl_models.parameters import own_parameters
 from ppl_models.sites import check_plates
 
@@ -40,6 +42,13 @@ class SharedDraws(NamedTuple):
     means: dict[str, Tensor]
 
 
+def is_independent(likelihood: Any) -> bool:
+    """Whether a likelihood is a product of normals or Bernoullis over an event's entries."""
+    inside = getattr(likelihood, "base_dist", None)
+    product = isinstance(likelihood, Independent)
+    return product and isinstance(inside, dist.Normal | dist.Bernoulli)
+
+
 def log_prob_table(likelihood: Any, x: Tensor) -> Tensor:
     """log p(x_n | z_k) for every image and every draw, ``[N, K]`` [nats].
 
@@ -50,7 +59,7 @@ def log_prob_table(likelihood: Any, x: Tensor) -> Tensor:
         likelihood: p(x | z_k), batch shape ``[K]``.
         x: images ``[N, *event_shape]``.
     """
-    base = getattr(likelihood, "base_dist", None)
+    base = likelihood.base_dist if is_independent(likelihood) else None
     if isinstance(base, dist.Normal):  # in float64, from the draws' mean: squares would cancel
         parts = (base.loc, base.scale)
         loc, scale = (p.expand(base.batch_shape).flatten(1).double() for p in parts)
@@ -67,7 +76,7 @@ def log_prob_table(likelihood: Any, x: Tensor) -> Tensor:
 
 def numbers_per_image(model: Any, data: Data) -> int:
     """The size of the largest feature map of an image, which determines the memory."""
-    given = data.data_dim * getattr(getattr(model, "likelihood", None), "number", 1)
+    given = data.data_dim * getattr(getattr(model, "likelihood", None), "parameters_per_pixel", 1)
     return max(given, getattr(model, "largest_map", 0))
 
 
@@ -82,15 +91,16 @@ def shared_draws(model: nn.Module, data: Data, draws: int, most: int = 1000) -> 
         sizes = block_sizes(draws, pieces)
         parts = [_weigh(draw(Batch.draw(size, device)), data, numbers) for size in sizes]
     log_sum, log_square_sum, sum_log = (
-        torch.stack(sums) for sums in zip(*(sums for sums, _ in parts), strict=True)
+        torch.stack(sums) for sums in zip(*(sums for sums, _, _ in parts), strict=True)
     )
     weights = log_sum.softmax(0)
     means = {
         name: torch.einsum(
-            "pn,pn...->n...", weights.to(like), torch.stack([means[name] for _, means in parts])
+            "pn,pn...->n...", weights.to(like), torch.stack([means[name] for _, means, _ in parts])
         )
         for name, like in parts[0][1].items()
     }
+    means = {name: from_average(mean, parts[0][2][name]) for name, mean in means.items()}
     blocks = (min(draws, BLOCKS), -1)
     return SharedDraws(
         log_sum.unflatten(0, blocks).logsumexp(1),
@@ -108,14 +118,16 @@ def block_sizes(draws: int, blocks: int = BLOCKS) -> list[int]:
 
 def _weigh(
     trace: poutine.Trace, data: Data, numbers: int
-) -> tuple[list[Tensor], dict[str, Tensor]]:
-    """Weights of some of the draws for all images."""
+) -> tuple[list[Tensor], dict[str, Tensor], dict[str, Any]]:
+    """Weights of some of the draws for all images, averages of latents, and their priors."""
     likelihood = trace.nodes["x"]["fn"]
     sites = prune_subsample_sites(trace).iter_stochastic_nodes()
     latents = {name: site["value"] for name, site in sites if name != "x"}
     for name in (*latents, "x"):
         check_plates(name, trace.nodes[name])
-    by_products = isinstance(getattr(likelihood, "base_dist", None), dist.Normal | dist.Bernoulli)
+    priors = {name: trace.nodes[name]["fn"] for name in latents}
+    latents = {name: to_average(z, priors[name]) for name, z in latents.items()}
+    by_products = is_independent(likelihood)
     rows = 2000 if by_products else max(1, 2**22 // (len(trace.nodes["x"]["value"]) * numbers))
     columns: list[tuple[Tensor, ...]] = []
     for batch in data.batches(rows):
@@ -124,17 +136,40 @@ def _weigh(
         sums = log_w.logsumexp(1), (2 * log_w).logsumexp(1), log_w.sum(1)
         columns.append((*sums, *(torch.tensordot(weights.to(z), z, 1) for z in latents.values())))
     log_sum, squares, total, *means = (torch.cat(column) for column in zip(*columns, strict=True))
-    return [log_sum, squares, total], dict(zip(latents, means, strict=True))
+    return [log_sum, squares, total], dict(zip(latents, means, strict=True)), priors
+
+
+def to_average(z: Tensor, q: Any) -> Tensor:
+    """What is averaged over draws: of a class its indicators, of an angle its direction."""
+    if isinstance(bare(q), CIRCULAR):
+        return torch.stack([z.cos(), z.sin()], -1)
+    if isinstance(bare(q), dist.Categorical):
+        number = bare(q).logits.shape[-1]
+        return F.one_hot(z.long(), number).to(torch.get_default_dtype())
+    return z
+
+
+def from_average(mean: Tensor, q: Any) -> Tensor:
+    """A value of the latent from the average: the likeliest class, the angle of a direction."""
+    if isinstance(bare(q), CIRCULAR):
+        return torch.atan2(mean[..., 1], mean[..., 0])
+    return mean.argmax(-1) if isinstance(bare(q), dist.Categorical) else mean
 
 
 class Drawn(NamedTuple):
-    """A latent's draws, particles first, ``[K, ..., B, ..., *event_shape]``, and B's dimension.
+    """A latent's draws, particles first, ``[K, ..., B, ..., *event_shape]``, B's dimension, and q.
 
-    A global latent has no such dimension.
+    A global latent has no such dimension, but may have plates of its own.
     """
 
     z: Tensor
     rows: int | None
+    q: Any
+
+
+def own_frames(site: Any) -> list[Any]:
+    """The plates of a global latent, such as a plate of parameters."""
+    return [frame for frame in site["cond_indep_stack"] if frame.name != "particles"]
 
 
 def draws_in(guide_trace: poutine.Trace, particles: int) -> dict[str, Drawn]:
@@ -146,14 +181,17 @@ def draws_in(guide_trace: poutine.Trace, particles: int) -> dict[str, Drawn]:
         at = dims.pop("particles", None)
         if "data" not in dims:
             z = z.unsqueeze(0) if at is None else z.movedim(at - event_dim, 0)
-            found[name] = Drawn(z.reshape(particles, *site["fn"].event_shape), None)
+            sizes = [size for _, size in sorted((f.dim, f.size) for f in own_frames(site))]
+            found[name] = Drawn(
+                z.reshape(particles, *sizes, *site["fn"].event_shape), None, site["fn"]
+            )
             continue
         rows = dims["data"] - event_dim
         if at is None:  # particles follow each other among the rows
             at, z = dims["data"] - 1, z.unflatten(rows, (particles, -1))
         z = z.movedim(at - event_dim, 0)
         own = min(dims.values()) - event_dim  # left of it are dimensions of one
-        found[name] = Drawn(z.reshape(particles, *z.shape[own:]), rows)
+        found[name] = Drawn(z.reshape(particles, *z.shape[own:]), rows, site["fn"])
     return found
 
 
@@ -165,7 +203,9 @@ def importance_means(log_w: Tensor, runs: list[dict[str, Drawn]]) -> dict[str, T
         shape = [1] * z.ndim
         assert drawn.rows is not None
         shape[0], shape[drawn.rows] = weights.shape
-        means[name] = (z * weights.reshape(shape)).sum(0)
+        values = to_average(z, drawn.q)
+        weighted = values * weights.reshape(shape + [1] * (values.ndim - z.ndim))
+        means[name] = from_average(weighted.sum(0), drawn.q)
     return means
 
 

@@ -26,6 +26,7 @@ from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.bounds import CACHED_NUMBERS
 from experiments.evaluation.shared_draws import numbers_per_image
+from experiments.inference.checks.masks import mask_of
 from experiments.inference.density import density
 from ppl_models.batch import Batch
 
@@ -102,6 +103,8 @@ def gaussian_of(guide: nn.Module, batch: Batch) -> tuple[str, Tensor, Tensor]:
     trace = prune_subsample_sites(poutine.trace(guide).get_trace(batch))
     latents = {name: site["fn"] for name, site in trace.iter_stochastic_nodes()}
     name, q = latents.popitem()
+    if mask_of(trace.nodes[name]) is not True:
+        raise UsageError(f"the tail index by tilting is not for '{name}', which has a mask.")
     if not latents and isinstance(q, dist.MultivariateNormal):
         return name, q.mean[0].double().cpu(), q.scale_tril[0].double().cpu()
     normal = isinstance(getattr(q, "base_dist", None), dist.Normal) and len(q.event_shape) == 1
@@ -117,12 +120,13 @@ def weights_in(
     site: str, loc: Tensor, L: Tensor, model: nn.Module, batch: Batch, at_once: int
 ) -> Callable[[Tensor], Tensor]:
     """log w as a function of the noise u ``[K, M]``, ``[K]`` [nats]."""
+    like = next(iter(batch.x.values())) if isinstance(batch.x, dict) else batch.only
     volume = L.diagonal().log().sum() + len(loc) / 2 * math.log(2 * math.pi)
 
     def log_w(u: Tensor) -> Tensor:
         parts = []
         for part in u.split(at_once):
-            z = (loc + part @ L.mT).to(batch.only)
+            z = (loc + part @ L.mT).to(like)
             log_p = density(model, batch.repeated(len(z)))({site: z})
             parts.append(log_p.double().cpu() + part.square().sum(1) / 2 + volume)
         found = torch.cat(parts)

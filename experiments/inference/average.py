@@ -3,12 +3,19 @@
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+
+def _has_mean(buffer: Tensor) -> bool:
+    """Whether a buffer can be averaged, as masks, counters and infinite values cannot."""
+    return buffer.is_floating_point() and bool(buffer.isfinite().all())
 
 
 class WeightAverage:
     """An exponential moving average of a pair's weights and buffers.
+
+    Integer, boolean and infinite buffers are copied.
 
     Args:
         module: whose weights are averaged.
@@ -28,10 +35,16 @@ class WeightAverage:
         self.averaged = AveragedModel(
             module, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
         )
+        self.copied = [n for n, b in module.named_buffers() if not _has_mean(b)]
+        self.fixed = [self.weights.get_buffer(name) for name in self.copied]
 
+    @torch.no_grad()
     def update(self) -> None:
         """After a step: move the average towards the weights."""
         self.averaged.update_parameters(self.module)
+        if self.copied:
+            own = dict(self.module.named_buffers())
+            torch._foreach_copy_(self.fixed, [own[name] for name in self.copied])
 
     @property
     def weights(self) -> nn.Module:

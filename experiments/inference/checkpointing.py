@@ -1,7 +1,7 @@
 """Gradient checkpointing of NVAE: activations of cells are recomputed instead of stored."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from types import MethodType
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from experiments.inference.pair import Buffers
 from ppl_models.nvae.cells import ResidualCell
 
 
@@ -51,26 +52,8 @@ def forward(cell: ResidualCell, x: Tensor) -> Tensor:
         return plain(x)
     norms = [part for part in cell.modules() if isinstance(part, nn.BatchNorm2d)]
 
+    # switching track_running_stats off would save fewer tensors, which ``checkpoint`` refuses
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _statistics_kept(norms)
+        return nullcontext(), Buffers(*norms).lent()
 
     return checkpoint(plain, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
-
-
-@contextmanager
-def _statistics_kept(norms: Sequence[nn.Module]) -> Iterator[None]:
-    """Inside, batch norms update copies of their running statistics.
-
-    Switching ``track_running_stats`` off would save fewer tensors than the first pass did, which
-    ``checkpoint`` refuses.
-    """
-    own = [dict(norm.named_buffers()) for norm in norms]
-    for norm, buffers in zip(norms, own, strict=True):
-        for name, buffer in buffers.items():
-            setattr(norm, name, buffer.clone())
-    try:
-        yield
-    finally:
-        for norm, buffers in zip(norms, own, strict=True):
-            for name, buffer in buffers.items():
-                setattr(norm, name, buffer)

@@ -5,13 +5,14 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.distributions import Independent, Normal, kl_divergence
+from torch.distributions import Independent, Normal
 
 from experiments.inference.guard.diagnosis import untouched
-from experiments.inference.traces import sites_of, traces
+from experiments.inference.traces import kl_of, sites_of, traces
 from guides.point import Point
 from guides.prior import Prior
 from ppl_models.batch import Batch
+from ppl_models.coordinates import bare
 from ppl_models.sites import is_local
 
 LEAST_KL = 0.01
@@ -39,12 +40,16 @@ def collapse_warnings(model: Any, guide: Any, batch: Batch) -> dict[str, str]:
     warnings: dict[str, str] = {}
     if not isinstance(guide, (Prior, Point)):
         for name, site in q.iter_stochastic_nodes():
-            if not is_local(site) or name not in p.nodes or isinstance(site["fn"], dist.Delta):
+            if (
+                not is_local(site)
+                or name not in p.nodes
+                or isinstance(bare(site["fn"]), dist.Delta)
+            ):
                 continue  # of a guide of Pyro's, whose density lies in another site
             kl = mean_kl(site, p.nodes[name], len(batch.index))
             if kl < LEAST_KL:
                 warnings[name] = (
-                    f"{name} carries {kl:.1g} nats: the guide gives the prior there "
+                    f"{name} carries {kl:.1g} nats: its posterior equals its prior "
                     "(posterior collapse): train longer, in smaller batches, or with --kl-anneal"
                 )
     for site in sites_of(p, observed=True):
@@ -55,7 +60,7 @@ def collapse_warnings(model: Any, guide: Any, batch: Batch) -> dict[str, str]:
 def mean_kl(site: Any, prior: Any, rows: int) -> float:
     """KL(q || p) of a whole latent, in closed form or at its sample [nats per data point]."""
     try:
-        kl = kl_divergence(site["fn"], prior["fn"])
+        kl = kl_of(site, prior)
     except NotImplementedError:
         kl = site["fn"].log_prob(site["value"]) - prior["fn"].log_prob(site["value"])
     return float(kl.sum()) / rows

@@ -18,10 +18,8 @@ from experiments.inference.parallel import agreed, own_rows
 from experiments.inference.svi import SVI
 from ppl_models.batch import Batch
 
-NO_INDEX = (
-    "{} owns a row per datum, and the DataLoader does not tell which: have it yield (x, index) "
-    "with the positions of the rows."
-)
+NO_INDEX = """{} owns a row per datum, and the DataLoader does not tell which: have it yield \
+(x, index) with the positions of the rows."""
 
 
 class Position(NamedTuple):
@@ -143,12 +141,16 @@ class Training:
     ) -> None:
         self.svi, self.rows, self.batch_size, self.seed = svi, rows, batch_size, seed
         self.schedule, self.anneal, self.clock = schedule, anneal, clock
-        self.rates = [
+
+    @property
+    def rates(self) -> list[tuple[dict[str, Any], float]]:
+        """Groups of parameters (loading a state replaces them) and their initial rates."""
+        return [
             (group, group.setdefault("initial_lr", group["lr"]))
-            for optimizer in svi.optimizers
+            for optimizer in self.svi.optimizers
             if not getattr(optimizer, "scheduled", False)
             for group in optimizer.param_groups
-            if "lr" in group
+            if "lr" in group and group.get("lrd", 1.0) == 1.0
         ]
 
     def epoch(self, at: Position, pause: Callable[[], bool] | None) -> Iterator[Progress]:
@@ -205,7 +207,8 @@ class Training:
 
     def _progress(self, at: Position, position: Position) -> Progress:
         steps = at.epoch * self.clock.per_epoch + len(at.losses)
-        rate = float(self.rates[0][0]["lr"]) if self.rates else math.nan
+        groups = (group for optimizer in self.svi.optimizers for group in optimizer.param_groups)
+        rate = next((float(group["lr"]) for group in groups if "lr" in group), math.nan)
         return Progress(
             at.epoch + 1,
             steps,

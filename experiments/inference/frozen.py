@@ -82,12 +82,31 @@ def for_data(guide: Any, size: int) -> Any:
 
 
 def held_out(model: nn.Module, guide: Guide, data: Data) -> Guide:
-    """The guide for another data set: itself, or one of its kind with rows fitted to it."""
+    """The guide for another data set: itself, or one of its kind with rows fitted to it.
+
+    Raises:
+        ValueError: If it has rows of another kind, which nothing here can fit.
+    """
     sibling = for_data(guide, len(data))
+    check_held_out(guide, sibling)
     if isinstance(sibling, PerDatumGuide):
         sibling.like_model()
         fit_rows(model, sibling, data)
     return sibling
+
+
+def check_held_out(guide: Any, sibling: Any) -> None:
+    """Refuse a guide whose sibling for held-out data nothing here can fit.
+
+    Raises:
+        ValueError: If it has parameters for every datum, and is no ``PerDatumGuide``.
+    """
+    own = sibling is guide or isinstance(sibling, PerDatumGuide)
+    if not own and any(True for _ in sibling.parameters()):
+        raise ValueError(
+            f"{type(guide).__name__} has parameters for every datum of its own data set: only "
+            "mean_field, full_rank and point can be fitted to held-out data."
+        )
 
 
 def announce_rows(guide: Guide, data: Data, memory: float) -> str | None:

@@ -6,7 +6,7 @@ import pyro.distributions as dist
 from torch import Tensor, distributions
 from torch.distributions.kl import register_kl
 
-from guides.coordinates import Pushed
+from guides.coordinates import Pushforward
 
 
 @register_kl(distributions.MultivariateNormal, distributions.Independent)
@@ -34,8 +34,8 @@ def detached(q: Any) -> Any:
         return dist.Normal(q.loc.detach(), q.scale.detach())
     if isinstance(q, dist.MultivariateNormal):
         return dist.MultivariateNormal(q.loc.detach(), scale_tril=q.scale_tril.detach())
-    if isinstance(q, Pushed) and q.has_fixed_support:
-        return Pushed(detached(q.base_dist), q.transforms)
+    if isinstance(q, Pushforward) and q.has_fixed_support:
+        return Pushforward(detached(q.base_dist), q.transforms)
     if isinstance(q, dist.Delta) and not q.log_density.requires_grad:
         return dist.Delta(q.v.detach(), q.log_density, q.event_dim)
     raise ValueError(f"stl needs a Gaussian guide, not {type(q).__name__}.")

@@ -50,23 +50,26 @@ class Temperature(Messenger):
 
     Args:
         t: the temperature, above 0.
+        observed: sites that are no latents, although nothing is observed in a draw.
 
     Raises:
         ValueError: If ``t`` is not positive; at a prior that is not on the real line; inside an
             objective.
     """
 
-    def __init__(self, t: float) -> None:
+    def __init__(self, t: float, observed: tuple[str, ...] = ("x",)) -> None:
         super().__init__()
         if not t > 0:
             raise ValueError(f"temperature={t} must be above 0.")
-        self.t = t
+        self.t, self.observed = t, observed
 
     def _pyro_sample(self, msg: Message) -> None:
         if any(isinstance(handler, InsideObjective) for handler in runtime._PYRO_STACK):
             # it would change the draws of q, not those of p
             raise ValueError("Temperature is for drawing from a model, not for an objective.")
         if self.t == 1 or not _is_latent(msg) or msg["value"] is not None:
+            return
+        if msg["name"] in self.observed:
             return
         prior = msg["fn"]
         support = prior.support
@@ -96,12 +99,25 @@ class At(Messenger):
 
 
 def centre_of(distribution: Any) -> Tensor:
-    """The mean; for a flow, the image of its base's mean; the likeliest of several classes."""
+    """The mean; for a flow, the image of its base's mean; the likeliest of several classes.
+
+    Where no mean is known, as of a relaxed Categorical, it is the average of 1000 draws.
+    """
     if isinstance(bare(distribution), dist.Categorical):
         return distribution.mode
+    try:
+        return _image_of_mean(distribution)
+    except NotImplementedError:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            total: Any = sum(distribution.sample((50,)).sum(0) for _ in range(20))
+        return total / 1000
+
+
+def _image_of_mean(distribution: Any) -> Tensor:
     if not isinstance(distribution, dist.TransformedDistribution):
         return distribution.mean
-    z = centre_of(distribution.base_dist)
+    z = _image_of_mean(distribution.base_dist)
     for transform in distribution.transforms:
         z = transform(z)
     return z
@@ -120,17 +136,18 @@ class ObservePixels(Messenger):
 
     Args:
         mask: true where a pixel is observed, the shape of one observation.
+        site: the name of what is observed.
 
     Raises:
         ValueError: At a likelihood whose pixels are not independent given z.
     """
 
-    def __init__(self, mask: Tensor) -> None:
+    def __init__(self, mask: Tensor, site: str = "x") -> None:
         super().__init__()
-        self.mask = mask
+        self.mask, self.site = mask, site
 
     def _pyro_sample(self, msg: Message) -> None:
-        if msg["name"] != "x":
+        if msg["name"] != self.site:
             return
         likelihood = msg["fn"]
         if not isinstance(likelihood, dist.Independent):

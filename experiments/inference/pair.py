@@ -1,7 +1,7 @@
 """A model and a guide in one module, and what a step may change besides parameters."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -74,15 +74,21 @@ class Buffers:
 
 
 @contextmanager
-def sparse_gradients(tables: list[LocalTable]) -> Iterator[None]:
-    """Inside, the gradient of a per-datum table holds the rows of the batch alone."""
-    for table in tables:
-        table.sparse = True
+def holding(live: Sequence[tuple[Any, str]], values: Sequence[Any]) -> Iterator[None]:
+    """Inside, the holders' attributes have these values."""
+    before = [getattr(holder, name) for holder, name in live]
     try:
+        for (holder, name), value in zip(live, values, strict=True):
+            setattr(holder, name, value)
         yield
     finally:
-        for table in tables:
-            table.sparse = False
+        for (holder, name), value in zip(live, before, strict=True):
+            setattr(holder, name, value)
+
+
+def sparse_gradients(tables: list[LocalTable]) -> AbstractContextManager[None]:
+    """Inside, the gradient of a per-datum table holds the rows of the batch alone."""
+    return holding([(table, "sparse") for table in tables], [True] * len(tables))
 
 
 def cuda_devices(*tensors: Tensor) -> list[int]:

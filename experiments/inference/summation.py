@@ -94,6 +94,14 @@ def summed_out(trace: Trace) -> Trace:
     return found
 
 
+def unmasked(trace: Trace) -> Trace:
+    """The trace, its summed sites without masks: their probabilities sum to one."""
+    for site in trace.nodes.values():
+        while _is_summed(site) and isinstance(site["fn"], dist.MaskedDistribution):
+            site["fn"] = site["fn"].base_dist
+    return trace
+
+
 def _is_summed(site: Any) -> bool:
     return site["type"] == "sample" and "_enumerate_dim" in site["infer"]
 

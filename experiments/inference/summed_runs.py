@@ -6,14 +6,15 @@ from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
 from experiments.inference.checks.sites import run_pair
 from experiments.inference.pair import cuda_devices
-from experiments.inference.summation import SumOut, summed_out
-from guides.guide import EffectGuide
+from experiments.inference.summation import SumOut, summed_out, unmasked
 from guides.prior import Prior
 from ppl_models.batch import Batch
 from ppl_models.sites import is_summed
@@ -39,7 +40,7 @@ def summed_pair(model: Callable, guide: Callable, batch: Batch, depth: int) -> t
         _, q = run_pair(model, guide, batch)
         replayed = poutine.replay(sums(model), trace=q)
         p = prune_subsample_sites(poutine.trace(replayed).get_trace(batch))
-    elif isinstance(bare, EffectGuide):
+    elif isinstance(bare, GuideMessenger):
         p, q = run_pair(model, sums(guide), batch)
         for name, site in q.iter_stochastic_nodes():
             if len(site["fn"].batch_shape) > depth:
@@ -50,7 +51,7 @@ def summed_pair(model: Callable, guide: Callable, batch: Batch, depth: int) -> t
                 )
     else:
         p, q = run_pair(sums(model), guide, batch)
-    p.compute_log_prob()
+    unmasked(p).compute_log_prob()
     p = summed_out(p)
     if isinstance(bare, Prior):
         for name, site in q.iter_stochastic_nodes():
@@ -87,16 +88,17 @@ def shares(trace: Trace, name: str) -> Tensor:
         trace: of a model inside ``SumOut``, other latents conditioned on.
         name: of a summed site, or of x, which may be observed.
     """
-    trace.compute_log_prob(lambda name, site: site["is_observed"] or is_summed(site))
+    unmasked(trace).compute_log_prob(lambda name, site: site["is_observed"] or is_summed(site))
     given = {n: node for n, node in trace.nodes.items() if "log_prob" in node}
     site = trace.nodes[name]
     like = next(iter(given.values()))["log_prob"]
     unseen = like.new_zeros(site["fn"].batch_shape)
-    log_prob = site.get("unscaled_log_prob", unseen).detach()
+    log_prob = scale_and_mask(site.get("unscaled_log_prob", unseen).detach(), mask=site["mask"])
     tilt = torch.zeros_like(log_prob).requires_grad_()
     observed, seen = site["is_observed"] or not is_summed(site), trace.copy()
     with torch.enable_grad():
-        tilted = {"is_observed": observed, "unscaled_log_prob": log_prob + tilt}
+        # the tilt is outside the mask: what is masked has a posterior, too
+        tilted = {"is_observed": observed, "unscaled_log_prob": log_prob + tilt, "mask": None}
         seen.nodes = OrderedDict({**given, name: {**site, **tilted}})
         evidence: Any = sum(s["unscaled_log_prob"].sum() for s in summed_out(seen).nodes.values())
     return torch.autograd.grad(evidence, tilt)[0]

@@ -62,11 +62,18 @@ class SVI:
         compile: bool = False,
     ) -> None:
         for program in (model, guide):
-            if not isinstance(poutine.unwrap(program), nn.Module):
+            if isinstance(program, nn.Module):
+                continue
+            inside = poutine.unwrap(program)
+            if isinstance(inside, nn.Module):
                 raise TypeError(
-                    f"{program!r} is not a torch.nn.Module: call it in the forward of one, whose "
-                    "parameters can be found."
+                    f"a handler around {type(inside).__name__} hides its parameters: use the "
+                    "handler in its forward (config_enumerate as @config_enumerate above it)."
                 )
+            raise TypeError(
+                f"{program!r} is not a torch.nn.Module: call it in the forward of one, whose "
+                "parameters can be found."
+            )
         self.model: Any = model
         self.guide: Any = guide
         self.objective, self.guard, self.average = objective_of(loss), guard, average
@@ -76,6 +83,7 @@ class SVI:
         if self.tables:
             self.local_optim = RowAdam(self.tables, getattr(guide, "local_lr", 0.1))
             self.optimizers.append(self.local_optim)
+        self.own = [*model.parameters(), *guide.parameters()]
         self.compiled = None
         if compile and self.trains:
             self.compiled = CompiledGradients(model, guide, self.objective, self.eager)
@@ -85,7 +93,7 @@ class SVI:
     @property
     def trains(self) -> bool:
         """Whether the pair has anything to train."""
-        return bool(self.optimizers)
+        return any(parameter.requires_grad for parameter in self.parameters)
 
     @property
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -151,8 +159,8 @@ class SVI:
             return next(self.parameters).detach().new_tensor(math.nan)
 
     def _drop_gradients(self) -> None:
-        """As ``zero_grad``, which takes its time."""
-        for parameter in self.parameters:
+        """As ``zero_grad``, also for what another ``SVI`` of the same pair moves."""
+        for parameter in self.own:
             parameter.grad = None
 
     def _explanation(self, batch: Batch, random: RandomState) -> str:

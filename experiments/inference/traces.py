@@ -21,6 +21,7 @@ from experiments.inference.checks.sites import run_pair
 from experiments.inference.handlers import At, InsideObjective
 from experiments.inference.summed_runs import summed_pair
 from ppl_models.batch import Batch
+from ppl_models.coordinates import bare
 from ppl_models.parameters import own_parameters
 from ppl_models.sites import is_deterministic, is_local
 
@@ -146,31 +147,53 @@ def site_kls(model_trace: Trace, guide_trace: Trace) -> tuple[dict[str, Tensor],
     """KL(q || p) per latent site, scaled as the site is, and the names of the sampled ones.
 
     Closed form where one is registered, log q - log p at the sample elsewhere; log q alone of a
-    site that only the guide has.
+    site that only the guide has, factors among them.
     """
     kls, sampled = {}, []
     for name, site in guide_trace.iter_stochastic_nodes():
         prior = model_trace.nodes.get(name)
         try:
+            if prior is not None and not scaled_alike(site, prior):
+                raise NotImplementedError
             kl = kl_of(site, prior)
             kls[name] = scale_and_mask(kl, scale=site["scale"], mask=site["mask"])
         except NotImplementedError:
             log_q = log_density(site)
             kls[name] = log_q if prior is None else within(prior, log_q) - log_density(prior)
             sampled.append(name)
-    return kls, sampled
+    return kls | {site["name"]: log_density(site) for site in sites_of(guide_trace, True)}, sampled
+
+
+def scaled_alike(site: Any, prior: Any) -> bool:
+    """Whether the densities of two sites have the same factor; tensors come from one handler."""
+    scales = site["scale"], prior["scale"]
+    if any(isinstance(scale, Tensor) for scale in scales):
+        return all(isinstance(scale, Tensor) for scale in scales)
+    return math.isclose(*scales)
 
 
 def kl_of(site: Any, prior: Any) -> Tensor:
     """KL(q || p) of a site in closed form.
 
     Raises:
-        NotImplementedError: If there is none, as of a site that only the guide has, or of one
-            whose density comes with its value.
+        NotImplementedError: If there is none, as of a site that only the guide has, of one whose
+            density comes with its value, or where a transform folds the line: then the KL is not
+            that of the bases.
     """
-    if prior is None or isinstance(site["fn"], dist.Delta):
+    if prior is None or isinstance(bare(site["fn"]), dist.Delta):
+        raise NotImplementedError
+    if is_folded(site["fn"]) or is_folded(prior["fn"]):
         raise NotImplementedError
     return kl_divergence(site["fn"], prior["fn"])
+
+
+def is_folded(distribution: Any) -> bool:
+    """Whether two points of the base have the same image, those of a base around 0 excepted."""
+    inside = bare(distribution)
+    if isinstance(inside, dist.HalfNormal | dist.HalfCauchy):
+        return False
+    transforms = getattr(inside, "transforms", ())
+    return not all(transform.bijective for transform in transforms)
 
 
 def within(prior: Any, log_q: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from guides.hierarchies.nested import FlatTower, check_options, gaussian
 from guides.hierarchies.tower import Towered, tower_of
-from guides.latents import latents_of
+from guides.latents import ByName, latents_of
 from ppl_models.batch import Batch, data_plate
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.distributions import SoftNormal
@@ -67,7 +67,7 @@ class BottomUp(Towered):
             samplers = [Conv(width, 2 * model.latents, 3) for width in self.tower.widths]
             self.names = [f"z{i}" for i in range(len(samplers))]
         else:
-            self.coordinates = nn.ModuleDict(latents_of(model, "bottom_up"))
+            self.coordinates = ByName(latents_of(model, "bottom_up"))
             self.names = list(self.coordinates)
             numbers = [2 * latent.shape.numel() for latent in self.coordinates.values()]
             self.tower = FlatTower(self.context_dim, hidden_dims, numbers, activation)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ppl_models.nvae import NVAE
-from ppl_models.nvae.lean import Pointwise, Stem, halve, lean_cells
+from ppl_models.nvae.lean import Pointwise, Stem, downsample, lean_cells
 
 
 class LeanTower(nn.Module):
@@ -30,7 +30,9 @@ class LeanTower(nn.Module):
         self.stem = Stem(model.data_shape[0], widths[0])
         self.maps = nn.ModuleList([lean_cells(number, widths[0], scale)])
         for width in widths[1:]:
-            self.maps.append(nn.Sequential(halve(width // 2), lean_cells(number, width, scale)))
+            self.maps.append(
+                nn.Sequential(downsample(width // 2), lean_cells(number, width, scale))
+            )
         self.groups_per_scale = model.groups_per_scale
         of_groups = self.by_group(widths)
         self.projections = nn.ModuleList(Pointwise(width, widths[0]) for width in of_groups)

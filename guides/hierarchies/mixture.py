@@ -12,7 +12,7 @@ from guides.hierarchies.top_down import TopDown
 from ppl_models.nvae import NVAE
 
 
-class OneOf(dist.TorchDistribution):
+class ConditionalMixture(dist.TorchDistribution):
     r"""The conditional :math:`\sum_s w_s\, q_s(z)` of a mixture, drawn from one component per row.
 
     Args:
@@ -92,6 +92,6 @@ class TopDownMixture(TopDown):
         i, feature = self.feature_of(name)
         parts = [self.relative(i, prior, sampler(feature)) for sampler in self.samplers[i]]
         if i == 0:
-            return OneOf(parts, feature.new_zeros(len(parts), len(feature)))
+            return ConditionalMixture(parts, feature.new_zeros(len(parts), len(feature)))
         q, z = (self.trace.nodes[self.names[i - 1]][key] for key in ("fn", "value"))
-        return OneOf(parts, q.log_weights + q.log_probs(z), q.chosen)
+        return ConditionalMixture(parts, q.log_weights + q.log_probs(z), q.chosen)

@@ -7,7 +7,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from guides.coordinates import Pushed, shape_of
+from guides.coordinates import Pushforward, shape_of
 from guides.gaussian import loc_scale_of_encoder
 from ppl_models.coordinates import bare, coordinates, is_free
 from ppl_models.networks import ACTIVATIONS, MLP
@@ -36,7 +36,7 @@ class FlatTower(nn.Module):
         return self.layers(context).split(self.widths, -1)
 
 
-class Beside(nn.Module):
+class ConcatLinear(nn.Module):
     """An affine map of the values of some sites, flat and side by side.
 
     Args:
@@ -124,7 +124,7 @@ def corrected(prior: Any, numbers: Tensor, residual: bool) -> Any:
     if is_free(prior):
         return gaussian(numbers, prior.event_shape, near)
     transform = coordinates(prior)
-    return Pushed(gaussian(numbers, shape_of(transform, prior), near), [transform])
+    return Pushforward(gaussian(numbers, shape_of(transform, prior), near), [transform])
 
 
 def check_options(model: nn.Module, tower: tuple[Any, ...], layers: tuple[Any, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Climb from x, then correct every prior on the model's way down: the guide of NVAE."""
+"""The top-down guide of NVAE: encode x, then correct each prior while the model runs."""
 
 from functools import partial
 from typing import Any, Literal
@@ -6,10 +6,10 @@ from typing import Any, Literal
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from guides.coordinates import Pushed
+from guides.coordinates import Pushforward
 from guides.guide import EffectGuide
 from guides.hierarchies.nested import (
-    Beside,
+    ConcatLinear,
     FlatTower,
     check_options,
     corrected,
@@ -129,7 +129,7 @@ class TopDown(Towered, EffectGuide):
             samplers = [nn.Sequential(make(), nn.Linear(widths[0], number)) for number in numbers]
         self.tower = FlatTower(self.context_dim, hidden_dims[:-1], widths, activation)
         self.samplers = nn.ModuleList(samplers)
-        self.combines = nn.ModuleList(map(Beside, above, widths[1:]))
+        self.combines = nn.ModuleList(map(ConcatLinear, above, widths[1:]))
         if not hidden_dims:  # at random weights an affine scale is far too large for some x
             for parameter in (*self.tower.parameters(), *self.combines.parameters()):
                 nn.init.zeros_(parameter)
@@ -145,7 +145,7 @@ class TopDown(Towered, EffectGuide):
         """A feature as it is, a latent in its coordinates."""
         site = self.trace.nodes[name]
         q, value = site["fn"], site["value"]
-        return q.coordinates_of(value) if isinstance(q, Pushed) else value
+        return q.coordinates_of(value) if isinstance(q, Pushforward) else value
 
     def feature_of(self, name: str) -> tuple[int, Tensor]:
         """The number of a latent, and what its posterior sees of x and of the way down."""

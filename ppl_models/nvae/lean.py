@@ -90,12 +90,12 @@ def lean_cells(number: int, channels: int, scale: float) -> nn.Sequential:
     return nn.Sequential(*(LeanCell(channels, scale) for _ in range(number)))
 
 
-def halve(channels: int) -> nn.Sequential:
+def downsample(channels: int) -> nn.Sequential:
     """Halve the map and double the channels."""
     return nn.Sequential(RMSNormSwish(), PlainConv(channels, 2 * channels, 3, stride=2, bias=True))
 
 
-class Double(nn.Sequential):
+class Upsample(nn.Sequential):
     """Double the map: four times the channels, rearranged into pixels.
 
     References:

@@ -8,7 +8,7 @@ from torch import nn
 
 from ppl_models.nvae.cells import Combine, ConvCell, MBConvCell, cells
 from ppl_models.nvae.layers import Conv
-from ppl_models.nvae.lean import Add, Double, Head, Pointwise, lean_cells
+from ppl_models.nvae.lean import Add, Head, Pointwise, Upsample, lean_cells
 
 
 class Published(NamedTuple):
@@ -79,7 +79,7 @@ class Lean(NamedTuple):
         return before, Pointwise(width, 2 * latents, 0.0), Add(width, latents)
 
     def up(self, width: int) -> nn.Module:
-        return Double(width, width // 2)
+        return Upsample(width, width // 2)
 
     def post(self, width: int, blocks: int) -> nn.Sequential:
         """The layers from the finest latents to half the size of the image."""

@@ -355,7 +355,7 @@ REFUSED = {
 def test_what_has_no_fixed_coordinates_is_refused_by_name(name):
     model = From(REFUSED[name])
     fixed = name in ("Uniform", "Uniform of b", "Pareto")
-    why = "depends on.* prior or top_down" if fixed else r"is none: take the guide prior"
+    why = "depends on.* prior or top_down" if fixed else r"has none: take the guide prior"
     assert allowed_guides(model) == (("prior", "top_down") if fixed else ("prior",))
     for guide in ("mean_field", "point"):
         with pytest.raises(ValueError, match=rf"^{guide} needs latents .*'z' \({name[:5]}.*{why}"):

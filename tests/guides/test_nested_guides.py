@@ -175,7 +175,10 @@ POISSON = dist.Poisson(torch.ones(2)).to_event(1)
 WRONG = {
     "no row per datum": (lambda: Roots(lambda z: z.mT @ z), r"\[2, 2\] for 2 rows and \[2, 2\]"),
     "a row per pair": (lambda: Roots(lambda z: z @ z.mT), r"\[2, 2\] for 2 rows and \[3, 3\]"),
-    "discrete": (lambda: Roots(second=POISSON), r"'z1' \(Poisson\) is none: take the guide prior"),
+    "discrete": (
+        lambda: Roots(second=POISSON),
+        r"'z1' \(Poisson\) has none: take the guide prior",
+    ),
 }
 
 

@@ -182,7 +182,7 @@ def test_what_has_no_coordinates_is_refused_by_name(prior):
     model = Story(prior, 3)
     guide = Encoded(model, lambda e: prior().expand(e.shape[:-1]), 1)
     x = torch.randn(3, 4)
-    with pytest.raises(ValueError, match=r"'z'.*is none"):
+    with pytest.raises(ValueError, match=r"'z'.*has none"):
         annealed_bound(model, guide, Batch.of(x), 2, 2, 1)
 
 

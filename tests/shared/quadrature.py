@@ -5,6 +5,7 @@ import math
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro import poutine
 
 from guides import Guide
 from ppl_models.batch import data_plate
@@ -91,6 +92,7 @@ class OnGrid(Guide):
 
     def forward(self, batch):
         model, drawn = self.model, {"is_auxiliary": True}
+        masks = model.masks(batch) if hasattr(model, "masks") else {}
         grid = Quadrature(model, batch, model.coarse)
         with data_plate(batch):
             cell = dist.Categorical(logits=self.power * grid.log_joint.mT)
@@ -99,7 +101,8 @@ class OnGrid(Guide):
             inside = pyro.sample("inside", inside, infer=drawn)
             u = grid.u.squeeze(1)[cell] + grid.step * inside
             for name, z in model.split(model.transform(u)).items():
-                pyro.sample(name, dist.Delta(z).to_event(1))
+                with poutine.mask(mask=masks.get(name, torch.tensor(True))):
+                    pyro.sample(name, dist.Delta(z).to_event(1))
 
 
 def tail_index(log_w):

@@ -168,6 +168,9 @@ class Sequence(Kind):
             x = dist.Normal(torch.stack(means, -2), 0.5).mask(seen.unsqueeze(-1)).to_event(2)
             return pyro.sample("x", x, obs=batch.x)
 
+    def masks(self, batch):
+        return {f"z{t}": batch.given["seen"][:, t] for t in range(STEPS)}
+
     def given(self):
         return {"seen": torch.arange(STEPS) < (1 + torch.arange(N) % STEPS).unsqueeze(-1)}
 

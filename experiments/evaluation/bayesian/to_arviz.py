@@ -61,7 +61,7 @@ def _of_rows(
     posterior: dict[str, list[Tensor]] = {}
     told: dict[str, list[Tensor]] = {}
     for count, p, q in runs_of(model, guide, batch, draws, most):
-        for name, (z, row) in draws_in(q, count).items():
+        for name, (z, row, _) in draws_in(q, count).items():
             if name in p.nodes:
                 posterior.setdefault(name, []).append(z if row is None else z.movedim(row, 1))
         for site in sites_of(p, observed=True):

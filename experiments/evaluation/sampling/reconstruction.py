@@ -7,6 +7,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from experiments.inference.checks.masks import mask_of
 from experiments.inference.summed_runs import mean_of, sums_in
 from experiments.inference.traces import sites_of
 from ppl_models.batch import Batch
@@ -75,16 +76,3 @@ def _squared_error(site: Any, shown: Tensor) -> Tensor:
     plates = {frame.name: frame.dim for frame in site["cond_indep_stack"]}
     rows = residual.movedim(plates["data"] - site["fn"].event_dim, 0)
     return rows.reshape(len(rows), -1).sum(1)
-
-
-def mask_of(site: Any) -> Any:
-    """Ones where a site's log-density counts, zeros where a mask leaves it out."""
-    fn, mask = site["fn"], True if site["mask"] is None else site["mask"]
-    if isinstance(mask, Tensor):
-        mask = mask.reshape(mask.shape + (1,) * fn.event_dim)
-    while hasattr(fn, "base_dist"):
-        if isinstance(fn, dist.MaskedDistribution):
-            inner = torch.as_tensor(fn._mask)
-            mask = mask & inner.reshape(inner.shape + (1,) * fn.event_dim)
-        fn = fn.base_dist
-    return mask

@@ -23,6 +23,7 @@ from guides.mean_field import MeanField
 from ppl_models.batch import Batch
 from ppl_models.coordinates import FromCoordinates, ToCoordinates, bare, family, is_free
 from ppl_models.parameters import own_parameters
+from ppl_models.program import closed_form
 from ppl_models.sites import describe, observation, prior_trace, request
 
 
@@ -35,7 +36,8 @@ def prior_means(model: nn.Module, count: int, temperature: float = 1.0, seed: in
             no temperature.
     """
     check_simulates(model, "sampling from the prior")
-    with torch.random.fork_rng(devices=[]), Temperature(temperature), own_parameters(model):
+    drawn = Temperature(temperature, tuple(describe(model).observed))
+    with torch.random.fork_rng(devices=[]), drawn, own_parameters(model):
         torch.manual_seed(seed)
         trace = poutine.trace(model).get_trace(request(model, count))
     return row_means(trace.nodes[observation(model)])
@@ -61,7 +63,9 @@ def latent_grid(model: nn.Module, side: int = 15) -> Tensor:
     axis = torch.special.ndtri(quantiles)
     z = torch.cartesian_prod(axis.flip(0), axis).flip(1)
     with torch.no_grad():
-        return mean_at(model, {"z": z}, request(model, len(z)))
+        batch = request(model, len(z))
+        given = {name: rows[:1].expand_as(rows) for name, rows in batch.given.items()}
+        return mean_at(model, {"z": z}, batch._replace(given=given))
 
 
 @torch.no_grad()
@@ -82,15 +86,18 @@ def complete(model: Any, data: Data, mask: Tensor, seed: int = 0) -> tuple[Tenso
     """
     rows = data.fixed().like(model)
     batch = next(rows.batches(len(rows)))
-    if hasattr(model, "posterior") and "observed" in inspect.signature(model.posterior).parameters:
-        latents = {"z": model.posterior(batch.only, observed=mask).mean}
+    exact = closed_form(model, "posterior")
+    if exact and "observed" in inspect.signature(exact).parameters:
+        (name,) = describe(model).latents
+        latents = {name: model.posterior(batch.only, observed=mask).mean}
         return mean_at(model, latents, batch), "exact"
     guide_class = FullRank if "full_rank" in allowed_guides(model) else MeanField
     guide = guide_class(model, size=len(rows))
-    with torch.random.fork_rng(devices=[]), ObservePixels(mask):
+    hidden = ObservePixels(mask, observation(model))
+    with torch.random.fork_rng(devices=[]), hidden:
         torch.manual_seed(seed)
         fit_rows(model, guide, rows)
-    seen = ObservePixels(mask) if describe(model).summed else nullcontext()
+    seen = hidden if describe(model).summed else nullcontext()
     with seen:  # the others tell nothing of a latent that is summed out
         shown = mean_at(model, encode(guide, batch, model), batch)
     return shown, type(guide).__name__
@@ -162,7 +169,9 @@ def interpolations(
     """
     ends = data.batch(torch.tensor(pair, device=data.pixels.device))
     latents = encode(guide, ends, model)
-    batch = Batch.draw(steps, data.pixels.device)
+    nearer = (2 * torch.arange(steps) >= steps).long()  # a step is given what its nearer end is
+    given = {name: rows[nearer.to(rows.device)] for name, rows in ends.given.items()}
+    batch = Batch.draw(steps, data.pixels.device)._replace(given=given)
     with ToCoordinates(latents) as reader, own_parameters(model):
         poutine.condition(model, data=latents)(ends)
     shown = {}
@@ -174,16 +183,29 @@ def interpolations(
     return shown
 
 
-@torch.no_grad()
-def traversals(model: Any, z: Tensor, steps: int) -> Tensor:
-    """E[x | z] as one latent at a time varies from -3 to 3, with the others fixed.
+def _spread(prior: Any) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of a prior, ``[M]``; 0 and 1 where there is none."""
+    try:
+        mean, sd = prior.mean[0], prior.variance[0].sqrt()
+    except NotImplementedError:
+        with torch.random.fork_rng(devices=[]):
+            draws = prior.sample((1000,))[:, 0]
+        mean, sd = draws.mean(0), draws.std(0)
+    fine = mean.isfinite() & sd.isfinite()
+    return mean.where(fine, torch.zeros_like(mean)), sd.where(fine, torch.ones_like(sd))
 
-    The first ten latents vary, in standard deviations of the prior.
+
+@torch.no_grad()
+def traversals(model: Any, z: Tensor, steps: int, like: Batch | None = None) -> Tensor:
+    """E[x | z] as one latent at a time varies, with the others fixed.
+
+    The first ten latents vary, from -3 to 3 standard deviations of the prior around its mean.
 
     Args:
         model: p, with one vector latent.
         z: values of the other latents, ``[M]``.
         steps: images per latent.
+        like: a row whose ``given`` all images have.
 
     Returns:
         ``[min(M, 10), steps, *event_shape]``.
@@ -199,10 +221,12 @@ def traversals(model: Any, z: Tensor, steps: int) -> Tensor:
             "there: use --of interpolation or --of aggregate."
         )
     values = torch.linspace(-3, 3, steps, dtype=z.dtype, device=z.device)
-    count = min(len(z), 10)
+    count, (mean, sd) = min(len(z), 10), _spread(prior)
     walked = z.repeat(count, steps, 1)
     for k in range(count):
-        walked[k, :, k] = values
-    batch = Batch.draw(count * steps, z.device)
+        walked[k, :, k] = mean[k] + sd[k] * values
+    of_row = like.given if like else {}
+    given = {n: v[:1].expand(count * steps, *v.shape[1:]) for n, v in of_row.items()}
+    batch = Batch.draw(count * steps, z.device)._replace(given=given)
     shown = mean_at(model, {name: walked.flatten(0, 1)}, batch)
     return shown.unflatten(0, (count, steps))

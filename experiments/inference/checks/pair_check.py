@@ -103,7 +103,7 @@ def check_once(
                 note_reads(poutine.unwrap(model), _reads_index(model, pair[1], batch))
             if check.summed:
                 check_sums(model, pair[1], batch, check.depth)
-            if batch.size > len(batch.index) > 1 and not (check.draws_rows or check.summed):
+            if batch.size > len(batch.index) > 1 and not check.draws_rows:
                 check_rows_apart(model, pair[0], batch)
             if apart and not check.draws_rows:
                 settle_particles(model, guide, batch, check.depth)
@@ -134,7 +134,7 @@ def check_rows(model: Any, guide: Any, data: Any) -> Checked:
     seen = _measured.setdefault(guide, WeakSet())
     if model not in seen and not _is_own(model, guide):
         with _aside(model, guide):
-            check_densities(model, guide, run_pair(model, guide, batch))
+            check_densities(model, guide, batch)
         seen.add(model)
     return checked
 

@@ -9,7 +9,13 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from experiments.inference.checks.sites import data_dim, densities_at, name_of, rescaled
+from experiments.inference.checks.sites import (
+    data_dim,
+    densities_at,
+    name_of,
+    rescaled,
+    run_pair,
+)
 from ppl_models.batch import Batch
 from ppl_models.coordinates import bare
 from ppl_models.sites import describe, evaluating, is_deterministic, is_shown
@@ -88,17 +94,19 @@ def check_rows_apart(model: Any, trace: Trace, batch: Batch) -> None:
         if not torch.isclose(here, there, rtol=1e-3, atol=1e-3, equal_nan=True):
             raise ValueError(
                 f"{name_of(model)} mixes the rows of a batch: the density of '{name}' of the "
-                f"first row is {here:.4g} beside others and {there:.4g} alone. Make every row's "
-                "density its own, or give all rows as one batch."
+                f"first row is {here:.4g} in this batch and {there:.4g} alone. A row's density "
+                "must not depend on other rows, unless the whole data set is one batch."
             )
 
 
-def check_densities(model: Any, guide: Any, pair: tuple[Trace, Trace]) -> None:
+def check_densities(model: Any, guide: Any, batch: Batch) -> None:
     """Refuse scaled densities and points, from which no bound on log p(x) can be estimated.
 
     Raises:
-        ValueError: If a site is scaled by more than its plates, or the guide gives a point.
+        ValueError: If a site is scaled by more than its plates, or the guide gives a point or has
+            a factor.
     """
+    pair = run_pair(model, guide, batch)
     for program, trace in zip((model, guide), pair, strict=True):
         for name, site in trace.nodes.items():
             if site["type"] != "sample" or is_deterministic(site):
@@ -106,24 +114,29 @@ def check_densities(model: Any, guide: Any, pair: tuple[Trace, Trace]) -> None:
             scale = torch.as_tensor(site["scale"], dtype=torch.float64)
             if not torch.isclose(scale, scale.new_tensor(rescaled(site)), rtol=1e-5).all():
                 raise ValueError(
-                    f"{name_of(program)} scales the log-density of '{name}' (poutine.scale): what "
-                    "is scaled is no density, so that there is no bound on log p(x) to estimate."
+                    f"{name_of(program)} scales the log-density of '{name}' (poutine.scale): "
+                    "the result is not a density, so there is no bound on log p(x) to estimate."
+                )
+            if program is guide and site["is_observed"]:
+                raise ValueError(
+                    f"{name_of(guide)} has the factor '{name}', so that log q is no density and "
+                    "there is no bound on log p(x) to estimate."
                 )
     p, q = pair
-    sampled = dict(q.iter_stochastic_nodes())
-    functions = any(site["infer"].get("is_auxiliary") for site in sampled.values())
-    if functions or getattr(poutine.unwrap(guide), "objective", "") == "log_joint":
+    points = [
+        name
+        for name, site in q.iter_stochastic_nodes()
+        if isinstance(bare(site["fn"]), dist.Delta)
+        and not (name in p.nodes and isinstance(bare(p.nodes[name]["fn"]), dist.Delta))
+        and not (torch.as_tensor(bare(site["fn"]).log_density) != 0).any()
+    ]
+    if not points or getattr(poutine.unwrap(guide), "objective", "") == "log_joint":
         return
-    for name, site in sampled.items():
-        point = bare(site["fn"])
-        prior = bare(p.nodes[name]["fn"]) if name in p.nodes else point
-        if (
-            isinstance(point, dist.Delta)
-            and not isinstance(prior, dist.Delta)
-            and not (torch.as_tensor(point.log_density) != 0).any()
-        ):
+    again = run_pair(model, guide, batch)[1]
+    for name in points:
+        if torch.equal(q.nodes[name]["value"], again.nodes[name]["value"]):  # of no random number
             raise ValueError(
                 f"{name_of(guide)} gives a point for '{name}' (a Delta), and log p(x, z) at a "
-                "point is no bound on log p(x): take the guide point, a q with a density, or "
+                "point is not a bound on log p(x): take the guide point, a q with a density, or "
                 "state objective = 'log_joint' in the guide's class."
             )

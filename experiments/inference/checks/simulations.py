@@ -9,8 +9,9 @@ from torch import nn
 from experiments.inference.checks.sites import densities, name_of
 from experiments.inference.pair import cuda_devices
 from ppl_models.batch import needs_given
+from ppl_models.observing import rows_first
 from ppl_models.parameters import own_parameters
-from ppl_models.sites import describe, evaluating, request
+from ppl_models.sites import describe, evaluating, request, simulate
 
 
 @torch.no_grad()
@@ -36,9 +37,25 @@ def check_simulates(model: Any, what: str, latents_given: bool = False) -> None:
         one = densities(poutine.trace(model).get_trace(asked))
         kept = {name: one[name]["value"] for name in latents if latents_given}
         other = densities(poutine.trace(poutine.condition(model, kept)).get_trace(asked))
+        _check_reads(model, what)
     for name, site in one.items():
         if site["is_observed"] and not torch.equal(site["log_prob"], other[name]["log_prob"]):
             raise ValueError(
                 f"{what} simulates data, but data drawn from {name_of(model)} ignore '{name}', a "
                 "factor or an observation with a fixed value: they are not draws from p(x, z)."
+            )
+
+
+def _check_reads(model: Any, what: str) -> None:
+    """Refuse a model that observes a function of ``batch.x``: its draws are no such data."""
+    trace, batch = simulate(model, 2)
+    latents = {name: trace.nodes[name]["value"] for name in describe(model).latents}
+    seen = poutine.trace(poutine.condition(model, latents)).get_trace(batch).nodes
+    for name in describe(model).observed:
+        drawn, read = (rows_first(nodes[name]) for nodes in (trace.nodes, seen))
+        if drawn.shape != read.shape or not torch.allclose(drawn.to(read), read):
+            raise ValueError(
+                f"{what} simulates data, but {name_of(model)} observes something else than it "
+                f"draws (a function of batch.x): draws of '{name}' are not data that it reads. "
+                "Transform the data beforehand."
             )

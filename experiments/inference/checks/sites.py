@@ -7,12 +7,13 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from pyro import poutine
+from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
+from experiments.inference.checks.masks import check_masks
 from experiments.inference.checks.supports import check_supports
-from guides.guide import EffectGuide
 from ppl_models.batch import Batch
 from ppl_models.coordinates import bare
 from ppl_models.sites import is_deterministic, is_summed
@@ -44,7 +45,7 @@ class Check:
                 self.dimensions(owner, name, site)
         for name in self.latents:
             self.scales(name)
-            self.masks(name)
+            check_masks(self, name)
             check_supports(self, name)
         self.rows()
 
@@ -90,8 +91,14 @@ class Check:
                     "same name." + (SUM_OUT if site["fn"].has_enumerate_support else "")
                 )
         for name, site in self.q.items():
-            if not _is_drawn(site) or site["infer"].get("is_auxiliary"):
+            if site["infer"].get("is_auxiliary") or isinstance(bare(site["fn"]), dist.Unit):
                 continue
+            if not _is_drawn(site):
+                raise ValueError(
+                    f"{self.guide} observes '{name}', whose density would be subtracted from the "
+                    "bound: a guide draws latents, given what it reads from batch.x or "
+                    "batch.given. A further loss can be a pyro.factor."
+                )
             if name not in self.p:
                 raise ValueError(
                     f"{self.guide} samples '{name}', which {self.model} does not: give both the "
@@ -137,8 +144,13 @@ class Check:
             )
 
     def plates(self, owner: str, name: str, site: Any) -> None:
-        """The plate of the data has as many rows as the data set."""
+        """The plate of the data has as many rows as the data set, and no other is 'particles'."""
         for frame in site["cond_indep_stack"]:
+            if frame.name == "particles":
+                raise ValueError(
+                    f"'{name}' of {owner} lies in a plate called 'particles', the name of the "
+                    "plate around several draws of q: rename it."
+                )
             rows = (frame.full_size, frame.size)
             expected = (self.batch.size, len(self.batch.index))
             if frame.name == "data" and rows != expected:
@@ -167,22 +179,6 @@ class Check:
                 "open data_plate(batch) in both."
             )
 
-    def masks(self, name: str) -> None:
-        """A mask leaves out the same entries of a latent in the guide as in the model."""
-        if isinstance(bare(self.q[name]["fn"]), dist.Delta):
-            return  # it has no density to leave out
-        p, q = (torch.as_tensor(_mask(trace[name])) for trace in (self.p, self.q))
-        try:
-            same = bool((p == q.to(p.device)).all())
-        except RuntimeError:  # shapes that do not go together
-            same = False
-        if not same:
-            raise ValueError(
-                f"a mask leaves out other entries of '{name}' in {self.model} than in "
-                f"{self.guide}: their log-densities would not be of the same latents. Mask both, "
-                "in the same way."
-            )
-
 
 SUM_OUT = (
     " A discrete latent can be summed out: mark it infer={'enumerate': 'parallel'} and use one of "
@@ -192,7 +188,7 @@ SUM_OUT = (
 
 def run_pair(model: Callable, guide: Callable, batch: Batch) -> tuple[Trace, Trace]:
     """One run of guide and model, without densities: the traces of model and guide."""
-    if isinstance(poutine.unwrap(guide), EffectGuide):
+    if isinstance(poutine.unwrap(guide), GuideMessenger):
         guide(batch)
         model_trace, guide_trace = poutine.unwrap(guide).get_traces()
     else:
@@ -235,14 +231,6 @@ def data_dim(site: Any) -> int | None:
 
 def _is_drawn(site: Any) -> bool:
     return not site["is_observed"]
-
-
-def _mask(site: Any) -> Any:
-    """The mask of a site, that of its distribution included."""
-    mask, fn = site["mask"], site["fn"]
-    if isinstance(fn, dist.MaskedDistribution):
-        mask = fn._mask if mask is None else torch.as_tensor(mask) & torch.as_tensor(fn._mask)
-    return True if mask is None else mask
 
 
 def rescaled(site: Any) -> float:

@@ -8,8 +8,7 @@ and objectives list as live (``LIVE``).
 import itertools
 import time
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -26,12 +25,21 @@ from experiments.inference.compiled.graph import (
     traced,
 )
 from experiments.inference.compiled.loss_module import LossModule, check_in_place, swapped
-from experiments.inference.compiled.taken_for_granted import Holder, flat, flatten
+from experiments.inference.compiled.taken_for_granted import (
+    Holder,
+    Place,
+    flat,
+    flatten,
+    has_hook,
+    places_of,
+    tensors_at,
+)
 from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives.base import Objective
 from experiments.inference.objectives.free_bits import FreeBits
 from experiments.inference.objectives.nvae import Regularised
 from experiments.inference.optim.rows import local_tables
+from experiments.inference.pair import holding
 from ppl_models.batch import Batch
 
 LIVE: dict[type, tuple[str, ...]] = {
@@ -65,7 +73,7 @@ class Compiled(NamedTuple):
 
     graph: Graph
     trained: list[nn.Parameter]
-    rest: list[Tensor]
+    rest: list[Place]
     attributes: list[tuple[Any, str]]
     live: list[Tensor]
 
@@ -93,7 +101,7 @@ class CompiledGradients:
     ) -> None:
         self.module, self.eager = LossModule(model, guide, objective), eager
         self.holders: list[Any] = []
-        self.tensors: list[Tensor] = []
+        self.places: list[Place] = []
         self.graphs: dict[Hashable, Compiled | None] = {}
         self.seconds = 0.0
         self.reasons: list[str] = []
@@ -108,9 +116,14 @@ class CompiledGradients:
             number.fill_(getattr(holder, name))
         with torch.no_grad():
             owned = (getattr(*attribute) for attribute in made.attributes)
-            loss, *gradients = made.graph(*made.trained, *made.rest, *given, *owned, *made.live)
+            rest = tensors_at(made.rest)
+            loss, *gradients = made.graph(*made.trained, *rest, *given, *owned, *made.live)
+        taken = set[int]()
         for parameter, gradient in zip(made.trained, gradients, strict=True):
             if gradient is not None:
+                if id(gradient) in taken:  # two parameters with one gradient, as in a + b
+                    gradient = gradient.clone()
+                taken.add(id(gradient))
                 total = gradient if parameter.grad is None else parameter.grad + gradient
                 parameter.grad = total
         return loss
@@ -125,7 +138,7 @@ class CompiledGradients:
                 Holder(h, LIVE.get(type(h), ()))
                 for h in (*self.module.modules(), *self.module.objectives)
             ]
-            self.tensors = [*self.module.parameters(), *self.module.buffers()]
+            self.places = places_of(self.module)
         key = self._key(given, structure)
         if key not in self.graphs and len(self.graphs) <= MOST_GRAPHS:
             self.graphs[key] = self._make(batch)
@@ -133,12 +146,15 @@ class CompiledGradients:
 
     def _key(self, given: list[Tensor], structure: Hashable) -> Hashable:
         """Everything that is constant in a graph."""
-        tensors = [*given, *self.tensors]
+        tensors = [*given, *tensors_at(self.places)]
         return (
             structure,
             *(type(handler) for handler in runtime._PYRO_STACK),
             *itertools.chain.from_iterable(holder.settings() for holder in self.holders),
-            *((t.shape, t.stride(), t.dtype, t.requires_grad, has_hook(t)) for t in tensors),
+            *(
+                (t.shape, t.stride(), t.dtype, t.device, t.requires_grad and id(t), has_hook(t))
+                for t in tensors
+            ),
         )
 
     def _make(self, batch: Batch) -> Compiled | None:
@@ -168,7 +184,7 @@ class CompiledGradients:
             raise NotTraceable("Pyro's own ELBOs read values in Python")
         if reason := why_eager(self.module) or self.module.why_eager(batch):
             raise NotTraceable(reason)
-        if any(map(has_hook, self.tensors)):
+        if any(map(has_hook, tensors_at(self.places))):
             raise NotTraceable("a hook is registered on a parameter's gradient")
         for handler in runtime._PYRO_STACK:
             if type(handler) not in LIVE:
@@ -212,7 +228,9 @@ class CompiledGradients:
                 name = attributes[place][1]
                 raise NotTraceable(f"the attribute {name} is read and replaced: make it a buffer")
         graph = compiled(operations, values)
-        return Compiled(graph, parameters, list(rest.values()), attributes, numbers)
+        home = {id(kept[name]): (kept, name) for kept, name in places_of(module)}
+        places = [home[id(tensor)] for tensor in rest.values()]
+        return Compiled(graph, parameters, places, attributes, numbers)
 
     def _owner(self, tensor: Tensor) -> str:
         """The owner of a tensor, if it can be found."""
@@ -224,21 +242,3 @@ class CompiledGradients:
         for holder in (*runtime._PYRO_STACK, *self.module.objectives):
             for name in LIVE.get(type(holder), ()):
                 yield holder, name
-
-
-def has_hook(tensor: Tensor) -> bool:
-    """Whether a parameter has a hook on its gradient, which a graph would skip."""
-    return bool(tensor._backward_hooks or tensor._post_accumulate_grad_hooks)
-
-
-@contextmanager
-def holding(live: Sequence[tuple[Any, str]], numbers: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, the holders' numbers are these."""
-    before = [getattr(holder, name) for holder, name in live]
-    try:
-        for (holder, name), number in zip(live, numbers, strict=True):
-            setattr(holder, name, number)
-        yield
-    finally:
-        for (holder, name), number in zip(live, before, strict=True):
-            setattr(holder, name, number)

@@ -1,9 +1,12 @@
 """The constants of a graph: a change of one of them requires another graph."""
 
+import functools
+import os
 from argparse import Namespace
-from collections.abc import Callable, Hashable
-from types import SimpleNamespace
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import BuiltinFunctionType, FunctionType, MethodType, SimpleNamespace
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -17,6 +20,70 @@ PLAIN = frozenset((bool, int, float, str, complex, type(None), torch.dtype, torc
 CONTAINERS = (dict, list, tuple, set, frozenset, Namespace, SimpleNamespace)
 OF_TORCH = frozenset(vars(nn.Module())) - {"training"}
 """Attributes in which a module keeps its parts, which are handled elsewhere."""
+
+
+FUNCTIONS = (type, FunctionType, BuiltinFunctionType, MethodType, functools.partial)
+
+OURS = {"ppl_models", "guides", "experiments", "torch", "pyro"}
+"""Packages whose classes keep no settings that change."""
+
+
+def is_ours(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] in OURS
+
+
+@functools.cache
+def names_outside(kind: type) -> list[tuple[Mapping[str, Any], str]]:
+    """Plain values that a class holds for its objects, and those that its methods read outside."""
+    found: dict[tuple[int, str], tuple[Mapping[str, Any], str]] = {}
+    for one in kind.__mro__:
+        if one is object or is_ours(one):
+            continue
+        own = [name for name in vars(one) if not name.startswith("__")]
+        functions = [value for value in vars(one).values() if isinstance(value, FunctionType)]
+        read = [(f.__globals__, name) for f in functions for name in f.__code__.co_names]
+        for where, name in (*((vars(one), name) for name in own), *read):
+            if type(where.get(name, where)) in PLAIN:
+                found[id(where), name] = where, name
+    return list(found.values())
+
+
+Place: TypeAlias = tuple[dict[str, Any], str]
+"""Where a module keeps a parameter or buffer, and its name there: the tensor may be replaced."""
+
+
+def places_of(module: nn.Module) -> list[Place]:
+    """Of all parameters and buffers."""
+    return [
+        (kept, name)
+        for part in module.modules()
+        for kept in (part._parameters, part._buffers)
+        for name, tensor in kept.items()
+        if tensor is not None
+    ]
+
+
+def tensors_at(places: Sequence[Place]) -> list[Tensor]:
+    """The tensors that lie there now; one that is gone shortens the list."""
+    return [tensor for kept, name in places if (tensor := kept.get(name)) is not None]
+
+
+def has_hook(tensor: Tensor) -> bool:
+    """Whether a parameter has a hook on its gradient, which a graph would skip."""
+    return bool(tensor._backward_hooks or tensor._post_accumulate_grad_hooks)
+
+
+def contents_of(cell: Any) -> Any:
+    """What a function found in an outer one; nothing where that is not set yet."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def slots_of(kind: type) -> tuple[str, ...]:
+    slots = kind.__dict__.get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
 def flat(batch: Batch) -> tuple[list[Tensor], Hashable]:
@@ -60,9 +127,14 @@ class Holder:
         self.holder, self.live = holder, live
         self.names: list[str] = []
         self.seen = -1
+        kind: Any = type(holder)
+        self.outside = names_outside(kind)
 
     def settings(self) -> list[Hashable]:
-        """Plain values, the contents of containers, NumPy arrays, hooks; kinds of all others."""
+        """Plain values, the contents of containers, NumPy arrays, hooks; kinds of all others.
+
+        Of functions elsewhere that it calls, what they read is not seen.
+        """
         own = vars(self.holder)
         if len(own) != self.seen:
             self.seen = len(own)
@@ -71,6 +143,9 @@ class Holder:
         for name in self.names:
             value = own.get(name)
             found.append(value if type(value) in PLAIN else frozen(value))
+        for where, name in self.outside:
+            value = where.get(name)
+            found.append(value if type(value) in PLAIN else frozen(value, 1))
         return [*found, *own.get("_forward_pre_hooks", ()), *own.get("_forward_hooks", ())]
 
     def tensors(self) -> list[tuple[Any, str]]:
@@ -104,10 +179,23 @@ def frozen(value: Any, depth: int = 4) -> Hashable:
         return kind
     if isinstance(value, dict):
         return kind, *((frozen(k), frozen(v, depth - 1)) for k, v in value.items())
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | deque):
         return kind, *(frozen(part, depth - 1) for part in value)
     if isinstance(value, set | frozenset):
         return kind, frozenset(frozen(part, depth - 1) for part in value)
-    if callable(value) or not hasattr(value, "__dict__"):
-        return kind, id(value) if callable(value) and not isinstance(value, nn.Module) else 0
-    return kind, *((name, frozen(v, depth - 1)) for name, v in vars(value).items())
+    if isinstance(value, nn.Module):
+        return kind, 0
+    if isinstance(value, FunctionType):
+        cells = [contents_of(cell) for cell in value.__closure__ or ()]
+        named = [value.__globals__.get(name, kind) for name in value.__code__.co_names]
+        plain = [one for one in named if type(one) in PLAIN]
+        return kind, id(value), *plain, *(frozen(cell, depth - 1) for cell in cells)
+    if isinstance(value, FUNCTIONS) or (callable(value) and is_ours(kind)):
+        return kind, id(value)
+    if isinstance(value, os.PathLike):
+        return kind, os.fspath(value)
+    slots = [name for one in kind.__mro__ for name in slots_of(one)]
+    parts = {name: getattr(value, name, None) for name in slots if not name.startswith("__")}
+    parts |= getattr(value, "__dict__", {})
+    own = id(value) if callable(value) else 0
+    return kind, own, *((name, frozen(v, depth - 1)) for name, v in parts.items())

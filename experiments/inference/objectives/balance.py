@@ -17,7 +17,7 @@ def group_sizes(groups_per_scale: tuple[int, ...], variant: str = "square") -> T
 
     Args:
         groups_per_scale: coarse to fine.
-        variant: a name in ``VARIANTS``; divided by the number of groups unless it is equal.
+        variant: a name in ``VARIANTS``; square also divides by the number of groups of the scale.
     """
     size = VARIANTS[variant]
     sizes = [

@@ -9,7 +9,15 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from experiments.inference.objectives.base import Objective
-from experiments.inference.traces import log_likelihood, traces, within
+from experiments.inference.traces import (
+    kl_of,
+    log_density,
+    log_likelihood,
+    scaled_alike,
+    sites_of,
+    traces,
+    within,
+)
 from ppl_models.batch import Batch
 from ppl_models.sites import is_local
 
@@ -49,12 +57,17 @@ class FreeBits(Objective):
                 raise ValueError(
                     f"elbo_free_bits needs a KL per datum, which '{name}' has not: use elbo."
                 )
+            if not scaled_alike(site, p.nodes[name]):
+                raise ValueError(
+                    f"elbo_free_bits needs one scale of '{name}' in model and guide: use elbo."
+                )
             mask = site["mask"].unsqueeze(-1) if isinstance(site["mask"], Tensor) else site["mask"]
             kl = scale_and_mask(self._kl(name, site, p.nodes[name]), mask=mask)
             rows = kl.numel() // kl.shape[-1] / self.num_particles
             floored = kl.flatten(0, -2).mean(0).clamp(min=self.free_bits)
             loss = loss + site["scale"] * rows * floored.sum()
-        return loss
+        factors: Any = sum(log_density(site).sum() for site in sites_of(q, observed=True))
+        return loss + factors / self.num_particles
 
     def _kl(self, name: str, site: Any, prior: Any) -> Tensor:
         """KL per datum and dimension, ``[..., B, M]``; M is 1 if it is not a sum."""
@@ -63,7 +76,7 @@ class FreeBits(Objective):
         if all(both):
             return kl_divergence(q.base_dist, p.base_dist)
         try:
-            return kl_divergence(q, p).unsqueeze(-1)
+            return kl_of(site, prior).unsqueeze(-1)
         except NotImplementedError:
             self.sampled_sites.append(name)
             z = site["value"]  # the sites' own log_prob are scaled, by zero where beta is

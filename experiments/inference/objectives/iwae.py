@@ -10,6 +10,7 @@ from experiments.inference.objectives.base import Objective
 from experiments.inference.objectives.through_z import (
     along_draws,
     at_fixed_draws,
+    independent_draws,
     is_simple,
     seen_through_z,
 )
@@ -46,7 +47,7 @@ class DReG(Objective):
         \quad w_k = \frac{p(x, z_k)}{q(z_k \mid x)}
 
     The score of q is rewritten through z: q's parameters receive squared normalised weights
-    times the gradient by z, p's parameters the plain ones. Unlike those of ``iwae``, the
+    times the gradient in z, p's parameters the plain ones. Unlike those of ``iwae``, the
     gradients of q do not become noisier as K grows. Where latents depend on each other, model and
     guide run twice.
 
@@ -64,9 +65,9 @@ class DReG(Objective):
         log_w = log_weights(model_trace, seen_through_z(guide_trace), batch)
         log_w = log_w.reshape(self.num_particles, -1)
         weights = log_w.detach().softmax(0)
-        for _, site in guide_trace.iter_stochastic_nodes():
-            if site["value"].requires_grad:
-                site["value"].register_hook(_times(weights, site["fn"].event_dim))
+        for z, event_dim in independent_draws(guide_trace):
+            if z.requires_grad:
+                z.register_hook(_times(weights, event_dim))
         bound = log_w.detach().logsumexp(0) - math.log(self.num_particles)
         surrogate = (weights * (log_w - log_w.detach())).sum(0)  # zero, with the gradient
         return -(bound + surrogate).sum() * (batch.size / len(batch.index))

@@ -15,8 +15,8 @@ from experiments.inference.checks.pair_check import check_once
 from experiments.inference.checks.particles import spread, takes_particles
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.objectives.base import Objective
-from experiments.inference.summation import SumOut, summed_out
-from guides.coordinates import Pushed
+from experiments.inference.summation import SumOut, summed_out, unmasked
+from guides.coordinates import Pushforward
 from ppl_models.batch import Batch, data_plate
 from ppl_models.parameters import own_parameters
 
@@ -27,9 +27,9 @@ class Miselbo(Objective):
     .. math::
         \frac1S \sum_s E_{q_s} \Big[ \log p(x, z) - \log \frac1S \sum_j q_j(z \mid x) \Big]
 
-    Every draw is weighed against all components (all-to-all). With ``strata`` below S, so many
-    are drawn from at every step, chosen evenly (some-to-all): unbiased, and affordable for
-    hundreds.
+    Every draw is weighted by the whole mixture (all-to-all). With ``strata`` below S, each step
+    draws from a uniformly chosen subset of that size (some-to-all), which is unbiased and makes
+    hundreds of components affordable.
 
     Args:
         particles: draws from every component.
@@ -56,11 +56,11 @@ class Miselbo(Objective):
             trace = prune_subsample_sites(poutine.trace(guide).get_trace(batch))
         ((name, site),) = trace.iter_stochastic_nodes()
         q = site["fn"]
-        mixture = q.base_dist if isinstance(q, Pushed) else q
+        mixture = q.base_dist if isinstance(q, Pushforward) else q
         if not isinstance(mixture, dist.MixtureSameFamily):
             raise ValueError(f"miselbo is for mixtures, not {type(mixture).__name__}.")
         u = self._strata(mixture, batch)
-        z = q.at(u) if isinstance(q, Pushed) else u
+        z = q.at(u) if isinstance(q, Pushforward) else u
         apart = takes_particles(model)
         (story,), rows = spread(model, [model], batch, len(z), depth=1)
         if checked.summed:
@@ -69,7 +69,7 @@ class Miselbo(Objective):
         seen.nodes[name] = {**site, "value": z if apart else z.flatten(0, 1)}
         with InsideObjective(), own_parameters(model):
             replayed = poutine.trace(poutine.replay(story, trace=seen)).get_trace(rows)
-        replayed = prune_subsample_sites(replayed)
+        replayed = unmasked(prune_subsample_sites(replayed))
         replayed.compute_log_prob()
         replayed = summed_out(replayed) if checked.summed else replayed
         log_q = scale_and_mask(q.log_prob(z), scale=site["scale"], mask=site["mask"])

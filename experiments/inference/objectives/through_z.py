@@ -9,18 +9,20 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
+from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 
 from experiments.inference.gaussians import detached
 from experiments.inference.handlers import At, InsideObjective
-from experiments.inference.pair import Buffers
+from experiments.inference.pair import Buffers, cuda_devices
 from experiments.inference.traces import traces
-from guides.guide import EffectGuide
 from ppl_models.batch import Batch
+from ppl_models.coordinates import bare
 from ppl_models.parameters import own_parameters
 
 _dependent: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
@@ -48,22 +50,31 @@ def is_simple(guide: Callable, guide_trace: Trace, batch: Batch) -> bool:
     return len(sites) <= 1 or not _depends(guide, batch)
 
 
+def independent_draws(guide_trace: Trace) -> list[tuple[Tensor, int]]:
+    """What the guide draws, without latents that are functions of it; and its event dimensions."""
+    sites = [site for _, site in guide_trace.iter_stochastic_nodes()]
+    if any(site["infer"].get("is_auxiliary") for site in sites):
+        sites = [site for site in sites if not isinstance(bare(site["fn"]), dist.Delta)]
+    return [(site["value"], site["fn"].event_dim) for site in sites]
+
+
 def _is_gaussian(site: Any) -> bool:
     try:
         detached(site["fn"])
     except ValueError:
         return False
-    return len(site["cond_indep_stack"]) <= 2  # particles and data
+    return all(frame.name in ("particles", "data") for frame in site["cond_indep_stack"])
 
 
 def _depends(guide: Callable, batch: Batch) -> bool:
     """Whether log q of one latent has a gradient by another; looked at once per guide."""
-    bare = poutine.unwrap(guide)
-    if isinstance(bare, EffectGuide):
+    program = poutine.unwrap(guide)
+    if isinstance(program, GuideMessenger):
         return True
-    if bare not in _dependent:
-        forked = torch.random.fork_rng(devices=[])
-        with torch.enable_grad(), forked, InsideObjective(), own_parameters(guide):
+    if program not in _dependent:
+        forked = torch.random.fork_rng(cuda_devices(batch.index))
+        lent = Buffers(*([program] if isinstance(program, nn.Module) else [])).lent()
+        with lent, torch.enable_grad(), forked, InsideObjective(), own_parameters(guide):
             leaves = _leaves(poutine.trace(guide).get_trace(batch))
             trace = poutine.trace(At(leaves)(guide)).get_trace(batch)
             log_q: Any = sum(
@@ -72,8 +83,8 @@ def _depends(guide: Callable, batch: Batch) -> bool:
         found: tuple[Any, ...] = ()
         if log_q.requires_grad:
             found = torch.autograd.grad(log_q, list(leaves.values()), allow_unused=True)
-        _dependent[bare] = any(gradient is not None for gradient in found)
-    return _dependent[bare]
+        _dependent[program] = any(gradient is not None for gradient in found)
+    return _dependent[program]
 
 
 def _leaves(guide_trace: Trace) -> dict[str, Tensor]:
@@ -106,14 +117,14 @@ def at_fixed_draws(
 
 
 def _check_same(guide: Callable, first: Trace, second: Trace) -> None:
-    """Refuse a guide that is another one in its second run; looked at once per guide and mode.
+    """Refuse a guide that differs in its second run; looked at once per guide and mode.
 
     Raises:
         ValueError: If it is.
     """
-    bare: Any = poutine.unwrap(guide)
-    modes = _same.setdefault(bare, set())
-    mode = getattr(bare, "training", False)
+    program: Any = poutine.unwrap(guide)
+    modes = _same.setdefault(program, set())
+    mode = getattr(program, "training", False)
     if mode in modes:
         return
     modes.add(mode)
@@ -124,8 +135,8 @@ def _check_same(guide: Callable, first: Trace, second: Trace) -> None:
         if not torch.isclose(before, now, rtol=1e-3, atol=1e-3, equal_nan=True):
             modes.discard(mode)
             raise ValueError(
-                f"this objective runs {type(bare).__name__} twice at the same draws, and its "
-                f"second q of '{name}' is another one: dropout or other noise in a guide needs "
+                f"this objective runs {type(program).__name__} twice at the same draws, and its "
+                f"second q of '{name}' differs: a guide with dropout or other noise needs "
                 "an objective with one run, such as elbo or iwae (or guide.eval())."
             )
 

@@ -1,6 +1,7 @@
 """Adam for the rows of per-datum tables."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -47,6 +48,12 @@ class RowAdam(Light, torch.optim.Optimizer):
                 "exp_avg": torch.zeros_like(parameter),
                 "exp_avg_sq": torch.zeros_like(parameter),
             }
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        super().load_state_dict(state_dict)
+        for parameter, state in self.state.items():
+            # torch leaves counts where they are
+            state["step"] = state["step"].to(parameter.device)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]

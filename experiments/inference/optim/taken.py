@@ -1,5 +1,6 @@
 """What ``SVI`` takes as ``optim``, and the optimizers that it becomes."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -44,6 +45,13 @@ def optimizers_of(optim: Optim | None, model: nn.Module, guide: nn.Module) -> li
             "a function from parameters to an optimizer, such as "
             "lambda parameters: torch.optim.Adam(parameters, lr=0.01)."
         )
+    for optimizer in found:
+        closure = inspect.signature(optimizer.step).parameters.get("closure")
+        if closure is not None and closure.default is closure.empty:
+            raise TypeError(
+                f"{type(optimizer).__name__} evaluates the loss several times per step, which SVI "
+                "does not offer: take Adam or SGD."
+            )
     _check_parameters(found, model, guide)
     return list(found)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from experiments import ppca
-from experiments.evaluation.calibration import band, calibrate
+from experiments.evaluation.calibration import _against_band, band, calibrate
 from experiments.evaluation.oracle import best_linear, rotate_to_largest_gap
 from experiments.tools import calibrate as command
 from guides import GUIDES
@@ -90,3 +90,11 @@ def test_ranks_among_equal_draws_are_drawn():
     found = calibrate(Coin(), OfCoin(), 4000, 19)
     assert found.passed
     assert found.ranks.double().mean().item() == pytest.approx(9.5, abs=0.4)
+
+
+@pytest.mark.parametrize("draws", [2, 4, 8, 9, 19])
+def test_ranks_in_the_middle_are_those_of_a_wide_q(draws):
+    outside, ends = _against_band(torch.full((400,), draws // 2), draws, 0.95, 1)
+    assert outside > 0
+    assert ends <= 0
+    assert command.verdict(outside, ends) != "too narrow"

@@ -48,7 +48,7 @@ def test_a_guide_that_gives_the_prior_is_named():
     words = collapse_warnings(model, exact, batch)
     assert list(words) == ["z"]
     assert words["z"].startswith("z carries ")
-    assert "nats: the guide gives the prior there (posterior collapse): train" in words["z"]
+    assert "nats: its posterior equals its prior (posterior collapse): train" in words["z"]
     assert "z" not in collapse_warnings(model, guide, batch)
 
 
@@ -60,7 +60,7 @@ def test_of_a_hierarchy_the_group_is_named():
             parameter.zero_()
     words = collapse_warnings(pair.model, pair.guide, batch)
     assert words == {
-        "z1": "z1 carries 0 nats: the guide gives the prior there (posterior collapse): "
+        "z1": "z1 carries 0 nats: its posterior equals its prior (posterior collapse): "
         "train longer, in smaller batches, or with --kl-anneal"
     }
 

@@ -244,7 +244,7 @@ class Elsewhere(Program):
     [
         (lambda w: dist.Uniform(torch.tensor(0.0), w), "support is fixed; that of 'v'"),
         (lambda w: dist.VonMises(torch.tensor(0.0), 1.0), "no coordinates for 'v' .VonMises"),
-        (lambda w: dist.Poisson(torch.tensor(1.0)), "'v' .Poisson. is none"),
+        (lambda w: dist.Poisson(torch.tensor(1.0)), "'v' .Poisson. has none"),
     ],
 )
 def test_supports_that_pyros_guides_would_miss_are_refused(prior, why):

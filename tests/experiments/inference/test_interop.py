@@ -233,6 +233,6 @@ def test_a_parameter_outside_of_the_modules_is_refused_under_every_loss(name):
     model = VAE((6,), latent_dim=2, hidden_dims=(5,))
     svi = SVI(model, Guide(model, hidden_dims=(4,)), loss=LOSSES[name]())
     for call in (svi.step, svi.evaluate_loss):
-        with pytest.raises(ValueError, match=r"pyro\.param 'stray' is no parameter"):
+        with pytest.raises(ValueError, match=r"pyro\.param 'stray' is not a parameter"):
             call(minibatch())
     assert len(pyro.get_param_store()) == 0

@@ -117,7 +117,7 @@ def test_a_models_stray_parameter_is_refused_by_name(name, model, known_to_the_s
         as_data(torch.zeros(3, D)).like,
     ):
         with pytest.raises(
-            ValueError, match=rf"'{name}' is no parameter of {model.__name__}.*\.$"
+            ValueError, match=rf"'{name}' is not a parameter of {model.__name__}.*\.$"
         ):
             use(model())
     after = dict(pyro.get_param_store().named_parameters())
@@ -146,7 +146,7 @@ def test_a_guides_stray_parameter_is_refused_in_training_and_in_evaluation(objec
         lambda: encode(guide, batch, model),
         lambda: reconstruct(model, guide, batch),
     ):
-        with pytest.raises(ValueError, match="'loc' is no parameter of"):
+        with pytest.raises(ValueError, match="'loc' is not a parameter of"):
             use()
     assert not len(pyro.get_param_store())
 

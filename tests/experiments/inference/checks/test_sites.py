@@ -80,6 +80,8 @@ def test_a_scalar_latent_under_every_objective(objective):
 
 
 class WithDeterministic(PPCA):
+    posterior, marginal = PPCA.posterior, PPCA.marginal  # the story is the same
+
     def forward(self, batch):
         pyro.deterministic("sigma", self.sigma)
         pyro.deterministic("twice", 2 * self.W, event_dim=2)

@@ -1,5 +1,6 @@
 """Whatever changes between two steps, a compiled one is the eager one, or says why it is none."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,11 +34,13 @@ class Labelled(NamedTuple):
 class Model(Program):
     """z ~ N(0, I), x ~ N(Wz + what is told otherwise, s^2)."""
 
+    scale = 0.5
+
     def __init__(self, told) -> None:
         super().__init__()
         self.W, self.told = nn.Parameter(torch.randn(D, D)), told
         self.shift, self.config, self.array = torch.zeros(D), {"scale": [0.5]}, np.ones(1)
-        self.flag = "plain"
+        self.flag, self.slotted, self.schedule = "plain", Slotted(), Schedule()
 
     def forward(self, batch):
         with data_plate(batch):
@@ -84,6 +87,30 @@ def set_inside(model, k):
     model.shift.mul_(0).add_(k)
 
 
+@dataclass(slots=True)
+class Slotted:
+    scale: float = 0.5
+
+
+class Schedule:
+    """An object that is called, as schedules are."""
+
+    def __init__(self) -> None:
+        self.scale = 0.5
+
+    def __call__(self):
+        return self.scale
+
+
+SCALE = 0.5
+
+
+def set_scale(model, k):
+    """Change everything that might hold a scale."""
+    global SCALE
+    SCALE = model.schedule.scale = model.slotted.scale = type(model).scale = 0.5 + k % 2
+
+
 CHANGES = {
     "labels and masks of the batch": (with_labels, lambda _: steps_of_labels()),
     "an attribute": (lambda m, loc, _: dist.Normal(loc + m.shift, 0.5), steps_of(set_shift)),
@@ -106,6 +133,22 @@ CHANGES = {
     "an attribute that comes late": (
         lambda m, loc, _: dist.Normal(loc, getattr(m, "late", 0.5)),
         steps_of(lambda m, k: k > 2 and setattr(m, "late", 1.5)),
+    ),
+    "an object with slots": (
+        lambda m, loc, _: dist.Normal(loc, m.slotted.scale),
+        steps_of(set_scale),
+    ),
+    "an object that is called": (
+        lambda m, loc, _: dist.Normal(loc, m.schedule()),
+        steps_of(set_scale),
+    ),
+    "an attribute of the class": (
+        lambda m, loc, _: dist.Normal(loc, m.scale),
+        steps_of(set_scale),
+    ),
+    "a variable of the file": (
+        lambda m, loc, _: dist.Normal(loc, SCALE),
+        steps_of(set_scale),
     ),
 }
 

@@ -52,7 +52,7 @@ def test_annealed_runs_end_at_the_bound(tmp_path, monkeypatch, capsys):
     options = [*common, "--kl-anneal", "0.5", "--patience", "2", "--out", "e"]
     refused(capsys, vae, options, "use one of them")
     rows = ["--data", "digits", "--guide", "mean_field", "--decoder", "frozen", "--beta", "2"]
-    refused(capsys, train, [*rows, "--out", "f"], "not for rows under a frozen decoder")
+    refused(capsys, train, [*rows, "--out", "f"], "do not apply to per-datum guides with a frozen")
     flow = ["--guide", "flow", "--objective", "elbo_free_bits", "--kl-anneal", "0.5"]
     assert run(vae, *common, *flow, "--out", "g")["test"]["elbo"] > -1000  # no NaN at beta = 0
     refused(capsys, train, ["--beta", "-1", "--out", "d"], "--beta must be 0 or more")

@@ -1,0 +1,158 @@
+"""Estimators take latents in inner plates, in plates of parameters, and on a circle."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+
+from experiments.data import as_data
+from experiments.evaluation.aggregate import aggregate_figures
+from experiments.evaluation.bayesian.to_arviz import to_arviz
+from experiments.evaluation.calibration import calibrate
+from experiments.evaluation.gaps import local_elbo
+from experiments.evaluation.metrics import evaluate
+from experiments.evaluation.sampling.samples import traversals
+from guides import GUIDES
+from ppl_models.batch import data_plate
+from ppl_models.program import Program
+from ppl_models.sites import describe
+from tests.shared.linear_pair import D, Linear, N, X
+
+
+def test_gaps_are_found_in_chunks_of_a_users_data(monkeypatch):
+    monkeypatch.setattr("experiments.evaluation.gaps.CACHED_NUMBERS", 4 * D * 5)  # five rows
+    model = Linear().requires_grad_(False)
+    guide = GUIDES["amortized"](model, hidden_dims=(4,))
+    found = local_elbo(model, guide, as_data(X).like(model), 50, most=50)
+    assert found.elbo.shape == (N,)
+    assert found.elbo.isfinite().all()
+
+
+class Auxiliary(Program):
+    """q(z | x) = N(0, I) = p(z), z a function of an auxiliary site (as Pyro's autoguides)."""
+
+    def __init__(self):
+        super().__init__()
+        self.loc = nn.Parameter(torch.zeros(D))
+
+    def forward(self, batch):
+        with data_plate(batch):
+            q = dist.Normal(self.loc.expand(len(batch.index), D), 1.0).to_event(1)
+            u = pyro.sample("u", q, infer={"is_auxiliary": True})
+            pyro.sample("z", dist.Delta(u, event_dim=1))
+
+
+def test_the_aggregate_of_functions_of_auxiliary_sites_is_unknown():
+    x = torch.randn(500, D)
+    assert aggregate_figures(Linear(), Auxiliary(), as_data(x)) == {}
+
+
+class Parts(Linear):
+    def forward(self, batch):
+        x = None if batch.x is None else batch.x.T
+        with data_plate(batch), pyro.plate("parts", D, dim=-2):
+            z = pyro.sample("z", dist.Normal(torch.zeros(()), 1.0))
+            return pyro.sample("x", dist.Normal(z + 1, 1.0), obs=x)
+
+
+class OfParts(Program):
+    """The exact posterior."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.5**0.5))
+
+    def forward(self, batch):
+        with data_plate(batch), pyro.plate("parts", D, dim=-2):
+            pyro.sample("z", dist.Normal((batch.x.T - 1) / 2, self.scale))
+
+
+def test_the_aggregate_of_latents_in_inner_plates():
+    assert aggregate_figures(Parts(), OfParts(), as_data(torch.randn(12, D))) == {}
+
+
+class Groups(Program):
+    """A mean of every group, in a plate of parameters; the group of a row is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.log_s = nn.Parameter(torch.zeros(()))
+
+    def forward(self, batch):
+        with pyro.plate("groups", 3):
+            m = pyro.sample("m", dist.Normal(torch.zeros(()), 1.0))
+        with data_plate(batch):
+            loc = m[..., batch.given["group"]].unsqueeze(-1)
+            return pyro.sample("x", dist.Normal(loc, self.log_s.exp()).to_event(1), obs=batch.x)
+
+
+def test_draws_of_a_plate_of_parameters():
+    data = as_data(torch.randn(12, 1), given={"group": torch.arange(12) % 3})
+    model = Groups()
+    describe(model, data)
+    guide = GUIDES["auto_normal"](model)
+    found = to_arviz(model, guide, data, 10)
+    assert found["posterior"]["m"].shape == (1, 10, 3)
+    assert found["log_likelihood"]["x"].shape == (1, 10, 12)
+
+
+def test_every_rank_has_a_name():
+    found = calibrate(Parts(), OfParts(), 300, 19)
+    assert found.ranks.shape == (300, D)
+    assert len(found.names) == D
+
+
+class Incomes(Program):
+    """z ~ N(0, 1), x ~ LogNormal(z, 1): one positive number per datum."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(()))
+
+    def forward(self, batch):
+        with data_plate(batch):
+            z = pyro.sample("z", dist.Normal(torch.zeros(()), 1.0))
+            return pyro.sample("x", dist.LogNormal(z + self.shift, 1.0), obs=batch.x)
+
+
+def test_a_lognormal_is_no_vector_of_normals():
+    x = torch.randn(10, 1).exp()
+    want = (dist.Normal(0.0, math.sqrt(2)).log_prob(x.log()) - x.log()).mean().item()
+    model = Incomes()
+    torch.manual_seed(0)
+    found = evaluate(model, GUIDES["prior"](model), x, 20_000)["iw_bound"]
+    assert found == pytest.approx(want, abs=0.03)
+
+
+class Circle(Program):
+    """An angle z, x ~ N((cos z, sin z), 1/25)."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.2))
+
+    def forward(self, batch):
+        with data_plate(batch):
+            z = pyro.sample("z", dist.VonMises(torch.tensor(0.0), 0.1))
+            loc = torch.stack([z.cos(), z.sin()], -1)
+            return pyro.sample("x", dist.Normal(loc, self.scale).to_event(1), obs=batch.x)
+
+
+def test_the_mean_of_angles_is_an_angle_among_them():
+    model = Circle()
+    x = torch.tensor([[-1.0, 0.0], [-1.0, 0.02], [-1.0, -0.02]])
+    torch.manual_seed(0)
+    assert evaluate(model, GUIDES["prior"](model), x, 2000)["squared_error"] < 0.1
+
+
+class Wide(Linear):
+    def prior(self):
+        return pyro.sample("z", dist.Normal(torch.full((D,), 5.0), 3.0).to_event(1))
+
+
+def test_a_traversal_walks_in_standard_deviations_of_the_prior():
+    shown = traversals(Wide(), torch.full((D,), 5.0), 3)
+    torch.testing.assert_close(shown[0, :, 0].detach(), torch.tensor([-4.0, 5.0, 14.0]) + 1)

@@ -1,0 +1,103 @@
+"""Compiled steps when buffers are replaced, and when two parameters have one gradient."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+
+from experiments.inference.guard import Guard
+from experiments.inference.objectives import ELBO
+from experiments.inference.svi import SVI, Pair
+from ppl_models.batch import data_plate
+from ppl_models.program import Program
+from tests.shared.linear_pair import SOME, D, Encoder, Linear
+
+
+@pytest.fixture(autouse=True)
+def _as_traced(monkeypatch):
+    gradients = "experiments.inference.compiled.gradients"
+    monkeypatch.setattr(f"{gradients}.compiled", lambda graph, values: graph)
+    monkeypatch.setattr(f"{gradients}.can_compile", lambda: True)
+
+
+class Shifted(Linear):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.zeros(D))
+
+    def mean(self, z, batch):
+        return z + self.loc + self.shift
+
+
+class Normed(Program):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(D)
+
+    def forward(self, batch):
+        h = self.norm(batch.x)
+        with data_plate(batch):
+            pyro.sample("z", dist.Normal(h, 0.8).to_event(1))
+
+
+def test_a_buffer_that_is_set_anew():
+    losses = []
+    for compile in (False, True):
+        model = Shifted()
+        svi = SVI(model, Encoder(), compile=compile)
+        for k in range(2):
+            model.shift = torch.full((D,), 5.0 * k)
+            torch.manual_seed(k)
+            loss = svi.step(SOME)
+        losses.append(loss)
+    torch.testing.assert_close(losses[1], losses[0])
+
+
+def test_a_pair_that_was_moved_and_moved_back():
+    """As ``pair.cpu()`` to save it, and ``pair.cuda()``: every buffer is another tensor."""
+    means = []
+    for compile in (False, True):
+        model, guide = Linear(), Normed()
+        svi = SVI(model, guide, compile=compile)
+        svi.step(SOME)
+        Pair(model, guide).float().double()
+        svi.step(SOME)
+        means.append(guide.norm.running_mean.clone())
+    torch.testing.assert_close(means[1], means[0])
+    torch.testing.assert_close(means[1], 0.19 * SOME.x.mean(0), rtol=1e-6, atol=1e-6)
+
+
+class Offsets(Linear):
+    """An offset in two parts, whose gradients are equal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.more = nn.Parameter(torch.zeros(D))
+
+    def mean(self, z, batch):
+        return z + (self.loc + self.more)
+
+
+@pytest.mark.parametrize("compile", [False, True])
+@pytest.mark.parametrize("how", ["clip", "pyro"])
+def test_equal_gradients(how, compile, monkeypatch):
+    gradients = "experiments.inference.compiled.gradients"
+    monkeypatch.setattr(f"{gradients}.compiled", lambda graph, values: graph)
+    monkeypatch.setattr(f"{gradients}.can_compile", lambda: True)
+    model, guide = Offsets(), Encoder().requires_grad_(False)
+    torch.manual_seed(5)
+    loss = ELBO().differentiable_loss(model, guide, SOME) / SOME.size
+    (g,) = torch.autograd.grad(loss, [model.loc])
+    if how == "clip":
+        norm = 2**0.5 * g.norm()
+        clip, optim = float(norm / 10), lambda parameters: torch.optim.SGD(parameters, lr=1.0)
+        svi = SVI(model, guide, optim, guard=Guard(clip), compile=compile)
+        step = g / 10
+    else:
+        svi = SVI(model, guide, pyro.optim.SGD({"lr": 1e-3}), compile=compile)
+        step = 1e-3 * SOME.size * g
+    torch.manual_seed(5)
+    svi.step(SOME)
+    torch.testing.assert_close(model.more.detach(), -step, rtol=1e-4, atol=1e-8)
+    torch.testing.assert_close(model.loc.detach(), 1 - step, rtol=1e-4, atol=1e-8)

@@ -1,0 +1,142 @@
+"""Steps of one of two optimizers, second looks, averages, rates and restored states."""
+
+import copy
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+
+from experiments.inference.average import WeightAverage
+from experiments.inference.fit import fit
+from experiments.inference.objectives import ELBO, STL, DReG
+from experiments.inference.optim import RowAdam, constant
+from experiments.inference.svi import SVI
+from guides.local import LocalTable
+from ppl_models.batch import data_plate
+from ppl_models.program import Program
+from tests.shared.linear_pair import SOME, D, Encoder, Linear, X
+
+
+def test_a_step_uses_no_gradients_of_another_svis_steps():
+    model, guide = Linear(), Encoder()
+    inner = SVI(model, guide, torch.optim.SGD(guide.parameters(), lr=0.01))
+    outer = SVI(model, guide, torch.optim.SGD(model.parameters(), lr=0.1))
+    for seed in range(3):
+        torch.manual_seed(seed)
+        inner.step(SOME)
+    torch.manual_seed(9)
+    loss = ELBO().differentiable_loss(model, guide, SOME) / SOME.size
+    (gradient,) = torch.autograd.grad(loss, [model.loc])
+    wanted = model.loc.detach() - 0.1 * gradient
+    torch.manual_seed(9)
+    outer.step(SOME)
+    torch.testing.assert_close(model.loc.detach(), wanted)
+
+
+class Two(Linear):
+    def forward(self, batch):
+        with data_plate(batch):
+            z = self.prior()
+            w = pyro.sample("w", dist.Normal(torch.zeros(D), 1.0).to_event(1))
+            x = dist.Normal(z + w + self.loc, 1.0).to_event(1)
+            return pyro.sample("x", x, obs=batch.x)
+
+
+class Normed(Program):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(D)
+
+    def forward(self, batch):
+        h = self.norm(batch.x)
+        with data_plate(batch):
+            pyro.sample("z", dist.Normal(h, 0.8).to_event(1))
+            pyro.sample("w", dist.Normal(-h, 0.7).to_event(1))
+
+
+@pytest.mark.parametrize("objective", [STL(), DReG(1)])
+def test_one_step_moves_running_means_once(objective):
+    guide = Normed()
+    SVI(Two(), guide, loss=objective).step(SOME)
+    assert guide.norm.num_batches_tracked.item() == 1
+    torch.testing.assert_close(guide.norm.running_mean, 0.1 * SOME.x.mean(0))
+
+
+class WithMask(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(2))
+        self.register_buffer("causal", torch.full((3, 3), -torch.inf).triu(1))
+        self.register_buffer("order", torch.arange(1000))
+
+
+def averaged(decay):
+    module = WithMask()
+    average = WeightAverage(module, decay)
+    for _ in range(3):
+        average.update()
+    return module, average.weights
+
+
+def test_an_infinite_buffer_stays_infinite():
+    module, weights = averaged(0.9)
+    assert torch.equal(weights.causal, module.causal)
+
+
+def test_positions_stay_positions():
+    torch.set_default_dtype(torch.float32)  # the fixture of conftest puts it back
+    module, weights = averaged(0.9999)
+    assert torch.equal(weights.order, module.order)
+
+
+def test_restored_counts_lie_where_the_rows_lie():
+    saved = copy.deepcopy(RowAdam([LocalTable(3, (2,))]).state_dict())  # as read, on the CPU
+    table = LocalTable(3, (2,)).to("meta")  # stands for a GPU
+    optimizer = RowAdam([table])
+    optimizer.load_state_dict(saved)
+    assert {name: value.device.type for name, value in optimizer.state[table.rows].items()} == {
+        "step": "meta",
+        "exp_avg": "meta",
+        "exp_avg_sq": "meta",
+    }
+
+
+def test_clipped_adam_keeps_its_decay_in_fit():
+    svi = SVI(Linear(), Encoder(), pyro.optim.ClippedAdam({"lr": 0.01, "lrd": 0.9}))
+    for _ in fit(svi, X, epochs=2, batch_size=4, schedule=constant()):
+        pass
+    rates = [group["lr"] for group in svi.optimizers[0].param_groups if "lr" in group]
+    assert rates == pytest.approx([0.01 * 0.9**6] * 2)
+
+
+def test_loading_the_present_state_between_epochs_changes_nothing():
+    finals = []
+    for loads in (False, True):
+        torch.manual_seed(0)
+        svi = SVI(Linear(), Encoder(), lambda p: torch.optim.SGD(p, lr=0.1))
+        for progress in fit(svi, X, epochs=4, batch_size=4):
+            if loads and progress.epoch == 2:
+                svi.load_state_dict(copy.deepcopy(svi.state_dict()))
+        finals.append((svi.optimizers[0].param_groups[0]["lr"], svi.model.loc.detach().clone()))
+    assert finals[1][0] == finals[0][0]
+    assert torch.equal(finals[1][1], finals[0][1])
+
+
+@pytest.mark.parametrize("of", ["pyro", "torch"])
+def test_a_frozen_pair_has_nothing_to_train(of):
+    model, guide = Linear().requires_grad_(False), Encoder().requires_grad_(False)
+    optim = pyro.optim.Adam({"lr": 0.01})
+    if of == "torch":
+        optim = torch.optim.Adam([*model.parameters(), *guide.parameters()])
+    svi = SVI(model, guide, optim)
+    assert list(fit(svi, X, epochs=1)) == []
+    with pytest.raises(ValueError, match="nothing to train"):
+        svi.step(SOME)
+
+
+def test_an_optimizer_that_needs_a_closure_is_refused_when_it_is_given():
+    model, guide = Linear(), Encoder()
+    with pytest.raises(TypeError, match="LBFGS"):
+        SVI(model, guide, torch.optim.LBFGS([*model.parameters(), *guide.parameters()]))
