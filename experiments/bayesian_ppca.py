@@ -145,7 +145,7 @@ def observed(config: Config) -> Data:
     """The chosen data set; simulated data have columns of norms 6, 4 and 2.5, and sigma = 0.5."""
     if config.data != "simulated":
         train, _ = load(config.data, config.data_root)
-        return train.rows(min(config.rows or len(train), len(train))).fixed()
+        return train.rows(config.rows).fixed()
     truth = PPCA(20, 3)
     with torch.no_grad():
         directions = torch.linalg.qr(torch.randn(20, 3)).Q

@@ -70,8 +70,8 @@ class Config(DataOptions, FreshRunOptions):
     trust: bool = False
     """Import a model or guide from outside this package if the run --of names one."""
     rotate: bool = True
-    """Rotate the frozen W until all posterior precisions are equal, which makes the gap of a
-    diagonal Gaussian largest."""
+    """Rotate the frozen W until the diagonal entries of the posterior precision are equal, which
+    makes the gap of a diagonal Gaussian largest."""
     seeds: Count = 1
     """Number of repetitions, with seeds from --seed on."""
     epochs: Count = 300
@@ -96,7 +96,11 @@ class Config(DataOptions, FreshRunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     if config.runs is not None:
+        if config.of:
+            raise UsageError("--runs compares finished runs: leave out --of.")
         return compare_saved(config)
+    if config.of and config.decoder in ("learned", "both"):
+        raise UsageError(f"--decoder {config.decoder}: --of freezes the decoder of that run.")
     entries = parse_guides(config.guides or "exact")
     saved, asked = None, config
     if config.of:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from experiments.errors import UsageError
 from experiments.options.commands import module_of
 from experiments.options.published import TABLES, Row
-from experiments.options.ranges import Count, Positive, Seed
+from experiments.options.ranges import Count, Positive, Seed, Several
 from experiments.reports import plots
 from experiments.reports.gap_table import table_of_gaps
 from experiments.reports.markdown import markdown_table
@@ -57,7 +57,7 @@ class Config:
     """Passes over the data; by default as in the protocol of each row."""
     samples: Count | None = None
     """Importance samples per test image; by default as in the protocol of each row."""
-    images: Count = 500
+    images: Several = 500
     """Number of test images for measuring inference gaps."""
     data: Literal["mnist", "fashion_mnist", "kmnist", "digits"] = "mnist"
     """Data set; the published figures are for mnist."""
@@ -132,7 +132,7 @@ def check_table(out: Path, config: Config) -> None:
     saved = read_json(path)
     with reading(path):
         if saved["command"] != "reproduce":
-            raise UsageError(f"{out} holds no table to go on with.")
+            raise UsageError(f"{out} contains no table to continue.")
         then, asked = {**saved["options"]}, plain(dataclasses.asdict(config))
     differing = [name for name in DECIDES if then.get(name, asked[name]) != asked[name]]
     if differing:

@@ -10,6 +10,7 @@ from ppl_models.distributions.normals import PROBIT_MIXTURE
 from ppl_models.likelihoods import LIKELIHOODS
 from ppl_models.networks import ACTIVATIONS, ImageMLP
 from ppl_models.ppca import PPCA
+from ppl_models.program import same_story
 from ppl_models.vae import VAE
 
 HALF_MAX = torch.finfo(torch.float16).max
@@ -54,13 +55,14 @@ def decoder_of(model: nn.Module, name: str) -> Decoder:
     Raises:
         UsageError: If it has no such decoder; the message lists the models that have.
     """
-    if isinstance(model, PPCA):
+    if isinstance(model, PPCA) and same_story(model, PPCA):
         layers = [(model.W.detach(), model.mu.detach())]
         constants = {"log_sigma": [model.log_sigma.item()]}
         return Decoder(layers, "relu", "gaussian", 1, constants)
-    if isinstance(model, VAE) and isinstance(model.decoder, ImageMLP):
+    own = isinstance(model, VAE) and same_story(model, VAE)
+    if isinstance(model, VAE) and own and isinstance(model.decoder, ImageMLP):
         return _of_vae(model, model.decoder)
-    what = "its decoder is convolutional" if isinstance(model, VAE) else f"its model is '{name}'"
+    what = "its decoder is convolutional" if own else f"its model is '{name}'"
     raise UsageError(
         f"explore puts the decoder of PPCA, of a VAE with an mlp decoder (--network mlp), or "
         f"samples of an NVAE into a page; this run cannot be exported: {what}."

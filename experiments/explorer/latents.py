@@ -20,6 +20,7 @@ from experiments.explorer.page import (
 from experiments.explorer.views import chosen_rows, view_of
 from experiments.training.saved_run import SavedRun
 from guides.local import PerDatumGuide
+from ppl_models.program import closed_form
 
 LIGHTER = "--weights float16 halves the decoder, fewer --points and --images the rest"
 ROWS = 300
@@ -120,7 +121,7 @@ def _payload(
 @torch.no_grad()
 def _exact(model: Any, x: Tensor) -> dict[str, Any] | None:
     """p(z | x) and log p(x) in float64, if the model has closed forms."""
-    if not hasattr(model, "posterior"):
+    if not closed_form(model, "posterior"):
         return None
     double = copy.deepcopy(model).double()
     q = double.posterior(x.double())

@@ -75,11 +75,16 @@ def gaps_in_words(
     interval = "{nats:.2f} nats (95% interval {from:.2f} to {to:.2f})"
     words = (
         f"The guide loses {interval.format(**gap['total'])} per image against log p(x) "
-        f"({estimator}): {gap['approximation']['nats']:.2f} because its family does not contain "
-        f"the posterior, {gap['amortisation']['nats']:.2f} because the encoder does not find the "
-        "best member of the family."
+        f"({estimator})"
     )
-    if gap["approximation"]["to"] < 0:
+    if "approximation" in gap:
+        words += (
+            f": {gap['approximation']['nats']:.2f} because its family does not contain the "
+            f"posterior, {gap['amortisation']['nats']:.2f} because the encoder does not find the "
+            "best member of the family"
+        )
+    words += "."
+    if gap.get("approximation", gap["total"])["to"] < 0:
         words += " A negative part means that the estimate of log p(x) is too low."
     share = f"k-hat is above {UNRELIABLE} for {unreliable:.1%} of the images"
     if unreliable == 0 or estimator == "exact":

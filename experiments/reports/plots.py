@@ -13,7 +13,7 @@ from torch import Tensor
 from experiments.reports.bars import bars as bars
 from experiments.reports.bars import stacked as stacked
 from experiments.reports.tiles import grids as grids
-from experiments.reports.tiles import images_in_rows
+from experiments.reports.tiles import images_in_rows, plain_text
 
 MOST_NAMES = 30
 """Classes that a colour bar names."""
@@ -65,8 +65,8 @@ def encodings(
             drawn, cax=scale, ticks=range(number) if few else None, label="class"
         )
         if classes and few:
-            bar.set_ticklabels([name[:20] for name in classes])
-    figure.suptitle(title)
+            bar.set_ticklabels(plain_text(name[:20] for name in classes))
+    figure.suptitle(*plain_text([title]))
     return figure
 
 
@@ -150,7 +150,8 @@ def by_class(
     if labels is not None:
         classes = np.unique(labels.cpu().numpy())
         parts = [numbers[labels.cpu().numpy() == kind] for kind in classes]
-        axes[1].boxplot(parts, tick_labels=[names[k] if names else str(k) for k in classes])
+        labelled = plain_text(names[k] if names else str(k) for k in classes)
+        axes[1].boxplot(parts, tick_labels=labelled)
         axes[1].axhline(line, color="black", lw=1, ls="--")
         axes[1].set(xlabel="class", ylabel=name)
     return figure

@@ -27,6 +27,7 @@ SAME_IMAGES = (
     "n",
     "shape",
     "mask",
+    "given",
     "data_sha256",
 )
 """Fields of the protocol that determine x."""
@@ -220,6 +221,8 @@ def _with_error(run: Saved, name: str) -> str:
     for kind, words in (("se", ""), ("draws_se", " (draws)")):
         error = run.figures.get(f"{name}_{kind}")
         text += "" if error is None else f" ± {error:.2f}{words}"
+    if f"{name}_draws_se" in run.figures and run.figures[f"{name}_draws_se"] is None:
+        text += ", error of the draws unknown"
     return text
 
 

@@ -11,7 +11,7 @@ MOST_COLUMNS = 8
 
 COLUMNS = {
     "split": ("split", "evaluated data; test data were not used in training"),
-    "log_joint": ("log joint", "log p(x, z) at the point of q; no bound on log p(x) [nats]"),
+    "log_joint": ("log joint", "log p(x, z) at the point of q; not a bound on log p(x) [nats]"),
     "elbo": ("ELBO", "the evidence lower bound, E_q[log p(x, z) - log q(z | x)] [nats]"),
     "iw_bound": (
         "IW bound",

@@ -1,6 +1,6 @@
 """Many images as one picture on one axis: an axis for each would take long to lay out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from matplotlib import colormaps
@@ -15,6 +15,11 @@ MARGIN, TITLE, LETTER = 0.06, 0.28, 0.09
 
 READABLE = 9.0
 """Width up to which letters of the usual size can be read in a report [inches]."""
+
+
+def plain_text(names: Iterable[str]) -> list[str]:
+    """Names as matplotlib shows them literally: two dollars would be taken for a formula."""
+    return [name.replace("$", r"\$") for name in names]
 
 
 def images_in_rows(
@@ -112,6 +117,6 @@ def _tiled(
     )
     axis.set_frame_on(False)
     axis.tick_params(length=0, labeltop=True, labelbottom=False, labelsize=10 * larger)
-    axis.set_xticks([k * right + width / 2 - 0.5 for k in range(len(titles))], titles)
-    axis.set_yticks([k * down + height / 2 - 0.5 for k in range(len(names))], names)
+    axis.set_xticks([k * right + width / 2 - 0.5 for k in range(len(titles))], plain_text(titles))
+    axis.set_yticks([k * down + height / 2 - 0.5 for k in range(len(names))], plain_text(names))
     return figure

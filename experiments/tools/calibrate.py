@@ -17,7 +17,7 @@ import torch
 from experiments.errors import UsageError
 from experiments.evaluation.calibration import calibrate
 from experiments.options.common import SavedRunOptions
-from experiments.options.ranges import Count, at_least
+from experiments.options.ranges import at_least
 from experiments.reports import plots
 from experiments.reports.markdown import markdown_table
 from experiments.reports.page import finish
@@ -32,8 +32,9 @@ from guides.local import PerDatumGuide
 class Config(SavedRunOptions):
     simulations: Annotated[int, at_least(100)] = 10_000
     """Number of data drawn from the model; fewer show nothing."""
-    draws: Count = 99
-    """Draws from q per datum; the rank of a latent takes one of draws + 1 values."""
+    draws: Annotated[int, at_least(9)] = 99
+    """Draws from q per datum; the rank of a latent takes one of draws + 1 values. Fewer than 9
+    do not show whether q is too narrow or too wide."""
 
 
 def main(config: Config) -> dict[str, Any]:

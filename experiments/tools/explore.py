@@ -27,7 +27,7 @@ from experiments.options.common import SavedRunOptions
 from experiments.options.ranges import NotNegativeInt, Positive, Range, Several
 from experiments.runs.cli import cli
 from experiments.runs.environment import pick_device
-from experiments.runs.files import write_text
+from experiments.runs.files import write
 from experiments.training.saved_run import SavedRun, opened
 from ppl_models.nvae import NVAE
 
@@ -49,7 +49,7 @@ class Config(SavedRunOptions):
     images: Several = 50
     """Number of test images to choose from, each with its q(z | x)."""
     particles: Annotated[Several, Range(lambda n: n <= 100_000, "be at most 100000")] = 200
-    """Draws from q for the ELBO of each of these images."""
+    """Draws from q for the ELBO of each image of --images."""
     temperature: tuple[Positive, ...] = (0.6, 0.8, 1.0)
     """Temperatures of the samples of an NVAE; pages of other models draw in the browser."""
     readjust: NotNegativeInt = 500
@@ -74,7 +74,7 @@ def main(config: Config) -> dict[str, Any]:
             f"the page would take {size / 1e6:.2f} MB, more than --limit {config.limit:g}; "
             f"{facts['lighter']}."
         )
-    write_text(file, page)
+    write(file, lambda path: path.write_text(page, encoding="utf-8"), parents=True)
     print(f"written: {file} ({size / 1e6:.2f} MB{facts['words']})")
     return {"file": str(file), "bytes": size, **facts}
 
@@ -86,7 +86,7 @@ def check(config: Config, file: Path) -> None:
         UsageError: With the option.
     """
     if file.is_symlink() or (file.exists() and not is_page(file)):
-        raise UsageError(f"{file} exists and is no page that explore wrote: give another --out.")
+        raise UsageError(f"{file} exists and was not written by explore: choose another --out.")
 
 
 def is_page(file: Path) -> bool:

@@ -39,7 +39,7 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     saved = read_config(config.run)
     if (saved["pair"]["model"], saved["pair"]["guide"]) != ("nvae", "top_down"):
-        raise UsageError(f"{config.run} is no NVAE under top_down.")
+        raise UsageError(f"{config.run} is not an NVAE run with the guide top_down.")
     if config.file.exists():
         raise UsageError(f"--file {config.file} exists already.")
     packed = config.file.suffix == ".safetensors"

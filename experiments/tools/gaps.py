@@ -29,7 +29,7 @@ from experiments.evaluation.tail_index import DEPTH, far_tail
 from experiments.inference.frozen import held_out
 from experiments.inference.svi import Pair
 from experiments.options.common import SavedRunOptions
-from experiments.options.ranges import Count, NotNegativeInt, Positive
+from experiments.options.ranges import Count, NotNegativeInt, Positive, Several
 from experiments.reports import plots
 from experiments.reports.gap_table import gaps_in_words
 from experiments.reports.markdown import markdown_table
@@ -42,6 +42,7 @@ from experiments.training.pictures import as_images
 from experiments.training.saved_run import SavedRun, opened_for
 from guides import GUIDES, Guide, check_pair
 from guides.local import PerDatumGuide
+from ppl_models.program import closed_form
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Config(SavedRunOptions):
     guide: str | None = None
     """mean_field or full_rank, fitted to each image, in place of the run's guide; or the run's
     guide as package.module:Class, which allows its import."""
-    images: Count = 500
+    images: Several = 500
     """Maximum number of test images, from the first; all estimates use the same images."""
     particles: Count = 1000
     """Importance samples per image, for the bound and for k-hat."""
@@ -61,7 +62,7 @@ class Config(SavedRunOptions):
     tail_images: NotNegativeInt = 5
     """Number of images for which the tail index is also estimated from draws in the tail."""
     tail_draws: Count = 100_000
-    """Draws per image of --tail-images."""
+    """Draws per image for the tail index of the first --tail-images images."""
     ais_from: Literal["guide", "prior", "none"] = "guide"
     """Initial distribution of annealed importance sampling; none skips it."""
     chains: Count = 16
@@ -89,7 +90,7 @@ def main(config: Config) -> dict[str, Any]:
         tails = far_tails(run, saved.model, guide, data, values["khat"], config)
         bounds = ("log_evidence", "iw_bound", "ais_bound")
         estimator, evidence = best_evidence({k: values[k] for k in bounds if k in values})
-        rows = gap_rows(values, evidence, config.seed)
+        rows = gap_rows(values, evidence, config.seed, isinstance(guide, Guide))
         run.say(f"\n{markdown_table(rows)}")
         save_values(run.path, values)
         pictures(run, values, rows, data)
@@ -174,11 +175,13 @@ def measured(
             model, guide, data, config.particles, config.local_lr, config.local_steps
         )
     except NotImplementedError:
-        run.say("the guide has no encoder: nothing is lost to amortisation.")
+        known = isinstance(guide, Guide)
+        words = "has no encoder, so there is no amortisation gap"
+        run.say(f"the guide {words if known else 'is no guides.Guide: its gap is not divided'}.")
     else:
         values["local_elbo"] = local.elbo
         run.say(f"best ELBO of the family {local.elbo.mean():.4f}, after {local.steps} steps")
-    if hasattr(model, "marginal"):
+    if closed_form(model, "marginal"):
         values["log_evidence"] = torch.cat(
             [model.marginal().log_prob(batch.x) for batch in data.batches(1000)]
         ).detach()

@@ -41,7 +41,7 @@ class Config(SavedRunOptions):
     """Objectives to compare; list stl and elbo_analytic_kl after elbo, and dreg after iwae."""
     draws: tuple[Count, ...] = (1, 5, 25)
     """Numbers of particles per datum to compare."""
-    images: Count = 100
+    images: Several = 100
     """Number of test images in the batch."""
     steps: Several = 200
     """Number of gradients per objective."""

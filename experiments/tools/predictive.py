@@ -20,7 +20,7 @@ from experiments.evaluation.bounds import rows_at_a_time
 from experiments.evaluation.predictive import replicated_sets, tail_areas
 from experiments.inference.frozen import held_out
 from experiments.options.common import SavedRunOptions
-from experiments.options.ranges import Count, at_least
+from experiments.options.ranges import Several, at_least
 from experiments.reports import plots
 from experiments.reports.markdown import markdown_table
 from experiments.reports.page import finish
@@ -37,7 +37,7 @@ class Config(SavedRunOptions):
     """Where latents are drawn from: q(z | x) of each image (posterior predictive), or p(z)."""
     sets: Annotated[int, at_least(40)] = 100
     """Number of replicated data sets; a tail area of 1 in 40 is called unusual."""
-    images: Count = 1000
+    images: Several = 1000
     """Maximum number of test images, from the first."""
 
 

@@ -19,7 +19,7 @@ from experiments.evaluation.bounds import mean_and_error, reconstruct, rows_at_a
 from experiments.evaluation.sampling.samples import complete
 from experiments.inference.frozen import held_out
 from experiments.options.common import SavedRunOptions
-from experiments.options.ranges import Count
+from experiments.options.ranges import Several
 from experiments.reports import plots
 from experiments.reports.page import finish
 from experiments.reports.words.numbers import number
@@ -34,7 +34,7 @@ from experiments.training.saved_run import SavedRun, opened_for
 class Config(SavedRunOptions):
     mask: Literal["none", "half"] = "none"
     """Pixels to hide; half hides the lower half of every image, or the second half of a row."""
-    images: Count = 1000
+    images: Several = 1000
     """Maximum number of test images."""
 
 

@@ -8,14 +8,11 @@ The model keeps its parameters, and only the new guide is trained on the data of
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import tyro
 
 from experiments.inference.optim import OPTIMIZERS
 from experiments.inference.svi import SVI
-from experiments.options.common import AnnealOptions, FitOptions, RunOptions
+from experiments.options.common import AnnealOptions, FitOptions, RunOptions, SavedRunOptions
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.compiling import compiles
@@ -25,17 +22,8 @@ from experiments.training.saved_run import opened
 from experiments.training.train import conclude, train_pair
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config(AnnealOptions, FitOptions, RunOptions):
-    run: tyro.conf.Positional[Path]
-    """Directory of a trained run."""
-    model: str | None = None
-    """Model of the run as package.module:Class, if it comes from outside this package; its code is
-    imported only if you name it here or add --trust."""
-    trust: bool = False
-    """Import a model or guide from outside this package if the run names one."""
-    data_root: Path | None = None
-    """Directory of the data; by default $PPL_DATA, else ./data."""
+@dataclass(frozen=True)
+class Config(AnnealOptions, FitOptions, RunOptions, SavedRunOptions):
     centre: bool = False
     """Subtract the mean image from the encoder's input."""
 

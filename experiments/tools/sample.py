@@ -145,8 +145,9 @@ def walked(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:
             "use --of groups."
         )
     guide = held_out(saved.model, saved.guide, ends)
-    (z,) = encode(guide, next(iter(ends.batches(2))), saved.model).values()
-    rows = traversals(saved.model, z[0], config.steps)
+    batch = next(iter(ends.batches(2)))
+    (z,) = encode(guide, batch, saved.model).values()
+    rows = traversals(saved.model, z[0], config.steps, batch)
     return {f"z {k + 1}": row for k, row in enumerate(rows)}
 
 

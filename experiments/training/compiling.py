@@ -37,7 +37,7 @@ def _rule(run: Run, guide: Guide, data: Data) -> tuple[bool, str]:
     if isinstance(guide, PerDatumGuide):
         return False, "eager steps: rows of a per-datum guide are updated sparsely"
     if getattr(config, "checkpoint_levels", False):
-        return False, "eager steps: a graph would keep what --checkpoint-levels does not"
+        return False, "eager steps: compiling would undo the memory savings of --checkpoint-levels"
     if asked := os.environ.get("PPL_COMPILE"):
         if asked not in ("0", "1"):
             raise UsageError(f"the environment variable PPL_COMPILE is {asked!r}: use 0 or 1.")
@@ -45,11 +45,12 @@ def _rule(run: Run, guide: Guide, data: Data) -> tuple[bool, str]:
         return asked == "1", f"{words} steps: PPL_COMPILE={asked}"
     if config.minutes is not None:
         long = config.minutes >= LEAST_MINUTES
-        size = f"{config.minutes:g} minutes, {'' if long else 'not '}the {LEAST_MINUTES:g}"
+        than = "at least" if long else "fewer than"
+        size = f"{config.minutes:g} minutes, {than} {LEAST_MINUTES:g}"
     else:
         steps = config.epochs * -(-len(data) // config.batch_size)
         long = steps >= LEAST_STEPS
-        size = f"{steps} of them, {'' if long else 'not '}the {LEAST_STEPS}"
+        size = f"{steps} steps, {'at least' if long else 'fewer than'} {LEAST_STEPS}"
     if long:
-        return True, f"compiled steps: {size} that repay the compiler (or --no-compile)"
-    return False, f"eager steps: {size} that would repay the compiler (or --compile)"
+        return True, f"steps are compiled: the run takes {size} (--no-compile turns this off)"
+    return False, f"steps run eagerly: the run takes {size} (--compile compiles them)"

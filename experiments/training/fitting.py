@@ -238,7 +238,8 @@ class Fitting:
         self.restore()
         for group in (g for optimizer in self.svi.optimizers for g in optimizer.param_groups):
             group.setdefault("initial_lr", group["lr"])
-            group["initial_lr"] *= SLOWER ** (done + 1 - self.rollbacks)
+            for name in ("initial_lr", "lr"):
+                group[name] *= SLOWER ** (done + 1 - self.rollbacks)
         self.rollbacks = done + 1
         self.run.say(
             f"warning: {reason} Back to the checkpoint at epoch {self.position.epoch}, with "

@@ -11,7 +11,7 @@ from experiments.errors import UsageError, reason
 from experiments.evaluation.bounds import particles_at_a_time
 from experiments.evaluation.shared_draws import numbers_per_image
 from experiments.inference.checks.pair_check import check_once, check_rows
-from experiments.inference.frozen import announce_rows, for_data
+from experiments.inference.frozen import announce_rows, check_held_out, for_data
 from experiments.inference.objectives import OBJECTIVES, Objective, check_objective
 from experiments.options.constructors import new_guide, own_objective
 from experiments.options.ranges import option_name
@@ -85,7 +85,10 @@ def build_guide(
     line = announce_rows(guide, data, run.config.memory)
     if line and announce:
         run.say(line)
-    guide = for_data(guide, len(data))
+    sibling = for_data(guide, len(data))
+    if not describe(model).of_all_data:  # else there are no held-out figures
+        check_held_out(guide, sibling)
+    guide = sibling
     if ":" in name:  # errors are reported before anything is written
         try:
             check_before(model, guide, data.like(model))

@@ -45,7 +45,7 @@ def fit_in(
         save_weights(run.path, Pair(svi.model, svi.guide))
         run.say("nothing to train: neither the model nor the guide has free parameters.")
     elif not any(p.requires_grad for p in svi.model.parameters()) and svi.local_optim:
-        require_one_process("rows under a frozen model are fitted")
+        require_one_process("a per-datum guide with a frozen model is fitted")
         fit_frozen(run, svi, data)
     else:
         yield from Fitting(run, svi, data)(anneal, schedule)

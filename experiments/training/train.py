@@ -2,12 +2,9 @@
 
 from typing import Any
 
-import torch
-
 from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.metrics import measure, protocol, summary, table_line
-from experiments.inference.collapse import collapse_warnings
 from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives import IWAE, OBJECTIVES, DReG, LogJoint, Renyi
 from experiments.inference.optim.annealing import cyclical
@@ -19,6 +16,7 @@ from experiments.runs.run import Run
 from experiments.training.pair import is_frozen, pair_options
 from experiments.training.pictures import lab_pictures
 from experiments.training.rows import fit_in
+from experiments.training.watch import collapsed
 from experiments.training.whole_data import conclude_whole
 from guides import Guide
 from ppl_models.sites import describe
@@ -57,7 +55,9 @@ def train_pair(run: Run, svi: SVI, data: Data, options: dict[str, Any] | None = 
             "elbo_analytic_kl, elbo_free_bits, stl or miselbo."
         )
     if (beta != 1 or rise) and is_frozen(svi.model) and svi.local_optim:
-        raise UsageError("--beta and --kl-anneal are not for rows under a frozen decoder.")
+        raise UsageError(
+            "--beta and --kl-anneal do not apply to per-datum guides with a frozen decoder."
+        )
     if rise and run.config.patience:
         raise UsageError("--patience compares losses that --kl-anneal changes: use one of them.")
     start(run, svi, options)
@@ -116,11 +116,4 @@ def conclude(run: Run, svi: SVI, train: Data, test: Data, **more: Any) -> dict[s
     run.save_metrics(metrics)
     model.eval(), guide.eval()
     lab_pictures(run, model, (fitted[0], fitted[1]), train, test, objective)
-    return finish_pair(run, metrics, warnings=collapsed(svi, fitted[1], test))
-
-
-def collapsed(svi: SVI, guide: Guide, data: Data) -> list[str]:
-    """Latents that the trained guide does not use, and a sigma that has diverged."""
-    batch = next(iter(data.batches(min(len(data), 500))))
-    with torch.random.fork_rng(devices=[]):
-        return list(collapse_warnings(svi.model, guide, batch).values())
+    return finish_pair(run, metrics, warnings=collapsed(svi, fitted[1], test, rows=500))

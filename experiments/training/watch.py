@@ -11,6 +11,7 @@ from experiments.inference.guard import Guard
 from experiments.inference.svi import SVI
 from experiments.options.process.launched import is_main
 from experiments.runs.run import Run
+from guides import Guide
 
 LOOKS = 20
 """Number of checks of latents and sigma in a run, after its first quarter."""
@@ -58,15 +59,15 @@ class Watch:
         now = progress.epoch % max(1, config.epochs // LOOKS) == 0
         broken = guard is not None and guard.consecutive > 0
         if is_main() and not broken and now and 4 * progress.epoch >= config.epochs:
-            for words in self._collapsed().values():
+            for words in collapsed(self.svi, self.svi.guide, self.rows, config.batch_size):
                 self.run.warn(words)
 
-    def _collapsed(self) -> dict[str, str]:
-        svi, rows = self.svi, self.rows
-        with torch.random.fork_rng(devices=[]):
-            index = torch.arange(min(len(rows), self.run.config.batch_size))
-            batch = rows.batch(index.to(rows.pixels.device))
-        return collapse_warnings(svi.model, svi.guide, batch)
+
+def collapsed(svi: SVI, guide: Guide, data: Data, rows: int) -> list[str]:
+    """Latents that a guide does not use, and a sigma that has diverged, in the first rows."""
+    with torch.random.fork_rng(devices=[]):
+        batch = next(iter(data.batches(min(len(data), rows))))
+        return list(collapse_warnings(svi.model, guide, batch).values())
 
 
 def check_end(guard: Guard, steps: int) -> None:

@@ -291,7 +291,7 @@ def test_sampling(capsys, saved, args, words):
 
 
 def test_evaluate(capsys, saved):
-    refused(capsys, calibrate, [saved, "--draws", "0"], "--draws must be at least 1")
+    refused(capsys, calibrate, [saved, "--draws", "0"], "--draws must be at least 9")
     refused(capsys, evaluate, [saved, "--particles", "0"], "--particles must be at least 1")
     refused(capsys, evaluate, [saved, "--particles", "-5"], "--particles")
     refused(capsys, evaluate, [saved, "--memory", "1e-9"], "too small for one image")
@@ -321,7 +321,7 @@ def test_reproduce(capsys, saved):
     refused(capsys, reproduce, ["iwae", "--resume"], "--resume needs --out")
     refused(capsys, reproduce, ["iwae", "--entries", "iwae-7"], "row 'iwae-7' is unknown", "vae-1")
     refused(capsys, reproduce, ["lab", "--out", saved], "is not empty")
-    refused(capsys, reproduce, ["lab", "--out", saved, "--resume"], "holds no table")
+    refused(capsys, reproduce, ["lab", "--out", saved, "--resume"], "contains no table")
     refused(capsys, reproduce, ["tables"], "tables")
 
 

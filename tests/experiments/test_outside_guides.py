@@ -232,7 +232,7 @@ def test_a_hierarchy_of_ones_own(capsys, guide):
     refused(capsys, explore, ["a", *model, "--out", "p.html"], "its model is 'ownguides:Ladder'")
     refused(capsys, sample, ["a", *model, "--of", "traversals"], "has z0, z1: use --of groups")
     run(calibrate, "a", *model, "--simulations", "100", "--out", "calibrated")
-    refused(capsys, export_nvae, ["a"], "a is no NVAE under top_down")
+    refused(capsys, export_nvae, ["a"], "a is not an NVAE run with the guide top_down")
     refused(capsys, train, [*own, "--guide.cells-per-group", "2"], "takes hidden_dims and activat")
     wrong = [*own[:-1], "amortized"]
     refused(capsys, train, wrong, "takes prior, point, mean_field, bottom_up, top_down")

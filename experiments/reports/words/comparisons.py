@@ -1,7 +1,7 @@
 """Findings of a comparison of guides, as sentences generated from its figures."""
 
 from collections.abc import Mapping, Sequence
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
 from experiments.reports.words.numbers import number
@@ -42,19 +42,19 @@ def findings_of_guides(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     learned = [row for row in means if row["decoder"] == "learned"]
     found = []
     if frozen:
-        found.append(f"With p frozen, {_losses(frozen)}")
+        found.append(f"With p frozen, {_losses(frozen, rows)}")
     if learned and learned[0]["evidence"] is not None:
         found.append(_with_model(learned, frozen))
     elif learned:
-        found.append(f"With p learned with each guide, {_order(learned)}")
+        found.append(f"With p learned with each guide, {_order(learned, rows)}")
     return found
 
 
-def _losses(rows: Sequence[Mapping[str, Any]]) -> str:
+def _losses(rows: Sequence[Mapping[str, Any]], by_seed: Sequence[Mapping[str, Any]]) -> str:
     """What every guide loses on the same p."""
     known = [(row, loss) for row in rows if (loss := lost(row)) is not None]
     if not known:
-        return _order(rows)
+        return _order(rows, by_seed)
     exact = [row["guide"] for row, loss in known if loss < NOTHING]
     parts = [f"{joined(exact)} {'lose' if len(exact) > 1 else 'loses'} nothing."] if exact else []
     parts += [_loss(row, loss) for row, loss in known if loss >= NOTHING]
@@ -78,19 +78,33 @@ def _loss(row: Mapping[str, Any], loss: float) -> str:
     return f"{text}: {floor:.2f} because q is diagonal, {rest:.2f} because its fit is not optimal."
 
 
-def _order(rows: Sequence[Mapping[str, Any]]) -> str:
+def _order(rows: Sequence[Mapping[str, Any]], by_seed: Sequence[Mapping[str, Any]]) -> str:
     """Guides without a known evidence: the best bound, and how far the others are below it."""
     bounds = [row for row in rows if row["bound"] == "elbo"]
     if not bounds:
         return ""
     best = max(bounds, key=lambda row: row["value"])
     others = [
-        f"{row['guide']} is {number(-row['minus_best'], row['minus_best_se'])} nats lower"
+        f"{row['guide']} is {number(*_below(best, row, by_seed))} nats lower"
         for row in sorted(bounds, key=lambda row: -row["value"])
         if row is not best and row["minus_best"] is not None
     ]
     text = f"the best ELBO is that of {best['guide']}, {number(best['value'], best['value_se'])}"
     return f"{text} nats" + (f"; {joined(others)}" if others else "") + "."
+
+
+def _below(
+    best: Mapping[str, Any], row: Mapping[str, Any], by_seed: Sequence[Mapping[str, Any]]
+) -> tuple[float, float]:
+    """Mean difference of two guides; its error is over seeds, or of one seed over images."""
+    same = [other for other in by_seed if other["decoder"] == row["decoder"]]
+    values = [
+        [other["value"] for other in same if other["guide"] == one["guide"]] for one in (best, row)
+    ]
+    differences = [a - b for a, b in zip(*values, strict=True)]
+    if len(differences) == 1:
+        return -row["minus_best"], row["minus_best_se"]
+    return mean(differences), stdev(differences) / len(differences) ** 0.5
 
 
 def _with_model(learned: Sequence[Mapping[str, Any]], frozen: Sequence[Mapping[str, Any]]) -> str:

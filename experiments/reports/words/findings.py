@@ -44,7 +44,7 @@ def _bound(figures: Mapping[str, Any], protocol: Mapping[str, Any], one: str) ->
         value = number(figures["log_joint"], figures["log_joint_se"])
         return (
             f"At the point that the guide found, log p(x, z) is {value} nats per {split} {one}. "
-            "This is no bound on log p(x)."
+            "This is not a bound on log p(x)."
         )
     if protocol["estimator"] == "exact":
         return (
@@ -52,7 +52,8 @@ def _bound(figures: Mapping[str, Any], protocol: Mapping[str, Any], one: str) ->
             "It is exact: with the exact posterior as guide, the ELBO equals log p(x)."
         )
     if protocol["estimator"] == "shared_draws":
-        errors = math.hypot(figures["iw_bound_se"], figures.get("iw_bound_draws_se") or 0.0)
+        draws = figures.get("iw_bound_draws_se")  # unknown below ten draws
+        errors = None if draws is None else math.hypot(figures["iw_bound_se"], draws)
         return (
             f"The importance-weighted bound on log p(x) is {number(figures['iw_bound'], errors)} "
             f"nats per {split} {one}, from {figures['iw_particles']} draws of the prior that all "

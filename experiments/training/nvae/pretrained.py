@@ -10,10 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from experiments.errors import UsageError
-from experiments.options.constructors import defaults_of
-from experiments.runs.files import read_json, reading, write
-from guides.hierarchies.top_down import TopDown
-from ppl_models import NVAE
+from experiments.runs.files import read_json, write
 from ppl_models.names import unknown
 
 HOME = Path(__file__).parents[2] / "pretrained"
@@ -47,8 +44,12 @@ def pack(run: Path, module: nn.Module, file: Path) -> None:
         name: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
         for name, tensor in module.state_dict().items()
     }
-    with reading(run / "metrics.jsonl"):
-        epochs = (run / "metrics.jsonl").read_bytes().count(b"\n")
+    log = run / "metrics.jsonl"
+    epochs: Any
+    if log.exists():
+        epochs = log.read_bytes().count(b"\n")
+    else:  # of imported or shipped weights
+        epochs = read_json(run / "metrics.json").get("epochs")
     about = {name: config.get(name) for name in ("pair", "versions")}
     places = ("out", "data_root")
     about["options"] = {k: v for k, v in config["options"].items() if k not in places}
@@ -72,7 +73,7 @@ def load_pretrained(name: str, module: nn.Module, recipe: dict[str, Any]) -> dic
     with safe_open(HOME / f"{name}.safetensors", "pt") as file:
         about = {key: json.loads(value) for key, value in file.metadata().items()}
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    if json.loads(json.dumps(recipe)) != _with_later_options(about["pair"]):
+    if json.loads(json.dumps(recipe)) != about["pair"]:
         raise UsageError(
             f"--pretrained {name} takes the model and guide as they were trained: leave their "
             "options at the preset's."
@@ -85,10 +86,3 @@ def load_pretrained(name: str, module: nn.Module, recipe: dict[str, Any]) -> dic
     with torch.no_grad():
         module.load_state_dict(state)
     return about
-
-
-def _with_later_options(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A saved recipe, with options that did not exist when it was saved at their defaults."""
-    kinds = {"model_options": NVAE, "guide_options": TopDown}
-    whole = {part: defaults_of(kind) | recipe[part] for part, kind in kinds.items()}
-    return dict(json.loads(json.dumps(recipe | whole)))

@@ -89,6 +89,11 @@ def check_data(config: NVAEOptions, data: Data) -> None:
     Raises:
         UsageError: If they have another number of colours, or grey pixels are not binarised.
     """
+    if not data.are_images:
+        raise UsageError(
+            f"nvae takes images [N, C, H, W] with one or three channels; rows of '{data.name}' "
+            f"are {list(data.image_shape)}."
+        )
     wanted = config.PRESETS[config.preset]["data"]
     colours, grey = data.image_shape[0], wanted in ("mnist", "digits")
     if (colours == 1) != grey:

@@ -367,6 +367,6 @@ def test_options_that_no_page_can_have(capsys):
     refused(capsys, explore, ["run", "--limit", "0"], "above 0")
     refused(capsys, explore, ["run", "--temperature", "0"], "above 0")
     Path("mine.html").write_text("my own page")
-    refused(capsys, explore, ["run", "--out", "mine.html"], "no page that explore wrote")
+    refused(capsys, explore, ["run", "--out", "mine.html"], "was not written by explore")
     assert Path("mine.html").read_text() == "my own page"
-    refused(capsys, explore, ["run", "--out", "run"], "no page that explore wrote")
+    refused(capsys, explore, ["run", "--out", "run"], "was not written by explore")

@@ -160,7 +160,7 @@ def test_the_words_on_a_run_are_those_of_its_figures():
     assert "the guide loses 1.00 nats" in words
     figures = {"log_joint": 3.0, "log_joint_se": 0.1, "elbo": None}
     (words,) = findings(run_metrics(**figures))
-    assert "no bound" in words
+    assert "not a bound" in words
 
 
 def test_warnings_say_what_to_do():

@@ -134,7 +134,7 @@ def test_changed_figures_are_not_compared(capsys, saved):
 
 
 def test_export_names_what_it_cannot_read_or_write(capsys, saved):
-    refused(capsys, export_nvae, ["run"], "no NVAE under top_down")
+    refused(capsys, export_nvae, ["run"], "not an NVAE run with the guide top_down")
     config = json.loads((saved / "config.json").read_text())
     config["pair"] |= {"model": "nvae", "guide": "top_down"}
     (saved / "config.json").write_text(json.dumps(config))

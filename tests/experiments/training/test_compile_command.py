@@ -34,11 +34,11 @@ def run(*args: str) -> dict:
 
 def test_short_runs_are_eager_and_long_ones_compiled(capsys, monkeypatch):
     assert run("--epochs", "2", "--out", "a")["compiled"] is False
-    assert "eager steps: 4 of them, not the 5000 that would repay" in capsys.readouterr().out
+    assert "steps run eagerly: the run takes 4 steps, fewer than 5000" in capsys.readouterr().out
     monkeypatch.setattr(compiling, "LEAST_STEPS", 4)
     assert run("--epochs", "2", "--out", "b")["compiled"] is True
     said = capsys.readouterr().out
-    assert "compiled steps: 4 of them, the 4 that repay the compiler" in said
+    assert "steps are compiled: the run takes 4 steps, at least 4" in said
     assert "s of compiling, once" in said
     assert json.loads(Path("b/metrics.json").read_text())["seconds"]["compile"] > 0
     assert run("--epochs", "2", "--no-compile", "--out", "c")["compiled"] is False
