@@ -13,7 +13,7 @@ from experiments.teaching.notebooks.pages import for_students, lab_page
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-ROOMS = ("ppl_models", "guides", "experiments")
+PACKAGES = ("ppl_models", "guides", "experiments")
 
 project = "ppl-models"
 author = "the authors of ppl-models"
@@ -45,8 +45,8 @@ myst_links_external_new_tab = True
 def sources_digest() -> str:
     """A name for the code as it is: outputs of other code are no outputs of this one."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for room in ROOMS:
-        for path in sorted((ROOT / room).rglob("*")):
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*")):
             if path.suffix in (".py", ".js", ".html", ".css"):
                 digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -99,8 +99,8 @@ mathjax3_config = {
 
 def link_sources_to_the_reference(app: Sphinx, name: str, text: list[str]) -> None:
     """Links to a file of the code lead to that module's entry in the reference."""
-    rooms = "|".join(ROOMS)
-    pattern = rf"\[([^\]]*)\]\((?:\.\./)+((?:{rooms})/[\w/]+)\.py\)"
+    packages = "|".join(PACKAGES)
+    pattern = rf"\[([^\]]*)\]\((?:\.\./)+((?:{packages})/[\w/]+)\.py\)"
 
     def role(match: re.Match) -> str:
         module = match[2].replace("/", ".").removesuffix(".__init__")

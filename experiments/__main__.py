@@ -15,7 +15,7 @@ One model, many guides. Commands:
 
 Start with
   python -m experiments compare --data digits        PPCA under every guide (no download)
-  python -m experiments ppca --help                  what an experiment offers
+  python -m experiments ppca --help                  options of a command
   python -m experiments nvae --preset digits-tiny    a hierarchy of latents in seconds
 """
 

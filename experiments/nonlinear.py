@@ -1,6 +1,6 @@
 """How good is a nonlinear model without an encoder?
 
-The lab's task 4.3, first half: the decoder of the VAE, trained by Monte-Carlo maximum likelihood.
+Lab 3, first half: the decoder of the VAE, trained by Monte-Carlo maximum likelihood.
 log p(x) is estimated by averaging p(x | z) over K draws from the prior: the guide ``prior`` under
 the objective ``iwae``.
 

@@ -1,4 +1,4 @@
-"""What does a deep hierarchy of latents gain? The lab's task 4.4: NVAE.
+"""What does a deep hierarchy of latents gain? The NVAE of lab 4.
 
 Nested latents from a 4x4 map to the image, a guide that corrects the model's priors group by
 group, and the published recipe: KL warm-up, KL balancing over groups, Adamax and a cosine

@@ -1,6 +1,6 @@
 """What does PCA become when it is a probability model?
 
-The lab's task 4.2: probabilistic PCA by stochastic gradient steps. With the guide ``exact`` the
+Lab 2: probabilistic PCA by stochastic gradient steps. With the guide ``exact`` the
 ELBO equals log p(x); with any other guide it is lower.
 
     python -m experiments.ppca --data mnist --latent-dim 2 --guide exact
@@ -34,8 +34,8 @@ class Config(TrainOptions):
     latent_dim: Count = 2
     """M, the dimension of the latent space."""
     guide: str = "exact"
-    """q(z | x): prior, point, exact, mean_field, full_rank or amortized. Options of the guide are
-    --guide.OPTION."""
+    """q(z | x): exact, prior, point, mean_field, full_rank, amortized, flow, mixture or
+    semi_amortized. Options of the guide are --guide.OPTION."""
     method: Literal["svi", "closed_form", "em"] = "svi"
     """Fit by gradient steps (svi), by the maximum-likelihood solution, or by --epochs EM steps."""
 

@@ -28,8 +28,8 @@ from experiments.training.train import conclude, train_pair
 @dataclass(frozen=True)
 class Config(TrainOptions):
     model: str = "ppca"
-    """p(x, z): ppca, or a class of your own as package.module:Class. Options of the model are
-    --model.OPTION, or --OPTION for short."""
+    """p(x, z): ppca, vae, or a class of your own as package.module:Class. Options of the model
+    are --model.OPTION, or --OPTION for short."""
     model_options: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
     """Options of the model's constructor."""
 

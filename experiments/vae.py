@@ -1,6 +1,6 @@
 """What does an encoder gain? The lab's variational autoencoder.
 
-The lab's task 4.3, second half: a decoder with one hidden layer and a Gaussian likelihood, an
+Lab 3, second half: a decoder with one hidden layer and a Gaussian likelihood, an
 encoder of the same size as the guide, and the ELBO with its KL in closed form.
 
     python -m experiments.vae --data mnist

@@ -1,4 +1,4 @@
-"""Options that commands share, as frozen dataclasses. Nothing here imports torch.
+"""Options that commands share, as frozen dataclasses.
 
 ``group`` is the heading under which ``--help`` lists the options that a class declares; options
 marked ``RARE`` are listed by ``--help-all`` alone.
@@ -59,8 +59,9 @@ class GuideOptions:
 
     guide: str = "amortized"
     """q(z | x): prior, point, exact, mean_field, full_rank, amortized, flow, mixture or
-    semi_amortized; auto_normal and other Pyro autoguides for models with global latents; or a
-    class of your own as package.module:Class. Options of the guide are --guide.OPTION."""
+    semi_amortized; bottom_up or top_down for models with several latents; auto_normal and other
+    Pyro autoguides for models with global latents; or a class of your own as
+    package.module:Class. Options of the guide are --guide.OPTION."""
     objective: str | None = None
     """elbo, elbo_analytic_kl, elbo_enum, elbo_free_bits, stl, iwae, dreg, renyi, miselbo or
     log_joint; by default the one that the guide names."""
@@ -88,7 +89,7 @@ class OptimizationOptions:
     lr: Positive = 0.01
     """Learning rate."""
     optimizer: Literal["adam", "muon"] = "adam"
-    """Adam, or Muon for the guide's weight matrices (linear encoders on pixels need it)."""
+    """Adam, or Muon for the guide's weight matrices (good for linear encoders on pixels)."""
     schedule: Annotated[Literal["cosine", "constant"], RARE] = "cosine"
     """Learning rate after the warm-up: a cosine to zero, or constant."""
     warmup: Fraction = 0.0

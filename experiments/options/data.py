@@ -35,12 +35,12 @@ class DataOptions:
     bits: Annotated[int, RARE] = 8
     """Bits per channel; lower-order bits are discarded."""
     flip: Annotated[bool, RARE] = False
-    """Mirror each training image at every other visit."""
+    """Mirror each training image with probability 1/2 at every visit."""
     value_range: Annotated[tuple[float, float] | None, RARE] = None
     """Values of black and white in images with more than 8 bits (data folder); required for floats
     and 32-bit integers."""
     background: Annotated[str | None, RARE] = None
-    """Color behind transparent pixels (data folder): black, white or #rrggbb; by default black."""
+    """Colour behind transparent pixels (data folder): black (default), white or #rrggbb."""
     frames: Annotated[Literal["one", "first", "all"], RARE] = "one"
     """Frames or pages to read from each image file (data folder); one refuses files with
     several."""

@@ -1,15 +1,13 @@
 """Options by group, as ``--help`` lists them."""
 
-import ast
 import dataclasses
 import functools
 import inspect
-import itertools
-import textwrap
 from collections.abc import Sequence
 from typing import Annotated, Any, get_type_hints
 
 import tyro
+from docstring_parser.attrdoc import AttributeDocstrings
 
 from experiments.options.data import RARE
 
@@ -20,9 +18,9 @@ ORDER = ["command", "data", "model", "guide and objective", "optimization", "rec
 def grouped(config_class: type, chosen: Sequence[str], everything: bool) -> type:
     """A dataclass with one field per group of options, each a dataclass of the group's options.
 
-    A field belongs to the group of the class that first declared it; the options of the chosen
-    model and of the chosen guide form two further groups. Options marked ``RARE`` are left out
-    unless ``everything`` is true.
+    A field belongs to the group of the first class that declared it and has a group; the options
+    of the chosen model and of the chosen guide form two further groups. Options marked ``RARE``
+    are left out unless ``everything`` is true.
     """
     hints = get_type_hints(config_class, include_extras=True)
     groups: dict[str, list[Any]] = {}
@@ -56,24 +54,14 @@ def marks_of(config_class: type, field: dataclasses.Field) -> list[Any]:
 
 @functools.cache
 def _texts(config_class: type) -> dict[str, str]:
-    """The strings below the fields of a dataclass, by name; empty for a class without source
-    code."""
+    """The strings below the fields of a dataclass, by name."""
     try:
-        source = textwrap.dedent(inspect.getsource(config_class))
-    except (OSError, TypeError):
+        found = AttributeDocstrings().get_attr_docs(config_class)
+    except TypeError:  # a class without source code
         return {}
-    (tree,) = ast.parse(source).body
-    assert isinstance(tree, ast.ClassDef)
-    texts = {}
-    for pair in itertools.pairwise(tree.body):
-        match pair:
-            case ast.AnnAssign(ast.Name(name)), ast.Expr(ast.Constant(str(text))):
-                texts[name] = " ".join(text.split())
-    return texts
+    return {name: " ".join(text.split()) for name, (text, *_) in found.items()}
 
 
 def group_of(config_class: type, name: str) -> str:
-    for one in reversed(config_class.__mro__):
-        if name in inspect.get_annotations(one):
-            return one.__dict__.get("group", "command")
-    return "command"
+    own = [one for one in reversed(config_class.__mro__) if name in inspect.get_annotations(one)]
+    return next((one.__dict__["group"] for one in own if "group" in one.__dict__), "command")

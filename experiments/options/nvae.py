@@ -51,17 +51,20 @@ class NVAEOptions(FitOptions, DataOptions, FreshRunOptions):
     kl_anneal: Fraction = 0.3
     """Fraction of training in which the factor on the KL rises from zero to one."""
     balance: Literal["square", "linear", "sqrt", "equal", "none"] = "square"
-    """Balancing of the annealed KL over groups: how much weight finer scales get."""
+    """KL balancing over groups during warm-up. A group's weight is proportional to its KL divided
+    by the size of its scale j, counted from the coarsest: 4^j / number of groups (square), 2^j
+    (linear), 2^(j/2) (sqrt) or 1 (equal)."""
     regularise: NotNegative = 1e-2
     """Weight of the penalties on spectral norms of convolutions and gains of batch norms; 0 for
     none."""
     regularise_start: Positive | None = None
-    """Initial weight of these penalties, if it changes along with the factor on the KL."""
+    """Initial weight of the penalties of --regularise, which then changes along with the factor
+    on the KL; by default the weight is constant."""
     weight_decay: NotNegative = 3e-4
-    """Weight decay: Adamax adds it to the gradient; Muon shrinks its weights by it times the
-    learning rate at every step."""
+    """Weight decay: an L2 term in the gradient for Adamax; decoupled for Muon (weights shrink by
+    this factor times the learning rate at every step)."""
     eps: Positive = 1e-3
-    """Epsilon of Adamax, the smallest gradient that sets the step size."""
+    """Epsilon of Adamax, a lower limit of the running maximum by which gradients are divided."""
     ema: Fraction = 0.0
     """Decay of a moving average of the weights, which is evaluated and saved; 0 uses the last
     weights."""

@@ -103,8 +103,8 @@ def test_every_module_is_in_the_reference_once():
     patterns = " ".join(re.findall(r"^% modules: (.*)$", text, re.M)).split()
     listed = [path for pattern in patterns for path in ROOT.glob(pattern)]
     assert len(listed) == len(set(listed))
-    rooms = ("ppl_models", "guides", "experiments")
-    assert set(listed) == {path for room in rooms for path in (ROOT / room).rglob("*.py")}
+    packages = ("ppl_models", "guides", "experiments")
+    assert set(listed) == {path for package in packages for path in (ROOT / package).rglob("*.py")}
 
 
 def test_what_a_built_site_may_not_do_is_found(tmp_path, monkeypatch, capsys):

@@ -7,7 +7,7 @@ from experiments.errors import UsageError
 
 
 class LaunchError(UsageError):
-    """A process that cannot meet the others: it speaks for itself."""
+    """A process that cannot connect to the others; it prints its own error."""
 
 
 def number_of_processes() -> int:
@@ -31,7 +31,7 @@ def _number(name: str, default: int) -> int:
 
 
 def check_launch() -> None:
-    """Refuse variables of a launcher that lead to no meeting, before anyone waits.
+    """Refuse a launcher's variables with which processes cannot connect, before any waits.
 
     Raises:
         LaunchError: With the variable, its value and what would be right.
