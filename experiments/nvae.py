@@ -56,12 +56,13 @@ def main(config: Config) -> dict[str, Any]:
         pair = Pair(model, guide).to(memory_format=torch.channels_last)  # a third faster on a CPU
         if config.checkpoint_levels:
             checkpoint_levels(pair)
-        compile = compiles(run, guide, train)
-        start(run, pair)
         if config.pretrained:
+            start(run, pair)
             load_pretrained(config.pretrained, pair, run.content["pair"])
             save_weights(run.path, pair)
             return conclude_nvae(run, pair, train, test)
+        compile = compiles(run, guide, train)
+        start(run, pair)
         chosen = recipe_of(config, pair, len(train))
         svi = SVI(
             model,

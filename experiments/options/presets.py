@@ -72,8 +72,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "guide_options": {"cells_per_block": 1},
     },
     "mnist-small": {
-        **SMALL, "data": "mnist", "pad": 0, "binarize": "dynamic", "epochs": 54,
-        "batch_size": 32, "optimizer": "muon", "lr": 0.02, "warmup": 1 / 30,
+        **SMALL, "data": "mnist", "pad": 0, "binarize": "dynamic", "epochs": 61,
+        "batch_size": 32, "optimizer": "muon", "lr": 0.01, "warmup": 1 / 30,
         "weight_decay": 0.02, "ema": 0.9995, "kl_anneal": 0.05, "balance": "none",
         "free_bits": 0.5, "free_bits_until": 0.3, "fine_tune": 0.12,
         "model_options": {
