@@ -85,9 +85,6 @@ def arguments(settings: Mapping[str, str], positional: Sequence[str] = ()) -> li
     Args:
         settings: values by the options' names; a guide's or model's value may carry options.
         positional: names of the command's arguments without dashes, in order.
-
-    Raises:
-        UsageError: If an option is set twice.
     """
     given: dict[str, str] = {}
     for name, value in settings.items():

@@ -80,10 +80,7 @@ def _error(code: int, run: Planned, start: int) -> str | None:
 
 
 def launch_all(runs: Sequence[Planned], jobs: int) -> Iterator[Outcome]:
-    """Several runs at a time, as they finish; they share the threads of this process.
-
-    If the sweep is interrupted, so are the runs; each can be resumed from its checkpoint.
-    """
+    """Several runs at a time, as they finish; if the sweep is interrupted, so are they."""
     import torch
     from joblib import Parallel, delayed
 

@@ -28,8 +28,7 @@ PLAN = "sweep.json"
 class Planned(NamedTuple):
     """A point of the grid and the command line that runs it.
 
-    ``arguments`` follow ``python -m module``; ``options`` are the command's options parsed from
-    them.
+    ``options`` are parsed from the ``arguments`` of ``python -m module``.
     """
 
     point: dict[str, str]
@@ -44,7 +43,6 @@ class Planned(NamedTuple):
 
     @property
     def log(self) -> Path:
-        """The file of its output."""
         return self.path.parent / "logs" / f"{self.name}.log"
 
     @property
@@ -68,16 +66,10 @@ class Planned(NamedTuple):
         with reading(path):
             saved = asked_options(content)
             before = dict(dict(content.get("of") or {}).get("options") or {})
-        differing = [
-            name
-            for name, value in self.options.items()
-            if name not in ELSEWHERE and saved.get(name, value) != value
-        ]
         self._check_measured(before)
-        if differing:
+        if differing := _differing(self.options, saved):
             raise UsageError(
-                f"{self.path} was made with other options ({', '.join(differing)}); name another "
-                "--out."
+                f"{self.path} was made with other options ({differing}); name another --out."
             )
 
     def _check_measured(self, before: dict[str, Any]) -> None:
@@ -88,16 +80,17 @@ class Planned(NamedTuple):
         content = read_json(config)
         with reading(config):
             now = dict(content.get("options") or {})
-        differing = [
-            name
-            for name, value in before.items()
-            if name not in ELSEWHERE and now.get(name, value) != value
-        ]
-        if differing:
+        if differing := _differing(before, now):
             raise UsageError(
-                f"{self.path} measures {run} as it was before ({', '.join(differing)} differ): "
+                f"{self.path} measures {run} as it was before ({differing} differ): "
                 "move it away, or name another --out."
             )
+
+
+def _differing(options: dict[str, Any], other: dict[str, Any]) -> str:
+    """Names of the options that others have otherwise."""
+    names = (n for n, value in options.items() if other.get(n, value) != value)
+    return ", ".join(name for name in names if name not in ELSEWHERE)
 
 
 def plan(command: str, grid: Grid, out: Path) -> list[Planned]:

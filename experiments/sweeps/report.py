@@ -16,9 +16,8 @@ from experiments.runs.files import write, write_json, write_text
 from experiments.sweeps.grid import Grid
 from experiments.sweeps.plan import Planned
 
-NATS = ("elbo", "iw_bound", "log_evidence", "log_joint")
+NATS = ("elbo", "iw_bound", "log_evidence", "log_joint")  # last parts of figures' names
 UNITS = dict.fromkeys(NATS, "nats per data point") | {"train": "s", "peak_gib": "GiB"}
-"""Of figures, by the last part of their names."""
 
 
 def rows_of(
@@ -73,14 +72,9 @@ def what_differs(runs: Sequence[Planned]) -> list[str]:
 
 
 def picture(table: Sequence[dict[str, Any]], axes: Mapping[str, Sequence[str]]) -> Figure | None:
-    """The first figure of the table against the axis with numbers, a line per other point.
+    """The first figure of a table of means against the axis with numbers, a line per other point.
 
-    Args:
-        table: of ``over_seeds``.
-        axes: of the grid.
-
-    Returns:
-        None if only the seed varies, or there are too many lines to distinguish.
+    None if only the seed varies, or there are too many lines to distinguish.
     """
     several = [name for name, values in axes.items() if name != "seed" and len(values) > 1]
     numeric = [name for name in several if all(map(_is_number, axes[name]))]
