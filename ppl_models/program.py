@@ -3,12 +3,14 @@
 import itertools
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
 
 import pyro
 from torch import nn
 
 from ppl_models.parameters import are_captured
+
+T = TypeVar("T")
 
 _numbers = itertools.count()
 _names: "weakref.WeakKeyDictionary[Program, str]" = weakref.WeakKeyDictionary()
@@ -25,8 +27,10 @@ def closed_form(model: Any, name: str) -> Callable | None:
     return method if callable(method) and same_story(model, owner) else None
 
 
-def same_story(model: Any, kind: type) -> bool:
-    """Whether a model of a subclass overrides no part of the story that a class tells."""
+def same_story(model: Any, kind: type[T]) -> TypeGuard[T]:
+    """Whether a model is of a class, or of a subclass that overrides no part of its story."""
+    if not isinstance(model, kind):
+        return False
     kinds = type(model).__mro__
     owner = kinds.index(kind)
     parts = {part for kind in kinds[owner:] if kind not in Program.__mro__ for part in vars(kind)}

@@ -82,6 +82,14 @@ def request(model: Any, size: int, start: int = 0) -> Batch:
     return batch._replace(given=given)
 
 
+def request_alike(model: Any, size: int, given: dict[str, Tensor] | None = None) -> Batch:
+    """As ``request``, all rows with what the first row of ``given`` (or of the data) is given."""
+    batch = request(model, size)
+    given = batch.given if given is None else given
+    alike = {name: rows[:1].expand(size, *rows.shape[1:]) for name, rows in given.items()}
+    return batch._replace(given=alike)
+
+
 def _parameter(model: Any) -> Tensor:
     """A real-valued parameter, used for its dtype and device."""
     parameters = model.parameters() if isinstance(model, nn.Module) else ()

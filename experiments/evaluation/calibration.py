@@ -20,7 +20,7 @@ from experiments.evaluation.shared_draws import Drawn, draws_in
 from experiments.inference.checks.local_latents import check_local
 from experiments.inference.checks.masks import mask_of
 from experiments.inference.checks.pair_check import check_once
-from experiments.inference.checks.particles import takes_particles
+from experiments.inference.checks.particles import spread
 from experiments.inference.checks.simulations import check_simulates
 from experiments.inference.pair import cuda_devices
 from ppl_models.batch import Batch
@@ -99,11 +99,8 @@ def _draws(
     model: nn.Module, guide: nn.Module, batch: Batch, draws: int, depth: int
 ) -> dict[str, Drawn]:
     """Several draws of q for every row."""
-    if takes_particles(model):
-        guide = pyro.plate("particles", draws, dim=-1 - depth)(guide)
-    else:
-        batch = batch.repeated(draws)
-    return draws_in(prune_subsample_sites(poutine.trace(guide).get_trace(batch)), draws)
+    (apart,), rows = spread(model, [guide], batch, draws, depth)
+    return draws_in(prune_subsample_sites(poutine.trace(apart).get_trace(rows)), draws)
 
 
 def _ranks(truth: Any, drawn: Drawn) -> Tensor:

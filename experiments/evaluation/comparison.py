@@ -52,7 +52,7 @@ class Row(NamedTuple):
         values = measure(model, svi.guide, data, seed, config.particles, config.memory).values
         kinds = {"point": "log_joint", "prior": f"iw_bound ({config.particles})"}
         kind = kinds.get(entry.name, "elbo")
-        own = isinstance(model, PPCA) and same_story(model, PPCA)
+        own = same_story(model, PPCA)
         exact = gap_in_closed_form(model, svi.guide, data) if kind == "elbo" else None
         shared = draws_errors(values, config.particles) if "log_sum" in values else {}
         return cls(

@@ -13,7 +13,7 @@ from experiments.evaluation.bounds import encode
 from experiments.evaluation.sampling.reconstruction import row_means
 from experiments.inference.traces import traces
 from ppl_models.batch import Batch
-from ppl_models.sites import observation, request
+from ppl_models.sites import observation, request_alike
 
 ACTIVE_CHANNEL = 0.1
 """A channel is active if its mean KL, summed over its map, exceeds this [nats]."""
@@ -85,8 +85,7 @@ def resampled_groups(
     """
     latents = encode(guide, batch, model)
     repeated = {name: z.expand(draws, *z.shape[1:]) for name, z in latents.items()}
-    given = {name: rows.expand(draws, *rows.shape[1:]) for name, rows in batch.given.items()}
-    unobserved, site = request(model, draws)._replace(given=given), observation(model)
+    unobserved, site = request_alike(model, draws, batch.given), observation(model)
     shown = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

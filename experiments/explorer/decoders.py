@@ -55,11 +55,11 @@ def decoder_of(model: nn.Module, name: str) -> Decoder:
     Raises:
         UsageError: If it has no such decoder; the message lists the models that have.
     """
-    if isinstance(model, PPCA) and same_story(model, PPCA):
+    if same_story(model, PPCA):
         layers = [(model.W.detach(), model.mu.detach())]
         constants = {"log_sigma": [model.log_sigma.item()]}
         return Decoder(layers, "relu", "gaussian", 1, constants)
-    own = isinstance(model, VAE) and same_story(model, VAE)
+    own = same_story(model, VAE)
     if isinstance(model, VAE) and own and isinstance(model.decoder, ImageMLP):
         return _of_vae(model, model.decoder)
     what = "its decoder is convolutional" if own else f"its model is '{name}'"

@@ -16,8 +16,8 @@ from experiments.runs.files import write, write_json, write_text
 from experiments.sweeps.grid import Grid
 from experiments.sweeps.plan import Planned
 
-NATS = ("elbo", "iw_bound", "log_evidence", "log_joint")  # last parts of figures' names
-UNITS = dict.fromkeys(NATS, "nats per data point") | {"train": "s", "peak_gib": "GiB"}
+NATS = dict.fromkeys(("elbo", "iw_bound", "log_evidence", "log_joint"), "nats per data point")
+UNITS = NATS | {"train": "s", "total": "s", "peak_gib": "GiB"}  # by the last part of a name
 
 
 def rows_of(

@@ -24,7 +24,7 @@ from ppl_models.batch import Batch
 from ppl_models.coordinates import FromCoordinates, ToCoordinates, bare, family, is_free
 from ppl_models.parameters import own_parameters
 from ppl_models.program import closed_form
-from ppl_models.sites import describe, observation, prior_trace, request
+from ppl_models.sites import describe, observation, prior_trace, request, request_alike
 
 
 @torch.no_grad()
@@ -63,9 +63,7 @@ def latent_grid(model: nn.Module, side: int = 15) -> Tensor:
     axis = torch.special.ndtri(quantiles)
     z = torch.cartesian_prod(axis.flip(0), axis).flip(1)
     with torch.no_grad():
-        batch = request(model, len(z))
-        given = {name: rows[:1].expand_as(rows) for name, rows in batch.given.items()}
-        return mean_at(model, {"z": z}, batch._replace(given=given))
+        return mean_at(model, {"z": z}, request_alike(model, len(z)))
 
 
 @torch.no_grad()
@@ -225,8 +223,6 @@ def traversals(model: Any, z: Tensor, steps: int, like: Batch | None = None) -> 
     walked = z.repeat(count, steps, 1)
     for k in range(count):
         walked[k, :, k] = mean[k] + sd[k] * values
-    of_row = like.given if like else {}
-    given = {n: v[:1].expand(count * steps, *v.shape[1:]) for n, v in of_row.items()}
-    batch = Batch.draw(count * steps, z.device)._replace(given=given)
+    batch = request_alike(model, count * steps, like.given if like else {})
     shown = mean_at(model, {name: walked.flatten(0, 1)}, batch)
     return shown.unflatten(0, (count, steps))

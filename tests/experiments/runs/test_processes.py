@@ -53,7 +53,7 @@ pytestmark = pytest.mark.usefixtures("in_a_folder")
 def launched(
     number: int, *words: str, prepare: Callable[[], object] = lambda: None
 ) -> list[Ended]:
-    """Run a command as so many processes, each prepared by a function that is called first."""
+    """Run a command in several processes; each calls ``prepare`` first."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

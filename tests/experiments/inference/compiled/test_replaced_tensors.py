@@ -41,7 +41,7 @@ class Normed(Program):
             pyro.sample("z", dist.Normal(h, 0.8).to_event(1))
 
 
-def test_a_buffer_that_is_set_anew():
+def test_a_buffer_that_is_replaced():
     losses = []
     for compile in (False, True):
         model = Shifted()
