@@ -40,6 +40,16 @@ class Linear(Program):
             return pyro.sample("x", x, obs=self.observed(batch))
 
 
+class Parts(Linear):
+    """``Linear``, its entries in a plate inside that of the data."""
+
+    def forward(self, batch):
+        x = None if batch.x is None else batch.x.T
+        with data_plate(batch), pyro.plate("parts", D, dim=-2):
+            z = pyro.sample("z", dist.Normal(torch.zeros(()), 1.0))
+            return pyro.sample("x", dist.Normal(z + 1, 1.0), obs=x)
+
+
 class Encoder(Program):
     """q(z | x), the posterior of ``Linear`` but for its width."""
 

@@ -19,7 +19,7 @@ from guides import GUIDES
 from ppl_models.batch import data_plate
 from ppl_models.program import Program
 from ppl_models.sites import describe
-from tests.shared.linear_pair import D, Linear, N, X
+from tests.shared.linear_pair import D, Linear, N, Parts, X
 
 
 def test_gaps_are_found_in_chunks_of_a_users_data(monkeypatch):
@@ -48,14 +48,6 @@ class Auxiliary(Program):
 def test_the_aggregate_of_functions_of_auxiliary_sites_is_unknown():
     x = torch.randn(500, D)
     assert aggregate_figures(Linear(), Auxiliary(), as_data(x)) == {}
-
-
-class Parts(Linear):
-    def forward(self, batch):
-        x = None if batch.x is None else batch.x.T
-        with data_plate(batch), pyro.plate("parts", D, dim=-2):
-            z = pyro.sample("z", dist.Normal(torch.zeros(()), 1.0))
-            return pyro.sample("x", dist.Normal(z + 1, 1.0), obs=x)
 
 
 class OfParts(Program):

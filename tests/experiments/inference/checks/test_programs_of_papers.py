@@ -22,7 +22,7 @@ from guides import GUIDES
 from ppl_models import PPCA, Batch
 from ppl_models.batch import data_plate
 from ppl_models.program import Program
-from tests.shared.linear_pair import D, Encoder, Linear, N, X
+from tests.shared.linear_pair import D, Encoder, Linear, N, Parts, X
 
 EVERYTHING = Batch.of(X)
 LOG_P = dist.Normal(1.0, math.sqrt(2)).log_prob(X).sum(1).mean().item()
@@ -247,14 +247,6 @@ def test_a_point_beside_a_density_is_still_a_point():
     guide(EVERYTHING)
     with pytest.raises(ValueError, match="gives a point for 'z0'"):
         evaluate(model, guide, X, 10)
-
-
-class Parts(Linear):
-    def forward(self, batch):
-        x = None if batch.x is None else batch.x.T
-        with data_plate(batch), pyro.plate("parts", D, dim=-2):
-            z = pyro.sample("z", dist.Normal(torch.zeros(()), 1.0))
-            return pyro.sample("x", dist.Normal(z + 1, 1.0), obs=x)
 
 
 def test_the_sandwich_refuses_latents_in_inner_plates():
