@@ -22,6 +22,11 @@ def bare(distribution: Any) -> Any:
     return distribution
 
 
+def is_point(distribution: Any) -> bool:
+    """Whether a distribution has one value: a point, or a function of another site."""
+    return isinstance(bare(distribution), dist.Delta)
+
+
 def family(distribution: Any) -> str:
     """The name of a distribution, without ``to_event`` and the like."""
     return type(bare(distribution)).__name__

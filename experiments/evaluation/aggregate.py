@@ -13,7 +13,6 @@ part is the rate minus log N.
 import math
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 from pyro import poutine
 from torch import Tensor, nn
@@ -25,7 +24,7 @@ from experiments.inference.density import density
 from guides.point import Point
 from guides.prior import Prior
 from ppl_models.batch import Batch
-from ppl_models.coordinates import ToCoordinates, bare, is_free
+from ppl_models.coordinates import ToCoordinates, is_free, is_point
 from ppl_models.observing import inner_plates
 from ppl_models.sites import describe, prior_trace
 
@@ -70,11 +69,6 @@ def _means(model: nn.Module, guide: nn.Module, name: str, batch: Batch, free: bo
     return reader.found[name].flatten(1)
 
 
-def is_point(site: Any) -> bool:
-    """Whether a site's density is not that of its value, as of a function of another site."""
-    return isinstance(bare(site["fn"]), dist.Delta)
-
-
 @torch.no_grad()
 def aggregate_figures(
     model: nn.Module, guide: nn.Module, data: Data, seed: int = 0
@@ -99,7 +93,7 @@ def aggregate_figures(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         sites = [poutine.trace(guide).get_trace(batch).nodes[name] for batch in data.batches(1000)]
-        if any(inner_plates(site) or is_point(site) for site in sites):
+        if any(inner_plates(site) or is_point(site["fn"]) for site in sites):
             return {}
         means = torch.cat(
             [_means(model, guide, name, batch, free) for batch in data.batches(1000)]

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal
@@ -12,7 +11,7 @@ from experiments.inference.traces import kl_of, sites_of, traces
 from guides.point import Point
 from guides.prior import Prior
 from ppl_models.batch import Batch
-from ppl_models.coordinates import bare
+from ppl_models.coordinates import is_point
 from ppl_models.sites import is_local
 
 LEAST_KL = 0.01
@@ -40,11 +39,7 @@ def collapse_warnings(model: Any, guide: Any, batch: Batch) -> dict[str, str]:
     warnings: dict[str, str] = {}
     if not isinstance(guide, (Prior, Point)):
         for name, site in q.iter_stochastic_nodes():
-            if (
-                not is_local(site)
-                or name not in p.nodes
-                or isinstance(bare(site["fn"]), dist.Delta)
-            ):
+            if not is_local(site) or name not in p.nodes or is_point(site["fn"]):
                 continue  # of a guide of Pyro's, whose density lies in another site
             kl = mean_kl(site, p.nodes[name], len(batch.index))
             if kl < LEAST_KL:

@@ -21,7 +21,7 @@ from experiments.inference.checks.sites import run_pair
 from experiments.inference.handlers import At, InsideObjective
 from experiments.inference.summed_runs import summed_pair
 from ppl_models.batch import Batch
-from ppl_models.coordinates import bare
+from ppl_models.coordinates import bare, is_point
 from ppl_models.parameters import own_parameters
 from ppl_models.sites import is_deterministic, is_local
 
@@ -180,7 +180,7 @@ def kl_of(site: Any, prior: Any) -> Tensor:
             density comes with its value, or where a transform folds the line: then the KL is not
             that of the bases.
     """
-    if prior is None or isinstance(bare(site["fn"]), dist.Delta):
+    if prior is None or is_point(site["fn"]):
         raise NotImplementedError
     if is_folded(site["fn"]) or is_folded(prior["fn"]):
         raise NotImplementedError

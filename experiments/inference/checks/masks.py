@@ -6,7 +6,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from ppl_models.coordinates import bare
+from ppl_models.coordinates import is_point
 
 
 def mask_of(site: Any) -> Any:
@@ -44,7 +44,7 @@ def check_masks(check: Any, name: str) -> None:
         ValueError: If it does.
     """
     sites = [check.q[name]]
-    if isinstance(bare(sites[0]["fn"]), dist.Delta):
+    if is_point(sites[0]["fn"]):
         named = check.q.get(f"{name}_unconstrained")  # as Pyro names it
         auxiliary = [one for one in check.q.values() if one["infer"].get("is_auxiliary")]
         sites += [named] if named else auxiliary

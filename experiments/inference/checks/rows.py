@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
@@ -17,7 +16,7 @@ from experiments.inference.checks.sites import (
     run_pair,
 )
 from ppl_models.batch import Batch
-from ppl_models.coordinates import bare
+from ppl_models.coordinates import bare, is_point
 from ppl_models.sites import describe, evaluating, is_deterministic, is_shown
 
 
@@ -126,8 +125,8 @@ def check_densities(model: Any, guide: Any, batch: Batch) -> None:
     points = [
         name
         for name, site in q.iter_stochastic_nodes()
-        if isinstance(bare(site["fn"]), dist.Delta)
-        and not (name in p.nodes and isinstance(bare(p.nodes[name]["fn"]), dist.Delta))
+        if is_point(site["fn"])
+        and not (name in p.nodes and is_point(p.nodes[name]["fn"]))
         and not (torch.as_tensor(bare(site["fn"]).log_density) != 0).any()
     ]
     if not points or getattr(poutine.unwrap(guide), "objective", "") == "log_joint":

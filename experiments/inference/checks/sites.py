@@ -15,7 +15,7 @@ from torch import Tensor
 from experiments.inference.checks.masks import check_masks
 from experiments.inference.checks.supports import check_supports
 from ppl_models.batch import Batch
-from ppl_models.coordinates import bare
+from ppl_models.coordinates import bare, is_point
 from ppl_models.sites import is_deterministic, is_summed
 
 
@@ -114,7 +114,7 @@ class Check:
         """Latents are functions of auxiliary sites: else log q(z | x) is an unknown integral."""
         drawn = [(name, site) for name, site in self.q.items() if _is_drawn(site)]
         auxiliary = [name for name, site in drawn if site["infer"].get("is_auxiliary")]
-        functions = [name for name, site in drawn if isinstance(bare(site["fn"]), dist.Delta)]
+        functions = [name for name, site in drawn if is_point(site["fn"])]
         if auxiliary and not functions:
             raise ValueError(
                 f"{self.guide} marks '{auxiliary[0]}' as auxiliary, but no latent is a function "

@@ -8,13 +8,12 @@ import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
-from torch.distributions import kl_divergence
 from torch.utils._pytree import tree_leaves
 
 from experiments.errors import said_by
 from experiments.inference.objectives.base import Objective
 from experiments.inference.pair import Buffers, cuda_devices
-from experiments.inference.traces import traces
+from experiments.inference.traces import kl_of, traces
 from ppl_models.batch import Batch
 
 
@@ -114,7 +113,7 @@ def about_sites(model: Any, guide: Any, objective: Objective, batch: Batch) -> s
         found = ""
         if name in latents:
             guided = latents[name]["fn"]
-            kl = divergence(guided, site["fn"])
+            kl = divergence(latents[name], site)
             found = about_density(latents[name], f"{name} of the guide")
             if not found and not kl.isfinite().all():
                 found = (
@@ -134,10 +133,10 @@ def about_density(site: Any, name: str) -> str:
     return f"site {name}: log-density {worst(density)} at {described(site['fn'])}"
 
 
-def divergence(q: Any, p: Any) -> Tensor:
+def divergence(site: Any, prior: Any) -> Tensor:
     """KL(q || p) where it has a closed form; zero elsewhere."""
     try:
-        return kl_divergence(q, p)
+        return kl_of(site, prior)
     except NotImplementedError:
         return torch.zeros(())
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
@@ -22,7 +21,7 @@ from experiments.inference.handlers import At, InsideObjective
 from experiments.inference.pair import Buffers, cuda_devices
 from experiments.inference.traces import traces
 from ppl_models.batch import Batch
-from ppl_models.coordinates import bare
+from ppl_models.coordinates import is_point
 from ppl_models.parameters import own_parameters
 
 _dependent: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
@@ -54,7 +53,7 @@ def independent_draws(guide_trace: Trace) -> list[tuple[Tensor, int]]:
     """What the guide draws, without latents that are functions of it; and its event dimensions."""
     sites = [site for _, site in guide_trace.iter_stochastic_nodes()]
     if any(site["infer"].get("is_auxiliary") for site in sites):
-        sites = [site for site in sites if not isinstance(bare(site["fn"]), dist.Delta)]
+        sites = [site for site in sites if not is_point(site["fn"])]
     return [(site["value"], site["fn"].event_dim) for site in sites]
 
 
