@@ -51,7 +51,7 @@ def main(config: Config) -> dict[str, Any]:
     with Run("nvae", config) as run:
         train, test = load_data(run)
         check_data(config, train)
-        model = prepare(run, build_model("nvae", train, config.model_options), train)
+        model = prepare(run, build_model("nvae", train, config.model_options), train, test)
         guide = make_guide(run, model, train)
         pair = Pair(model, guide).to(memory_format=torch.channels_last)  # a third faster on a CPU
         if config.checkpoint_levels:

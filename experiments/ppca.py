@@ -48,7 +48,7 @@ class Config(TrainOptions):
 def main(config: Config) -> dict[str, Any]:
     with Run("ppca", config) as run:
         train, test = load_data(run)
-        model = prepare(run, PPCA(train.data_dim, config.latent_dim), train)
+        model = prepare(run, PPCA(train.data_dim, config.latent_dim), train, test)
         model = without_gradients(model, train, config)
         guide = make_guide(run, model, train)
         objective = make_objective(run, model)

@@ -37,7 +37,7 @@ class Config(TrainOptions):
 def main(config: Config) -> dict[str, Any]:
     with Run("train", config) as run:
         train, test = load_data(run)
-        model = prepare(run, build_model(config.model, train, config.model_options), train)
+        model = prepare(run, build_model(config.model, train, config.model_options), train, test)
         guide = make_guide(run, model, train)
         objective = make_objective(run, model)
         optimizer = OPTIMIZERS[config.optimizer](model, guide, config.lr)

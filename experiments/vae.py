@@ -46,7 +46,7 @@ def train_vae(command: str, config: VAEOptions) -> dict[str, Any]:
     """The VAE's model under the guide and objective that the options ask for."""
     with Run(command, config) as run:
         train, test = load_data(run)
-        model = prepare(run, VAE(tuple(train.image_shape), **config.model_options), train)
+        model = prepare(run, VAE(tuple(train.image_shape), **config.model_options), train, test)
         guide = make_guide(run, model, train)
         objective = make_objective(run, model, "elbo_analytic_kl")
         optimizer = OPTIMIZERS[config.optimizer](model, guide, config.lr)

@@ -63,13 +63,13 @@ def _is_partial(inside: Any) -> bool:
         return False
     support = support_of(inside.base_dist)
     for transform in inside.transforms:
-        if _core(support) is not _core(transform.domain):
+        if core(support) is not core(transform.domain):
             return True
         support = transform.codomain
     return False
 
 
-def _core(support: Any) -> Any:
+def core(support: Any) -> Any:
     """A constraint without its event dimensions."""
     while isinstance(support, constraints.independent):
         support = support.base_constraint
@@ -79,7 +79,7 @@ def _core(support: Any) -> Any:
 def is_free(distribution: Any) -> bool:
     """Whether draws may lie anywhere on the real line."""
     return not _is_partial(bare(distribution)) and (
-        _core(support_of(distribution)) is constraints.real
+        core(support_of(distribution)) is constraints.real
     )
 
 

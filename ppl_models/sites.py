@@ -136,7 +136,7 @@ def prior_trace(model: Callable, size: int = 1, grad: bool = False) -> poutine.T
     With ``grad``, gradients flow to the parameters.
     """
     with torch.set_grad_enabled(grad):
-        return _hidden_trace(model, request(model, size))
+        return hidden_trace(model, request(model, size))
 
 
 @contextmanager
@@ -153,7 +153,7 @@ def evaluating(program: Any) -> Iterator[None]:
             part.training = training
 
 
-def _hidden_trace(model: Callable, batch: Batch) -> poutine.Trace:
+def hidden_trace(model: Callable, batch: Batch) -> poutine.Trace:
     hidden = torch.random.fork_rng(devices=[])
     with evaluating(model), hidden, poutine.block(), own_parameters(model), needs_given(batch):
         return poutine.trace(model).get_trace(batch)
@@ -212,7 +212,7 @@ def describe(model: Callable, data: Any = None) -> Sites:
     batch, observing = request(model, 1), Observing()
     try:
         with torch.no_grad(), evaluating(model):
-            nodes = _hidden_trace(observing(model), batch._replace(x=Asked())).nodes
+            nodes = hidden_trace(observing(model), batch._replace(x=Asked())).nodes
     except Exception:  # the model changes x before it observes it
         observing.sites.clear()
     if not observing.sites:

@@ -21,7 +21,7 @@ def as_values(x: Any) -> Tensor:
         UsageError: If it is empty, has no rows, is not numeric, has masked or missing entries, or
             holds NaN or infinite values.
     """
-    values = _from_tensor(x) if isinstance(x, Tensor) else _from_array(_array(x))
+    values = _from_tensor(x) if isinstance(x, Tensor) else _from_array(x)
     if values.ndim < 2 or values.numel() == 0:
         raise UsageError(f"data must be an array [N, ...] with rows, got {list(values.shape)}.")
     if values.is_floating_point() and not values.isfinite().all():
@@ -150,7 +150,18 @@ def _of_frame(x: Any) -> np.ndarray:
     return array
 
 
-def _from_array(array: np.ndarray) -> Tensor:
+def _from_array(x: Any) -> Tensor:
+    array = as_array(x)
+    return _checked(torch.from_numpy(array), str(array.dtype))
+
+
+def as_array(x: Any) -> np.ndarray:
+    """Anything but a tensor as an array of real numbers that torch can share.
+
+    Raises:
+        UsageError: If it is not numeric, or has masked or missing entries.
+    """
+    array = _array(x)
     if array.dtype.names:
         raise UsageError(
             f"data have fields ({', '.join(array.dtype.names)}): give an array of plain numbers, "
@@ -165,9 +176,9 @@ def _from_array(array: np.ndarray) -> Tensor:
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
     if native.dtype.kind == "f" and native.dtype.itemsize > 8:
         native = native.astype(np.float64)
-    if not native.flags.writeable or any(stride < 0 for stride in native.strides):
+    if not native.flags.writeable or any(s < 0 or s % native.itemsize for s in native.strides):
         native = native.copy()
-    return _checked(torch.from_numpy(native), str(array.dtype))
+    return native
 
 
 def _numbers(array: np.ndarray) -> np.ndarray:

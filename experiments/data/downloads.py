@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,13 @@ from experiments.data.rows import Read, Reading, Rows, as_images
 from experiments.errors import UsageError
 
 WAYS_OUT = "give --data-root with the files in torchvision's layout, or use --data digits"
+
+PLACES = {
+    "Omniglot": ("omniglot-py",),
+    "CelebA": ("celeba",),
+    "CIFAR10": ("cifar-10-batches-py", "cifar-10-python.tar.gz"),
+}
+"""What torchvision writes below a root, where that is not a folder of the data set's name."""
 
 
 def import_torchvision() -> Any:
@@ -43,7 +50,7 @@ def fetch(dataset: str, root: Path, **options: Any) -> Any:
     datasets = import_torchvision()
     try:
         with (
-            _nothing_left(root),
+            _nothing_left(root, PLACES.get(dataset, (dataset,))),
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
         ):
@@ -56,8 +63,8 @@ def fetch(dataset: str, root: Path, **options: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _nothing_left(root: Path) -> Iterator[None]:
-    """Remove the files that a failed or interrupted download has created below ``root``.
+def _nothing_left(root: Path, places: Collection[str]) -> Iterator[None]:
+    """Remove what a failed or interrupted download has created in some ``places`` of ``root``.
 
     Downloads into the same folder take turns, so that none removes the files of another.
     """
@@ -67,17 +74,23 @@ def _nothing_left(root: Path) -> Iterator[None]:
     try:
         with contextlib.suppress(OSError):  # network file systems may have no locks
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        before = set(root.rglob("*"))
+        before = _found(root, places)
         try:
             yield
         except BaseException:
-            made = [*sorted(set(root.rglob("*")) - before, reverse=True), *made]
+            made = [*sorted(_found(root, places) - before, reverse=True), *made]
             for path in made:  # contents before their folder
                 with contextlib.suppress(OSError):
                     path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
             raise
     finally:
         os.close(descriptor)
+
+
+def _found(root: Path, places: Collection[str]) -> set[Path]:
+    """The places that exist, and all that lies in them."""
+    there = [root / place for place in places if os.path.lexists(root / place)]
+    return {*there, *(path for place in there for path in place.rglob("*"))}
 
 
 def _stack(dataset: Any, side: int, mode: str) -> Tensor:

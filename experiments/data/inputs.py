@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
-from experiments.data.arrays import as_values
+from experiments.data.arrays import as_array, as_values
 from experiments.data.dataset import Data
 from experiments.data.transforms import Scale
 from experiments.errors import UsageError, reason
@@ -121,12 +121,28 @@ def _observed(columns: Columns, missing: str) -> Data:
 
 def without_nan(values: Any) -> tuple[Tensor, Tensor]:
     """Values with zeros in place of NaN, and a mask that is true where there was no NaN."""
-    x = _tensor(values)
+    x = _tensor(_with_nan(values))
     return x.nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf), ~x.isnan()
 
 
+def _with_nan(values: Any) -> Any:
+    """The same with NaN where an array is masked, a DataFrame has no value, or an object is
+    None."""
+    if isinstance(values, np.ma.MaskedArray):
+        wide = np.result_type(values.dtype, np.float32)
+        return np.ma.filled(values.astype(wide), np.nan)
+    if isinstance(values, Tensor) or np.asarray(values).dtype != object:
+        return values
+    try:
+        if hasattr(values, "isna"):
+            return values.to_numpy(np.float64, na_value=np.nan)
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"data must be a numeric array [N, ...]: {reason(error)}.") from error
+
+
 def _tensor(values: Any) -> Tensor:
-    return values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
+    return values if isinstance(values, Tensor) else torch.from_numpy(as_array(values).copy())
 
 
 def as_given(name: str, values: Any) -> Tensor:

@@ -15,6 +15,9 @@ from experiments.data.rows import Read, Reading, Rows
 from experiments.data.transforms import Flip, Pad, Scale
 from experiments.errors import UsageError
 
+DARK = 16
+"""Bytes that reach no more than this are probably classes, masks or 4-bit levels."""
+
 
 def load_as(
     options: Mapping[str, Any],
@@ -78,6 +81,13 @@ def load(
     for note in found.notes:
         say(note)
     _check(name, found, pad, flip)
+    white = max(int(part.pixels.max()) for part in found[:2])
+    told = any(" white" in note for note in found.notes)
+    if found.train.levels == 255 and 0 < white <= DARK and not told:
+        say(
+            f"bytes reach {white} of 255, by which they are divided: give floats in [0, 1] if "
+            f"{white} is white"
+        )
     splits = []
     for split, part, seed in (
         ("train", found.train, binarize_seed),

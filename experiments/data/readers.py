@@ -27,6 +27,11 @@ READERS: dict[str, Callable[[Path, Reading], Read]] = {
 PLAIN = Reading()
 
 
+def _folder(root: Path | None) -> Path:
+    """Where data sets lie: ``root``, or what the environment says, or ``data``."""
+    return root or Path(os.environ.get("PPL_DATA") or "data").expanduser()
+
+
 def read(name: str, root: Path | None = None, reading: Reading = PLAIN) -> Read:
     """Both splits of a data set.
 
@@ -41,4 +46,4 @@ def read(name: str, root: Path | None = None, reading: Reading = PLAIN) -> Read:
         raise UsageError("--data folder needs --data-root with the directory of the images.")
     if name != "folder":
         reading.refuse(name)
-    return READERS[name](Path(root or os.environ.get("PPL_DATA") or "data"), reading)
+    return READERS[name](_folder(root), reading)

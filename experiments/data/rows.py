@@ -1,6 +1,8 @@
 """The options and results of file readers."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -76,6 +78,16 @@ class Reading:
                 of = "--data FILE.csv" if option.name == "label" else "--data folder"
                 words = option.name.replace("_", "-")
                 raise UsageError(f"--{words} is for {of}, not for '{name}'.")
+
+
+def check_classes(path: Path, words: Iterable[str]) -> None:
+    """Refuse names of classes that a picture cannot show.
+
+    Raises:
+        UsageError: Naming the file or folder.
+    """
+    if not all(word.isprintable() for word in words):
+        raise UsageError(f"{path}: labels contain characters that cannot be shown.")
 
 
 def held_out(count: int, test: int | None = None) -> np.ndarray:

@@ -17,6 +17,8 @@ from experiments.options.groups import grouped
 
 MORE = "Rarely needed options are listed by --help-all."
 
+COLOUR = re.compile(r"\x1b\[[\d;]*m")
+"""A parser colours its message where stdout is a terminal."""
 NOISE = (
     "Parsing error ",
     "Unrecognized options ",
@@ -69,7 +71,17 @@ def parse(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -
     if not {"--compile", "--no-compile"} & set(args):
         values |= {"compile": None} if "compile" in values else {}
     values |= of_data(config_class, values, args)
-    return config_class(**values)
+    return config_class(**{name: _at_home(value) for name, value in values.items()})
+
+
+def _at_home(value: Any) -> Any:
+    """A path whose ~ a shell has left, as it does in --out=~/run and in quotes."""
+    if not isinstance(value, Path):
+        return value
+    try:
+        return value.expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{value}: {error}") from error
 
 
 def _given(args: Sequence[str]) -> list[str]:
@@ -106,7 +118,8 @@ def name_of(main: Callable[[Any], Any]) -> str:
 
 def _one_line(boxed: str) -> str:
     """A parser's framed message as one line."""
-    words = " ".join(re.sub("[\u2500-\u257f]+|-{4,}", " ", boxed).split())
+    plain = COLOUR.sub("", boxed)
+    words = " ".join(re.sub("[\u2500-\u257f]+|-{4,}", " ", plain).split())
     for noise in NOISE:
         words = words.removeprefix(noise)
     words = NO_TYPE.sub(r"\2 is no \1\3", words)

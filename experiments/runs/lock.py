@@ -81,8 +81,15 @@ class Lock:
         """Write this process into a lock file; false if its last holder has removed the file."""
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except (BlockingIOError, PermissionError):
             self._refuse(*_holder(file))
+        except OSError as error:
+            if not os.fstat(file).st_size:
+                os.unlink(LOCK, dir_fd=self._folder)
+            raise UsageError(
+                f"{self.path} cannot be locked ({error.strerror}): choose a directory on another "
+                "disk."
+            ) from error
         if not _same(file, LOCK, self._folder):
             return False
         process, host = _holder(file)

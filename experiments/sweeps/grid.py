@@ -76,7 +76,7 @@ def _in_a_path(value: str) -> str:
     sizes = re.fullmatch(r"\(([\d,\s]+)\)", value)
     if sizes:
         return "x".join(re.findall(r"\d+", value))
-    return re.sub(r"[^A-Za-z0-9._+-]+", "-", value).strip("-.")
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", value.lstrip("(")).rstrip("-.")
 
 
 def arguments(settings: Mapping[str, str], positional: Sequence[str] = ()) -> list[str]:

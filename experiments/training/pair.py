@@ -10,6 +10,7 @@ from experiments.data import Data
 from experiments.errors import UsageError, reason
 from experiments.evaluation.bounds import particles_at_a_time
 from experiments.evaluation.shared_draws import numbers_per_image
+from experiments.inference.checks.observations import check_observations
 from experiments.inference.checks.pair_check import check_once, check_rows
 from experiments.inference.frozen import announce_rows, check_held_out, for_data
 from experiments.inference.objectives import OBJECTIVES, Objective, check_objective
@@ -32,14 +33,16 @@ def pair_options(config: Any) -> dict[str, Any]:
     }
 
 
-def prepare(run: Run, model: nn.Module, train: Data) -> Any:
+def prepare(run: Run, model: nn.Module, train: Data, test: Data) -> Any:
     """Put a fresh model on the run's device and in its dtype; freeze it if asked to.
 
     Raises:
-        UsageError: If the model's likelihood does not fit the pixels.
+        UsageError: If the model's likelihood does not fit the pixels of either split.
     """
     config = run.config
     check_pixels(model, train)
+    for split in (train, test):
+        check_observations(model, split.like(model))
     particles_at_a_time(1, numbers_per_image(model, train), config.memory)
     model.to(device=run.device, dtype=getattr(torch, config.dtype))
     decoder = config.decoder or ("frozen" if config.guide == "point" else "learned")

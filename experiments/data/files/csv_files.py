@@ -15,6 +15,9 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infini
 
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+", re.A)
 
+MISSING = {"", "?", "#n/a", "na", "n/a", "nan", "none", "null", "<na>"}
+"""Words for a missing value, in lower case, as pandas, R and the UCI repository write them."""
+
 
 class Table(NamedTuple):
     """Numbers ``[N, D]``, the class names of the rows, and the names of the columns."""
@@ -51,7 +54,7 @@ def read_csv(path: Path, label: str | None) -> Table:
             )
     labelled = _label_column(path, names, label)
     kept = [place for place in range(len(names)) if place != labelled]
-    if kept and names[kept[0]] in ("", "Unnamed: 0"):
+    if kept and (not names[kept[0]] or names[kept[0]].startswith("Unnamed: ")):
         raise UsageError(
             f"{path}: the first column has no name, so it holds names of the rows: leave it out "
             "(to_csv(index=False); row.names=FALSE in R), or name the column."
@@ -61,15 +64,14 @@ def read_csv(path: Path, label: str | None) -> Table:
     if labelled is not None:
         labels = [row[labelled].strip() for _, row in lines]
         for (line, _), word in zip(lines, labels, strict=True):
-            if word.lower() in ("", "nan"):
+            if word.lower() in MISSING:
                 raise UsageError(f"{path}: line {line} has no class in column '{label}'.")
     return Table(values, labels, [names[place] for place in kept])
 
 
 def _refuse_counted(path: Path, lines: list[tuple[int, list[str]]]) -> None:
-    """Refuse a first line 0, 1, 2, ..., the names that pandas gives to columns without any."""
-    first = [field.strip() for field in lines[0][1]]
-    if len(first) < 2 or first != [str(place) for place in range(len(first))]:
+    """Refuse a first line that counts, such as pandas' 0, 1, 2, ..., years or wavelengths."""
+    if not _counts(lines[0][1]) or any(_counts(row) for _, row in lines[1:]):
         return
     binary = all(field.strip() in ("0", "1") for _, row in lines for field in row)
     if not binary:  # else 0,1 is a row
@@ -79,11 +81,23 @@ def _refuse_counted(path: Path, lines: list[tuple[int, list[str]]]) -> None:
         )
 
 
+def _counts(row: list[str]) -> bool:
+    """Whether a line counts from 0 or 1 by ones, or has at least five numbers in equal steps."""
+    if len(row) < 2 or not all(NUMBER.fullmatch(field.strip()) for field in row):
+        return False
+    values = np.array(row, float)
+    steps = np.diff(values)
+    if values[0] in (0, 1) and (steps == 1).all():
+        return len(row) > 2 or values[0] == 0
+    return len(row) >= 5 and steps[0] != 0 and np.allclose(steps, steps[0], 1e-6, 0)
+
+
 def _header(lines: list[tuple[int, list[str]]]) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Names of the columns: the first line if it looks like names, else their numbers from 0."""
     (_, first), below = lines[0], lines[1:]
     fields = [field.strip() for field in first]
     text = [place for place, field in enumerate(fields) if not NUMBER.fullmatch(field)]
+    gaps = [place for place in text if fields[place].lower() in MISSING and (place or fields[0])]
     fractions = [
         field for place, field in enumerate(fields) if place not in text and not field.isdecimal()
     ]
@@ -92,7 +106,7 @@ def _header(lines: list[tuple[int, list[str]]]) -> tuple[list[str], list[tuple[i
         for _, row in below
         for place in text
     )
-    if not text or fractions or again:  # a line of data
+    if len(gaps) == len(text) < len(fields) or fractions or again:  # a line of data
         return [str(place) for place in range(len(first))], lines
     return fields, below
 

@@ -9,10 +9,11 @@ import torch
 
 from experiments.data.files.image_files import SUFFIXES, ImageFile, read_file, walk
 from experiments.data.files.image_modes import background
-from experiments.data.rows import Read, Reading, as_images, divided, held_out
+from experiments.data.rows import Read, Reading, as_images, check_classes, divided, held_out
 from experiments.errors import UsageError
 
-TRAIN, TEST = "train", ("test", "val", "valid", "validation")
+TRAIN = ("train", "training")
+TEST = ("test", "testing", "val", "valid", "validation")
 DARK = 4095
 """Largest 12-bit value; 16-bit images without larger values probably have 12 bits."""
 SYSTEM = ("thumbs.db", "desktop.ini")
@@ -89,23 +90,28 @@ def _candidates(root: Path) -> tuple[list[Path], Counter[str]]:
 def _layout(root: Path, paths: list[Path]) -> tuple[list[Entry], list[str]]:
     """Every file with its split, if there are folders train/ and test/ or val/; else with None.
 
+    They may lie in a folder that holds all files, as an archive leaves them.
+
     Raises:
         UsageError: If there are folders of several splits, but none to train on.
     """
     inner = [path.relative_to(root).parts for path in paths]
+    splits_found = _depth_of_splits(inner)
+    inner = [parts[splits_found:] for parts in inner]
     tops = {parts[0] for parts in inner if len(parts) > 1}
-    named = {top.lower(): top for top in tops if top.lower() in (TRAIN, *TEST)}
+    named = {top.lower(): top for top in tops if top.lower() in (*TRAIN, *TEST)}
+    trained = next((named[name] for name in TRAIN if name in named), None)
     held = next((named[name] for name in TEST if name in named), None)
     everything = [Entry(path, parts) for path, parts in zip(paths, inner, strict=True)]
-    if TRAIN in named and held:
-        splits = {named[TRAIN]: "train", held: "test"}
+    if trained and held:
+        splits = {trained: "train", held: "test"}
         entries = [
             Entry(entry.path, entry.inner[1:], splits[entry.inner[0]])
             for entry in everything
             if len(entry.inner) > 1 and entry.inner[0] in splits
         ]
         left = len(everything) - len(entries)
-        notes = [f"train on {named[TRAIN]}/, test on {held}/"]
+        notes = [f"train on {trained}/, test on {held}/"]
         return entries, notes + ([f"left out {left} images in neither"] if left else [])
     alone = tops == set(named.values()) and all(len(parts) > 1 for parts in inner)
     if alone and len(named) > 1:
@@ -117,6 +123,18 @@ def _layout(root: Path, paths: list[Path]) -> tuple[list[Entry], list[str]]:
             [f"{top}/ is the only split: a fifth of it is held out"],
         )
     return everything, []
+
+
+def _depth_of_splits(inner: list[tuple[str, ...]]) -> int:
+    """How many folders, each of which holds all files, lie around those of the splits."""
+    shortest = min(map(len, inner), default=0)
+    for depth in range(1, shortest - 1):
+        tops = {parts[depth].lower() for parts in inner}
+        if len({parts[:depth] for parts in inner}) > 1:
+            return 0
+        if tops & {*TRAIN} and tops & {*TEST}:
+            return depth
+    return 0
 
 
 def _told(images: list[ImageFile], reading: Reading) -> list[str]:
@@ -201,7 +219,7 @@ def _divided(
         test = np.repeat(held_out(len(entries)), counts)
     else:
         test = held_out(sum(counts))
-    labels, classes = _labels(entries, counts)
+    labels, classes = _labels(root, entries, counts)
     stacked = as_images(np.stack([array for part in arrays for array in part]))
     names = [entry.path.relative_to(root).as_posix() for entry in entries]
     owners = np.repeat(np.arange(len(entries)), counts)
@@ -213,17 +231,23 @@ def _divided(
         )
         for place, name in enumerate(names)
     )
+    both = {sha for _, split, sha in files if split != "test"} & {
+        sha for _, split, sha in files if split != "train"
+    }
+    if entries[0].split and both:
+        notes.append(f"{len(both)} files of the test split are in the train split, too")
     read = ", ".join([f"{len(stacked)} images of {len(entries)} files", *reading.words()])
     return Read(*divided(stacked, labels, 255, test), read, tuple(notes), classes, files)
 
 
 def _labels(
-    entries: list[Entry], counts: list[int]
+    root: Path, entries: list[Entry], counts: list[int]
 ) -> tuple[torch.Tensor | None, tuple[str, ...]]:
     """Class folders sorted by name, as in torchvision's ImageFolder."""
     names = [entry.inner[0] if len(entry.inner) > 1 else None for entry in entries]
     classes = sorted({name for name in names if name is not None})
     if len(classes) < 2 or None in names:
         return None, ()
+    check_classes(root, classes)
     numbers = [classes.index(name) for name in names if name is not None]
     return torch.from_numpy(np.repeat(numbers, counts)), tuple(classes)

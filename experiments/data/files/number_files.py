@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from experiments.data.arrays import EXACT, as_values
-from experiments.data.files.csv_files import read_csv
-from experiments.data.rows import Read, Reading, divided, held_out
+from experiments.data.files.csv_files import MISSING, NUMBER, Table, read_csv
+from experiments.data.rows import Read, Reading, check_classes, divided, held_out
 from experiments.errors import UsageError, reason
 
 DESCRIBED = {"u1": "bytes, over 255", "i": "counts", "u": "counts", "b": "counts"}
@@ -60,6 +60,7 @@ def _contents(
     suffix = path.suffix.lower()
     if suffix == ".csv":
         table = read_csv(path, reading.label)
+        notes += _counting(path, table)
         labels = None if table.labels is None else np.array(table.labels)
         whole = (table.values == np.floor(table.values)).all()
         how = f"{'counts' if whole else 'floats'}, columns {', '.join(table.columns)}"
@@ -85,6 +86,15 @@ def _contents(
                 with archive.open(members[member]) as file:
                     arrays.append(_read_npy(file, members[member].file_size))
     return arrays[0], arrays[1] if len(arrays) > 1 else None, _described(arrays[0])
+
+
+def _counting(path: Path, table: Table) -> list[str]:
+    """A note on every column that goes up by one from row to row."""
+    steps = np.diff(table.values, axis=0)
+    counts = (steps == 1).all(0) if len(steps) else ()
+    names = [name for name, counting in zip(table.columns, counts, strict=False) if counting]
+    words = "of {} counts the rows, and is read as data: leave it out if nothing was measured"
+    return [f"column '{name}' {words.format(path.name)}" for name in names]
 
 
 def _read_npy(file: IO[bytes], size: int) -> np.ndarray:
@@ -128,14 +138,25 @@ def _classes(
         labels = labels[:, 0]
     if labels.shape != (count,):
         raise UsageError(f"{path}: {count} rows, but labels {list(labels.shape)}.")
+    if labels.dtype.kind == "U":
+        _check_words(path, labels.tolist())
+        if all(len(word) < 18 and NUMBER.fullmatch(word) for word in labels.tolist()):
+            labels = labels.astype(np.float64)
     if labels.dtype.kind == "f" and (abs(labels) < EXACT).all() and (labels % 1 == 0).all():
         labels = labels.astype(np.int64)
     if labels.dtype.kind not in "biuU":
         raise UsageError(f"{path}: labels must be integers or words, got {labels.dtype}.")
-    if labels.dtype.kind == "U":
-        if not all(word.isprintable() for word in labels):
-            raise UsageError(f"{path}: labels contain characters that cannot be shown.")
-        if all(word.removeprefix("-").isdecimal() and len(word) < 18 for word in labels):
-            labels = labels.astype(np.int64)
     found, numbers = np.unique(labels, return_inverse=True)
     return torch.from_numpy(numbers.astype(np.int64)), tuple(map(str, found.tolist()))
+
+
+def _check_words(path: Path, words: list[str]) -> None:
+    """Refuse classes that are missing or cannot be shown.
+
+    Raises:
+        UsageError: With the row.
+    """
+    check_classes(path, words)
+    for row, word in enumerate(words):
+        if word.strip().lower() in MISSING:
+            raise UsageError(f"{path}: row {row} has no class (it is {word!r}).")

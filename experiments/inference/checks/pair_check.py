@@ -25,6 +25,7 @@ from experiments.inference.checks.index_reads import (
     reads_index,
 )
 from experiments.inference.checks.local_latents import check_local
+from experiments.inference.checks.observations import check_observations
 from experiments.inference.checks.particles import settle_particles, takes_particles
 from experiments.inference.checks.rows import check_batch, check_densities, check_rows_apart
 from experiments.inference.checks.sites import Check, densities, run_pair
@@ -131,6 +132,7 @@ def check_rows(model: Any, guide: Any, data: Any) -> Checked:
     batch = data.batch(index)
     checked = check_once(model, guide, batch)
     check_home(poutine.unwrap(model), data)
+    check_observations(model, data)
     seen = _measured.setdefault(guide, WeakSet())
     if model not in seen and not _is_own(model, guide):
         with _aside(model, guide):

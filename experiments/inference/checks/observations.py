@@ -1,0 +1,75 @@
+"""Whether every row of a data set lies where the model's observations have a density."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+from experiments.errors import UsageError
+from experiments.inference.checks.masks import mask_of
+from ppl_models.coordinates import bare, core, family, support_of
+from ppl_models.sites import hidden_trace
+
+
+def check_observations(model: Any, data: Any) -> None:
+    """Refuse values outside the support of what observes them, in whichever row they are.
+
+    Of a training run only the first step looks, at its own rows. Not looked at: values that the
+    model computes from ``batch.x``, sites with a mask or with ``validate_args=False``, and
+    supports that vary from row to row.
+
+    Args:
+        model: p.
+        data: in the model's form.
+
+    Raises:
+        UsageError: With the first such row, the site and its distribution.
+    """
+    if data.kind != "grey":
+        return
+    few = data.batch(torch.arange(min(2, len(data)), device=data.pixels.device))
+    with torch.no_grad():
+        nodes = hidden_trace(model, few).nodes
+    for name, x in _by_site(few.x).items():
+        site = _observing(nodes, x)
+        support = None if site is None else _fixed_support(site)
+        if support is None:
+            continue
+        for batch in data.batches(2000):
+            x = _by_site(batch.x)[name].reshape(-1, *site["value"].shape[1:])
+            outside = ~support.check(x).reshape(len(x), -1).all(1)
+            if outside.any():
+                raise UsageError(
+                    f"row {int(batch.index[outside][0])} of the {data.split} data lies outside "
+                    f"the support of {family(site['fn'])} ({core(support)}), which observes "
+                    f"'{site['name']}'."
+                )
+
+
+def _by_site(x: Any) -> dict[str | None, Tensor]:
+    return x if isinstance(x, dict) else {None: x}
+
+
+def _observing(nodes: Any, x: Tensor) -> Any:
+    """The site whose value is this array, row by row; None if there is none."""
+    for site in nodes.values():
+        if site["type"] == "sample" and site["is_observed"]:
+            value = site["value"]
+            same = isinstance(value, Tensor) and value.data_ptr() == x.data_ptr()
+            if same and len(value) == len(x) and value.numel() == x.numel():
+                return site
+    return None
+
+
+def _fixed_support(site: Any) -> Any:
+    """The support of a site if it is the same for all rows, and less than everything."""
+    if isinstance(mask_of(site), Tensor) or not bare(site["fn"])._validate_args:
+        return None
+    try:
+        support = support_of(site["fn"])
+    except NotImplementedError:
+        return None
+    inner = core(support)
+    varies = any(isinstance(value, Tensor) for value in vars(inner).values())
+    return None if varies or inner is constraints.real else support

@@ -1,0 +1,75 @@
+"""Folders of images as they come out of an archive."""
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from experiments.data import load
+from experiments.errors import UsageError
+
+pytestmark = pytest.mark.usefixtures("in_a_folder")
+
+
+def png(shade: int) -> bytes:
+    content = io.BytesIO()
+    Image.new("L", (4, 4), shade).save(content, "PNG")
+    return content.getvalue()
+
+
+def split_folders(root: Path, **counts: int) -> None:
+    for shade, (split, count) in enumerate(counts.items()):
+        for number in range(count):
+            path = root / split / ("cats", "dogs")[number % 2]
+            path.mkdir(parents=True, exist_ok=True)
+            (path / f"{number}.png").write_bytes(png(100 * shade + number))
+
+
+def sizes_and_notes(root: Path) -> tuple[list[int], list[str]]:
+    notes: list[str] = []
+    try:
+        return [len(part) for part in load("folder", root, say=notes.append)], notes
+    except UsageError as error:
+        return [], [str(error)]
+
+
+def test_splits_one_folder_deeper_are_splits():
+    """Unpacked beside its own name: data/animals/train/..., --data-root data."""
+    split_folders(Path("data/animals"), train=12, test=4)
+    sizes, notes = sizes_and_notes(Path("data"))
+    assert sizes in ([12, 4], []) or any("train" in note for note in notes), (
+        "train/ and test/ were mixed in silence"
+    )
+
+
+def test_training_and_testing_are_splits():
+    """The names of the widespread mnist_png; they were taken for two classes."""
+    split_folders(Path("x"), training=12, testing=4)
+    sizes, notes = sizes_and_notes(Path("x"))
+    assert sizes in ([12, 4], []) or any("testing" in note for note in notes)
+
+
+def test_pictures_in_both_splits_are_said():
+    split_folders(Path("x"), train=12, test=4)
+    for number in range(2):
+        Path(f"x/test/cats/copy{number}.png").write_bytes(png(number))  # those of train/
+    _, notes = sizes_and_notes(Path("x"))
+    others = [note for note in notes if not note.startswith("train on")]
+    assert others, "test pictures were trained on, in silence"
+
+
+def test_names_of_classes_can_be_shown():
+    """A folder's name in Latin-1, from an old archive; an npz with such labels is refused."""
+    for name in (b"th\xe9", b"tea"):
+        folder = os.path.join(b"x", name)
+        os.makedirs(folder)
+        for number in range(4):
+            with open(os.path.join(folder, b"%d.png" % number), "wb") as file:
+                file.write(png(50 * number))
+    try:
+        classes = load("folder", Path("x"))[0].source.classes
+    except UsageError:
+        return
+    assert all(name.isprintable() for name in classes)
