@@ -231,11 +231,9 @@ def _divided(
         )
         for place, name in enumerate(names)
     )
-    both = {sha for _, split, sha in files if split != "test"} & {
-        sha for _, split, sha in files if split != "train"
-    }
-    if entries[0].split and both:
-        notes.append(f"{len(both)} files of the test split are in the train split, too")
+    train, held = ({sha for _, to, sha in files if part in to} for part in ("train", "test"))
+    if entries[0].split and train & held:
+        notes.append(f"{len(train & held)} files of the test split are in the train split, too")
     read = ", ".join([f"{len(stacked)} images of {len(entries)} files", *reading.words()])
     return Read(*divided(stacked, labels, 255, test), read, tuple(notes), classes, files)
 
