@@ -28,7 +28,7 @@ from experiments.inference.bayesian.mcmc import check_cost, nuts
 from experiments.inference.bayesian.start import at_maximum_likelihood
 from experiments.inference.compiled.graph import can_compile
 from experiments.inference.fit import fit
-from experiments.inference.guard import Guard
+from experiments.inference.guard import Diverged, Guard
 from experiments.inference.objectives import ELBO
 from experiments.inference.optim.light import Adam
 from experiments.inference.svi import SVI
@@ -190,7 +190,9 @@ def fitted(run: Run, model: BayesianPPCA, name: str, x: Tensor) -> Fitted:
             curvature_at_mode(guide, batch)
         latents = draws_of_guide(guide, batch, config.draws)
         return Fitted(posterior(model, latents, x), time.perf_counter() - began)
-    except (torch.linalg.LinAlgError, ValueError):  # what broken parameters end in
+    except UsageError:
+        raise
+    except (torch.linalg.LinAlgError, ValueError, Diverged):  # what broken parameters end in
         raise TrainingError(f"it diverged at --lr {rate}; a lower one may help.") from None
 
 

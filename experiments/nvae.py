@@ -60,6 +60,7 @@ def main(config: Config) -> dict[str, Any]:
             start(run, pair)
             load_pretrained(config.pretrained, pair, run.content["pair"])
             save_weights(run.path, pair)
+            run.renew()
             return conclude_nvae(run, pair, train, test)
         compile = compiles(run, guide, train)
         start(run, pair)

@@ -14,7 +14,9 @@ class Asked(dict):
         super().__init__()
         self.site = site
 
-    def __missing__(self, site: str) -> "Asked":
+    def __missing__(self, site: Any) -> "Asked":
+        if not isinstance(site, str):
+            raise TypeError(f"{site} is a part of an array, and there is none yet")
         return Asked(site)
 
     def get(self, site: str, default: Any = None) -> "Asked":
@@ -73,7 +75,7 @@ def inner_plates(site: Any) -> list[Any]:
     frames = site["cond_indep_stack"]
     if not any(frame.name == "data" for frame in frames):
         return []
-    inner = (frame for frame in frames if frame.name not in ("data", "particles"))
+    inner = (f for f in frames if f.vectorized and f.name not in ("data", "particles"))
     return sorted(inner, key=lambda frame: frame.dim)
 
 

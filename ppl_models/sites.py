@@ -131,12 +131,17 @@ def example(model: Any, size: int = 1) -> Batch:
 
 
 def prior_trace(model: Callable, size: int = 1, grad: bool = False) -> poutine.Trace:
-    """One run of the generative story, hidden from outer handlers and from the random state.
-
-    With ``grad``, gradients flow to the parameters.
-    """
-    with torch.set_grad_enabled(grad):
-        return hidden_trace(model, request(model, size))
+    """One run of the generative story, hidden from outer handlers and from the random state."""
+    try:
+        with torch.set_grad_enabled(grad):
+            return hidden_trace(model, request(model, size))
+    except (AttributeError, TypeError) as error:
+        if "NoneType" not in str(error):
+            raise
+        raise ValueError(
+            f"{type(model).__name__} computes something from batch.x, which is None in a draw "
+            f"({error}): take it from an option or from batch.given."
+        ) from error
 
 
 @contextmanager

@@ -54,10 +54,15 @@ class Stream:
             raise UsageError(
                 "a DataLoader needs a data set with a length, and at least one batch."
             ) from error
+        if loader.batch_size is None:
+            raise UsageError(
+                "a DataLoader needs a batch_size: a batch_sampler's may differ from batch to "
+                "batch, and the mean over an epoch's rows would be unknown."
+            )
         self.loader, self.model = loader, model
         x, index = _parts(first)
         self.indexed, rows = index is not None, as_data(x)
-        self.batch_size = int(loader.batch_size or len(rows))
+        self.batch_size = int(loader.batch_size)
         self.sites = describe(model, rows)
         as_observed(rows, model, self.sites)  # refuse data that do not fit before training
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
@@ -41,7 +42,7 @@ def collapse_warnings(model: Any, guide: Any, batch: Batch) -> dict[str, str]:
         for name, site in q.iter_stochastic_nodes():
             if not is_local(site) or name not in p.nodes or is_point(site["fn"]):
                 continue  # of a guide of Pyro's, whose density lies in another site
-            kl = mean_kl(site, p.nodes[name], len(batch.index))
+            kl = mean_kl(name, p, q, len(batch.index))
             if kl < LEAST_KL:
                 warnings[name] = (
                     f"{name} carries {kl:.1g} nats: its posterior equals its prior "
@@ -52,10 +53,11 @@ def collapse_warnings(model: Any, guide: Any, batch: Batch) -> dict[str, str]:
     return warnings
 
 
-def mean_kl(site: Any, prior: Any, rows: int) -> float:
+def mean_kl(name: str, model_trace: Trace, guide_trace: Trace, rows: int) -> float:
     """KL(q || p) of a whole latent, in closed form or at its sample [nats per data point]."""
+    site, prior = guide_trace.nodes[name], model_trace.nodes[name]
     try:
-        kl = kl_of(site, prior)
+        kl = kl_of(name, model_trace, guide_trace)
     except NotImplementedError:
         kl = site["fn"].log_prob(site["value"]) - prior["fn"].log_prob(site["value"])
     return float(kl.sum()) / rows

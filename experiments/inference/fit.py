@@ -4,6 +4,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pyro
@@ -13,6 +14,7 @@ from torch import Tensor
 from experiments.data import Data
 from experiments.data.streams import rows_of
 from experiments.inference.checks.index_reads import note_home
+from experiments.inference.checks.observations import check_observations
 from experiments.inference.optim import Schedule, cosine
 from experiments.inference.parallel import agreed, own_rows
 from experiments.inference.svi import SVI
@@ -102,45 +104,38 @@ def fit(
         return
     at = start or Position()
     rows = rows_of(data, svi.model)
+    if isinstance(rows, Data):
+        check_observations(svi.model, rows)
     batch_size = getattr(rows, "batch_size", batch_size)
     if svi.tables and not getattr(rows, "indexed", True):
         raise ValueError(NO_INDEX.format(type(svi.guide).__name__))
     clock = Clock(epochs, -(-len(rows) // batch_size), minutes, spent)
     training = Training(svi, rows, batch_size, schedule or cosine(), seed, anneal, clock)
-    for epoch in clock.epochs(at.epoch):
-        if patience is not None and epoch - at.best_epoch > patience:
-            return
-        for progress in training.epoch(at, pause):
-            yield progress
-        at = progress.position
-        note_home(svi.model, rows)
+    try:
+        for epoch in clock.epochs(at.epoch):
+            if patience is not None and epoch - at.best_epoch > patience:
+                return
+            for progress in training.epoch(at, pause):
+                yield progress
+            at = progress.position
+            note_home(svi.model, rows)
+    finally:
+        for group, rate in training.rates:  # what is set until the next call counts
+            group["lr"] = rate
+            del group["initial_lr"]
 
 
+@dataclass
 class Training:
-    """Runs epochs, each from its present position.
+    """Runs epochs, each from its present position."""
 
-    Args:
-        svi: what is trained.
-        rows: the data, in the model's form.
-        batch_size: B.
-        schedule: factor on the learning rates.
-        seed: of the order of the data.
-        anneal: told the progress before every step.
-        clock: tells it.
-    """
-
-    def __init__(
-        self,
-        svi: SVI,
-        rows: Any,
-        batch_size: int,
-        schedule: Schedule,
-        seed: int,
-        anneal: Callable[[float], None] | None,
-        clock: "Clock",
-    ) -> None:
-        self.svi, self.rows, self.batch_size, self.seed = svi, rows, batch_size, seed
-        self.schedule, self.anneal, self.clock = schedule, anneal, clock
+    svi: SVI
+    rows: Any
+    batch_size: int
+    schedule: Schedule
+    seed: int
+    anneal: Callable[[float], None] | None
+    clock: "Clock"
 
     @property
     def rates(self) -> list[tuple[dict[str, Any], float]]:
@@ -148,7 +143,7 @@ class Training:
         return [
             (group, group.setdefault("initial_lr", group["lr"]))
             for optimizer in self.svi.optimizers
-            if not getattr(optimizer, "scheduled", False)
+            if not getattr(optimizer, "scheduled", False) and not has_scheduler(optimizer)
             for group in optimizer.param_groups
             if "lr" in group and group.get("lrd", 1.0) == 1.0
         ]
@@ -158,6 +153,14 @@ class Training:
         began = time.perf_counter() - at.seconds
         skipped = self._skipped() - at.skipped
         done, losses = len(at.losses), list[Tensor]()
+
+        def now() -> Position:
+            return at._replace(
+                losses=(*at.losses, *(torch.stack(losses).tolist() if losses else ())),
+                seconds=time.perf_counter() - began,
+                skipped=self._skipped() - skipped,
+            )
+
         batches = self.rows.minibatches(self.batch_size, self.seed, at.epoch, done)
         for step, rows in enumerate(batches, done):
             batch = own_rows(rows)
@@ -166,16 +169,9 @@ class Training:
                 break
             losses.append(self._step(batch, min(progress, 1.0), first=at.epoch + step == 0))
             if pause is not None and pause():
-                values = (*at.losses, *torch.stack(losses).tolist())
-                seconds = time.perf_counter() - began
-                now = at._replace(
-                    losses=values, seconds=seconds, skipped=self._skipped() - skipped
-                )
-                yield self._progress(now, now)
-        values = (*at.losses, *(torch.stack(losses).tolist() if losses else ()))
-        whole = at._replace(
-            losses=values, seconds=time.perf_counter() - began, skipped=self._skipped() - skipped
-        )
+                paused = now()
+                yield self._progress(paused, paused)
+        whole = now()
         yield self._progress(whole, self._next(whole))
 
     def _step(self, batch: Batch, progress: float, first: bool) -> Tensor:
@@ -219,6 +215,11 @@ class Training:
             at.skipped,
             position,
         )
+
+
+def has_scheduler(optimizer: Any) -> bool:
+    """Whether one of torch's schedulers sets an optimizer's learning rates."""
+    return hasattr(optimizer.step, "_wrapped_by_lr_sched")
 
 
 class Clock:

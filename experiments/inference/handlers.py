@@ -39,6 +39,7 @@ class TemperKL(Messenger):
 
     def _pyro_sample(self, msg: Message) -> None:
         if _is_latent(msg) and not msg["infer"].get("summed"):
+            msg["untempered"] = msg.get("untempered", msg["scale"])
             msg["scale"] = msg["scale"] * self.beta
 
 

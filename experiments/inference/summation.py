@@ -156,10 +156,11 @@ class _Group(NamedTuple):
         first, *others = [*self.summed, *(self.observed or ([] if tempered else self.latents))]
         for site in others:
             scales = first["scale"], site["scale"]
-            if scales[0] is not scales[1] and float(scales[0]) != float(scales[1]):
+            if scales[0] is not scales[1] and torch.as_tensor(scales[0] - scales[1]).any():
+                said = [f"{float(torch.as_tensor(scale).mean()):g}" for scale in scales]
                 raise ValueError(
-                    f"'{first['name']}' is summed out but rescaled by {float(scales[0]):g}, "
-                    f"'{site['name']}' by {float(scales[1]):g}: a sum over values has one scale. "
+                    f"'{first['name']}' is summed out but rescaled by {said[0]}, "
+                    f"'{site['name']}' by {said[1]}: a sum over values has one scale. "
                     "Put both into the same plates, or use the whole data set as one batch."
                 )
 
@@ -212,7 +213,9 @@ class _Story:
         """The joint log-density of some sites, summed over all values of the summed ones."""
         tree: OrderedDict[frozenset[str], list[Packed]] = OrderedDict()
         for site in sites:
-            plates = frozenset(self.plates[f.name] for f in site["cond_indep_stack"])
+            plates = frozenset(
+                self.plates[f.name] for f in site["cond_indep_stack"] if f.vectorized
+            )
             tree.setdefault(plates, []).append(self.terms[site["name"]])
         dims = set().union(*(self._summed(site["name"]) for site in sites))
         ring = _Logs()
@@ -224,7 +227,8 @@ class _Story:
     def site(self, part: list[Any], total: _Total) -> dict[str, Any]:
         """Some sites of a group as one, with this joint log-density."""
         first = next((site for site in part if site["name"] == "x"), part[0])
-        frames = [f for f in first["cond_indep_stack"] if self.plates[f.name] in total.plates]
+        frames = [f for f in first["cond_indep_stack"] if f.vectorized]
+        frames = [f for f in frames if self.plates[f.name] in total.plates]
         sizes = [1] * max((-frame.dim for frame in frames), default=0)
         for frame in frames:
             sizes[frame.dim] = frame.size

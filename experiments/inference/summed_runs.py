@@ -68,7 +68,7 @@ def sums_in(trace: Trace) -> SumOut | None:
 
 
 def _depth(site: Any) -> int:
-    return max((-frame.dim for frame in site["cond_indep_stack"]), default=1)
+    return max((-frame.dim for frame in site["cond_indep_stack"] if frame.vectorized), default=1)
 
 
 def sums_of(program: Callable, batch: Batch) -> SumOut | None:

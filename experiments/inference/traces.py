@@ -1,6 +1,7 @@
 """Traces of guide and model, and the quantities that objectives compute from them."""
 
 import functools
+import itertools
 import math
 import operator
 from collections.abc import Callable
@@ -155,7 +156,7 @@ def site_kls(model_trace: Trace, guide_trace: Trace) -> tuple[dict[str, Tensor],
         try:
             if prior is not None and not scaled_alike(site, prior):
                 raise NotImplementedError
-            kl = kl_of(site, prior)
+            kl = kl_of(name, model_trace, guide_trace)
             kls[name] = scale_and_mask(kl, scale=site["scale"], mask=site["mask"])
         except NotImplementedError:
             log_q = log_density(site)
@@ -165,26 +166,39 @@ def site_kls(model_trace: Trace, guide_trace: Trace) -> tuple[dict[str, Tensor],
 
 
 def scaled_alike(site: Any, prior: Any) -> bool:
-    """Whether the densities of two sites have the same factor; tensors come from one handler."""
-    scales = site["scale"], prior["scale"]
+    """Whether the densities of two sites have the same factor.
+
+    ``TemperKL`` scales both, and its beta may be 0. Tensors come from one handler.
+    """
+    scales = [one.get("untempered", one["scale"]) for one in (site, prior)]
     if any(isinstance(scale, Tensor) for scale in scales):
         return all(isinstance(scale, Tensor) for scale in scales)
     return math.isclose(*scales)
 
 
-def kl_of(site: Any, prior: Any) -> Tensor:
-    """KL(q || p) of a site in closed form.
+def kl_of(name: str, model_trace: Trace, guide_trace: Trace) -> Tensor:
+    """KL(q || p) of a latent in closed form, given the latents that the guide has drawn before it.
 
     Raises:
         NotImplementedError: If there is none, as of a site that only the guide has, of one whose
-            density comes with its value, or where a transform folds the line: then the KL is not
-            that of the bases.
+            density comes with its value, where a transform folds the line (then the KL is not
+            that of the bases), or where the guide draws a latent after this one that the model
+            draws before it: its draw depends on this one's.
     """
-    if prior is None or is_point(site["fn"]):
+    site, prior = guide_trace.nodes[name], model_trace.nodes.get(name)
+    if prior is None or is_point(site["fn"]) or not _in_order(name, model_trace, guide_trace):
         raise NotImplementedError
     if is_folded(site["fn"]) or is_folded(prior["fn"]):
         raise NotImplementedError
     return kl_divergence(site["fn"], prior["fn"])
+
+
+def _in_order(name: str, model_trace: Trace, guide_trace: Trace) -> bool:
+    """Whether the guide has drawn before a latent all that the model has."""
+    drawn = [other for other, _ in guide_trace.iter_stochastic_nodes()]
+    after = set(drawn[drawn.index(name) :])
+    above = itertools.takewhile(lambda other: other != name, model_trace.nodes)
+    return not any(other in after for other in above)
 
 
 def is_folded(distribution: Any) -> bool:

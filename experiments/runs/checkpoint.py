@@ -88,7 +88,11 @@ def save_weights(directory: Path, module: nn.Module, keep: int = 1, **more: byte
     """
     if not is_main():
         return
-    tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+    # clones, since a file has no place for one tensor under two names
+    tensors = {
+        name: tensor.clone(memory_format=torch.contiguous_format)
+        for name, tensor in module.state_dict().items()
+    }
     files = {WEIGHTS: save(tensors)}
     files |= {name.replace("_", "."): content for name, content in more.items()}
     save_checkpoint(directory, files, keep)

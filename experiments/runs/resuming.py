@@ -58,7 +58,7 @@ def read_saved(command: str, options: dict[str, Any], config: Any) -> dict[str, 
             f"--resume with other options than the run's: {', '.join(refused)} differ."
         )
     _check_epochs(directory, config)
-    if is_finished(directory) and not {*differing} & {"epochs", "evaluate"}:
+    if is_finished(directory) and not {*differing} & {"epochs", "evaluate", "readjust"}:
         raise Finished(f"{directory} is finished: {directory / 'report.html'}")
     return saved
 
@@ -147,6 +147,8 @@ def command_line(command: str) -> list[str]:
 def resume_line(module: str, args: Sequence[str], directory: Path) -> str:
     """The command line that continues a run."""
     words = ["python", "-m", module, *args]
-    if not any(word == "--out" or word.startswith("--out=") for word in args):
+    given = [words[k + 1] for k, word in enumerate(words[:-1]) if word == "--out"]
+    given += [word.removeprefix("--out=") for word in args if word.startswith("--out=")]
+    if not given or Path(given[-1]).absolute() != directory.absolute():  # the last one counts
         words += ["--out", str(directory)]
     return shlex.join(words if "--resume" in args else [*words, "--resume"])

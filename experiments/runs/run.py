@@ -156,6 +156,11 @@ class Run:
         """The lines of ``metrics.jsonl``."""
         return [json.loads(line) for line in self.lines]
 
+    def renew(self) -> None:
+        """Have a resumed run that begins anew state its present options."""
+        if self.saved is not None:
+            self.continue_from([], [])
+
     def continue_from(self, records: list[dict[str, Any]], losses: list[float]) -> None:
         """Cut the log back to these lines, and remove final results."""
         self.lines, self.losses = [json.dumps(record) for record in records], array("d", losses)

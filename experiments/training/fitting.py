@@ -70,6 +70,7 @@ class Fitting:
         if not self.restore():
             own_noise(run.config.seed, 0)
             self.save()
+            run.renew()
         elif self.position.epoch < run.config.epochs or run.config.minutes is not None:
             step = f", step {len(self.position.losses)}" if self.position.losses else ""
             run.say(f"continuing after epoch {self.position.epoch} of {run.config.epochs}{step}")
@@ -85,7 +86,7 @@ class Fitting:
                 except Diverged as reason:
                     self._roll_back(reason)
                 except ValueError:
-                    if self.saved == Position() and not run.resumed:
+                    if self.saved == Position() and not (run.resumed or run.lines):
                         forget_checkpoints(run.path)  # of what has not begun
                     raise
             self._end_if_told("after training")
@@ -133,6 +134,8 @@ class Fitting:
     def _is_due(self, progress: Progress) -> bool:
         if self.epochs is not None:
             return progress.complete and progress.epoch % self.epochs == 0
+        if self.svi.guard and self.svi.guard.consecutive:
+            return False  # a rollback would only come back to weights that fail
         return any_of(self._time_is_up())
 
     def _keep(self) -> None:
@@ -236,6 +239,8 @@ class Fitting:
                 f"training diverged: {reason} {most} smaller learning rates did not help."
             )
         self.restore()
+        if self.svi.guard:
+            self.svi.guard.consecutive = 0
         for group in (g for optimizer in self.svi.optimizers for g in optimizer.param_groups):
             group.setdefault("initial_lr", group["lr"])
             for name in ("initial_lr", "lr"):

@@ -17,7 +17,10 @@ from experiments.training.fitting import Fitting
 def fit_frozen(run: Run, svi: SVI, data: Data) -> None:
     """Fit all rows of a per-datum guide with the model frozen."""
     fitting, guide = Fitting(run, svi, data), svi.guide
-    if fitting.restore():
+    if not fitting.restore():
+        fitting.save()  # a log alone could not be continued
+        run.renew()
+    elif fitting.position.epoch:
         run.say("all rows have been fitted already.")
         return
     run.say(
@@ -43,6 +46,7 @@ def fit_in(
     if not svi.trains:
         require_one_process("what has nothing to train runs")
         save_weights(run.path, Pair(svi.model, svi.guide))
+        run.renew()
         run.say("nothing to train: neither the model nor the guide has free parameters.")
     elif not any(p.requires_grad for p in svi.model.parameters()) and svi.local_optim:
         require_one_process("a per-datum guide with a frozen model is fitted")

@@ -60,6 +60,15 @@ def train_pair(run: Run, svi: SVI, data: Data, options: dict[str, Any] | None = 
         )
     if rise and run.config.patience:
         raise UsageError("--patience compares losses that --kl-anneal changes: use one of them.")
+    if is_frozen(svi.model) and svi.local_optim:
+        config = run.config
+        asked = (("minutes", config.minutes), ("patience", config.patience))
+        for name, value in (*asked, ("compile", config.compile or None)):
+            if value is not None:
+                raise UsageError(
+                    f"--{name} has no effect: with a frozen decoder the rows of a per-datum guide "
+                    "take --guide.local-steps instead of epochs."
+                )
     start(run, svi, options)
     temper = TemperKL(beta)
 

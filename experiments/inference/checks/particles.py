@@ -115,8 +115,14 @@ def _changed(
 
 
 def _guide_at(model: Any, guide: Any, latents: dict[str, Tensor], batch: Any) -> dict[str, Any]:
-    """The guide's sites at these latents; none of a guide that differs from run to run."""
-    first, second = (densities(run_pair(model, At(latents)(guide), batch)[1]) for _ in range(2))
+    """The guide's sites at these latents; none of a guide that differs from run to run, or whose
+    density is known at its own draws alone, as that of a planar flow is."""
+    try:
+        first, second = (
+            densities(run_pair(model, At(latents)(guide), batch)[1]) for _ in range(2)
+        )
+    except (KeyError, NotImplementedError):
+        return {}
     return {} if _differs({n: site["log_prob"] for n, site in first.items()}, second) else first
 
 

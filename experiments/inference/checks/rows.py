@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_map
 
 from experiments.inference.checks.sites import (
     data_dim,
+    densities,
     densities_at,
     name_of,
     rescaled,
@@ -60,41 +61,72 @@ def check_rows_apart(model: Any, trace: Trace, batch: Batch) -> None:
     """
     rows = len(batch.index)
     latents = {name: site["value"] for name, site in trace.iter_stochastic_nodes()}
-    dims = {name: data_dim(trace.nodes[name]) for name in latents}
-    if None in dims.values():  # a global latent, such as a process, may tie the rows
-        return
-
-    def first(values: Any) -> Any:
-        by_row = isinstance(values, Tensor) and values.ndim and len(values) == rows
-        return values[:1] if by_row else values
-
-    one = tree_map(first, batch)
-    if len(one.index) != 1:  # a batch whose parts cannot be seen
-        return
-    of_first = {
-        name: z.narrow(dims[name] - trace.nodes[name]["fn"].event_dim, 0, 1)
-        for name, z in latents.items()
-        if dims[name] is not None
-    }
-    with evaluating(poutine.unwrap(model)):
-        try:
-            together = densities_at(model, latents, batch)
-            alone = densities_at(model, of_first, one)
-            again = densities_at(model, latents, batch)
-        except Exception:  # sizes that go with this batch alone
+    for row in (0, rows - 1):
+        one = _row(batch, row)
+        if len(one.index) != 1:  # a batch whose parts cannot be seen
             return
-    for name, site in together.items():
-        dim = data_dim(site)
-        if dim is None or name not in alone or site["log_prob"].shape[dim] != rows:
+        of_row = {
+            name: z if dim is None else z.narrow(dim - trace.nodes[name]["fn"].event_dim, row, 1)
+            for name, z in latents.items()
+            for dim in (data_dim(trace.nodes[name]),)
+        }
+        with evaluating(poutine.unwrap(model)):
+            try:
+                drawn = poutine.trace(model).get_trace(one)
+            except Exception:  # sizes that go with this batch alone
+                return
+            _check_outside(model, trace, drawn)
+            try:
+                together = densities_at(model, latents, batch)
+                alone = densities_at(model, of_row, one)
+                again = densities_at(model, latents, batch)
+            except Exception:
+                return
+        for name, site in together.items():
+            dim = data_dim(site)
+            if dim is None or name not in alone or site["log_prob"].shape[dim] != rows:
+                continue
+            if not torch.allclose(site["log_prob"], again[name]["log_prob"], equal_nan=True):
+                return  # it changes from run to run, whatever the rows
+            here, there = site["log_prob"].narrow(dim, row, 1).sum(), alone[name]["log_prob"].sum()
+            if not torch.isclose(here, there, rtol=1e-3, atol=1e-3, equal_nan=True):
+                raise ValueError(
+                    f"{name_of(model)} mixes the rows of a batch: the density of '{name}' of row "
+                    f"{row} is {here:.4g} in this batch and {there:.4g} alone. A row's density "
+                    "must not depend on other rows, unless the whole data set is one batch."
+                )
+
+
+def _row(batch: Any, row: int) -> Any:
+    """One row of a batch, as a batch."""
+    rows = len(batch.index)
+
+    def part(values: Any) -> Any:
+        by_row = isinstance(values, Tensor) and values.ndim and len(values) == rows
+        return values[row : row + 1] if by_row else values
+
+    return tree_map(part, batch)
+
+
+def _check_outside(model: Any, trace: Trace, alone: Trace) -> None:
+    """Refuse a site outside of the data's plate whose size is that of the batch.
+
+    Args:
+        model: p.
+        trace: of a run on a batch.
+        alone: of a run on one of its rows.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    for name, site in densities(trace).items():
+        if data_dim(site) is not None or name not in alone.nodes:
             continue
-        if not torch.allclose(site["log_prob"], again[name]["log_prob"], equal_nan=True):
-            return  # it changes from run to run, whatever the rows
-        here, there = site["log_prob"].narrow(dim, 0, 1).sum(), alone[name]["log_prob"].sum()
-        if not torch.isclose(here, there, rtol=1e-3, atol=1e-3, equal_nan=True):
+        if site["fn"].shape() != alone.nodes[name]["fn"].shape():
             raise ValueError(
-                f"{name_of(model)} mixes the rows of a batch: the density of '{name}' of the "
-                f"first row is {here:.4g} in this batch and {there:.4g} alone. A row's density "
-                "must not depend on other rows, unless the whole data set is one batch."
+                f"'{name}' of {name_of(model)} has a part for every row of a batch, but is not in "
+                "the plate 'data', so that a minibatch would count as all rows: open "
+                "data_plate(batch) around it."
             )
 
 
@@ -132,8 +164,9 @@ def check_densities(model: Any, guide: Any, batch: Batch) -> None:
     if not points or getattr(poutine.unwrap(guide), "objective", "") == "log_joint":
         return
     again = run_pair(model, guide, batch)[1]
-    for name in points:
-        if torch.equal(q.nodes[name]["value"], again.nodes[name]["value"]):  # of no random number
+    auxiliary = any(site["infer"].get("is_auxiliary") for _, site in q.iter_stochastic_nodes())
+    for name in points:  # functions of what has a density, or not
+        if not auxiliary or torch.equal(q.nodes[name]["value"], again.nodes[name]["value"]):
             raise ValueError(
                 f"{name_of(guide)} gives a point for '{name}' (a Delta), and log p(x, z) at a "
                 "point is not a bound on log p(x): take the guide point, a q with a density, or "

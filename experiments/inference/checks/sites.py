@@ -161,9 +161,11 @@ class Check:
                 )
 
     def dimensions(self, owner: str, name: str, site: Any) -> None:
-        """Every dimension of a log-density lies in a plate."""
+        """Every dimension of a log-density, masked as it is, lies in a plate."""
         plates = {frame.dim for frame in site["cond_indep_stack"]}
-        for dim, size in enumerate(site["log_prob"].shape[::-1], 1):
+        mask: Any = torch.as_tensor(True if site["mask"] is None else site["mask"])
+        shape = torch.broadcast_shapes(site["log_prob"].shape, mask.shape)
+        for dim, size in enumerate(shape[::-1], 1):
             if size > 1 and -dim not in plates:
                 raise ValueError(
                     f"site '{name}' of {owner} has a dimension of {size} outside of any plate: "

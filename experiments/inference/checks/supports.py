@@ -9,6 +9,9 @@ from torch import Tensor
 from guides.coordinates import Pushforward
 from ppl_models.coordinates import bare, coordinates, family, is_free, support_of
 
+DRAWS = 100
+"""Draws of the prior that q must have a density for."""
+
 
 def check_supports(check: Any, name: str) -> None:
     """Refuse draws of the guide outside the prior's support, and the other way round.
@@ -24,12 +27,12 @@ def check_supports(check: Any, name: str) -> None:
     z = check.q[name]["value"]
     if not z.isfinite().all():
         return  # in no support; the guard reports it
-    if not _contains(p, z, _far_out(q, z)):
+    if not _contains(p, z, *_far_out(q, z)):
         raise ValueError(
             f"{check.guide} draws '{name}' outside the support of its prior in {check.model} "
             f"({family(p)}): give q that support, or take the guide prior."
         )
-    if not _contains(q, p.sample()):
+    if not _contains(q, p.sample((DRAWS,))):
         raise ValueError(
             f"{check.guide} never draws '{name}' where its prior in {check.model} "
             f"({family(p)}) does: give q that support, or take the guide prior."
@@ -48,13 +51,14 @@ def _contains(distribution: Any, *draws: Tensor) -> bool:
         return True
 
 
-def _far_out(q: Any, like: Tensor) -> Tensor:
-    """An extreme point in the support of q; a draw if the reported support is not reliable."""
+def _far_out(q: Any, like: Tensor) -> tuple[Tensor, ...]:
+    """Extreme points in the support of q; a draw if the reported support is not reliable."""
     if isinstance(bare(q), dist.TransformedDistribution | dist.Delta):
-        return like  # a chain of transforms reports the image of the last one's whole domain
+        return (like,)  # a chain of transforms reports the image of the last one's whole domain
     try:
         transform = coordinates(q)
     except NotImplementedError:
-        return like
-    u = like.new_empty(transform.inverse_shape(like.shape)).normal_()
-    return transform((1e6 if is_free(q) else 3.0) * u)
+        return (like,)
+    far = like.new_full(transform.inverse_shape(like.shape), 1e6 if is_free(q) else 3.0)
+    signs = torch.randint(2, far.shape, device=far.device).to(far) * 2 - 1
+    return transform(far), transform(-far), transform(signs * far)

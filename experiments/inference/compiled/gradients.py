@@ -26,12 +26,15 @@ from experiments.inference.compiled.graph import (
 )
 from experiments.inference.compiled.loss_module import LossModule, check_in_place, swapped
 from experiments.inference.compiled.taken_for_granted import (
+    BACKWARD_HOOKS,
     Holder,
     Place,
+    autocast,
     flat,
     flatten,
     has_hook,
     places_of,
+    surroundings,
     tensors_at,
 )
 from experiments.inference.handlers import TemperKL
@@ -149,7 +152,7 @@ class CompiledGradients:
         tensors = [*given, *tensors_at(self.places)]
         return (
             structure,
-            *(type(handler) for handler in runtime._PYRO_STACK),
+            surroundings(),
             *itertools.chain.from_iterable(holder.settings() for holder in self.holders),
             *(
                 (t.shape, t.stride(), t.dtype, t.device, t.requires_grad and id(t), has_hook(t))
@@ -186,6 +189,10 @@ class CompiledGradients:
             raise NotTraceable(reason)
         if any(map(has_hook, tensors_at(self.places))):
             raise NotTraceable("a hook is registered on a parameter's gradient")
+        if any(getattr(part, kind) for part in self.module.modules() for kind in BACKWARD_HOOKS):
+            raise NotTraceable("a backward hook is registered on a module")
+        if any(autocast()):
+            raise NotTraceable("autocast chooses types while a graph is traced")
         for handler in runtime._PYRO_STACK:
             if type(handler) not in LIVE:
                 raise NotTraceable(f"it knows no handler {type(handler).__name__}")

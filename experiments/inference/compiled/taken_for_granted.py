@@ -4,13 +4,15 @@ import functools
 import os
 from argparse import Namespace
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from types import BuiltinFunctionType, FunctionType, MethodType, SimpleNamespace
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, SimpleNamespace
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from pyro.poutine import runtime
 from torch import Tensor, nn
+from torch.overrides import _get_current_function_mode_stack
 from torch.utils import _pytree as pytree
 
 from experiments.inference.compiled.graph import NotTraceable
@@ -20,9 +22,11 @@ PLAIN = frozenset((bool, int, float, str, complex, type(None), torch.dtype, torc
 CONTAINERS = (dict, list, tuple, set, frozenset, Namespace, SimpleNamespace)
 OF_TORCH = frozenset(vars(nn.Module())) - {"training"}
 """Attributes in which a module keeps its parts, which are handled elsewhere."""
+BACKWARD_HOOKS = ("_backward_pre_hooks", "_backward_hooks")
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", *BACKWARD_HOOKS)
 
 
-FUNCTIONS = (type, FunctionType, BuiltinFunctionType, MethodType, functools.partial)
+FUNCTIONS = (type, BuiltinFunctionType)
 
 OURS = {"ppl_models", "guides", "experiments", "torch", "pyro"}
 """Packages whose classes keep no settings that change."""
@@ -34,18 +38,40 @@ def is_ours(kind: type) -> bool:
 
 @functools.cache
 def names_outside(kind: type) -> list[tuple[Mapping[str, Any], str]]:
-    """Plain values that a class holds for its objects, and those that its methods read outside."""
+    """Values that a class holds for its objects, and those that its methods read outside."""
     found: dict[tuple[int, str], tuple[Mapping[str, Any], str]] = {}
     for one in kind.__mro__:
         if one is object or is_ours(one):
             continue
         own = [name for name in vars(one) if not name.startswith("__")]
-        functions = [value for value in vars(one).values() if isinstance(value, FunctionType)]
-        read = [(f.__globals__, name) for f in functions for name in f.__code__.co_names]
-        for where, name in (*((vars(one), name) for name in own), *read):
-            if type(where.get(name, where)) in PLAIN:
+        functions = [f for value in vars(one).values() if (f := function_in(value))]
+        read = [(f.__globals__, name) for f in functions for name in names_in(f.__code__)]
+        told = [values for f in functions for values in (f.__defaults__, f.__kwdefaults__)]
+        defaults = [({"": values}, "") for values in told if values]
+        for where, name in (*((vars(one), name) for name in own), *read, *defaults):
+            value = where.get(name, where)
+            if type(value) in PLAIN or is_small(value):
                 found[id(where), name] = where, name
     return list(found.values())
+
+
+def is_small(value: Any) -> bool:
+    """Whether it is a container of settings; one of data would be compared at every step."""
+    return isinstance(value, CONTAINERS) and len(getattr(value, "__dict__", value)) <= 100
+
+
+def function_in(value: Any) -> FunctionType | None:
+    """The function that a class's attribute is, or that lies in a property or a class method."""
+    inside = getattr(value, "fget", None) or getattr(value, "__func__", value)
+    return inside if isinstance(inside, FunctionType) else None
+
+
+def names_in(code: CodeType) -> Iterator[str]:
+    """The names that a function reads outside, and those that functions inside it read."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from names_in(constant)
 
 
 Place: TypeAlias = tuple[dict[str, Any], str]
@@ -115,6 +141,17 @@ def flatten(batch: Batch) -> tuple[list[Tensor], Callable[[list[Tensor]], Batch]
     return [leaves[i] for i in where], refill
 
 
+def autocast() -> tuple[bool, ...]:
+    """Whether torch's automatic mixed precision is on, on each kind of device."""
+    return tuple(map(torch.is_autocast_enabled, ("cpu", "cuda")))
+
+
+def surroundings() -> Hashable:
+    """The kinds of Pyro's handlers and torch's modes around a step."""
+    around = (*runtime._PYRO_STACK, *_get_current_function_mode_stack())
+    return *map(type, around), *autocast()
+
+
 class Holder:
     """A module or an objective: its tensors are arguments of a graph, all else is its setting.
 
@@ -145,8 +182,8 @@ class Holder:
             found.append(value if type(value) in PLAIN else frozen(value))
         for where, name in self.outside:
             value = where.get(name)
-            found.append(value if type(value) in PLAIN else frozen(value, 1))
-        return [*found, *own.get("_forward_pre_hooks", ()), *own.get("_forward_hooks", ())]
+            found.append(value if type(value) in PLAIN else frozen(value))
+        return [*found, *(key for kind in HOOKS for key in own.get(kind, ()))]
 
     def tensors(self) -> list[tuple[Any, str]]:
         """Its attributes that are tensors, neither parameters nor buffers."""
@@ -187,9 +224,15 @@ def frozen(value: Any, depth: int = 4) -> Hashable:
         return kind, 0
     if isinstance(value, FunctionType):
         cells = [contents_of(cell) for cell in value.__closure__ or ()]
-        named = [value.__globals__.get(name, kind) for name in value.__code__.co_names]
-        plain = [one for one in named if type(one) in PLAIN]
-        return kind, id(value), *plain, *(frozen(cell, depth - 1) for cell in cells)
+        named = [value.__globals__.get(name, kind) for name in names_in(value.__code__)]
+        held = [one for one in named if type(one) in PLAIN or is_small(one)]
+        told = (*held, value.__defaults__, value.__kwdefaults__, *cells)
+        return kind, id(value), *(frozen(part, depth - 1) for part in told)
+    if isinstance(value, MethodType):
+        return kind, frozen(value.__func__, depth - 1), frozen(value.__self__, depth - 1)
+    if isinstance(value, functools.partial):
+        told = (value.func, value.args, value.keywords)
+        return kind, *(frozen(part, depth - 1) for part in told)
     if isinstance(value, FUNCTIONS) or (callable(value) and is_ours(kind)):
         return kind, id(value)
     if isinstance(value, os.PathLike):

@@ -7,11 +7,13 @@ from typing import Any, NamedTuple, Self
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from experiments.errors import said_by
 from experiments.inference.objectives.base import Objective
+from experiments.inference.objectives.pyro_elbos import add_gradients
 from experiments.inference.pair import Buffers, cuda_devices
 from experiments.inference.traces import kl_of, traces
 from ppl_models.batch import Batch
@@ -113,7 +115,7 @@ def about_sites(model: Any, guide: Any, objective: Objective, batch: Batch) -> s
         found = ""
         if name in latents:
             guided = latents[name]["fn"]
-            kl = divergence(latents[name], site)
+            kl = divergence(name, p, q)
             found = about_density(latents[name], f"{name} of the guide")
             if not found and not kl.isfinite().all():
                 found = (
@@ -133,10 +135,10 @@ def about_density(site: Any, name: str) -> str:
     return f"site {name}: log-density {worst(density)} at {described(site['fn'])}"
 
 
-def divergence(site: Any, prior: Any) -> Tensor:
+def divergence(name: str, p: Trace, q: Trace) -> Tensor:
     """KL(q || p) where it has a closed form; zero elsewhere."""
     try:
-        return kl_of(site, prior)
+        return kl_of(name, p, q)
     except NotImplementedError:
         return torch.zeros(())
 
@@ -146,8 +148,7 @@ def about_gradients(
     model: Any, guide: Any, objective: Objective, batch: Batch, named: dict[str, nn.Parameter]
 ) -> str:
     """Whether the loss is finite, and the first parameter whose gradient is not."""
-    loss = objective.differentiable_loss(model, guide, batch) / batch.size
-    gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+    loss, gradients = loss_and_gradients(model, guide, objective, batch, [*named.values()])
     said = [] if loss.isfinite() else [f"the loss is {worst(loss)}"]
     # as the guard has it, the square counts
     bad = {
@@ -165,6 +166,24 @@ def about_gradients(
             f"entries{more}"
         )
     return "; ".join(said)
+
+
+def loss_and_gradients(
+    model: Any, guide: Any, objective: Any, batch: Batch, parameters: Sequence[nn.Parameter]
+) -> tuple[Tensor, Sequence[Tensor | None]]:
+    """The loss of a step and its gradients; those that the parameters hold stay."""
+    if hasattr(objective, "differentiable_loss"):
+        loss = objective.differentiable_loss(model, guide, batch) / batch.size
+        return loss, torch.autograd.grad(loss, parameters, allow_unused=True)
+    held = [parameter.grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    try:  # a loss of Pyro's that gives gradients alone
+        loss = add_gradients(objective, model, guide, batch)
+        return loss, [parameter.grad for parameter in parameters]
+    finally:
+        for parameter, gradient in zip(parameters, held, strict=True):
+            parameter.grad = gradient
 
 
 def worst(values: Tensor) -> str:

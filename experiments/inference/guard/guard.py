@@ -77,7 +77,7 @@ class Guard:
         """
         self.skipped += 1
         self.consecutive += 1
-        if self.consecutive == 1:
+        if self.consecutive == 1 or self.last is None:  # a series may be older than this guard
             self.last = f"step {self.steps} was not finite: {explain() or UNEXPLAINED}"
         if self.consecutive >= self.most_skipped:
             number, self.consecutive = (

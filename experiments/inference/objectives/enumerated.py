@@ -1,16 +1,35 @@
 """The ELBO with discrete latents summed out, of the model and of the guide."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from pyro.infer import TraceEnum_ELBO
 from torch import Tensor
 
+from experiments.errors import said_by
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.checks.particles import takes_particles
+from experiments.inference.checks.sites import name_of
 from experiments.inference.objectives.elbo import ELBO
 from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
+
+
+@contextmanager
+def _all_values_at_once(guide: Callable) -> Iterator[None]:
+    """Inside, an error of shapes says where it comes from."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not re.search("size|shape|dimension", str(error).lower()):
+            raise
+        raise ValueError(
+            f"{name_of(guide)}, or its model, does not take all values of a summed latent at "
+            f"once, in a dimension left of all others: broadcast what is joined with it "
+            f"({said_by(error)})."
+        ) from error
 
 
 class EnumeratedELBO(ELBO):
@@ -42,7 +61,7 @@ class EnumeratedELBO(ELBO):
             max_plate_nesting=depth,
             vectorize_particles=together,
         )
-        with own_parameters(model, guide):
+        with own_parameters(model, guide), _all_values_at_once(guide):
             if torch.is_grad_enabled():
                 return pyros.differentiable_loss(model, guide, batch)
             return torch.tensor(pyros.loss(model, guide, batch), device=batch.index.device)

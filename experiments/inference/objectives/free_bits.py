@@ -5,6 +5,7 @@ from typing import Any
 
 import pyro.distributions as dist
 from pyro.distributions.util import scale_and_mask
+from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 from torch.distributions import kl_divergence
 
@@ -62,21 +63,22 @@ class FreeBits(Objective):
                     f"elbo_free_bits needs one scale of '{name}' in model and guide: use elbo."
                 )
             mask = site["mask"].unsqueeze(-1) if isinstance(site["mask"], Tensor) else site["mask"]
-            kl = scale_and_mask(self._kl(name, site, p.nodes[name]), mask=mask)
+            kl = scale_and_mask(self._kl(name, p, q), mask=mask)
             rows = kl.numel() // kl.shape[-1] / self.num_particles
             floored = kl.flatten(0, -2).mean(0).clamp(min=self.free_bits)
             loss = loss + site["scale"] * rows * floored.sum()
         factors: Any = sum(log_density(site).sum() for site in sites_of(q, observed=True))
         return loss + factors / self.num_particles
 
-    def _kl(self, name: str, site: Any, prior: Any) -> Tensor:
+    def _kl(self, name: str, model_trace: Trace, guide_trace: Trace) -> Tensor:
         """KL per datum and dimension, ``[..., B, M]``; M is 1 if it is not a sum."""
+        site, prior = guide_trace.nodes[name], model_trace.nodes[name]
         q, p = site["fn"], prior["fn"]
-        both = (_vector_of_normals(q), _vector_of_normals(p))
-        if all(both):
-            return kl_divergence(q.base_dist, p.base_dist)
         try:
-            return kl_of(site, prior).unsqueeze(-1)
+            kl = kl_of(name, model_trace, guide_trace)
+            if _vector_of_normals(q) and _vector_of_normals(p):
+                return kl_divergence(q.base_dist, p.base_dist)
+            return kl.unsqueeze(-1)
         except NotImplementedError:
             self.sampled_sites.append(name)
             z = site["value"]  # the sites' own log_prob are scaled, by zero where beta is

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 import pyro
 import pyro.distributions as dist
@@ -18,7 +19,11 @@ from experiments.inference.objectives.base import Objective
 from experiments.inference.summation import SumOut, summed_out, unmasked
 from guides.coordinates import Pushforward
 from ppl_models.batch import Batch, data_plate
+from ppl_models.coordinates import bare
 from ppl_models.parameters import own_parameters
+
+_even: WeakSet[Any] = WeakSet()
+"""Guides whose mixtures have been seen to be even."""
 
 
 class Miselbo(Objective):
@@ -59,6 +64,7 @@ class Miselbo(Objective):
         mixture = q.base_dist if isinstance(q, Pushforward) else q
         if not isinstance(mixture, dist.MixtureSameFamily):
             raise ValueError(f"miselbo is for mixtures, not {type(mixture).__name__}.")
+        self._check_even(guide, mixture)
         u = self._strata(mixture, batch)
         z = q.at(u) if isinstance(q, Pushforward) else u
         apart = takes_particles(model)
@@ -77,6 +83,21 @@ class Miselbo(Objective):
             node["log_prob"].sum() for node in replayed.nodes.values() if node["type"] == "sample"
         )
         return (log_q.sum() - log_p) / len(z)
+
+    def _check_even(self, guide: Any, mixture: Any) -> None:
+        """Refuse other mixtures than those that the draws are right for, once per guide."""
+        program = poutine.unwrap(guide)
+        if program in _even:
+            return
+        shares = mixture.mixture_distribution.probs
+        even = not shares.requires_grad and torch.allclose(shares, shares.mean(-1, keepdim=True))
+        if not even or type(bare(mixture.component_distribution)) is not dist.Normal:
+            raise ValueError(
+                "miselbo draws equally often from every component of a mixture: give it "
+                "components Normal(...).to_event(1) with equal weights that are not trained."
+            )
+        if torch.is_grad_enabled():  # else no share requires a gradient
+            _even.add(program)
 
     def _strata(self, q: Any, batch: Batch) -> Tensor:
         """Draws from the components, in coordinates, ``[particles * strata, B, M]``."""

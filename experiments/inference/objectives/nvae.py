@@ -39,7 +39,8 @@ class BalancedKL(AnalyticKL):
         # at beta zero all KLs are scaled to zero, and any weights are right
         plain = [kl / _or_one(guide_trace.nodes[name]["scale"]) for name, kl in kls.items()]
         weights = balancing_weights(_by_group(plain), self.sizes)
-        factors = weights * (beta < 1) + 1.0 * (beta >= 1)
+        whole = beta > 1 - 1e-6  # on a GPU, N / B divided by itself may be less than 1
+        factors = torch.where(torch.as_tensor(whole), 1.0, weights)
         divergence: Any = sum(
             factor * kl.sum() for factor, kl in zip(factors, kls.values(), strict=True)
         )

@@ -10,6 +10,8 @@ from pyro import poutine
 from torch import Tensor
 
 from experiments.inference.checks.pair_check import check_once
+from experiments.inference.checks.particles import takes_particles
+from experiments.inference.checks.sites import name_of
 from experiments.inference.objectives.base import Objective
 from experiments.inference.objectives.elbo import ELBO
 from ppl_models.batch import Batch
@@ -66,8 +68,15 @@ def add_gradients(objective: Any, model: Any, guide: Any, batch: Batch) -> Tenso
 
 def _check(objective: Any, model: Any, guide: Any, batch: Batch) -> None:
     """The check of a pair under Pyro's losses; our objectives make it themselves."""
-    if not isinstance(objective, Objective):
-        check_once(model, guide, batch, isinstance(objective, infer.TraceEnum_ELBO))
+    if isinstance(objective, Objective):
+        return
+    apart = objective.num_particles if objective.vectorize_particles else 1
+    check_once(model, guide, batch, isinstance(objective, infer.TraceEnum_ELBO), apart)
+    if apart > 1 and not takes_particles(model):
+        raise ValueError(
+            f"{name_of(model)} mixes the particles of {type(objective).__name__}: take one of our "
+            "objectives, or vectorize_particles=False."
+        )
 
 
 def _like_parameters(value: float, *modules: Any) -> Tensor:

@@ -16,6 +16,7 @@ from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 
+from experiments.errors import said_by
 from experiments.inference.gaussians import detached
 from experiments.inference.handlers import At, InsideObjective
 from experiments.inference.pair import Buffers, cuda_devices
@@ -109,8 +110,10 @@ def at_fixed_draws(
     with buffers.lent():  # running means have seen this batch
         try:
             again = traces(model, guide, batch, particles, at=leaves)
-        except NotImplementedError as error:
-            raise ValueError(f"this objective needs log q at given draws: {error}") from error
+        except (KeyError, NotImplementedError) as error:  # of transforms without an inverse
+            raise ValueError(
+                f"this objective needs log q at given draws: {said_by(error)}"
+            ) from error
     _check_same(guide, guide_trace, again[1])
     return *again, leaves
 

@@ -34,8 +34,15 @@ def optimizers_of(optim: Optim | None, model: nn.Module, guide: nn.Module) -> li
         optim = adam(model, guide) or []
     if isinstance(optim, PyroOptim) and not isinstance(optim, HorovodOptimizer):
         places = (("model", model), ("guide", guide))
-        names = {id(p): f"{place}.{n}" for place, m in places for n, p in m.named_parameters()}
-        return [PyroOptimizer(optim, {names[id(p)]: p for p in parameters})]
+        rows = {id(table.rows) for table in local_tables(model, guide)}
+        named = {
+            f"{place}.{name}": parameter  # what is frozen now may be trained later
+            for place, module in places
+            for name, parameter in module.named_parameters()
+            if id(parameter) not in rows
+        }
+        once = {id(parameter): name for name, parameter in named.items()}
+        return [PyroOptimizer(optim, {name: named[name] for name in once.values()})]
     if callable(optim) and not isinstance(optim, (PyroOptim, Optimizer)):
         optim = optim(parameters) if parameters else []
     found = [optim] if isinstance(optim, Optimizer) else optim

@@ -10,7 +10,9 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from experiments.data import as_data
+from experiments.data.streams import rows_of
 from experiments.errors import UsageError
+from ppl_models import PPCA
 
 X = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
 COUNTS = (9 * np.abs(X)).astype(np.int64)
@@ -124,3 +126,10 @@ def test_arrays_that_are_refused_in_one_line(name):
         with pytest.raises(UsageError, match=words) as caught:
             as_data(given)
     assert "\n" not in str(caught.value)
+
+
+def test_batches_of_a_sampler_have_no_known_size():
+    rows = TensorDataset(torch.zeros(4, 2), torch.arange(4))
+    loader = DataLoader(rows, batch_sampler=[[0, 1, 2], [3]])
+    with pytest.raises(UsageError, match="needs a batch_size"):
+        rows_of(loader, PPCA(2, 1))

@@ -1,0 +1,154 @@
+"""What a compiled step must see of a change between two steps."""
+
+import functools
+import warnings
+from contextlib import nullcontext
+from typing import ClassVar
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+
+from experiments.inference.compiled import gradients
+from experiments.inference.precision import BFloat16Products
+from experiments.inference.svi import SVI
+from ppl_models import Batch
+from ppl_models.batch import data_plate
+from tests.shared.linear_pair import SOME, D, Encoder, Linear
+
+
+@pytest.fixture(autouse=True)
+def _as_traced(monkeypatch):
+    monkeypatch.setattr(gradients, "compiled", lambda graph, values: graph)
+    monkeypatch.setattr(gradients, "can_compile", lambda: True)
+
+
+class Schedule:
+    def __init__(self) -> None:
+        self.scale = 0.5
+
+    def now(self) -> float:
+        return self.scale
+
+
+SCALE, SETTINGS, ELSEWHERE = 0.5, {"scale": 0.5}, Schedule()
+
+
+class Scaled(Linear):
+    """The width of x is told by ``scale``."""
+
+    options: ClassVar = {"scale": 0.5}
+
+    def forward(self, batch):
+        with data_plate(batch):
+            z = self.prior()
+            x = dist.Normal(z + self.loc, self.scale()).to_event(1)
+            return pyro.sample("x", x, obs=batch.x)
+
+
+class DictionaryOfTheClass(Scaled):
+    def scale(self):
+        return self.options["scale"]
+
+
+class DictionaryOfTheFile(Scaled):
+    def scale(self):
+        return SETTINGS["scale"]
+
+
+class InAProperty(Scaled):
+    @property
+    def now(self):
+        return SCALE
+
+    def scale(self):
+        return self.now
+
+
+class InAnInnerFunction(Scaled):
+    def scale(self):
+        return (lambda: SCALE)()
+
+
+class InADefault(Scaled):
+    def scale(self, settings=SETTINGS):
+        return settings["scale"]
+
+
+class InABoundMethod(Scaled):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = ELSEWHERE.now
+
+
+class InAPartial(Scaled):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = functools.partial(getattr, ELSEWHERE, "scale")
+
+
+def change(scale: float) -> None:
+    global SCALE
+    SCALE = SETTINGS["scale"] = ELSEWHERE.scale = Scaled.options["scale"] = scale
+
+
+@pytest.mark.filterwarnings("ignore:this step cannot be compiled")
+@pytest.mark.parametrize("kind", Scaled.__subclasses__(), ids=lambda kind: kind.__name__)
+def test_a_number_that_changes_between_steps_is_seen(kind):
+    found = []
+    for compile in (False, True):
+        svi = SVI(kind(), Encoder(), compile=compile)
+        for scale in (0.5, 2.0):
+            change(scale)
+            torch.manual_seed(1)
+            loss = svi.step(SOME)
+        change(0.5)
+        found.append(loss)
+    torch.testing.assert_close(found[1], found[0])
+
+
+class Decoder(Linear):
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder = nn.Linear(D, D)
+
+    def mean(self, z, batch):
+        return self.decoder(z).to(z.dtype)
+
+
+def test_a_backward_hook_of_a_module_is_called():
+    model, seen = Decoder(), []
+    svi = SVI(model, Encoder(), compile=True)
+    svi.step(SOME)
+    model.decoder.register_full_backward_hook(lambda *_: seen.append(1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an eager step would say so
+        svi.step(SOME)
+        svi.step(SOME)
+    assert len(seen) == 2
+
+
+@pytest.mark.filterwarnings("ignore:this step cannot be compiled")
+@pytest.mark.parametrize(
+    "inside",
+    [BFloat16Products, lambda: torch.autocast("cpu", torch.bfloat16)],
+    ids=["ours", "torch"],
+)
+def test_rounded_products_are_those_of_the_step(inside):
+    batch = Batch(SOME.x.float(), SOME.index, SOME.size)
+
+    def steps(*rounded: bool) -> torch.Tensor:
+        torch.manual_seed(0)
+        model, guide = Decoder().float(), Encoder().float()
+        svi = SVI(model, guide, lambda p: torch.optim.SGD(p, lr=0.0), compile=True)
+        for one in rounded:
+            torch.manual_seed(1)
+            with inside() if one else nullcontext():
+                loss = svi.step(batch)
+        return loss
+
+    assert torch.equal(steps(False, True), steps(True))
+    assert torch.equal(steps(True, False), steps(False))
+    assert not torch.equal(steps(True), steps(False))
