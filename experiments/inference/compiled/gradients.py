@@ -127,8 +127,7 @@ class CompiledGradients:
                 if id(gradient) in taken:  # two parameters with one gradient, as in a + b
                     gradient = gradient.clone()
                 taken.add(id(gradient))
-                total = gradient if parameter.grad is None else parameter.grad + gradient
-                parameter.grad = total
+                parameter.grad = gradient if (held := parameter.grad) is None else held + gradient
         return loss
 
     def _graph_for(
