@@ -156,7 +156,8 @@ class _Group(NamedTuple):
         first, *others = [*self.summed, *(self.observed or ([] if tempered else self.latents))]
         for site in others:
             scales = first["scale"], site["scale"]
-            if scales[0] is not scales[1] and torch.as_tensor(scales[0] - scales[1]).any():
+            differ = scales[0] is not scales[1] and scales[0] != scales[1]
+            if differ.any() if isinstance(differ, Tensor) else differ:
                 said = [f"{float(torch.as_tensor(scale).mean()):g}" for scale in scales]
                 raise ValueError(
                     f"'{first['name']}' is summed out but rescaled by {said[0]}, "

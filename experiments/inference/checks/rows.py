@@ -60,41 +60,47 @@ def check_rows_apart(model: Any, trace: Trace, batch: Batch) -> None:
             at.
     """
     rows = len(batch.index)
+    ones = [_row(batch, row) for row in (0, rows - 1)]
+    if len(ones[0].index) != 1:  # a batch whose parts cannot be seen
+        return
     latents = {name: site["value"] for name, site in trace.iter_stochastic_nodes()}
-    for row in (0, rows - 1):
-        one = _row(batch, row)
-        if len(one.index) != 1:  # a batch whose parts cannot be seen
+    with evaluating(poutine.unwrap(model)):
+        try:
+            drawn = poutine.trace(model).get_trace(ones[0])
+        except Exception:  # sizes that go with this batch alone
             return
-        of_row = {
-            name: z if dim is None else z.narrow(dim - trace.nodes[name]["fn"].event_dim, row, 1)
-            for name, z in latents.items()
-            for dim in (data_dim(trace.nodes[name]),)
-        }
-        with evaluating(poutine.unwrap(model)):
-            try:
-                drawn = poutine.trace(model).get_trace(one)
-            except Exception:  # sizes that go with this batch alone
-                return
-            _check_outside(model, trace, drawn)
-            try:
-                together = densities_at(model, latents, batch)
-                alone = densities_at(model, of_row, one)
-                again = densities_at(model, latents, batch)
-            except Exception:
-                return
-        for name, site in together.items():
-            dim = data_dim(site)
-            if dim is None or name not in alone or site["log_prob"].shape[dim] != rows:
-                continue
-            if not torch.allclose(site["log_prob"], again[name]["log_prob"], equal_nan=True):
-                return  # it changes from run to run, whatever the rows
-            here, there = site["log_prob"].narrow(dim, row, 1).sum(), alone[name]["log_prob"].sum()
+        _check_outside(model, trace, drawn)
+        try:
+            together, again = (densities_at(model, latents, batch) for _ in range(2))
+            alone = [
+                densities_at(model, _latents_of(trace, row), one)
+                for row, one in zip((0, rows - 1), ones, strict=True)
+            ]
+        except Exception:
+            return
+    for name, site in together.items():
+        dim = data_dim(site)
+        if dim is None or name not in alone[0] or site["log_prob"].shape[dim] != rows:
+            continue
+        if not torch.allclose(site["log_prob"], again[name]["log_prob"], equal_nan=True):
+            return  # it changes from run to run, whatever the rows
+        for row, one in zip((0, rows - 1), alone, strict=True):
+            here, there = site["log_prob"].narrow(dim, row, 1).sum(), one[name]["log_prob"].sum()
             if not torch.isclose(here, there, rtol=1e-3, atol=1e-3, equal_nan=True):
                 raise ValueError(
                     f"{name_of(model)} mixes the rows of a batch: the density of '{name}' of row "
                     f"{row} is {here:.4g} in this batch and {there:.4g} alone. A row's density "
                     "must not depend on other rows, unless the whole data set is one batch."
                 )
+
+
+def _latents_of(trace: Trace, row: int) -> dict[str, Tensor]:
+    """The latents of one row, and those of all data."""
+    found = {}
+    for name, site in trace.iter_stochastic_nodes():
+        dim, z = data_dim(site), site["value"]
+        found[name] = z if dim is None else z.narrow(dim - site["fn"].event_dim, row, 1)
+    return found
 
 
 def _row(batch: Any, row: int) -> Any:

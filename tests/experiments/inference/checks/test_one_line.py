@@ -107,7 +107,7 @@ class Weighted(Program):
 def test_weights_of_rows_beside_a_summed_latent():
     model, w = Weighted(), 0.5 + torch.rand(len(X))
     log_p = dist.Normal(model.m, 1.0).to_event(1).log_prob(X.unsqueeze(1)).logsumexp(1)
-    want = -(w * (log_p - math.log(C))).sum() / len(X)
+    want = -(w * (log_p - math.log(C))).sum().detach() / len(X)
     svi = SVI(model, GUIDES["prior"](model), loss=OBJECTIVES["elbo"]())
     right_or_refused(lambda: svi.evaluate_loss(Batch.of(X, {"w": w})), want, "'y'")
 
