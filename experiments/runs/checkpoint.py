@@ -22,7 +22,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from experiments.errors import UsageError
-from experiments.options.process.launched import is_main
+from experiments.inference.parallel import is_main
 from experiments.runs.files import TEMPORARY, make_directories, reading, sync, write_synced
 
 FORMAT = 1

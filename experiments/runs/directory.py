@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from experiments.errors import UsageError
-from experiments.options.process.launched import is_main
+from experiments.inference.parallel import is_main
 from experiments.runs.files import TEMPORARY, forget, make_directories, missing, remove_created
 from experiments.runs.lock import Lock
 

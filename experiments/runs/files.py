@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import TrainingError, UsageError, is_out_of_memory, reason
-from experiments.options.process.launched import is_main
+from experiments.inference.parallel import is_main
 from experiments.runs.missing import no_run
 
 FORMAT = 2

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from experiments.errors import TrainingError, UsageError
-from experiments.options.process.launched import is_main
+from experiments.inference.parallel import is_main
 
 LOCK = "run.lock"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import Finished, UsageError
+from experiments.inference.parallel import is_main
 from experiments.options.common import MAY_CHANGE
-from experiments.options.process.launched import is_main
 from experiments.runs.files import FORMAT, read_json, reading, remove_temporary
 from experiments.runs.lock import LOCK
 

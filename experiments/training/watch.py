@@ -8,8 +8,8 @@ from experiments.errors import TrainingError
 from experiments.inference.collapse import collapse_warnings
 from experiments.inference.fit import Progress
 from experiments.inference.guard import Guard
+from experiments.inference.parallel import is_main
 from experiments.inference.svi import SVI
-from experiments.options.process.launched import is_main
 from experiments.runs.run import Run
 from guides import Guide
 
