@@ -64,11 +64,7 @@ def _farewell(
 
 
 def check_words(args: Sequence[str]) -> None:
-    """Refuse words that a report cannot show.
-
-    Raises:
-        UsageError: With the word.
-    """
+    """Refuse words that a report cannot show."""
     for word in args:
         if "\0" in word or any("\ud800" <= letter <= "\udfff" for letter in word):
             encoding = sys.getfilesystemencoding().upper()

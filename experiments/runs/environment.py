@@ -17,11 +17,7 @@ from experiments.inference.parallel import world_size
 
 
 def pick_device(name: str) -> torch.device:
-    """The requested device; ``auto`` is a GPU if there is one, one per process if several.
-
-    Raises:
-        UsageError: If there is no such device.
-    """
+    """The requested device; ``auto`` is a GPU if there is one, one per process if several."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and world_size() > 1:

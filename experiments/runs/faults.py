@@ -16,11 +16,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def raise_fault(error: Exception, directory: Path) -> None:
-    """Report a fault of disk, memory or another process, and the last complete checkpoint.
-
-    Raises:
-        TrainingError: For such a fault; other errors are not changed.
-    """
+    """Report a fault of disk, memory or another process, and the last complete checkpoint."""
     words = _fault(error)
     if words is not None:
         last = "nothing is kept yet"

@@ -26,9 +26,6 @@ class Lock:
     a lock of another host cannot be checked and is respected. A link, or a file with other
     contents, is not changed.
 
-    Args:
-        directory: of a run.
-
     Attributes:
         path: last known path of the directory.
 
