@@ -28,7 +28,6 @@ from experiments.inference.optim import adam, muon
 from experiments.inference.svi import SVI
 from experiments.options.common import DataOptions, FreshRunOptions
 from experiments.options.guide_lists import parse_guides
-from experiments.options.process.launched import is_main
 from experiments.options.ranges import Count, Positive
 from experiments.options.trust import Trusted
 from experiments.reports.comparison import save_comparison
@@ -142,7 +141,7 @@ def measured(
     run.say(f"fitting {joined([entry.label for entry in entries])}, {names} ...")
     shared = frozen_decoder(run, train, saved) if "frozen" in decoders else None
     rows = []
-    with tqdm(todo, leave=False, disable=not (is_main() and sys.stderr.isatty())) as bar:
+    with tqdm(todo, leave=False, disable=not sys.stderr.isatty()) as bar:
         for decoder, seed, entry in bar:
             bar.set_postfix_str(f"{entry.label}, p {decoder}")
             rows.append(one(run, entry, shared if decoder == "frozen" else None, seed, train))

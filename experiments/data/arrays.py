@@ -36,9 +36,6 @@ def check_precision(x: Tensor, dtype: torch.dtype) -> None:
     Args:
         x: stored values ``[N, ...]``.
         dtype: of the observations.
-
-    Raises:
-        UsageError: With the values.
     """
     if not x.is_floating_point():
         return

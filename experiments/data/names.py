@@ -23,11 +23,7 @@ def is_array_file(name: str) -> bool:
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that is neither a data set nor a file of numbers.
-
-    Raises:
-        UsageError: With the closest name.
-    """
+    """Refuse a name that is neither a data set nor a file of numbers."""
     if name in DATA_SETS or is_array_file(name):
         return
     if Path(name).is_dir():

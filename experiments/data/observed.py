@@ -67,16 +67,7 @@ def as_observed(data: Any, model: nn.Module, sites: Sites | None = None) -> dict
 
 
 def check_sites(data: Any, site: str, observed: dict[str, torch.Size]) -> None:
-    """Refuse data with a missing or superfluous site, or with rows of another size.
-
-    Args:
-        data: a data set.
-        site: the site at which its pixels are observed.
-        observed: the model's observed sites and the shapes of their events.
-
-    Raises:
-        UsageError: With the name of the site.
-    """
+    """Refuse data with a missing or superfluous site, or with rows of another size."""
     there = {site: data.image_shape, **{n: v.shape[1:] for n, v in data.others.items()}}
     missing = [name for name in observed if name not in there]
     surplus = [name for name in there if name not in observed]

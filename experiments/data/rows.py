@@ -68,11 +68,7 @@ class Reading:
         return [f"{name.replace('_', '-')} {chosen[name]}" for name in chosen if name in given]
 
     def refuse(self, name: str, allowed: tuple[str, ...] = ()) -> None:
-        """Refuse options that do not fit a data set.
-
-        Raises:
-            UsageError: Naming the first of them.
-        """
+        """Refuse options that do not fit a data set."""
         for option in fields(self):
             if option.name not in allowed and getattr(self, option.name) != option.default:
                 of = "--data FILE.csv" if option.name == "label" else "--data folder"

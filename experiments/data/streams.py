@@ -17,11 +17,7 @@ from ppl_models.sites import describe
 
 
 def rows_of(data: Any, model: nn.Module) -> Any:
-    """A data set, or the batches of a ``DataLoader``, in the form that a model observes.
-
-    Raises:
-        UsageError: As ``as_data`` and ``Stream``.
-    """
+    """A data set, or the batches of a ``DataLoader``, in the form that a model observes."""
     return Stream(data, model) if isinstance(data, DataLoader) else as_data(data).like(model)
 
 

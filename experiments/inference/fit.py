@@ -16,7 +16,7 @@ from experiments.data.streams import rows_of
 from experiments.inference.checks.index_reads import note_home
 from experiments.inference.checks.observations import check_observations
 from experiments.inference.optim import Schedule, cosine
-from experiments.inference.parallel import agreed, own_rows
+from experiments.inference.parallel import gathered, own_rows
 from experiments.inference.svi import SVI
 from ppl_models.batch import Batch
 
@@ -240,7 +240,8 @@ class Clock:
         """The share of training that is done; by time it may pass one."""
         if self.minutes is None:
             return (epoch + step / self.per_epoch) / self.number
-        return agreed((time.perf_counter() - self.opened) / (60 * self.minutes))
+        passed = (time.perf_counter() - self.opened) / (60 * self.minutes)
+        return gathered(passed)[0]  # the main process's
 
     def epochs(self, start: int) -> Iterator[int]:
         """Epochs to come, until their number or the time is up; all processes agree."""

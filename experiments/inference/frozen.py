@@ -96,11 +96,7 @@ def held_out(model: nn.Module, guide: Guide, data: Data) -> Guide:
 
 
 def check_held_out(guide: Any, sibling: Any) -> None:
-    """Refuse a guide whose sibling for held-out data nothing here can fit.
-
-    Raises:
-        ValueError: If it has parameters for every datum, and is no ``PerDatumGuide``.
-    """
+    """Refuse a guide whose sibling for held-out data nothing here can fit."""
     own = sibling is guide or isinstance(sibling, PerDatumGuide)
     if not own and any(True for _ in sibling.parameters()):
         raise ValueError(

@@ -84,11 +84,7 @@ class Temperature(Messenger):
 
 
 class At(Messenger):
-    """Set some sites to these values instead of draws; their densities do not change.
-
-    Args:
-        values: by site.
-    """
+    """Set some sites to these values instead of draws; their densities do not change."""
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
         super().__init__()

@@ -25,12 +25,6 @@ def summed_pair(model: Callable, guide: Callable, batch: Batch, depth: int) -> t
 
     The density of ``Prior`` is that of the model's latents, with the same ones summed out.
 
-    Args:
-        model: p, bare or inside Pyro's handlers.
-        guide: q, likewise.
-        batch: as ``forward`` takes it.
-        depth: dimensions that plates take, particles among them.
-
     Raises:
         ValueError: If an effect guide draws a latent whose prior depends on a summed one; under
             ``Prior``, if gradients are asked for.

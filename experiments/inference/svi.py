@@ -20,7 +20,7 @@ from experiments.inference.optim.rows import RowAdam, local_tables
 from experiments.inference.optim.taken import Optim, optimizers_of
 from experiments.inference.pair import Buffers, sparse_gradients
 from experiments.inference.pair import Pair as Pair
-from experiments.inference.parallel import average_gradients, first_said
+from experiments.inference.parallel import average_gradients, gathered
 from guides import Guide
 from ppl_models.batch import Batch
 
@@ -114,12 +114,11 @@ class SVI:
         if not self.trains:
             raise ValueError("nothing to train: neither model nor guide has free parameters.")
         random, before = self._state(batch)
-        rows = [table.rows for table in self.tables]
-        loss = average_gradients(self._attempt(batch), self.parameters, rows)
+        loss = average_gradients(self._attempt(batch), self.parameters)
         if self.guard and not self.guard.passes(loss, self.parameters):
             self.buffers.restore(before)
             self._drop_gradients()
-            self.guard.refuse(lambda: first_said(self._explanation(batch, random)))
+            self.guard.refuse(lambda: self._explanation(batch, random))
             return math.inf * loss.abs()
         for optimizer in self.optimizers:
             if isinstance(optimizer, PyroOptimizer):
@@ -164,7 +163,9 @@ class SVI:
             parameter.grad = None
 
     def _explanation(self, batch: Batch, random: RandomState) -> str:
-        return explain(self.model, self.guide, self.objective, batch, random)
+        """That of the first process in which something is not finite."""
+        found = gathered(explain(self.model, self.guide, self.objective, batch, random))
+        return next(filter(None, found), "")
 
     @property
     def penalties(self) -> list[Any]:

@@ -188,11 +188,7 @@ class SavedRunOptions:
 
 
 def check(config: Any) -> None:
-    """Refuse invalid options before data are read.
-
-    Raises:
-        UsageError: With the option, its value and what would be right.
-    """
+    """Refuse invalid options before data are read."""
     check_ranges(config)
     objective = getattr(config, "objective", None)
     if isinstance(objective, str) and objective not in OBJECTIVES:
@@ -207,11 +203,7 @@ def check(config: Any) -> None:
 
 
 def every(text: str) -> tuple[int | None, float | None]:
-    """``--checkpoint-every`` as epochs or as seconds.
-
-    Raises:
-        UsageError: If it is neither.
-    """
+    """``--checkpoint-every`` as epochs or as seconds."""
     if text.isdecimal() and int(text) > 0:
         return int(text), None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)

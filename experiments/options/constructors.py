@@ -56,11 +56,7 @@ def import_guide(name: str, allowed: Iterable[str] | None = None) -> type:
 
 
 def _imported(kind: str, name: str, known: Iterable[str]) -> type:
-    """A user's class, by ``package.module:Class``.
-
-    Raises:
-        UsageError: If it cannot be imported, is no class of modules, or lies in a run directory.
-    """
+    """A user's class, by ``package.module:Class``."""
     from torch.nn import Module
 
     from ppl_models.names import unknown

@@ -58,11 +58,7 @@ def ranges_of(hint: Any) -> Iterator[Range]:
 
 
 def check_ranges(config: Any) -> None:
-    """Refuse numbers that are not finite or outside of their option's range.
-
-    Raises:
-        UsageError: With the option, the range and the value.
-    """
+    """Refuse numbers that are not finite or outside of their option's range."""
     hints = get_type_hints(type(config), include_extras=True)
     for field in dataclasses.fields(config):
         ranges = [*ranges_of(hints[field.name])]

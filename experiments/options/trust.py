@@ -27,17 +27,7 @@ NOTHING = Trusted()
 
 
 def check_named(directory: Path, model: str, guide: str, trusted: Trusted) -> None:
-    """Refuse to import a class that the run names but the user does not.
-
-    Args:
-        directory: of the run.
-        model: its model; ``package.module:Class`` if it is from outside this package.
-        guide: its guide, likewise.
-        trusted: what the user names.
-
-    Raises:
-        UsageError: With the option that allows it, or if another model or guide is named.
-    """
+    """Refuse to import a class that the run names but the user does not."""
     for kind, name, named in (("model", model, trusted.model), ("guide", guide, trusted.guide)):
         known = trusted.everything or name == named or (kind == "guide" and name in trusted.others)
         if ":" in name and not known:
@@ -51,11 +41,7 @@ def check_named(directory: Path, model: str, guide: str, trusted: Trusted) -> No
 
 
 def check_outside_of_runs(module: str) -> None:
-    """Refuse a module, or a package around it, that lies in a run directory.
-
-    Raises:
-        UsageError: With the run directory.
-    """
+    """Refuse a module, or a package around it, that lies in a run directory."""
     for path in _places(module):
         for folder in (path, *path.parents, *path.resolve().parents):
             if (folder / "config.json").exists() and (folder / "checkpoint").exists():

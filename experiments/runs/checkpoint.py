@@ -22,7 +22,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from experiments.errors import UsageError
-from experiments.options.process.launched import is_main
+from experiments.inference.parallel import is_main
 from experiments.runs.files import TEMPORARY, make_directories, reading, sync, write_synced
 
 FORMAT = 1
@@ -46,11 +46,7 @@ def _numbered(folder: Path) -> list[Path]:
 
 
 def latest(directory: Path) -> Path:
-    """A run's newest checkpoint.
-
-    Raises:
-        UsageError: If it has none.
-    """
+    """A run's newest checkpoint."""
     found = checkpoints(directory)
     if not found:
         raise UsageError(f"{directory} has no checkpoint.")
@@ -150,11 +146,7 @@ def manifest(files: Mapping[str, bytes]) -> bytes:
 
 
 def _read_manifest(path: Path) -> dict[str, tuple[int, str]]:
-    """The files that a checkpoint's manifest lists, with their sizes [bytes] and checksums.
-
-    Raises:
-        UsageError: If it is missing, damaged or of another format.
-    """
+    """The files that a checkpoint's manifest lists, with their sizes [bytes] and checksums."""
     with reading(path / MANIFEST):
         content = json.loads((path / MANIFEST).read_bytes())
         signature = content.pop("sha256")
@@ -168,11 +160,7 @@ def _read_manifest(path: Path) -> dict[str, tuple[int, str]]:
 
 
 def verified(path: Path, *names: str) -> list[bytes]:
-    """Files of a checkpoint, checked against its manifest.
-
-    Raises:
-        UsageError: Naming the file that is missing or damaged.
-    """
+    """Files of a checkpoint, checked against its manifest."""
     listed = _read_manifest(path)
     contents = []
     for name in names:
@@ -192,21 +180,13 @@ def verified(path: Path, *names: str) -> list[bytes]:
 
 
 def load_weights(path: Path, module: nn.Module) -> None:
-    """Fill a module from a checkpoint.
-
-    Raises:
-        UsageError: If it is damaged or of another shape.
-    """
+    """Fill a module from a checkpoint."""
     (content,) = verified(path, WEIGHTS)
     fill(module, content, path)
 
 
 def fill(module: nn.Module, content: bytes, path: Path) -> None:
-    """Fill a module with weights that were read from a checkpoint.
-
-    Raises:
-        UsageError: If they are of another shape or type, or not finite.
-    """
+    """Fill a module with weights that were read from a checkpoint."""
     with reading(path / WEIGHTS):
         tensors, own = load(content), module.state_dict()
         for name, tensor in tensors.items():

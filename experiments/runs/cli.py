@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from experiments.errors import Finished, UsageError, in_words, is_bad_input
+from experiments.inference.parallel import is_main
 from experiments.options.common import check
 from experiments.options.parsing import name_of, parse
 from experiments.options.process.allocation import keep_freed_memory
-from experiments.options.process.launched import LaunchError, is_main
 from experiments.options.process.streams import safe_streams
-from experiments.runs.processes import check_processes, failed
+from experiments.runs.processes import check_processes, failed, join_group
 from experiments.runs.resuming import resume_line
 from experiments.runs.signals import Interrupted
 
@@ -27,6 +27,7 @@ def cli(config_class: type, main: Callable[[Any], Any], args: Sequence[str] | No
 def run(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -> None:
     """Run a command; an error gives one line on stderr and an exit code."""
     try:
+        join_group()
         check_words(args)
         config = parse(config_class, main, args)
         check(config)
@@ -39,9 +40,6 @@ def run(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -> 
             if not is_main():  # which ends when training does
                 raise
             raise UsageError(f"a model or guide ended the program (exit {stop.code}).") from stop
-    except LaunchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
     except Interrupted as stop:
@@ -66,11 +64,7 @@ def _farewell(
 
 
 def check_words(args: Sequence[str]) -> None:
-    """Refuse words that a report cannot show.
-
-    Raises:
-        UsageError: With the word.
-    """
+    """Refuse words that a report cannot show."""
     for word in args:
         if "\0" in word or any("\ud800" <= letter <= "\udfff" for letter in word):
             encoding = sys.getfilesystemencoding().upper()

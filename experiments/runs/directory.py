@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from experiments.errors import UsageError
-from experiments.options.process.launched import is_main
+from experiments.inference.parallel import is_main
 from experiments.runs.files import TEMPORARY, forget, make_directories, missing, remove_created
 from experiments.runs.lock import Lock
 
@@ -66,11 +66,7 @@ def stamped_directory(command: str) -> Path:
 
 
 def new_directory(path: Path) -> Path:
-    """Make the directory of a new run.
-
-    Raises:
-        UsageError: If it is not empty or cannot be written.
-    """
+    """Make the directory of a new run."""
     if not is_main():
         return path
     try:
@@ -84,11 +80,7 @@ def new_directory(path: Path) -> Path:
 
 
 def writable(path: Path) -> Path:
-    """Make a directory if it does not exist, and check that it is writable.
-
-    Raises:
-        UsageError: If that fails.
-    """
+    """Make a directory if it does not exist, and check that it is writable."""
     made = missing(path)
     try:
         make_directories(made)
@@ -103,11 +95,7 @@ def writable(path: Path) -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Inside, a directory exists and is locked; if it stays empty, it is removed again.
-
-    Raises:
-        UsageError: If it cannot be written, or another process holds it.
-    """
+    """Inside, a directory exists and is locked; if it stays empty, it is removed again."""
     made = missing(path)
     writable(path)
     try:
@@ -118,11 +106,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def set_aside(path: Path) -> None:
-    """Rename the results of a killed command, so that it can start again.
-
-    Raises:
-        UsageError: If another process is at work there.
-    """
+    """Rename the results of a killed command, so that it can start again."""
     with Lock(path):
         number = 1
         while os.path.lexists(aside := path.with_name(f"{path.name}.unfinished-{number}")):

@@ -13,26 +13,27 @@ from typing import Any
 import torch
 
 from experiments.errors import UsageError
-from experiments.options.process.launched import local_position, number_of_processes
+from experiments.inference.parallel import world_size
 
 
 def pick_device(name: str) -> torch.device:
-    """The requested device; ``auto`` is a GPU if there is one, one per process if several.
-
-    Raises:
-        UsageError: If there is no such device.
-    """
+    """The requested device; ``auto`` is a GPU if there is one, one per process if several."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and number_of_processes() > 1:
-        name = f"cuda:{local_position()}"
+    if name == "cuda" and world_size() > 1:
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     try:
         if torch.device(name).type not in ("cpu", "cuda", "mps", "xpu"):
             raise RuntimeError("it holds no numbers")
-        return torch.empty(0, device=name).device
+        device = torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].split(". ")[0][:120]
         raise UsageError(f"--device {name} cannot be used here ({reason}).") from error
+    if world_size() > 1 and device.type not in ("cpu", "cuda"):
+        raise UsageError(f"several processes train on cpu or cuda, not on {device.type}.")
+    if world_size() > 1 and device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.errors import TrainingError, UsageError, is_out_of_memory, one_line
-from experiments.options.process.launched import number_of_processes
+from experiments.inference.parallel import world_size
 from experiments.runs.checkpoint import checkpoints
 
 LOST = re.compile("gloo|nccl|connection (closed|reset|refused)|broken pipe", re.IGNORECASE)
@@ -16,11 +16,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def raise_fault(error: Exception, directory: Path) -> None:
-    """Report a fault of disk, memory or another process, and the last complete checkpoint.
-
-    Raises:
-        TrainingError: For such a fault; other errors are not changed.
-    """
+    """Report a fault of disk, memory or another process, and the last complete checkpoint."""
     words = _fault(error)
     if words is not None:
         last = "nothing is kept yet"
@@ -36,7 +32,7 @@ def _fault(error: Exception) -> str | None:
         return f"{error.filename}: {reason}" if error.filename else reason
     if is_out_of_memory(error):
         return f"out of memory ({text or 'MemoryError'}); a smaller --batch-size needs less"
-    if number_of_processes() > 1 and LOST.search(text):
+    if world_size() > 1 and LOST.search(text):
         return "another process has ended or cannot be reached"
     return None
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import TrainingError, UsageError, is_out_of_memory, reason
-from experiments.options.process.launched import is_main
+from experiments.inference.parallel import is_main
 from experiments.runs.missing import no_run
 
 FORMAT = 2
@@ -37,10 +37,7 @@ def _remember(path: Path) -> None:
 def write(path: Path, save: Callable[[Path], Any], parents: bool = False) -> Path:
     """Have ``save`` fill a temporary file beside ``path``, sync it, and rename it to ``path``.
 
-    Args:
-        path: the file.
-        save: writes it.
-        parents: whether to make the directories that are missing.
+    With ``parents``, missing directories are made.
     """
     if not is_main():
         return path
@@ -86,9 +83,6 @@ def make_directories(paths: Sequence[Path], new: bool = False) -> None:
     Args:
         paths: as ``missing`` lists them, the innermost first.
         new: whether the innermost one must not exist yet.
-
-    Raises:
-        FileExistsError: If it exists nevertheless.
     """
     for number, path in enumerate(reversed(paths), 1):
         try:
@@ -167,11 +161,7 @@ def write_json(path: Path, content: Any) -> Path:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Inside, errors caused by the content of a saved file name that file.
-
-    Raises:
-        UsageError: In place of any error except a lack of memory.
-    """
+    """Inside, errors caused by the content of a saved file name that file."""
     try:
         yield
     except (UsageError, TrainingError):

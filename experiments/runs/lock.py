@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from experiments.errors import TrainingError, UsageError
-from experiments.options.process.launched import is_main
+from experiments.inference.parallel import is_main
 
 LOCK = "run.lock"
 
@@ -25,9 +25,6 @@ class Lock:
     The file contains the process and host of its holder. A stale lock of this host is taken over;
     a lock of another host cannot be checked and is respected. A link, or a file with other
     contents, is not changed.
-
-    Args:
-        directory: of a run.
 
     Attributes:
         path: last known path of the directory.

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import Finished, UsageError
+from experiments.inference.parallel import is_main
 from experiments.options.common import MAY_CHANGE
-from experiments.options.process.launched import is_main
 from experiments.runs.files import FORMAT, read_json, reading, remove_temporary
 from experiments.runs.lock import LOCK
 
@@ -98,13 +98,7 @@ def holds_nothing(directory: Path) -> bool:
 def with_history(
     content: dict[str, Any], saved: dict[str, Any], epochs: int
 ) -> tuple[dict[str, Any], str]:
-    """The ``config.json`` of a resumed run with the history of its machines, and a warning.
-
-    Args:
-        content: the new ``config.json``.
-        saved: the one on disk.
-        epochs: done so far.
-    """
+    """The ``config.json`` of a resumed run with the history of its machines, and a warning."""
     before = {name: saved.get(name) for name in DECIDES_BITS}
     then, now = _flat(before), _flat(content)
     changes = [

@@ -16,8 +16,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments.inference.fit import Progress
-from experiments.inference.parallel import first_said
-from experiments.options.process.launched import is_main, number_of_processes
+from experiments.inference.parallel import gathered, is_main, world_size
 from experiments.runs.checkpoint import checkpoints
 from experiments.runs.data_record import save_record
 from experiments.runs.directory import RunDirectory
@@ -26,7 +25,6 @@ from experiments.runs.faults import raise_fault
 from experiments.runs.files import FORMAT, append, make_directories, write, write_json, write_text
 from experiments.runs.lock import Lock
 from experiments.runs.metrics import Metrics
-from experiments.runs.processes import join_group
 from experiments.runs.resuming import read_saved, with_history, without_results
 from experiments.runs.signals import Interrupted, Signals
 
@@ -50,7 +48,6 @@ class Run:
         self.options = plain(dataclasses.asdict(config))
         self.asked = plain(dataclasses.asdict(asked or config))
         self.device = pick_device(config.device)
-        join_group(self.device)
         self.saved: dict[str, Any] | None = None
         self.content: dict[str, Any] = {}
         self.compiled = self.begun = False
@@ -62,7 +59,7 @@ class Run:
             if resume:
                 self.saved = read_saved(command, self.asked, config)
             self.lock = Lock(self.place.path)
-            self.lock.path = Path(first_said(str(self.place.path) if is_main() else ""))
+            self.lock.path = Path(gathered(str(self.place.path))[0])
         except BaseException:
             self.place.remove()
             raise
@@ -127,7 +124,7 @@ class Run:
             "device": str(self.device),
             "threads": torch.get_num_threads(),
             "compiled": self.compiled,
-            "processes": number_of_processes(),
+            "processes": world_size(),
             **plain(more),
         }
         if self.asked != self.options:

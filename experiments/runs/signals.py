@@ -1,13 +1,12 @@
 """Signals that end a run: the first one after the current step, the second one at once."""
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
-
-from experiments.options.process.launched import number_of_processes
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 
@@ -48,7 +47,7 @@ class Signals:
         # The second signal has the system's handler, which needs no Python. torchrun forwards
         # signals that a terminal has already sent to all processes, and kills those that take too
         # long.
-        following = signal.SIG_IGN if number_of_processes() > 1 else signal.SIG_DFL
+        following = signal.SIG_IGN if "WORLD_SIZE" in os.environ else signal.SIG_DFL
         for each in ENDING:
             signal.signal(each, following)
         self.received = number

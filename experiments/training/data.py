@@ -7,9 +7,11 @@ import torch
 from experiments.data import Data, load_as
 from experiments.data.arrays import check_precision
 from experiments.data.record import record_of
+from experiments.errors import UsageError
+from experiments.inference.parallel import world_size
 from experiments.runs.data_record import check_data
 from experiments.runs.faults import found_before
-from experiments.runs.processes import check_rows, first_one_first
+from experiments.runs.processes import first_one_first
 from experiments.runs.run import Run
 
 
@@ -19,7 +21,8 @@ def load_data(run: Run, every_row: bool = False) -> tuple[Data, Data]:
     chosen = None if every_row else config.rows
     with first_one_first(), found_before(run.resumed):
         train, test = load_as(dataclasses.asdict(config), config.data_root, chosen, run.say)
-    check_rows(len(train))
+    if world_size() > len(train):
+        raise UsageError(f"{world_size()} processes are more than the {len(train)} rows.")
     check_precision(train.pixels, getattr(torch, config.dtype))
     if not every_row:
         record_data(run, train, test)

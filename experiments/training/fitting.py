@@ -15,10 +15,9 @@ from experiments.errors import TrainingError, UsageError
 from experiments.inference.fit import Position, Progress, fit
 from experiments.inference.guard import Diverged, Guard
 from experiments.inference.optim import SCHEDULES, Schedule
-from experiments.inference.parallel import any_of, gathered, own_noise, rank, start_together
+from experiments.inference.parallel import gathered, is_main, own_noise, rank, start_together
 from experiments.inference.svi import SVI, Pair
 from experiments.options.common import every
-from experiments.options.process.launched import is_main
 from experiments.runs.checkpoint import (
     WEIGHTS,
     checkpoints,
@@ -126,7 +125,7 @@ class Fitting:
 
     def _pauses(self) -> bool:
         """After every step: whether to write a checkpoint or to stop."""
-        return any_of(self.run.signals.received is not None or self._time_is_up())
+        return any(gathered(self.run.signals.received is not None or self._time_is_up()))
 
     def _time_is_up(self) -> bool:
         return self.seconds is not None and time.monotonic() - self.saved_at >= self.seconds
@@ -136,7 +135,7 @@ class Fitting:
             return progress.complete and progress.epoch % self.epochs == 0
         if self.svi.guard and self.svi.guard.consecutive:
             return False  # a rollback would only come back to weights that fail
-        return any_of(self._time_is_up())
+        return any(gathered(self._time_is_up()))
 
     def _keep(self) -> None:
         if self.saved != self.position:
@@ -149,7 +148,7 @@ class Fitting:
             Interrupted: Then.
         """
         received = self.run.signals.received
-        if any_of(received is not None):
+        if any(gathered(received is not None)):
             self._keep()
             raise Interrupted(received or signal.SIGTERM, f"{where}, which is kept")
 

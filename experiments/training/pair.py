@@ -54,11 +54,7 @@ def prepare(run: Run, model: nn.Module, train: Data, test: Data) -> Any:
 
 
 def make_guide(run: Run, model: nn.Module, data: Data) -> Guide:
-    """The guide named by a run's options; centred at the mean image with ``--centre``.
-
-    Raises:
-        ValueError: If it does not fit the model, the data or ``--memory``.
-    """
+    """The guide named by a run's options; centred at the mean image with ``--centre``."""
     config = run.config
     guide = build_guide(run, model, config.guide, config.guide_options, data)
     if getattr(config, "centre", False):
@@ -69,19 +65,7 @@ def make_guide(run: Run, model: nn.Module, data: Data) -> Guide:
 def build_guide(
     run: Run, model: nn.Module, name: str, options: dict, data: Data, announce: bool = True
 ) -> Guide:
-    """A guide by name, with one row per datum if it is a per-datum guide.
-
-    Args:
-        run: with the limit on memory.
-        model: p.
-        name: of the guide.
-        options: of the guide.
-        data: that it is fitted to.
-        announce: whether to print the size of its table of rows.
-
-    Raises:
-        ValueError: If it does not fit the model, the data or ``--memory``.
-    """
+    """A guide by name, with one row per datum if it is a per-datum guide, whose size is said."""
     if ":" not in name:
         check_pair(model, name)
     guide = new_guide(name, model, options)
@@ -106,11 +90,7 @@ def build_guide(
 
 
 def check_before(model: nn.Module, guide: Guide, data: Data) -> None:
-    """The checks of a pair before it is trained; if it will be measured by datum, those of that.
-
-    Raises:
-        ValueError: As ``check_once`` and ``check_rows``.
-    """
+    """The checks of a pair before training; if it will be measured by datum, those of that."""
     if describe(model).of_all_data:
         rows = torch.arange(min(2, len(data)), device=data.pixels.device)
         check_once(model, guide, data.batch(rows))
@@ -125,9 +105,6 @@ def make_objective(run: Run, model: nn.Module, default: str | None = None) -> Ob
         run: with the options.
         model: p.
         default: objective to use if the guide's default is ``elbo``.
-
-    Raises:
-        ValueError: If it does not fit the guide.
     """
     config = run.config
     leaves_it = own_objective(config.guide) == "elbo"
@@ -145,9 +122,6 @@ def build_objective(
     """An objective by name, or the guide's own; its options are taken from ``config``.
 
     Rows under a frozen model are fitted with ``stl`` and four particles by default.
-
-    Raises:
-        ValueError: If it does not fit the guide.
     """
     own = own_objective(guide)
     rows = guide in ("mean_field", "full_rank") and is_frozen(model)
@@ -170,11 +144,7 @@ def is_frozen(model: nn.Module) -> bool:
 
 
 def at_maximum_likelihood(model: Any, data: Data) -> nn.Module:
-    """A frozen model of the same size at its maximum-likelihood solution.
-
-    Raises:
-        UsageError: If the model has none.
-    """
+    """A frozen model of the same size at its maximum-likelihood solution."""
     if not hasattr(model, "maximum_likelihood"):
         raise UsageError(
             f"{type(model).__name__} has no maximum-likelihood solution in closed form: "
@@ -188,11 +158,7 @@ def at_maximum_likelihood(model: Any, data: Data) -> nn.Module:
 
 
 def check_pixels(model: Any, data: Data) -> None:
-    """Refuse a likelihood that does not fit the kind of pixels, and what no model of ours reads.
-
-    Raises:
-        UsageError: Naming the likelihoods that fit.
-    """
+    """Refuse a likelihood that does not fit the pixels, and what no model of ours reads."""
     if data.given and type(model) in MODELS.values():
         raise UsageError(
             f"--given labels: {type(model).__name__} takes nothing but x; a model of your own may "
@@ -217,11 +183,7 @@ def check_pixels(model: Any, data: Data) -> None:
 
 
 def centre(data: Data, *parts: Any) -> None:
-    """Centre models and guides at the mean image of data in their form (``Data.like``).
-
-    Raises:
-        UsageError: If one of them cannot.
-    """
+    """Centre models and guides at the mean image of data in their form (``Data.like``)."""
     for part in parts:
         if not hasattr(part, "centre"):
             raise UsageError(f"--centre is for a VAE with an encoder, not {type(part).__name__}.")

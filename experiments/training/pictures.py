@@ -48,16 +48,7 @@ def loss_picture(run: Run, name: str) -> None:
 def lab_pictures(
     run: Run, model: nn.Module, guides: tuple[Guide, Guide], train: Data, test: Data, loss: str
 ) -> None:
-    """Loss, encodings, reconstructions, samples at temperatures, and the columns of W.
-
-    Args:
-        run: where they go.
-        model: p.
-        guides: q for the train and for the test split.
-        train: fixed train data, as the model takes them.
-        test: fixed test data, likewise.
-        loss: the objective's name.
-    """
+    """Loss, encodings, reconstructions, samples at temperatures, and the columns of W."""
     loss_picture(run, loss)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -140,11 +140,7 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 @contextmanager
 def buildable(directory: Path) -> Iterator[None]:
-    """Inside, errors of constructors are reported as errors in the options of a run.
-
-    Raises:
-        UsageError: In place of any other error.
-    """
+    """Inside, errors of constructors are reported as errors in the options of a run."""
     try:
         yield
     except Exception as error:
@@ -163,13 +159,6 @@ def open_run(
     trusted: Trusted = NOTHING,
 ) -> SavedRun:
     """Rebuild the pair of a run and load its weights and data.
-
-    Args:
-        directory: of the run.
-        data_root: directory of its data.
-        device: of the weights and the data.
-        data_changed: ok, to go on with data that have changed.
-        trusted: classes from outside this package that may be imported.
 
     Raises:
         UsageError: If the directory is not a run, has another format, no guide or no checkpoint;

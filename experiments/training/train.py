@@ -23,13 +23,7 @@ from ppl_models.sites import describe
 
 
 def start(run: Run, pair: SVI | Pair, options: dict[str, Any] | None = None) -> None:
-    """Write the configuration and print what will be trained.
-
-    Args:
-        run: where.
-        pair: model and guide.
-        options: options that rebuild the pair; by default those of the run.
-    """
+    """Write the configuration and print what will be trained."""
     options = options or pair_options(run.config)
     run.save_config(pair=options)
     number = Pair(pair.model, pair.guide).number_of_parameters
@@ -37,17 +31,7 @@ def start(run: Run, pair: SVI | Pair, options: dict[str, Any] | None = None) -> 
 
 
 def train_pair(run: Run, svi: SVI, data: Data, options: dict[str, Any] | None = None) -> None:
-    """Train a pair with a run's options, with log, checkpoints and ``--resume``.
-
-    Args:
-        run: where.
-        svi: model, guide, objective and optimizer.
-        data: the training rows.
-        options: options that rebuild the pair; by default those of the run.
-
-    Raises:
-        UsageError: If the objective has no KL to be weighted.
-    """
+    """Train a pair with a run's options, with log, checkpoints and ``--resume``."""
     beta, rise, cycles = run.config.beta, run.config.kl_anneal, run.config.cycles
     if (beta != 1 or rise) and isinstance(svi.objective, (IWAE, DReG, Renyi, LogJoint)):
         raise UsageError(
@@ -84,13 +68,6 @@ def conclude(run: Run, svi: SVI, train: Data, test: Data, **more: Any) -> dict[s
     """Evaluate both splits, write metrics, the lab's pictures and the report.
 
     ``protocol`` is that of the test split; the one of the train split differs only in its images.
-
-    Args:
-        run: where.
-        svi: the trained pair.
-        train: its rows.
-        test: held-out rows.
-        more: further figures of this command.
 
     Returns:
         The contents of ``metrics.json``.

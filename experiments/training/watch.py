@@ -8,8 +8,8 @@ from experiments.errors import TrainingError
 from experiments.inference.collapse import collapse_warnings
 from experiments.inference.fit import Progress
 from experiments.inference.guard import Guard
+from experiments.inference.parallel import is_main
 from experiments.inference.svi import SVI
-from experiments.options.process.launched import is_main
 from experiments.runs.run import Run
 from guides import Guide
 
@@ -18,13 +18,7 @@ LOOKS = 20
 
 
 class Watch:
-    """Logs and shows progress, and warns.
-
-    Args:
-        run: the run that prints it.
-        svi: the pair in training.
-        data: the rows.
-    """
+    """Logs and shows progress, and warns."""
 
     def __init__(self, run: Run, svi: SVI, data: Data) -> None:
         self.run, self.svi, self.rows = run, svi, data.like(svi.model)
@@ -71,15 +65,7 @@ def collapsed(svi: SVI, guide: Guide, data: Data, rows: int) -> list[str]:
 
 
 def check_end(guard: Guard, steps: int) -> None:
-    """Fail if no step of the last epoch was taken.
-
-    Args:
-        guard: of the run.
-        steps: of an epoch.
-
-    Raises:
-        TrainingError: With the last reason.
-    """
+    """Fail if no step of the last epoch was taken."""
     if guard.consecutive >= max(2, steps):
         raise TrainingError(
             f"training diverged: the last {guard.consecutive} steps were not finite; {guard.last}"

@@ -21,15 +21,6 @@ def conclude_whole(run: Run, svi: SVI, train: Data, metrics: Metrics) -> dict[st
 
     Test rows are not measured: their density given the training set needs its latents integrated
     out, which a bound does not do.
-
-    Args:
-        run: where.
-        svi: the trained pair.
-        train: its rows, in the model's form.
-        metrics: of the run, without figures yet.
-
-    Returns:
-        What ``metrics.json`` holds.
     """
     model, guide, config = svi.model.eval(), svi.guide.eval(), run.config
     with torch.random.fork_rng(devices=[]):

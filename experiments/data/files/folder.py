@@ -91,9 +91,6 @@ def _layout(root: Path, paths: list[Path]) -> tuple[list[Entry], list[str]]:
     """Every file with its split, if there are folders train/ and test/ or val/; else with None.
 
     They may lie in a folder that holds all files, as an archive leaves them.
-
-    Raises:
-        UsageError: If there are folders of several splits, but none to train on.
     """
     inner = [path.relative_to(root).parts for path in paths]
     splits_found = _depth_of_splits(inner)
@@ -178,11 +175,7 @@ def _check_range(images: list[ImageFile], reading: Reading) -> list[str]:
 
 
 def _together(entries: list[Entry], images: list[ImageFile]) -> list[list[np.ndarray]]:
-    """The arrays of all files, with the same size and number of channels.
-
-    Raises:
-        UsageError: Naming two files that differ.
-    """
+    """The arrays of all files, with the same size and number of channels."""
     colour = any(frame.array.ndim == 3 for image in images for frame in image.frames)
     first: dict[tuple[int, int, str], Path] = {}
     for entry, image in zip(entries, images, strict=True):

@@ -137,11 +137,7 @@ def _resized(array: np.ndarray, side: int) -> np.ndarray:
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """Files below a directory, and hidden entries themselves; links to directories are followed.
-
-    Raises:
-        UsageError: If a directory cannot be read.
-    """
+    """Files below a directory, and hidden entries; links to directories are followed."""
     seen: set[tuple[int, int]] = set()
     pending = [root]
     while pending:

@@ -111,11 +111,7 @@ def _alpha(image: Any, tags: dict[int, Any], reading: Reading) -> Frame:
 
 
 def background(reading: Reading) -> tuple[int, int, int]:
-    """The colour behind transparent pixels.
-
-    Raises:
-        UsageError: If it is not a colour.
-    """
+    """The colour behind transparent pixels."""
     from PIL import ImageColor
 
     try:

@@ -127,11 +127,7 @@ def _described(values: np.ndarray) -> str:
 def _classes(
     path: Path, labels: np.ndarray | None, count: int
 ) -> tuple[torch.Tensor | None, tuple[str, ...]]:
-    """Labels as positions among the sorted classes, and the classes' names.
-
-    Raises:
-        UsageError: If they are neither integers nor words, or not one for each row.
-    """
+    """Labels as positions among the sorted classes, and the classes' names."""
     if labels is None:
         return None, ()
     if labels.shape == (count, 1):

@@ -47,9 +47,6 @@ _home: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 class IndexReads(TorchFunctionMode):
     """Traces the use of ``batch.index`` inside a program.
 
-    Args:
-        batch: whose index is followed.
-
     Attributes:
         read: whether its values are used for anything except the rows of a plate.
         tables: rows of every table that was looked up by the index itself.
@@ -88,11 +85,7 @@ class IndexReads(TorchFunctionMode):
             self.followed[id(result)] = (result, plain and func in KEEPS_VALUES)
 
     def check(self, owner: str, size: int) -> None:
-        """Refuse tables that do not fit the data set.
-
-        Raises:
-            ValueError: If a table does not have as many rows as the data set.
-        """
+        """Refuse tables that do not fit the data set."""
         for rows in self.tables - {size}:
             raise ValueError(
                 f"{owner} looks up a table of {rows} rows by batch.index, but the data set has "
@@ -119,11 +112,7 @@ def note_home(model: Any, data: Any) -> None:
 
 
 def check_home(model: Any, data: Any) -> None:
-    """Refuse data other than those whose rows a model looks up.
-
-    Raises:
-        ValueError: If the data are held out, or others than those it was trained on.
-    """
+    """Refuse data other than those whose rows a model looks up."""
     if model in _bound and (data.split == "test" or _home.get(model) not in (None, data.sha256)):
         raise ValueError(
             f"{type(model).__name__} reads batch.index, which belongs to the data it was trained "

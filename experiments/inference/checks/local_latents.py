@@ -9,15 +9,7 @@ from ppl_models.sites import describe
 
 
 def check_local(model: Any, what: str) -> None:
-    """Refuse a model with global latents.
-
-    Args:
-        model: p, bare or inside Pyro's handlers.
-        what: the first words of the message.
-
-    Raises:
-        ValueError: Naming a latent outside the plate of the data.
-    """
+    """Refuse a model with global latents."""
     bare = poutine.unwrap(model)
     if type(bare) in MODELS.values():
         return

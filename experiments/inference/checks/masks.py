@@ -34,15 +34,7 @@ def _same(p: Any, q: Any) -> bool:
 
 
 def check_masks(check: Any, name: str) -> None:
-    """Refuse a latent of which the guide leaves out other entries than the model.
-
-    Args:
-        check: the ``Check`` of a pair.
-        name: of the latent.
-
-    Raises:
-        ValueError: If it does.
-    """
+    """Refuse a latent of which the guide leaves out other entries than the model."""
     sites = [check.q[name]]
     if is_point(sites[0]["fn"]):
         named = check.q.get(f"{name}_unconstrained")  # as Pyro names it

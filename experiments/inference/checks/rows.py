@@ -22,11 +22,7 @@ from ppl_models.sites import describe, evaluating, is_deterministic, is_shown
 
 
 def check_batch(model: Any, batch: Any) -> None:
-    """Refuse a batch whose tensors differ in length, or whose sites differ from the model's.
-
-    Raises:
-        ValueError: With the name of the tensor or site.
-    """
+    """Refuse a batch whose tensors differ in length, or whose sites differ from the model's."""
     x, given = getattr(batch, "x", None), getattr(batch, "given", {})
     there = dict(x) if isinstance(x, dict) else {"x": x}
     for name, values in {**there, **given}.items():
@@ -49,11 +45,6 @@ def check_batch(model: Any, batch: Any) -> None:
 
 def check_rows_apart(model: Any, trace: Trace, batch: Batch) -> None:
     """Refuse a model in which a row's density depends on the other rows of a minibatch.
-
-    Args:
-        model: p.
-        trace: of a run on the batch.
-        batch: some of the data.
 
     Raises:
         ValueError: If one does; a model that cannot be run on the first row alone is not looked
@@ -137,12 +128,7 @@ def _check_outside(model: Any, trace: Trace, alone: Trace) -> None:
 
 
 def check_densities(model: Any, guide: Any, batch: Batch) -> None:
-    """Refuse scaled densities and points, from which no bound on log p(x) can be estimated.
-
-    Raises:
-        ValueError: If a site is scaled by more than its plates, or the guide gives a point or has
-            a factor.
-    """
+    """Refuse scaled densities and points, from which no bound on log p(x) can be estimated."""
     pair = run_pair(model, guide, batch)
     for program, trace in zip((model, guide), pair, strict=True):
         for name, site in trace.nodes.items():

@@ -26,9 +26,6 @@ def check_simulates(model: Any, what: str, latents_given: bool = False) -> None:
         what: first words of the message.
         latents_given: whether only x is drawn, at latents from elsewhere; factors of the latents
             alone are then accepted.
-
-    Raises:
-        ValueError: Naming the site.
     """
     parameters = model.parameters() if isinstance(model, nn.Module) else ()
     asked, latents = request(model, 2), describe(model).latents

@@ -20,15 +20,7 @@ from ppl_models.sites import is_deterministic, is_summed
 
 
 class Check:
-    """All checks on one pair of traces.
-
-    Args:
-        model: p.
-        guide: q.
-        batch: what the traces were run on.
-        model_trace: of the model's replay.
-        guide_trace: of the guide.
-    """
+    """All checks on one pair of traces."""
 
     def __init__(
         self, model: Any, guide: Any, batch: Batch, model_trace: Trace, guide_trace: Trace

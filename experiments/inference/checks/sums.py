@@ -14,17 +14,7 @@ from ppl_models.sites import evaluating, is_summed
 
 
 def check_sums(model: Any, guide_trace: Trace, batch: Any, depth: int) -> None:
-    """Check that a density at one value of the summed latents does not depend on the others.
-
-    Args:
-        model: p.
-        guide_trace: of a guide that does not sample the marked latents.
-        batch: what it was run on.
-        depth: dimensions that plates take.
-
-    Raises:
-        ValueError: If they are not, or the model does not run with all values at once.
-    """
+    """Check that a density at one value of the summed latents does not depend on the others."""
 
     def run(story: Any) -> dict[str, Any]:
         replayed = poutine.replay(story, trace=guide_trace)

@@ -14,15 +14,7 @@ DRAWS = 100
 
 
 def check_supports(check: Any, name: str) -> None:
-    """Refuse draws of the guide outside the prior's support, and the other way round.
-
-    Args:
-        check: a ``Check`` of a pair.
-        name: of a latent that both sample.
-
-    Raises:
-        ValueError: With both programs.
-    """
+    """Refuse draws of the guide outside the prior's support, and the other way round."""
     p, q = (trace[name]["fn"] for trace in (check.p, check.q))
     z = check.q[name]["value"]
     if not z.isfinite().all():

@@ -119,11 +119,7 @@ def at_fixed_draws(
 
 
 def _check_same(guide: Callable, first: Trace, second: Trace) -> None:
-    """Refuse a guide that differs in its second run; looked at once per guide and mode.
-
-    Raises:
-        ValueError: If it is.
-    """
+    """Refuse a guide that differs in its second run; looked at once per guide and mode."""
     program: Any = poutine.unwrap(guide)
     modes = _same.setdefault(program, set())
     mode = getattr(program, "training", False)

@@ -12,11 +12,7 @@ PYTHON = (3, 11)
 
 
 def check_installed() -> None:
-    """End with one line and code 2 where this Python is too old or lacks a package.
-
-    Raises:
-        SystemExit: Then.
-    """
+    """End with one line and code 2 where this Python is too old or lacks a package."""
     if sys.version_info < PYTHON:
         found = sys.version.split()[0]
         _end(f"Python {PYTHON[0]}.{PYTHON[1]} or later is needed, this is {found}")
@@ -26,11 +22,7 @@ def check_installed() -> None:
 
 
 def not_installed(name: str) -> None:
-    """End a command that lacks a package.
-
-    Raises:
-        SystemExit: Always.
-    """
+    """End a command that lacks a package."""
     _end(f"the package {name} is not installed for {sys.executable or 'this Python'}")
 
 

@@ -13,9 +13,6 @@ from typing import Any
 class Unfailing(io.RawIOBase):
     """A descriptor whose failed writes are dropped: a run outlives the reader of its output.
 
-    Args:
-        descriptor: an open one.
-
     Attributes:
         error: what the first failed write raised; later writes are dropped untried.
     """

@@ -27,11 +27,7 @@ KINDS = {
 
 
 class Dtype:
-    """Stands for ``numpy.dtype`` in a file: the name of a type and the order of its bytes.
-
-    Args:
-        name: such as f8.
-    """
+    """Stands for ``numpy.dtype`` in a file: the name of a type and the order of its bytes."""
 
     def __init__(self, name: Any, *_: Any) -> None:
         self.name, self.order = name, "|"
@@ -41,11 +37,7 @@ class Dtype:
 
 
 def scalar(dtype: Any, content: Any) -> Any:
-    """Stands for what makes a NumPy scalar in a file: a plain number, or text.
-
-    Raises:
-        ValueError: If it is neither.
-    """
+    """Stands for what makes a NumPy scalar in a file: a plain number, or text."""
     name = f"{dtype.order}{dtype.name}"
     if not re.fullmatch(r"[<>=|][biufcUS]\d{1,4}", name) or not isinstance(content, bytes):
         raise ValueError(f"{name} is not a number.")

@@ -22,23 +22,13 @@ def available() -> list[str]:
 
 
 def check_available(name: str) -> None:
-    """Refuse a name that no weights go by.
-
-    Raises:
-        UsageError: Naming those that exist.
-    """
+    """Refuse a name that no weights go by."""
     if name not in available():
         raise UsageError(unknown("trained preset", name, available()))
 
 
 def pack(run: Path, module: nn.Module, file: Path) -> None:
-    """Write a run's weights in half precision, with the options it was trained with.
-
-    Args:
-        run: the run's directory.
-        module: its pair.
-        file: a ``.safetensors`` file.
-    """
+    """Write a run's weights in half precision, with the options it was trained with."""
     config = read_json(run / "config.json")
     tensors = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
@@ -60,11 +50,6 @@ def pack(run: Path, module: nn.Module, file: Path) -> None:
 
 def load_pretrained(name: str, module: nn.Module, recipe: dict[str, Any]) -> dict[str, Any]:
     """Fill a pair with the weights of that name; what they were trained with.
-
-    Args:
-        name: of a preset.
-        module: the pair that the preset describes.
-        recipe: what that pair was built from.
 
     Raises:
         UsageError: If there are none (lists those that exist), or options were changed.

@@ -31,11 +31,6 @@ class Recipe(NamedTuple):
 def recipe_of(config: NVAEOptions, pair: Pair, rows: int) -> Recipe:
     """The published recipe with the options' numbers.
 
-    Args:
-        config: the options.
-        pair: NVAE and a guide.
-        rows: N, of the training data.
-
     Raises:
         UsageError: If free bits are asked for together with balancing or a sampled KL.
     """
@@ -84,11 +79,7 @@ def optimizer_of(config: NVAEOptions, pair: Pair) -> Any:
 
 
 def check_data(config: NVAEOptions, data: Data) -> None:
-    """Refuse images that the preset is not for.
-
-    Raises:
-        UsageError: If they have another number of colours, or grey pixels are not binarised.
-    """
+    """Refuse images that the preset is not for."""
     if not data.are_images:
         raise UsageError(
             f"nvae takes images [N, C, H, W] with one or three channels; rows of '{data.name}' "

@@ -44,11 +44,7 @@ CELLS = {
 
 
 def published_name(data: str, data_shape: tuple[int, ...]) -> str:
-    """The published name of a data set; others go by the size of their images.
-
-    Raises:
-        ValueError: If it has none of that size.
-    """
+    """The published name of a data set; others go by the size of their images."""
     named = {ours: theirs for theirs, (ours, _) in DATA.items()}
     by_size = {256: "celeba_256", 128: "lsun_bedroom_128", 64: "celeba_64", 32: "cifar10"}
     grey = data_shape[0] == 1
@@ -79,9 +75,6 @@ def pair_of(checkpoint: dict[str, Any]) -> Pair:
 
     Names and shapes are compared before a model takes up memory. Weights in half precision
     become float32.
-
-    Raises:
-        UsageError: If its arguments or tensors do not fit.
     """
     state = checkpoint["state_dict"]
     try:

@@ -103,11 +103,7 @@ def _check_whole(name: str, value: Any, least: int, most: int) -> None:
 
 
 def checked_epoch(epoch: Any) -> int:
-    """The number of epochs, 0 where none is given.
-
-    Raises:
-        UsageError: If it is something else.
-    """
+    """The number of epochs, 0 where none is given."""
     if epoch is None:
         return 0
     _check_whole("epoch", epoch, 0, 2**53)
@@ -115,11 +111,7 @@ def checked_epoch(epoch: Any) -> int:
 
 
 def checked_state(state: Any) -> dict[str, Tensor]:
-    """A state dict of dense tensors of real numbers in memory, without wrappers' prefixes.
-
-    Raises:
-        UsageError: Naming the first entry that is something else.
-    """
+    """A state dict of dense tensors of real numbers in memory, without wrappers' prefixes."""
     if not isinstance(state, Mapping) or not state:
         raise UsageError(
             f"the checkpoint's state_dict is {_kind(state)}, no dictionary of tensors."
@@ -155,11 +147,7 @@ def _why_not(name: str, value: Any) -> str | None:
 
 
 def check_finite(state: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are NaN or infinite.
-
-    Raises:
-        UsageError: Naming the first.
-    """
+    """Refuse weights that are NaN or infinite."""
     for name, value in state.items():
         if value.is_floating_point() and not value.float().isfinite().all():
             raise UsageError(f"the checkpoint's '{name}' holds NaN or infinite values.")

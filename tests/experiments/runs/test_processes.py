@@ -4,7 +4,6 @@ import json
 import math
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,13 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed import TCPStore
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from experiments import compare, nvae, vae
+from experiments import vae
 from experiments.inference.svi import SVI
 from experiments.runs.checkpoint import latest
 from experiments.runs.cli import cli
-from experiments.tools import evaluate
 from ppl_models import Batch
 from tests.shared.commands import refused
 from tests.shared.forked import Child, Ended, start
@@ -53,11 +52,14 @@ pytestmark = pytest.mark.usefixtures("in_a_folder")
 def launched(
     number: int, *words: str, prepare: Callable[[], object] = lambda: None
 ) -> list[Ended]:
-    """Run a command in several processes; each calls ``prepare`` first."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    variables = {"MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": number}
+    """Run a command in several processes as torchrun does; each calls ``prepare`` first."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    variables = {
+        "MASTER_PORT": store.port,
+        "MASTER_ADDR": "127.0.0.1",
+        "WORLD_SIZE": number,
+        "TORCHELASTIC_USE_AGENT_STORE": True,
+    }
 
     def start_rank(rank: int) -> Child:
         def become() -> None:
@@ -249,23 +251,18 @@ def test_what_several_processes_refuse():
 
 
 @pytest.mark.parametrize(
-    ("module", "args", "words"),
+    ("words", "said"),
     [
-        (evaluate, ["run"], ALONE),
-        (compare, ["--data", "digits"], ALONE),
-        (nvae, ["--list"], ALONE),
-        (nvae, ["--pretrained", "mnist-small"], ALONE),
+        (["evaluate", "run"], ALONE),
+        (["compare", "--data", "digits"], ALONE),
+        (["nvae", "--list"], ALONE),
+        (["nvae", "--pretrained", "mnist-small"], ALONE),
         (
-            vae,
-            ["--batch-size", "15"],
+            ["vae", "--batch-size", "15"],
             "--batch-size 15 is the total over all processes: it must be a multiple of 2",
         ),
     ],
 )
-def test_what_is_refused_before_processes_meet(module, args, words, monkeypatch, capsys):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(SystemExit) as end:
-        cli(module.Config, module.main, args)
-    assert end.value.code == 2
-    assert words in capsys.readouterr().err
+def test_what_is_refused_before_anything_is_written(words, said):
+    one_line(launched(2, *words), said)
     assert not list(Path().iterdir())
