@@ -19,6 +19,8 @@ from experiments.options.process.launched import check_launch, is_main, number_o
 _store: list[Any] = []
 PATIENCE = timedelta(hours=2)
 """Time that a process waits for the others, for example for a download by the main process."""
+LAST_WORDS = 10.0
+"""Seconds that the others have to read the error of the main process."""
 
 
 def require_one_process(what: str) -> None:
@@ -136,7 +138,7 @@ def _let_others_know() -> None:
 
     if processes.is_initialized():
         processes.destroy_process_group()  # processes that wait for this one fail now
-    until = time.monotonic() + 10
+    until = time.monotonic() + LAST_WORDS
     while _store[0].add("count", 0) < number_of_processes() and time.monotonic() < until:
         time.sleep(0.05)
     time.sleep(0.2)  # the last process has arrived and reads the code

@@ -18,6 +18,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from experiments import compare, nvae, vae
 from experiments.inference.svi import SVI
+from experiments.runs import processes
 from experiments.runs.checkpoint import latest
 from experiments.runs.cli import cli
 from experiments.tools import evaluate
@@ -130,12 +131,12 @@ def test_a_process_that_is_killed_ends_the_others(rank, out):
         if len(steps) == 6 and os.environ["RANK"] == str(rank):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    ended = launched(
-        2,
-        "vae",
-        *(*VAE, "--epochs", "9", "--checkpoint-every", "1", *out),
-        prepare=lambda: register_optimizer_step_post_hook(die_at_the_sixth),
-    )
+    def prepare() -> None:
+        processes.LAST_WORDS = 0.5  # a process that was killed reads nothing
+        register_optimizer_step_post_hook(die_at_the_sixth)
+
+    args = [*VAE, "--epochs", "9", "--checkpoint-every", "1", *out]
+    ended = launched(2, "vae", *args, prepare=prepare)
     (run,) = [Path("a")] if out else Path("runs").iterdir()
     assert ended[rank].code == -9
     code, _, errors = ended[1 - rank]
