@@ -5,18 +5,28 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyro
 import pytest
-import torch
 
-torch.set_num_threads(1)
+# Torch is imported by fixtures: the process that hands out tests to workers has no use for it.
+
+os.environ.setdefault("TORCH_WARM_POOL", "0")  # no process for Triton's kernels, which no CPU has
 
 HOMES = (os.environ.get("PPL_DATA"), "data", "../shared/data")
 MNIST = next((Path(h).absolute() for h in HOMES if h and (Path(h) / "MNIST/raw").is_dir()), None)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def _float64_and_seed() -> Iterator[None]:
+    import pyro
+    import torch
+
     torch.set_default_dtype(torch.float64)
     torch.manual_seed(0)
     pyro.enable_validation(True)
@@ -35,6 +45,8 @@ def mnist_root() -> Path:
 @pytest.fixture
 def in_a_folder(monkeypatch, tmp_path):
     """What commands find: float32, and an empty working directory."""
+    import torch
+
     torch.set_default_dtype(torch.float32)
     monkeypatch.chdir(tmp_path)
 
@@ -42,6 +54,8 @@ def in_a_folder(monkeypatch, tmp_path):
 @pytest.fixture
 def in_a_notebook(monkeypatch):
     """What the labs' cells find: digits, one epoch, float32 and ``display``."""
+    import torch
+
     torch.set_default_dtype(torch.float32)
     monkeypatch.setenv("LAB_DATA", "digits")
     monkeypatch.setenv("LAB_EPOCHS", "1")

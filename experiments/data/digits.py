@@ -1,5 +1,6 @@
 """scikit-learn's digits, read without importing scikit-learn, which would take a second."""
 
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +11,12 @@ from experiments.data.rows import Read, Reading, divided, held_out
 from experiments.errors import UsageError
 
 FILE = Path("datasets/data/digits.csv.gz")
+
+
+@cache
+def _table(file: Path) -> np.ndarray:
+    """The file's rows: 64 pixels and a label each."""
+    return np.loadtxt(file, delimiter=",").astype(np.uint8)
 
 
 def digits(root: Path, reading: Reading) -> Read:
@@ -23,7 +30,7 @@ def digits(root: Path, reading: Reading) -> Read:
     file = next((Path(p, FILE) for p in places if Path(p, FILE).is_file()), None)
     if file is None:
         raise UsageError("--data digits needs scikit-learn, which ships them: install it.")
-    table = np.loadtxt(file, delimiter=",").astype(np.uint8)
+    table = _table(file).copy()  # a caller may change its rows
     images, labels = table[:, :-1].reshape(-1, 1, 8, 8), table[:, -1].astype(np.int64)
     test = held_out(len(table), 360)
     return Read(*divided(torch.from_numpy(images), torch.from_numpy(labels), 16, test))

@@ -16,6 +16,7 @@ from experiments.runs.cli import cli
 from experiments.tools import calibrate, evaluate, reconstruct, refit, sample
 from ppl_models import PPCA
 from tests.shared.commands import refused
+from tests.shared.runs import copied
 
 DIGITS = ["--data", "digits", "--epochs", "1"]
 
@@ -165,8 +166,7 @@ def test_a_torchvision_that_does_not_fit_torch(capsys, monkeypatch):
 
 @pytest.fixture
 def saved() -> Path:
-    cli(ppca.Config, ppca.main, [*DIGITS, "--guide", "amortized", "--out", "run"])
-    return Path("run")
+    return copied("run", ppca, [*DIGITS, "--guide", "amortized"])
 
 
 def test_output_directories(capsys, saved):

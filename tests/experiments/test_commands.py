@@ -12,6 +12,7 @@ from experiments.runs.checkpoint import latest
 from experiments.runs.cli import cli
 from experiments.tools import bench, evaluate, reconstruct, refit, sample
 from tests.shared.commands import SHORT, run, without_times
+from tests.shared.runs import copied
 
 QUICK = ["--guide.local-steps", "5"]
 
@@ -20,9 +21,8 @@ pytestmark = pytest.mark.usefixtures("in_a_folder")
 
 
 @pytest.fixture
-def trained(tmp_path) -> str:
-    run(ppca, *SHORT, "--guide", "amortized", "--out", "trained")
-    return "trained"
+def trained() -> str:
+    return str(copied("trained", ppca, [*SHORT, "--guide", "amortized"]))
 
 
 @pytest.mark.parametrize(

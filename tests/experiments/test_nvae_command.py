@@ -175,17 +175,9 @@ def test_the_list_names_every_preset(capsys, monkeypatch):
 
 
 def test_a_run_of_our_own_in_the_published_format():
-    run(
-        nvae,
-        *TINY,
-        "--pad",
-        "32",
-        "--model.depthwise",
-        "--model.cells-per-group",
-        "1",
-        "--out",
-        "own",
-    )
+    small = ["--preset", "digits-tiny", "--rows", "20", "--epochs", "1", "--batch-size", "20"]
+    small += ["--evaluate", "1", "--readjust", "1", "--pad", "32"]
+    run(nvae, *small, "--model.depthwise", "--model.cells-per-group", "1", "--out", "own")
     cli(export_nvae.Config, export_nvae.main, ["own", "--file", "own.pt"])
     cli(import_nvae.Config, import_nvae.main, ["own.pt", "--out", "back"])
     first, second = (

@@ -5,12 +5,16 @@ import hashlib
 import os
 import select
 import signal
+import subprocess
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+
+import torch
 
 from experiments.__main__ import main as experiments
 
@@ -57,7 +61,7 @@ def start(
         words: after ``python -m experiments``.
         home: its working directory.
         said: a folder for what it says.
-        prepare: called in the new process before the command.
+        prepare: called in the new process before the command; with ``SystemExit`` instead of it.
 
     Raises:
         ChildProcessError: If no process began.
@@ -86,6 +90,59 @@ def forked(
 ) -> Ended:
     """Run a command in a process of its own to its end."""
     return start(words, home, said, prepare).wait()
+
+
+class Process:
+    """A forked command, with the methods of ``subprocess.Popen`` that tests use.
+
+    Args:
+        words: after ``python -m experiments``.
+        said: a folder for what it says.
+        prepare: called in the new process before the command.
+        home: its working directory; by default that of this process.
+    """
+
+    def __init__(
+        self,
+        words: list[str],
+        said: Path,
+        prepare: Callable[[], None] | None = None,
+        home: Path | None = None,
+    ) -> None:
+        self.child = start(words, home or Path.cwd(), said, prepare)
+        self.pid = self.child.process
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            found, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if found else None
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        limit = 120 if timeout is None else timeout
+        until = time.monotonic() + limit
+        while self.poll() is None:
+            if time.monotonic() > until:
+                raise subprocess.TimeoutExpired("a fork", limit)
+            time.sleep(0.005)
+        return self.returncode
+
+    def communicate(self) -> list[str]:
+        self.wait()
+        return self.child.texts()
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+def as_new() -> None:
+    """In a fork: float32 and Python's own warnings, as a new interpreter has them."""
+    torch.set_default_dtype(torch.float32)
+    warnings.resetwarnings()
+    for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+        warnings.simplefilter("ignore", kind)
 
 
 def _kill(process: int) -> None:

@@ -1,8 +1,11 @@
 """Short runs of every kind, stopped at a step, and what their directories contain."""
 
+import atexit
 import json
 import os
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -50,6 +53,21 @@ RUNS = {
     ),
 }
 """Commands whose training is three epochs of three steps."""
+
+
+_MADE: dict[tuple[str, ...], Path] = {}
+
+
+def copied(out: str, module, args: list[str]) -> Path:
+    """A finished run in ``out``: made for the first test that asks for it, then copied."""
+    key = (module.__name__, *args)
+    if key not in _MADE:
+        home = tempfile.mkdtemp(prefix="ppl-made-")
+        atexit.register(shutil.rmtree, home, ignore_errors=True)
+        cli(module.Config, module.main, [*args, "--out", f"{home}/run"])
+        _MADE[key] = Path(home, "run")
+    shutil.copytree(_MADE[key], out)
+    return Path(out)
 
 
 def stopped(monkeypatch, step: int, module, args: list[str], number=signal.SIGTERM) -> int:

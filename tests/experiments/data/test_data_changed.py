@@ -27,13 +27,24 @@ def images(*numbers: int, top: int = 255) -> None:
         Image.fromarray(array).save(f"x/{number:03}.png")
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """Images, and a run on them."""
+    torch.set_default_dtype(torch.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("home"))
+        Path("x").mkdir()
+        images(*range(20))
+        cli(ppca.Config, ppca.main, [*OPTIONS, "--epochs", "1", "--out", "run"])
+        return Path.cwd()
+
+
 @pytest.fixture(autouse=True)
-def _made(monkeypatch, tmp_path):
+def _made(home, monkeypatch, tmp_path):
     torch.set_default_dtype(torch.float32)
     monkeypatch.chdir(tmp_path)
-    Path("x").mkdir()
-    images(*range(20))
-    cli(ppca.Config, ppca.main, [*OPTIONS, "--epochs", "1", "--out", "run"])
+    for name in ("x", "run"):
+        shutil.copytree(home / name, name)
 
 
 def test_files_that_are_added(capsys):

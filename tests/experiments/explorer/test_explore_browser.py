@@ -44,7 +44,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory) -> dict[str, tuple[Path, Any]]:
+def pages(browser, tmp_path_factory) -> dict[str, tuple[Path, Any]]:
     """Pages of several kinds, each with its model."""
     torch.set_default_dtype(torch.float32)
     torch.manual_seed(0)

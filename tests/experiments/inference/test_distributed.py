@@ -1,21 +1,27 @@
 """Two processes: equal to the bit among themselves, and to one process with the same noise."""
 
-import multiprocessing
 from functools import partial
 
 import pytest
 import torch
-from torch.multiprocessing import start_processes
 
 from experiments.inference import parallel
 from ppl_models import Batch
-from tests.experiments.inference import steps_of_processes
 from tests.experiments.inference.steps_of_processes import ALIKE, AS_ONE, in_process
+from tests.shared.forked import Child, start
 
 
 def test_two_processes_train_as_one(tmp_path):
-    multiprocessing.set_forkserver_preload([steps_of_processes.__name__])  # imported once for all
-    start_processes(in_process, (2, tmp_path), 2, start_method="forkserver")
+    def process(rank: int) -> Child:
+        def train() -> None:
+            in_process(rank, 2, tmp_path)
+            raise SystemExit
+
+        return start([], tmp_path, tmp_path / f"said-{rank}", train)
+
+    for child in [process(rank) for rank in range(2)]:
+        ended = child.wait()
+        assert ended.code == 0, ended.err
     first, second = (torch.load(tmp_path / f"{rank}-of-2.pt") for rank in range(2))
     for name in AS_ONE | ALIKE:
         compared(name, second[name], first[name], 0)

@@ -1,27 +1,10 @@
 """Optimizers that do not load torch's compiler do what torch's own do."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
 
 from experiments.inference.optim.light import Adam, Adamax
-
-TRAINED = """
-import sys, torch
-from experiments.inference.svi import SVI
-from guides import GUIDES
-from ppl_models import PPCA, Batch
-for name in ("amortized", "mean_field"):
-    model = PPCA(7, 2)
-    svi = SVI(model, GUIDES[name](model).for_data(5))
-    svi.step(Batch.of(torch.randn(5, 7)))
-    svi.load_state_dict(svi.state_dict())
-    svi.step(Batch.of(torch.randn(5, 7)))
-assert "torch._dynamo" not in sys.modules
-"""
 
 
 @pytest.mark.parametrize(
@@ -49,8 +32,3 @@ def test_their_numbers_are_those_of_torchs(own, of_torch, options):
     assert states[0]["param_groups"] == states[1]["param_groups"]
     optimizers[0].load_state_dict(states[1])
     torch.testing.assert_close(optimizers[0].state_dict()["state"], states[1]["state"])
-
-
-def test_a_step_loads_no_compiler():
-    """It takes a fourth of the time of a short run."""
-    subprocess.run([sys.executable, "-c", TRAINED], check=True)

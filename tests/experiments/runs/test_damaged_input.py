@@ -18,6 +18,7 @@ from experiments.runs.files import read_json
 from experiments.tools import evaluate, export_nvae, sample
 from tests.experiments.test_bad_input import DIGITS
 from tests.shared.commands import refused
+from tests.shared.runs import copied
 
 SMALL = [*DIGITS, "--rows", "20"]
 
@@ -27,8 +28,7 @@ pytestmark = pytest.mark.usefixtures("in_a_folder")
 
 @pytest.fixture
 def saved() -> Path:
-    cli(ppca.Config, ppca.main, [*SMALL, "--guide", "amortized", "--out", "run"])
-    return Path("run")
+    return copied("run", ppca, [*SMALL, "--guide", "amortized"])
 
 
 def test_a_failed_start_leaves_nothing(capsys):

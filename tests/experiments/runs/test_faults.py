@@ -19,7 +19,7 @@ from experiments.runs.checkpoint import MANIFEST, checkpoints, latest, manifest
 from experiments.runs.lock import LOCK, Lock
 from experiments.tools import evaluate
 from tests.shared.commands import failed, refused, run
-from tests.shared.runs import RUNS, contents, stopped
+from tests.shared.runs import RUNS, contents, copied, stopped
 from tests.stress.torture import unnoticed
 
 ARGS = [*RUNS["ppca"][1], "--checkpoint-every", "1"]
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("in_a_folder")
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
 def test_a_disk_that_takes_no_more(number, monkeypatch, capsys):
-    run(ppca, *ARGS, "--out", "whole")
+    copied("whole", ppca, ARGS)
     write, done = checkpoint.write_synced, []
 
     def full(path: Path, content: bytes) -> None:
@@ -58,7 +58,7 @@ def test_a_disk_that_takes_no_more(number, monkeypatch, capsys):
     ],
 )
 def test_memory_that_ends(error, monkeypatch, capsys):
-    run(ppca, *ARGS, "--out", "whole")
+    copied("whole", ppca, ARGS)
     step, done = SVI.step, []
 
     def ends(self, batch):
@@ -117,12 +117,19 @@ def test_a_lock_left_over_is_taken_and_one_from_elsewhere_is_not():
     assert Path(LOCK).read_text() == "12 another.host\n"
 
 
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory) -> Path:
+    torch.set_default_dtype(torch.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("stopped"))
+        stopped(patch, 4, ppca, [*ARGS, "--out", "half"])
+        return Path("half").absolute()
+
+
 @pytest.fixture
-def half(monkeypatch, capsys) -> Path:
+def half(stopped_once) -> Path:
     """A run that was stopped, with two checkpoints."""
-    stopped(monkeypatch, 4, ppca, [*ARGS, "--out", "half"])
-    capsys.readouterr()
-    return Path("half")
+    return Path(shutil.copytree(stopped_once, "half"))
 
 
 def test_no_changed_byte_goes_unnoticed(half):
@@ -131,7 +138,7 @@ def test_no_changed_byte_goes_unnoticed(half):
 
 
 def test_the_checkpoint_before_a_damaged_one_is_taken(half, capsys):
-    run(ppca, *ARGS, "--out", "whole")
+    copied("whole", ppca, ARGS)
     capsys.readouterr()
     state = latest(half) / "state.pt"
     state.write_bytes(state.read_bytes()[:-1])

@@ -132,11 +132,9 @@ def test_a_process_that_is_killed_ends_the_others(rank, out):
         if len(steps) == 6 and os.environ["RANK"] == str(rank):
             os.kill(os.getpid(), signal.SIGKILL)
 
+    args = [*VAE, "--epochs", "9", "--checkpoint-every", "1", *out]
     ended = launched(
-        2,
-        "vae",
-        *(*VAE, "--epochs", "9", "--checkpoint-every", "1", *out),
-        prepare=lambda: register_optimizer_step_post_hook(die_at_the_sixth),
+        2, "vae", *args, prepare=lambda: register_optimizer_step_post_hook(die_at_the_sixth)
     )
     (run,) = [Path("a")] if out else Path("runs").iterdir()
     assert ended[rank].code == -9

@@ -21,7 +21,7 @@ from experiments.runs.lock import LOCK, Lock
 from experiments.runs.resuming import is_finished
 from experiments.tools import refit
 from tests.shared.commands import failed, refused, run
-from tests.shared.runs import RUNS, contents, stopped
+from tests.shared.runs import RUNS, contents, copied, stopped
 
 ARGS = [*RUNS["ppca"][1], "--checkpoint-every", "1"]
 
@@ -131,7 +131,7 @@ def test_what_is_hidden_beside_checkpoints_stays(linked, monkeypatch):
     assert all(Path(name).read_text() == "mine" for name in (*kept, "private/key"))
     left = [name for name in names_in("a") | names_in("a/checkpoint") if ".ppl-tmp-" in name]
     assert bool(left) == linked  # another's, perhaps, where the folder is elsewhere
-    run(ppca, *ARGS, "--out", "whole")
+    copied("whole", ppca, ARGS)
     assert contents("a") == contents("whole")
 
 
@@ -191,7 +191,7 @@ def test_a_lock_is_a_file_of_its_own(kind):
 
 
 def test_a_run_that_is_renamed_goes_on_where_it_is(monkeypatch, capsys):
-    run(ppca, *ARGS, "--out", "whole")
+    copied("whole", ppca, ARGS)
     with monkeypatch.context() as patch:
         at_step(patch, 5, lambda: Path("a").rename("moved"))
         cli(ppca.Config, ppca.main, [*ARGS, "--out", "a"])
@@ -265,7 +265,7 @@ def test_a_run_killed_before_its_report_gets_one(monkeypatch, capsys):
 
 
 def test_a_log_without_checkpoints_is_not_begun_anew(capsys):
-    run(ppca, *ARGS, "--out", "a")
+    copied("a", ppca, ARGS)
     shutil.rmtree("a/checkpoint")
     again = [*ARGS, "--out", "a", "--resume", "--epochs", "4"]
     refused(capsys, ppca, again, "a has no checkpoint to continue from")
@@ -274,7 +274,7 @@ def test_a_log_without_checkpoints_is_not_begun_anew(capsys):
 @pytest.mark.parametrize("name", ["metrics.jsonl", "metrics.json", "report.html", "tensorboard"])
 def test_a_run_is_not_continued_over_what_no_run_has_written(name, capsys):
     """A folder in the place of a file, with files of the user's; a link in that of a folder."""
-    run(ppca, *ARGS, "--out", "a")
+    copied("a", ppca, ARGS)
     where = Path("a", name)
     shutil.rmtree(where) if where.is_dir() else where.unlink()
     if name == "tensorboard":

