@@ -2,7 +2,7 @@
 
 import linecache
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,6 +15,11 @@ from experiments.teaching.checking import Task, Unwritten, Wrong, seeded
 OURS = str(Path(__file__).parents[1])
 LIBRARIES = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))
 ADVICE = (
+    (("is not defined",), "A misspelt name, or one from a cell that has not been run?"),
+    (
+        ("positional argument", "keyword argument"),
+        "The function has to take the arguments that the notebook's cell gives it, in that order.",
+    ),
     (
         ("dtype", "scalar type", "Double", "Half"),
         "Tensors of different dtypes meet: one made by "
@@ -24,11 +29,6 @@ ADVICE = (
         ("size", "shape", "dimension", "broadcast", "mat1", "mat2", "batch_shape", "Dimension"),
         "Sizes that do not fit: a transpose too many or too few, or a size that comes from "
         "outside the function?",
-    ),
-    (("is not defined",), "A misspelt name, or one from a cell that has not been run?"),
-    (
-        ("positional argument", "keyword argument"),
-        "The function has to take the arguments that the notebook's cell gives it, in that order.",
     ),
     (("not callable",), "Something is called that is no function."),
     (("numpy()", "numpy"), "NumPy cannot take a tensor that has a gradient: stay with torch."),
@@ -110,9 +110,31 @@ def parts(task: Task, value: Any) -> list[Tensor]:
     expected = f"check.{task.name} expects {len(task.parts)} value(s), {', '.join(task.parts)}"
     if value is None or any(item is None for item in values):
         raise Wrong(f"{expected}, and got nothing (None). Is the `return` missing?")
+    if len(task.parts) == 1 and values is value:
+        kind = type(value).__name__
+        raise Wrong(
+            f"{expected}, and got a {kind} of {len(values)}: a comma too many in `return`?"
+        )
     if len(values) != len(task.parts):
         raise Wrong(f"{expected}, and got {len(values)} value(s). What does `return` give back?")
     return [_tensor(task, item) for item in values]
+
+
+def derivatives(total: Tensor, inputs: Sequence[Tensor]) -> list[Tensor | None]:
+    """The gradient in every input; None where it does not reach.
+
+    Raises:
+        Wrong: If there is none to be had.
+    """
+    try:
+        return list(torch.autograd.grad(total, inputs, allow_unused=True))
+    except RuntimeError as error:
+        cause = str(error).split("\n")[0]
+        if "inplace" in cause:
+            cause = (
+                "a tensor that it needs is overwritten in place (+=, *=, a method ending in _)."
+            )
+        raise Wrong(f"the value is right, but it has no gradient: {cause}") from error
 
 
 def _tensor(task: Task, item: Any) -> Tensor:

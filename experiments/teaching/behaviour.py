@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from experiments.teaching.asking import derivatives
 from experiments.teaching.checking import Wrong, seeded
 
 Network = Callable[[Tensor], Tensor]
@@ -77,12 +78,14 @@ def rows_are_apart(network: Network, x: Tensor) -> None:
 def is_bent(network: Network, dim: int) -> None:
     """See that it is no affine map."""
     with seeded(2):
-        a, b = torch.randn(2, 64, dim)
-    bend = network(a + b) - network(a) - network(b) + network(torch.zeros_like(a))
-    if bend.abs().max() < 1e-4 * network(a).abs().max():
-        raise Wrong(
-            "it is an affine map: two linear layers without a nonlinearity between them are one."
-        )
+        drawn = torch.randn(2, 64, dim)
+    for (a, b), words in (
+        (drawn, "two linear layers without a nonlinearity between them are one."),
+        (drawn.abs(), "of inputs that are not negative: is a ReLU applied to the input itself?"),
+    ):
+        bend = network(a + b) - network(a) - network(b) + network(torch.zeros_like(a))
+        if bend.abs().max() < 1e-4 * network(a).abs().max():
+            raise Wrong(f"it is an affine map: {words}")
 
 
 @torch.no_grad()
@@ -125,7 +128,7 @@ def is_trained(network: Any, total: Tensor) -> None:
         raise Wrong("it has no parameters: assign its layers to self in __init__.")
     if not total.requires_grad:
         raise Wrong("no gradient flows: .detach(), .data or no_grad()?")
-    found = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+    found = derivatives(total, list(parameters.values()))
     idle = [key for key, value in zip(parameters, found, strict=True) if value is None]
     if idle:
         raise Wrong(f"no gradient reaches {', '.join(idle)}: are they used?")

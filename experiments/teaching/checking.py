@@ -103,6 +103,10 @@ class Probe(NamedTuple):
     look: str
 
 
+ONE_IMAGE = "there is one image"
+"""The probe that right answers are tried at, too."""
+
+
 class Task(NamedTuple):
     """What is right, and what often is not.
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.teaching.asking import asked, called, parts
-from experiments.teaching.checking import Task, Wrong, said, same, seeded
+from experiments.teaching.asking import asked, called, derivatives, parts
+from experiments.teaching.checking import ONE_IMAGE, Task, Wrong, said, same, seeded
 from experiments.teaching.explaining import explain, is_right, nearer
 from experiments.teaching.failing import explain_failure
 
@@ -30,6 +30,7 @@ def examine(task: Task, answer: Callable[..., Any], repeats: int = 3) -> None:
     for right in task.right:
         if is_right(task, found, [parts(task, right(*case)) for case in cases]):
             nearer(task, found, cases)
+            check_one_image(task, answer, right, cases[0])
             if task.trained:
                 check_gradients(task, answer, right, cases)
             said(task.name, f"on {repeats} random inputs" + ", gradient too" * bool(task.trained))
@@ -42,6 +43,23 @@ def examine(task: Task, answer: Callable[..., Any], repeats: int = 3) -> None:
         )
     with torch.no_grad():
         explain(task, answer)
+
+
+def check_one_image(
+    task: Task, answer: Callable[..., Any], right: Callable[..., Any], case: tuple
+) -> None:
+    """See that what is right for several images is right for one.
+
+    Raises:
+        Wrong: If an axis is lost.
+    """
+    for single in (probe.change(*case) for probe in task.probes if probe.where == ONE_IMAGE):
+        found, wanted = parts(task, called(task, answer, single)), parts(task, right(*single))
+        if not is_right(task, [found], [wanted]):
+            raise Wrong(
+                "it is right for several images and not for a single one, where its shape is "
+                f"{list(found[0].shape)}, expected was {list(wanted[0].shape)} (squeeze?)."
+            )
 
 
 def check_gradients(
@@ -87,4 +105,4 @@ def gradients(task: Task, function: Callable[..., Any], case: tuple) -> list | N
         return None
     total = sum(part.sum() for part in values)
     trained = [inputs[i] for i in task.trained]
-    return list(torch.autograd.grad(total, trained, allow_unused=True))
+    return derivatives(total, trained)

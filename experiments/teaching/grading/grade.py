@@ -1,11 +1,12 @@
 """From a folder of submissions to a table of points and a page of written answers."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.errors import UsageError
-from experiments.runs.files import write_text
+from experiments.runs.files import make_directories, missing, write_text
 from experiments.teaching.grading.running import Outcome, rerun
 from experiments.teaching.grading.submissions import Submission, submissions
 from experiments.teaching.grading.table import Graded, table
@@ -62,6 +63,7 @@ def grade(folder: Path, sources: Sequence[Path], out: Path, seconds: float) -> d
             raise UsageError(f"{file} exists and is no earlier table: name another --out.")
     labs = {lab.name: lab for lab in map(lab_of, sources)}
     found = submissions(folder)
+    make_directories(missing(out.parent))  # before the notebooks take their time
     graded = []
     for submission in found:
         one = grade_one(submission, labs, seconds)
@@ -96,11 +98,12 @@ def recognised(submission: Submission, labs: dict[str, Lab]) -> tuple[str, str]:
     assert submission.notebook is not None
     about = submission.notebook["metadata"].get("ppl_models") or {}
     name = about.get("lab") if isinstance(about, dict) else None
-    if name in labs:
+    if isinstance(name, str) and name in labs:
         given = labs[name].notebook.metadata["ppl_models"]["version"]
         old = about.get("version") != given
         return name, f"{submission.name} is another version of {name}" if old else ""
-    named = [lab for lab in labs if lab.split("_")[0] in submission.name.rsplit("/", 1)[-1]]
+    file = re.sub(r"lab[\s_-]+(?=\d)", "lab", submission.name.rsplit("/", 1)[-1].lower())
+    named = [lab for lab in labs if re.search(rf"{lab.split('_')[0]}(?!\d)", file)]
     if len(named) == 1 and name is None:
         return named[0], f"{submission.name} has lost its metadata: taken for {named[0]}"
     but = f", but {str(name)[:40]}" if name else ""

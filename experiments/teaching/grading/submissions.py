@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 from experiments.errors import UsageError, reason
 
-LAB_NAME = re.compile(r"[\s_.-]*(lab\d\w*|exercises)[\s().\d-]*$")
+LAB_NAME = re.compile(
+    r"[\s_.-]*(lab[\s_-]*\d\w*|exercises)(?:[\s_-]*copy|[\s().\d-])*$", re.IGNORECASE
+)
 SKIPPED = (".", "_")
 """First letters of files and folders that are nobody's notebooks."""
 LARGEST = 50_000_000
@@ -49,7 +51,17 @@ def submissions(folder: Path) -> list[Submission]:
             f"there are no notebooks in {folder}: expected are files STUDENT.ipynb, folders or "
             "zip files named after students with notebooks in them."
         )
+    if folder.is_dir():
+        found += _without(folder, {one.student for one in found})
     return found
+
+
+def _without(folder: Path, known: set[str]) -> Iterator[Submission]:
+    """The folders of students who have handed in no notebook."""
+    for path in sorted(folder.iterdir()):
+        student = _student((path.name, ""))
+        if path.is_dir() and not path.name.startswith(SKIPPED) and student not in known:
+            yield Submission(student, path.name, None, f"there is no notebook in {path.name}")
 
 
 def _read(root: Path, path: Path) -> Iterator[Submission]:
@@ -64,7 +76,7 @@ def _read(root: Path, path: Path) -> Iterator[Submission]:
     elif path.suffix.lower() == ".zip":
         try:
             yield from _unzipped(student, name, path)
-        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+        except Exception as error:  # damaged contents raise what their compression does
             trouble = f"{name} is no readable zip file ({reason(error)})"
             yield Submission(student, name, None, trouble)
 
@@ -80,12 +92,16 @@ def _student(parts: tuple[str, ...]) -> str:
 
 def _unzipped(student: str, name: str, path: Path) -> Iterator[Submission]:
     with zipfile.ZipFile(path) as archive:
-        for entry in archive.infolist():
-            inside = _zip_name(entry)
-            if not inside.lower().endswith(".ipynb"):
-                continue
-            if any(part.startswith(SKIPPED) for part in inside.split("/")):
-                continue
+        entries = [(_zip_name(entry), entry) for entry in archive.infolist()]
+        notebooks = [
+            (inside, entry)
+            for inside, entry in entries
+            if inside.lower().endswith(".ipynb")
+            and not any(part.startswith(SKIPPED) for part in inside.split("/"))
+        ]
+        if not notebooks:
+            yield Submission(student, name, None, f"there is no notebook in {name}")
+        for inside, entry in notebooks:
             if entry.file_size > LARGEST:
                 yield Submission(student, inside, None, f"{inside} is too large for a notebook")
             else:

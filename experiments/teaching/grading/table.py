@@ -57,7 +57,8 @@ def _row(student: str, own: list[Graded], checks: dict[str, list[str]]) -> dict[
             points += len(best.outcome.passed)
     row["points"] = points
     row["of"] = sum(len(keys) for keys in checks.values())
-    row["answers"] = sum(bool(text) for one in own for text in one.answers.values())
+    answered = {(one.lab, key) for one in own for key, text in one.answers.items() if text}
+    row["answers"] = len(answered)
     row["errors"] = "; ".join(error for one in own for error in one.outcome.errors)
     row["replaced"] = ", ".join(sorted({name for one in own for name in one.outcome.replaced}))
     return row

@@ -49,6 +49,7 @@ def main() -> None:
         grader.look(names)
         if names.get("check", public) is not public:
             tell({"replaced": ["check"]})
+    grader.look(names, again=True)  # helpers and imports may come after what uses them
     tell({"replaced": kept.replaced()})
     tell({"done": True})
 
@@ -130,14 +131,14 @@ class Grader:
         self.open = {call["key"]: call for call in calls}
         self.tried: dict[str, list[Any]] = {}
 
-    def look(self, names: dict[str, Any]) -> None:
-        """Call the checks that are still open and concern something new."""
+    def look(self, names: dict[str, Any], again: bool = False) -> None:
+        """Call the checks that are still open and concern something new, or all that are open."""
         known = {**self.given, **names}
         for key, call in list(self.open.items()):
             wanted = [known.get(name) for name in call["needs"]]
             before = self.tried.get(key)
             new = before is None or any(a is not b for a, b in zip(wanted, before, strict=True))
-            if new and all(name in known for name in call["needs"]):
+            if (new or again) and all(name in known for name in call["needs"]):
                 self.tried[key] = wanted
                 self._call(key, call["code"], known)
 

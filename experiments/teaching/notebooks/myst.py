@@ -1,7 +1,9 @@
 """MyST markdown notebooks, as far as the labs use them: code cells, cell breaks, tags."""
 
+import ast
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +13,7 @@ FRONT = re.compile(r"\A---\n.*?^---\n", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```[ ]*$", re.DOTALL | re.MULTILINE)
 TAGS = re.compile(r"\A:tags: \[(.*)\]\n+")
 BREAK = re.compile(r"^\+\+\+[ ]*(\{.*\})?[ ]*$", re.MULTILINE)
-MAGIC = re.compile(r"^(\s*)[%!].*$", re.MULTILINE)
+MAGIC = re.compile(r"^(\s*)(?:[%!?].*|[\w.]+\?\??[ ]*)$", re.MULTILINE)
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -75,4 +77,9 @@ def code_of(notebook: Any) -> list[str]:
 
 def plain(source: str) -> str:
     """A cell's code without the lines that only IPython understands."""
-    return MAGIC.sub(r"\1pass", source)
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            ast.parse(source)
+        except Exception:  # of whatever kind: the process that runs the code tells of it
+            return MAGIC.sub(r"\1pass", source)
+    return source  # where % and ! begin a line, they are operators or inside a string

@@ -50,5 +50,7 @@ def write_course(sources: Sequence[Path], folder: Path) -> list[str]:
         hidden_checks(notebook)
         save(sealed(notebook), target)
         print(target)
-    write_text(folder / "nbgrader_config.py", SETTINGS)
+    settings = folder / "nbgrader_config.py"
+    if not settings.exists():  # else a teacher may have changed it
+        write_text(settings, SETTINGS)
     return [path.stem for path in sources]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Probe, Task, Term, with_name
+from experiments.teaching.checking import ONE_IMAGE, Probe, Task, Term, with_name
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, latents, log_variance, pixels
 from experiments.teaching.mistakes.costs import MISTAKES
@@ -35,7 +35,7 @@ PROBES = [
     Probe("mu = 0", lambda x, W, mu, s: (x, W, 0 * mu, s), "how mu enters"),
     Probe("W = 0", lambda x, W, mu, s: (x, 0 * W, mu, s), "how W enters"),
     Probe("M = 1", lambda x, W, mu, s: (x, W[:, :1], mu, s), "what is done with the M x M matrix"),
-    Probe("there is one image", lambda x, *a: (x[:1], *a), "how images are averaged"),
+    Probe(ONE_IMAGE, lambda x, *a: (x[:1], *a), "how images are averaged"),
     Probe("x = mu", lambda x, W, mu, s: (0 * x + mu, W, mu, s), "how x - mu enters"),
 ]
 

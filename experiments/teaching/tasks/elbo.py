@@ -8,7 +8,7 @@ import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
-from experiments.teaching.checking import Probe, Task, Term, with_name
+from experiments.teaching.checking import ONE_IMAGE, Probe, Task, Term, with_name
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import log_variance, network, pixels
 from experiments.teaching.mistakes.draws import right_draw
@@ -85,7 +85,7 @@ PROBES = [
         "how log_pixel_variance enters",
     ),
     Probe(
-        "there is one image",
+        ONE_IMAGE,
         lambda x, m, v, e, f, s: (x[:1], m[:1], v[:1], e[:1], f, s),
         "how images are averaged",
     ),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Mistake, Probe, Task, Term, hinted, with_name
+from experiments.teaching.checking import ONE_IMAGE, Mistake, Probe, Task, Term, hinted, with_name
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, pixels
 
@@ -96,7 +96,7 @@ def squared_error(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
             Term("the product of the two", lambda x, y: -2 * (x * y).sum(1).mean()),
         ],
         probes=[
-            Probe("there is one image", lambda x, y: (x[:1], y[:1]), "how images are averaged"),
+            Probe(ONE_IMAGE, lambda x, y: (x[:1], y[:1]), "how images are averaged"),
             Probe("D = 1", lambda x, y: (x[:, :1], y[:, :1]), "how pixels are summed"),
         ],
         sizes=lambda x, y: {"images": len(x), "pixels": x.shape[1]},

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Probe, Task, Term, with_name
+from experiments.teaching.checking import ONE_IMAGE, Probe, Task, Term, with_name
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, latents
 from experiments.teaching.mistakes import draws
@@ -29,7 +29,7 @@ PROBES = [
     Probe("log sigma^2 = 0", lambda m, s, *e: (m, 0 * s, *e), "how log sigma^2 enters"),
     Probe("mu = 0", lambda m, s, *e: (0 * m, s, *e), "how mu enters"),
     Probe("M = 1", lambda *a: tuple(x[:, :1] for x in a), "how the latents are put together"),
-    Probe("there is one image", lambda *a: tuple(x[:1] for x in a), "the axis of the images"),
+    Probe(ONE_IMAGE, lambda *a: tuple(x[:1] for x in a), "the axis of the images"),
 ]
 
 

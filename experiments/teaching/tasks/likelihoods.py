@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.teaching.checking import Mistake, Probe, Task, Term, hinted, with_name
+from experiments.teaching.checking import ONE_IMAGE, Mistake, Probe, Task, Term, hinted, with_name
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, latents, log_variance, network, pixels
 from experiments.teaching.mistakes.gaussians import LOG_2_PI, rough_pi
@@ -119,7 +119,7 @@ NEAR = rough_pi(_log_p)
 PROBES = [
     Probe("log sigma^2 = 0", lambda x, z, f, s: (x, z, f, 0 * s), "how log sigma^2 enters"),
     Probe("there is one draw", lambda x, z, f, s: (x, z[:1], f, s), "the axis of the draws"),
-    Probe("there is one image", lambda x, z, f, s: (x[:1], z, f, s), "the axis of the images"),
+    Probe(ONE_IMAGE, lambda x, z, f, s: (x[:1], z, f, s), "the axis of the images"),
     Probe(
         "every image is 0 and the decoder gives 0",
         lambda x, z, f, s: (0 * x, z, nn.Sequential(f, nn.Threshold(torch.inf, 0.0)), s),

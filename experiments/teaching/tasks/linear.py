@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Mistake, Probe, Task, Term, hinted, with_name
+from experiments.teaching.checking import ONE_IMAGE, Mistake, Probe, Task, Term, hinted, with_name
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, latents, pixels
 
@@ -64,7 +64,7 @@ def pca_encoder(answer: Linear) -> None:
         probes=[
             Probe("the mean is 0", lambda x, mean, V: (x, 0 * mean, V), "how the mean enters"),
             Probe("M = 1", lambda x, mean, V: (x, mean, V[:, :1]), "how components enter"),
-            Probe("there is one image", lambda x, mean, V: (x[:1], mean, V), "the axis of images"),
+            Probe(ONE_IMAGE, lambda x, mean, V: (x[:1], mean, V), "the axis of images"),
         ],
         sizes=lambda x, mean, V: {"images": len(x), "pixels": len(V), "latents": V.shape[1]},
     )

@@ -18,7 +18,7 @@ from experiments.teaching.behaviour import (
     is_trained,
     rows_are_apart,
 )
-from experiments.teaching.checking import Wrong, said, seeded, with_name
+from experiments.teaching.checking import Wrong, said, same, seeded, with_name
 
 ROWS = 500
 """Several, since a right network may by chance give a few rows the same sign."""
@@ -78,10 +78,12 @@ def decoder(network: nn.Module, data_dim: int, latent_dim: int, hidden_dim: int 
     of, z = partial(asked, "decoder", network), inputs(ROWS, latent_dim)
     found = of(z)
     has_shape(found, [ROWS, data_dim], "the result")
-    several = of(z[:7].expand(3, 7, latent_dim))
+    several = of(z[:21].reshape(3, 7, latent_dim))
     has_shape(several, [3, 7, data_dim], "the result for several draws per image")
     changes_sign(found, "the result")
     _behaves(of, z)
+    if not same(several.flatten(0, 1), found[:21], 1e-3):
+        raise Wrong("several draws per image, [K, B, M], are decoded to others than one by one.")
     grows(of, z, "the result")
     is_made_of_straight_pieces(network, latent_dim)
     is_trained(network, found.sum())

@@ -10,7 +10,7 @@ from pyro import poutine
 from torch import Tensor
 
 from experiments.teaching.asking import asked
-from experiments.teaching.checking import Wrong, said, seeded, with_name
+from experiments.teaching.checking import Wrong, said, same, seeded, with_name
 
 
 @with_name
@@ -19,6 +19,7 @@ def pair(
     guide: Callable[[Tensor], Any],
     x: Tensor,
     trained: str = "both",
+    sigma: float | None = None,
 ) -> None:
     """Check that ``model(x)`` and ``guide(x)`` fit each other, for observations ``[B, D]``.
 
@@ -27,6 +28,7 @@ def pair(
         guide: q(z | x).
         x: some observations.
         trained: both, or model where the guide has no parameters of its own.
+        sigma: the standard deviation of the pixels, where it is fixed.
 
     Raises:
         Wrong: With a hint.
@@ -44,9 +46,13 @@ def pair(
     for name in latents:
         if not getattr(q.nodes[name]["fn"], "has_rsample", False):
             raise Wrong(f"'{name}' is not reparametrised in the guide.")
-    for words, program in (("model", model), ("guide", guide)):
+    if sigma is not None and not same(p.nodes["x"]["fn"].stddev, torch.full_like(x, sigma)):
+        raise Wrong(f"the standard deviation of x in the model is not {sigma:g} (dist.Normal's).")
+    for words, program, trace, sites in (("model", model, p, ["x"]), ("guide", guide, q, latents)):
         if trained in ("both", words):
             _parameters(words, program, x)
+            for name in sites:
+                _differentiable(words, name, trace.nodes[name])
     said("pair", "same latents, one plate, one event per image, parameters registered")
 
 
@@ -85,6 +91,8 @@ def _names(p: poutine.Trace, latents: set[str], guided: set[str], x: Tensor) -> 
             f"the model's latents are {sorted(latents)}, the guide's are {sorted(guided)}: the "
             "name of a site is the whole contract between them."
         )
+    if not all(re.fullmatch(r"z\d*", name) for name in latents):
+        raise Wrong(f"the latents are called {sorted(latents)}: call them z, or z0, z1, ...")
 
 
 def _event(words: str, name: str, site: dict[str, Any], x: Tensor) -> None:
@@ -100,6 +108,11 @@ def _event(words: str, name: str, site: dict[str, Any], x: Tensor) -> None:
             f"the plate of '{name}' in the {words} has size {plates[0].size} for {len(x)} images: "
             "it has the size of the batch, len(x)."
         )
+    if torch.as_tensor(site["scale"]).ne(1).any():
+        raise Wrong(
+            f"'{name}' in the {words} is scaled: a plate of len(x) without subsample_size, and no "
+            "poutine.scale."
+        )
     if len(shape) > 1 or len(event) != 1:
         raise Wrong(
             f"'{name}' in the {words} has batch shape {list(shape)} and event shape "
@@ -110,11 +123,11 @@ def _event(words: str, name: str, site: dict[str, Any], x: Tensor) -> None:
             f"'{name}' in the {words} has batch shape {list(shape)} for {len(x)} images: one row "
             "per image."
         )
-    if name == "z" and words == "model":
+    if name in ("z", "z0") and words == "model":
         wanted = torch.distributions.Normal(torch.zeros_like(site["value"]), 1.0)
         right = wanted.log_prob(site["value"]).sum(-1)
         if not torch.allclose(site["fn"].log_prob(site["value"]), right, rtol=1e-3, atol=1e-3):
-            raise Wrong("the prior of z in the model is not N(0, I).")
+            raise Wrong(f"the prior of {name} in the model is not N(0, I).")
 
 
 def _parameters(words: str, program: Callable, x: Tensor) -> None:
@@ -124,4 +137,12 @@ def _parameters(words: str, program: Callable, x: Tensor) -> None:
         raise Wrong(
             f"the {words} shows Pyro no parameters, so that SVI would train none of them: "
             "register its network with pyro.module."
+        )
+
+
+def _differentiable(words: str, name: str, site: dict[str, Any]) -> None:
+    if not site["fn"].log_prob(site["value"]).requires_grad:
+        raise Wrong(
+            f"no gradient flows from '{name}' in the {words} to its parameters: .detach(), .data "
+            "or no_grad()?"
         )

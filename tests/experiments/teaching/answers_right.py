@@ -321,6 +321,14 @@ RIGHT = {
         ),
         net(
             [
+                "self.into = nn.Linear(latent_dim, hidden_dim)",
+                "self.out_of = nn.Linear(hidden_dim, data_dim)",
+            ],
+            "h = F.relu(self.into(z.view(-1, z.shape[-1]))); "
+            "return self.out_of(h).view(*z.shape[:-1], -1)",
+        ),
+        net(
+            [
                 "self.proj = nn.LazyLinear(hidden_dim)",
                 "self.out = nn.LazyLinear(data_dim)",
                 "self.forward(torch.zeros(1, latent_dim))",

@@ -174,6 +174,11 @@ WRONG = {
     ],
     "draw_latents": [
         (
+            r"a seed of its own",
+            "mine = torch.Generator().manual_seed(0)\n"
+            "return temperature * torch.randn(count, latent_dim, generator=mine)",
+        ),
+        (
             r"not independent|same draw",
             "temperature * torch.randn(count, 1).expand(count, latent_dim)",
         ),
@@ -262,6 +267,12 @@ WRONG = {
         ),
     ],
     "kl": [
+        (r"comma", "return 0.5 * (log_variance.exp() + loc.square() - 1 - log_variance).sum(-1),"),
+        (r"squeeze", "KL(loc, log_variance).squeeze()"),
+        (
+            r"in place",
+            "v = log_variance.exp()\nv += loc.square()\nreturn (v - 1 - log_variance).sum(1) / 2",
+        ),
         (
             r"base 2",
             "0.5 * (log_variance.exp() + loc.square() - 1 - log_variance.exp().log2()).sum(-1)",
@@ -429,6 +440,10 @@ WRONG = {
         ),
     ],
     "encoder": [
+        (
+            r"applied to the input",
+            "ENCODER:nn.Sequential(nn.ReLU(), nn.Linear(D, H), nn.Linear(H, 2 * M))",
+        ),
         (r"smooth", "ENCODER:nn.Sequential(nn.Linear(D, H), nn.Softplus(), nn.Linear(H, 2 * M))"),
         (r"GELU", "ENCODER:nn.Sequential(nn.Linear(D, H), nn.GELU(), nn.Linear(H, 2 * M))"),
         (r"bounded from below", LAYERS + "|loc, s.clamp(min=-10)"),
@@ -459,6 +474,17 @@ WRONG = {
         (r"nothing \(None\)", LAYERS + "|None"),
     ],
     "decoder": [
+        (
+            r"applied to the input",
+            DECODER.format(forward="return self.last(self.first(F.relu(z)))"),
+        ),
+        (
+            r"several draws",
+            DECODER.format(
+                forward="rows = z.transpose(0, 1).reshape(-1, M) if z.ndim == 3 else z\n"
+                "        return self.last(F.relu(self.first(rows))).reshape(*z.shape[:-1], D)"
+            ),
+        ),
         (r"smooth", DECODER.format(forward="return self.last(F.gelu(self.first(z)))")),
         (
             r"bounded",
@@ -509,6 +535,10 @@ WRONG = {
         (r"changes the images", "x.bernoulli_(x)"),
         (r"bool", "torch.rand_like(x) < x"),
         (r"share of ones", "torch.bernoulli(x.square())"),
+        (r"share of ones", "torch.bernoulli(0.9 * x)"),
+        (r"share of ones", "torch.bernoulli(x.clamp(0.1, 0.9))"),
+        (r"share of ones", "(x + 0.3 * torch.randn_like(x) > 0.5).float()"),
+        ("", "(torch.rand(len(x), 1, 28, 28) < x).float()"),
         (r"take the arguments", "def answer(x, border):\n    return torch.bernoulli(x)"),
         (r"tensor of torch", "torch.bernoulli(x).numpy()"),
     ],
@@ -534,6 +564,16 @@ WRONG = {
         (r"outermost", "sum(isinstance(m, nn.Conv2d) for m in module)"),
     ],
     "pair": [
+        (
+            r"no gradient",
+            MODEL.format(prior=PRIOR, likelihood=LIKELIHOOD.replace("(z)", "(z).detach()")),
+        ),
+        (
+            r"subsample_size",
+            MODEL.replace("len(x))", "N, subsample_size=len(x))", 1).format(
+                prior=PRIOR, likelihood=LIKELIHOOD
+            ),
+        ),
         (
             r"prior of z",
             MODEL.format(

@@ -20,6 +20,7 @@ from experiments.teaching.notebooks import (
     student,
     worked_on,
 )
+from experiments.teaching.notebooks.myst import plain
 from experiments.tools import labs
 
 SOURCES = find_labs()
@@ -118,6 +119,7 @@ def test_the_exercise_sheet_has_three_questions_and_room_for_answers():
         (lambda f, x: 2 * x, "it is not the derivative"),
         (lambda f, x: x.requires_grad_().grad, "got a NoneType"),
         (lambda f, x: f(x).backward(), "raised RuntimeError"),
+        (lambda f, x: (f(x.requires_grad_()).sum().backward(), x.grad)[1], "a second call"),
     ],
 )
 def test_wrong_derivatives_get_their_hints(answer, words):
@@ -182,6 +184,16 @@ def test_the_first_cell_installs_from_the_address_that_the_package_has(monkeypat
         (cell,) = [c for c in read_lab(path).cells if "PROJECT = " in c.source]
         assert 'PROJECT = "git+https://example.org/us/ppl-models@v1.2.0"\n' in cell.source
         assert cell.source.endswith("%pip install --quiet {PROJECT}")
+
+
+@pytest.mark.parametrize("code", ["x = (\n    7\n    % 4\n)", 'x = """\n! no command\n"""'])
+def test_python_is_kept_where_a_line_begins_as_ipython_has_it(code):
+    assert plain(code) == code
+
+
+def test_lines_of_ipython_are_left_out():
+    code = plain("%matplotlib inline\n!ls\ntorch.bernoulli?\nif True:\n    %pip install x")
+    assert code == "pass\npass\npass\nif True:\n    pass"
 
 
 def test_batches_show_every_image_once():

@@ -116,6 +116,10 @@ def drawn_elbo(x, m, v, e, f, s):
     return (p.log_prob(z).sum() - q.log_prob(z).sum() + fit) / len(x)
 
 
+def log_likelihoods(x, z, decoder, s):
+    return dist.Normal(decoder(z).unsqueeze(1), (s / 2).exp()).log_prob(x).sum(-1)
+
+
 def half_detached(m, s):
     return 0.5 * (s.exp().detach() + m**2 - 1 - s).sum(1)
 
@@ -135,6 +139,7 @@ WRITTEN = [  # as students write them: what is wrong, and a word of what has to 
     ("kl", lambda m, s: right_kl(m, s) > 0, "true or false"),
     ("kl", lambda m, s: m @ s, "raised RuntimeError"),
     ("kl", lambda m, s: undefined, "raised NameError: name 'undefined' is not defined"),  # noqa: F821
+    ("kl", lambda m, s: right_kl(m, s) / batch_size, "A misspelt name"),  # noqa: F821
     ("kl", lambda m, s: (m.half() @ s.T).sum(1), "different dtypes meet"),
     ("kl", lambda m, s: 1.3 * right_kl(m, s), "1.3 times"),
     ("kl", lambda m, s: right_kl(m, s) + 2, "same constant, 2,"),
@@ -148,6 +153,9 @@ WRITTEN = [  # as students write them: what is wrong, and a word of what has to 
     ("ppca_cost", lambda x, W, mu, s: dense(x, W, mu, s) + (784 - len(mu)) * s, "784"),
     ("ppca_cost", lambda x, W, mu, s: dense(x, W, mu, s) + (W**2).sum(), "right where W = 0"),
     ("posterior", lambda x, W, mu, s: x @ W, "expects 2 value"),
+    ("pca_encoder", lambda x, mean, V: ((x - mean) @ V).squeeze(), "squeeze?"),
+    ("log_likelihood", lambda *a: log_likelihoods(*a).squeeze(), "squeeze?"),
+    ("distances", lambda x, c: torch.stack([(x - c[k]).square().sum(1) for k in range(3)]), "3"),
     ("elbo", lambda x, m, v, e, *a: drawn_elbo(x, m, v, torch.randn_like(e), *a), "of its own"),
     ("elbo", lambda x, m, v, e, f, s: drawn_elbo(x, m.detach(), v, e, f, s), "gradient is not"),
     ("reparametrise", lambda m, s, e: m.add_((s / 2).exp() * e), "changes the tensor"),
@@ -313,15 +321,16 @@ class Pair:
         self.shown("decoder")
         with pyro.plate("data", self.of("rows", len(x))) if self.of("plate", True) else Nothing():
             prior = dist.Normal(torch.zeros(len(x), 2), self.of("prior", 1.0))
-            z = pyro.sample("z", prior.to_event(self.of("z_event", 1)))
-            p = dist.Normal(self.networks["decoder"](z), 1.0).to_event(self.of("x_event", 1))
+            z = pyro.sample(self.of("latent", "z"), prior.to_event(self.of("z_event", 1)))
+            p = dist.Normal(self.networks["decoder"](z), self.of("sigma", 0.1))
+            p = p.to_event(self.of("x_event", 1))
             pyro.sample("x", p, obs=x if self.of("obs", True) else None)
 
     def guide(self, x):
         self.shown("encoder")
         with pyro.plate("data", len(x)):
             q = dist.Normal(self.networks["encoder"](x), 1.0).to_event(self.of("q_event", 1))
-            pyro.sample(self.of("name", "z"), q)
+            pyro.sample(self.of("name", self.of("latent", "z")), q)
 
 
 class Nothing:
@@ -339,7 +348,7 @@ def test_a_right_pair_is_accepted():
     x = torch.randn(4, 5)
     check.pair(Pair().model, Pair().guide, x)
     one = Pair()
-    check.pair(one.model, one.guide, x, trained="model")
+    check.pair(one.model, one.guide, x, trained="model", sigma=0.1)
     ppca = PPCA(5, 2)
     amortized = GUIDES["amortized"](ppca)
     check.pair(lambda x: ppca(Batch.of(x)), lambda x: amortized(Batch.of(x)), x)
@@ -356,9 +365,11 @@ def test_a_right_pair_is_accepted():
         ({"obs": False}, "sees no data"),
         ({"module": False}, "train none"),
         ({"prior": 2.0}, "prior of z"),
+        ({"latent": "hidden", "prior": 2.0}, "call them z"),
+        ({"sigma": 0.1**2}, "standard deviation of x"),
     ],
 )
 def test_wrong_pairs_are_named(changed, words):
     pair = Pair(**changed)
     with pytest.raises(check.Wrong, match=words):
-        check.pair(pair.model, pair.guide, torch.randn(4, 5))
+        check.pair(pair.model, pair.guide, torch.randn(4, 5), sigma=0.1)

@@ -1,6 +1,7 @@
 """Grading: points come from outside of a notebook, whatever the notebook does."""
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -15,7 +16,8 @@ import pytest
 from experiments.errors import UsageError
 from experiments.runs.cli import cli
 from experiments.teaching.grading import running, worker
-from experiments.teaching.grading.grade import grade, lab_of
+from experiments.teaching.grading.grade import grade, lab_of, recognised
+from experiments.teaching.grading.submissions import submissions
 from experiments.teaching.notebooks import find_labs, read_lab, student
 from experiments.tools import labs
 from tests.shared.forked import Process, as_new
@@ -42,7 +44,7 @@ def code(source):
 
 def graded(folder, seconds=60.0):
     """The table, by students, and the page of answers."""
-    out = folder.parent / "grades.csv"
+    out = folder.parent / "results" / "grades.csv"
     grade(folder, [SOURCE], out, seconds)
     with out.open(encoding="utf-8", newline="") as file:
         rows = {row["student"]: row for row in csv.DictReader(file)}
@@ -190,6 +192,20 @@ def test_loops_exits_and_lost_cells_cost_what_comes_after_and_no_more(folder):
     assert rows["lost"]["errors"] == ""
 
 
+LATE = {
+    "length(x - reconstruction).mean()": "def length(d): return d.square().sum(1)",
+    "F.mse_loss(x, reconstruction, reduction='sum') / len(x)": "import torch.nn.functional as F",
+}
+
+
+def test_helpers_and_imports_may_come_after_what_uses_them(folder):
+    for number, (value, helper) in enumerate(LATE.items()):
+        task = f"def squared_error(x, reconstruction):\n    return {value}"
+        put(folder, f"{number}.ipynb", handed_in(False, [task, helper, "1 + 1"]))
+    rows, page = graded(folder)
+    assert [row["lab1.squared_error"] for row in rows.values()] == ["1", "1"], page
+
+
 REFUSED = {
     "import socket; socket.create_connection(('127.0.0.1', 9), 1)": "network|Network",
     "import urllib.request; urllib.request.urlopen('http://192.0.2.1/')": "network",
@@ -217,11 +233,28 @@ def test_no_network_no_programs_and_no_files_elsewhere(folder):
     assert points(rows["eve"]) == ["1"] * 4
 
 
+def damaged(name):
+    """A zip file whose index can be read, and what is in it cannot."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, "[]" * 50)
+        start = archive.getinfo(name).header_offset + 30 + len(name)
+    content = bytearray(file.getvalue())
+    content[start] = 0xFF  # a kind of block that there is not
+    return bytes(content)
+
+
 def test_what_is_no_notebook_of_these_labs_is_named(folder):
     (folder / "broken_lab1.ipynb").write_text("{ this is no JSON")
     (folder / "empty_lab1.ipynb").write_bytes(b"")
     (folder / "list.ipynb").write_text("[1, 2]")
     (folder / "damaged.zip").write_bytes(b"PK no zip")
+    (folder / "damaged inside.zip").write_bytes(damaged("lab1_pca.ipynb"))
+    with zipfile.ZipFile(folder / "carol.zip", "w") as archive:
+        archive.writestr("lab1.pdf", b"%PDF-1.4")
+    (folder / "bob").mkdir()
+    (folder / "bob" / "lab1_pca.py").write_text("x = 1")
+    put(folder, "odd.ipynb", {"cells": [], "metadata": {"ppl_models": {"lab": ["lab1_pca"]}}})
     other, old = handed_in(), handed_in()
     other["metadata"]["ppl_models"]["lab"] = "lab9_gan"
     old["metadata"]["ppl_models"]["version"] = "000000000000"
@@ -232,6 +265,10 @@ def test_what_is_no_notebook_of_these_labs_is_named(folder):
     assert "is no notebook (empty)" in rows["empty"]["errors"]
     assert "is no notebook" in rows["list"]["errors"]
     assert "is no readable zip file" in rows["damaged"]["errors"]
+    assert "is no readable zip file" in rows["damaged inside"]["errors"]
+    assert "there is no notebook in carol.zip" in rows["carol"]["errors"]
+    assert "there is no notebook in bob" in rows["bob"]["errors"]
+    assert "is none of the labs" in rows["odd"]["errors"]
     assert "is none of the labs lab1_pca, but lab9_gan" in rows["other"]["errors"]
     assert "is another version of lab1_pca" in rows["old"]["errors"]
     assert points(rows["old"]) == ["1"] * 4
@@ -242,8 +279,21 @@ def test_what_is_no_notebook_of_these_labs_is_named(folder):
 def test_names_are_no_formulas_and_the_better_of_two_notebooks_counts(folder):
     put(folder, "=1+1/lab1_pca.ipynb", handed_in(solved=False))
     put(folder, "=1+1/lab1_pca (2).ipynb", handed_in())
+    for path in folder.rglob("*.ipynb"):
+        path.write_text(path.read_text().replace("*Your answer:*", "*Your answer:* Yes.", 1))
     rows, _ = graded(folder)
     assert points(rows["'=1+1"]) == ["1"] * 4
+    assert rows["'=1+1"]["answers"] == "1"
+
+
+@pytest.mark.parametrize(
+    "name", ["Alice_Lab1_PCA.ipynb", "Alice_lab1_pca-Copy1.ipynb", "Alice Lab 1.ipynb"]
+)
+def test_a_renamed_notebook_is_of_the_same_student_and_lab(name, folder):
+    put(folder, name, {"cells": [], "metadata": {}})
+    (one,) = submissions(folder)
+    assert one.student == "Alice"
+    assert recognised(one, {"lab1_pca": lab_of(SOURCE)})[0] == "lab1_pca"
 
 
 @pytest.mark.parametrize(

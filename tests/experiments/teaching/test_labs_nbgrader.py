@@ -26,7 +26,7 @@ def test_cells_have_the_metadata_that_nbgrader_asks_for(source):
         assert mark["grade"] is ("points" in mark)
         assert mark["locked"] is not mark["solution"]
     checks = [mark["points"] for mark in marks if mark["grade_id"].startswith("check-")]
-    assert sum(checks) == len(calls_of(notebook))
+    assert checks == [1] * len(calls_of(notebook))
 
 
 def test_hidden_checks_repeat_the_visible_ones():
@@ -34,6 +34,14 @@ def test_hidden_checks_repeat_the_visible_ones():
     before = calls_of(notebook)
     hidden_checks(notebook)
     assert [call.code for call in calls_of(notebook)] == [c.code for c in before for _ in "ab"]
+
+
+def test_settings_that_a_teacher_has_changed_are_kept(tmp_path):
+    write_course(LAB, tmp_path)
+    settings = tmp_path / "nbgrader_config.py"
+    settings.write_text("c = get_config()\n")
+    write_course(LAB, tmp_path)
+    assert settings.read_text() == "c = get_config()\n"
 
 
 EVERYTHING_RIGHT = {"pca": 1.0, "pca_encoder": 1.0, "pca_decoder": 1.0, "squared_error": 1.0}
