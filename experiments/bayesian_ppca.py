@@ -109,11 +109,7 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def check(config: Config) -> None:
-    """Refuse options that would only fail after the sampling is done.
-
-    Raises:
-        UsageError: Naming the option.
-    """
+    """Refuse options that would only fail after the sampling is done."""
     names = [*AUTOGUIDES, "nuts"]
     others = [name for name in config.guide if name not in names]
     if others or not config.guide:

@@ -11,7 +11,6 @@ schedule. A preset sets the defaults, and options override them.
 """
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -36,10 +35,7 @@ from experiments.training.rows import fit_in
 from experiments.training.saved_run import build_model
 from experiments.training.train import start
 
-
-@dataclass(frozen=True)
-class Config(NVAEOptions):
-    pass
+Config = NVAEOptions
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -95,37 +95,32 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def done(names: Sequence[str], table: dict[str, Row], place: RunDirectory, config: Config) -> None:
-    """Every row, under a ``config.json`` that says what the table is made with."""
-    try:
-        begin(place.path, config)
-        rows_done(names, table, place.path, config)
-    except BaseException:
-        place.empty(begun=any(path.is_dir() for path in place.path.iterdir()))
-        raise
-
-
-def rows_done(names: Sequence[str], table: dict[str, Row], out: Path, config: Config) -> None:
     """Every row trained, evaluated and its gaps measured, so far as they are not yet.
 
     Raises:
         UsageError: If a row needs another one that is not there.
     """
-    for name in names:
-        tqdm.write(f"\n{name}: {out / name}")
-        row = table[name]
-        if row.of and not is_finished(out / row.of):
-            raise UsageError(f"--entries: {name} needs {row.of}, which comes first.")
-        trained(row, out / name, config)
-        evaluated(row, out / name, config)
-        gaps_measured(row, out / name, config)
+    out = place.path
+    try:
+        if not config.resume:
+            options = plain(dataclasses.asdict(config))
+            asked = {name: options[name] for name in DECIDES}
+            write_json(out / "config.json", {"command": "reproduce", "options": asked})
+        for name in names:
+            tqdm.write(f"\n{name}: {out / name}")
+            row = table[name]
+            if row.of and not is_finished(out / row.of):
+                raise UsageError(f"--entries: {name} needs {row.of}, which comes first.")
+            trained(row, out / name, config)
+            evaluated(row, out / name, config)
+            gaps_measured(row, out / name, config)
+    except BaseException:
+        place.empty(begun=any(path.is_dir() for path in out.iterdir()))
+        raise
 
 
 def check_table(out: Path, config: Config) -> None:
-    """See that what is gone on with is a table with the same options.
-
-    Raises:
-        UsageError: If it is not.
-    """
+    """Refuse to go on with what is no table, or one with other options."""
     if not config.resume:
         return
     path = out / "config.json"
@@ -137,14 +132,6 @@ def check_table(out: Path, config: Config) -> None:
     differing = [name for name in DECIDES if then.get(name, asked[name]) != asked[name]]
     if differing:
         raise UsageError(f"--resume with other options: {', '.join(differing)} differ.")
-
-
-def begin(out: Path, config: Config) -> None:
-    """Say in a new directory what the table is made with."""
-    if not config.resume:
-        options = plain(dataclasses.asdict(config))
-        asked = {name: options[name] for name in DECIDES}
-        write_json(out / "config.json", {"command": "reproduce", "options": asked})
 
 
 def trained(row: Row, out: Path, config: Config) -> None:

@@ -9,6 +9,8 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, distributions, linalg
 from torch.distributions import biject_to, constraints, transforms
 
+from ppl_models.distributions.normals import IsotropicNormal
+
 CIRCULAR = (dist.VonMises, dist.SineBivariateVonMises)
 """Densities of angles: periodic on the real line, so that they are taken on one turn."""
 
@@ -20,6 +22,16 @@ def bare(distribution: Any) -> Any:
     ):
         distribution = distribution.base_dist
     return distribution
+
+
+def is_product(distribution: Any) -> bool:
+    """Whether a density is that of ``base_dist``, multiplied over the entries of an event.
+
+    A subclass of ``Independent`` may define another density.
+    """
+    if isinstance(distribution, IsotropicNormal):
+        return True
+    return getattr(type(distribution), "log_prob", None) is distributions.Independent.log_prob
 
 
 def is_point(distribution: Any) -> bool:

@@ -24,7 +24,7 @@ from experiments.inference.density import density
 from guides.point import Point
 from guides.prior import Prior
 from ppl_models.batch import Batch
-from ppl_models.coordinates import ToCoordinates, is_free, is_point
+from ppl_models.coordinates import ToCoordinates, coordinates, is_free, is_point
 from ppl_models.observing import inner_plates
 from ppl_models.sites import describe, prior_trace
 
@@ -63,10 +63,10 @@ def _means(model: nn.Module, guide: nn.Module, name: str, batch: Batch, free: bo
     """The mean of q, in the coordinates of the prior if z is not ``free``, ``[B, M]``."""
     means = guide_means(guide, batch)
     if free:
-        return means[name]
+        return means[name].reshape(len(batch.index), -1)
     with ToCoordinates([name]) as reader:
         poutine.condition(model, data=means)(batch)
-    return reader.found[name].flatten(1)
+    return reader.found[name].reshape(len(batch.index), -1)
 
 
 @torch.no_grad()
@@ -89,14 +89,18 @@ def aggregate_figures(
         return {}
     (name,) = latents
     data = data.fixed().like(model)
-    free = is_free(prior_trace(model).nodes[name]["fn"])
+    prior = prior_trace(model).nodes[name]["fn"]
+    try:
+        coordinates(prior)
+    except NotImplementedError:  # as of discrete values, whose mean is none of them
+        return {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         sites = [poutine.trace(guide).get_trace(batch).nodes[name] for batch in data.batches(1000)]
         if any(inner_plates(site) or is_point(site["fn"]) for site in sites):
             return {}
         means = torch.cat(
-            [_means(model, guide, name, batch, free) for batch in data.batches(1000)]
+            [_means(model, guide, name, batch, is_free(prior)) for batch in data.batches(1000)]
         )
         every = torch.cat([site["value"] for site in sites])
         z = every[torch.randperm(len(every), device=every.device)[:DRAWS]]

@@ -68,6 +68,14 @@ def rows_at_a_time(model: Any, data: Data, memory: float, most: int) -> int:
     return min(most, particles_at_a_time(1, numbers_per_image(model, data), memory))
 
 
+def exact_marginal(model: Any) -> Any:
+    """p(x) in float64, ``None`` if the model has no closed form of it.
+
+    float32 would add more error than a bound has.
+    """
+    return copy.deepcopy(model).double().marginal() if closed_form(model, "marginal") else None
+
+
 @torch.no_grad()
 def per_image(
     model: Any, guide: nn.Module, data: Data, particles: int = 1, memory: float = 1.0
@@ -96,9 +104,7 @@ def per_image(
     fits = particles_at_a_time(1, numbers, memory)
     at_once = min(CACHED_NUMBERS // numbers, fits)
     rows = max(1, min(2000, at_once // min(particles, 50)))
-    marginal = None
-    if closed_form(model, "marginal"):  # float32 would add more error than the bound has
-        marginal = copy.deepcopy(model).double().marginal()
+    marginal = exact_marginal(model)
     with pyro.validation_enabled(False):
         shared = isinstance(guide, Prior) and draws_are_shared(model, guide, data)
         if shared:

@@ -23,7 +23,6 @@ from experiments.inference.checks.pair_check import check_once
 from experiments.inference.checks.particles import spread
 from experiments.inference.checks.simulations import check_simulates
 from experiments.inference.pair import cuda_devices
-from ppl_models.batch import Batch
 from ppl_models.sites import describe, simulate
 
 
@@ -31,9 +30,10 @@ class Calibration(NamedTuple):
     """Ranks ``[simulations, M]`` of every latent number, from 0 to ``draws``.
 
     A latent that a mask leaves out has rank -1 and is not counted. ``outside`` is the distance of
-    the ranks' ECDF from its band, per number, 0 inside. ``ends`` is the share of ranks in the
-    outer tenths minus a fifth: above 0, q is too narrow, below 0 too wide. ``names`` gives each
-    number's position, after the name of its latent if there are several.
+    the ranks' ECDF from its band, per number, 0 inside. ``ends`` is what both outer tenths of the
+    ranks have too many: above 0, q is too narrow, below 0 too wide; 0 if one end has too many and
+    the other too few, as of a q that is off its place. ``names`` gives each number's position,
+    after the name of its latent if there are several.
     """
 
     ranks: Tensor
@@ -85,7 +85,9 @@ def calibrate(
     with pyro.validation_enabled(False):
         for start in range(0, simulations, rows):
             truth, batch = simulate(model, min(rows, simulations - start), start)
-            drawn = _draws(model, guide, batch, draws, checked.depth)
+            (apart,), several = spread(model, [guide], batch, draws, checked.depth)
+            trace = prune_subsample_sites(poutine.trace(apart).get_trace(several))
+            drawn = draws_in(trace, draws)
             parts = [_ranks(truth.nodes[name], drawn[name]) for name in latents]
             found.append(torch.cat(parts, 1))
     ranks = torch.cat(found).cpu()
@@ -93,14 +95,6 @@ def calibrate(
     outside, ends = torch.tensor(ecdfs, dtype=torch.float64).T
     widths = {name: part.shape[1] for name, part in zip(latents, parts, strict=True)}
     return Calibration(ranks, draws, outside, ends, _names(widths))
-
-
-def _draws(
-    model: nn.Module, guide: nn.Module, batch: Batch, draws: int, depth: int
-) -> dict[str, Drawn]:
-    """Several draws of q for every row."""
-    (apart,), rows = spread(model, [guide], batch, draws, depth)
-    return draws_in(prune_subsample_sites(poutine.trace(apart).get_trace(rows)), draws)
 
 
 def _ranks(truth: Any, drawn: Drawn) -> Tensor:
@@ -133,7 +127,7 @@ def _names(widths: dict[str, int]) -> tuple[str, ...]:
 
 
 def _against_band(ranks: Tensor, draws: int, level: float, dims: int) -> tuple[float, float]:
-    """By how much the ECDF of one latent's ranks leaves its band, and what lies at the ends."""
+    """By how much the ECDF of one latent's ranks leaves its band, and what both ends share."""
     if not len(ranks):
         raise ValueError("calibration finds a latent that is masked in every simulation.")
     lower, upper = band(len(ranks), draws, 1 - (1 - level) / dims)
@@ -141,8 +135,10 @@ def _against_band(ranks: Tensor, draws: int, level: float, dims: int) -> tuple[f
     ecdf = counts.cumsum(0)[:-1].double() / len(ranks)
     above, below = ecdf - torch.from_numpy(upper), torch.from_numpy(lower) - ecdf
     outside = torch.maximum(above, below).clamp(min=0).amax()
-    ends = (counts[:tenth].sum() + counts[len(counts) - tenth :].sum()).item() / len(ranks)
-    return outside.item(), ends - 2 * tenth / (draws + 1)
+    even = tenth / (draws + 1)
+    both = counts[:tenth], counts.flip(0)[:tenth]
+    few, many = sorted(end.sum().item() / len(ranks) - even for end in both)
+    return outside.item(), 2 * (max(few, 0.0) + min(many, 0.0))
 
 
 @functools.lru_cache
@@ -150,7 +146,8 @@ def band(simulations: int, draws: int, level: float) -> tuple[Any, Any]:
     """Simultaneous band for the ECDF of uniform ranks, ``[draws]`` each.
 
     Pointwise binomial intervals, widened until they hold together with probability ``level``: the
-    level of a point is found by simulation.
+    level of a point is found by simulation. The paths cannot tell how often a band is left that
+    hardly ever is; there, this probability is nearly proportional to that of a single point.
     """
     rng = np.random.default_rng(0)
     points = np.arange(1, draws + 1) / (draws + 1)
@@ -160,7 +157,8 @@ def band(simulations: int, draws: int, level: float) -> tuple[Any, Any]:
         stats.binom.cdf(reached, simulations, points),
         stats.binom.sf(reached - 1, simulations, points),
     ).min(1)
-    pointwise = np.quantile(tail, 1 - level)
+    leaves = max(1 - level, 0.005)
+    pointwise = np.quantile(tail, leaves) * (1 - level) / leaves
     lower = stats.binom.ppf(pointwise, simulations, points) / simulations
     upper = stats.binom.isf(pointwise, simulations, points) / simulations
     return lower, upper

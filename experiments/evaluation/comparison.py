@@ -10,6 +10,7 @@ from experiments.data import Data
 from experiments.evaluation.bounds import mean_and_error
 from experiments.evaluation.metrics import draws_errors, measure
 from experiments.evaluation.oracle import diagonal_gap, gap_in_closed_form
+from experiments.inference.checks.rows import is_of_points
 from experiments.inference.fit import fit
 from experiments.inference.frozen import fit_rows
 from experiments.inference.svi import SVI, Pair
@@ -50,11 +51,13 @@ class Row(NamedTuple):
         """Train a pair on ``data`` and measure it there."""
         model, seconds = svi.model, seconds_per_epoch(svi, data, seed, config)
         values = measure(model, svi.guide, data, seed, config.particles, config.memory).values
-        kinds = {"point": "log_joint", "prior": f"iw_bound ({config.particles})"}
-        kind = kinds.get(entry.name, "elbo")
+        kind = f"iw_bound ({config.particles})" if entry.name == "prior" else "elbo"
+        if is_of_points(svi.guide):
+            kind = "log_joint"
         own = same_story(model, PPCA)
         exact = gap_in_closed_form(model, svi.guide, data) if kind == "elbo" else None
         shared = draws_errors(values, config.particles) if "log_sum" in values else {}
+        error = values.get("squared_error")
         return cls(
             entry,
             decoder,
@@ -66,7 +69,7 @@ class Row(NamedTuple):
             {
                 "exact_gap": None if exact is None else exact.mean().item(),
                 "oracle_gap": diagonal_gap(model).item() if own else None,
-                "squared_error": _mean_of(values.get("squared_error")),
+                "squared_error": None if error is None else mean_and_error(error)[0],
                 "seconds_per_epoch": seconds,
                 "parameters": Pair(model, svi.guide).number_of_parameters,
                 "local_steps": getattr(svi.guide, "local_steps", None),
@@ -104,10 +107,6 @@ class Row(NamedTuple):
     def _error(self, over_images: float) -> float | None:
         """A standard error over images and shared draws; of fewer than ten draws it is unknown."""
         return None if self.draws_error is None else math.hypot(over_images, self.draws_error)
-
-
-def _mean_of(values: Tensor | None) -> float | None:
-    return None if values is None else mean_and_error(values)[0]
 
 
 def seconds_per_epoch(svi: SVI, data: Data, seed: int, config: Any) -> float | None:

@@ -26,8 +26,12 @@ class Moments(NamedTuple):
 
     @property
     def signal_to_noise(self) -> float:
-        """Norm of the mean over the noise."""
-        return self.mean.norm().item() / max(self.noise, 1e-300)
+        """Norm of the gradient's mean over the noise; 0 if the draws do not tell it from zero.
+
+        The mean of n draws has a squared norm that is too large by noise^2 / n on average.
+        """
+        square = self.mean.square().sum().item() - self.noise**2 / self.draws
+        return math.sqrt(max(square, 0.0)) / max(self.noise, 1e-300)
 
 
 def moments(

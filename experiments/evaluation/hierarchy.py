@@ -12,6 +12,7 @@ from experiments.data import Data
 from experiments.evaluation.bounds import encode
 from experiments.evaluation.sampling.reconstruction import row_means
 from experiments.inference.traces import traces
+from guides.hierarchies.mixture import ConditionalMixture
 from ppl_models.batch import Batch
 from ppl_models.sites import observation, request_alike
 
@@ -20,8 +21,13 @@ ACTIVE_CHANNEL = 0.1
 
 
 def _channel_kl(q: Any, p: Any, z: Tensor) -> Tensor:
-    """KL(q || p) of one group summed over its map, ``[B, L]``; with flows at the sample."""
+    """KL(q || p) of one group summed over its map, ``[B, L]``; with flows at the sample.
+
+    Of a mixture, whose channels depend on each other, the group's own, ``[B, 1]``.
+    """
     prior = getattr(p, "base_dist", p)
+    if isinstance(q, ConditionalMixture):
+        return (q.log_prob(z) - p.log_prob(z)).unsqueeze(-1)
     if not hasattr(q, "transforms"):
         return kl_divergence(getattr(q, "base_dist", q), prior).sum((-2, -1))
     before = z
@@ -35,9 +41,11 @@ def _channel_kl(q: Any, p: Any, z: Tensor) -> Tensor:
 def channel_kls(model: nn.Module, guide: nn.Module, data: Data, rows: int = 100) -> list[Tensor]:
     """Mean KL of every group's channels, ``[L]`` each, coarse to fine [nats].
 
+    Of a mixture, the mean KL of every group, ``[1]`` each.
+
     Args:
         model: p, in evaluation mode.
-        guide: q, for these data, Gaussian or with NVAE's flows.
+        guide: q, for these data, Gaussian, with NVAE's flows, or a mixture.
         data: fixed pixels.
         rows: images at a time.
     """
@@ -58,7 +66,7 @@ def group_rows(kls: list[Tensor], shapes: list[tuple[int, int, int]]) -> list[di
             "group": i,
             "shape": list(shape),
             "kl": kl.sum().item(),
-            "active channels": int((kl > ACTIVE_CHANNEL).sum()),
+            "active channels": int((kl > ACTIVE_CHANNEL).sum()) if len(kl) == shape[0] else None,
         }
         for i, (kl, shape) in enumerate(zip(kls, shapes, strict=True))
     ]

@@ -10,6 +10,8 @@ from experiments.data import Data, as_data
 from experiments.errors import TrainingError
 from experiments.evaluation.bounds import mean_and_error, per_image
 from experiments.evaluation.shared_draws import between_draws_error, block_sizes
+from experiments.inference.checks.pair_check import draws_are_shared
+from experiments.inference.checks.rows import is_of_points
 from experiments.inference.frozen import held_out
 from guides import Guide
 from guides.exact import Exact
@@ -29,12 +31,21 @@ def default_particles(guide: nn.Module | None) -> int:
     return 2000 if isinstance(guide, Prior) and describe(guide.model).latents else 1
 
 
-def estimator(guide: nn.Module | None) -> str:
+def estimator(guide: nn.Module | None, data: Data) -> str:
     """The estimator of the bound: exact, shared draws, or Monte Carlo with separate ones."""
-    if isinstance(guide, Prior) and (sites := describe(guide.model)).summed:
-        return "monte_carlo" if sites.latents else "exact"
-    named: dict[type, str] = {Exact: "exact", Prior: "shared_draws"}
-    return named.get(type(guide), "monte_carlo")
+    if isinstance(guide, Prior):
+        if not describe(guide.model).latents:
+            return "exact"  # all of them are summed out
+        return "shared_draws" if _are_shared(guide, data) else "monte_carlo"
+    return "exact" if type(guide) is Exact else "monte_carlo"
+
+
+def _are_shared(guide: Prior, data: Data) -> bool:
+    try:
+        with evaluating(guide.model):
+            return draws_are_shared(guide.model, guide, data.fixed().like(guide.model))
+    except ValueError:
+        return False  # as for global latents, the bound of a datum is refused
 
 
 def measure(
@@ -81,7 +92,7 @@ def summary(values: dict[str, Tensor], guide: nn.Module, particles: int | None) 
         "squared_error": squared,
         "squared_error_se": squared_se,
     }
-    if getattr(guide, "objective", "") == "log_joint":  # a point
+    if is_of_points(guide):
         figures |= dict.fromkeys(("elbo", "elbo_se", "rate", "distortion"))
         figures |= {"log_joint": elbo, "log_joint_se": elbo_se}
     elif particles > 1:
@@ -158,7 +169,7 @@ def protocol(data: Data, guide: nn.Module | None, particles: int | None) -> dict
         "given": sorted(data.given) or None,
         "data_sha256": data.sha256,
         "read": data.source.read or None,
-        "estimator": estimator(guide),
+        "estimator": estimator(guide, data),
         "particles": particles or default_particles(guide),
         "local_steps": getattr(guide, "local_steps", None),
     }
@@ -173,41 +184,3 @@ def measure_of(model: nn.Module) -> str:
     nodes = prior_trace(model).nodes
     discrete = {nodes[name]["fn"].support.is_discrete for name in describe(model).observed}
     return {(True,): "probability", (False,): "density"}.get((*discrete,), "both")
-
-
-def table_line(split: str, figures: dict[str, Any]) -> str:
-    """The figures of one split, with their units, for the terminal."""
-    parts = []
-    for name in ("log_joint", "elbo", "iw_bound", "log_evidence"):
-        value, error = figures.get(name), figures.get(f"{name}_se")
-        if value is not None:
-            parts.append(f"{name} {value:.4f}" + (f" ± {error:.4f}" if error is not None else ""))
-        if value is not None and f"{name}_draws_se" in figures:
-            draws = figures[f"{name}_draws_se"]
-            words = "unknown below ten draws" if draws is None else f"± {draws:.4f}"
-            parts[-1] += f" (images) {words} (draws)"
-        if f"{name}_bits_per_dimension" in figures:
-            parts[-1] += f" ({figures[f'{name}_bits_per_dimension']:.3f} bits per dimension)"
-    if figures["squared_error"] is not None:
-        parts.append(f"squared error {figures['squared_error']:.4f}")
-    return f"{split:<5} " + ", ".join(parts) + "  [nats per data point]"
-
-
-def aggregate_line(figures: dict[str, Any]) -> str:
-    """The information in the latents, and the KL of q(z) from the prior, for the terminal."""
-    parts = []
-    if figures.get("rate") is not None:
-        parts.append(f"rate {figures['rate']:.4f}, distortion {figures['distortion']:.4f}")
-    if "active_units" in figures:
-        kl, error = figures["aggregate_kl"], figures["aggregate_kl_se"]
-        parts += [
-            f"{figures['active_units']} active units",
-            f"KL(q(z) || p(z)) {kl:.4f} ± {error:.4f}",
-        ]
-    if "effective_sample_size" in figures:
-        size, particles = figures["effective_sample_size"], figures["iw_particles"]
-        worst = figures["effective_sample_size_q05"]
-        parts.append(
-            f"effective sample size {size:.1f} of {particles} (5% of images below {worst:.1f})"
-        )
-    return "      " + ", ".join(parts)

@@ -10,6 +10,7 @@ from torch.distributions import kl_divergence
 
 from experiments.data import Data
 from guides.amortized import Amortized
+from ppl_models.coordinates import is_product
 from ppl_models.ppca import PPCA, equal_diagonal_rotation
 from ppl_models.program import closed_form
 from ppl_models.sites import describe
@@ -72,7 +73,7 @@ def rotate_to_largest_gap(model: PPCA) -> PPCA:
 def gap_in_closed_form(model: Any, guide: nn.Module, data: Data) -> Tensor | None:
     """KL(q(z | x) || p(z | x)) of every image, ``[N]`` [nats]: the gap without sampling.
 
-    ``None`` if the model has no posterior or q is not Gaussian.
+    ``None`` if the model has no posterior, or one of the two is no Gaussian vector.
     """
     latents = describe(model).latents
     if not closed_form(model, "posterior") or len(latents) != 1:
@@ -80,9 +81,12 @@ def gap_in_closed_form(model: Any, guide: nn.Module, data: Data) -> Tensor | Non
     (name,), gaps = latents, []
     for batch in data.fixed().like(model).batches(500):
         q = poutine.trace(guide).get_trace(batch).nodes[name]["fn"]
-        if isinstance(getattr(q, "base_dist", None), dist.Normal):
+        if is_product(q) and isinstance(q.base_dist, dist.Normal):
             q = dist.MultivariateNormal(q.mean, scale_tril=torch.diag_embed(q.stddev))
         if not isinstance(q, dist.MultivariateNormal):
             return None
-        gaps.append(kl_divergence(q, model.posterior(batch.only)))
+        try:
+            gaps.append(kl_divergence(q, model.posterior(batch.only)))
+        except NotImplementedError:
+            return None
     return torch.cat(gaps)

@@ -15,11 +15,10 @@ import torch.nn.functional as F
 from pyro import poutine
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
-from torch.distributions import Independent
 
 from experiments.data import Data
 from ppl_models.batch import Batch
-from ppl_models.coordinates import CIRCULAR, bare
+from ppl_models.coordinates import CIRCULAR, bare, is_product
 from ppl_models.parameters import own_parameters
 from ppl_models.sites import check_plates
 
@@ -43,10 +42,11 @@ class SharedDraws(NamedTuple):
 
 
 def is_independent(likelihood: Any) -> bool:
-    """Whether a likelihood is a product of normals or Bernoullis over an event's entries."""
-    inside = getattr(likelihood, "base_dist", None)
-    product = isinstance(likelihood, Independent)
-    return product and isinstance(inside, dist.Normal | dist.Bernoulli)
+    """Whether a likelihood is a product of normals or Bernoullis over an event's entries.
+
+    A subclass of these may have a density of its own.
+    """
+    return is_product(likelihood) and type(likelihood.base_dist) in (dist.Normal, dist.Bernoulli)
 
 
 def log_prob_table(likelihood: Any, x: Tensor) -> Tensor:
@@ -84,11 +84,11 @@ def numbers_per_image(model: Any, data: Data) -> int:
 def shared_draws(model: nn.Module, data: Data, draws: int, most: int = 1000) -> SharedDraws:
     """Weight all images with ``draws`` points of the prior, at most ``most`` at a time."""
     device = data.pixels.device
-    pieces = -(-draws // (BLOCKS * most)) * BLOCKS
+    pieces = [block_sizes(size, -(-size // most)) for size in block_sizes(draws)]
     numbers = numbers_per_image(model, data)
     with own_parameters(model):
         draw = poutine.trace(model).get_trace
-        sizes = block_sizes(draws, pieces)
+        sizes = itertools.chain(*pieces)
         parts = [_weigh(draw(Batch.draw(size, device)), data, numbers) for size in sizes]
     log_sum, log_square_sum, sum_log = (
         torch.stack(sums) for sums in zip(*(sums for sums, _, _ in parts), strict=True)
@@ -101,11 +101,11 @@ def shared_draws(model: nn.Module, data: Data, draws: int, most: int = 1000) -> 
         for name, like in parts[0][1].items()
     }
     means = {name: from_average(mean, parts[0][2][name]) for name, mean in means.items()}
-    blocks = (min(draws, BLOCKS), -1)
+    blocks = [len(block) for block in pieces]
     return SharedDraws(
-        log_sum.unflatten(0, blocks).logsumexp(1),
+        torch.stack([block.logsumexp(0) for block in log_sum.split(blocks)]),
         log_square_sum.logsumexp(0),
-        sum_log.unflatten(0, blocks).sum(1),
+        torch.stack([block.sum(0) for block in sum_log.split(blocks)]),
         means,
     )
 

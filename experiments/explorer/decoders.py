@@ -85,11 +85,7 @@ def _of_vae(model: VAE, decoder: ImageMLP) -> Decoder:
 
 
 def check_same(first: nn.Module, second: nn.Module, names: tuple[Any, Any]) -> None:
-    """Refuse two runs whose models are not bit-identical.
-
-    Raises:
-        UsageError: Naming what differs.
-    """
+    """Refuse two runs whose models are not bit-identical."""
     ours, theirs = first.state_dict(), second.state_dict()
     shapes = [{name: value.shape for name, value in state.items()} for state in (ours, theirs)]
     advice = f"make the second one by refit {names[0]} --guide GUIDE"

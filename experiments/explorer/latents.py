@@ -30,11 +30,7 @@ NUMBERS = 40000
 
 
 def check_weight(decoder: Decoder, config: Any) -> None:
-    """Refuse a decoder that is larger than --limit, before anything is computed.
-
-    Raises:
-        UsageError: With its size.
-    """
+    """Refuse a decoder that is larger than --limit, before anything is computed."""
     least = config.weights
     if least == "auto":
         least = "float16" if decoder.fits("float16") else "float32"

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from experiments.data import Data
 from experiments.evaluation.bounds import encode, particles_at_a_time, runs_of
 from experiments.evaluation.shared_draws import numbers_per_image
+from experiments.inference.checks.rows import is_of_points
 from experiments.inference.frozen import held_out
 from experiments.inference.traces import log_weights
 from guides import Guide
-from guides.point import Point
 from guides.prior import Prior
 from ppl_models.batch import Batch
+from ppl_models.coordinates import is_product
 
 DRAWS = 100
 """Number of draws that show q if it is not Gaussian."""
@@ -69,7 +70,7 @@ def view_of(
         gaussian = _gaussian(model, guide, batch)
         spread = None if gaussian is None else gaussian.covariance_matrix
         shown = None
-        if gaussian is None and not isinstance(guide, Point):
+        if gaussian is None and not is_of_points(guide):
             traces = (poutine.trace(guide).get_trace(batch) for _ in range(DRAWS))
             shown = torch.stack([trace.nodes["z"]["value"] for trace in traces], 1)
         mean = means[chosen] if gaussian is None else gaussian.mean
@@ -84,7 +85,7 @@ def _gaussian(model: Any, guide: Guide, batch: Batch) -> Any:
         q = model.prior().expand((len(batch.index),))
     else:
         q = poutine.trace(guide).get_trace(batch).nodes["z"]["fn"]
-    if isinstance(getattr(q, "base_dist", None), dist.Normal):
+    if is_product(q) and isinstance(q.base_dist, dist.Normal):
         return dist.MultivariateNormal(q.mean, scale_tril=torch.diag_embed(q.stddev))
     return q if isinstance(q, dist.MultivariateNormal) else None
 
@@ -93,7 +94,7 @@ def _elbo(
     model: nn.Module, guide: Guide, batch: Batch, particles: int, numbers: int, memory: float
 ) -> tuple[Tensor | None, Tensor | None]:
     """The mean log-weight of every image and its standard error, ``[n]`` [nats]."""
-    if isinstance(guide, Point):
+    if is_of_points(guide):
         return None, None
     at_a_time = particles_at_a_time(len(batch.index), numbers, memory)
     log_w = torch.cat(

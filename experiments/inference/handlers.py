@@ -12,7 +12,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import constraints
 
-from ppl_models.coordinates import bare
+from ppl_models.coordinates import bare, is_product
 from ppl_models.sites import is_summed
 
 
@@ -136,7 +136,7 @@ class ObservePixels(Messenger):
         site: the name of what is observed.
 
     Raises:
-        ValueError: At a likelihood whose pixels are not independent given z.
+        ValueError: At a likelihood that is not a product over pixels, given z.
     """
 
     def __init__(self, mask: Tensor, site: str = "x") -> None:
@@ -147,8 +147,8 @@ class ObservePixels(Messenger):
         if msg["name"] != self.site:
             return
         likelihood = msg["fn"]
-        if not isinstance(likelihood, dist.Independent):
-            raise ValueError(f"pixels are not independent given z under {likelihood}.")
+        if not is_product(likelihood):
+            raise ValueError(f"the density of {likelihood} is not a product over pixels, given z.")
         mask = torch.as_tensor(self.mask, device=likelihood.mean.device)
         event_dim = likelihood.reinterpreted_batch_ndims
         msg["fn"] = likelihood.base_dist.mask(mask).to_event(event_dim)

@@ -14,9 +14,9 @@ CUT = 4.0
 def bars(
     names: Sequence[str],
     values: Sequence[float],
-    errors: Sequence[float | None],
-    line: float | None,
     label: str,
+    errors: Sequence[float | None] | None = None,
+    line: float | None = None,
     line_name: str = "",
     linear: bool = True,
 ) -> Figure:
@@ -27,13 +27,15 @@ def bars(
     Args:
         names: of the bars, from top to bottom.
         values: their lengths.
+        label: of the axis.
         errors: standard errors of the values; none where they are exact.
         line: a value to compare them with.
-        label: of the axis.
         line_name: of the line.
-        linear: whether bars start from zero; else the axis is logarithmic.
+        linear: whether bars start from zero; else the axis is logarithmic, and 0 has no bar.
     """
-    count = len(names)
+    count, errors = len(names), errors or [None] * len(names)
+    positive = [value for value in values if value > 0] or [1.0]
+    start = 0.0 if linear else min(positive) / 2
     height = 0.42 * count + (1.5 if line_name else 1.1)
     figure = Figure(figsize=(6.4, height), layout="constrained")
     axis = figure.subplots()
@@ -45,7 +47,7 @@ def bars(
         spread = error if error and not cut else None
         axis.barh(place, shown, 0.62, xerr=spread, capsize=3, color="tab:blue", alpha=0.8)
         text = f"{number(value, error)}{' →' if cut else ''}"
-        at = max(limit if cut else end, 0.0)
+        at = max(limit if cut else end, start)
         axis.annotate(text, (at, place), (6, 0), textcoords="offset points", va="center")
     axis.set_yticks(range(count), names)
     axis.invert_yaxis()
@@ -58,7 +60,7 @@ def bars(
         axis.set_xlim(1.05 * low, 1.35 * limit)
     else:  # from the smallest to the largest over orders of magnitude
         axis.set_xscale("log")
-        axis.set_xlim(min(values) / 2, 6 * max(values))
+        axis.set_xlim(start, 6 * max(positive))
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
     return figure

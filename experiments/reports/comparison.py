@@ -19,27 +19,6 @@ from experiments.runs.files import write_text
 from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
 
-HEADINGS = {
-    "guide": "guide",
-    "decoder": "decoder",
-    "seed": "seed",
-    "bound": "bound",
-    "value": "value",
-    "value_se": "± over images",
-    "evidence": "log p(x), exact",
-    "gap": "gap",
-    "gap_se": "± gap",
-    "exact_gap": "gap, closed form",
-    "oracle_gap": "smallest diagonal gap of this W",
-    "minus_best": "minus best, paired",
-    "minus_best_se": "± paired",
-    "squared_error": "squared error",
-    "seconds_per_epoch": "s / epoch",
-    "parameters": "parameters",
-    "local_steps": "local steps",
-}
-"""Every column, as in ``table.csv``, ``table.md`` and the folded table of the report."""
-
 WORDS = {
     "frozen": "p frozen: all guides approximate the same posterior. Nats per data point.",
     "learned": "p learned with each guide, so the guide also affects p. Nats per data point.",
@@ -75,16 +54,12 @@ def save_comparison(run: Run, rows: list[Row], data: Data) -> dict[str, Any]:
         run.say(f"\n{WORDS[decoder]}\n{text_table(short, ('guide', 'bound'))}")
         for line in _over_seeds(table):
             run.say(line)
-        tables[f"Decoder {decoder}"] = Table(
-            short, own, WORDS[decoder], [{HEADINGS[n]: r[n] for n in HEADINGS} for r in table]
-        )
+        tables[f"Decoder {decoder}"] = Table(short, own, WORDS[decoder], table)
         _picture(run, decoder, [row for row in table if row["seed"] == config.seed])
     width = max(map(len, meaning))
     run.say("\n" + "\n".join(f"{name:<{width}}  {text}" for name, text in meaning.items()))
-    plain = [{name: row[name] for name in HEADINGS} for row in figures]
-    named = [{HEADINGS[n]: v for n, v in r.items()} for r in plain]
-    write_text(run.path / "table.csv", csv_table(plain))
-    write_text(run.path / "table.md", markdown_table(named))
+    write_text(run.path / "table.csv", csv_table(figures))
+    write_text(run.path / "table.md", markdown_table(figures))
     guides = list(dict.fromkeys(row.entry.label for row in rows))
     metrics = Metrics(
         config.model,
@@ -166,7 +141,7 @@ def _picture(run: Run, decoder: str, table: Sequence[Mapping[str, Any]]) -> None
     names, below, errors = zip(*losses, strict=True)
     floor = shown[0]["oracle_gap"] if decoder == "frozen" else None
     label = f"{'log p(x)' if known else 'best ELBO'} - bound [nats per data point]"
-    figure = bars(names, below, errors, floor, label, "least that a diagonal Gaussian loses")
+    figure = bars(names, below, label, errors, floor, "least that a diagonal Gaussian loses")
     run.figure(f"gap_{decoder}", figure)
 
 

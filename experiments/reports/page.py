@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.reports.formulas import formulas, mathml
+from experiments.reports.markdown import text_table
 from experiments.reports.tables import Table, figures_table, table_of
 from experiments.reports.words.captions import caption
 from experiments.reports.words.findings import (
@@ -17,7 +18,7 @@ from experiments.reports.words.findings import (
     warnings_of_training,
 )
 from experiments.reports.words.numbers import cell
-from experiments.reports.words.titles import pair_title, unit
+from experiments.reports.words.titles import subject, unit
 from experiments.runs.files import write_text
 from experiments.runs.metrics import Metrics
 from experiments.runs.resuming import command_line
@@ -222,13 +223,14 @@ def finish_pair(
         subtitle: of the report, after the names of model, guide and data.
     """
     content = metrics.as_dict()
-    title = pair_title(metrics.model, metrics.data, str(metrics.guide))
-    figures = {"Figures": figures_table(metrics.measured, unit(metrics.protocol))}
+    title = subject(metrics.model, metrics.data, str(metrics.guide))
+    table = figures_table(metrics.measured, unit(metrics.protocol))
+    run.say(f"\n{table.words}\n{text_table(table.rows, ('split',))}")
     return finish(
         run,
         metrics,
         f"{title}: {subtitle}" if subtitle else title,
         findings(content),
-        figures | dict(tables or {}),
+        {"Figures": table} | dict(tables or {}),
         [*warnings, *warnings_of_figures(content)],
     )

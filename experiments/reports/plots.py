@@ -160,12 +160,14 @@ def by_class(
 def rank_histograms(ranks: Tensor, draws: int, names: tuple[str, ...], most: int = 10) -> Figure:
     """The ranks ``[N, M]`` of the first latents, -1 for none, and what even ones would be."""
     count = min(most, ranks.shape[1])
+    # of equally many ranks each
+    bins = next((k for k in range(20, 4, -1) if (draws + 1) % k == 0), draws + 1)
     figure = Figure(figsize=(2.2 * count + 0.5, 2.4), layout="constrained")
     axes = figure.subplots(1, count, squeeze=False, sharey=True)[0]
     for k, axis in enumerate(axes):
         counted = ranks[ranks[:, k] >= 0, k]
-        axis.hist(counted.numpy(), 20, range=(0, draws + 1))
-        axis.axhline(len(counted) / 20, color="black", lw=1, ls="--")
+        axis.hist(counted.numpy(), bins, range=(0, draws + 1))
+        axis.axhline(len(counted) / bins, color="black", lw=1, ls="--")
         axis.set_title(names[k] if " " in names[k] else f"z {names[k]}", fontsize=8)
     axes[0].set_ylabel("simulations")
     return figure

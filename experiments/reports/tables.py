@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from experiments.reports.words.numbers import merged, number
+from experiments.reports.words.numbers import error_of, merged, number
 
 MOST_COLUMNS = 8
 """Columns that are shown; all others are folded under "All columns"."""
@@ -13,6 +13,7 @@ COLUMNS = {
     "split": ("split", "evaluated data; test data were not used in training"),
     "log_joint": ("log joint", "log p(x, z) at the point of q; not a bound on log p(x) [nats]"),
     "elbo": ("ELBO", "the evidence lower bound, E_q[log p(x, z) - log q(z | x)] [nats]"),
+    "elbo_bits_per_dimension": ("bits/dim", "the ELBO in bits per dimension; smaller is better"),
     "iw_bound": (
         "IW bound",
         "the importance-weighted bound on log p(x) from K draws of q [nats]",
@@ -52,19 +53,27 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
     return Table([{name: row[name] for name in names} for row in few], everything=rows)
 
 
-def figures_table(splits: Sequence[Mapping[str, Any]], unit: str) -> Table:
+def figures_table(splits: Sequence[Mapping[str, Any]], unit: str, over: str = "") -> Table:
     """The final figures of a run, a row per split.
 
     Args:
         splits: ``Metrics.measured``.
         unit: image or row.
+        over: what errors are over; by default the units, and the draws where these are shared.
     """
-    few = merged(splits)
+    shared = any("iw_bound_draws_se" in row for row in splits)
+    over = over or f"{unit}s" + (" and the draws that they share" if shared else "")
+    few = merged(
+        [
+            {**row, **{f"{name}_se": error_of(row, name) for name in row if f"{name}_se" in row}}
+            for row in splits
+        ]
+    )
     names = [name for name in COLUMNS if few and name in few[0]][:MOST_COLUMNS]
     return Table(
         [{COLUMNS[name][0]: _text(name, row[name]) for name in names} for row in few],
         dict(COLUMNS[name] for name in names),
-        f"Averages per {unit}; ± is the standard error over {unit}s.",
+        f"Averages per {unit}, bounds in nats; ± is the standard error over {over}.",
         [dict(row) for row in splits],
     )
 

@@ -41,9 +41,13 @@ def _at(metrics: Any, name: str) -> Any:
 
 
 def over_seeds(rows: Sequence[dict[str, Any]], axes: Sequence[str]) -> list[dict[str, Any]]:
-    """Means of the figures over seeds, with standard errors if there are several runs."""
+    """Means of the figures over seeds, with standard errors if there are several runs.
+
+    These errors take the place of those that each run has for the same figure.
+    """
     kept = [name for name in axes if name != "seed"]
-    figures = [name for name in rows[0] if name not in (*axes, "error")]
+    errors = {f"{name}_se" for name in rows[0]}
+    figures = [name for name in rows[0] if name not in {*axes, *errors, "error"}]
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in kept), []).append(row)
@@ -64,11 +68,9 @@ def what_differs(runs: Sequence[Planned]) -> list[str]:
     """Fields of the finished runs' protocols that make their figures incomparable."""
     found = [run.metrics().get("protocol") for run in runs]
     protocols = [protocol for protocol in found if isinstance(protocol, dict)]
-    return [
-        field
-        for field in (*SAME_IMAGES, "measure")
-        if len({str(p[field]) for p in protocols if p.get(field) is not None}) > 1
-    ]
+    values = {field: {str(p.get(field)) for p in protocols} for field in SAME_IMAGES}
+    values["measure"] = {p["measure"] for p in protocols if p.get("measure")}
+    return [field for field, different in values.items() if len(different) > 1]
 
 
 def picture(table: Sequence[dict[str, Any]], axes: Mapping[str, Sequence[str]]) -> Figure | None:

@@ -2,7 +2,8 @@
 
 Data are drawn from the model together with their latents. If q(z | x) equals p(z | x), the rank of
 each latent among draws of q is uniform. Too many ranks at both ends mean that q is too narrow
-(overconfident), too many in the middle that it is too wide. Nothing is trained.
+(overconfident), too many in the middle that it is too wide, too many at one end that it is
+biased. Nothing is trained. Uniform ranks do not prove q: the prior has them, too.
 
     python -m experiments calibrate runs/ppca-...
     python -m experiments calibrate runs/vae-... --simulations 20000
@@ -21,7 +22,7 @@ from experiments.options.ranges import at_least
 from experiments.reports import plots
 from experiments.reports.markdown import markdown_table
 from experiments.reports.page import finish
-from experiments.reports.words.titles import counted, joined, pair_title
+from experiments.reports.words.titles import counted, joined, subject
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.saved_run import opened_for
@@ -62,7 +63,7 @@ def main(config: Config) -> dict[str, Any]:
             "passed": found.passed,
             "simulations": config.simulations,
         }
-        title = f"{pair_title(metrics.model, metrics.data, str(metrics.guide))}: is q calibrated?"
+        title = f"{subject(metrics.model, metrics.data, str(metrics.guide))}: is q calibrated?"
         return finish(run, metrics, title, [in_words(rows, config)], {"Ranks": rows})
 
 
@@ -72,7 +73,11 @@ def in_words(rows: list[dict[str, Any]], config: Config) -> str:
     begin = f"On {config.simulations} simulated data, the ranks of the true latents"
     kinds = [kind for kind in dict.fromkeys(verdicts) if kind != "calibrated"]
     if not kinds:
-        return f"{begin} are uniform: the uncertainty of q is right for every latent."
+        return (
+            f"{begin} are uniform: on average over data, q is neither too narrow, too wide nor "
+            "biased for any latent. A q that ignores x may pass, too; `gaps RUN` measures what q "
+            "loses."
+        )
     parts = [f"{kind} for {counted(verdicts.count(kind), 'latent')}" for kind in kinds]
     return f"{begin} are not uniform: q is {joined(parts)}."
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from experiments.evaluation.aggregate import aggregate_figures
-from experiments.evaluation.metrics import aggregate_line, measure, protocol, summary, table_line
+from experiments.evaluation.metrics import measure, protocol, summary
 from experiments.options.common import SavedRunOptions
 from experiments.options.ranges import Count
 from experiments.reports.page import finish_pair
@@ -48,8 +48,6 @@ def main(config: Config) -> dict[str, Any]:
                 metrics.add(data.split, figures)
                 metrics.protocol = protocol(data, saved.guide, config.particles)
                 save_values(run.path, measured.values)
-                for line in (table_line(data.split, figures), aggregate_line(figures)):
-                    run.say(line)
         return finish_pair(run, metrics, subtitle=config.run.name)
 
 

@@ -59,7 +59,7 @@ class Config(SavedRunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     file = config.out or config.run / "explore.html"
-    check(config, file)
+    check(file)
     saved = opened(config.run, config, pick_device(config.device))
     if isinstance(saved.model, NVAE):
         if config.with_:
@@ -79,12 +79,8 @@ def main(config: Config) -> dict[str, Any]:
     return {"file": str(file), "bytes": size, **facts}
 
 
-def check(config: Config, file: Path) -> None:
-    """Refuse to replace a file that is no page of ours.
-
-    Raises:
-        UsageError: With the option.
-    """
+def check(file: Path) -> None:
+    """Refuse to replace a file that is no page of ours."""
     if file.is_symlink() or (file.exists() and not is_page(file)):
         raise UsageError(f"{file} exists and was not written by explore: choose another --out.")
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.ais import annealed_bound, sandwich
-from experiments.evaluation.bounds import mean_and_error, rows_at_a_time
+from experiments.evaluation.bounds import exact_marginal, mean_and_error, rows_at_a_time
 from experiments.evaluation.gaps import best_evidence, gap_rows, local_elbo, stopping_rule
 from experiments.evaluation.khat import UNRELIABLE, khat, share_unreliable, weights_of_draws
 from experiments.evaluation.metrics import protocol
@@ -34,7 +34,7 @@ from experiments.reports import plots
 from experiments.reports.gap_table import gaps_in_words
 from experiments.reports.markdown import markdown_table
 from experiments.reports.page import finish
-from experiments.reports.words.titles import pair_title
+from experiments.reports.words.titles import subject
 from experiments.runs.cli import cli
 from experiments.runs.metrics import save_values
 from experiments.runs.run import Run
@@ -42,7 +42,6 @@ from experiments.training.pictures import as_images
 from experiments.training.saved_run import SavedRun, opened_for
 from guides import GUIDES, Guide, check_pair
 from guides.local import PerDatumGuide
-from ppl_models.program import closed_form
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def main(config: Config) -> dict[str, Any]:
             "tails": tails,
             "sandwich": checked(run, saved, guide, config),
         }
-        title = f"{pair_title(metrics.model, metrics.data, str(metrics.guide))}: what it loses"
+        title = f"{subject(metrics.model, metrics.data, str(metrics.guide))}: what it loses"
         found, warnings = gaps_in_words(rows, estimator, metrics.more["share_unreliable"])
         tables = {"Gaps [nats per image]": rows} | ({"Tail index": tails} if tails else {})
         return finish(run, metrics, title, [found], tables, warnings)
@@ -181,9 +180,9 @@ def measured(
     else:
         values["local_elbo"] = local.elbo
         run.say(f"best ELBO of the family {local.elbo.mean():.4f}, after {local.steps} steps")
-    if closed_form(model, "marginal"):
+    if marginal := exact_marginal(model):
         values["log_evidence"] = torch.cat(
-            [model.marginal().log_prob(batch.x) for batch in data.batches(1000)]
+            [marginal.log_prob(batch.only.double()) for batch in data.batches(1000)]
         ).detach()
     if config.ais_from != "none":
         values["ais_bound"] = annealed(model, guide, data, config)
@@ -232,9 +231,9 @@ def annealed(model: Any, guide: Guide, data: Data, config: Config) -> Tensor:
 
 def pictures(run: Run, values: dict[str, Tensor], rows: list[dict[str, Any]], data: Data) -> None:
     """The gaps as bars, the tail indices by class, and the ten images with the worst."""
-    errors = [(row["to"] - row["from"]) / 2 for row in rows]
+    errors = [(row["to"] - row["from"]) / 3.92 for row in rows]  # standard errors
     names = [row["gap"] for row in rows]
-    run.figure("gaps", plots.bars(names, [row["nats"] for row in rows], errors, None, "nats"))
+    run.figure("gaps", plots.bars(names, [row["nats"] for row in rows], "nats", errors))
     run.figure(
         "khat",
         plots.by_class(values["khat"], data.labels, "k-hat", UNRELIABLE, data.source.classes),

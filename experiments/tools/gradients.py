@@ -59,12 +59,8 @@ def main(config: Config) -> dict[str, Any]:
         names = [f"{row['objective']}, {row['particles']}" for row in rows]
         for part in ("q", "p"):
             ratios = [row[f"{part}: signal to noise"] for row in rows]
-            run.figure(
-                f"signal_{part}",
-                plots.bars(
-                    names, ratios, [0.0] * len(rows), None, "signal to noise", linear=False
-                ),
-            )
+            figure = plots.bars(names, ratios, "signal to noise", linear=False)
+            run.figure(f"signal_{part}", figure)
         metrics = saved.new_metrics(data, config.seed, max(config.draws))
         metrics.more = {"gradients": rows}
         title = f"{subject(metrics.model, metrics.data)}: the noise of every objective's gradient"
@@ -89,6 +85,7 @@ def table(saved: SavedRun, data: Data, config: Config) -> list[dict[str, Any]]:
     parts: dict[str, nn.Module] = {"q": saved.guide, "p": saved.model}
     found: dict[tuple[str, int, str], Moments] = {}
     rows = []
+    torch.manual_seed(config.seed)  # once: estimators that share draws would share their noise
     for count in config.draws:
         for name in config.objectives:
             row: dict[str, Any] = {"objective": name, "particles": count}
@@ -96,7 +93,6 @@ def table(saved: SavedRun, data: Data, config: Config) -> list[dict[str, Any]]:
                 parameters = [p for p in module.parameters() if p.requires_grad]
                 if not parameters:
                     raise UsageError(f"{part} of {config.run} has no parameters of its own.")
-                torch.manual_seed(config.seed)
                 objective = OBJECTIVES[name](count)
                 here = moments(
                     saved.model, saved.guide, objective, batch, parameters, config.steps

@@ -70,7 +70,8 @@ def main(config: Config) -> dict[str, Any]:
         saved = opened_for(run, by_datum=config.of != "prior")
         ends = two_images(saved.test, config.between)
         check_draws(config, numbers_per_image(saved.model, saved.test))
-        drawn = DRAWN[config.of](saved, ends, config)
+        draw, heading = DRAWN[config.of]
+        drawn = draw(saved, ends, config)
         tensors = {name.replace(" ", ""): images.contiguous() for name, images in drawn.items()}
         write(run.path / "samples.safetensors", lambda path: save_file(tensors, path))
         if saved.test.are_images:
@@ -87,16 +88,12 @@ def main(config: Config) -> dict[str, Any]:
             "between": list(config.between),
             "mean_pixel": [float(torch.mean(images.double())) for images in drawn.values()],
         }
-        title = f"{subject(metrics.model, metrics.data)}: {TITLES[config.of]} ({config.run.name})"
+        title = f"{subject(metrics.model, metrics.data)}: {heading} ({config.run.name})"
         return finish(run, metrics, title, [], {})
 
 
 def check_draws(config: Config, numbers: int) -> None:
-    """Refuse temperatures that look alike, and more images at once than memory is allowed for.
-
-    Raises:
-        UsageError: With the option.
-    """
+    """Refuse temperatures that look alike, and more images at once than memory is allowed for."""
     names = [f"{t:g}" for t in config.temperature]
     if len(set(names)) < len(names):
         raise UsageError(f"--temperature {' '.join(names)}: give each of them once.")
@@ -163,21 +160,13 @@ def group_by_group(saved: SavedRun, ends: Data, config: Config) -> dict[str, Ten
 
 
 DRAWN = {
-    "prior": from_prior,
-    "aggregate": from_aggregate,
-    "traversals": walked,
-    "interpolation": on_the_way,
-    "groups": group_by_group,
+    "prior": (from_prior, "samples"),
+    "aggregate": (from_aggregate, "samples from the aggregate posterior"),
+    "traversals": (walked, "one latent at a time"),
+    "interpolation": (on_the_way, "from one image to another"),
+    "groups": (group_by_group, "coarse groups kept, finer ones drawn"),
 }
-
-TITLES = {
-    "prior": "samples",
-    "aggregate": "samples from the aggregate posterior",
-    "traversals": "one latent at a time",
-    "interpolation": "from one image to another",
-    "groups": "coarse groups kept, finer ones drawn",
-}
-"""Headings of the report."""
+"""What draws images, and the heading of the report."""
 
 
 if __name__ == "__main__":

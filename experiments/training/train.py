@@ -4,7 +4,7 @@ from typing import Any
 
 from experiments.data import Data
 from experiments.errors import UsageError
-from experiments.evaluation.metrics import measure, protocol, summary, table_line
+from experiments.evaluation.metrics import measure, protocol, summary
 from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives import IWAE, OBJECTIVES, DReG, LogJoint, Renyi
 from experiments.inference.optim.annealing import cyclical
@@ -97,7 +97,6 @@ def conclude(run: Run, svi: SVI, train: Data, test: Data, **more: Any) -> dict[s
         figures = summary(measured.values, guide, None)
         metrics.add(data.split, figures)
         fitted.append(measured.guide)
-        run.say(table_line(data.split, figures))
     save_values(run.path, measured.values)
     run.save_metrics(metrics)
     model.eval(), guide.eval()

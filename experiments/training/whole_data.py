@@ -10,7 +10,7 @@ from experiments.evaluation.metrics import protocol
 from experiments.inference.svi import SVI
 from experiments.reports.page import finish
 from experiments.reports.tables import figures_table
-from experiments.reports.words.titles import pair_title
+from experiments.reports.words.titles import subject
 from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
 from experiments.training.pictures import loss_picture
@@ -41,6 +41,6 @@ def conclude_whole(run: Run, svi: SVI, train: Data, metrics: Metrics) -> dict[st
         "nats per data point. The latents are global, so the error is that of the draws, and no "
         "test rows are measured."
     )
-    tables = {"Figures": figures_table(metrics.measured, "data point")}
-    title = pair_title(metrics.model, metrics.data, str(metrics.guide))
+    tables = {"Figures": figures_table(metrics.measured, "data point", "draws of q")}
+    title = subject(metrics.model, metrics.data, str(metrics.guide))
     return finish(run, metrics, title, [found], tables)

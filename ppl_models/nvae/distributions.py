@@ -49,19 +49,15 @@ class CroppedBernoulli(dist.Independent):
     """
 
     def __init__(self, logits: Tensor, crop: int = 2, validate_args: bool | None = None) -> None:
-        super().__init__(dist.Bernoulli(logits=logits, validate_args=validate_args), 3)
-        self.crop = crop
+        pixel = dist.Bernoulli(logits=logits, validate_args=validate_args)
+        size = [side - 2 * crop for side in logits.shape[-2:]]
+        inside = F.pad(torch.ones(size, dtype=torch.bool, device=logits.device), (crop,) * 4)
+        super().__init__(pixel.mask(inside) if crop else pixel, 3)
+        self.logits, self.crop = logits, crop
 
     def expand(self, batch_shape: tuple[int, ...], _instance: None = None) -> "CroppedBernoulli":
-        logits = self.base_dist.logits.expand(*batch_shape, *self.event_shape)
+        logits = self.logits.expand(*batch_shape, *self.event_shape)
         return CroppedBernoulli(logits, self.crop, validate_args=False)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        log_prob = self.base_dist.log_prob(value)
-        if self.crop:
-            inside = slice(self.crop, -self.crop)
-            log_prob = log_prob[..., inside, inside]
-        return log_prob.sum((-3, -2, -1))
 
     @property
     def expected(self) -> Tensor:
@@ -69,6 +65,31 @@ class CroppedBernoulli(dist.Independent):
         width = (self.crop,) * 4
         inside = slice(self.crop, -self.crop or None)
         return F.pad(self.mean[..., inside, inside], width)
+
+
+class HalvedNormal(SoftNormal):
+    """x with 2x - 1 drawn from a ``SoftNormal``, and the density of 2x - 1."""
+
+    def expand(self, batch_shape: tuple[int, ...], _instance: None = None) -> "HalvedNormal":
+        return HalvedNormal(*(part.expand(batch_shape) for part in self.raw), validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return super().log_prob(2 * value - 1)
+
+    @property
+    def mean(self) -> Tensor:
+        return (self.loc + 1) / 2
+
+    @property
+    def stddev(self) -> Tensor:
+        return self.scale / 2
+
+    def rsample(self, sample_shape: tuple[int, ...] = torch.Size()) -> Tensor:
+        return (super().rsample(sample_shape) + 1) / 2
+
+    def sample(self, sample_shape: tuple[int, ...] = torch.Size()) -> Tensor:
+        with torch.no_grad():
+            return self.rsample(sample_shape)
 
 
 class PixelNormal(dist.Independent):
@@ -80,21 +101,11 @@ class PixelNormal(dist.Independent):
     """
 
     def __init__(self, mu: Tensor, log_sigma: Tensor, validate_args: bool | None = None) -> None:
-        super().__init__(SoftNormal(mu, log_sigma, validate_args=validate_args), 3)
+        super().__init__(HalvedNormal(mu, log_sigma, validate_args=validate_args), 3)
 
     def expand(self, batch_shape: tuple[int, ...], _instance: None = None) -> "PixelNormal":
         shape = (*batch_shape, *self.event_shape)
         return PixelNormal(*(part.expand(shape) for part in self.base_dist.raw))
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        return super().log_prob(2 * value - 1)
-
-    @property
-    def mean(self) -> Tensor:
-        return (self.base_dist.mean + 1) / 2
-
-    def rsample(self, sample_shape: tuple[int, ...] = torch.Size()) -> Tensor:
-        return (super().rsample(sample_shape) + 1) / 2
 
 
 class ReferenceLogisticMixture(TorchDistribution):

@@ -67,12 +67,8 @@ def squared_error(model: nn.Module, latents: dict[str, Tensor], batch: Batch) ->
                 continue
             if sums:
                 shown = mean_of(site["name"], conditioned, batch, sums, expected)
-            errors.append(_squared_error(site, shown))
+            residual = (site["value"] - shown).square() * mask_of(site)
+            plates = {frame.name: frame.dim for frame in site["cond_indep_stack"]}
+            rows = residual.movedim(plates["data"] - site["fn"].event_dim, 0)
+            errors.append(rows.reshape(len(rows), -1).sum(1))
     return {"squared_error": torch.stack(errors).sum(0)} if errors else {}
-
-
-def _squared_error(site: Any, shown: Tensor) -> Tensor:
-    residual = (site["value"] - shown).square() * mask_of(site)
-    plates = {frame.name: frame.dim for frame in site["cond_indep_stack"]}
-    rows = residual.movedim(plates["data"] - site["fn"].event_dim, 0)
-    return rows.reshape(len(rows), -1).sum(1)

@@ -153,7 +153,7 @@ def check_densities(model: Any, guide: Any, batch: Batch) -> None:
         and not (name in p.nodes and is_point(p.nodes[name]["fn"]))
         and not (torch.as_tensor(bare(site["fn"]).log_density) != 0).any()
     ]
-    if not points or getattr(poutine.unwrap(guide), "objective", "") == "log_joint":
+    if not points or is_of_points(guide):
         return
     again = run_pair(model, guide, batch)[1]
     auxiliary = any(site["infer"].get("is_auxiliary") for _, site in q.iter_stochastic_nodes())
@@ -164,3 +164,25 @@ def check_densities(model: Any, guide: Any, batch: Batch) -> None:
                 "point is not a bound on log p(x): take the guide point, a q with a density, or "
                 "state objective = 'log_joint' in the guide's class."
             )
+
+
+def is_of_points(guide: Any) -> bool:
+    """Whether a guide says that it gives points: log p(x, z) there is no bound on log p(x)."""
+    return getattr(poutine.unwrap(guide), "objective", "") == "log_joint"
+
+
+def check_weights(guide: Any, what: str) -> None:
+    """Refuse a guide of points where importance weights are needed.
+
+    Args:
+        guide: q.
+        what: the first words of the message.
+
+    Raises:
+        ValueError: If its objective is the log joint.
+    """
+    if is_of_points(guide):
+        raise ValueError(
+            f"{what} needs the density of q, and {name_of(guide)} gives points (its objective is "
+            "log_joint): log p(x, z) at a point is not a bound on log p(x). Take another guide."
+        )

@@ -8,11 +8,12 @@ CAPTIONS = {
     "components": "The mean image and the principal components: red above zero, blue below.",
     "encodings": "Each point is the mean of q(z | x) of one image, coloured by class. "
     "The classes were not used in training: clusters show what the model separates without them.",
-    "gap_frozen": "What each guide loses on the same p: log p(x) - bound. "
-    "No diagonal Gaussian can end left of the dashed line.",
-    "gap_learned": "What each guide loses with the p learned together with it: log p(x) - bound.",
+    "gap_frozen": "What each guide loses on the same p, against log p(x) where it is known and "
+    "else against the best guide. No diagonal Gaussian can end left of a dashed line.",
+    "gap_learned": "What each guide loses with the p learned together with it, against log p(x) "
+    "where it is known and else against the best guide.",
     "gaps": "log p(x) - ELBO, split into the part due to the family (approximation) and the part "
-    "due to the encoder (amortisation). Error bars are 95% bootstrap intervals over images.",
+    "due to the encoder (amortisation). ± is the standard error over images.",
     "groups": "Each row keeps the groups above it at the means of q and draws its own and all "
     "finer ones. What does not change along a row was decided by the groups above.",
     "groups_kl": "KL of each group of latents, coarsest first. A group near zero is not used.",
@@ -25,7 +26,7 @@ CAPTIONS = {
     "loss": "The loss at every step, and its mean over each epoch. "
     "If it still falls at the end, train for longer.",
     "ranks": "Ranks of the true latent among draws of q; they are uniform (dashed) if q is right. "
-    "Peaks at both ends: q is too narrow. A hump: q is too wide.",
+    "Peaks at both ends: q is too narrow. A hump: q is too wide. More at one end: q is biased.",
     "reconstructions": "Images x, and below them E[x | z] at the mean of q(z | x).",
     "replicated": "The first images, and below them the same images simulated by the model.",
     "samples": "Images drawn from the model. At temperatures T below 1 the latents are drawn "

@@ -55,12 +55,16 @@ def _losses(rows: Sequence[Mapping[str, Any]], by_seed: Sequence[Mapping[str, An
     known = [(row, loss) for row in rows if (loss := lost(row)) is not None]
     if not known:
         return _order(rows, by_seed)
-    exact = [row["guide"] for row, loss in known if loss < NOTHING]
+    exact = [row["guide"] for row, loss in known if loss + _sampled_error(row) < NOTHING]
     parts = [f"{joined(exact)} {'lose' if len(exact) > 1 else 'loses'} nothing."] if exact else []
-    parts += [_loss(row, loss) for row, loss in known if loss >= NOTHING]
+    parts += [_loss(row, loss) for row, loss in known if row["guide"] not in exact]
     points = [row["guide"] for row in rows if row["bound"] == "log_joint"]
     parts += [f"{joined(points)} has a log joint, which is not a bound."] if points else []
     return " ".join(parts)
+
+
+def _sampled_error(row: Mapping[str, Any]) -> float:
+    return (row["gap_se"] or 0.0) if row["exact_gap"] is None else 0.0
 
 
 def _loss(row: Mapping[str, Any], loss: float) -> str:
@@ -68,7 +72,9 @@ def _loss(row: Mapping[str, Any], loss: float) -> str:
         draws = row["bound"].partition(" ")[2].strip("()")
         value = number(row["gap"], row["gap_se"])
         return f"{row['guide']} ignores x: with {draws} draws it loses {value} nats."
-    text = f"{row['guide']} loses {loss:.2f} nats"
+    sampled = row["exact_gap"] is None
+    value = number(loss, row["gap_se"]) if sampled else f"{loss:.2f}"
+    text = f"{row['guide']} loses {value} nats"
     floor = row["oracle_gap"] if row["family"] == "diagonal" else None
     if floor is None:
         return f"{text}."

@@ -1,10 +1,10 @@
 """Findings of a run, as sentences generated from its figures."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from experiments.reports.words.numbers import number
+from experiments.reports.words.numbers import error_of, number
 from experiments.reports.words.titles import unit
 
 FEW_DRAWS = 0.05
@@ -23,19 +23,55 @@ def findings(metrics: Mapping[str, Any]) -> list[str]:
     Args:
         metrics: what ``metrics.json`` holds.
     """
+    return [" ".join([*_on_evidence(metrics), *_on_images(metrics)])]
+
+
+def _on_evidence(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """What is known of log p(x)."""
     protocol = metrics["protocol"]
-    split = protocol["split"]
-    figures, one = metrics[split], unit(protocol)
-    words = [
-        _bound(figures, protocol, one),
-        BY_MEASURE.get(protocol.get("measure") or "", ""),
-        _evidence(figures) if protocol["estimator"] != "exact" else "",
-        _optimum(metrics, split),
-        _importance(figures, protocol, one),
-        _latents(figures, one),
-        _generalisation(metrics, split, one),
-    ]
-    return [" ".join(filter(None, words))]
+    split, estimator, one = protocol["split"], protocol["estimator"], unit(protocol)
+    figures = metrics[split]
+    yield _bound(figures, protocol, one)
+    if protocol.get("measure") in BY_MEASURE:
+        yield BY_MEASURE[protocol["measure"]]
+    elbo, evidence, iw_bound = map(figures.get, ("elbo", "log_evidence", "iw_bound"))
+    stated, name = (iw_bound, "bound") if estimator == "shared_draws" else (elbo, "ELBO")
+    if estimator != "exact" and None not in (stated, evidence) and abs(evidence - stated) >= 5e-4:
+        yield f"log p(x) is {number(evidence)} nats exactly" + (
+            f"; the estimate of the {name} is above it because it uses few draws."
+            if stated > evidence
+            else f", so the guide loses {evidence - stated:.2f} nats."
+        )
+    best, reached = metrics.get("optimum"), (metrics.get("train") or {}).get("log_evidence")
+    if best and reached is not None:
+        yield (
+            f"The maximum of the likelihood, known in closed form, has log p(x) = "
+            f"{best[split]:.2f} ({split}); on training data the model is "
+            f"{best['train'] - reached:.2f} nats below it."
+        )
+    if estimator == "monte_carlo" and None not in (elbo, iw_bound):
+        yield (
+            f"With {figures['iw_particles']} draws per {one} the importance-weighted bound "
+            f"reaches {number(iw_bound, figures['iw_bound_se'])} nats."
+        )
+
+
+def _on_images(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """What the latents carry, how well they reconstruct, and whether the pair overfits."""
+    split, one = metrics["protocol"]["split"], unit(metrics["protocol"])
+    figures = metrics[split]
+    rate, error = figures.get("rate"), figures.get("squared_error")
+    if rate is not None and figures.get("log_joint") is None:
+        carried = f"{rate:.1f}" if rate > 0 else "no measurable"
+        yield f"The latents carry {carried} nats about each {one} (the rate)."
+    if error is not None:
+        value = number(error, figures.get("squared_error_se"))
+        yield f"Reconstructions have a squared error of {value}, summed over pixels."
+    train, test = metrics.get("train") or {}, metrics.get("test") or {}
+    if split == "test" and None not in (train.get("elbo"), test.get("elbo")):
+        above = train["elbo"] - test["elbo"]
+        if above > 3 * math.hypot(train.get("elbo_se") or 0.0, test.get("elbo_se") or 0.0):
+            yield f"On training {one}s the ELBO is {above:.2f} nats higher: the pair overfits."
 
 
 def _bound(figures: Mapping[str, Any], protocol: Mapping[str, Any], one: str) -> str:
@@ -47,78 +83,22 @@ def _bound(figures: Mapping[str, Any], protocol: Mapping[str, Any], one: str) ->
             "This is not a bound on log p(x)."
         )
     if protocol["estimator"] == "exact":
+        known = figures.get("log_evidence")  # a model may know its posterior and not p(x)
+        value = number(figures["elbo"] if known is None else known)
         return (
-            f"log p(x) is {number(figures['log_evidence'])} nats per {split} {one}. "
+            f"log p(x) is {value} nats per {split} {one}. "
             "It is exact: with the exact posterior as guide, the ELBO equals log p(x)."
         )
     if protocol["estimator"] == "shared_draws":
-        draws = figures.get("iw_bound_draws_se")  # unknown below ten draws
-        errors = None if draws is None else math.hypot(figures["iw_bound_se"], draws)
+        value = number(figures["iw_bound"], error_of(figures, "iw_bound"))
         return (
-            f"The importance-weighted bound on log p(x) is {number(figures['iw_bound'], errors)} "
-            f"nats per {split} {one}, from {figures['iw_particles']} draws of the prior that all "
-            f"{one}s share."
+            f"The importance-weighted bound on log p(x) is {value} nats per {split} {one}, from "
+            f"{figures['iw_particles']} draws of the prior that all {one}s share."
         )
     return (
         f"The ELBO is {number(figures['elbo'], figures['elbo_se'])} nats per {split} {one}: "
         "on average, log p(x) is at least this large."
     )
-
-
-def _evidence(figures: Mapping[str, Any]) -> str:
-    """The distance to an exact log p(x), where it is known and the guide is not exact."""
-    evidence, bound = figures.get("log_evidence"), figures.get("elbo")
-    if evidence is None or bound is None or abs(evidence - bound) < 5e-4:
-        return ""
-    known = f"log p(x) is {number(evidence)} nats exactly"
-    if bound > evidence:
-        return f"{known}; the estimate of the ELBO is above it because it uses few draws."
-    return f"{known}, so the guide loses {evidence - bound:.2f} nats."
-
-
-def _optimum(metrics: Mapping[str, Any], split: str) -> str:
-    """The distance to the closed-form maximum of the likelihood, on the training data."""
-    best, reached = metrics.get("optimum"), (metrics.get("train") or {}).get("log_evidence")
-    if not best or reached is None:
-        return ""
-    return (
-        f"The maximum of the likelihood, known in closed form, has log p(x) = "
-        f"{best[split]:.2f} ({split}); on training data the model is "
-        f"{best['train'] - reached:.2f} nats below it."
-    )
-
-
-def _importance(figures: Mapping[str, Any], protocol: Mapping[str, Any], one: str) -> str:
-    bound, elbo = figures.get("iw_bound"), figures.get("elbo")
-    if bound is None or elbo is None or protocol["estimator"] != "monte_carlo":
-        return ""
-    return (
-        f"With {figures['iw_particles']} draws per {one} the importance-weighted bound reaches "
-        f"{number(bound, figures['iw_bound_se'])} nats."
-    )
-
-
-def _latents(figures: Mapping[str, Any], one: str) -> str:
-    rate, error = figures.get("rate"), figures.get("squared_error")
-    parts = []
-    if rate is not None and figures.get("log_joint") is None:
-        carried = f"{rate:.1f}" if rate > 0 else "no measurable"
-        parts.append(f"The latents carry {carried} nats about each {one} (the rate).")
-    if error is not None:
-        value = number(error, figures.get("squared_error_se"))
-        parts.append(f"Reconstructions have a squared error of {value}, summed over pixels.")
-    return " ".join(parts)
-
-
-def _generalisation(metrics: Mapping[str, Any], split: str, one: str) -> str:
-    train, test = metrics.get("train") or {}, metrics.get("test") or {}
-    a, b = train.get("elbo"), test.get("elbo")
-    if split != "test" or a is None or b is None:
-        return ""
-    error = math.hypot(train.get("elbo_se") or 0.0, test.get("elbo_se") or 0.0)
-    if a - b > 3 * error:
-        return f"On training {one}s the ELBO is {a - b:.2f} nats higher: the pair overfits."
-    return ""
 
 
 def warnings_of_training(records: Sequence[Mapping[str, Any]], data_changed: str | None) -> list:

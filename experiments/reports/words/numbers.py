@@ -23,6 +23,15 @@ def number(value: float | None, error: float | None = None) -> str:
     return _fixed(value, min(DECIMALS, max(0, DECIMALS - size)))
 
 
+def error_of(figures: Mapping[str, Any], name: str) -> float | None:
+    """The standard error of a figure, over data and over the draws that they share, if they do.
+
+    ``None`` if it is not known, as of fewer than ten shared draws.
+    """
+    over_data, over_draws = figures.get(f"{name}_se"), figures.get(f"{name}_draws_se", 0.0)
+    return None if None in (over_data, over_draws) else math.hypot(over_data, over_draws)
+
+
 def _fixed(value: float, decimals: int) -> str:
     text = f"{value:.{decimals}f}"
     return text if float(text) else "0"

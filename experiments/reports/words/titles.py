@@ -24,14 +24,10 @@ DATA = {
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
-def subject(model: str, data: str) -> str:
-    """The subject of a run: ``VAE on MNIST``."""
-    return f"{MODELS.get(model, model.rpartition(':')[2])} on {DATA.get(data, data)}"
-
-
-def pair_title(model: str, data: str, guide: str | None = None) -> str:
-    """A pair: ``VAE on MNIST, guide amortized``."""
-    return subject(model, data) + (f", guide {guide}" if guide else "")
+def subject(model: str, data: str, guide: str | None = None) -> str:
+    """The subject of a run: ``VAE on MNIST``, or ``VAE on MNIST, guide amortized``."""
+    pair = f"{MODELS.get(model, model.rpartition(':')[2])} on {DATA.get(data, data)}"
+    return f"{pair}, guide {guide}" if guide else pair
 
 
 def counted(count: int, noun: str) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 from experiments.data import Data
 from experiments.evaluation.bounds import reconstruct, rows_at_a_time
 from experiments.evaluation.hierarchy import channel_kls, group_rows, resampled_groups
-from experiments.evaluation.metrics import measure, protocol, summary, table_line
+from experiments.evaluation.metrics import measure, protocol, summary
 from experiments.evaluation.sampling.samples import interpolations, prior_means
 from experiments.inference.objectives.regularisers import convolutions
 from experiments.inference.svi import Pair
@@ -62,7 +62,6 @@ def conclude_nvae(run: Run, pair: Pair, train: Data, test: Data) -> dict[str, An
         measured = measure(model, pair.guide, data, config.seed, particles, config.memory)
         figures = summary(measured.values, pair.guide, particles)
         metrics.add(data.split, {"n": len(data), **figures})
-        run.say(table_line(data.split, figures))
     save_values(run.path, measured.values)
     pair.eval()
     rows = rows_at_a_time(model, few[1], config.memory, 100)
@@ -76,12 +75,12 @@ def conclude_nvae(run: Run, pair: Pair, train: Data, test: Data) -> dict[str, An
 def finish(run: Run, metrics: Metrics) -> dict[str, Any]:
     """The report, and a last line about the groups."""
     groups = metrics.more["groups"]
-    active = sum(row["active channels"] for row in groups)
+    active = [row["active channels"] for row in groups if row["active channels"] is not None]
     kls = ", ".join(f"{row['kl']:.1f}" for row in groups)
+    of = sum(row["shape"][0] for row in groups)
+    channels = f"{sum(active)} active channels of {of}; " if active else ""
     run.say(
-        f"KL per group [nats]: {kls}; "
-        f"{active} active channels of {sum(row['shape'][0] for row in groups)}; "
-        f"{sum(metrics.more['skipped_steps'])} steps skipped"
+        f"KL per group [nats]: {kls}; {channels}{sum(metrics.more['skipped_steps'])} steps skipped"
     )
     table = Table(groups, {"kl": "KL(q || p) of the group [nats per image]"})
     return finish_pair(run, metrics, {"Groups of latents": table})
@@ -96,18 +95,8 @@ def visible(images: Tensor, model: Any) -> Tensor:
 def pictures(run: Run, model: Any, guide: Guide, test: Data, kls: list[Tensor]) -> None:
     """Loss, KL per group, reconstructions, samples, interpolations, what each group changes."""
     loss_picture(run, run.config.objective)
-    names = [f"z{i}" for i in range(len(kls))]
-    run.figure(
-        "groups_kl",
-        plots.bars(
-            names,
-            [float(kl.sum()) for kl in kls],
-            [0.0] * len(kls),
-            None,
-            "KL [nats]",
-            linear=True,
-        ),
-    )
+    names, values = [f"z{i}" for i in range(len(kls))], [float(kl.sum()) for kl in kls]
+    run.figure("groups_kl", plots.bars(names, values, "KL [nats]"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         first = next(iter(test.batches(10)))

@@ -141,8 +141,11 @@ def test_a_hierarchy(name):
     x = torch.rand(3, 1, 8, 8).round()
     chains = annealed_bound(model, guide, Batch.of(x), chains=3, steps=20, leapfrog=3)
     assert chains.log_weights.shape == (3, 3)
-    elbo = per_image(model.eval(), guide.eval(), as_data(x), particles=20)["elbo"]
-    assert (chains.bound > elbo).all()
+    found = per_image(model.eval(), guide.eval(), as_data(x), particles=500)
+    if name == "prior":  # whose ELBO is within the noise of three chains, and IW bound is exact
+        torch.testing.assert_close(chains.bound, found["iw_bound"], atol=0.2, rtol=0)
+    else:
+        assert (chains.bound > found["elbo"]).all()
 
 
 def test_bad_numbers():

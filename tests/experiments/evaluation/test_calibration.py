@@ -1,10 +1,13 @@
 """Simulation-based calibration, on the oracle."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from scipy import stats
 
 from experiments import ppca
 from experiments.evaluation.calibration import _against_band, band, calibrate
@@ -43,6 +46,45 @@ def test_the_band_holds_as_often_as_it_says():
     paths = rng.multinomial(500, np.full(20, 1 / 20), 4000).cumsum(1)[:, :-1] / 500
     inside = ((paths >= lower) & (paths <= upper)).all(1).mean()
     assert inside == pytest.approx(0.9, abs=0.03)
+
+
+def test_a_simultaneous_band_is_at_least_as_wide_as_a_pointwise_one():
+    """Bonferroni over 100 000 numbers of a hierarchy; 4000 paths cannot tell such a quantile."""
+    share, simulations, draws = 0.05 / 100_000, 400, 19
+    lower, upper = band(simulations, draws, 1 - share)
+    points = np.arange(1, draws + 1) / (draws + 1)
+    low, high = np.rint(lower * simulations), np.rint(upper * simulations)
+    outside = stats.binom.cdf(low - 1, simulations, points)
+    outside += stats.binom.sf(high, simulations, points)
+    assert outside.max() <= share
+
+
+def test_a_band_that_is_hardly_ever_left_holds_as_often_as_it_says():
+    lower, upper = band(400, 19, 1 - 2e-4)
+    rng = np.random.default_rng(1)
+    paths = rng.multinomial(400, np.full(20, 1 / 20), 200_000).cumsum(1)[:, :-1] / 400
+    left = ((paths < lower) | (paths > upper)).any(1).mean()
+    assert 1e-4 < left < 4e-4
+
+
+def test_a_q_of_the_right_width_off_its_place_is_biased():
+    model = oracle()
+    guide = best_linear(model, "full")
+    sd = torch.linalg.inv(model.posterior_precision()).diagonal().sqrt()
+    with torch.no_grad():
+        guide.encoder.head.bias[:3] += sd
+    found = calibrate(model, guide, 2000)
+    pairs = zip(found.outside.tolist(), found.ends.tolist(), strict=True)
+    assert [command.verdict(*pair) for pair in pairs] == ["biased"] * 3
+
+
+def test_a_q_that_ignores_x_is_not_called_right():
+    """Its ranks are uniform for every model, since they are averaged over x."""
+    model = oracle()
+    found = calibrate(model, GUIDES["prior"](model), 1000, 19, level=0.9999)
+    assert found.passed
+    words = command.in_words([{"verdict": "calibrated"}], SimpleNamespace(simulations=1000))
+    assert "A q that ignores x may pass" in words
 
 
 def test_every_number_of_a_hierarchy_is_ranked():

@@ -17,6 +17,7 @@ from experiments.evaluation.sampling.samples import interpolations, spherical, s
 from experiments.evaluation.shared_draws import (
     between_draws_error,
     block_sizes,
+    is_independent,
     log_prob_table,
     shared_draws,
 )
@@ -111,6 +112,17 @@ def test_the_table_of_shared_draws_is_the_log_density(name):
     x = x.reshape(5, *likelihood.event_shape)
     expected = torch.stack([likelihood.log_prob(one) for one in x])
     torch.testing.assert_close(log_prob_table(likelihood, x), expected)
+    by_products = ("gaussian", "gaussian_per_pixel", "gaussian_decoder", "bernoulli")
+    assert is_independent(likelihood) == (name in by_products)
+
+
+def test_shared_draws_may_be_made_one_at_a_time():
+    model = PPCA(5, 1)
+    data = as_data(torch.randn(6, 5))
+    drawn = shared_draws(model, data, 25, most=1)
+    assert drawn.log_sum.shape == drawn.sum_log.shape == (20, 6)
+    total = drawn.log_sum.logsumexp(0) + drawn.log_square_sum.neg() / 2
+    assert (total >= 0).all()  # the weights' sum is at least the root of that of their squares
 
 
 @pytest.mark.parametrize("draws", [390, 400])

@@ -1,8 +1,11 @@
 """The noise of gradients, on the oracle."""
 
+from types import SimpleNamespace
+
 import torch
 
 from experiments import ppca
+from experiments.data import as_data
 from experiments.evaluation.gradient_noise import distance, moments
 from experiments.evaluation.oracle import best_linear
 from experiments.inference.objectives import ELBO, IWAE, STL, DReG
@@ -53,6 +56,32 @@ def test_estimators_of_one_gradient_agree_and_dreg_keeps_the_signal():
         apart, noise = distance(found["DReG", k], found["IWAE", k])
         assert apart < 3 * noise
     assert found["DReG", 50].signal_to_noise > found["IWAE", 50].signal_to_noise
+
+
+def test_a_gradient_of_mean_zero_has_no_signal():
+    class Nothing:
+        def differentiable_loss(self, model, guide, batch):
+            return batch.size * (torch.randn(10_000) @ parameter)
+
+    model, batch = setting()
+    parameter = torch.nn.Parameter(torch.zeros(10_000))
+    found = moments(model, model, Nothing(), batch, [parameter], 4)
+    assert abs(found.noise - 100) < 3
+    assert found.signal_to_noise < 0.2
+
+
+def test_the_distance_expected_from_noise_is_that_of_unbiased_estimators():
+    model, batch = setting()
+    guide = GUIDES["amortized"](model, hidden_dims=(8,))
+    saved = SimpleNamespace(model=model, guide=guide)
+    apart, alone = 0.0, 0.0
+    for seed in range(6):
+        pair = ("elbo", "elbo_analytic_kl")
+        config = SimpleNamespace(draws=(1,), objectives=pair, seed=seed, steps=40, run="r")
+        line = gradients.table(saved, as_data(batch.x), config)[1]["q: apart (noise alone)"]
+        one, other = map(float, line.rstrip(")").split(" ("))
+        apart, alone = apart + one, alone + other
+    assert 0.5 < apart / alone < 2
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):

@@ -201,7 +201,7 @@ def test_the_demo_is_short_and_says_nothing_twice(capsys, tmp_path, monkeypatch)
 def test_labels_of_bars_do_not_meet():
     names = ["exact", "amortized:encoder=linear:covariance=full", "mean_field", "prior"]
     figure = plots.bars(
-        names, [-3e-6, 1e-4, 0.83, 22.4], [None, None, 0.003, 1.2], 0.8, "nats", "least"
+        names, [-3e-6, 1e-4, 0.83, 22.4], "nats", [None, None, 0.003, 1.2], 0.8, "least"
     )
     figure.savefig("/dev/null", format="png")
     (axis,) = figure.axes
@@ -215,3 +215,20 @@ def test_labels_of_bars_do_not_meet():
     ]
     assert not [1 for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)]
     assert all(figure.bbox.contains(*corner) for box in boxes for corner in (box.min, box.max))
+
+
+@pytest.mark.parametrize("draws", [9, 10, 99])
+def test_even_ranks_are_even_bars(draws):
+    ranks = torch.arange(draws + 1).repeat(100)[:, None]
+    (axis,) = plots.rank_histograms(ranks, draws, ("1",)).axes
+    (line,) = axis.lines
+    heights = [patch.get_height() for patch in axis.patches]
+    assert heights == pytest.approx([line.get_ydata()[0]] * len(heights))
+
+
+def test_a_ratio_of_zero_has_no_bar_on_a_logarithmic_axis():
+    figure = plots.bars(["a", "b"], [0.0, 2.0], "signal to noise", linear=False)
+    figure.savefig("/dev/null", format="png")
+    (axis,) = figure.axes
+    assert [text.get_text() for text in axis.texts] == ["0", "2.0000"]
+    assert axis.get_xlim()[0] > 0

@@ -6,6 +6,7 @@ import os
 import statistics
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -316,6 +317,28 @@ def test_figures_of_different_images_are_not_compared(monkeypatch):
     assert metrics["differ"] == ["pixels"]
     assert "Not all rows are comparable" in Path("s/table.md").read_text()
     assert not Path("s/figure.png").exists()
+
+
+def test_an_error_over_seeds_is_not_replaced_by_another_figure():
+    """--figures test.elbo test.elbo_se: 1 and 3 have the mean 2 ± 1 over seeds, not ± 0.01."""
+    rows = [
+        {"seed": str(seed), "test.elbo": value, "test.elbo_se": 0.01}
+        for seed, value in enumerate((1.0, 3.0))
+    ]
+    (line,) = over_seeds(rows, ["seed"])
+    assert line["test.elbo"] == 2.0
+    assert line["test.elbo_se"] == pytest.approx(1.0)
+
+
+def test_a_mask_that_only_some_runs_have_makes_them_incomparable():
+    """`sweep reconstruct --grid mask=none,half`; also given=none,labels on static pixels."""
+
+    def run(**more):
+        protocol = {"n": 360, "pixels": "grey", **more}
+        return SimpleNamespace(metrics=lambda: {"protocol": protocol})
+
+    assert what_differs([run(), run(mask="half")]) == ["mask"]
+    assert what_differs([run(given=None), run(given=["label"])]) == ["given"]
 
 
 class Ended:

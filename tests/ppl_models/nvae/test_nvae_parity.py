@@ -2,6 +2,7 @@
 
 import math
 
+import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
@@ -48,17 +49,18 @@ def pair_of(fixture: Fixture) -> Pair:
 
 
 def parameters_of(likelihood) -> torch.Tensor:
-    if hasattr(likelihood, "parameters"):
-        return likelihood.parameters
-    base = likelihood.base_dist
-    return base.logits if hasattr(base, "logits") else torch.cat(base.raw, 1)
+    for name in ("parameters", "logits"):
+        if hasattr(likelihood, name):
+            return getattr(likelihood, name)
+    return torch.cat(likelihood.base_dist.raw, 1)
 
 
 def log_prob_map(likelihood, x) -> torch.Tensor:
     if hasattr(likelihood, "log_prob_map"):
         return likelihood.log_prob_map(x)
-    base = likelihood.base_dist
-    return base.log_prob(x if hasattr(base, "logits") else 2 * x - 1)
+    if hasattr(likelihood, "logits"):  # the border, too
+        return dist.Bernoulli(logits=likelihood.logits).log_prob(x)
+    return likelihood.base_dist.log_prob(x)
 
 
 class Measured:

@@ -1,0 +1,105 @@
+"""A likelihood that subclasses Independent or Normal has the density that it defines."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+
+from experiments.data import as_data
+from experiments.evaluation.bounds import per_image
+from experiments.evaluation.predictive import replicated_sets
+from experiments.evaluation.shared_draws import log_prob_table
+from experiments.inference.handlers import ObservePixels
+from guides import GUIDES
+from ppl_models import NVAE
+from ppl_models.nvae.distributions import CroppedBernoulli, PixelNormal
+
+SMALL = {"groups": (1, 1), "latents": 1, "channels": 4, "blocks": 1, "cells_per_block": 1}
+
+
+class Tobit(dist.Normal):
+    """Censored at zero: P(x = 0) is the mass below."""
+
+    def log_prob(self, value):
+        below = torch.special.log_ndtr(-self.loc / self.scale)
+        return torch.where(value > 0, super().log_prob(value), below)
+
+
+class Doubled(dist.Independent):
+    """No product over the entries of its event."""
+
+    def log_prob(self, value):
+        return 2 * super().log_prob(value)
+
+
+def case(name):
+    """A likelihood of four draws, and five data."""
+    torch.manual_seed(0)
+    if name == "cropped":
+        return CroppedBernoulli(torch.randn(4, 1, 8, 8), 2), torch.rand(5, 1, 8, 8).round()
+    if name == "pixel normal":
+        rgb = PixelNormal(torch.randn(4, 3, 4, 4), torch.randn(4, 3, 4, 4))
+        return rgb, torch.rand(5, 3, 4, 4)
+    if name == "doubled":
+        return Doubled(dist.Normal(torch.randn(4, 3), 1.0), 1), torch.randn(5, 3)
+    return Tobit(torch.randn(4, 3), 1.0).to_event(1), torch.randn(5, 3).clamp(min=0)
+
+
+@pytest.mark.parametrize("name", ["cropped", "pixel normal", "tobit", "doubled"])
+def test_the_table_of_shared_draws_is_its_log_prob(name):
+    likelihood, x = case(name)
+    expected = torch.stack([likelihood.log_prob(one) for one in x])
+    torch.testing.assert_close(log_prob_table(likelihood, x), expected)
+
+
+def test_the_border_of_an_nvae_counts_under_no_guide():
+    """The likelihood leaves out a border of 2: its pixels cannot change a bound on log p(x)."""
+    model = NVAE((1, 8, 8), crop=2, **SMALL).eval()
+    x = torch.zeros(3, 1, 8, 8)
+    bordered = x.clone()
+    bordered[..., :2, :] = 1.0
+    found = []
+    for pixels in (x, bordered):
+        torch.manual_seed(1)
+        values = per_image(model, GUIDES["prior"](model), as_data(pixels), 40)
+        found.append(values["iw_bound"])
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("name", ["cropped", "pixel normal", "tobit"])
+def test_observed_pixels_keep_their_density(name):
+    likelihood, x = case(name)
+    x, seen = x[:4], torch.zeros(likelihood.event_shape, dtype=torch.bool)
+    seen[..., :3] = True
+    parts = []
+    for mask in (seen, ~seen, seen | ~seen):
+        with ObservePixels(mask):
+            nodes = poutine.trace(lambda: pyro.sample("x", likelihood, obs=x)).get_trace().nodes
+        parts.append(nodes["x"]["fn"].log_prob(x))
+    torch.testing.assert_close(parts[0] + parts[1], parts[2])
+    torch.testing.assert_close(parts[2], likelihood.log_prob(x))
+
+
+def test_pixels_of_another_density_cannot_be_left_out():
+    likelihood, x = case("doubled")
+    hidden = ObservePixels(torch.ones(3, dtype=torch.bool))
+    with pytest.raises(ValueError, match="not a product over pixels"), hidden:
+        pyro.sample("x", likelihood, obs=x[:4])
+
+
+def test_draws_of_rgb_pixels_have_their_moments():
+    likelihood, _ = case("pixel normal")
+    drawn = likelihood.sample((20_000,))
+    pixel = likelihood.base_dist
+    torch.testing.assert_close(drawn.std(0), pixel.stddev, rtol=0.05, atol=0)
+    within = (drawn.mean(0) - likelihood.mean).abs() < 5 * pixel.stddev / 20_000**0.5
+    assert within.all()
+
+
+def test_pixels_that_do_not_count_are_not_checked():
+    """Replicates have the data's own values where the likelihood leaves them out."""
+    model = NVAE((1, 8, 8), crop=2, **SMALL).eval()
+    data = as_data(torch.zeros(20, 1, 8, 8))
+    made = replicated_sets(model, None, data, 2)
+    assert (made[..., :2, :] == 0).all()

@@ -1,0 +1,64 @@
+"""A point has a log joint; it has no ELBO, gap, k-hat or annealed bound."""
+
+from types import SimpleNamespace
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from experiments import SVI
+from experiments.data import as_data
+from experiments.evaluation.ais import annealed_bound
+from experiments.evaluation.comparison import Entry, Row
+from experiments.evaluation.khat import weights_of_draws
+from guides import GUIDES
+from ppl_models import PPCA, Batch
+from ppl_models.batch import data_plate
+from tests.shared.linear_pair import Encoder, Linear, N, X
+
+
+def at_the_mode(rows=5):
+    model = PPCA(6, 2)
+    with torch.no_grad():
+        model.W.mul_(10)
+        x = model(Batch.draw(rows))
+    model.requires_grad_(False)
+    guide = GUIDES["point"](model, size=rows).eval()
+    guide.tables["z"].rows.data = model.posterior(x).mean
+    return model, guide, x
+
+
+def test_gaps_and_k_hat_are_refused():
+    model, guide, x = at_the_mode()
+    with pytest.raises(ValueError, match=r"an importance weight needs .* Point gives points"):
+        weights_of_draws(model, guide, as_data(x), 30)
+
+
+def test_annealing_from_a_point_is_no_bound():
+    """AIS from a Delta never moves: it gives log p(x, z) at the point, above log p(x) here."""
+    model, guide, x = at_the_mode()
+    with pytest.raises(ValueError, match=r"annealed importance sampling needs .* gives points"):
+        annealed_bound(model, guide, Batch.of(x), chains=2, steps=5, leapfrog=2)
+    start = {"chains": 2, "steps": 5, "leapfrog": 2, "start": "prior"}
+    assert annealed_bound(model, guide, Batch.of(x), **start).bound.isfinite().all()
+
+
+class ToPoint(Encoder):
+    """A guide of points that says so."""
+
+    objective = "log_joint"
+
+    def forward(self, batch):
+        with data_plate(batch):
+            pyro.sample("z", dist.Delta(self.width * batch.x).to_event(1))
+
+
+def test_compare_calls_no_log_joint_an_elbo():
+    model, guide = Linear(), ToPoint()
+    config = SimpleNamespace(epochs=1, batch_size=N, particles=1, memory=1.0)
+    optim = torch.optim.Adam([*model.parameters(), *guide.parameters()])
+    data = as_data(X).like(model)
+    entry = Entry("mine:ToPoint", "mine:ToPoint", {})
+    row = Row.measured(entry, "learned", 0, SVI(model, guide, optim), data, config)
+    assert row.kind == "log_joint"

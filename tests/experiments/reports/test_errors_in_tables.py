@@ -1,0 +1,88 @@
+"""A ± is the error of the number before it."""
+
+import re
+from types import SimpleNamespace
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import nn
+
+from experiments import SVI
+from experiments.data import as_data
+from experiments.reports.comparison import _picture
+from experiments.reports.tables import figures_table
+from experiments.reports.words.captions import caption
+from experiments.reports.words.comparisons import findings_of_guides
+from experiments.runs.metrics import Metrics
+from experiments.training import whole_data
+from guides import GUIDES
+from ppl_models import Program, data_plate
+from ppl_models.sites import describe
+
+
+def test_the_table_has_the_error_of_the_shared_draws_too():
+    """The paragraph above the table states hypot(0.5, 2) = 2.1 for the same bound."""
+    row = {"split": "test", "iw_bound": -50.0, "iw_bound_se": 0.5, "iw_bound_draws_se": 2.0}
+    table = figures_table([row | {"iw_particles": 100}], "image")
+    (shown,) = table.rows
+    assert "± 2.1" in shown["IW bound"]
+
+
+class Groups(Program):
+    def __init__(self):
+        super().__init__()
+        self.log_s = nn.Parameter(torch.zeros(()))
+
+    def forward(self, batch):
+        with pyro.plate("groups", 3):
+            m = pyro.sample("m", dist.Normal(torch.zeros(()), 1.0))
+        with data_plate(batch):
+            loc = m[..., batch.given["group"]].unsqueeze(-1)
+            return pyro.sample("x", dist.Normal(loc, self.log_s.exp()).to_event(1), obs=batch.x)
+
+
+def test_the_error_of_a_whole_data_set_is_not_called_one_over_data(monkeypatch):
+    """whole_bound's error is that of draws of q: there is one number for all data."""
+    data = as_data(torch.randn(12, 1), given={"group": torch.arange(12) % 3})
+    model = Groups()
+    describe(model, data)
+    guide = GUIDES["auto_normal"](model)
+    svi = SVI(model, guide, lambda parameters: torch.optim.Adam(parameters, 0.01))
+    quiet = lambda *_: None  # noqa: E731
+    run = SimpleNamespace(
+        config=SimpleNamespace(seed=0, memory=1.0), say=quiet, save_metrics=quiet, losses=[]
+    )
+    monkeypatch.setattr(whole_data, "finish", lambda *args: args[-1])
+    metrics = Metrics("mine:Groups", "auto_normal", "array", None, "elbo")
+    tables = whole_data.conclude_whole(run, svi, data.like(model), metrics)
+    assert "over data points" not in tables["Figures"].words
+
+
+def row(guide, **figures):
+    empty = dict.fromkeys(
+        ("family", "gap", "gap_se", "exact_gap", "oracle_gap", "evidence", "minus_best")
+    )
+    known = {"decoder": "frozen", "seed": 0, "bound": "elbo", "value": 1.0, "value_se": 0.1}
+    return empty | known | {"guide": guide, "minus_best_se": None} | figures
+
+
+def test_a_caption_does_not_claim_a_log_evidence_that_is_unknown():
+    """compare --of a VAE: the axis says best ELBO - bound, the caption log p(x) - bound."""
+    drawn = {}
+    run = SimpleNamespace(figure=drawn.__setitem__)
+    table = [
+        row("a", minus_best=0.0, minus_best_se=0.0),
+        row("b", minus_best=-0.5, minus_best_se=0.02),
+    ]
+    _picture(run, "frozen", table)
+    ((name, figure),) = drawn.items()
+    assert figure.axes[0].get_xlabel().startswith("best ELBO - bound")
+    assert "log p(x) - bound" not in caption(name)
+
+
+def test_a_sampled_loss_is_stated_with_its_error():
+    """A flow's gap has no closed form: 0.03 ± 0.05 is not "loses 0.03 nats"."""
+    flow = row("flow", gap=0.03, gap_se=0.05, evidence=10.0)
+    (words,) = findings_of_guides([flow])
+    assert re.search(r"flow loses 0\.03\d* ± 0\.05", words)
