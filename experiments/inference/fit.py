@@ -223,14 +223,7 @@ def has_scheduler(optimizer: Any) -> bool:
 
 
 class Clock:
-    """The progress of training, measured by epochs or by time.
-
-    Args:
-        epochs: passes over the data.
-        per_epoch: steps of one.
-        minutes: training time, instead of ``epochs``.
-        spent: minutes used before.
-    """
+    """The progress of training, measured by epochs or by time."""
 
     def __init__(self, epochs: int, per_epoch: int, minutes: float | None, spent: float) -> None:
         self.number, self.per_epoch, self.minutes = epochs, per_epoch, minutes

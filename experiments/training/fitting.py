@@ -227,11 +227,7 @@ class Fitting:
             own_noise(self.run.config.seed, self.position.epoch)
 
     def _roll_back(self, reason: Diverged) -> None:
-        """Return to the last checkpoint, and continue with a smaller learning rate.
-
-        Raises:
-            TrainingError: After the maximum number of rollbacks.
-        """
+        """Return to the last checkpoint, and continue with a smaller learning rate."""
         done, most = self.rollbacks, self.run.config.max_rollbacks
         if done >= most:
             raise TrainingError(
