@@ -71,7 +71,8 @@ class HalvedNormal(SoftNormal):
     """x with 2x - 1 drawn from a ``SoftNormal``, and the density of 2x - 1."""
 
     def expand(self, batch_shape: tuple[int, ...], _instance: None = None) -> "HalvedNormal":
-        return HalvedNormal(*(part.expand(batch_shape) for part in self.raw), validate_args=False)
+        mu, log_sigma = (part.expand(batch_shape) for part in self.raw)
+        return HalvedNormal(mu, log_sigma, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
         return super().log_prob(2 * value - 1)

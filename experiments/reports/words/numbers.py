@@ -29,7 +29,9 @@ def error_of(figures: Mapping[str, Any], name: str) -> float | None:
     ``None`` if it is not known, as of fewer than ten shared draws.
     """
     over_data, over_draws = figures.get(f"{name}_se"), figures.get(f"{name}_draws_se", 0.0)
-    return None if None in (over_data, over_draws) else math.hypot(over_data, over_draws)
+    if over_data is None or over_draws is None:
+        return None
+    return math.hypot(over_data, over_draws)
 
 
 def _fixed(value: float, decimals: int) -> str:
