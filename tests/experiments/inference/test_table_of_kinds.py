@@ -251,14 +251,9 @@ def test_a_cell_is_right_or_refused(kind, column):
     assert str(refusal.value) == words
 
 
-FOR_INDUCTOR = (
-    "factor analysis, values missing",
-    "semi-supervised, labels summed out",
-    "latent on a simplex",
-    "global latents",
-)
-"""Masks, sums, maps to a support, plates inside one another; the graphs of all kinds are checked
-above, without the compiler."""
+FOR_INDUCTOR = ("latent on a simplex", "global latents")
+"""Maps to a support, factors, plates inside one another; masks and sums are in test_enumeration.
+The graphs of all kinds are checked above, without the compiler."""
 
 
 @pytest.mark.slow
