@@ -53,7 +53,7 @@ def load(
     """The train and test splits of a data set.
 
     Args:
-        name: see ``experiments.data.names``; or a file of numbers.
+        name: see ``experiments.data.readers``; or a file of numbers.
         root: directory of the files; by default the environment variable ``PPL_DATA``, else
             ``data``.
         pad: zero-pad images to this side.

@@ -11,9 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from experiments.data.names import check_name
+from experiments.data.readers import check_name
 from experiments.errors import UsageError
-from experiments.options.choices import OBJECTIVES
+from experiments.inference.objectives import OBJECTIVES
 from experiments.options.data import RARE, DataOptions
 from experiments.options.ranges import (
     Count,

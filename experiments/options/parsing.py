@@ -14,6 +14,7 @@ import tyro
 from experiments.errors import UsageError
 from experiments.options.constructors import import_guide, import_model, options_of
 from experiments.options.groups import grouped
+from experiments.options.ranges import option_name
 
 MORE = "Rarely needed options are listed by --help-all."
 
@@ -44,7 +45,7 @@ def parse(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -
     """
     words = ["--help" if word == "--help-all" else word for word in args]
     everything = not {"-h", "--help"} & {*args}  # without rare options only where help is shown
-    whole, names = extended(config_class, words)
+    whole, names = _with_options(_with_preset(config_class, words), words)
     module, name = sys.modules[main.__module__], name_of(main)
     description = f"{(module.__doc__ or '').rstrip()}\n\n{MORE}"
     output = io.StringIO()
@@ -67,10 +68,12 @@ def parse(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -
             values[group.name] = dataclasses.asdict(one)
         else:
             values |= {f.name: getattr(one, f.name) for f in dataclasses.fields(one)}
-    _check_lists(values, _given(args))
+    given = _given(args)
+    _check_lists(values, given)
     if not {"--compile", "--no-compile"} & set(args):
         values |= {"compile": None} if "compile" in values else {}
-    values |= of_data(config_class, values, args)
+    own = getattr(config_class, "OF_DATA", {}).get(values.get("data"), {})
+    values |= {name: value for name, value in own.items() if name not in given}
     return config_class(**{name: _at_home(value) for name, value in values.items()})
 
 
@@ -97,15 +100,8 @@ def _check_lists(values: dict[str, Any], given: Sequence[str]) -> None:
             kind = name.removesuffix("_options")
             _check_lists({f"{kind}.{key}": one for key, one in value.items()}, given)
         if isinstance(value, tuple) and given.count(name.strip("_")) > 1:
-            option = f"--{name.strip('_').replace('_', '-')}"
+            option = option_name(name)
             raise UsageError(f"{option} is given twice; write all its values after one {option}.")
-
-
-def of_data(config_class: type, values: dict[str, Any], args: Sequence[str]) -> dict[str, Any]:
-    """The defaults that a command has for the chosen data set: its class's ``OF_DATA``."""
-    defaults: dict[str, dict[str, Any]] = getattr(config_class, "OF_DATA", {})
-    chosen, given = defaults.get(values.get("data", ""), {}), _given(args)
-    return {name: value for name, value in chosen.items() if name not in given}
 
 
 def name_of(main: Callable[[Any], Any]) -> str:
@@ -145,11 +141,6 @@ def _value(args: Sequence[str], option: str, default: str) -> str:
         elif word == option and position + 1 < len(args):
             value = args[position + 1]
     return value
-
-
-def extended(config_class: type, args: Sequence[str]) -> tuple[type, list[str]]:
-    """The dataclass with all that ``args`` choose, and its fields that hold chosen options."""
-    return _with_options(_with_preset(config_class, args), args)
 
 
 def _with_preset(config_class: type, args: Sequence[str]) -> type:

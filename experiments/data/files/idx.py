@@ -4,7 +4,6 @@ import hashlib
 import math
 import os
 import struct
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +21,9 @@ MD5 = {  # checksums of MNIST's four files, unpacked
 }
 
 
-def idx(dataset: str) -> Callable[[Path, Reading], Read]:
-    """A reader for a data set whose files have the names of MNIST's."""
-
-    def read(root: Path, reading: Reading) -> Read:
-        return Read(_split(dataset, root, "train"), _split(dataset, root, "t10k"))
-
-    return read
+def idx(dataset: str, root: Path, reading: Reading) -> Read:
+    """Both splits of a data set whose files have the names of MNIST's."""
+    return Read(_split(dataset, root, "train"), _split(dataset, root, "t10k"))
 
 
 def _split(dataset: str, root: Path, prefix: str) -> Rows:

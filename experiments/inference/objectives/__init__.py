@@ -10,10 +10,7 @@ from experiments.inference.objectives.enumerated import EnumeratedELBO
 from experiments.inference.objectives.free_bits import FreeBits
 from experiments.inference.objectives.iwae import IWAE, DReG
 from experiments.inference.objectives.miselbo import Miselbo
-from experiments.inference.objectives.registry import (
-    OBJECTIVES,
-    check_objective,
-)
+from experiments.inference.objectives.registry import OBJECTIVES, check_objective
 from experiments.inference.objectives.renyi import Renyi
 
 __all__ = [

@@ -1,8 +1,4 @@
-"""What every objective is: a Pyro ELBO that never synchronises inside a step.
-
-A plate rescales a minibatch by N / B, so every objective estimates a sum over the data set, in
-nats; ``SVI`` divides by N.
-"""
+"""What every objective is: a Pyro ELBO that never synchronises inside a step."""
 
 from collections.abc import Callable
 from typing import Any

@@ -10,10 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
-from experiments.evaluation.sampling.readjust import (
-    batch_norm_statistics,
-    readjust,
-)
+from experiments.evaluation.sampling.readjust import batch_norm_statistics, readjust
 from experiments.runs.files import write
 
 

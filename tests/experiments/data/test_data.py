@@ -216,12 +216,6 @@ def test_digits_are_scikit_learns():
             assert image.tobytes() + bytes([label]) in known
 
 
-def test_importing_the_package_loads_no_torch():
-    code = "import sys, experiments.data.names, experiments.data; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
-
-
 @pytest.mark.parametrize(
     ("x", "words"),
     [
