@@ -1,8 +1,6 @@
 """Images in memory: splits, order, padding, binarisation, and real files where they lie."""
 
 import re
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
