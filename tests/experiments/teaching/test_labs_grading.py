@@ -11,7 +11,8 @@ from experiments.errors import UsageError
 from experiments.runs.cli import cli
 from experiments.teaching.grading.grade import grade, lab_of, recognised
 from experiments.teaching.grading.submissions import submissions
-from experiments.teaching.notebooks import find_labs, read_lab, student
+from experiments.teaching.notebooks.sources import find_labs
+from experiments.teaching.notebooks.versions import read_lab, student
 from experiments.tools import labs
 
 SOURCE = find_labs(numbers=(1,))[0]
