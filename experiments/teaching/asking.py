@@ -50,7 +50,7 @@ def asked(name: str, function: Callable[..., Any], *arguments: Any, **options: A
             "calling it, and see that what makes it has a `return`."
         )
     try:
-        return function(*arguments, **options)
+        found = function(*arguments, **options)
     except NotImplementedError as error:
         raise Unwritten(str(error)) from None
     except Exception as error:
@@ -61,6 +61,9 @@ def asked(name: str, function: Callable[..., Any], *arguments: Any, **options: A
             f"check.{name} called the function with {shapes or 'no arguments'}, and it raised "
             f"{type(error).__name__}: {words}{_line(error.__traceback__)}.{next(advice, '')}"
         ) from error
+    if found is None:
+        raise Wrong(f"check.{name} got nothing (None). Is the `return` missing?")
+    return found
 
 
 def described(x: Any) -> str:
@@ -108,8 +111,6 @@ def parts(task: Task, value: Any) -> list[Tensor]:
     """
     values = value if isinstance(value, (tuple, list)) else (value,)
     expected = f"check.{task.name} expects {len(task.parts)} value(s), {', '.join(task.parts)}"
-    if value is None or any(item is None for item in values):
-        raise Wrong(f"{expected}, and got nothing (None). Is the `return` missing?")
     if len(task.parts) == 1 and values is value:
         kind = type(value).__name__
         raise Wrong(

@@ -15,8 +15,6 @@ Network = Callable[[Tensor], Tensor]
 
 def has_shape(found: Any, wanted: list[int], words: str) -> None:
     """See that a result is a tensor of a shape."""
-    if found is None:
-        raise Wrong(f"{words} is nothing (None). Is the `return` missing?")
     if not isinstance(found, Tensor):
         kind = type(found).__name__
         raise Wrong(f"{words} is a {kind}: a tensor of torch is expected.")

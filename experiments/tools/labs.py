@@ -14,6 +14,7 @@ on what it defines, and writes a table with a row per student.
     python -m experiments labs grade FOLDER --out grades.csv
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +24,8 @@ import tyro
 from experiments.errors import UsageError
 from experiments.options.ranges import Positive
 from experiments.runs.cli import cli
-from experiments.teaching.notebooks import find_labs, keep_work, read_lab, save, sealed, student
+from experiments.teaching.notebooks.sources import find_labs
+from experiments.teaching.notebooks.versions import keep_work, read_lab, save, sealed, student
 
 
 @dataclass(frozen=True)
@@ -55,22 +57,21 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     if (config.task == "grade") != (config.folder is not None):
         raise UsageError("labs grade FOLDER needs the folder with what was handed in.")
+    sources = find_labs(config.source, config.labs)
     if config.folder is not None:
-        from experiments.teaching.grading import grade
+        from experiments.teaching.grading.grade import grade
 
-        sources = find_labs(config.source, config.labs)
         return grade(config.folder, sources, config.out or Path("grades.csv"), config.seconds)
     out = config.out or Path("build/labs")
     if config.nbgrader:
         from experiments.teaching.notebooks.nbgrader import write_course
 
-        return {"labs": write_course(find_labs(config.source, config.labs), out)}
-    return write(config, out)
+        return {"labs": write_course(sources, out)}
+    return write(config, sources, out)
 
 
-def write(config: Config, out: Path) -> dict[str, Any]:
+def write(config: Config, sources: Sequence[Path], out: Path) -> dict[str, Any]:
     """Write, and execute, the notebooks that were asked for."""
-    sources = find_labs(config.source, config.labs)
     folders = folders_of(config)
     targets = {
         (path, folder): out / folder / f"{path.stem}.ipynb"

@@ -137,8 +137,9 @@ def test_what_a_built_site_may_not_do_is_found(tmp_path, monkeypatch, capsys):
 
 
 def test_a_page_of_a_lab_shows_stubs_and_folds_or_leaves_out_solutions():
-    from experiments.teaching.notebooks import find_labs, read_myst
+    from experiments.teaching.notebooks.myst import read_myst
     from experiments.teaching.notebooks.pages import lab_page
+    from experiments.teaching.notebooks.sources import find_labs
 
     for source in find_labs():
         text = source.read_text(encoding="utf-8")

@@ -2,16 +2,23 @@
 
 import re
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.errors import UsageError
+from experiments.reports.markdown import csv_table
 from experiments.runs.files import make_directories, missing, write_text
 from experiments.teaching.grading.running import Outcome, rerun
 from experiments.teaching.grading.submissions import Submission, submissions
-from experiments.teaching.grading.table import Graded, table
-from experiments.teaching.grading.written import PAGE, answers_of, page
-from experiments.teaching.notebooks import Node, calls_of, read_lab
+from experiments.teaching.notebooks.myst import Node, calls_of
+from experiments.teaching.notebooks.versions import PROMPT, read_lab
+
+DETAILS = re.compile(r"</?details>|<summary>.*?</summary>")
+STYLE = """body { font: 16px/1.5 sans-serif; max-width: 50em; margin: 1em auto; padding: 0 1em }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f4f4f4; padding: .6em }
+details pre { background: #eef4ee }"""
+PAGE = '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Written answers</title>'
 
 
 class Lab(NamedTuple):
@@ -26,6 +33,22 @@ class Lab(NamedTuple):
     name: str
     notebook: Node
     calls: list[dict[str, Any]]
+
+
+class Graded(NamedTuple):
+    """A submission, and what came of it.
+
+    Args:
+        submission: what was handed in.
+        lab: the name of the lab that it is; nothing if it is none.
+        outcome: of running it.
+        answers: what was written, by question.
+    """
+
+    submission: Submission
+    lab: str
+    outcome: Outcome
+    answers: dict[str, str]
 
 
 def lab_of(source: Path) -> Lab:
@@ -108,3 +131,109 @@ def recognised(submission: Submission, labs: dict[str, Lab]) -> tuple[str, str]:
         return named[0], f"{submission.name} has lost its metadata: taken for {named[0]}"
     but = f", but {str(name)[:40]}" if name else ""
     return "", f"{submission.name} is none of the labs {', '.join(labs)}{but}"
+
+
+def table(
+    graded: Sequence[Graded], checks: dict[str, list[str]]
+) -> tuple[str, list[dict[str, str | int]]]:
+    """The table as CSV, and its rows.
+
+    Of several notebooks of the same lab by one student, the one with the most points counts. A
+    lab that a student did not hand in has empty cells.
+
+    Args:
+        graded: all submissions.
+        checks: the keys of the checks of every lab.
+    """
+    keys = [key for keys in checks.values() for key in keys]
+    names = ["student", *keys, "points", "of", "answers", "errors", "replaced"]
+    rows = []
+    for student in sorted({one.submission.student for one in graded}):
+        own = [one for one in graded if one.submission.student == student]
+        rows.append(_row(student, own, checks))
+    shown = [{name: _harmless(row.get(name, "")) for name in names} for row in rows]
+    return csv_table(shown), rows
+
+
+def _row(student: str, own: list[Graded], checks: dict[str, list[str]]) -> dict[str, str | int]:
+    row: dict[str, str | int] = {"student": student}
+    points = 0
+    for lab, keys in checks.items():
+        tried = [one for one in own if one.lab == lab]
+        if tried:
+            best = max(tried, key=lambda one: len(one.outcome.passed))
+            row |= {key: int(key in best.outcome.passed) for key in keys}
+            points += len(best.outcome.passed)
+    row["points"] = points
+    row["of"] = sum(len(keys) for keys in checks.values())
+    answered = {(one.lab, key) for one in own for key, text in one.answers.items() if text}
+    row["answers"] = len(answered)
+    row["errors"] = "; ".join(error for one in own for error in one.outcome.errors)
+    row["replaced"] = ", ".join(sorted({name for one in own for name in one.outcome.replaced}))
+    return row
+
+
+def _harmless(value: str | int) -> str | int:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
+
+
+def questions_of(notebook: Any) -> dict[str, tuple[str, str]]:
+    """What is asked in a lab and what is expected, by the names of the answers' cells."""
+    found: dict[str, tuple[str, str]] = {}
+    question = ""
+    for cell in notebook["cells"]:
+        if cell["cell_type"] != "markdown":
+            continue
+        if "answer" in cell["metadata"].get("tags", ()):
+            expected = DETAILS.sub("", cell["source"]).strip()
+            found[f"answer-{len(found) + 1}"] = question, expected
+        elif "**Question.**" in cell["source"]:
+            question = cell["source"].split("**Question.**")[1].strip()
+    return found
+
+
+def answers_of(notebook: dict[str, Any], lab: Any) -> dict[str, str]:
+    """What a student wrote, by the names of the answers' cells; nothing where nothing is."""
+    answers = dict.fromkeys(questions_of(lab), "")
+    unnamed = []
+    for cell in notebook["cells"]:
+        about = cell["metadata"].get("nbgrader")
+        name = about.get("grade_id") if isinstance(about, dict) else None
+        if isinstance(name, str) and name in answers:
+            answers[name] = _own(cell["source"])
+        elif cell["source"].lstrip().startswith(PROMPT):
+            unnamed.append(_own(cell["source"]))
+    empty = [name for name, text in answers.items() if not text]
+    return answers | dict(zip(empty, unnamed, strict=False))
+
+
+def _own(source: str) -> str:
+    return source.replace(PROMPT, "", 1).strip()
+
+
+def page(graded: Sequence[Graded], labs: dict[str, Any]) -> str:
+    """All answers to every question, and the hints of the checks, as one HTML page."""
+    parts = [_page_of(name, notebook, graded) for name, notebook in labs.items()]
+    return f"{PAGE}\n<style>{STYLE}</style>\n<h1>Written answers</h1>\n{''.join(parts)}</html>\n"
+
+
+def _page_of(name: str, notebook: Any, graded: Sequence[Graded]) -> str:
+    own = [one for one in graded if one.lab == name]
+    lines = [f"<h2>{escape(name)}</h2>"]
+    for key, (question, expected) in questions_of(notebook).items():
+        lines.append(f"<h3>{escape(key)}</h3>\n<p>{escape(question)}</p>")
+        lines.append(f"<details><summary>Expected</summary>{_pre(expected)}</details>")
+        for one in own:
+            text = one.answers.get(key) or "(nothing)"
+            lines.append(f"<h4>{escape(one.submission.student)}</h4>{_pre(text)}")
+    lines.append("<h3>What the checks said</h3>")
+    for one in own:
+        hints = [f"{key}: {hint}" for key, hint in one.outcome.hints.items() if hint]
+        words = "\n".join([*hints, *one.outcome.errors]) or "all right"
+        lines.append(f"<h4>{escape(one.submission.student)}</h4>{_pre(words)}")
+    return "\n".join(lines) + "\n"
+
+
+def _pre(text: str) -> str:
+    return f"<pre>{escape(text)}</pre>"

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.runs.files import write_text
-from experiments.teaching.notebooks.calls import calls_in
-from experiments.teaching.notebooks.myst import plain
+from experiments.teaching.notebooks.myst import calls_in, plain
 from experiments.teaching.notebooks.versions import keep_work, read_lab, save, sealed, student
 
 HIDDEN = """

@@ -10,14 +10,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any
 
 from experiments.errors import UsageError
 from experiments.runs.files import write
-from experiments.teaching.notebooks.address import pin, repository
-from experiments.teaching.notebooks.marks import mark
-from experiments.teaching.notebooks.myst import read_myst
+from experiments.teaching.notebooks.myst import calls_in, plain, read_myst
 
 BEGIN = "# BEGIN SOLUTION"
 
@@ -28,6 +27,8 @@ HINT = re.compile(r"^ *# HINT: (.*)$", re.MULTILINE)
 LINK = re.compile(r"\]\((lab\d\w*|exercises)\.md\)")
 PROMPT = "*Your answer:*"
 """What stands where a written answer goes."""
+UNKNOWN = 'PROJECT = "."'
+DEFINED = re.compile(r"^(?:def|class) (\w+)", re.MULTILINE)
 
 
 def read_lab(path: Path) -> Any:
@@ -50,6 +51,30 @@ def read_lab(path: Path) -> Any:
     return notebook
 
 
+def repository() -> str:
+    """The version of this project in its repository, as pip takes it; nothing without an address.
+
+    The address is the entry ``Repository`` of the package's URLs.
+    """
+    try:
+        about = metadata("ppl-models")
+    except PackageNotFoundError:
+        return ""
+    for line in about.get_all("Project-URL") or ():
+        name, _, address = line.partition(", ")
+        if name.lower() == "repository":
+            return f"git+{address}@v{about['Version']}"
+    return ""
+
+
+def pin(notebook: Any, address: str) -> None:
+    """Let the first cell of a notebook install from there, without a change by hand."""
+    for cell in notebook.cells:
+        if address and cell.cell_type == "code" and UNKNOWN in cell.source:
+            start, _, rest = cell.source.partition(UNKNOWN)
+            cell.source = f'{start}PROJECT = "{address}"\n{rest.partition(chr(10))[2]}'
+
+
 def student(notebook: Any, name: str = "the lab") -> Any:
     """The lab with a stub and a hint for every solution, and room for every answer.
 
@@ -70,6 +95,36 @@ def student(notebook: Any, name: str = "the lab") -> Any:
     notebook.cells = cells
     mark(notebook)
     return sealed(notebook)
+
+
+def mark(notebook: Any) -> None:
+    """Give tasks, checks and answers of a student's notebook the metadata that nbgrader reads.
+
+    Students change tasks and answers; checks are locked, and each call is worth a point.
+    """
+    answers = 0
+    for cell in notebook.cells:
+        tags = cell.metadata["tags"]
+        if "answer" in tags:
+            answers += 1
+            _mark(cell, f"answer-{answers}", solution=True, points=1)
+        elif cell.cell_type == "code" and "task" in tags:
+            _mark(cell, "task-" + "-".join(DEFINED.findall(cell.source)), solution=True)
+        elif cell.cell_type == "code":
+            called = [call.name for call in calls_in(plain(cell.source))]
+            if called:
+                _mark(cell, "check-" + "-".join(called), points=len(called))
+
+
+def _mark(cell: Any, name: str, solution: bool = False, points: int = 0) -> None:
+    cell.metadata["nbgrader"] = {
+        "grade": bool(points),
+        "grade_id": name,
+        "locked": not solution,
+        "schema_version": 3,
+        "solution": solution,
+        "task": False,
+    } | ({"points": points} if points else {})
 
 
 def stubbed(source: str, name: str) -> str:
@@ -108,11 +163,7 @@ def _digest(texts: Iterable[str]) -> str:
 
 
 def keep_work(targets: Iterable[Path]) -> None:
-    """Refuse to overwrite what somebody has worked on.
-
-    Raises:
-        UsageError: With the first of such notebooks.
-    """
+    """Refuse to overwrite what somebody has worked on."""
     for path in filter(worked_on, targets):
         raise UsageError(f"{path} has been worked on: move it away, or give another --out.")
 

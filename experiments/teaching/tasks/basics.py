@@ -52,11 +52,7 @@ def distances(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
 
 @with_name
 def slope(answer: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]) -> None:
-    """Check ``answer(f, x)``: the derivative of f, which works on every entry, at ``x`` [B].
-
-    Raises:
-        Wrong: With a hint.
-    """
+    """Check ``answer(f, x)``: the derivative of f, which works on every entry, at ``x`` [B]."""
 
     def f(x: Tensor) -> Tensor:
         return x.sin() * x

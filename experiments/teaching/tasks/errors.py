@@ -23,7 +23,6 @@ OF_DIFFERENCES = hinted(
     "one number per image, averaged over pixels: sum over pixels, average over images.",
     lambda d: d.square().sum(0),
     "one number per pixel is returned: sum over pixels, average over images.",
-    (lambda d: d.square().mean(0), "one number per pixel is returned: sum over them."),
     (lambda d: d.square(), "one number per pixel of every image is returned."),
     (lambda d: d.norm(dim=1).mean(), ROOT),
     (lambda d: d.norm(dim=1), ROOT + " And average over images."),
@@ -58,11 +57,6 @@ OF_DIFFERENCES = hinted(
     (lambda d: d.var(0).sum(), "this is a variance: the mean difference is subtracted."),
 )
 TWO = hinted(
-    (lambda x, y: x.square().sum(1).mean(), "the reconstruction is not used."),
-    (lambda x, y: y.square().sum(1).mean(), "the original is not used."),
-    lambda x, y: (x.square() - y.square()).sum(1).mean(),
-    "squares are subtracted: subtract first, then square.",
-    (lambda x, y: (x + y).square().sum(1).mean(), "the two are added: subtract."),
     (lambda x, y: (x * y).sum(1).mean(), "the two are multiplied: subtract, then square."),
     lambda x, y: torch.cdist(x, y).square().mean(),
     "every image is compared with every reconstruction: with its own alone.",

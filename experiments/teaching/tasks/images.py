@@ -43,11 +43,7 @@ def distinct(name: str, answer: Callable[..., Tensor], *arguments: Any) -> tuple
 
 @with_name
 def draw_latents(answer: Callable[[int, int, float], Tensor]) -> None:
-    """Check ``answer(count, latent_dim, temperature)``: draws of N(0, T^2 I), ``[count, M]``.
-
-    Raises:
-        Wrong: With a hint.
-    """
+    """Check ``answer(count, latent_dim, temperature)``: draws of N(0, T^2 I), ``[count, M]``."""
     z, again = distinct("draw_latents", answer, DRAWS, 3, 0.5)
     has_shape(z, [DRAWS, 3], "the result for count = 20000 and latent_dim = 3")
     if not z.is_floating_point():
@@ -105,11 +101,7 @@ def _shape_of_normal(z: Tensor) -> None:
 
 @with_name
 def binarise(answer: Callable[..., Tensor]) -> None:
-    """Check ``answer(x)``: grey values ``[B, 1, h, w]`` in [0, 1] to Bernoulli draws.
-
-    Raises:
-        Wrong: With a hint.
-    """
+    """Check ``answer(x)``: grey values ``[B, 1, h, w]`` in [0, 1] to Bernoulli draws."""
     with seeded():
         x = torch.rand(2, *SHAPE).repeat(200, 1, 1, 1)
     kept = x.clone()

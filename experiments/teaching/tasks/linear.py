@@ -23,7 +23,6 @@ ENCODERS = hinted(
     lambda x, mean, V: (x - x.mean(0)) @ V,
     "x is centred with its own mean: use the mean of the training images, or test images are "
     "measured from another origin.",
-    (lambda x, mean, V: (x + mean) @ V, "the mean is added where it is subtracted."),
     lambda x, mean, V: (mean - x) @ V,
     "the sign is wrong, and nothing else: what is subtracted from what?",
     (lambda x, mean, V: ((x - mean) @ V).mT, "the result is transposed: [B, M]."),
@@ -74,9 +73,7 @@ def pca_encoder(answer: Linear) -> None:
 DECODERS = hinted(
     lambda z, mean, V: z @ V.mT,
     "the mean is missing: the origin of the latent space is the mean image, not a black one.",
-    (lambda z, mean, V: z @ V.mT - mean, "the mean is subtracted where it is added."),
     (lambda z, mean, V: mean - z @ V.mT, "what the latents say is subtracted from the mean."),
-    (lambda z, mean, V: (z @ V.mT + mean).mT, "the result is transposed: [B, D]."),
     (lambda z, mean, V: z @ V.mT + 2 * mean, "the mean is added twice."),
     (lambda z, mean, V: z @ V.mT + mean.mean(), "one number is added, not the mean image."),
     lambda z, mean, V: (z @ V.mT + mean).clamp(0, 1),

@@ -33,19 +33,14 @@ OTHERS = (nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardtan
 
 @with_name
 def encoder(network: nn.Module, data_dim: int, latent_dim: int, hidden_dim: int = 400) -> None:
-    """Check ``network(x)``: images ``[B, D]`` to loc and log sigma^2 of q, ``[B, M]`` each.
-
-    Raises:
-        Wrong: With a hint.
-    """
+    """Check ``network(x)``: images ``[B, D]`` to loc and log sigma^2 of q, ``[B, M]`` each."""
     _is_network(network)
     of, x = partial(asked, "encoder", network), inputs(ROWS, data_dim)
     found = of(x)
     if not (isinstance(found, (tuple, list)) and len(found) == 2):
-        what = "nothing (None)" if found is None else f"a {type(found).__name__}"
         raise Wrong(
-            "return two tensors, the mean and the log variance (chunk?); what came back is "
-            f"{what}."
+            "return two tensors, the mean and the log variance (chunk?); what came back is a "
+            f"{type(found).__name__}."
         )
     names = ("the mean", "the log variance")
     for part, words in zip(found, names, strict=True):
@@ -69,11 +64,7 @@ def encoder(network: nn.Module, data_dim: int, latent_dim: int, hidden_dim: int 
 
 @with_name
 def decoder(network: nn.Module, data_dim: int, latent_dim: int, hidden_dim: int = 400) -> None:
-    """Check ``network(z)``: latents ``[..., M]`` to the means of the pixels, ``[..., D]``.
-
-    Raises:
-        Wrong: With a hint.
-    """
+    """Check ``network(z)``: latents ``[..., M]`` to the means of the pixels, ``[..., D]``."""
     _is_network(network)
     of, z = partial(asked, "decoder", network), inputs(ROWS, latent_dim)
     found = of(z)

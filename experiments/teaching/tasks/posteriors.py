@@ -49,8 +49,6 @@ MEANS = hinted(
     (lambda x, W, mu, s: (x - mu) @ W @ inverse(W, 0.0), PRIOR),
     (lambda x, W, mu, s: (x - mu) @ W @ inverse(W, 1.0), UNIT),
     (lambda *a: mean(*a).mT, "the mean is transposed: one row per image, [B, M]."),
-    lambda *a: mean(*a).mean(0),
-    "the mean is averaged over the images: one row per image, [B, M].",
     (lambda *a: mean(*a)[:1], "the mean of one image is returned: one row per image, [B, M]."),
 )
 COVARIANCES = hinted(

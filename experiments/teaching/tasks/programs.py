@@ -29,9 +29,6 @@ def pair(
         x: some observations.
         trained: both, or model where the guide has no parameters of its own.
         sigma: the standard deviation of the pixels, where it is fixed.
-
-    Raises:
-        Wrong: With a hint.
     """
     with pyro.get_param_store().scope(), pyro.validation_enabled(False), seeded():
         q = _trace("guide", guide, x)

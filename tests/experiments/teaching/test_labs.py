@@ -12,15 +12,10 @@ from experiments.errors import TrainingError, UsageError
 from experiments.runs.cli import cli
 from experiments.teaching import check
 from experiments.teaching.lab import load_shipped, open_lab
-from experiments.teaching.notebooks import (
-    code_of,
-    find_labs,
-    read_lab,
-    stubbed,
-    student,
-    worked_on,
-)
-from experiments.teaching.notebooks.myst import plain
+from experiments.teaching.notebooks import versions
+from experiments.teaching.notebooks.myst import code_of, plain
+from experiments.teaching.notebooks.sources import find_labs
+from experiments.teaching.notebooks.versions import read_lab, stubbed, student, worked_on
 from experiments.tools import labs
 
 SOURCES = find_labs()
@@ -117,7 +112,7 @@ def test_the_exercise_sheet_has_three_questions_and_room_for_answers():
         (lambda f, x: torch.func.vmap(torch.func.grad(f))(x) / len(x), "not the mean"),
         (lambda f, x: torch.func.vmap(torch.func.grad(f))(x)[:, None], "its shape is [7, 1]"),
         (lambda f, x: 2 * x, "it is not the derivative"),
-        (lambda f, x: x.requires_grad_().grad, "got a NoneType"),
+        (lambda f, x: x.requires_grad_().grad, "got nothing (None)"),
         (lambda f, x: f(x).backward(), "raised RuntimeError"),
         (lambda f, x: (f(x.requires_grad_()).sum().backward(), x.grad)[1], "a second call"),
     ],
@@ -174,12 +169,10 @@ def test_a_lab_runs_on_colour_images(path, monkeypatch, capsys):
 def test_the_first_cell_installs_from_the_address_that_the_package_has(monkeypatch):
     from email.message import Message
 
-    from experiments.teaching.notebooks import address
-
     about = Message()
     about["Version"] = "1.2.0"
     about["Project-URL"] = "Repository, https://example.org/us/ppl-models"
-    monkeypatch.setattr(address, "metadata", lambda name: about)
+    monkeypatch.setattr(versions, "metadata", lambda name: about)
     for path in LABS:
         (cell,) = [c for c in read_lab(path).cells if "PROJECT = " in c.source]
         assert 'PROJECT = "git+https://example.org/us/ppl-models@v1.2.0"\n' in cell.source

@@ -12,7 +12,9 @@ import torch
 
 import experiments
 from experiments.teaching import check
-from experiments.teaching.notebooks import code_of, find_labs, read_lab
+from experiments.teaching.notebooks.myst import code_of
+from experiments.teaching.notebooks.sources import find_labs
+from experiments.teaching.notebooks.versions import read_lab
 from tests.experiments.teaching import answers_right, wrong_answers
 from tests.experiments.teaching.written_answers import call, written
 

@@ -18,7 +18,8 @@ from experiments.runs.cli import cli
 from experiments.teaching.grading import running, worker
 from experiments.teaching.grading.grade import grade, lab_of, recognised
 from experiments.teaching.grading.submissions import submissions
-from experiments.teaching.notebooks import find_labs, read_lab, student
+from experiments.teaching.notebooks.sources import find_labs
+from experiments.teaching.notebooks.versions import read_lab, student
 from experiments.tools import labs
 from tests.shared.forked import Process, as_new
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.teaching.notebooks import calls_of, find_labs, read_lab, student
+from experiments.teaching.notebooks.myst import calls_of
 from experiments.teaching.notebooks.nbgrader import hidden_checks, write_course
+from experiments.teaching.notebooks.sources import find_labs
+from experiments.teaching.notebooks.versions import read_lab, student
 
 ROOT = Path(__file__).parents[3]
 LAB = find_labs(numbers=(1,))
