@@ -82,8 +82,6 @@ def save_weights(directory: Path, module: nn.Module, keep: int = 1, **more: byte
         keep: number of checkpoints to keep.
         more: contents of further files by name, with ``_`` in place of the dot.
     """
-    if not is_main():
-        return
     # clones, since a file has no place for one tensor under two names
     tensors = {
         name: tensor.clone(memory_format=torch.contiguous_format)
@@ -166,10 +164,8 @@ def verified(path: Path, *names: str) -> list[bytes]:
     for name in names:
         if name not in listed:
             raise UsageError(f"{path} holds no {name}: there is nothing to continue from.")
-        try:
+        with reading(path / name):
             content = (path / name).read_bytes()
-        except OSError as error:
-            raise UsageError(f"{path / name} cannot be read ({error.strerror}).") from error
         size, checksum = listed[name]
         if len(content) != size:
             raise UsageError(f"{path / name} is damaged: {len(content)} bytes instead of {size}.")
@@ -204,16 +200,9 @@ def fill(module: nn.Module, content: bytes, path: Path) -> None:
 
 
 def shapes_of(directory: Path, *names: str) -> list[list[int]]:
-    """Shapes of some weights of a run.
-
-    Raises:
-        UsageError: If the checkpoint is missing or damaged, or lacks them.
-    """
+    """Shapes of some weights of a run."""
     path = latest(directory)
     (content,) = verified(path, WEIGHTS)
     with reading(path / WEIGHTS):
         tensors = load(content)
-    missing = [name for name in names if name not in tensors]
-    if missing:
-        raise UsageError(f"{path / WEIGHTS} holds no {', '.join(missing)}.")
-    return [list(tensors[name].shape) for name in names]
+        return [list(tensors[name].shape) for name in names]

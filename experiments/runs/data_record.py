@@ -1,6 +1,5 @@
 """The record of a run's data, ``data.json``: written once, compared by every later command."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,14 +7,9 @@ from typing import Any
 from experiments.data.record import changes
 from experiments.errors import UsageError
 from experiments.runs.checkpoint import latest, unpacked, verified
-from experiments.runs.files import read_json, write
+from experiments.runs.files import read_json, reading
 
-FILE = "data.json"
-
-
-def save_record(directory: Path, record: dict[str, Any]) -> None:
-    """Write the record of a run's data."""
-    write(directory / FILE, lambda path: path.write_text(json.dumps(record), encoding="utf-8"))
+RECORD = "data.json"
 
 
 def check_data(
@@ -35,13 +29,10 @@ def check_data(
     Raises:
         UsageError: If the data have changed, or the record is damaged.
     """
-    path = directory / FILE
+    path = directory / RECORD
     then = read_json(path) if path.exists() else _of_an_older_run(directory, say)
-    try:
-        found = changes(then, now)
-        before = then.get("changed")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path} is not that of a run.") from error
+    with reading(path):
+        found, before = changes(then, now), then.get("changed")
     if found is None:
         if before:
             say(f"warning: {directory} was resumed with other data: {before}.")
@@ -72,7 +63,7 @@ def _of_an_older_run(directory: Path, say: Callable[[str], None]) -> dict[str, A
     unknown = [split for split in ("train", "test") if split not in splits]
     if unknown:
         say(
-            f"warning: {directory} has no {FILE}: its {' and '.join(unknown)} data cannot be "
+            f"warning: {directory} has no {RECORD}: its {' and '.join(unknown)} data cannot be "
             "compared with those it was made with."
         )
     return {"splits": splits}

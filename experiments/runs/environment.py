@@ -1,5 +1,6 @@
 """The environment of a run: device and versions."""
 
+import json
 import os
 import platform
 import resource
@@ -7,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -64,13 +64,9 @@ def peak_memory(device: torch.device) -> dict[str, float]:
     return {"peak_gib": peak, "peak_gpu_gib": torch.cuda.max_memory_allocated(device) / 2**30}
 
 
-def plain(value: Any) -> Any:
+def plain(options: Any) -> Any:
     """Options as JSON values."""
-    if isinstance(value, dict):
-        return {name: plain(item) for name, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    return json.loads(json.dumps(options, default=str))
 
 
 def versions() -> dict[str, str | None]:

@@ -1,12 +1,10 @@
 """Faults of the machine during a run, reported in one line; saved checkpoints are kept."""
 
-import contextlib
 import errno
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-from experiments.errors import TrainingError, UsageError, is_out_of_memory, one_line
+from experiments.errors import TrainingError, is_out_of_memory, one_line
 from experiments.inference.parallel import world_size
 from experiments.runs.checkpoint import checkpoints
 
@@ -35,18 +33,3 @@ def _fault(error: Exception) -> str | None:
     if world_size() > 1 and LOST.search(text):
         return "another process has ended or cannot be reached"
     return None
-
-
-@contextlib.contextmanager
-def found_before(resumed: bool) -> Iterator[None]:
-    """Inside, missing data of a resumed run count as a fault, not as bad input.
-
-    Raises:
-        TrainingError: Instead of ``UsageError``, if the run was resumed.
-    """
-    try:
-        yield
-    except UsageError as error:
-        if not resumed:
-            raise
-        raise TrainingError(f"the run's data are gone: {error}") from error

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from experiments.inference.fit import Progress
 from experiments.inference.parallel import gathered, is_main, world_size
 from experiments.runs.checkpoint import checkpoints
-from experiments.runs.data_record import save_record
+from experiments.runs.data_record import RECORD
 from experiments.runs.directory import RunDirectory
 from experiments.runs.environment import determinism, peak_memory, pick_device, plain, versions
 from experiments.runs.faults import raise_fault
@@ -134,7 +134,7 @@ class Run:
         if self.saved is None:
             write_json(self.path / "config.json", self.content)
             if self.data_record:
-                save_record(self.path, self.data_record)
+                write_json(self.path / RECORD, self.data_record)
         self.begun = True
 
     def say(self, line: str) -> None:
@@ -170,7 +170,7 @@ class Run:
                 self.say(warning)
         write_json(self.path / "config.json", self.content)
         if self.data_record:
-            save_record(self.path, self.data_record)
+            write_json(self.path / RECORD, self.data_record)
         without_results(self.path)
         write_text(self.path / "metrics.jsonl", text)
 

@@ -7,10 +7,9 @@ import torch
 from experiments.data import Data, load_as
 from experiments.data.arrays import check_precision
 from experiments.data.record import record_of
-from experiments.errors import UsageError
+from experiments.errors import TrainingError, UsageError
 from experiments.inference.parallel import world_size
 from experiments.runs.data_record import check_data
-from experiments.runs.faults import found_before
 from experiments.runs.processes import first_one_first
 from experiments.runs.run import Run
 
@@ -19,8 +18,13 @@ def load_data(run: Run, every_row: bool = False) -> tuple[Data, Data]:
     """The train and test splits of a run's options, on its device."""
     config = run.config
     chosen = None if every_row else config.rows
-    with first_one_first(), found_before(run.resumed):
-        train, test = load_as(dataclasses.asdict(config), config.data_root, chosen, run.say)
+    try:
+        with first_one_first():
+            train, test = load_as(dataclasses.asdict(config), config.data_root, chosen, run.say)
+    except UsageError as error:
+        if run.resumed:  # a fault, not bad input
+            raise TrainingError(f"the run's data are gone: {error}") from error
+        raise
     if world_size() > len(train):
         raise UsageError(f"{world_size()} processes are more than the {len(train)} rows.")
     check_precision(train.pixels, getattr(torch, config.dtype))

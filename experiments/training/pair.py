@@ -23,16 +23,6 @@ from ppl_models.likelihoods import LIKELIHOODS, Likelihood
 from ppl_models.sites import describe
 
 
-def pair_options(config: Any) -> dict[str, Any]:
-    """The options that rebuild a saved pair: names of model and guide, with their options."""
-    return {
-        "model": config.model,
-        "model_options": config.model_options,
-        "guide": config.guide,
-        "guide_options": config.guide_options,
-    }
-
-
 def prepare(run: Run, model: nn.Module, train: Data, test: Data) -> Any:
     """Put a fresh model on the run's device and in its dtype; freeze it if asked to.
 
@@ -78,7 +68,11 @@ def build_guide(
     guide = sibling
     if ":" in name:  # errors are reported before anything is written
         try:
-            check_before(model, guide, data.like(model))
+            rows = data.like(model)
+            if describe(model).of_all_data:
+                check_once(model, guide, next(rows.batches(2)))
+            else:  # it will be measured by datum
+                check_rows(model, guide, rows)
         except ValueError:
             raise
         except Exception as error:  # a user's code may raise anything
@@ -87,15 +81,6 @@ def build_guide(
                 f"{reason(error)})."
             ) from error
     return guide
-
-
-def check_before(model: nn.Module, guide: Guide, data: Data) -> None:
-    """The checks of a pair before training; if it will be measured by datum, those of that."""
-    if describe(model).of_all_data:
-        rows = torch.arange(min(2, len(data)), device=data.pixels.device)
-        check_once(model, guide, data.batch(rows))
-    else:
-        check_rows(model, guide, data)
 
 
 def make_objective(run: Run, model: nn.Module, default: str | None = None) -> Objective:

@@ -170,9 +170,9 @@ def open_run(
     if not (directory / "metrics.json").exists():
         tqdm.write(f"warning: {directory} was not finished; its last saved weights are used.")
     options, recipe = config["options"], config["pair"]
-    train, test = load_as(
-        options, data_root or _path(options["data_root"]), options["rows"], tqdm.write
-    )
+    root = data_root or options["data_root"]
+    root = Path(root) if root else None
+    train, test = load_as(options, root, options["rows"], tqdm.write)
     changed = check_data(directory, record_of(train, test), data_changed, tqdm.write)
     config["data_changed"] = changed
     with buildable(directory), torch.random.fork_rng(devices=[]), pyro.poutine.block():
@@ -183,10 +183,6 @@ def open_run(
     load_weights(latest(directory), pair)
     built.eval(), guide.eval()
     return SavedRun(directory, config, built, guide, train.like(built), test.like(built))
-
-
-def _path(text: str | None) -> Path | None:
-    return Path(text) if text else None
 
 
 def opened(directory: Path, config: Any, device: torch.device) -> SavedRun:

@@ -13,7 +13,7 @@ from experiments.inference.svi import SVI, Pair
 from experiments.reports.page import finish_pair
 from experiments.runs.metrics import Metrics, save_values
 from experiments.runs.run import Run
-from experiments.training.pair import is_frozen, pair_options
+from experiments.training.pair import is_frozen
 from experiments.training.pictures import lab_pictures
 from experiments.training.rows import fit_in
 from experiments.training.watch import collapsed
@@ -24,7 +24,8 @@ from ppl_models.sites import describe
 
 def start(run: Run, pair: SVI | Pair, options: dict[str, Any] | None = None) -> None:
     """Write the configuration and print what will be trained."""
-    options = options or pair_options(run.config)
+    names = ("model", "model_options", "guide", "guide_options")
+    options = options or {name: getattr(run.config, name) for name in names}
     run.save_config(pair=options)
     number = Pair(pair.model, pair.guide).number_of_parameters
     run.say(f"{options['model']} under {options['guide']}: {number} parameters")

@@ -86,12 +86,8 @@ def check_once(
     except TypeError:  # not weakly referenceable, such as a bound method
         kinds = {}
     apart = particles > 1 and takes_particles(model)
-    kind: tuple[Any, ...] = (
-        sums,
-        apart,
-        *(tuple(v) if type(v) is dict else v is None for v in batch),
-    )
-    kind = (*kind, batch.size, len(batch.index) == batch.size)
+    parts = (tuple(v) if type(v) is dict else v is None for v in batch)
+    kind = (sums, apart, *parts, batch.size, len(batch.index) == batch.size)
     if kind not in kinds:
         check_batch(poutine.unwrap(model), batch)
         with _aside(model, guide):
@@ -128,9 +124,7 @@ def check_rows(model: Any, guide: Any, data: Any) -> Checked:
             density is scaled by more than the plates.
     """
     check_local(model, "this estimate")
-    device = data.pixels.device
-    index = torch.arange(min(2, len(data)), device=device)
-    batch = data.batch(index)
+    batch = next(data.batches(2))
     checked = check_once(model, guide, batch)
     check_home(poutine.unwrap(model), data)
     check_observations(model, data)
@@ -147,8 +141,7 @@ def draws_are_shared(model: Any, guide: Any, data: Any) -> bool:
     summed = check_rows(model, guide, data).summed
     if summed or data.given or data.site is not None:
         return False
-    index = torch.arange(min(2, len(data)), device=data.pixels.device)
-    batch = data.batch(index)
+    batch = next(data.batches(2))
     with _aside(model, guide):
         p, _ = run_pair(model, guide, batch)
         sites = densities(p)

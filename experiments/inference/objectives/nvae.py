@@ -38,7 +38,8 @@ class BalancedKL(AnalyticKL):
         beta = guide_trace.nodes[next(iter(kls))]["scale"] / data_scale
         # at beta zero all KLs are scaled to zero, and any weights are right
         plain = [kl / _or_one(guide_trace.nodes[name]["scale"]) for name, kl in kls.items()]
-        weights = balancing_weights(_by_group(plain), self.sizes)
+        by_group = torch.stack([kl.flatten() for kl in plain], -1)
+        weights = balancing_weights(by_group, self.sizes)
         whole = beta > 1 - 1e-6  # on a GPU, N / B divided by itself may be less than 1
         factors = torch.where(torch.as_tensor(whole), 1.0, weights)
         divergence: Any = sum(
@@ -50,10 +51,6 @@ class BalancedKL(AnalyticKL):
 def _or_one(scale: float | Tensor) -> Tensor:
     scale = torch.as_tensor(scale)
     return torch.where(scale > 0, scale, 1.0)
-
-
-def _by_group(kls: Sequence[Tensor]) -> Tensor:
-    return torch.stack([kl.flatten() for kl in kls], -1)
 
 
 class FineTuned(Objective):

@@ -1,6 +1,7 @@
 """Losses and gradients of our objectives and of Pyro's, in nats per data point."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyro
@@ -50,25 +51,25 @@ def objective_of(loss: Any) -> Any:
 
 def add_gradients(objective: Any, model: Any, guide: Any, batch: Batch) -> Tensor:
     """Add the loss's gradient to the parameters'; the loss, detached [nats per data point]."""
-    _check(objective, model, guide, batch)
-    if hasattr(objective, "differentiable_loss"):
-        with _checked(objective, model, guide):
+    with _checked(objective, model, guide, batch):
+        if hasattr(objective, "differentiable_loss"):
             loss = objective.differentiable_loss(model, guide, batch) / batch.size
-        loss.backward()
-        return loss.detach()
-    # Other losses take gradients of what they find in the parameter store, of the sum of rows.
-    store = pyro.get_param_store()
-    with own_parameters(model, guide), store.scope(), poutine.trace(param_only=True):
-        total = objective.loss_and_grads(model, guide, batch)
+            loss.backward()
+            return loss.detach()
+        # Other losses take gradients of what they find in the parameter store, of the sum of rows.
+        with pyro.get_param_store().scope(), poutine.trace(param_only=True):
+            total = objective.loss_and_grads(model, guide, batch)
     parameters = {id(p): p for m in (model, guide) for p in m.parameters()}  # shared ones once
     gradients = [p.grad for p in parameters.values() if p.grad is not None]
     torch._foreach_div_(gradients, batch.size)
     return _like_parameters(total / batch.size, model, guide)
 
 
-def _check(objective: Any, model: Any, guide: Any, batch: Batch) -> None:
-    """The check of a pair under Pyro's losses; our objectives make it themselves."""
+@contextmanager
+def _checked(objective: Any, model: Any, guide: Any, batch: Batch) -> Iterator[None]:
+    """Checks a pair and its parameters under Pyro's losses; our objectives do so themselves."""
     if isinstance(objective, Objective):
+        yield
         return
     apart = objective.num_particles if objective.vectorize_particles else 1
     check_once(model, guide, batch, isinstance(objective, infer.TraceEnum_ELBO), apart)
@@ -77,6 +78,8 @@ def _check(objective: Any, model: Any, guide: Any, batch: Batch) -> None:
             f"{name_of(model)} mixes the particles of {type(objective).__name__}: take one of our "
             "objectives, or vectorize_particles=False."
         )
+    with own_parameters(model, guide):
+        yield
 
 
 def _like_parameters(value: float, *modules: Any) -> Tensor:
@@ -85,18 +88,11 @@ def _like_parameters(value: float, *modules: Any) -> Tensor:
     return next(parameters, torch.empty(())).detach().new_tensor(value)
 
 
-def _checked(objective: Any, model: Any, guide: Any) -> AbstractContextManager[None]:
-    """Refuses a ``pyro.param`` outside of the modules; our objectives do so themselves."""
-    ours = isinstance(objective, Objective)
-    return nullcontext() if ours else own_parameters(model, guide)
-
-
 @torch.no_grad()
 def loss_of(objective: Any, model: Any, guide: Any, batch: Batch) -> Tensor:
     """The loss on a batch, a detached tensor [nats per data point]."""
-    _check(objective, model, guide, batch)
-    if isinstance(objective, Objective):
-        return objective.differentiable_loss(model, guide, batch) / batch.size
-    with own_parameters(model, guide):
+    with _checked(objective, model, guide, batch):
+        if isinstance(objective, Objective):
+            return objective.differentiable_loss(model, guide, batch) / batch.size
         total = objective.loss(model, guide, batch)
     return _like_parameters(total / batch.size, model, guide)

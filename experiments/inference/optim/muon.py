@@ -63,11 +63,6 @@ class Muon(Light, torch.optim.Optimizer):
         options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(params, options)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        for group in self.param_groups:
-            group.setdefault("weight_decay", 0.0)  # of checkpoints before there was any
-
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:

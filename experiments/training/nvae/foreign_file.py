@@ -2,10 +2,8 @@
 code."""
 
 import argparse
-import os
 import pickle
 import re
-import stat
 import warnings
 import zipfile
 from pathlib import Path
@@ -15,15 +13,6 @@ import numpy as np
 import torch
 
 from experiments.errors import UsageError, one_line
-
-KINDS = {
-    stat.S_IFDIR: "a directory",
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
-"""Kinds of paths that are not files; opening some of them would block or never end."""
 
 
 class Dtype:
@@ -76,23 +65,20 @@ def read_foreign(path: Path) -> Any:
 
 def _check_file(path: Path) -> None:
     """Refuse what cannot be opened safely, and archives that unpack to more than their size."""
+    if not path.exists():
+        raise UsageError(f"{path} does not exist.")
+    if not path.is_file():  # opening a pipe or a device might never end
+        raise UsageError(f"{path} is not a file.")
+    if not zipfile.is_zipfile(path):
+        return
     try:
-        found = os.stat(path)
-        kind = KINDS.get(stat.S_IFMT(found.st_mode))
-        if kind:
-            raise UsageError(f"{path} is {kind}, not a file.")
-        if not zipfile.is_zipfile(path):
-            return
         with zipfile.ZipFile(path) as archive:
             total = sum(record.file_size for record in archive.infolist())
-    except FileNotFoundError:
-        raise UsageError(f"{path} does not exist.") from None
     except (OSError, zipfile.BadZipFile, ValueError) as error:
-        if isinstance(error, UsageError):
-            raise
         raise UsageError(f"{path} cannot be read: {error}") from error
-    if total > found.st_size:  # torch stores records as they are
+    size = path.stat().st_size
+    if total > size:  # torch stores records as they are
         raise UsageError(
-            f"{path} declares {total} bytes in a file of {found.st_size}: it is compressed or "
-            "damaged, and not a checkpoint written by torch."
+            f"{path} declares {total} bytes in a file of {size}: it is compressed or damaged, "
+            "and not a checkpoint written by torch."
         )

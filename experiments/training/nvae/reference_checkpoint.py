@@ -14,8 +14,8 @@ from experiments.runs.files import write
 from experiments.training.nvae.foreign_file import read_foreign
 from experiments.training.nvae.reference_checks import (
     check_finite,
+    check_whole,
     checked_args,
-    checked_epoch,
     checked_state,
 )
 from guides import GUIDES
@@ -66,7 +66,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is no NVAE checkpoint: it lacks {' or '.join(wanted)}.")
     state = checked_state(found["state_dict"])
     args = checked_args(found["args"], len(state))
-    checked_epoch(found.get("epoch"))
+    if found.get("epoch") is not None:
+        check_whole("epoch", found["epoch"], 0, 2**53)
     return {**found, "state_dict": state, "args": args}
 
 

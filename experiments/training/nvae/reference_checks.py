@@ -59,13 +59,13 @@ def checked_args(args: Any, tensors: int) -> dict[str, Any]:
         if not isinstance(values.get(name, ""), str):
             raise UsageError(f"the checkpoint's {name}={_shown(values[name])} is no name.")
     for name in SWITCHES:
-        _check_whole(name, values[name], 0, 1)
+        check_whole(name, values[name], 0, 1)
     for name in COUNTS:
-        _check_whole(name, values[name], 1, tensors)
+        check_whole(name, values[name], 1, tensors)
     for name in (*SIZES, "min_groups_per_scale", "num_mixture_dec"):
-        _check_whole(name, values[name], 1, 2**31)
-    _check_whole("num_nf", values["num_nf"], 0, tensors)
-    _check_whole("num_x_bits", values["num_x_bits"], 1, MOST_BITS)
+        check_whole(name, values[name], 1, 2**31)
+    check_whole("num_nf", values["num_nf"], 0, tensors)
+    check_whole("num_x_bits", values["num_x_bits"], 1, MOST_BITS)
     _check_sizes(values, tensors)
     return dict(found)
 
@@ -95,19 +95,11 @@ def _check_sizes(values: dict[str, Any], tensors: int) -> None:
         )
 
 
-def _check_whole(name: str, value: Any, least: int, most: int) -> None:
+def check_whole(name: str, value: Any, least: int, most: int) -> None:
     if not isinstance(value, int) or not least <= value <= most:
         raise UsageError(
             f"the checkpoint's {name}={_shown(value)} is no whole number from {least} to {most}."
         )
-
-
-def checked_epoch(epoch: Any) -> int:
-    """The number of epochs, 0 where none is given."""
-    if epoch is None:
-        return 0
-    _check_whole("epoch", epoch, 0, 2**53)
-    return int(epoch)
 
 
 def checked_state(state: Any) -> dict[str, Tensor]:

@@ -138,7 +138,9 @@ def test_export_names_what_it_cannot_read_or_write(capsys, saved):
     config = json.loads((saved / "config.json").read_text())
     config["pair"] |= {"model": "nvae", "guide": "top_down"}
     (saved / "config.json").write_text(json.dumps(config))
-    refused(capsys, export_nvae, ["run"], "weights.safetensors holds no model.top")
+    refused(
+        capsys, export_nvae, ["run"], "weights.safetensors cannot be read (it lacks 'model.top')"
+    )
 
 
 def idx(path: Path, *shape: int, content: bytes | None = None) -> None:

@@ -152,15 +152,6 @@ def test_the_weight_decay_of_muon_is_decoupled_from_the_gradient():
     torch.testing.assert_close(moved[0] - moved[1], 0.1 * 0.5 * W)
 
 
-def test_states_of_muon_from_before_it_had_weight_decay_are_read():
-    parameter = nn.Parameter(torch.randn(3, 3))
-    state = Muon([parameter]).state_dict()
-    del state["param_groups"][0]["weight_decay"]
-    later = Muon([parameter], weight_decay=0.1)
-    later.load_state_dict(state)
-    assert later.param_groups[0]["weight_decay"] == 0.0
-
-
 def test_muon_and_adam_share_a_hierarchy_between_them():
     model = NVAE((1, 8, 8), (2,), 2, 8, blocks=1, cells_per_block=1, crop=0, lean=True)
     pair = Pair(model, GUIDES["top_down"](model, cells_per_block=1))

@@ -248,11 +248,11 @@ def test_what_is_no_file_is_never_opened(capsys, state):
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("socket")
         for path, words in (
-            ("pipe", "a pipe"),
-            ("folder", "a directory"),
-            ("socket", "a socket"),
-            ("/dev/null", "a device"),
-            ("/dev/zero", "a device"),
+            ("pipe", "is not a file"),
+            ("folder", "is not a file"),
+            ("socket", "is not a file"),
+            ("/dev/null", "is not a file"),
+            ("/dev/zero", "is not a file"),
             ("nowhere", "does not exist"),
         ):
             refused(capsys, import_nvae, [path, "--out", "run"], f"{path} ", words)
