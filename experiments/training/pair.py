@@ -31,10 +31,10 @@ def prepare(run: Run, model: nn.Module, train: Data, test: Data) -> Any:
     """
     config = run.config
     check_pixels(model, train)
-    for split in (train, test):
-        check_observations(model, split.like(model))
     particles_at_a_time(1, numbers_per_image(model, train), config.memory)
     model.to(device=run.device, dtype=getattr(torch, config.dtype))
+    for split in (train, test):
+        check_observations(model, split.like(model))
     decoder = config.decoder or ("frozen" if config.guide == "point" else "learned")
     if decoder == "frozen":
         return at_maximum_likelihood(model, train)

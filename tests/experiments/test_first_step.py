@@ -138,7 +138,7 @@ def test_half_of_a_row_of_numbers_is_its_second_half():
     ],
 )
 def test_a_gap_that_rises_is_not_said_to_fall(now, words):
-    row = {"guide": "q", "family": "diagonal", "exact_gap": None, "evidence": -1.0}
+    row = {"guide": "q", "family": "diagonal", "exact_gap": None, "evidence": -1.0, "gap_se": 0.01}
     frozen, learned = (
         row | {"decoder": decoder, "gap": gap, "bound": "elbo", "oracle_gap": None}
         for decoder, gap in (("frozen", 0.5), ("learned", now))
