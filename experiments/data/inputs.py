@@ -130,10 +130,11 @@ def _with_nan(values: Any) -> Any:
     None."""
     if isinstance(values, np.ma.MaskedArray):
         wide = np.result_type(values.dtype, np.float32)
-        return np.ma.filled(values.astype(wide), np.nan)
-    if isinstance(values, Tensor) or np.asarray(values).dtype != object:
-        return values
+        white = 255 if values.dtype == np.uint8 else 1  # bytes are divided, with gaps or without
+        return np.ma.filled(values.astype(wide) / white, np.nan)
     try:
+        if isinstance(values, Tensor) or np.asarray(values).dtype != object:
+            return values
         if hasattr(values, "isna"):
             return values.to_numpy(np.float64, na_value=np.nan)
         return np.asarray(values, np.float64)

@@ -15,7 +15,7 @@ from experiments.data.rows import Read, Reading, Rows
 from experiments.data.transforms import Flip, Pad, Scale
 from experiments.errors import UsageError
 
-DARK = 16
+FEW = 16
 """Bytes that reach no more than this are probably classes, masks or 4-bit levels."""
 
 
@@ -81,13 +81,14 @@ def load(
     for note in found.notes:
         say(note)
     _check(name, found, pad, flip)
-    white = max(int(part.pixels.max()) for part in found[:2])
-    told = any(" white" in note for note in found.notes)
-    if found.train.levels == 255 and 0 < white <= DARK and not told:
-        say(
-            f"bytes reach {white} of 255, by which they are divided: give floats in [0, 1] if "
-            f"{white} is white"
-        )
+    told = any("--value-range" in note for note in found.notes)  # of 16-bit images
+    if found.train.levels == 255 and not told:
+        white = max(int(part.pixels.max()) for part in found[:2])
+        if 0 < white <= FEW:
+            say(
+                f"bytes reach {white} of 255, by which they are divided: give floats in [0, 1] if "
+                f"{white} is white"
+            )
     splits = []
     for split, part, seed in (
         ("train", found.train, binarize_seed),

@@ -82,8 +82,9 @@ def check_classes(path: Path, words: Iterable[str]) -> None:
     Raises:
         UsageError: Naming the file or folder.
     """
-    if not all(word.isprintable() for word in words):
-        raise UsageError(f"{path}: labels contain characters that cannot be shown.")
+    for word in words:
+        if not word.isprintable():
+            raise UsageError(f"{path}: the class {word!a} has characters that cannot be shown.")
 
 
 def held_out(count: int, test: int | None = None) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 
 from experiments.data.inputs import as_data
 from experiments.data.observed import as_observed
@@ -43,6 +43,13 @@ class Stream:
     sha256 = None
 
     def __init__(self, loader: DataLoader, model: nn.Module) -> None:
+        sampler: Any = loader.batch_sampler
+        own = sampler if type(sampler) is BatchSampler else loader
+        if own.batch_size is None:
+            raise UsageError(
+                "a DataLoader needs a batch_size: a batch_sampler's may differ from batch to "
+                "batch, and the mean over an epoch's rows would be unknown."
+            )
         try:
             self.size = len(loader.dataset)  # type: ignore[arg-type]
             first = next(iter(loader))
@@ -50,20 +57,15 @@ class Stream:
             raise UsageError(
                 "a DataLoader needs a data set with a length, and at least one batch."
             ) from error
-        if loader.batch_size is None:
-            raise UsageError(
-                "a DataLoader needs a batch_size: a batch_sampler's may differ from batch to "
-                "batch, and the mean over an epoch's rows would be unknown."
-            )
         self.loader, self.model = loader, model
         x, index = _parts(first)
         self.indexed, rows = index is not None, as_data(x)
-        self.batch_size = int(loader.batch_size)
+        self.batch_size, self.drops = int(own.batch_size), own.drop_last
         self.sites = describe(model, rows)
         as_observed(rows, model, self.sites)  # refuse data that do not fit before training
 
     def __len__(self) -> int:
-        return len(self.loader) * self.batch_size if self.loader.drop_last else self.size
+        return len(self.loader) * self.batch_size if self.drops else self.size
 
     def minibatches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The loader's batches, starting from a given one, in the loader's order and size.

@@ -101,6 +101,15 @@ def _synchronise(whole: nn.Module) -> None:
             part.__class__ = type(kind.__name__, (kind, nn.SyncBatchNorm), {"process_group": None})
 
 
+def any_of(true: bool) -> bool:
+    """Whether it is true in any of the processes; asked after every step."""
+    if world_size() == 1:
+        return true
+    told = torch.tensor(float(true))
+    processes.all_reduce(told, processes.ReduceOp.MAX)
+    return bool(told)
+
+
 def gathered(value: Any) -> list[Any]:
     """The values of all processes, in the order of their ranks; waits for all of them."""
     if world_size() == 1:

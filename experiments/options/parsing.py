@@ -79,6 +79,8 @@ def parse(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -
 
 def _at_home(value: Any) -> Any:
     """A path whose ~ a shell has left, as it does in --out=~/run and in quotes."""
+    if isinstance(value, tuple):
+        return tuple(map(_at_home, value))
     if not isinstance(value, Path):
         return value
     try:

@@ -82,9 +82,9 @@ def save_weights(directory: Path, module: nn.Module, keep: int = 1, **more: byte
         keep: number of checkpoints to keep.
         more: contents of further files by name, with ``_`` in place of the dot.
     """
-    # clones, since a file has no place for one tensor under two names
+    # copies, since a file has no place for one tensor under two names
     tensors = {
-        name: tensor.clone(memory_format=torch.contiguous_format)
+        name: tensor.to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, tensor in module.state_dict().items()
     }
     files = {WEIGHTS: save(tensors)}

@@ -27,11 +27,11 @@ def cli(config_class: type, main: Callable[[Any], Any], args: Sequence[str] | No
 def run(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -> None:
     """Run a command; an error gives one line on stderr and an exit code."""
     try:
-        join_group()
         check_words(args)
         config = parse(config_class, main, args)
         check(config)
         check_processes(config)
+        join_group()
         keep_freed_memory()
         warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
         try:

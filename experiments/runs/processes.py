@@ -17,7 +17,7 @@ import torch
 import torch.distributed as processes
 
 from experiments.errors import UsageError
-from experiments.inference.parallel import gathered, is_main, rank, world_size
+from experiments.inference.parallel import gathered, is_main, world_size
 from experiments.options.common import DataOptions, FitOptions
 
 PATIENCE = timedelta(hours=2)
@@ -74,24 +74,29 @@ def _refused(name: str, what: str) -> UsageError:
     return UsageError(f"the environment variable {name} {words}; it {what} (torchrun sets it).")
 
 
-def require_one_process(what: str) -> None:
-    """Refuse several processes."""
-    if world_size() > 1:
-        raise UsageError(f"{what} as one process, not as {world_size()}.")
+def require_one_process(what: str, number: int | None = None) -> None:
+    """Refuse several processes: ``number``, or those that have connected."""
+    number = number or world_size()
+    if number > 1:
+        raise UsageError(f"{what} as one process, not as {number}.")
 
 
 def check_processes(config: Any) -> None:
-    """Refuse several processes if a command does not train, or they do not divide its batches."""
+    """Refuse several processes if a command does not train, or they do not divide its batches.
+
+    They have not connected yet: nobody waits for a process that is refused.
+    """
+    number = started()
     if not (isinstance(config, FitOptions) and isinstance(config, DataOptions)):
         require_one_process(
-            "this command runs (ppca, nonlinear, vae, nvae and train take several)"
+            "this command runs (ppca, nonlinear, vae, nvae and train take several)", number
         )
     elif getattr(config, "pretrained", None) or getattr(config, "list", False):
-        require_one_process("--pretrained and --list run")
-    elif config.batch_size % world_size():
+        require_one_process("--pretrained and --list run", number)
+    elif config.batch_size % number:
         raise UsageError(
             f"--batch-size {config.batch_size} is the total over all processes: it "
-            f"must be a multiple of {world_size()}."
+            f"must be a multiple of {number}."
         )
 
 
@@ -117,12 +122,18 @@ def leave_group() -> None:
 
 
 def failed(line: str, code: int) -> int:
-    """Print an error in the process that fails first; the exit code of that one, in all."""
-    own = first = f"{rank()} {code}"
-    if world_size() > 1:
+    """Print an error in the process that fails first; the exit code of that one, in all.
+
+    Before they connect all fail alike, and the main process says so, or each if it cannot tell.
+    """
+    own = first = f"{os.environ.get('RANK', 0)} {code}"
+    if world_size() == 1:
+        with contextlib.suppress(UsageError):
+            first = own if started() == 1 else f"0 {code}"
+    else:
         with contextlib.suppress(RuntimeError):  # the launcher, which keeps it, has ended
             store = processes.distributed_c10d._get_default_store()
             first = store.compare_set("failed", "", own).decode()
     if first == own:
         print(f"error: {line}", file=sys.stderr, flush=True)
-    return int(first.split()[1])
+    return int(first.split()[-1])

@@ -143,6 +143,7 @@ def resume_line(module: str, args: Sequence[str], directory: Path) -> str:
     words = ["python", "-m", module, *args]
     given = [words[k + 1] for k, word in enumerate(words[:-1]) if word == "--out"]
     given += [word.removeprefix("--out=") for word in args if word.startswith("--out=")]
-    if not given or Path(given[-1]).absolute() != directory.absolute():  # the last one counts
+    last = Path(given[-1]).expanduser() if given else None  # which counts
+    if last is None or last.absolute() != directory.absolute():
         words += ["--out", str(directory)]
     return shlex.join(words if "--resume" in args else [*words, "--resume"])

@@ -47,7 +47,8 @@ class Signals:
         # The second signal has the system's handler, which needs no Python. torchrun forwards
         # signals that a terminal has already sent to all processes, and kills those that take too
         # long.
-        following = signal.SIG_IGN if "WORLD_SIZE" in os.environ else signal.SIG_DFL
+        several = os.environ.get("WORLD_SIZE", "1") != "1"
+        following = signal.SIG_IGN if several else signal.SIG_DFL
         for each in ENDING:
             signal.signal(each, following)
         self.received = number

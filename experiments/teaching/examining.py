@@ -69,10 +69,9 @@ def check_one_image(
     for single in (probe.change(*case) for probe in task.probes if probe.where == ONE_IMAGE):
         found, wanted = parts(task, called(task, answer, single)), parts(task, right(*single))
         if not is_right(task, [found], [wanted]):
-            raise Wrong(
-                "it is right for several images and not for a single one, where its shape is "
-                f"{list(found[0].shape)}, expected was {list(wanted[0].shape)} (squeeze?)."
-            )
+            a, b = list(found[0].shape), list(wanted[0].shape)
+            words = f", where its shape is {a}, expected was {b} (squeeze?)" if a != b else ""
+            raise Wrong(f"it is right for several images and not for a single one{words}.")
 
 
 def check_gradients(

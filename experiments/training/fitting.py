@@ -15,7 +15,7 @@ from experiments.errors import TrainingError, UsageError
 from experiments.inference.fit import Position, Progress, fit
 from experiments.inference.guard import Diverged, Guard
 from experiments.inference.optim import SCHEDULES, Schedule
-from experiments.inference.parallel import gathered, is_main, own_noise, rank, start_together
+from experiments.inference.parallel import any_of, gathered, own_noise, rank, start_together
 from experiments.inference.svi import SVI, Pair
 from experiments.options.common import every
 from experiments.runs.checkpoint import (
@@ -111,7 +111,7 @@ class Fitting:
             self._pauses,
         )
         total = config.epochs if config.minutes is None else None
-        quiet = not is_main() or not sys.stderr.isatty()
+        quiet = rank() > 0 or not sys.stderr.isatty()
         with tqdm(total=total, initial=self.position.epoch, unit="epoch", disable=quiet) as bar:
             for progress in progresses:
                 self.position = progress.position
@@ -125,7 +125,7 @@ class Fitting:
 
     def _pauses(self) -> bool:
         """After every step: whether to write a checkpoint or to stop."""
-        return any(gathered(self.run.signals.received is not None or self._time_is_up()))
+        return any_of(self.run.signals.received is not None or self._time_is_up())
 
     def _time_is_up(self) -> bool:
         return self.seconds is not None and time.monotonic() - self.saved_at >= self.seconds
@@ -135,7 +135,7 @@ class Fitting:
             return progress.complete and progress.epoch % self.epochs == 0
         if self.svi.guard and self.svi.guard.consecutive:
             return False  # a rollback would only come back to weights that fail
-        return any(gathered(self._time_is_up()))
+        return any_of(self._time_is_up())
 
     def _keep(self) -> None:
         if self.saved != self.position:
@@ -148,7 +148,7 @@ class Fitting:
             Interrupted: Then.
         """
         received = self.run.signals.received
-        if any(gathered(received is not None)):
+        if any_of(received is not None):
             self._keep()
             raise Interrupted(received or signal.SIGTERM, f"{where}, which is kept")
 
@@ -157,7 +157,7 @@ class Fitting:
         svi, run = self.svi, self.run
         random = gathered(random_state())
         self.saved, self.saved_at = self.position, time.monotonic()  # in every process
-        if not is_main():
+        if rank():
             return
         state = {
             "svi": svi.state_dict(),

@@ -65,7 +65,10 @@ def read_csv(path: Path, label: str | None) -> Table:
         labels = [row[labelled].strip() for _, row in lines]
         for (line, _), word in zip(lines, labels, strict=True):
             if word.lower() in MISSING:
-                raise UsageError(f"{path}: line {line} has no class in column '{label}'.")
+                raise UsageError(
+                    f"{path}: line {line} has no class in column '{label}': {word!r} stands for a "
+                    "missing value. Leave the row out, or give the class another name."
+                )
     return Table(values, labels, [names[place] for place in kept])
 
 
@@ -76,7 +79,8 @@ def _refuse_counted(path: Path, lines: list[tuple[int, list[str]]]) -> None:
     binary = all(field.strip() in ("0", "1") for _, row in lines for field in row)
     if not binary:  # else 0,1 is a row
         raise UsageError(
-            f"{path}: the first line counts the columns: leave it out "
+            f"{path}: the first line counts the columns or rises in equal steps, as names do: "
+            "leave it out "
             "(to_csv(header=False, index=False)), or name the columns."
         )
 

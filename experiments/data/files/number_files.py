@@ -45,7 +45,7 @@ def number_file(name: str, root: Path | None, reading: Reading) -> Read:
 
 def _place(name: str, root: Path | None) -> Path:
     """The path of the file: as given, or in ``--data-root``."""
-    path = Path(name) if root is None else root / name
+    path = Path(name).expanduser() if root is None else root / name
     if root is not None and not path.exists():
         path = root / path.name
     if not path.is_file():
@@ -90,9 +90,9 @@ def _contents(
 
 def _counting(path: Path, table: Table) -> list[str]:
     """A note on every column that goes up by one from row to row."""
-    steps = np.diff(table.values, axis=0)
-    counts = (steps == 1).all(0) if len(steps) else ()
-    names = [name for name, counting in zip(table.columns, counts, strict=False) if counting]
+    first, second = table.values[:1], table.values[1:2]
+    likely = np.flatnonzero(second - first == 1)
+    names = [table.columns[k] for k in likely if (np.diff(table.values[:, k]) == 1).all()]
     words = "of {} counts the rows, and is read as data: leave it out if nothing was measured"
     return [f"column '{name}' {words.format(path.name)}" for name in names]
 
@@ -155,4 +155,7 @@ def _check_words(path: Path, words: list[str]) -> None:
     check_classes(path, words)
     for row, word in enumerate(words):
         if word.strip().lower() in MISSING:
-            raise UsageError(f"{path}: row {row} has no class (it is {word!r}).")
+            raise UsageError(
+                f"{path}: row {row} has no class: {word!r} stands for a missing value. Leave the "
+                "row out, or give the class another name."
+            )

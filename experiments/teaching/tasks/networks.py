@@ -74,7 +74,7 @@ def decoder(network: nn.Module, data_dim: int, latent_dim: int, hidden_dim: int 
     changes_sign(found, "the result")
     _behaves(of, z)
     if not same(several.flatten(0, 1), found[:21], 1e-3):
-        raise Wrong("several draws per image, [K, B, M], are decoded to others than one by one.")
+        raise Wrong("several draws per image, [K, B, M], give other images than one at a time.")
     grows(of, z, "the result")
     is_made_of_straight_pieces(network, latent_dim)
     is_trained(network, found.sum())

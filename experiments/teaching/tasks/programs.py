@@ -138,8 +138,8 @@ def _parameters(words: str, program: Callable, x: Tensor) -> None:
 
 
 def _differentiable(words: str, name: str, site: dict[str, Any]) -> None:
-    if not site["fn"].log_prob(site["value"]).requires_grad:
+    if not site["fn"].mean.requires_grad:
         raise Wrong(
-            f"no gradient flows from '{name}' in the {words} to its parameters: .detach(), .data "
-            "or no_grad()?"
+            f"no gradient flows from the mean of '{name}' in the {words} to its parameters: "
+            ".detach(), .data or no_grad()?"
         )

@@ -46,7 +46,7 @@ NONE[GAP] = None
     ids=["masked array", "big-endian", "extended", "nullable DataFrame", "None"],
 )
 def test_a_gap_of_any_kind_is_masked(values):
-    """A masked array's mask is dropped in silence: -9999 counts as observed."""
+    """Under a mask of an array lies any number, such as -9999."""
     data = as_data(values, missing="mask")
     expected = torch.ones(6, 3, dtype=torch.bool)
     expected[GAP] = False
@@ -96,7 +96,7 @@ def test_so_are_masks_in_a_folder():
 
 
 def test_floats_outside_of_a_likelihood_are_refused_whichever_row_holds_them(capsys):
-    """Only the first minibatch is checked; of the test split, no row ever is."""
+    """Here it is a row of the test split."""
     x = np.random.default_rng(0).random((100, 4)).astype(np.float32)
     x[held_out(100).nonzero()[0][0], 0] = 3.0
     np.save("x.npy", x)

@@ -38,17 +38,15 @@ def sizes_and_notes(root: Path) -> tuple[list[int], list[str]]:
 def test_splits_one_folder_deeper_are_splits():
     """Unpacked beside its own name: data/animals/train/..., --data-root data."""
     split_folders(Path("data/animals"), train=12, test=4)
-    sizes, notes = sizes_and_notes(Path("data"))
-    assert sizes in ([12, 4], []) or any("train" in note for note in notes), (
-        "train/ and test/ were mixed in silence"
-    )
+    sizes, _ = sizes_and_notes(Path("data"))
+    assert sizes == [12, 4]
 
 
 def test_training_and_testing_are_splits():
     """The names of the widespread mnist_png; they were taken for two classes."""
     split_folders(Path("x"), training=12, testing=4)
-    sizes, notes = sizes_and_notes(Path("x"))
-    assert sizes in ([12, 4], []) or any("testing" in note for note in notes)
+    sizes, _ = sizes_and_notes(Path("x"))
+    assert sizes == [12, 4]
 
 
 def test_pictures_in_both_splits_are_said():
@@ -68,8 +66,5 @@ def test_names_of_classes_can_be_shown():
         for number in range(4):
             with open(os.path.join(folder, b"%d.png" % number), "wb") as file:
                 file.write(png(50 * number))
-    try:
-        classes = load("folder", Path("x"))[0].source.classes
-    except UsageError:
-        return
-    assert all(name.isprintable() for name in classes)
+    with pytest.raises(UsageError, match="cannot be shown"):
+        load("folder", Path("x"))
