@@ -139,8 +139,8 @@ def prior_trace(model: Callable, size: int = 1, grad: bool = False) -> poutine.T
         if "NoneType" not in str(error):
             raise
         raise ValueError(
-            f"{type(model).__name__} computes something from batch.x, which is None in a draw "
-            f"({error}): take it from an option or from batch.given."
+            f"{type(model).__name__} computes with None in a draw, where batch.x is None "
+            f"({error}). Take the value from an option, or give it with the data."
         ) from error
 
 
@@ -159,6 +159,7 @@ def evaluating(program: Any) -> Iterator[None]:
 
 
 def hidden_trace(model: Callable, batch: Batch) -> poutine.Trace:
+    """One run in evaluation mode, hidden from outer handlers and from the random state."""
     hidden = torch.random.fork_rng(devices=[])
     with evaluating(model), hidden, poutine.block(), own_parameters(model), needs_given(batch):
         return poutine.trace(model).get_trace(batch)

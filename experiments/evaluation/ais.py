@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from experiments.evaluation.annealing import Annealing, Latents
 from experiments.inference.checks.local_latents import check_local
 from experiments.inference.checks.pair_check import check_once
-from experiments.inference.checks.rows import check_weights
+from experiments.inference.checks.rows import refuse_points
 from experiments.inference.checks.simulations import check_simulates
 from experiments.inference.frozen import frozen
 from guides import GUIDES, Guide
@@ -142,7 +142,7 @@ def _path(
         raise ValueError(f"steps={steps} and leapfrog={leapfrog} must be at least 1.")
     check_local(model, "annealed importance sampling")
     begin = GUIDES["prior"](model) if start == "prior" else guide
-    check_weights(begin, "annealed importance sampling")
+    refuse_points(begin, "annealed importance sampling")
     pinned = guide.pinned(batch) if isinstance(guide, Guide) else nullcontext()
     with frozen(model), frozen(guide), pinned:
         batch = batch.repeated(chains)

@@ -12,7 +12,7 @@ from experiments.evaluation.bayesian.arviz_adapter import pareto_k
 from experiments.evaluation.bounds import CACHED_NUMBERS, runs_of
 from experiments.evaluation.shared_draws import numbers_per_image
 from experiments.inference.checks.pair_check import check_rows
-from experiments.inference.checks.rows import check_weights
+from experiments.inference.checks.rows import refuse_points
 from experiments.inference.traces import log_weights
 
 UNRELIABLE = 0.7
@@ -45,7 +45,7 @@ def weights_of_draws(
         UsageError: If a weight is zero, NaN or infinite; names the datum.
         ValueError: If q gives points.
     """
-    check_weights(guide, "an importance weight")
+    refuse_points(guide, "an importance weight")
     if not checked:
         check_rows(model, guide, data)
     at_once = max(1, CACHED_NUMBERS // numbers_per_image(model, data))

@@ -83,7 +83,9 @@ def fit(
         data: a data set, whatever ``as_data`` takes, or a ``DataLoader``.
         epochs: passes over the data.
         batch_size: B; the last batch of an epoch may be smaller.
-        schedule: progress in [0, 1) to a factor on every learning rate; a cosine by default.
+        schedule: progress in [0, 1) to a factor on every learning rate; a cosine by default. An
+            optimizer with one of torch's schedulers keeps its own rates (``ReduceLROnPlateau``
+            cannot be seen, and has no effect here).
         seed: fixes the order of the data, together with the epoch.
         patience: epochs without a better loss before training stops.
         start: position of an earlier ``fit``, when training is resumed.

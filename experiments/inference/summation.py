@@ -158,7 +158,10 @@ class _Group(NamedTuple):
             scales = first["scale"], site["scale"]
             differ = scales[0] is not scales[1] and scales[0] != scales[1]
             if differ.any() if isinstance(differ, Tensor) else differ:
-                said = [f"{float(torch.as_tensor(scale).mean()):g}" for scale in scales]
+                said = [
+                    "a weight per row" if isinstance(one, Tensor) and one.ndim else f"{one:g}"
+                    for one in scales
+                ]
                 raise ValueError(
                     f"'{first['name']}' is summed out but rescaled by {said[0]}, "
                     f"'{site['name']}' by {said[1]}: a sum over values has one scale. "

@@ -186,14 +186,14 @@ def kl_of(name: str, model_trace: Trace, guide_trace: Trace) -> Tensor:
             draws before it: its draw depends on this one's.
     """
     site, prior = guide_trace.nodes[name], model_trace.nodes.get(name)
-    if prior is None or is_point(site["fn"]) or not _in_order(name, model_trace, guide_trace):
+    if prior is None or is_point(site["fn"]) or not in_order(name, model_trace, guide_trace):
         raise NotImplementedError
     if is_folded(site["fn"]) or is_folded(prior["fn"]):
         raise NotImplementedError
     return kl_divergence(site["fn"], prior["fn"])
 
 
-def _in_order(name: str, model_trace: Trace, guide_trace: Trace) -> bool:
+def in_order(name: str, model_trace: Trace, guide_trace: Trace) -> bool:
     """Whether the guide has drawn before a latent all that the model has."""
     drawn = [other for other, _ in guide_trace.iter_stochastic_nodes()]
     after = set(drawn[drawn.index(name) :])

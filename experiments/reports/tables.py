@@ -23,6 +23,8 @@ COLUMNS = {
     "rate": ("rate", "E_q[log q(z | x) - log p(z)], information in the latents [nats]"),
     "distortion": ("distortion", "-E_q[log p(x | z)], the expected reconstruction loss [nats]"),
     "squared_error": ("squared error", "sum over pixels of (x - E[x | z])², z the mean of q"),
+    "active_units": ("active units", "latents whose posterior mean has a variance above 0.01"),
+    "aggregate_kl": ("KL(q(z), p(z))", "KL of the aggregate posterior from the prior [nats]"),
 }
 """Name of a figure in ``metrics.json``, its column in a run's own table, and what that holds."""
 

@@ -33,7 +33,7 @@ def prepare(run: Run, model: nn.Module, train: Data, test: Data) -> Any:
     check_pixels(model, train)
     particles_at_a_time(1, numbers_per_image(model, train), config.memory)
     model.to(device=run.device, dtype=getattr(torch, config.dtype))
-    for split in (train, test):
+    for split in (test, train):  # the model remembers what is given with the last
         check_observations(model, split.like(model))
     decoder = config.decoder or ("frozen" if config.guide == "point" else "learned")
     if decoder == "frozen":

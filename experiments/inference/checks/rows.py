@@ -171,7 +171,7 @@ def is_of_points(guide: Any) -> bool:
     return getattr(poutine.unwrap(guide), "objective", "") == "log_joint"
 
 
-def check_weights(guide: Any, what: str) -> None:
+def refuse_points(guide: Any, what: str) -> None:
     """Refuse a guide of points where importance weights are needed.
 
     Args:

@@ -9,8 +9,8 @@ from torch import Tensor
 from guides.coordinates import Pushforward
 from ppl_models.coordinates import bare, coordinates, family, is_free, support_of
 
-DRAWS = 100
-"""Draws of the prior that q must have a density for."""
+NUMBERS = 100
+"""Minimum number of entries of draws from the prior that q must have a density for."""
 
 
 def check_supports(check: Any, name: str) -> None:
@@ -24,7 +24,7 @@ def check_supports(check: Any, name: str) -> None:
             f"{check.guide} draws '{name}' outside the support of its prior in {check.model} "
             f"({family(p)}): give q that support, or take the guide prior."
         )
-    if not _contains(q, p.sample((DRAWS,))):
+    if not _contains(q, p.sample((-(-NUMBERS // max(1, z.numel())),))):
         raise ValueError(
             f"{check.guide} never draws '{name}' where its prior in {check.model} "
             f"({family(p)}) does: give q that support, or take the guide prior."

@@ -1,10 +1,11 @@
 """The constants of a graph: a change of one of them requires another graph."""
 
+import dis
 import functools
 import os
 from argparse import Namespace
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, SimpleNamespace
 from typing import Any, TypeAlias
 
@@ -25,8 +26,6 @@ OF_TORCH = frozenset(vars(nn.Module())) - {"training"}
 BACKWARD_HOOKS = ("_backward_pre_hooks", "_backward_hooks")
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", *BACKWARD_HOOKS)
 
-
-FUNCTIONS = (type, BuiltinFunctionType)
 
 OURS = {"ppl_models", "guides", "experiments", "torch", "pyro"}
 """Packages whose classes keep no settings that change."""
@@ -49,15 +48,19 @@ def names_outside(kind: type) -> list[tuple[Mapping[str, Any], str]]:
         told = [values for f in functions for values in (f.__defaults__, f.__kwdefaults__)]
         defaults = [({"": values}, "") for values in told if values]
         for where, name in (*((vars(one), name) for name in own), *read, *defaults):
-            value = where.get(name, where)
-            if type(value) in PLAIN or is_small(value):
+            if name in where and (type(where[name]) in PLAIN or is_small(where[name])):
                 found[id(where), name] = where, name
     return list(found.values())
 
 
 def is_small(value: Any) -> bool:
     """Whether it is a container of settings; one of data would be compared at every step."""
-    return isinstance(value, CONTAINERS) and len(getattr(value, "__dict__", value)) <= 100
+    if not isinstance(value, CONTAINERS):
+        return False
+    inside: Any = vars(value) if isinstance(value, Namespace | SimpleNamespace) else value
+    parts = inside.values() if isinstance(inside, dict) else inside
+    large = any(isinstance(part, np.ndarray) and part.nbytes > 100_000 for part in parts)
+    return len(inside) <= 100 and not large
 
 
 def function_in(value: Any) -> FunctionType | None:
@@ -66,12 +69,12 @@ def function_in(value: Any) -> FunctionType | None:
     return inside if isinstance(inside, FunctionType) else None
 
 
-def names_in(code: CodeType) -> Iterator[str]:
+@functools.cache
+def names_in(code: CodeType) -> tuple[str, ...]:
     """The names that a function reads outside, and those that functions inside it read."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from names_in(constant)
+    read = [step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"]
+    inner = [one for one in code.co_consts if isinstance(one, CodeType)]
+    return *read, *(name for one in inner for name in names_in(one))
 
 
 Place: TypeAlias = tuple[dict[str, Any], str]
@@ -233,7 +236,7 @@ def frozen(value: Any, depth: int = 4) -> Hashable:
     if isinstance(value, functools.partial):
         told = (value.func, value.args, value.keywords)
         return kind, *(frozen(part, depth - 1) for part in told)
-    if isinstance(value, FUNCTIONS) or (callable(value) and is_ours(kind)):
+    if isinstance(value, type | BuiltinFunctionType) or (callable(value) and is_ours(kind)):
         return kind, id(value)
     if isinstance(value, os.PathLike):
         return kind, os.fspath(value)

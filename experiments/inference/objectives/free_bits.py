@@ -11,6 +11,7 @@ from torch.distributions import kl_divergence
 
 from experiments.inference.objectives.base import Objective
 from experiments.inference.traces import (
+    in_order,
     kl_of,
     log_density,
     log_likelihood,
@@ -74,11 +75,11 @@ class FreeBits(Objective):
         """KL per datum and dimension, ``[..., B, M]``; M is 1 if it is not a sum."""
         site, prior = guide_trace.nodes[name], model_trace.nodes[name]
         q, p = site["fn"], prior["fn"]
+        vectors = _vector_of_normals(q) and _vector_of_normals(p)
+        if vectors and in_order(name, model_trace, guide_trace):
+            return kl_divergence(q.base_dist, p.base_dist)
         try:
-            kl = kl_of(name, model_trace, guide_trace)
-            if _vector_of_normals(q) and _vector_of_normals(p):
-                return kl_divergence(q.base_dist, p.base_dist)
-            return kl.unsqueeze(-1)
+            return kl_of(name, model_trace, guide_trace).unsqueeze(-1)
         except NotImplementedError:
             self.sampled_sites.append(name)
             z = site["value"]  # the sites' own log_prob are scaled, by zero where beta is

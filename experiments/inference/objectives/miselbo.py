@@ -88,17 +88,18 @@ class Miselbo(Objective):
     def _check_even(self, guide: Any, mixture: Any) -> None:
         """Refuse other mixtures than those that the draws are right for, once per guide."""
         program = poutine.unwrap(guide)
-        if type(program) in GUIDES.values() or program in _even:
+        if type(program) in GUIDES.values():
             return
         shares = mixture.mixture_distribution.probs
-        even = not shares.requires_grad and torch.allclose(shares, shares.mean(-1, keepdim=True))
-        if not even or type(bare(mixture.component_distribution)) is not dist.Normal:
+        if program not in _even:  # once: a graph cannot read values
+            equal = torch.allclose(shares, shares.mean(-1, keepdim=True))
+            if equal and type(bare(mixture.component_distribution)) is dist.Normal:
+                _even.add(program)
+        if program not in _even or shares.requires_grad:
             raise ValueError(
                 "miselbo draws equally often from every component of a mixture: give it "
                 "components Normal(...).to_event(1) with equal weights that are not trained."
             )
-        if torch.is_grad_enabled():  # else no share requires a gradient
-            _even.add(program)
 
     def _strata(self, q: Any, batch: Batch) -> Tensor:
         """Draws from the components, in coordinates, ``[particles * strata, B, M]``."""

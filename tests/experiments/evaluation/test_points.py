@@ -29,7 +29,7 @@ def at_the_mode(rows=5):
     return model, guide, x
 
 
-def test_gaps_and_k_hat_are_refused():
+def test_importance_weights_of_a_point_are_refused():
     model, guide, x = at_the_mode()
     with pytest.raises(ValueError, match=r"an importance weight needs .* Point gives points"):
         weights_of_draws(model, guide, as_data(x), 30)

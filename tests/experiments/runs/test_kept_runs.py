@@ -1,5 +1,6 @@
 """Runs that end at a bad moment can be continued, and say what they are."""
 
+import dataclasses
 import errno
 import json
 import math
@@ -14,6 +15,8 @@ from experiments import bayesian_ppca, ppca, train
 from experiments.inference.svi import SVI
 from experiments.runs import checkpoint
 from experiments.runs.cli import cli
+from experiments.runs.files import FORMAT
+from experiments.runs.resuming import read_saved
 from experiments.tools import evaluate
 from experiments.training.fitting import Fitting
 from tests.shared.commands import SHORT, failed, run
@@ -181,3 +184,22 @@ def test_a_guide_that_diverges_leaves_the_others(monkeypatch, capsys):
     metrics = run(bayesian_ppca, *guides, *short, "--out", "a")
     assert [row["guide"] for row in metrics["tables"]["Guides"]] == ["auto_normal"]
     assert "auto_delta failed: it diverged at --lr 0.02" in capsys.readouterr().out
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    out: Path
+    epochs: int = 1
+    minutes: float | None = None
+    readjust: int = 500
+
+
+def test_a_finished_run_is_sampled_anew_where_readjust_differs():
+    directory = Path("a")
+    directory.mkdir()
+    saved = {"format": FORMAT, "command": "nvae", "options": {"readjust": 500, "epochs": 1}}
+    (directory / "config.json").write_text(json.dumps(saved))
+    for name in ("metrics.json", "report.html"):
+        (directory / name).write_text("{}")
+    config = Options(directory, readjust=0)
+    assert read_saved("nvae", {"readjust": 0, "epochs": 1}, config) == saved
