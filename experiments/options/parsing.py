@@ -32,6 +32,13 @@ NO_TYPE = re.compile(
     r"no type matching (?:\{None\}\|)?(\S+) could be instantiated from \[(.*?)\]\. Got errors:.*?"
     r"( Argument helptext|$)"
 )
+IN_PYTHON = (
+    (r"invalid literal for int\(\) with base 10: ('.*?')", r"\1 is no whole number"),
+    (r"could not convert string to float: ('.*?')", r"\1 is no number"),
+    (r"Error parsing (--\S+): ", r"\1: "),
+    (" Argument helptext: ", "; "),
+)
+"""What Python or the parser says, and the same in plain words."""
 POSITIONAL = re.compile(r"'group-\d+\.(\w+)'")
 """An argument without a name, as it is called inside the parser."""
 NO_CHOICE = re.compile(r"(invalid choice '(.*?)' for argument '.*?')\. (Expected one of \(.*?\))")
@@ -122,6 +129,8 @@ def _one_line(boxed: str) -> str:
         words = words.removeprefix(noise)
     words = NO_TYPE.sub(r"\2 is no \1\3", words)
     words = NO_CHOICE.sub(_nearest_choice, words)
+    for pattern, plainly in IN_PYTHON:
+        words = re.sub(pattern, plainly, words)
     words = POSITIONAL.sub(lambda found: found[1].upper(), words)
     return words.split(" For full helptext")[0]
 

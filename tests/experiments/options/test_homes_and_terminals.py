@@ -27,6 +27,8 @@ class Terminal(io.StringIO):
     ("args", "words"),
     [
         (["--rows", "many"], "'many' is no INT"),
+        (["--epochs", "two"], "--epochs: 'two' is no whole number; --epochs INT Passes"),
+        (["--lr", "fast"], "--lr: 'fast' is no number; --lr FLOAT Learning rate"),
         (["--nonsense"], "--nonsense"),
     ],
 )
