@@ -74,8 +74,9 @@ def read_csv(path: Path, label: str | None) -> Table:
 
 def _refuse_counted(path: Path, lines: list[tuple[int, list[str]]]) -> None:
     """Refuse a first line that counts, such as pandas' 0, 1, 2, ..., years or wavelengths."""
-    if not _counts(lines[0][1]) or any(_counts(row) for _, row in lines[1:]):
-        return
+    first, *next_ones = (row for _, row in lines[:3])
+    if not _counts(first) or (len(first) > 2 and next_ones and all(map(_rises, next_ones))):
+        return  # the others count, too
     binary = all(field.strip() in ("0", "1") for _, row in lines for field in row)
     if not binary:  # else 0,1 is a row
         raise UsageError(
@@ -86,14 +87,20 @@ def _refuse_counted(path: Path, lines: list[tuple[int, list[str]]]) -> None:
 
 
 def _counts(row: list[str]) -> bool:
-    """Whether a line counts from 0 or 1 by ones, or has at least five numbers in equal steps."""
+    """Whether a line is 0, 1, ... or 1, 2, 3, ..., or has at least five numbers in equal steps."""
+    if not _rises(row):
+        return False
+    first, second = float(row[0]), float(row[1])
+    by_ones = second - first == 1 and (first == 0 or (first == 1 and len(row) > 2))
+    return by_ones or len(row) >= 5
+
+
+def _rises(row: list[str]) -> bool:
+    """Whether a line has at least two numbers, in equal steps other than zero."""
     if len(row) < 2 or not all(NUMBER.fullmatch(field.strip()) for field in row):
         return False
-    values = np.array(row, float)
-    steps = np.diff(values)
-    if values[0] in (0, 1) and (steps == 1).all():
-        return len(row) > 2 or values[0] == 0
-    return len(row) >= 5 and steps[0] != 0 and np.allclose(steps, steps[0], 1e-6, 0)
+    steps = np.diff(np.array(row, float))
+    return bool(steps[0] != 0 and np.allclose(steps, steps[0], 1e-6, 0))
 
 
 def _header(lines: list[tuple[int, list[str]]]) -> tuple[list[str], list[tuple[int, list[str]]]]:

@@ -91,3 +91,8 @@ def test_whole_floats_are_classes_in_their_order():
     rows = [f"{a},{b},{c}" for (a, b), c in zip(ROWS, (1.0, 2.0, 10.0) * 2, strict=True)]
     Path("x.csv").write_text("\n".join(["a,b,kind", *rows]))
     assert load("x.csv", label="kind")[0].source.classes == ("1", "2", "10")
+
+
+def test_rows_that_count_are_rows():
+    Path("x.csv").write_text("1,2,3\n4,5,6\n7,8,9\n10,11,12\n")
+    assert sum(map(len, load("x.csv"))) == 4
