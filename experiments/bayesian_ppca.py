@@ -5,9 +5,9 @@ to zero. All guides approximate the same posterior. If nuts is among them, the o
 with it in quantities that do not depend on the rotation of W: W W⊤, sigma and log p. LOO is the
 expected log density of a held-out datum. The draws are saved as NetCDF for ArviZ.
 
-    python -m experiments.bayesian_ppca --guide auto_multivariate_normal nuts
-    python -m experiments.bayesian_ppca --data digits --latent-dim 20 --guide auto_normal
-    python -m experiments.bayesian_ppca --identified --guide auto_laplace auto_iaf nuts
+    python -m experiments bayesian-ppca --guide auto_multivariate_normal nuts
+    python -m experiments bayesian-ppca --data digits --latent-dim 20 --guide auto_normal
+    python -m experiments bayesian-ppca --identified --guide auto_laplace auto_iaf nuts
 """
 
 import sys

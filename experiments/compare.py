@@ -3,10 +3,10 @@
 With a frozen decoder, all guides approximate the same posterior. With a learned decoder, the guide
 also shapes the model: mean_field rotates W until the posterior is nearly diagonal.
 
-    python -m experiments.compare --data digits
-    python -m experiments.compare --guides exact,full_rank,amortized:covariance=full
-    python -m experiments.compare --of runs/vae-...   (guides on the decoder of a saved run)
-    python -m experiments.compare --runs runs/a runs/b
+    python -m experiments compare --data digits
+    python -m experiments compare --guides exact,full_rank,amortized:covariance=full
+    python -m experiments compare --of runs/vae-...   (guides on the decoder of a saved run)
+    python -m experiments compare --runs runs/a runs/b
 """
 
 import dataclasses

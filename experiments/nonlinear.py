@@ -4,9 +4,9 @@ Lab 3, first half: the decoder of the VAE, trained by Monte-Carlo maximum likeli
 log p(x) is estimated by averaging p(x | z) over K draws from the prior: the guide ``prior`` under
 the objective ``iwae``.
 
-    python -m experiments.nonlinear --data mnist
-    python -m experiments.nonlinear --data digits --particles 50
-    python -m experiments.nonlinear --data digits --latent-dim 10 --guide amortized
+    python -m experiments nonlinear --data mnist
+    python -m experiments nonlinear --data digits --particles 50
+    python -m experiments nonlinear --data digits --latent-dim 10 --guide amortized
 """
 
 from dataclasses import dataclass

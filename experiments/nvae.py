@@ -4,10 +4,10 @@ Nested latents from a 4x4 map to the image, a guide that corrects the model's pr
 group, and the published recipe: KL warm-up, KL balancing over groups, Adamax and a cosine
 schedule. A preset sets the defaults, and options override them.
 
-    python -m experiments.nvae --list
-    python -m experiments.nvae --preset digits-tiny
-    python -m experiments.nvae --pretrained mnist-small --evaluate 100
-    python -m experiments.nvae --preset mnist-small --guide bottom_up --minutes 20
+    python -m experiments nvae --list
+    python -m experiments nvae --preset digits-tiny
+    python -m experiments nvae --pretrained mnist-small --evaluate 100
+    python -m experiments nvae --preset mnist-small --guide bottom_up --minutes 20
 """
 
 import math

@@ -3,9 +3,9 @@
 Lab 1: principal component analysis by an eigendecomposition in float64, with
 encodings, reconstructions, and the squared error as components are added.
 
-    python -m experiments.pca --data mnist --latent-dim 2
-    python -m experiments.pca --data digits --latent-dim 10
-    python -m experiments.pca --data fashion_mnist --latent-dim 50 --out runs/pca
+    python -m experiments pca --data mnist --latent-dim 2
+    python -m experiments pca --data digits --latent-dim 10
+    python -m experiments pca --data fashion_mnist --latent-dim 50 --out runs/pca
 """
 
 from dataclasses import dataclass

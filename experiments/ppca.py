@@ -3,9 +3,9 @@
 Lab 2: probabilistic PCA by stochastic gradient steps. With the guide ``exact`` the
 ELBO equals log p(x); with any other guide it is lower.
 
-    python -m experiments.ppca --data mnist --latent-dim 2 --guide exact
-    python -m experiments.ppca --data digits --guide amortized --guide.encoder linear
-    python -m experiments.ppca --data digits --latent-dim 10 --method closed_form
+    python -m experiments ppca --data mnist --latent-dim 2 --guide exact
+    python -m experiments ppca --data digits --guide amortized --guide.encoder linear
+    python -m experiments ppca --data digits --latent-dim 10 --method closed_form
 """
 
 from dataclasses import dataclass

@@ -3,9 +3,9 @@
 The model, the guide and the objective are chosen by name; models and guides may be classes of your
 own.
 
-    python -m experiments.train --model ppca --guide mean_field --data digits --latent-dim 10
-    python -m experiments.train --model vae --data digits --objective iwae --particles 10
-    python -m experiments.train --model mypackage.mymodule:MyModel --guide amortized --data mnist
+    python -m experiments train --model ppca --guide mean_field --data digits --latent-dim 10
+    python -m experiments train --model vae --data digits --objective iwae --particles 10
+    python -m experiments train --model mypackage.mymodule:MyModel --guide amortized --data mnist
 """
 
 from dataclasses import dataclass, field

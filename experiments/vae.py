@@ -3,9 +3,9 @@
 Lab 3, second half: a decoder with one hidden layer and a Gaussian likelihood, an
 encoder of the same size as the guide, and the ELBO with its KL in closed form.
 
-    python -m experiments.vae --data mnist
-    python -m experiments.vae --data digits --latent-dim 10 --likelihood gaussian_per_pixel
-    python -m experiments.vae --data digits --binarize dynamic --likelihood bernoulli --guide flow
+    python -m experiments vae --data mnist
+    python -m experiments vae --data digits --latent-dim 10 --likelihood gaussian_per_pixel
+    python -m experiments vae --data digits --binarize dynamic --likelihood bernoulli --guide flow
 """
 
 from dataclasses import dataclass

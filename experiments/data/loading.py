@@ -53,16 +53,18 @@ def load(
     """The train and test splits of a data set.
 
     Args:
-        name: see ``experiments.data.readers``; or a file of numbers.
+        name: digits, mnist, fashion_mnist, kmnist, omniglot, cifar10, celeba64, folder, or a file
+            of numbers (.npy, .npz or .csv).
         root: directory of the files; by default the environment variable ``PPL_DATA``, else
             ``data``.
         pad: zero-pad images to this side.
         binarize: none, dynamic or static.
-        binarize_seed: seed of static draws; the test split uses the next seed.
+        binarize_seed: seed of static binarisation and of dequantisation; the test split uses the
+            next seed.
         rows: number of training rows to keep, from the first.
         dequantize: add uniform noise to grey bytes.
         bits: bits per channel; lower-order bits are discarded.
-        flip: mirror training images at every other visit.
+        flip: mirror each training image with probability 1/2 at every visit.
         value_range: values that become 0 and 255, for images of a folder with more than 8 bits.
         background: colour behind transparent pixels of a folder's images; black by default.
         frames: one (refuse files with several), first or all frames of a folder's images.
@@ -70,6 +72,9 @@ def load(
         label: column of a CSV file that contains classes.
         given: labels, to pass the one-hot class of each row as ``batch.given["label"]``.
         say: function that prints notes about skipped or converted files.
+
+    Returns:
+        The train and test splits; images are ``[N, C, H, W]``.
 
     Raises:
         UsageError: If the data are not available, or an option does not fit them.

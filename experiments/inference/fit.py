@@ -13,7 +13,7 @@ from torch import Tensor
 
 from experiments.data import Data
 from experiments.data.streams import rows_of
-from experiments.inference.checks.index_reads import note_home
+from experiments.inference.checks.index_reads import note_home, note_rows
 from experiments.inference.checks.observations import check_observations
 from experiments.inference.optim import Schedule, cosine
 from experiments.inference.parallel import gathered, own_rows
@@ -121,6 +121,8 @@ def fit(
                 yield progress
             at = progress.position
             note_home(svi.model, rows)
+            if svi.tables:
+                note_rows(svi.guide, rows)
     finally:
         for group, rate in training.rates:  # what is set until the next call counts
             group["lr"] = rate

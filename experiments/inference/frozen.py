@@ -10,6 +10,7 @@ from torch import nn
 
 from experiments.data import Data
 from experiments.errors import TrainingError, UsageError
+from experiments.inference.checks.index_reads import note_rows
 from experiments.inference.objectives import STL, LogJoint, Objective
 from experiments.inference.optim import cosine, local_tables
 from experiments.inference.svi import SVI
@@ -63,7 +64,9 @@ def fit_rows(
     with frozen(model), pyro.validation_enabled(False):
         svi = SVI(model, guide, loss=objective)
         assert svi.local_optim is not None
-        for batch in data.fixed().like(model).batches(chunk):
+        rows = data.fixed().like(model)
+        note_rows(guide, rows)
+        for batch in rows.batches(chunk):
             for step in range(guide.local_steps):
                 for group in svi.local_optim.param_groups:
                     group["lr"] = guide.local_lr * factor(step / guide.local_steps)

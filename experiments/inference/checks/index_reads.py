@@ -111,6 +111,16 @@ def note_home(model: Any, data: Any) -> None:
         _home[model] = data.sha256
 
 
+def note_rows(guide: Any, data: Any) -> None:
+    """Note that the rows of a per-datum guide are of these data."""
+    _home[guide] = data.sha256
+
+
+def has_rows_elsewhere(guide: Any, data: Any) -> bool:
+    """Whether a guide's rows are known to be of other data."""
+    return _home.get(guide) not in (None, data.sha256)
+
+
 def check_home(model: Any, data: Any) -> None:
     """Refuse data other than those whose rows a model looks up."""
     if model in _bound and (data.split == "test" or _home.get(model) not in (None, data.sha256)):
