@@ -95,7 +95,7 @@ def error_curve(pca: PCA, x: torch.Tensor) -> Figure:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
     axis.plot(range(1, len(errors) + 1), errors, "o-", ms=3)
-    axis.set(xlabel="components M", ylabel="squared error per test image")
+    axis.set(xlabel="components M", ylabel="squared error per test datum")
     return figure
 
 

@@ -66,6 +66,7 @@ GUIDES: dict[str, type[Guide]] = {
     "auto_low_rank": AutoLowRank,
     "auto_iaf": AutoIAF,
 }
+"""Name -> class of guide, built as ``GUIDES[name](model, **options)``."""
 
 GLOBAL = tuple(name for name, kind in GUIDES.items() if issubclass(kind, Auto))
 """Guides of any model with global latents: Pyro's, over all latents at once."""
@@ -85,7 +86,11 @@ PAIRS: dict[str, tuple[str, ...]] = {
 
 
 def allowed_guides(model: nn.Module) -> tuple[str, ...]:
-    """The guides that fit a model: from the table, or for a user's model from its latents."""
+    """The guides that fit a model: from the table, or for a user's model from its latents.
+
+    Returns:
+        Names, keys of ``GUIDES``.
+    """
     for name, model_class in MODELS.items():
         if type(model) is model_class:
             return PAIRS[name]

@@ -18,8 +18,12 @@ class Exact(Guide):
     log p(x, z) - log q(z | x) is then log p(x) for every z, so maximising the ELBO is maximum
     likelihood. It has no parameters of its own.
 
+    Args:
+        model: a model with one vector latent and a method ``posterior(x)``.
+
     Raises:
-        ValueError: If the model has no ``posterior``.
+        ValueError: If the model has anything but one vector latent; if it has no ``posterior``, or
+            inherits one and overrides a part of the story.
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -17,7 +17,7 @@ from ppl_models.networks import ACTIVATIONS, MLP
 
 
 def _autoregressive(dim: int, context: int, width: int) -> nn.Module:
-    network = ConditionalAutoRegressiveNN(dim, context, [width])
+    network = ConditionalAutoRegressiveNN(dim, context, [max(width, dim)])  # MADE needs as many
     return transforms.ConditionalAffineAutoregressive(network)
 
 
@@ -58,13 +58,14 @@ class Flow(Guide):
             of the latents given the other.
         length: number of transforms.
         context: number of encoder outputs that every transform takes as context.
-        width: width of the hidden layer of each transform.
+        width: width of the hidden layer of each transform; if autoregressive, at least that of z.
         hidden_dims: widths of the encoder's hidden layers.
         activation: activation of the encoder.
 
     Raises:
-        ValueError: If the model has several latents, a single number or one without fixed
-            coordinates, or an option is unknown.
+        ValueError: If the model has anything but one vector latent with at least two fixed
+            coordinates; if ``transform`` is unknown; if ``length``, ``context`` or ``width`` is
+            below 1.
 
     References:
         Rezende & Mohamed (2015); Kingma et al. (2016), inverse autoregressive flow; Dinh et al.

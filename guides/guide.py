@@ -1,5 +1,6 @@
 """The base classes of guides, which are built from a model and refer to it without owning it."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
@@ -18,7 +19,11 @@ from ppl_models.sites import example, is_summed
 
 
 class Guide(Program):
-    """q(z | x), a program with the model's argument that samples the model's latents by name."""
+    """q(z | x), a program with the model's argument that samples the model's latents by name.
+
+    Args:
+        model: p(x, z); referred to, not owned.
+    """
 
     objective: ClassVar[str] = "elbo"
     """What it is trained with unless another objective is asked for."""
@@ -98,9 +103,10 @@ class Guide(Program):
 
     def like_model(self) -> None:
         """Move to the device and dtype of the model."""
-        parameter = next(self.model.parameters(), None)
-        if parameter is not None:
-            self.to(device=parameter.device, dtype=parameter.dtype)
+        parts = itertools.chain(self.model.parameters(), self.model.buffers())
+        like = next((part for part in parts if part.is_floating_point()), None)
+        if like is not None:
+            self.to(device=like.device, dtype=like.dtype)
 
     def for_data(self, size: int) -> Self:
         """The guide for a data set of ``size`` rows: itself, unless it has a row per datum."""

@@ -33,8 +33,8 @@ class Mixture(Guide):
         activation: activation of the encoder.
 
     Raises:
-        ValueError: If the model has several latents or one without fixed coordinates, or an option
-            has no valid value.
+        ValueError: If the model has anything but one vector latent with fixed coordinates, if
+            ``components`` is below 1, or if ``hidden_dims`` is empty.
 
     References:
         Kviman, Molén, Hotti, Kurt, Elvira & Lagergren (2023), mixture VAEs.
@@ -63,7 +63,7 @@ class Mixture(Guide):
 
     def centre(self, mean: Tensor) -> None:
         """Subtract the mean image, ``[*data_shape]``, from the encoder's input."""
-        self.encoder.centre(F.pad(mean.flatten(), (0, self.components)))
+        self.encoder.centre(mean.flatten())
 
     def features(self, batch: Batch) -> tuple[Tensor, ...]:
         """Every component's parameters, ``[B, S, 2M]``."""

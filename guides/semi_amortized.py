@@ -41,8 +41,8 @@ class SemiAmortized(Guide):
         activation: activation of the encoder.
 
     Raises:
-        ValueError: If the model has several latents, one without fixed coordinates or one that is
-            summed out; if an option has no valid value.
+        ValueError: If the model has anything but one vector latent with fixed coordinates, or one
+            besides it that is summed out; if ``steps`` is below 1 or ``step_size`` not above 0.
 
     References:
         Kim, Wiseman, Miller, Sontag & Rush (2018); Marino, Yue & Mandt (2018), with other updates.

@@ -11,3 +11,4 @@ from ppl_models.vae import VAE
 __all__ = ["MODELS", "NVAE", "PCA", "PPCA", "VAE", "Batch", "Program", "data_plate", "describe"]
 
 MODELS: dict[str, type[Program]] = {"ppca": PPCA, "vae": VAE, "nvae": NVAE}
+"""Name -> class of model."""

@@ -97,7 +97,11 @@ class Batch(NamedTuple):
 
 
 def data_plate(batch: Batch) -> pyro.plate:
-    """The plate of the data: size N, this batch's rows, so log-densities are rescaled by N / B."""
+    """The plate of the data: size N, this batch's rows, so log-densities are rescaled by N / B.
+
+    Returns:
+        The plate "data" at dim -1.
+    """
     return pyro.plate("data", batch.size, subsample=batch.index, dim=-1)
 
 

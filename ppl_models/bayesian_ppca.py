@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ppl_models.batch import Batch, data_plate
-from ppl_models.distributions.normals import IsotropicNormal, LowRankNormal
+from ppl_models.distributions.normals import LowRankNormal
 from ppl_models.program import Program
 
 
@@ -70,7 +70,8 @@ class BayesianPPCA(Program):
                 return pyro.sample("x", self.evidence(W, mu, sigma), obs=batch.x)
             z = pyro.sample("z", dist.Normal(0 * one, one).expand([self.latent_dim]).to_event(1))
             loc = (W @ z.unsqueeze(-1)).squeeze(-1) + mu
-            return pyro.sample("x", IsotropicNormal(loc, sigma), obs=batch.x)
+            x = dist.Normal(loc, sigma.unsqueeze(-1)).to_event(1)
+            return pyro.sample("x", x, obs=batch.x)
 
     def matrix(self) -> Tensor:
         """V, all entries free, ``[D, M]``."""

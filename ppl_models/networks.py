@@ -56,9 +56,9 @@ class MLP(nn.Module):
 
     @torch.no_grad()
     def centre(self, x: Tensor) -> None:
-        """Subtract ``x``, the mean of the inputs ``[sizes[0]]``, from every input."""
+        """Subtract ``x``, the mean of the first inputs, from them; others stay as they are."""
         first: nn.Linear = self.layers[0]  # type: ignore[assignment]
-        first.bias.copy_(-first.weight @ x)
+        first.bias.sub_(first.weight[:, : len(x)] @ x)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)

@@ -47,7 +47,7 @@ def _moments(x: Tensor) -> tuple[np.ndarray, np.ndarray]:
     if rows.dtype == np.float64:
         second, squared = rows.T @ rows, len(rows) * mean**2
         # for data far from the origin, x⊤x minus the mean's part would cancel
-        if (squared <= 1e4 * (second.diagonal() - squared)).all() or not np.isfinite(mean).all():
+        if (squared <= 10 * (second.diagonal() - squared)).all() or not np.isfinite(mean).all():
             return mean, second - len(rows) * np.outer(mean, mean)
     scatter = np.zeros((x.shape[1], x.shape[1]))
     for start in range(0, len(rows), 4096):
@@ -62,6 +62,11 @@ class PCA(nn.Module):
     Args:
         x: observations ``[N, D]``.
         latent_dim: M, the number of components; at most D.
+
+    Attributes:
+        mean: mean of the data, ``[D]``.
+        components: the M leading eigenvectors as columns, ``[D, M]``.
+        eigenvalues: all eigenvalues from large to small, ``[D]``, in float64.
 
     Raises:
         ValueError: If ``latent_dim`` is not between 1 and D, or ``x`` is not finite.
@@ -81,8 +86,9 @@ class PCA(nn.Module):
                 f"latent_dim={latent_dim} must lie between 1 and data_dim={x.shape[-1]}."
             )
         mean, eigenvalues, vectors = covariance_spectrum(x)
-        self.register_buffer("mean", mean.to(x.dtype))
-        self.register_buffer("components", vectors[:, :latent_dim].to(x.dtype))
+        dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
+        self.register_buffer("mean", mean.to(dtype))
+        self.register_buffer("components", vectors[:, :latent_dim].to(dtype))
         self.register_buffer("eigenvalues", eigenvalues)
 
     def encode(self, x: Tensor) -> Tensor:
@@ -94,5 +100,5 @@ class PCA(nn.Module):
         return z @ self.components.mT + self.mean
 
     def squared_error(self, x: Tensor) -> Tensor:
-        """Squared distance ``[B]`` between observations and their reconstructions."""
+        """Squared distance ``[B]`` of ``x`` from its reconstruction [squared units of x]."""
         return (x - self.decode(self.encode(x))).square().sum(-1)

@@ -25,6 +25,11 @@ class PPCA(Program):
         data_dim: D, the dimension of an observation.
         latent_dim: M, the dimension of a latent; at most D.
 
+    Attributes:
+        W: the linear map, ``[D, M]``.
+        mu: the mean of x, ``[D]``.
+        log_sigma: logarithm of the noise's standard deviation, ``[]``.
+
     Raises:
         ValueError: If ``latent_dim`` is not between 1 and ``data_dim``.
 
@@ -46,6 +51,7 @@ class PPCA(Program):
 
     @property
     def sigma(self) -> Tensor:
+        """The noise's standard deviation, ``[]``."""
         return self.log_sigma.exp()
 
     def prior(self) -> dist.Distribution:
@@ -62,16 +68,17 @@ class PPCA(Program):
             return pyro.sample("x", self.likelihood(z), obs=batch.x)
 
     def marginal(self) -> LowRankNormal:
-        """p(x) = N(mu, W W⊤ + sigma^2 I), computed with an M x M matrix (Woodbury)."""
+        """p(x) = N(mu, W W⊤ + sigma^2 I), event ``[D]``, via an M x M matrix (Woodbury)."""
         return LowRankNormal(self.mu, self.W, self.sigma.square().expand(len(self.mu)))
 
     def posterior_precision(self) -> Tensor:
         """Lambda = (W⊤W + sigma^2 I) / sigma^2, ``[M, M]``, the same for every datum."""
-        return self._precision(self.W)
+        return self._precision(self.W).to(self.W.dtype)
 
     def _precision(self, W: Tensor) -> Tensor:
+        W = W.double()  # in float32, nearly parallel columns can make it indefinite
         identity = torch.eye(W.shape[1], dtype=W.dtype, device=W.device)
-        return W.mT @ W / self.sigma.square() + identity
+        return W.mT @ W / self.sigma.double().square() + identity
 
     def posterior(self, x: Tensor, observed: Tensor | None = None) -> dist.MultivariateNormal:
         """p(z | x) = N(A^-1 W⊤(x - mu), sigma^2 A^-1) with A = W⊤W + sigma^2 I.
@@ -80,6 +87,12 @@ class PPCA(Program):
             x: observations ``[B, D]``.
             observed: optional mask ``[D]``; the posterior is then given the pixels where it is
                 true.
+
+        Returns:
+            A normal with event ``[M]`` for every row.
+
+        Raises:
+            ValueError: If ``x`` has another number of entries than ``data_dim``.
         """
         if x.shape[-1:] != self.mu.shape:
             raise ValueError(f"x is {list(x.shape)}, the model has data_dim={len(self.mu)}.")
@@ -88,9 +101,11 @@ class PPCA(Program):
         if observed is not None:
             W, mu, x = W[observed], mu[observed], x[..., observed]
         precision = self._precision(W)
-        projected = (x - mu) @ W / self.sigma.square()
+        projected = (x - mu).double() @ W.double() / self.sigma.double().square()
         loc = torch.cholesky_solve(projected.mT, torch.linalg.cholesky(precision)).mT
-        return dist.MultivariateNormal(loc, precision_matrix=precision)
+        exact = dist.MultivariateNormal(loc, precision_matrix=precision)
+        dtype = torch.promote_types(x.dtype, W.dtype)
+        return dist.MultivariateNormal(loc.to(dtype), scale_tril=exact.scale_tril.to(dtype))
 
     @classmethod
     def _of(cls, W: Tensor, mu: Tensor, log_sigma: Tensor) -> "PPCA":
@@ -120,9 +135,7 @@ class PPCA(Program):
         References:
             The ML solution of Tipping & Bishop (1999).
         """
-        if len(x) < 2 or (x == x[:1]).all():
-            what = f"{len(x)} row" if len(x) < 2 else "all rows are alike"
-            raise ValueError(f"the data are constant ({what}): no sigma^2 above 0 fits them best.")
+        _check_varies(x)
         mean, eigenvalues, vectors = covariance_spectrum(x, correction)
         tolerance = eigenvalues[0] * len(eigenvalues) * torch.finfo(torch.float64).eps
         rank = int((eigenvalues > tolerance).sum())
@@ -135,24 +148,29 @@ class PPCA(Program):
             )
         variance = eigenvalues[latent_dim:].mean()
         W = vectors[:, :latent_dim] * (eigenvalues[:latent_dim] - variance).sqrt()
-        return cls._of(W.to(x.dtype), mean.to(x.dtype), variance.log().mul(0.5).to(x.dtype))
+        dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
+        return cls._of(W.to(dtype), mean.to(dtype), variance.log().mul(0.5).to(dtype))
 
     @torch.no_grad()
     def em_step(self, x: Tensor) -> None:
         """One step of expectation-maximisation on all of ``x`` ``[N, D]``; never lowers log p(x).
 
+        Computed in float64.
+
         References:
             Tipping & Bishop (1999), the EM algorithm for PPCA.
         """
-        self.mu.copy_(x.mean(0))
-        centred = x - self.mu
-        covariance = torch.linalg.inv(self.posterior_precision())
-        expected = self.posterior(x).mean  # <z_n>, [N, M]
+        _check_varies(x)
+        mu, W = x.mean(0, dtype=torch.float64), self.W.double()
+        variance, centred = self.sigma.double().square(), x - mu
+        covariance = torch.linalg.inv(self._precision(W))  # of the posterior
+        expected = centred @ W @ covariance / variance  # <z_n>, [N, M]
         second = expected.mT @ expected + len(x) * covariance  # sum of <z_n z_n⊤>
         W = torch.linalg.solve(second, centred.mT @ expected, left=False)
         # a sum of squares without subtractions, since sigma may be small compared with W
         residual = (centred - expected @ W.mT).square().sum()
         residual += len(x) * (W @ covariance * W).sum()
+        self.mu.copy_(mu)
         self.W.copy_(W)
         self.log_sigma.copy_(0.5 * (residual / x.numel()).log())
 
@@ -160,6 +178,13 @@ class PPCA(Program):
     def rotated(self, rotation: Tensor) -> "PPCA":
         """The same p(x) in other latent coordinates: W R for an orthogonal R ``[M, M]``."""
         return PPCA._of(self.W @ rotation, self.mu.clone(), self.log_sigma.clone())
+
+
+def _check_varies(x: Tensor) -> None:
+    """Refuse data that are all alike."""
+    if len(x) < 2 or (x == x[:1]).all():
+        what = f"{len(x)} row" if len(x) < 2 else "all rows are alike"
+        raise ValueError(f"the data are constant ({what}): no sigma^2 above 0 fits them best.")
 
 
 def equal_diagonal_rotation(symmetric: Tensor) -> Tensor:

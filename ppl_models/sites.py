@@ -31,8 +31,7 @@ class Sites(NamedTuple):
     it, and is listed in ``in_plates``. ``by_name`` tells whether the model looks up observations
     by site, ``batch.obs("x")``, instead of reading ``batch.x`` as a whole. ``summed`` are the
     discrete latents that no guide needs to sample, including named observations that a batch may
-    lack; see ``is_summed``. ``of_all_data`` are the names of global latents, outside the data
-    plate.
+    lack; see ``is_summed``. ``of_all_data`` names the global latents, outside the data plate.
     """
 
     latents: dict[str, torch.Size]
@@ -44,11 +43,7 @@ class Sites(NamedTuple):
 
     @property
     def x(self) -> torch.Size:
-        """The shape of the only observation.
-
-        Raises:
-            ValueError: If there are several.
-        """
+        """The shape of the only observation (``ValueError`` if there are several)."""
         return self.observed[self.site]
 
     @property
@@ -92,8 +87,8 @@ def request_alike(model: Any, size: int, given: dict[str, Tensor] | None = None)
 
 def _parameter(model: Any) -> Tensor:
     """A real-valued parameter, used for its dtype and device."""
-    parameters = model.parameters() if isinstance(model, nn.Module) else ()
-    return next((p.detach() for p in parameters if p.is_floating_point()), torch.zeros(()))
+    parts = [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
+    return next((p.detach() for p in parts if p.is_floating_point()), torch.zeros(()))
 
 
 def given_rows(model: Any) -> int:
@@ -206,8 +201,11 @@ def describe(model: Callable, data: Any = None) -> Sites:
 
     Args:
         model: p.
-        data: a data set or batch whose ``given`` the model needs; kept for later draws, such as
-            those in a guide's constructor.
+        data: a data set or batch whose ``given`` the model needs; that is kept for later draws.
+
+    Returns:
+        The event shapes of latents (in generative order) and observations, and which latents are
+        global or summed out; see ``Sites``.
 
     Raises:
         ValueError: If the model has no observation or no latent, if it has an ``obs_mask``, if it

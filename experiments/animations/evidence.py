@@ -53,7 +53,7 @@ def evidence(config: Any, train: Data, test: Data) -> Iterator[Image.Image]:
     for shown in range(1, 1 + len(next(iter(seen.values())))):
         parts = {name: frames[:shown] for name, frames in seen.items()}
         target = exact.mean[0], exact.covariance_matrix[0]
-        yield picture(_figure(parts, target, log_evidence, floor))
+        yield picture(_figure(parts, target, log_evidence, floor, config.steps))
 
 
 def _trained(config: Any, model: PPCA, rows: Data, name: str) -> list[Frame]:
@@ -65,9 +65,9 @@ def _trained(config: Any, model: PPCA, rows: Data, name: str) -> list[Frame]:
     svi = SVI(model, guide, muon(model, guide, 0.05), STL(particles=4))
     frames = []
     for step in training(svi, data, config.steps, len(data), config.frames, config.seed):
-        gap = gap_in_closed_form(model, guide, data)
-        assert gap is not None
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            gap = gap_in_closed_form(model, guide, data)
+            assert gap is not None
             q = poutine.trace(guide).get_trace(data.batch(torch.arange(1))).nodes["z"]["fn"]
             full = getattr(q, "covariance_matrix", None)
             spread = torch.diag(q.variance[0]) if full is None else full[0]
@@ -76,8 +76,13 @@ def _trained(config: Any, model: PPCA, rows: Data, name: str) -> list[Frame]:
 
 
 def _figure(
-    parts: dict[str, list[Frame]], exact: tuple[Tensor, Tensor], log_evidence: float, floor: float
+    parts: dict[str, list[Frame]],
+    exact: tuple[Tensor, Tensor],
+    log_evidence: float,
+    floor: float,
+    last: int = 0,
 ) -> Figure:
+    """The ELBOs up to a frame, on an axis up to the last step, and q of one image."""
     figure = Figure(figsize=(8.4, 4.3), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.4, 1))
     left.axhline(log_evidence, color="black", lw=1.2, label="log p(x), exact")
@@ -87,7 +92,8 @@ def _figure(
         x, y = 1 + np.array(steps), log_evidence - np.array(gaps)
         left.plot(x, y, lw=1.8, color=COMPARED[name][2], label=name)
     left.set(xscale="log", xlabel="steps", ylabel="ELBO [nats per data point]")
-    left.set(xlim=(1, 1000), ylim=(log_evidence - 6 * floor, log_evidence + 0.4 * floor))
+    last = max(last, *(frames[-1][0] for frames in parts.values()))
+    left.set(xlim=(1, 1 + last), ylim=(log_evidence - 6 * floor, log_evidence + 0.4 * floor))
     left.set(title=f"step {next(iter(parts.values()))[-1][0]}")
     left.legend(loc="center left", fontsize=8)
     _plane(right, parts, exact)

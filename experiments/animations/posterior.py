@@ -111,7 +111,7 @@ def fitted(config: Any, model: VAE, name: str, train: Data, digit: Data) -> list
     svi = SVI(model, guide, adam(model, guide, 0.003), loss)
     frames = []
     for _ in training(svi, rows, config.steps, len(rows), config.frames, config.seed):
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             q = poutine.trace(guide).get_trace(one.batch(torch.arange(1))).nodes["z"]["fn"]
             points = plane(one.observations())[:, None]
             frames.append(q.log_prob(points)[:, 0].double())

@@ -194,7 +194,7 @@ class Data:
         """The first ``count`` rows as a data set.
 
         Raises:
-            UsageError: If there are fewer.
+            UsageError: If ``count`` is below 2 or above N.
         """
         if count is None or count == len(self):
             return self

@@ -122,17 +122,26 @@ def evaluate(
 
     Args:
         model: p(x, z).
-        guide: q(z | x); rows of a per-datum guide are fitted first if the data are a test split.
-        data: a data set, or an array ``[N, ...]``.
+        guide: q(z | x); rows of a per-datum guide are fitted first if the data are a test split
+            or known to be others than those it was trained on.
+        data: whatever ``as_data`` takes, with N rows.
         particles: K, draws per datum; by default 1, and 2000 shared ones under ``prior``.
         seed: seed of the draws; the global random state is not changed.
-        memory: GiB for intermediate values.
+        memory: limit for intermediate values [GiB].
 
     Returns:
-        Means over the data and their standard errors [nats per data point].
+        Means over the data [nats per data point], None where undefined: ``elbo``, ``rate``,
+        ``distortion``; ``log_evidence``, only where exact; with K > 1 ``iw_bound``,
+        ``iw_particles`` and ``effective_sample_size``; ``squared_error`` [squared units of x].
+        ``elbo_se``, ``iw_bound_se`` and ``squared_error_se`` are standard errors over data. A
+        guide of points has ``log_joint`` in place of the ELBO and its parts. Shared draws add
+        ``..._draws_se``; probabilities of RGB images add ``..._bits_per_dimension``.
 
     Raises:
-        TrainingError: If a value is not finite.
+        TrainingError: If a value is not finite, or fitted rows diverge.
+        ValueError: If the pair gives no bound per datum (a global latent, a scaled density, a
+            factor in the guide, points of a guide whose objective is not ``log_joint``), or the
+            data do not fit the model.
     """
     measured = measure(model, guide, as_data(data), seed, particles, memory)
     return summary(measured.values, guide, particles)

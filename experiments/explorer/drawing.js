@@ -23,9 +23,11 @@ function paint(canvas, image, [channels, height, width]) {
   context.putImageData(picture, 0, 0);
 }
 
-// The ellipse that holds a share of a Gaussian's mass in two of its dimensions.
+const ON_A_LINE = { 0.5: 0.67449, 0.95: 1.959964 }; // sigmas on each side, of one latent
+
+// The ellipse that holds a share of a Gaussian's mass in two of its dimensions, or in one.
 function ellipseOf(mean, [xx, xy, yy], share) {
-  const radius = Math.sqrt(-2 * Math.log(1 - share));
+  const radius = yy > 0 ? Math.sqrt(-2 * Math.log(1 - share)) : ON_A_LINE[share];
   const L = choleskyOf([[xx, 0], [xy, yy]]);
   return Array.from({ length: 73 }, (_, i) => {
     const u = radius * Math.cos((i * Math.PI) / 36), v = radius * Math.sin((i * Math.PI) / 36);

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import shlex
 from typing import Any
 
 import torch
@@ -54,7 +55,7 @@ def groups_page(saved: SavedRun, config: Any) -> tuple[str, dict[str, Any]]:
     texts = {
         "summary": _summary(saved, len(names)),
         "readjust": _readjusted(config.readjust),
-        "command": f"python -m experiments explore {config.run}",
+        "command": shlex.join(["python", "-m", "experiments", "explore", str(config.run)]),
     }
     return html_page("groups.html", f"The groups of {saved.directory.name}", texts, payload), facts
 

@@ -1,6 +1,7 @@
 """The page of a model whose decoder is part of the page."""
 
 import copy
+import shlex
 from typing import Any
 
 import torch
@@ -48,16 +49,19 @@ def latents_page(runs: list[SavedRun], config: Any) -> tuple[str, dict[str, Any]
     """The page of one run, or of two guides for one model, and a summary of its contents."""
     saved = runs[0]
     title = f"The latent space of {saved.directory.name}"
-    second = f" --with {config.with_}" if config.with_ else ""
+    second = ["--with", str(config.with_)] if config.with_ else []
     wanted = ("float32", "float16") if config.weights == "auto" else (config.weights,)
     decoder = decoder_of(saved.model, saved.config["pair"]["model"])
     for precision in (kind for kind in wanted if decoder.fits(kind)):
-        _round(decoder, precision)
+        for run in runs:  # q of another run may refer to that run's model
+            _round(decoder_of(run.model, run.config["pair"]["model"]), precision)
         payload, data, chosen = _payload(runs, decoder, config)
         payload["decoder"] = packed_decoder(decoder, precision, data.levels)
         texts = {
             "summary": _summary(runs, decoder, len(data)),
-            "command": f"python -m experiments explore {config.run}{second}",
+            "command": shlex.join(
+                ["python", "-m", "experiments", "explore", str(config.run), *second]
+            ),
             "precision": _precision(precision),
         }
         page = html_page("page.html", title, texts, payload)
@@ -100,9 +104,12 @@ def _payload(
             raise UsageError(f"{run.directory} encodes images by numbers that are not finite.")
         guides.append({"name": _guide_name(run), **packed_view(view)})
     x = data.observations(torch.tensor(chosen, device=data.pixels.device))
-    labels = data.labels
-    few = [None] * len(chosen) if labels is None else labels[chosen].tolist()
+    labels, names = data.labels, list(data.source.classes)
+    few: list[Any] = [None] * len(chosen)
+    if labels is not None:
+        few = [names[label] if names else label for label in labels[chosen].tolist()]
     payload = {
+        "classes": names,
         "latents": dim,
         "shape": list(data.image_shape),
         # classes as bytes, if ten colours suffice

@@ -126,13 +126,14 @@ function chooseAxes() {
 function legend() {
   if (!state.labels) return;
   for (const kind of [...new Set(state.labels)].sort((a, b) => a - b)) {
+    const name = payload.classes.length ? payload.classes[kind] : String(kind);
     const button = document.createElement("button");
     const dot = document.createElement("span");
     dot.style.background = COLOURS[kind];
     button.type = "button";
-    button.append(dot, String(kind));
+    button.append(dot, name);
     button.setAttribute("aria-pressed", "false");
-    button.setAttribute("aria-label", `show class ${kind} alone`);
+    button.setAttribute("aria-label", `show class ${name} alone`);
     button.addEventListener("click", () => {
       state.highlighted = state.highlighted === kind ? null : kind;
       for (const other of $("legend").children) {

@@ -99,6 +99,7 @@ def fit(
 
     Raises:
         ValueError: If ``epochs`` or ``batch_size`` is below 1; if a loader yields no positions.
+        UsageError: If the data do not fit the model, or a loader has no length or batch_size.
     """
     if epochs < 1 or batch_size < 1:
         raise ValueError(f"epochs={epochs} and batch_size={batch_size} must be at least 1.")

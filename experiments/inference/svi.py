@@ -33,13 +33,13 @@ class SVI:
 
     Args:
         model: p(x, z).
-        guide: q(z | x).
+        guide: q(z | x), any module.
         optim: a ``torch.optim`` optimizer or several, a ``pyro.optim`` one, or a function from
             parameters to an optimizer; Adam at rate 0.01 by default. Rows of per-datum guides
             have an optimizer of their own, ``RowAdam`` at ``guide.local_lr``.
         loss: one of our objectives or a Pyro ELBO; the ELBO by default.
         guard: refuses steps that are not finite, and bounds gradients; none by default.
-        average: of the weights, moved after every step; none by default.
+        average: moving average of the weights, updated after every step; none by default.
         compile: compute loss and gradients as one compiled graph. A step that cannot be compiled
             runs eagerly, with one warning.
 
@@ -47,7 +47,8 @@ class SVI:
         compiled: the compiled gradients, if they were asked for.
 
     Raises:
-        TypeError: If ``optim`` or ``loss`` is something else.
+        TypeError: If ``model`` or ``guide`` is not a module (or is a handler around one), or
+            ``optim`` or ``loss`` is something else.
         ValueError: If ``optim`` moves other parameters than the pair's.
     """
 

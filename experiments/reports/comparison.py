@@ -18,6 +18,7 @@ from experiments.reports.words.titles import counted, subject
 from experiments.runs.files import write_text
 from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
+from ppl_models import MODELS
 
 WORDS = {
     "frozen": "p frozen: all guides approximate the same posterior. Nats per data point.",
@@ -61,11 +62,13 @@ def save_comparison(run: Run, rows: list[Row], data: Data) -> dict[str, Any]:
     write_text(run.path / "table.csv", csv_table(figures))
     write_text(run.path / "table.md", markdown_table(figures))
     guides = list(dict.fromkeys(row.entry.label for row in rows))
+    on_frozen = config.of is None and any(row.decoder == "frozen" for row in rows)
+    turned = config.rotate and on_frozen and hasattr(MODELS.get(config.model), "rotated")
     metrics = Metrics(
         config.model,
         [row.entry.label for row in rows],
         data.name,
-        protocol(data, None, config.particles) | {"rotated": config.rotate},
+        protocol(data, None, config.particles) | {"rotated": turned},
         seed=config.seed,
         epochs=config.epochs,
         parameters=max(row["parameters"] for row in figures),

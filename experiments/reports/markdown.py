@@ -9,10 +9,13 @@ from experiments.reports.words.numbers import cell
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    head = "| " + " | ".join(rows[0]) + " |\n|" + " --- |" * len(rows[0]) + "\n"
-    return head + "".join(
-        "| " + " | ".join(cell(value) for value in row.values()) + " |\n" for row in rows
-    )
+    head = "| " + " | ".join(map(_escaped, rows[0])) + " |\n|" + " --- |" * len(rows[0]) + "\n"
+    return head + "".join("| " + " | ".join(map(_escaped, row.values())) + " |\n" for row in rows)
+
+
+def _escaped(value: Any) -> str:
+    """A cell, in which a bar begins no column."""
+    return cell(value).replace("|", r"\|")
 
 
 def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:

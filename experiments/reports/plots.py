@@ -53,12 +53,16 @@ def encodings(
     place = {"left": 0.07, "right": right, "bottom": 0.11, "top": 0.86, "wspace": 0.06}
     axes = figure.subplots(1, 2, sharex=True, sharey=True, gridspec_kw=place)
     colours: dict[str, Any] = {"cmap": _class_colours(number), "vmin": -0.5, "vmax": number - 0.5}
+    flat = not any(bool((z[:, 1] != 0).any()) for z in (train, test))  # of one latent
     for axis, z, label, name in zip(axes, (train, test), labels, ("train", "test"), strict=True):
         points = z[:10000].double().cpu().numpy()
         shown = {} if label is None else {"c": label[:10000].cpu().numpy(), **colours}
         drawn = axis.scatter(points[:, 0], points[:, 1], s=4, rasterized=True, **shown)
-        axis.set(title=name, xlabel="z₁", aspect="equal")
-    axes[0].set_ylabel("z₂")
+        axis.set(title=name, xlabel="z₁", aspect="auto" if flat else "equal")
+    if flat:
+        axes[0].set_yticks([])
+    else:
+        axes[0].set_ylabel("z₂")
     if labels[0] is not None:
         scale = figure.add_axes((right + 0.02, 0.11, 0.012, 0.75))
         bar = figure.colorbar(

@@ -48,7 +48,7 @@ class Config:
     """Directory of the data; by default $PPL_DATA, else ./data."""
     frames: Several = 30
     """Number of frames, denser at the start of training."""
-    images: Count = 1000
+    images: Several = 1000
     """Maximum number of test images shown (encodings, khat)."""
     epochs: Count = 20
     """Passes over the training images (not used by evidence)."""
@@ -67,7 +67,7 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     path = config.out or Path(f"{config.name}.gif")
     check(config, path)
-    if path.suffix == ".png":
+    if path.suffix == ".png" and config.name != "evidence":  # whose curves are of all frames
         config = replace(config, frames=2)  # the first and the last
     data = config.data or ("digits" if config.name in ON_DIGITS else "mnist")
     train, test = load(data, config.data_root)

@@ -61,6 +61,9 @@ def main(config: Config) -> dict[str, Any]:
     file = config.out or config.run / "explore.html"
     check(file)
     saved = opened(config.run, config, pick_device(config.device))
+    if not saved.test.are_images:
+        shape = list(saved.test.image_shape)
+        raise UsageError(f"a page shows images; the rows of '{saved.test.name}' are {shape}.")
     if isinstance(saved.model, NVAE):
         if config.with_:
             raise UsageError("--with is for pages that hold the decoder; an NVAE's does not.")

@@ -23,7 +23,7 @@ from experiments.options.ranges import Several
 from experiments.reports import plots
 from experiments.reports.page import finish
 from experiments.reports.words.numbers import number
-from experiments.reports.words.titles import subject
+from experiments.reports.words.titles import subject, unit
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.pictures import as_images
@@ -60,24 +60,25 @@ def main(config: Config) -> dict[str, Any]:
             "hidden_squared_error_se": hidden_se,
         }
         run.say(f"squared error {error:.4f} ± {error_se:.4f}, of hidden pixels {hidden:.4f}")
+        what = "reconstructions" if config.mask == "none" else "completions"
         if test.are_images:
             rows = {"x": x[:10], "observed": (x * observed)[:10], "E[x | z]": shown[:10]}
             if config.mask == "none":
                 del rows["observed"]
             pictures = {name: as_images(part, test) for name, part in rows.items()}
-            run.figure("reconstructions", plots.images_in_rows(pictures, test.label_names(10)))
+            run.figure(what, plots.images_in_rows(pictures, test.label_names(10)))
         how = {} if config.mask == "none" else {"estimator": estimator, "mask": config.mask}
         metrics = saved.new_metrics(test, config.seed, None, **how)
         metrics.test = figures
-        what = "reconstructions" if config.mask == "none" else "completions"
         title = f"{subject(metrics.model, metrics.data)}: {what} ({config.run.name})"
+        one = unit(metrics.protocol)
         found = (
-            f"The squared error is {number(error, error_se)} per image, averaged over the first "
-            f"{len(test)} test images."
+            f"The squared error is {number(error, error_se)} per {one}, averaged over the first "
+            f"{len(test)} test {one}s."
         )
         if config.mask != "none":
             found += f" Hidden pixels account for {number(hidden, hidden_se)} of it."
-        return finish(run, metrics, title, [found], {"Squared error per image": [figures]})
+        return finish(run, metrics, title, [found], {f"Squared error per {one}": [figures]})
 
 
 def mask_of(name: str, saved: SavedRun) -> Tensor:

@@ -7,12 +7,18 @@ The model keeps its parameters, and only the new guide is trained on the data of
     python -m experiments refit runs/vae-... --guide flow --objective stl
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from experiments.inference.optim import OPTIMIZERS
 from experiments.inference.svi import SVI
-from experiments.options.common import AnnealOptions, FitOptions, RunOptions, SavedRunOptions
+from experiments.options.common import (
+    AnnealOptions,
+    DataOptions,
+    FitOptions,
+    RunOptions,
+    SavedRunOptions,
+)
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.compiling import compiles
@@ -40,7 +46,8 @@ def main(config: Config) -> dict[str, Any]:
         own = {"guide": config.guide, "guide_options": config.guide_options}
         built = saved.config["pair"] | own
         # The data options of the first run make this one readable by itself.
-        given = {name: value for name, value in run.options.items() if value is not None}
+        of_data = {field.name for field in fields(DataOptions)}
+        given = {n: v for n, v in run.options.items() if v is not None or n not in of_data}
         run.options = saved.config["options"] | given
         record_data(run, saved.train, saved.test)
         run.data_changed = run.data_changed or saved.config["data_changed"]

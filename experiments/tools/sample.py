@@ -76,10 +76,11 @@ def main(config: Config) -> dict[str, Any]:
         write(run.path / "samples.safetensors", lambda path: save_file(tensors, path))
         if saved.test.are_images:
             images = {name: as_images(part, saved.test) for name, part in drawn.items()}
+            name = "samples" if config.of == "prior" else config.of
             if config.of in ("prior", "aggregate"):
-                run.figure("samples", plots.grids(images, math.ceil(config.count**0.5)))
+                run.figure(name, plots.grids(images, math.ceil(config.count**0.5)))
             else:
-                run.figure("samples", plots.images_in_rows(images))
+                run.figure(name, plots.images_in_rows(images))
         metrics = saved.new_metrics(saved.test, config.seed, 1, estimator=config.of)
         metrics.more = {
             "of": config.of,

@@ -13,6 +13,7 @@ from experiments.runs.run import Run
 from guides import Guide
 from guides.local import PerDatumGuide
 from ppl_models.ppca import PPCA
+from ppl_models.sites import describe
 
 TEMPERATURES = (0.25, 0.5, 0.75, 1.0, 1.5)
 
@@ -22,7 +23,10 @@ def as_images(x: Tensor, data: Data) -> Tensor:
     return x.reshape(-1, *data.image_shape)
 
 
-def _encodings(model: nn.Module, guide: Guide, data: Data, count: int) -> Tensor:
+def _encodings(model: nn.Module, guide: Guide, data: Data, count: int) -> Tensor | None:
+    """Means of q(z | x), ``[count, M]``; None if all latents are summed out."""
+    if not describe(model).latents:
+        return None
     few = data if isinstance(guide, PerDatumGuide) else data.rows(min(count, len(data)))
     parts = [encode(guide, batch, model) for batch in few.batches(1000)]
     first = [next(iter(part.values())) for part in parts]
@@ -60,11 +64,13 @@ def lab_pictures(
         except ValueError as error:
             shown = None
             run.warn(f"there is no figure of reconstructions: {error}")
-    z_train, directions = plots.two_directions(z_train)
-    z_test, _ = plots.two_directions(z_test, directions)
-    names = "means of q(z | x)" + ("" if directions.shape[0] <= 2 else ", two leading directions")
-    labels = (train.labels, test.labels)
-    run.figure("encodings", plots.encodings(z_train, z_test, labels, names, train.source.classes))
+    if z_train is not None and z_test is not None:
+        z_train, directions = plots.two_directions(z_train)
+        z_test, _ = plots.two_directions(z_test, directions)
+        more = "" if directions.shape[0] <= 2 else ", two leading directions"
+        labels, classes = (train.labels, test.labels), train.source.classes
+        title = f"means of q(z | x){more}"
+        run.figure("encodings", plots.encodings(z_train, z_test, labels, title, classes))
     if not test.are_images:
         return
     if shown is not None:

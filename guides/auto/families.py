@@ -15,7 +15,8 @@ class AutoDelta(Auto):
 
     Args:
         model: any model with latents in fixed unconstrained coordinates.
-        size: N, where every datum has latents.
+        size: N, the number of rows, needed only if the model also has per-datum latents;
+            ``for_data(N)`` returns a guide of that size.
 
     Raises:
         ValueError: If a latent has no fixed unconstrained coordinates.
@@ -35,7 +36,8 @@ class AutoNormal(Auto):
 
     Args:
         model: any model with latents in fixed unconstrained coordinates.
-        size: N, where every datum has latents.
+        size: N, the number of rows, needed only if the model also has per-datum latents;
+            ``for_data(N)`` returns a guide of that size.
         init_scale: initial standard deviation.
 
     Raises:
@@ -57,12 +59,13 @@ class AutoMultivariateNormal(Auto):
 
     Args:
         model: any model with latents in fixed unconstrained coordinates.
-        size: N, where every datum has latents.
-        init_scale: standard deviations at the start.
+        size: N, the number of rows, needed only if the model also has per-datum latents;
+            ``for_data(N)`` returns a guide of that size.
+        init_scale: initial standard deviation.
 
     Raises:
-        ValueError: If a latent has no fixed unconstrained coordinates, or there are more than ten
-            thousand numbers.
+        ValueError: If a latent has no fixed unconstrained coordinates, or the latents have
+            more than 10,000 entries in all.
     """
 
     def __init__(self, model: nn.Module, size: int = 1, init_scale: float = 0.1) -> None:
@@ -75,9 +78,13 @@ class AutoLowRank(Auto):
     .. math::
         q(z) = \mathcal N(u; m, F F^\top + \operatorname{diag} d), \quad z = t(u)
 
+    With K coordinates u in all, F is ``[K, rank]`` and d, which is positive, ``[K]``; t maps
+    coordinates to the latents' supports.
+
     Args:
         model: any model with latents in fixed unconstrained coordinates.
-        size: N, where every datum has latents.
+        size: N, the number of rows, needed only if the model also has per-datum latents;
+            ``for_data(N)`` returns a guide of that size.
         rank: columns of F; 0 for the square root of the number of coordinates.
         init_scale: approximate initial standard deviations.
 
@@ -97,11 +104,16 @@ class AutoIAF(Auto):
     .. math::
         e \sim \mathcal N(0, I), \quad u = T_n(\dots T_1(e) \dots), \quad z = t(u)
 
+    Every T is an affine autoregressive transform of all coordinates; t maps coordinates to the
+    latents' supports.
+
     Args:
         model: any model with latents in fixed unconstrained coordinates, at least two.
-        size: N, where every datum has latents.
+        size: N, the number of rows, needed only if the model also has per-datum latents;
+            ``for_data(N)`` returns a guide of that size.
         length: number of transforms.
-        width: width of the hidden layer of each transform; 0 for the number of coordinates.
+        width: width of the hidden layer of each transform; 0 for three times the number of
+            coordinates, plus one.
 
     Raises:
         ValueError: If a latent has no fixed unconstrained coordinates.

@@ -59,11 +59,17 @@ class TopDownMixture(TopDown):
 
     Args:
         model: an NVAE.
-        components: S.
-        options: those of ``TopDown``, except flows.
+        components: number of components (S).
+        channels: channels of the encoder at the size of the image; 0 uses the decoder's.
+        cells_per_group: encoder cells per group; no effect with a lean NVAE.
+        cells_per_block: encoder cells per block between the image and the finest group; with a
+            lean NVAE, at every size of the maps.
+        attention: use squeeze-and-excitation in every encoder cell; no effect with a lean NVAE.
+        residual: add to the prior's mu and log sigma; otherwise replace them.
 
     Raises:
-        ValueError: If the model is no NVAE, there is no component, or an option is out of range.
+        ValueError: If the model is no NVAE, ``components`` is below 1, or ``channels`` is negative
+            or too small to be split.
 
     References:
         Kviman et al. (2023), mixture VAEs.

@@ -79,7 +79,8 @@ class Towered(Guide):
     tower: Any
 
     def context(self, batch: Batch) -> Tensor:
-        return batch.only if isinstance(self.model, NVAE) else super().context(batch)
+        of_image = isinstance(self.model, NVAE)
+        return self.real(batch.only) if of_image else super().context(batch)
 
     def features(self, batch: Batch) -> tuple[Tensor, ...]:
         """Features of x for every latent, coarse to fine; repeated rows are encoded once."""

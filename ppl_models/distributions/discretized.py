@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from pyro.distributions import TorchDistribution
+from pyro.distributions.util import sum_rightmost
 from torch import Tensor
 from torch.distributions import constraints
 
@@ -75,7 +76,7 @@ class DiscretizedLogisticMixture(TorchDistribution):
             x < half, F.logsigmoid(upper), torch.where(x > 1 - half, F.logsigmoid(-lower), bin_)
         )
         mixture = (log_p + F.log_softmax(self.logits, self._dim)).logsumexp(self._dim)
-        return mixture.flatten(1 + self._dim).sum(-1)
+        return sum_rightmost(mixture, -1 - self._dim)
 
     def sample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():

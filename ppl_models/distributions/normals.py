@@ -4,6 +4,7 @@ import math
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions.util import sum_rightmost
 from torch import Tensor
 
 PROBIT_MIXTURE = (
@@ -52,7 +53,7 @@ class IsotropicNormal(dist.Independent):
     def log_prob(self, value: Tensor) -> Tensor:
         if self.base_dist._validate_args:
             self.base_dist._validate_sample(value)
-        squared = (value - self.base_dist.loc).square().flatten(-len(self.event_shape)).sum(-1)
+        squared = sum_rightmost((value - self.base_dist.loc).square(), len(self.event_shape))
         entropy = self.event_shape.numel() * (self.sigma.log() + 0.5 * math.log(2 * math.pi))
         return torch.addcdiv(-entropy, squared, self.sigma.square(), value=-0.5)
 

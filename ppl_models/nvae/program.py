@@ -64,15 +64,16 @@ class NVAE(Program):
         cells_per_block: cells in each of these blocks; the first one upsamples.
         attention: use squeeze-and-excitation in every cell.
         depthwise: use inverted bottleneck cells, as published; otherwise two 3x3 convolutions.
-        mixture: J, logistics per pixel of RGB images; 1 gives a normal.
-        bits: per channel of RGB images.
+        mixture: number of logistics per pixel of RGB images (J); 1 gives a normal distribution.
+        bits: bits per channel of RGB images.
         crop: border of grey images, in pixels, that the likelihood leaves out.
         lean: use small networks without attention, with the finest map at half the size of the
             image, instead of the published ones; attention and depthwise then have no effect.
 
     Raises:
-        ValueError: If the image cannot be halved that many times, a number is not positive, or
-            lean networks have no block.
+        ValueError: If ``data_shape`` is not an image of 1 or 3 channels with sides divisible as
+            above; if a number of groups, latents, channels, cells, logistics or bits is below 1;
+            if ``crop`` is negative or leaves no pixel; if lean networks have no block.
 
     References:
         Vahdat & Kautz (2020). With a single group there are no towers ("vanilla").
@@ -97,13 +98,9 @@ class NVAE(Program):
         lean: bool = False,
     ) -> None:
         super().__init__()
-        colours, *sides = data_shape
         halvings = blocks + len(groups) - 1
-        if len(data_shape) != 3 or any(side % 2**halvings for side in sides):
-            raise ValueError(
-                f"an image {list(data_shape)} cannot be halved {halvings} times "
-                f"({blocks} blocks and {len(groups)} scales); pad it."
-            )
+        _check_image(data_shape, halvings, crop)
+        colours, *sides = data_shape
         if min(*groups, latents, channels, cells_per_group, cells_per_block, mixture, bits) < 1:
             raise ValueError("every number of groups, latents, channels and cells must be >= 1.")
         if lean and blocks < 1:
@@ -178,3 +175,17 @@ class NVAE(Program):
                 z = pyro.sample(f"z{i}", group.prior(state))
                 state = group.combine(state, z)
             return pyro.sample("x", self.likelihood(state), obs=batch.x)
+
+
+def _check_image(data_shape: tuple[int, ...], halvings: int, crop: int) -> None:
+    """Refuse images that the networks cannot halve so often, or whose pixels all are cropped."""
+    colours, *sides = data_shape
+    if len(data_shape) != 3 or any(side % 2**halvings for side in sides):
+        raise ValueError(
+            f"an image {list(data_shape)} cannot be halved {halvings} times (once by every block "
+            "and between two scales); pad it."
+        )
+    if colours not in (1, 3):
+        raise ValueError(f"an image {list(data_shape)} must have 1 or 3 channels.")
+    if colours == 1 and not 0 <= 2 * crop < min(sides):
+        raise ValueError(f"crop={crop} must be 0 or more, and leave pixels of the image.")

@@ -211,7 +211,12 @@ def traversals(model: Any, z: Tensor, steps: int, like: Batch | None = None) -> 
     Raises:
         UsageError: If the prior is not on the real line.
     """
-    (name,) = describe(model).latents
+    ((name, shape),) = describe(model).latents.items()
+    if len(shape) != 1:
+        raise UsageError(
+            f"traversals need a vector; '{name}' has the shape {list(shape)}: "
+            "use --of interpolation or --of aggregate."
+        )
     prior = prior_trace(model).nodes[name]["fn"]
     if not is_free(prior):
         raise UsageError(

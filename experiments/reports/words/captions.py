@@ -1,13 +1,16 @@
 """What to see in a figure of a report, by the figure's name."""
 
 CAPTIONS = {
+    "aggregate": "Images decoded from draws of q(z | x) of random training images.",
     "columns": "Norms of the columns of W, sorted: median and central 95% of the posterior. "
     "Columns near zero are switched off; the others count the dimensions of the data.",
     "columns_of_W": "The mean and the columns of W as images: red above zero, blue below. "
     "Each latent adds its column to the mean image.",
+    "completions": "Images x, their observed pixels, and E[x | z] at the mean of "
+    "q(z | observed pixels).",
     "components": "The mean image and the principal components: red above zero, blue below.",
-    "encodings": "Each point is the mean of q(z | x) of one image, coloured by class. "
-    "The classes were not used in training: clusters show what the model separates without them.",
+    "encodings": "Each point is the encoding of one datum, coloured by class where there are "
+    "classes. Clusters show what the latents separate.",
     "gap_frozen": "What each guide loses on the same p, against log p(x) where it is known and "
     "else against the best guide. No diagonal Gaussian can end left of a dashed line.",
     "gap_learned": "What each guide loses with the p learned together with it, against log p(x) "
@@ -33,7 +36,9 @@ CAPTIONS = {
     "closer to the centre of the prior: images become more typical and less diverse.",
     "signal_p": "Size of the decoder's gradient relative to its noise. Below 1, noise dominates.",
     "signal_q": "Size of the guide's gradient relative to its noise. Below 1, noise dominates.",
-    "squared_error": "Squared error per test image against the number of components.",
+    "squared_error": "Squared error per test datum against the number of components.",
+    "traversals": "In each row one latent goes from -3 to 3 standard deviations of its prior; "
+    "the others stay at the mean of q(z | x) of a test image.",
     "worst": "The ten images with the largest k-hat: the guide fits their posteriors worst.",
 }
 
