@@ -120,7 +120,7 @@ def done(names: Sequence[str], table: dict[str, Row], place: RunDirectory, confi
 
 
 def check_table(out: Path, config: Config) -> None:
-    """Refuse to go on with what is no table, or one with other options."""
+    """Refuse to continue a directory that holds no table, or a table of other options."""
     if not config.resume:
         return
     path = out / "config.json"

@@ -154,7 +154,7 @@ class Run:
         return [json.loads(line) for line in self.lines]
 
     def renew(self) -> None:
-        """Have a resumed run that begins anew state its present options."""
+        """Record the present options of a resumed run that had no checkpoint to continue from."""
         if self.saved is not None:
             self.continue_from([], [])
 

@@ -178,7 +178,7 @@ class NVAE(Program):
 
 
 def _check_image(data_shape: tuple[int, ...], halvings: int, crop: int) -> None:
-    """Refuse images that the networks cannot halve so often, or whose pixels all are cropped."""
+    """Refuse images of the wrong shape, and a crop that leaves no pixel."""
     colours, *sides = data_shape
     if len(data_shape) != 3 or any(side % 2**halvings for side in sides):
         raise ValueError(

@@ -63,3 +63,29 @@ class Encoder(Program):
     def forward(self, batch):
         with data_plate(batch):
             pyro.sample("z", self.q(batch))
+
+
+class Missing(Linear):
+    """Rows with a first entry of -9 are missing."""
+
+    def forward(self, batch):
+        with data_plate(batch):
+            z, x = self.prior(), batch.x
+            seen = torch.ones(len(batch.index), dtype=torch.bool) if x is None else x[:, 0] > -8
+            p = dist.Normal(z + self.loc, 1.0).to_event(1).mask(seen)
+            return pyro.sample("x", p, obs=x)
+
+
+class Groups(Program):
+    """A mean of every group, in a plate of parameters; the group of a row is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.log_s = nn.Parameter(torch.zeros(()))
+
+    def forward(self, batch):
+        with pyro.plate("groups", 3):
+            m = pyro.sample("m", dist.Normal(torch.zeros(()), 1.0))
+        with data_plate(batch):
+            loc = m[..., batch.given["group"]].unsqueeze(-1)
+            return pyro.sample("x", dist.Normal(loc, self.log_s.exp()).to_event(1), obs=batch.x)

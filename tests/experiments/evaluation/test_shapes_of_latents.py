@@ -19,7 +19,7 @@ from guides import GUIDES
 from ppl_models.batch import data_plate
 from ppl_models.program import Program
 from ppl_models.sites import describe
-from tests.shared.linear_pair import D, Linear, N, Parts, X
+from tests.shared.linear_pair import D, Groups, Linear, N, Parts, X
 
 
 def test_gaps_are_found_in_chunks_of_a_users_data(monkeypatch):
@@ -64,21 +64,6 @@ class OfParts(Program):
 
 def test_the_aggregate_of_latents_in_inner_plates():
     assert aggregate_figures(Parts(), OfParts(), as_data(torch.randn(12, D))) == {}
-
-
-class Groups(Program):
-    """A mean of every group, in a plate of parameters; the group of a row is given."""
-
-    def __init__(self):
-        super().__init__()
-        self.log_s = nn.Parameter(torch.zeros(()))
-
-    def forward(self, batch):
-        with pyro.plate("groups", 3):
-            m = pyro.sample("m", dist.Normal(torch.zeros(()), 1.0))
-        with data_plate(batch):
-            loc = m[..., batch.given["group"]].unsqueeze(-1)
-            return pyro.sample("x", dist.Normal(loc, self.log_s.exp()).to_event(1), obs=batch.x)
 
 
 def test_draws_of_a_plate_of_parameters():

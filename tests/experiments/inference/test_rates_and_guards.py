@@ -1,4 +1,4 @@
-"""Steps: what a guard says, what is no number to be skipped, and whose learning rates count."""
+"""What a guard explains and what it must not skip, and which learning rates ``fit`` uses."""
 
 import math
 

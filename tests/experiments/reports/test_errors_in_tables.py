@@ -3,10 +3,7 @@
 import re
 from types import SimpleNamespace
 
-import pyro
-import pyro.distributions as dist
 import torch
-from torch import nn
 
 from experiments import SVI
 from experiments.data import as_data
@@ -17,8 +14,8 @@ from experiments.reports.words.comparisons import findings_of_guides
 from experiments.runs.metrics import Metrics
 from experiments.training import whole_data
 from guides import GUIDES
-from ppl_models import Program, data_plate
 from ppl_models.sites import describe
+from tests.shared.linear_pair import Groups
 
 
 def test_the_table_has_the_error_of_the_shared_draws_too():
@@ -27,19 +24,6 @@ def test_the_table_has_the_error_of_the_shared_draws_too():
     table = figures_table([row | {"iw_particles": 100}], "image")
     (shown,) = table.rows
     assert "± 2.1" in shown["IW bound"]
-
-
-class Groups(Program):
-    def __init__(self):
-        super().__init__()
-        self.log_s = nn.Parameter(torch.zeros(()))
-
-    def forward(self, batch):
-        with pyro.plate("groups", 3):
-            m = pyro.sample("m", dist.Normal(torch.zeros(()), 1.0))
-        with data_plate(batch):
-            loc = m[..., batch.given["group"]].unsqueeze(-1)
-            return pyro.sample("x", dist.Normal(loc, self.log_s.exp()).to_event(1), obs=batch.x)
 
 
 def test_the_error_of_a_whole_data_set_is_not_called_one_over_data(monkeypatch):

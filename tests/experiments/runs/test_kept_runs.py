@@ -194,7 +194,7 @@ class Options:
     readjust: int = 500
 
 
-def test_a_finished_run_is_sampled_anew_where_readjust_differs():
+def test_a_finished_run_is_continued_if_readjust_differs():
     directory = Path("a")
     directory.mkdir()
     saved = {"format": FORMAT, "command": "nvae", "options": {"readjust": 500, "epochs": 1}}

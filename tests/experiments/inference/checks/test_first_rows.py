@@ -2,26 +2,13 @@
 
 import math
 
-import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 
 from experiments.evaluation.metrics import evaluate
 from guides import GUIDES
-from ppl_models.batch import data_plate
-from tests.shared.linear_pair import Linear, N, X
-
-
-class Missing(Linear):
-    """Rows with a first entry of -9 are missing."""
-
-    def forward(self, batch):
-        with data_plate(batch):
-            z, x = self.prior(), batch.x
-            seen = torch.ones(len(batch.index), dtype=torch.bool) if x is None else x[:, 0] > -8
-            p = dist.Normal(z + self.loc, 1.0).to_event(1).mask(seen)
-            return pyro.sample("x", p, obs=x)
+from tests.shared.linear_pair import Missing, N, X
 
 
 @pytest.mark.parametrize("first", [True, False])

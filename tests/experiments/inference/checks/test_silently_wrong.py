@@ -17,7 +17,7 @@ from experiments.inference.objectives import OBJECTIVES
 from experiments.inference.svi import SVI
 from guides import GUIDES
 from ppl_models.batch import data_plate
-from tests.shared.linear_pair import SOME, D, Encoder, Linear, N, X
+from tests.shared.linear_pair import SOME, D, Encoder, Linear, Missing, N, X
 
 
 class RowsPlate(Linear):
@@ -118,17 +118,6 @@ class Transformed(Linear):
 
     def observed(self, batch):
         return None if batch.x is None else (batch.x - 5) / 3
-
-
-class Missing(Linear):
-    """Rows with a first entry of -9 are missing."""
-
-    def forward(self, batch):
-        with data_plate(batch):
-            z, x = self.prior(), batch.x
-            seen = torch.ones(len(batch.index), dtype=torch.bool) if x is None else x[:, 0] > -8
-            p = dist.Normal(z + self.loc, 1.0).to_event(1).mask(seen)
-            return pyro.sample("x", p, obs=x)
 
 
 def test_the_prior_is_weighed_by_what_the_model_makes_of_x():

@@ -37,7 +37,7 @@ SCALE, SETTINGS, ELSEWHERE = 0.5, {"scale": 0.5}, Schedule()
 
 
 class Scaled(Linear):
-    """The width of x is told by ``scale``."""
+    """The standard deviation of x is what ``scale`` returns."""
 
     options: ClassVar = {"scale": 0.5}
 
