@@ -4,7 +4,7 @@ Every process computes the loss and gradients of its own rows, rescaled by N ove
 Their mean over processes with equally many rows is that of the whole batch.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -62,26 +62,23 @@ def average_gradients(loss: Tensor, parameters: Iterable[nn.Parameter]) -> Tenso
     trained = list(parameters)
     used = torch.tensor([parameter.grad is not None for parameter in trained]).to(loss)
     given = [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in trained]
-    loss, used, *means = _means([loss, used, *given])
+    sent = [loss, used, *given]
+    message = torch.cat([tensor.flatten() for tensor in sent])  # one, of their common type
+    processes.all_reduce(message)
+    message /= world_size()
+    parts = message.split([tensor.numel() for tensor in sent])
+    loss, used, *means = (part.view_as(t).to(t.dtype) for part, t in zip(parts, sent, strict=True))
     for parameter, mean, anywhere in zip(trained, means, used.tolist(), strict=True):
         of_rows = parameter.grad is not None and parameter.grad.is_sparse
         parameter.grad = mean.to_sparse(1) if of_rows else mean if anywhere else None
     return loss
 
 
-def _means(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Means over processes, of all tensors in one message of their common type."""
-    flat = torch.cat([tensor.flatten() for tensor in tensors])
-    processes.all_reduce(flat)
-    flat /= world_size()
-    parts = flat.split([tensor.numel() for tensor in tensors])
-    return [part.view_as(t).to(t.dtype) for part, t in zip(parts, tensors, strict=True)]
-
-
 def start_together(svi: Any) -> None:
     """Give all processes the first one's weights.
 
-    On GPUs batch norms become ``SyncBatchNorm``; elsewhere each process normalises its own rows.
+    On GPUs batch norms become ``SyncBatchNorm`` and stay what they were, since their own classes
+    may do more than normalise; elsewhere each process normalises its own rows.
     """
     if world_size() == 1:
         return
@@ -89,12 +86,8 @@ def start_together(svi: Any) -> None:
     whole = nn.ModuleList([svi.model, svi.guide, *averaged])
     for tensor in (*whole.parameters(), *whole.buffers()):
         processes.broadcast(tensor.detach(), 0)
-    if any(parameter.is_cuda for parameter in svi.parameters):
-        _synchronise(whole)
-
-
-def _synchronise(whole: nn.Module) -> None:
-    """Make batch norms ``SyncBatchNorm`` too: their own classes may do more than normalise."""
+    if not any(parameter.is_cuda for parameter in svi.parameters):
+        return
     for part in whole.modules():
         kind = type(part)
         if isinstance(part, _BatchNorm) and not isinstance(part, nn.SyncBatchNorm):

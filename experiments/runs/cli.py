@@ -13,7 +13,7 @@ from experiments.options.common import check
 from experiments.options.parsing import name_of, parse
 from experiments.options.process.allocation import keep_freed_memory
 from experiments.options.process.streams import safe_streams
-from experiments.runs.processes import check_processes, failed, join_group
+from experiments.runs.processes import failed, join_group
 from experiments.runs.resuming import resume_line
 from experiments.runs.signals import Interrupted
 
@@ -30,8 +30,7 @@ def run(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -> 
         check_words(args)
         config = parse(config_class, main, args)
         check(config)
-        check_processes(config)
-        join_group()
+        join_group(config)
         keep_freed_memory()
         warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
         try:

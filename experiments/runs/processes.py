@@ -20,17 +20,28 @@ from experiments.errors import UsageError
 from experiments.inference.parallel import gathered, is_main, world_size
 from experiments.options.common import DataOptions, FitOptions
 
-PATIENCE = timedelta(hours=2)
-"""Time that a process waits for the others, for example for a download by the main process."""
 
+def join_group(config: Any) -> None:
+    """Connect to the other processes, if a launcher has started any.
 
-def join_group() -> None:
-    """Connect to the other processes, if a launcher has started any."""
-    if started() == 1:
+    What takes no others is refused before: nobody waits for a process that is refused.
+    """
+    number = started()
+    if number == 1:
         return
+    if not (isinstance(config, FitOptions) and isinstance(config, DataOptions)):
+        takers = "ppca, nonlinear, vae, nvae and train take several"
+        require_one_process(f"this command runs ({takers})", number)
+    elif getattr(config, "pretrained", None) or getattr(config, "list", False):
+        require_one_process("--pretrained and --list run", number)
+    elif config.batch_size % number:
+        raise UsageError(
+            f"--batch-size {config.batch_size} is the total over all processes: it "
+            f"must be a multiple of {number}."
+        )
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    try:
-        processes.init_process_group(backend, timeout=PATIENCE)
+    try:  # others may wait this long, for example for a download by the main process
+        processes.init_process_group(backend, timeout=timedelta(hours=2))
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"the processes could not connect: {error}") from error
 
@@ -60,10 +71,8 @@ def started() -> int:
 
 def _variable(name: str, least: int, most: int, default: int | None = None) -> int:
     """A variable's value, between two bounds."""
-    text = os.environ.get(name)
-    if text is None and default is not None:
-        return default
-    if text and re.fullmatch("[0-9]{1,9}", text) and least <= int(text) <= most:
+    text = str(os.environ.get(name, default))
+    if re.fullmatch("[0-9]{1,9}", text) and least <= int(text) <= most:
         return int(text)
     raise _refused(name, f"must be a whole number from {least} to {most}")
 
@@ -79,25 +88,6 @@ def require_one_process(what: str, number: int | None = None) -> None:
     number = number or world_size()
     if number > 1:
         raise UsageError(f"{what} as one process, not as {number}.")
-
-
-def check_processes(config: Any) -> None:
-    """Refuse several processes if a command does not train, or they do not divide its batches.
-
-    They have not connected yet: nobody waits for a process that is refused.
-    """
-    number = started()
-    if not (isinstance(config, FitOptions) and isinstance(config, DataOptions)):
-        require_one_process(
-            "this command runs (ppca, nonlinear, vae, nvae and train take several)", number
-        )
-    elif getattr(config, "pretrained", None) or getattr(config, "list", False):
-        require_one_process("--pretrained and --list run", number)
-    elif config.batch_size % number:
-        raise UsageError(
-            f"--batch-size {config.batch_size} is the total over all processes: it "
-            f"must be a multiple of {number}."
-        )
 
 
 @contextlib.contextmanager
@@ -127,13 +117,12 @@ def failed(line: str, code: int) -> int:
     Before they connect all fail alike, and the main process says so, or each if it cannot tell.
     """
     own = first = f"{os.environ.get('RANK', 0)} {code}"
-    if world_size() == 1:
-        with contextlib.suppress(UsageError):
-            first = own if started() == 1 else f"0 {code}"
-    else:
-        with contextlib.suppress(RuntimeError):  # the launcher, which keeps it, has ended
+    with contextlib.suppress(UsageError, RuntimeError):  # the launcher, which keeps it, has ended
+        if world_size() > 1:
             store = processes.distributed_c10d._get_default_store()
             first = store.compare_set("failed", "", own).decode()
+        elif started() > 1:
+            first = f"0 {code}"
     if first == own:
         print(f"error: {line}", file=sys.stderr, flush=True)
     return int(first.split()[-1])
