@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
+from pyro import poutine
 from torch import Tensor, nn
 
 from guides.local import LocalTable
@@ -23,6 +24,27 @@ class Pair(nn.Module):
     @property
     def number_of_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+def check_programs(*programs: Any) -> None:
+    """Refuse a model or guide whose parameters cannot be found.
+
+    Raises:
+        TypeError: If one is not a module.
+    """
+    for program in programs:
+        if isinstance(program, nn.Module):
+            continue
+        inside = poutine.unwrap(program)
+        if isinstance(inside, nn.Module):
+            raise TypeError(
+                f"a handler around {type(inside).__name__} hides its parameters: use the "
+                "handler in its forward (config_enumerate as @config_enumerate above it)."
+            )
+        raise TypeError(
+            f"{program!r} is not a torch.nn.Module: call it in the forward of one, whose "
+            "parameters can be found."
+        )
 
 
 class Buffers:

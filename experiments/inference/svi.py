@@ -6,7 +6,6 @@ from typing import Any
 
 import pyro.infer
 import torch
-from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.errors import INVALID_VALUES
@@ -18,7 +17,7 @@ from experiments.inference.objectives.pyro_elbos import add_gradients, loss_of, 
 from experiments.inference.optim.pyro_adapter import PyroOptimizer
 from experiments.inference.optim.rows import RowAdam, local_tables
 from experiments.inference.optim.taken import Optim, optimizers_of
-from experiments.inference.pair import Buffers, sparse_gradients
+from experiments.inference.pair import Buffers, check_programs, sparse_gradients
 from experiments.inference.pair import Pair as Pair
 from experiments.inference.parallel import average_gradients, gathered
 from guides import Guide
@@ -62,19 +61,7 @@ class SVI:
         average: WeightAverage | None = None,
         compile: bool = False,
     ) -> None:
-        for program in (model, guide):
-            if isinstance(program, nn.Module):
-                continue
-            inside = poutine.unwrap(program)
-            if isinstance(inside, nn.Module):
-                raise TypeError(
-                    f"a handler around {type(inside).__name__} hides its parameters: use the "
-                    "handler in its forward (config_enumerate as @config_enumerate above it)."
-                )
-            raise TypeError(
-                f"{program!r} is not a torch.nn.Module: call it in the forward of one, whose "
-                "parameters can be found."
-            )
+        check_programs(model, guide)
         self.model: Any = model
         self.guide: Any = guide
         self.objective, self.guard, self.average = objective_of(loss), guard, average

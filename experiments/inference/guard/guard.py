@@ -80,10 +80,7 @@ class Guard:
         if self.consecutive == 1 or self.last is None:  # a series may be older than this guard
             self.last = f"step {self.steps} was not finite: {explain() or UNEXPLAINED}"
         if self.consecutive >= self.most_skipped:
-            number, self.consecutive = (
-                self.consecutive,
-                0,
-            )  # start counting again, if training continues
+            number, self.consecutive = self.consecutive, 0  # in case training continues
             raise Diverged(f"{number} steps in a row were not finite; {self.last}")
 
     def state_dict(self) -> dict[str, int]:
