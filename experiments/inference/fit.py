@@ -20,9 +20,6 @@ from experiments.inference.parallel import gathered, own_rows
 from experiments.inference.svi import SVI
 from ppl_models.batch import Batch
 
-NO_INDEX = """{} owns a row per datum, and the DataLoader does not tell which: have it yield \
-(x, index) with the positions of the rows."""
-
 
 class Position(NamedTuple):
     """The position of training between two steps, from which ``fit`` continues.
@@ -111,7 +108,10 @@ def fit(
         check_observations(svi.model, rows)
     batch_size = getattr(rows, "batch_size", batch_size)
     if svi.tables and not getattr(rows, "indexed", True):
-        raise ValueError(NO_INDEX.format(type(svi.guide).__name__))
+        raise ValueError(
+            f"{type(svi.guide).__name__} owns a row per datum, and the DataLoader does not tell "
+            "which: have it yield (x, index) with the positions of the rows."
+        )
     clock = Clock(epochs, -(-len(rows) // batch_size), minutes, spent)
     training = Training(svi, rows, batch_size, schedule or cosine(), seed, anneal, clock)
     try:
@@ -148,7 +148,8 @@ class Training:
         return [
             (group, group.setdefault("initial_lr", group["lr"]))
             for optimizer in self.svi.optimizers
-            if not getattr(optimizer, "scheduled", False) and not has_scheduler(optimizer)
+            if not getattr(optimizer, "scheduled", False)
+            and not hasattr(optimizer.step, "_wrapped_by_lr_sched")  # of torch's schedulers
             for group in optimizer.param_groups
             if "lr" in group and group.get("lrd", 1.0) == 1.0
         ]
@@ -210,21 +211,8 @@ class Training:
         steps = at.epoch * self.clock.per_epoch + len(at.losses)
         groups = (group for optimizer in self.svi.optimizers for group in optimizer.param_groups)
         rate = next((float(group["lr"]) for group in groups if "lr" in group), math.nan)
-        return Progress(
-            at.epoch + 1,
-            steps,
-            self._loss(at),
-            list(at.losses),
-            rate,
-            at.seconds,
-            at.skipped,
-            position,
-        )
-
-
-def has_scheduler(optimizer: Any) -> bool:
-    """Whether one of torch's schedulers sets an optimizer's learning rates."""
-    return hasattr(optimizer.step, "_wrapped_by_lr_sched")
+        loss, losses = self._loss(at), list(at.losses)
+        return Progress(at.epoch + 1, steps, loss, losses, rate, at.seconds, at.skipped, position)
 
 
 class Clock:
