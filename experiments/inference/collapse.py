@@ -73,21 +73,19 @@ def noise_warnings(model: Any, likelihood: Any, x: Tensor) -> dict[str, str]:
     least, most = float(sigma.min()), float(sigma.max())
     name = next((n for n, _ in model.named_parameters() if n.endswith("log_sigma")), "x")
     if least < NOISE[0] * scale:
-        return {
-            name: (
-                f"sigma = {least:.1g} at data of scale {scale:.1g}: a Gaussian's likelihood is "
-                "unbounded on constant pixels and on data of full rank (add noise with "
-                "--dequantize, or take a likelihood with a least sigma, gaussian_per_pixel)"
-            )
-        }
-    if most > NOISE[1] * scale:
-        return {
-            name: (
-                f"sigma = {most:.1g} at data of scale {scale:.1g}: the model explains everything "
-                "as noise (a smaller --lr or a warm-up may help)"
-            )
-        }
-    return {}
+        words = (
+            f"sigma = {least:.1g} at data of scale {scale:.1g}: a Gaussian's likelihood is "
+            "unbounded on constant pixels and on data of full rank (add noise with "
+            "--dequantize, or take a likelihood with a least sigma, gaussian_per_pixel)"
+        )
+    elif most > NOISE[1] * scale:
+        words = (
+            f"sigma = {most:.1g} at data of scale {scale:.1g}: the model explains everything "
+            "as noise (a smaller --lr or a warm-up may help)"
+        )
+    else:
+        return {}
+    return {name: words}
 
 
 def spread(x: Tensor) -> float:

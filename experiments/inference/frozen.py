@@ -17,21 +17,20 @@ from experiments.inference.svi import SVI
 from guides import Guide
 from guides.local import PerDatumGuide
 from guides.point import Point
+from ppl_models.sites import evaluating
 
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
     """Inside, the module is in evaluation mode and none of its parameters is trainable."""
     trainable = [p for p in module.parameters() if p.requires_grad]
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval().requires_grad_(False)
+    module.requires_grad_(False)
     try:
-        yield
+        with evaluating(module):
+            yield
     finally:
         for parameter in trainable:
             parameter.requires_grad_(True)
-        for part, training in modes:
-            part.training = training
 
 
 @torch.enable_grad()
@@ -109,7 +108,7 @@ def check_held_out(guide: Any, sibling: Any) -> None:
 
 
 def announce_rows(guide: Guide, data: Data, memory: float) -> str | None:
-    """Print the size of a per-datum guide's table before it is created.
+    """The size of a per-datum guide's table, to be printed before it is created.
 
     Args:
         guide: any guide, without rows yet.

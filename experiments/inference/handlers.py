@@ -12,7 +12,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import constraints
 
-from ppl_models.coordinates import bare, is_product
+from ppl_models.coordinates import bare, core, is_product
 from ppl_models.sites import is_summed
 
 
@@ -73,10 +73,7 @@ class Temperature(Messenger):
         if msg["name"] in self.observed:
             return
         prior = msg["fn"]
-        support = prior.support
-        while isinstance(support, constraints.independent):
-            support = support.base_constraint
-        if support is not constraints.real:
+        if core(prior.support) is not constraints.real:
             raise ValueError(f"a temperature needs a prior on the real line, not {prior}.")
         # The value, not the distribution, is replaced: an outer replay still has its way.
         msg["value"] = prior.mean + self.t * (prior.rsample() - prior.mean)
