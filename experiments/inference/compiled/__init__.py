@@ -1,5 +1,5 @@
 """A step's loss and gradients as one compiled graph."""
 
-from experiments.inference.compiled.gradients import CompiledGradients, CompileWarning, why_eager
+from experiments.inference.compiled.gradients import CompiledGradients, CompileWarning
 
-__all__ = ["CompileWarning", "CompiledGradients", "why_eager"]
+__all__ = ["CompileWarning", "CompiledGradients"]

@@ -24,18 +24,21 @@ from experiments.inference.compiled.graph import (
     is_read,
     traced,
 )
-from experiments.inference.compiled.loss_module import LossModule, check_in_place, swapped
+from experiments.inference.compiled.loss_module import (
+    LossModule,
+    Place,
+    places_of,
+    swapped,
+    tensors_at,
+)
 from experiments.inference.compiled.taken_for_granted import (
     BACKWARD_HOOKS,
     Holder,
-    Place,
     autocast,
     flat,
     flatten,
     has_hook,
-    places_of,
     surroundings,
-    tensors_at,
 )
 from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives.base import Objective
@@ -60,15 +63,6 @@ class CompileWarning(UserWarning):
 
 MOST_GRAPHS = 16
 """Maximum number of graphs per pair; more would mean that something changes at every step."""
-
-
-def why_eager(pair: nn.Module) -> str | None:
-    """Why no step of a pair can be compiled; None if that depends on the batch."""
-    if any(table.rows.requires_grad for table in local_tables(pair)):
-        return "rows of a per-datum guide are updated sparsely"
-    if is_checkpointed(pair):
-        return "a graph keeps what --checkpoint-levels computes a second time"
-    return None
 
 
 class Compiled(NamedTuple):
@@ -140,7 +134,7 @@ class CompiledGradients:
                 Holder(h, LIVE.get(type(h), ()))
                 for h in (*self.module.modules(), *self.module.objectives)
             ]
-            self.places = places_of(self.module)
+            self.places = list(places_of(self.module).values())
         key = self._key(given, structure)
         if key not in self.graphs and len(self.graphs) <= MOST_GRAPHS:
             self.graphs[key] = self._make(batch)
@@ -178,17 +172,22 @@ class CompiledGradients:
             self.seconds += time.perf_counter() - began
 
     def _check_possible(self, batch: Batch) -> None:
+        module = self.module
         if len(self.graphs) == MOST_GRAPHS:
             raise NotTraceable(f"shapes or settings have changed {MOST_GRAPHS} times")
         if not batch.index.is_cuda and not can_compile():
             raise NotTraceable("no C++ compiler is installed (g++, or what $CXX names)")
-        if not isinstance(self.module.objective, Objective):
+        if not isinstance(module.objective, Objective):
             raise NotTraceable("Pyro's own ELBOs read values in Python")
-        if reason := why_eager(self.module) or self.module.why_eager(batch):
+        if any(table.rows.requires_grad for table in local_tables(module)):
+            raise NotTraceable("rows of a per-datum guide are updated sparsely")
+        if is_checkpointed(module):
+            raise NotTraceable("a graph keeps what --checkpoint-levels computes a second time")
+        if reason := module.objective.why_eager(module.model, module.guide, batch):
             raise NotTraceable(reason)
         if any(map(has_hook, tensors_at(self.places))):
             raise NotTraceable("a hook is registered on a parameter's gradient")
-        if any(getattr(part, kind) for part in self.module.modules() for kind in BACKWARD_HOOKS):
+        if any(getattr(part, kind) for part in module.modules() for kind in BACKWARD_HOOKS):
             raise NotTraceable("a backward hook is registered on a module")
         if any(autocast()):
             raise NotTraceable("autocast chooses types while a graph is traced")
@@ -212,9 +211,8 @@ class CompiledGradients:
             rows, owned = changing[: len(given)], changing[len(given) :]
             of = [*trained.values(), *rest.values()]
             inside = dict(zip(map(id, of), [*leaves, *others], strict=True))
-            with holding([*attributes, *live], owned), swapped(module, inside) as places:
+            with holding([*attributes, *live], owned), swapped(module, inside):
                 loss = module(refill(rows))
-                check_in_place(places)
                 replaced.update(
                     place
                     for place, (holder, name) in enumerate(attributes)
@@ -234,7 +232,7 @@ class CompiledGradients:
                 name = attributes[place][1]
                 raise NotTraceable(f"the attribute {name} is read and replaced: make it a buffer")
         graph = compiled(operations, values)
-        home = {id(kept[name]): (kept, name) for kept, name in places_of(module)}
+        home = {id(kept[name]): (kept, name) for kept, name in places_of(module).values()}
         places = [home[id(tensor)] for tensor in rest.values()]
         return Compiled(graph, parameters, places, attributes, numbers)
 

@@ -1,8 +1,8 @@
 """A model, a guide and an objective as one module whose output is the loss of a step."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -34,10 +34,6 @@ class LossModule(nn.Module):
         """The loss [nats per data point]."""
         return self.objective.differentiable_loss(self.model, self.guide, batch) / batch.size
 
-    def why_eager(self, batch: Batch) -> str | None:
-        """Why the objective's loss on such a batch is no graph, if it is none."""
-        return self.objective.why_eager(self.model, self.guide, batch)
-
     @torch.no_grad()
     def rehearse(self, batch: Batch) -> None:
         """The loss once: Pyro's checks of it, and whatever is made at a first call; no trace."""
@@ -47,47 +43,47 @@ class LossModule(nn.Module):
             self(batch)
 
 
-class Place(NamedTuple):
-    """Where a module keeps a parameter or buffer: its module and name, the dictionary, and it."""
+Place: TypeAlias = tuple[dict[str, Any], str]
+"""Where a module keeps a parameter or buffer, and its name there: the tensor may be replaced."""
 
-    module: str
-    name: str
-    tensors: dict[str, Any]
-    tensor: Tensor
+
+def places_of(module: nn.Module) -> dict[str, Place]:
+    """Of all parameters and buffers, by their full names."""
+    return {
+        f"{path}.{name}": (kept, name)
+        for path, part in module.named_modules()
+        for kept in (part._parameters, part._buffers)
+        for name, tensor in kept.items()
+        if tensor is not None
+    }
+
+
+def tensors_at(places: Iterable[Place]) -> list[Tensor]:
+    """The tensors that lie there now; one that is gone shortens the list."""
+    return [tensor for kept, name in places if (tensor := kept.get(name)) is not None]
 
 
 @contextmanager
-def swapped(module: nn.Module, inside: dict[int, Tensor]) -> Iterator[list[Place]]:
+def swapped(module: nn.Module, inside: dict[int, Tensor]) -> Iterator[None]:
     """Inside, parameters and buffers are others; each place once, however many modules lead there.
 
     Args:
         module: with all parts.
         inside: what takes the place of a tensor, by its ``id``.
-    """
-    before = [
-        Place(place, name, kept, tensor)
-        for place, part in module.named_modules()
-        for kept in (part._parameters, part._buffers)
-        for name, tensor in kept.items()
-        if tensor is not None
-    ]
-    places = [place._replace(tensor=inside[id(place.tensor)]) for place in before]
-    try:
-        for place in places:
-            place.tensors[place.name] = place.tensor
-        yield places
-    finally:
-        for place in before:
-            place.tensors[place.name] = place.tensor
-
-
-def check_in_place(places: list[Place]) -> None:
-    """Refuse a buffer that a forward replaces, where a graph only sees changes in place.
 
     Raises:
-        NotTraceable: With its name.
+        NotTraceable: If a buffer is replaced inside, where a graph only sees changes in place.
     """
-    for place in places:
-        if place.tensors[place.name] is not place.tensor:
-            name = f"{place.module}.{place.name}"
-            raise NotTraceable(f"the buffer {name} is replaced, not changed in place")
+    places = places_of(module)
+    before = tensors_at(places.values())
+    others = [inside[id(tensor)] for tensor in before]
+    try:
+        for (kept, name), tensor in zip(places.values(), others, strict=True):
+            kept[name] = tensor
+        yield
+        for (path, (kept, name)), tensor in zip(places.items(), others, strict=True):
+            if kept[name] is not tensor:
+                raise NotTraceable(f"the buffer {path} is replaced, not changed in place")
+    finally:
+        for (kept, name), tensor in zip(places.values(), before, strict=True):
+            kept[name] = tensor

@@ -5,9 +5,9 @@ import functools
 import os
 from argparse import Namespace
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, SimpleNamespace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,26 +75,6 @@ def names_in(code: CodeType) -> tuple[str, ...]:
     read = [step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"]
     inner = [one for one in code.co_consts if isinstance(one, CodeType)]
     return *read, *(name for one in inner for name in names_in(one))
-
-
-Place: TypeAlias = tuple[dict[str, Any], str]
-"""Where a module keeps a parameter or buffer, and its name there: the tensor may be replaced."""
-
-
-def places_of(module: nn.Module) -> list[Place]:
-    """Of all parameters and buffers."""
-    return [
-        (kept, name)
-        for part in module.modules()
-        for kept in (part._parameters, part._buffers)
-        for name, tensor in kept.items()
-        if tensor is not None
-    ]
-
-
-def tensors_at(places: Sequence[Place]) -> list[Tensor]:
-    """The tensors that lie there now; one that is gone shortens the list."""
-    return [tensor for kept, name in places if (tensor := kept.get(name)) is not None]
 
 
 def has_hook(tensor: Tensor) -> bool:
