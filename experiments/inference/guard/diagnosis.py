@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from experiments.errors import said_by
 from experiments.inference.objectives.base import Objective
 from experiments.inference.objectives.pyro_elbos import add_gradients
-from experiments.inference.pair import Buffers, cuda_devices
+from experiments.inference.pair import Buffers, Pair, cuda_devices
 from experiments.inference.traces import kl_of, traces
 from ppl_models.batch import Batch
 
@@ -56,10 +56,9 @@ def explain(
 ) -> str:
     """What is not finite in a step, in one line; empty if the repeated step is finite.
 
-    The step is repeated without side effects.
-
-    The batch is looked at first, then parameters, then the sites in the order of sampling with
-    the range of their distributions' parameters, their KLs, the loss, the gradients.
+    The step is repeated without side effects. The batch is looked at first, then parameters, then
+    the sites in the order of sampling with the range of their distributions' parameters, their
+    KLs, the loss, the gradients.
 
     Args:
         model: p(x, z).
@@ -68,12 +67,7 @@ def explain(
         batch: what the step saw.
         random: of the generators, before the step.
     """
-    named = {
-        f"{place}.{name}": parameter
-        for place, part in (("model", model), ("guide", guide))
-        for name, parameter in part.named_parameters()
-        if parameter.requires_grad
-    }
+    named = {n: p for n, p in Pair(model, guide).named_parameters() if p.requires_grad}
     found = [about_data(batch), about_parameters(named)]
     with untouched(batch, model, guide, *getattr(objective, "penalties", ())):
         try:
@@ -114,16 +108,8 @@ def about_sites(model: Any, guide: Any, objective: Objective, batch: Batch) -> s
             continue
         found = ""
         if name in latents:
-            guided = latents[name]["fn"]
-            kl = divergence(name, p, q)
-            found = about_density(latents[name], f"{name} of the guide")
-            if not found and not kl.isfinite().all():
-                found = (
-                    f"site {name}: KL {worst(kl)} from {described(guided)} to "
-                    f"{described(site['fn'])}"
-                )
-        found = found or about_density(site, name)
-        if found:
+            found = about_density(latents[name], f"{name} of the guide") or about_kl(name, p, q)
+        if found := found or about_density(site, name):
             return found
     return ""
 
@@ -135,12 +121,15 @@ def about_density(site: Any, name: str) -> str:
     return f"site {name}: log-density {worst(density)} at {described(site['fn'])}"
 
 
-def divergence(name: str, p: Trace, q: Trace) -> Tensor:
-    """KL(q || p) where it has a closed form; zero elsewhere."""
+def about_kl(name: str, p: Trace, q: Trace) -> str:
     try:
-        return kl_of(name, p, q)
+        kl = kl_of(name, p, q)
     except NotImplementedError:
-        return torch.zeros(())
+        return ""
+    if kl.isfinite().all():
+        return ""
+    of = [described(trace.nodes[name]["fn"]) for trace in (q, p)]
+    return f"site {name}: KL {worst(kl)} from {of[0]} to {of[1]}"
 
 
 @torch.enable_grad()
