@@ -7,7 +7,7 @@ from experiments.errors import UsageError
 from experiments.evaluation.metrics import measure, protocol, summary
 from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives import IWAE, OBJECTIVES, DReG, LogJoint, Renyi
-from experiments.inference.optim.annealing import cyclical
+from experiments.inference.optim.schedules import cyclical
 from experiments.inference.precision import products
 from experiments.inference.svi import SVI, Pair
 from experiments.reports.page import finish_pair

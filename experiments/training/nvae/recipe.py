@@ -10,7 +10,7 @@ from experiments.inference.objectives import OBJECTIVES, FreeBits, Objective
 from experiments.inference.objectives.nvae import BalancedKL, FineTuned, Regularised
 from experiments.inference.objectives.regularisers import SpectralNorm, batch_norm_gains
 from experiments.inference.optim import adamax, hierarchical_muon
-from experiments.inference.optim.annealing import (
+from experiments.inference.optim.schedules import (
     kl_coefficient,
     published_rate,
     regularisation_weight,

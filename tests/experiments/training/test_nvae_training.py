@@ -22,7 +22,7 @@ from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives import ELBO, OBJECTIVES, AnalyticKL
 from experiments.inference.objectives.nvae import BalancedKL
 from experiments.inference.optim import adamax
-from experiments.inference.optim.annealing import learning_rate, published_rate
+from experiments.inference.optim.schedules import learning_rate, published_rate
 from experiments.inference.svi import SVI, Pair
 from experiments.inference.traces import site_kls, traces
 from experiments.training.nvae.batch_norms import readjusted

@@ -7,7 +7,7 @@ from experiments import train, vae
 from experiments.data import as_data
 from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives import AnalyticKL
-from experiments.inference.optim.annealing import cyclical
+from experiments.inference.optim.schedules import cyclical
 from experiments.inference.svi import SVI
 from experiments.inference.traces import site_kls, traces
 from guides import GUIDES
