@@ -27,7 +27,6 @@ MOST_DAYS = 0.5
 USUAL_GRADIENTS = 127
 """Gradients per draw: seven doublings of the trajectory."""
 
-
 Latents = dict[str, Tensor]
 
 JITTER = 0.02

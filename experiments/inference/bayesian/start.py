@@ -15,7 +15,7 @@ def at_maximum_likelihood(model: BayesianPPCA, x: Tensor) -> dict[str, Tensor]:
     """Values of the model's sites at the maximum-likelihood solution, in the model's coordinates.
 
     From other starts the triangle can trap a chain or a guide: its diagonal is positive, so a
-        column with the wrong sign would have to pass through zero.
+    column with the wrong sign would have to pass through zero.
 
     Args:
         model: p.

@@ -4,20 +4,16 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-import torch
 from pyro.optim import HorovodOptimizer, PyroOptim
 from torch import nn
+from torch.optim import Optimizer
 
 from experiments.inference.optim.choices import adam, global_parameters
 from experiments.inference.optim.pyro_adapter import PyroOptimizer
 from experiments.inference.optim.rows import local_tables
 
-Optimizer = torch.optim.Optimizer
 Optim: TypeAlias = (
-    torch.optim.Optimizer
-    | Sequence[torch.optim.Optimizer]
-    | PyroOptim
-    | Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+    Optimizer | Sequence[Optimizer] | PyroOptim | Callable[[list[nn.Parameter]], Optimizer]
 )
 """A torch optimizer or several, a Pyro optimizer, or a function from parameters to one."""
 
