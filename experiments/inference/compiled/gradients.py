@@ -16,6 +16,15 @@ from pyro.poutine import runtime
 from torch import Tensor, nn
 
 from experiments.inference.checkpointing import is_checkpointed
+from experiments.inference.compiled.constants import (
+    BACKWARD_HOOKS,
+    Holder,
+    autocast,
+    flat,
+    flatten,
+    has_hook,
+    surroundings,
+)
 from experiments.inference.compiled.graph import (
     Graph,
     NotTraceable,
@@ -30,15 +39,6 @@ from experiments.inference.compiled.loss_module import (
     places_of,
     swapped,
     tensors_at,
-)
-from experiments.inference.compiled.taken_for_granted import (
-    BACKWARD_HOOKS,
-    Holder,
-    autocast,
-    flat,
-    flatten,
-    has_hook,
-    surroundings,
 )
 from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives.base import Objective
