@@ -91,7 +91,7 @@ def require_one_process(what: str, number: int | None = None) -> None:
 
 
 @contextlib.contextmanager
-def first_one_first() -> Iterator[None]:
+def main_process_first() -> Iterator[None]:
     """The main process runs the block before the others, so that its downloads exist."""
     if not is_main():
         gathered(None)

@@ -10,7 +10,7 @@ from experiments.data.record import record_of
 from experiments.errors import TrainingError, UsageError
 from experiments.inference.parallel import world_size
 from experiments.runs.data_record import check_data
-from experiments.runs.processes import first_one_first
+from experiments.runs.processes import main_process_first
 from experiments.runs.run import Run
 
 
@@ -19,7 +19,7 @@ def load_data(run: Run, every_row: bool = False) -> tuple[Data, Data]:
     config = run.config
     chosen = None if every_row else config.rows
     try:
-        with first_one_first():
+        with main_process_first():
             train, test = load_as(dataclasses.asdict(config), config.data_root, chosen, run.say)
     except UsageError as error:
         if run.resumed:  # a fault, not bad input
