@@ -14,9 +14,9 @@ from experiments.inference.compiled.gradients import CompiledGradients
 from experiments.inference.guard.diagnosis import RandomState, explain
 from experiments.inference.guard.guard import Guard
 from experiments.inference.objectives.pyro_elbos import add_gradients, loss_of, objective_of
-from experiments.inference.optim.argument import Optim, optimizers_of
 from experiments.inference.optim.pyro_adapter import PyroOptimizer
 from experiments.inference.optim.rows import RowAdam, local_tables
+from experiments.inference.optim.svi_argument import Optim, optimizers_of
 from experiments.inference.pair import Buffers, check_programs, sparse_gradients
 from experiments.inference.pair import Pair as Pair
 from experiments.inference.parallel import average_gradients, gathered

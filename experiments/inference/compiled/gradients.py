@@ -16,15 +16,6 @@ from pyro.poutine import runtime
 from torch import Tensor, nn
 
 from experiments.inference.checkpointing import is_checkpointed
-from experiments.inference.compiled.constants import (
-    BACKWARD_HOOKS,
-    Holder,
-    autocast,
-    flat,
-    flatten,
-    has_hook,
-    surroundings,
-)
 from experiments.inference.compiled.graph import (
     Graph,
     NotTraceable,
@@ -32,6 +23,15 @@ from experiments.inference.compiled.graph import (
     compiled,
     is_read,
     traced,
+)
+from experiments.inference.compiled.graph_key import (
+    BACKWARD_HOOKS,
+    Holder,
+    autocast,
+    flat,
+    flatten,
+    has_hook,
+    surroundings,
 )
 from experiments.inference.compiled.loss_module import (
     LossModule,

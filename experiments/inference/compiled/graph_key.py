@@ -1,4 +1,4 @@
-"""The constants of a graph: a change of one of them requires another graph."""
+"""What is constant in a graph, as the key that finds it: a change of it requires another graph."""
 
 import dis
 import functools
