@@ -63,7 +63,7 @@ def average_gradients(loss: Tensor, parameters: Iterable[nn.Parameter]) -> Tenso
     used = torch.tensor([parameter.grad is not None for parameter in trained]).to(loss)
     given = [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in trained]
     sent = [loss, used, *given]
-    message = torch.cat([tensor.flatten() for tensor in sent])  # one, of their common type
+    message = torch.cat([tensor.flatten() for tensor in sent])  # of their common type
     processes.all_reduce(message)
     message /= world_size()
     parts = message.split([tensor.numel() for tensor in sent])
@@ -77,8 +77,8 @@ def average_gradients(loss: Tensor, parameters: Iterable[nn.Parameter]) -> Tenso
 def start_together(svi: Any) -> None:
     """Give all processes the first one's weights.
 
-    On GPUs batch norms become ``SyncBatchNorm`` and stay what they were, since their own classes
-    may do more than normalise; elsewhere each process normalises its own rows.
+    On GPUs batch norms become ``SyncBatchNorm`` besides their own classes, which may do more than
+    normalise; elsewhere each process normalises its own rows.
     """
     if world_size() == 1:
         return

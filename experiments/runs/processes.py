@@ -71,7 +71,7 @@ def started() -> int:
 
 def _variable(name: str, least: int, most: int, default: int | None = None) -> int:
     """A variable's value, between two bounds."""
-    text = str(os.environ.get(name, default))
+    text = os.environ.get(name, "" if default is None else str(default))
     if re.fullmatch("[0-9]{1,9}", text) and least <= int(text) <= most:
         return int(text)
     raise _refused(name, f"must be a whole number from {least} to {most}")
@@ -117,7 +117,8 @@ def failed(line: str, code: int) -> int:
     Before they connect all fail alike, and the main process says so, or each if it cannot tell.
     """
     own = first = f"{os.environ.get('RANK', 0)} {code}"
-    with contextlib.suppress(UsageError, RuntimeError):  # the launcher, which keeps it, has ended
+    # a variable is wrong, or the launcher, which keeps the store, has ended
+    with contextlib.suppress(UsageError, RuntimeError):
         if world_size() > 1:
             store = processes.distributed_c10d._get_default_store()
             first = store.compare_set("failed", "", own).decode()

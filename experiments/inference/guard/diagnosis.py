@@ -109,7 +109,8 @@ def about_sites(model: Any, guide: Any, objective: Objective, batch: Batch) -> s
         found = ""
         if name in latents:
             found = about_density(latents[name], f"{name} of the guide") or about_kl(name, p, q)
-        if found := found or about_density(site, name):
+        found = found or about_density(site, name)
+        if found:
             return found
     return ""
 
@@ -122,14 +123,15 @@ def about_density(site: Any, name: str) -> str:
 
 
 def about_kl(name: str, p: Trace, q: Trace) -> str:
+    """KL(q || p) if it is not finite, where it has a closed form."""
     try:
         kl = kl_of(name, p, q)
     except NotImplementedError:
         return ""
     if kl.isfinite().all():
         return ""
-    of = [described(trace.nodes[name]["fn"]) for trace in (q, p)]
-    return f"site {name}: KL {worst(kl)} from {of[0]} to {of[1]}"
+    guided, prior = (described(trace.nodes[name]["fn"]) for trace in (q, p))
+    return f"site {name}: KL {worst(kl)} from {guided} to {prior}"
 
 
 @torch.enable_grad()
