@@ -55,12 +55,14 @@ def own_noise(*seed: int) -> None:
 def average_gradients(loss: Tensor, parameters: Iterable[nn.Parameter]) -> Tensor:
     """Replace gradients by their means over processes, bit-identical in all; the mean loss.
 
-    A parameter that has a gradient nowhere keeps none: weight decay must not move it.
+    A parameter that has a gradient nowhere keeps none: weight decay must not move it. One whose
+    gradient holds the rows of a batch alone gets such a mean in every process.
     """
     if world_size() == 1:
         return loss
     trained = list(parameters)
-    used = torch.tensor([parameter.grad is not None for parameter in trained]).to(loss)
+    held = [(p.grad is not None, p.grad is not None and p.grad.is_sparse) for p in trained]
+    used = torch.tensor(held).to(loss)
     given = [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in trained]
     sent = [loss, used, *given]
     message = torch.cat([tensor.flatten() for tensor in sent])  # of their common type
@@ -68,8 +70,7 @@ def average_gradients(loss: Tensor, parameters: Iterable[nn.Parameter]) -> Tenso
     message /= world_size()
     parts = message.split([tensor.numel() for tensor in sent])
     loss, used, *means = (part.view_as(t).to(t.dtype) for part, t in zip(parts, sent, strict=True))
-    for parameter, mean, anywhere in zip(trained, means, used.tolist(), strict=True):
-        of_rows = parameter.grad is not None and parameter.grad.is_sparse
+    for parameter, mean, (anywhere, of_rows) in zip(trained, means, used.tolist(), strict=True):
         parameter.grad = mean.to_sparse(1) if of_rows else mean if anywhere else None
     return loss
 

@@ -4,6 +4,8 @@ from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from experiments.inference import parallel
 from ppl_models import Batch
@@ -41,6 +43,27 @@ def compared(name: str, of: dict, and_of: dict, tolerance: float) -> None:
             equal_nan=True,
             msg=lambda words, key=key: f"{name}, {key}: {words}",
         )
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_rows_that_one_process_reads_have_a_sparse_mean_in_both(reads, monkeypatch):
+    """Else they would enter the clipping norm of the other alone."""
+    sent: list[Tensor] = []
+    monkeypatch.setattr(parallel, "world_size", lambda: 2)
+
+    def mean(reads: bool) -> Tensor:
+        rows = nn.Parameter(torch.zeros(4, 2))
+        if reads:
+            F.embedding(torch.tensor([1]), rows, sparse=True).sum().backward()
+        parallel.average_gradients(torch.tensor(0.0), [rows])
+        return rows.grad
+
+    monkeypatch.setattr(parallel.processes, "all_reduce", lambda own: sent.append(own.clone()))
+    mean(not reads)  # what the other process sends
+    monkeypatch.setattr(parallel.processes, "all_reduce", lambda own: own.add_(sent[0]))
+    found = mean(reads)
+    assert found.is_sparse
+    assert found.to_dense().tolist() == [[0, 0], [0.5, 0.5], [0, 0], [0, 0]]
 
 
 @pytest.mark.parametrize(("rows", "number", "each"), [(6, 3, 2), (7, 3, 2), (3, 3, 1), (2, 3, 0)])
