@@ -5,14 +5,14 @@ from typing import Any
 import torch
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
-from torch.distributions import Independent, Normal
+from torch.distributions import Normal
 
 from experiments.inference.guard.diagnosis import untouched
 from experiments.inference.traces import kl_of, sites_of, traces
 from guides.point import Point
 from guides.prior import Prior
 from ppl_models.batch import Batch
-from ppl_models.coordinates import is_point
+from ppl_models.coordinates import bare, is_point
 from ppl_models.sites import is_local
 
 LEAST_KL = 0.01
@@ -65,8 +65,7 @@ def mean_kl(name: str, model_trace: Trace, guide_trace: Trace, rows: int) -> flo
 
 def noise_warnings(model: Any, likelihood: Any, x: Tensor) -> dict[str, str]:
     """Warnings about the sigma of a Gaussian likelihood, by the parameter's name."""
-    while isinstance(likelihood, Independent):
-        likelihood = likelihood.base_dist
+    likelihood = bare(likelihood)
     if not isinstance(likelihood, Normal):
         return {}
     scale, sigma = spread(x), likelihood.scale

@@ -1,11 +1,12 @@
 """What is warned of: latents that carry nothing, and a sigma that runs off."""
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
 
-from experiments.inference.collapse import collapse_warnings
+from experiments.inference.collapse import collapse_warnings, noise_warnings
 from experiments.inference.objectives import AnalyticKL
 from experiments.inference.optim import adam
 from experiments.inference.svi import SVI, Pair
@@ -92,6 +93,15 @@ def test_a_sigma_that_runs_off(likelihood, name):
         assert list(words) == [name]
         assert words[name].startswith(said)
     assert "noise" in words[name]
+
+
+def test_a_sigma_inside_a_mask_or_an_expansion():
+    model, batch = ppca()
+    pixels = dist.Normal(batch.x, 1e-9)
+    masked = pixels.mask(batch.x > 0)
+    expanded = dist.ExpandedDistribution(pixels, batch.x.shape)
+    for likelihood in (masked, masked.to_event(1), expanded.to_event(1)):
+        assert list(noise_warnings(model, likelihood, batch.x)) == ["log_sigma"]
 
 
 def test_the_scale_is_the_datas_own():
