@@ -1,5 +1,7 @@
 """Runs a command from its command line, and turns errors into one line and an exit code."""
 
+import contextlib
+import ctypes
 import dataclasses
 import signal
 import sys
@@ -11,7 +13,6 @@ from experiments.errors import Finished, UsageError, in_words, is_bad_input
 from experiments.inference.parallel import is_main
 from experiments.options.common import check
 from experiments.options.parsing import name_of, parse
-from experiments.options.process.allocation import keep_freed_memory
 from experiments.options.process.streams import safe_streams
 from experiments.runs.processes import failed, join_group
 from experiments.runs.resuming import resume_line
@@ -68,3 +69,15 @@ def check_words(args: Sequence[str]) -> None:
         if "\0" in word or any("\ud800" <= letter <= "\udfff" for letter in word):
             encoding = sys.getfilesystemencoding().upper()
             raise UsageError(f"{word!r} on the command line is not valid {encoding}.")
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what a step frees: by default each step's tensors are mapped in anew.
+
+    On two cores the lab's PPCA step takes 8 ms with it and 13 ms without.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of malloc.h
+        libc.mallopt(mmap_threshold, 32 << 20)
+        libc.mallopt(trim_threshold, 512 << 20)
