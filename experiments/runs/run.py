@@ -1,6 +1,7 @@
 """A run: its directory, its log and its results."""
 
 import dataclasses
+import errno
 import json
 import random
 import re
@@ -15,18 +16,23 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from experiments.errors import TrainingError, is_out_of_memory, one_line
 from experiments.inference.fit import Progress
 from experiments.inference.parallel import gathered, is_main, world_size
 from experiments.runs.checkpoint import checkpoints
 from experiments.runs.data_record import RECORD
 from experiments.runs.directory import RunDirectory
 from experiments.runs.environment import determinism, peak_memory, pick_device, plain, versions
-from experiments.runs.faults import raise_fault
 from experiments.runs.files import FORMAT, append, make_directories, write, write_json, write_text
 from experiments.runs.lock import Lock
 from experiments.runs.metrics import Metrics
 from experiments.runs.resuming import read_saved, with_history, without_results
 from experiments.runs.signals import Interrupted, Signals
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of a full disk."""
+LOST = re.compile("gloo|nccl|connection (closed|reset|refused)|broken pipe", re.IGNORECASE)
+"""Messages of torch.distributed about a peer that has disconnected."""
 
 
 class Run:
@@ -132,10 +138,13 @@ class Run:
         if "of" in more:
             self.data_changed = more["of"].get("data_changed")
         if self.saved is None:
-            write_json(self.path / "config.json", self.content)
-            if self.data_record:
-                write_json(self.path / RECORD, self.data_record)
+            self._write_config()
         self.begun = True
+
+    def _write_config(self) -> None:
+        write_json(self.path / "config.json", self.content)
+        if self.data_record:
+            write_json(self.path / RECORD, self.data_record)
 
     def say(self, line: str) -> None:
         if is_main():
@@ -168,9 +177,7 @@ class Run:
             self.saved = self.content
             if warning:
                 self.say(warning)
-        write_json(self.path / "config.json", self.content)
-        if self.data_record:
-            write_json(self.path / RECORD, self.data_record)
+        self._write_config()
         without_results(self.path)
         write_text(self.path / "metrics.jsonl", text)
 
@@ -190,14 +197,6 @@ class Run:
         self.lines.append(json.dumps(record))
         append(self.path / "metrics.jsonl", self.lines[-1])
 
-    @property
-    def seconds(self) -> dict[str, float]:
-        return {
-            "train": self.train_seconds,
-            "compile": self.compile_seconds,
-            "total": time.perf_counter() - self.began,
-        }
-
     def figure(self, name: str, figure: Figure) -> None:
         """Save a picture in the folder of figures."""
         path = self.path / "figures" / f"{name}.png"
@@ -206,8 +205,35 @@ class Run:
 
     def save_metrics(self, metrics: Metrics) -> dict[str, Any]:
         """Write ``metrics.json`` with the elapsed time and peak memory."""
-        metrics.seconds, metrics.memory = self.seconds, peak_memory(self.device)
+        metrics.seconds = {
+            "train": self.train_seconds,
+            "compile": self.compile_seconds,
+            "total": time.perf_counter() - self.began,
+        }
+        metrics.memory = peak_memory(self.device)
         metrics.data_changed = self.data_changed
         content = metrics.as_dict()
         write_json(self.path / "metrics.json", content)
         return content
+
+
+def raise_fault(error: Exception, directory: Path) -> None:
+    """Report a fault of disk, memory or another process, and the last complete checkpoint."""
+    words = _fault(error)
+    if words is not None:
+        last = "nothing is kept yet"
+        if kept := checkpoints(directory):
+            last = f"{kept[-1]} is complete: --resume continues from it"
+        raise TrainingError(f"{words}; {last}.") from error
+
+
+def _fault(error: Exception) -> str | None:
+    text = one_line(str(error), 150)
+    if isinstance(error, OSError):
+        reason = "no space is left on the disk" if error.errno in FULL else error.strerror or text
+        return f"{error.filename}: {reason}" if error.filename else reason
+    if is_out_of_memory(error):
+        return f"out of memory ({text or 'MemoryError'}); a smaller --batch-size needs less"
+    if world_size() > 1 and LOST.search(text):
+        return "another process has ended or cannot be reached"
+    return None
