@@ -17,13 +17,16 @@ from typing import Any
 
 from experiments.errors import TrainingError, UsageError, is_out_of_memory, reason
 from experiments.inference.parallel import is_main
-from experiments.runs.missing import no_run
+from ppl_models.names import suggestion
 
 FORMAT = 2
 """Format of run directories; other formats are refused."""
 
 TEMPORARY = ".ppl-tmp-"
 """Prefix of temporary files and folders; no other hidden file is ever removed."""
+
+SHOWN = 5
+"""Number of runs listed if a run does not exist, the newest first."""
 
 _created: dict[Path, tuple[int, int]] = {}
 """Files created by this process: absolute path to device and inode."""
@@ -198,3 +201,32 @@ def _finite(text: str) -> float:
     if not math.isfinite(float(text)):
         raise ValueError(f"{text} is not a finite number")
     return float(text)
+
+
+def no_run(path: Path) -> str:
+    """Why a file of a run is missing, and the newest runs nearby, in one line."""
+    directory = path.parent
+    if directory.is_dir():
+        words = f"{directory} is not a run: it has no {path.name}."
+        return words + _listed(directory, "It holds the runs")
+    parent = directory.parent if _runs(directory.parent) else Path("runs")
+    near = suggestion(directory.name, _runs(parent))
+    return f"{directory} does not exist. {near.capitalize()}".rstrip() + _listed(
+        parent, f"The newest runs {'here' if parent == Path() else f'in {parent}'} are"
+    )
+
+
+def _listed(directory: Path, words: str) -> str:
+    names = _runs(directory)[:SHOWN]
+    return f" {words} {', '.join(names)}." if names else ""
+
+
+def _runs(directory: Path) -> list[str]:
+    """Names of the runs in a directory, the newest first; none if it cannot be read."""
+    dated = []
+    with contextlib.suppress(OSError):
+        for run in directory.iterdir():
+            config = run / "config.json"
+            if config.is_file():
+                dated.append((config.stat().st_mtime, run))
+    return [run.name for _, run in sorted(dated, reverse=True)]
