@@ -26,7 +26,7 @@ from experiments.inference.parallel import is_main
 from experiments.runs.files import TEMPORARY, make_directories, reading, sync, write_synced
 
 FORMAT = 1
-"""Of checkpoints."""
+"""Format of checkpoints; other formats are refused."""
 
 NUMBER = re.compile("[0-9]{5,}")
 """Name of a checkpoint: its number, with zeros in front up to five digits."""

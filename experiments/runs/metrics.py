@@ -1,6 +1,5 @@
 """Final figures of a run: ``metrics.json``, and the values of every image beside it."""
 
-import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,7 @@ class Metrics:
     more: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if taken := set(self.more) & {f.name for f in dataclasses.fields(self)}:
+        if taken := set(self.more) & set(vars(self)):
             raise ValueError(f"{', '.join(sorted(taken))} is a field already.")
 
     def add(self, split: str, figures: dict[str, Any]) -> None:
@@ -68,11 +67,9 @@ class Metrics:
 
     def as_dict(self) -> dict[str, Any]:
         """The contents of ``metrics.json``, without fields of splits that were not measured."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        optional = ("train", "test", "data_changed")
+        values = {k: v for k, v in vars(self).items() if v is not None or k not in optional}
         more = values.pop("more")
-        for name in ("train", "test", "data_changed"):
-            if values[name] is None:
-                del values[name]
         return values | more
 
 
