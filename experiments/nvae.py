@@ -31,9 +31,8 @@ from experiments.training.nvae.pretrained import check_available, load_pretraine
 from experiments.training.nvae.recipe import check_data, optimizer_of, recipe_of
 from experiments.training.nvae.report import conclude_nvae
 from experiments.training.pair import make_guide, prepare
-from experiments.training.rows import fit_in
 from experiments.training.saved_run import build_model
-from experiments.training.train import start
+from experiments.training.train import fit_in, start
 
 Config = NVAEOptions
 
@@ -71,8 +70,7 @@ def main(config: Config) -> dict[str, Any]:
             compile,
         )
         with chosen.temper, products(config.products):
-            for _ in fit_in(run, svi, train, chosen.anneal, chosen.schedule):
-                pass
+            fit_in(run, svi, train, chosen.anneal, chosen.schedule)
         if svi.average:
             svi.average.apply()
         return conclude_nvae(run, pair, train, test)

@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -58,10 +58,8 @@ class Fitting:
         self.epochs, self.seconds = every(run.config.checkpoint_every)
         self.saved_at = time.monotonic()
 
-    def __call__(
-        self, anneal: Callable[[float], None] | None, schedule: Schedule | None
-    ) -> Iterator[Progress]:
-        """Train from the present position to the end; yields complete epochs."""
+    def train(self, anneal: Callable[[float], None], schedule: Schedule | None) -> None:
+        """Train from the present position to the end."""
         run = self.run
         if self.svi.guard is None:
             self.svi.guard = Guard()
@@ -78,7 +76,7 @@ class Fitting:
         with run.signals.deferred():
             while True:
                 try:
-                    yield from self._epochs(anneal, schedule)
+                    self._epochs(anneal, schedule)
                     check_end(self.svi.guard, -(-len(self.data) // run.config.batch_size))
                     self._keep()
                     break
@@ -91,9 +89,7 @@ class Fitting:
             self._end_if_told("after training")
         leave_group()
 
-    def _epochs(
-        self, anneal: Callable[[float], None] | None, schedule: Schedule
-    ) -> Iterator[Progress]:
+    def _epochs(self, anneal: Callable[[float], None], schedule: Schedule) -> None:
         run, config = self.run, self.run.config
         spent = (run.train_seconds + self.position.seconds) / 60
         progresses = fit(
@@ -120,8 +116,6 @@ class Fitting:
                 if self._is_due(progress):
                     self.save()
                 self._end_if_told(f"after step {progress.steps} (epoch {progress.epoch})")
-                if progress.complete:
-                    yield progress
 
     def _pauses(self) -> bool:
         """After every step: whether to write a checkpoint or to stop."""

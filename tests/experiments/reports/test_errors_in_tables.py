@@ -12,7 +12,7 @@ from experiments.reports.tables import figures_table
 from experiments.reports.words.captions import caption
 from experiments.reports.words.comparisons import findings_of_guides
 from experiments.runs.metrics import Metrics
-from experiments.training import whole_data
+from experiments.training import train
 from guides import GUIDES
 from ppl_models.sites import describe
 from tests.shared.linear_pair import Groups
@@ -37,9 +37,9 @@ def test_the_error_of_a_whole_data_set_is_not_called_one_over_data(monkeypatch):
     run = SimpleNamespace(
         config=SimpleNamespace(seed=0, memory=1.0), say=quiet, save_metrics=quiet, losses=[]
     )
-    monkeypatch.setattr(whole_data, "finish", lambda *args: args[-1])
+    monkeypatch.setattr(train, "finish", lambda *args: args[-1])
     metrics = Metrics("mine:Groups", "auto_normal", "array", None, "elbo")
-    tables = whole_data.conclude_whole(run, svi, data.like(model), metrics)
+    tables = train.conclude_whole(run, svi, data.like(model), metrics)
     assert "over data points" not in tables["Figures"].words
 
 
