@@ -10,9 +10,14 @@ from collections.abc import Iterable, Set
 from typing import Annotated, Any, get_type_hints
 
 import tyro
+from docstring_parser import parse as parse_docstring
+from torch.nn import Module
 
 from experiments.errors import UsageError, reason
 from experiments.options.trust import check_outside_of_runs
+from guides import GUIDES
+from ppl_models import MODELS
+from ppl_models.names import unknown
 
 FILLED_IN = {"self", "model", "size", "data_dim", "data_shape", "bits"}
 """Arguments set from the data, not by the user."""
@@ -25,8 +30,6 @@ def import_model(name: str) -> type:
         UsageError: If there is no such model, or the class cannot be imported or lies in a run
             directory.
     """
-    from ppl_models import MODELS
-
     return MODELS[name] if name in MODELS else _imported("model", name, MODELS)
 
 
@@ -41,8 +44,6 @@ def import_guide(name: str, allowed: Iterable[str] | None = None) -> type:
         UsageError: If there is no such guide, the class cannot be imported or lies in a run
             directory, or its constructor takes no model.
     """
-    from guides import GUIDES
-
     if name in GUIDES:
         return GUIDES[name]
     found = _imported("guide", name, GUIDES if allowed is None else allowed)
@@ -57,10 +58,6 @@ def import_guide(name: str, allowed: Iterable[str] | None = None) -> type:
 
 def _imported(kind: str, name: str, known: Iterable[str]) -> type:
     """A user's class, by ``package.module:Class``."""
-    from torch.nn import Module
-
-    from ppl_models.names import unknown
-
     module, _, attribute = name.partition(":")
     if not attribute:
         raise UsageError(f"{unknown(kind, name, known)[:-1]}, or package.module:Class.")
@@ -98,8 +95,6 @@ def new_guide(name: str, model: Any, options: dict[str, Any]) -> Any:
     Raises:
         UsageError: If a user's class cannot be built, or holds the model as a part.
     """
-    from guides import GUIDES
-
     guide_class = import_guide(name)
     if name in GUIDES:
         return guide_class(model, **options)
@@ -126,12 +121,8 @@ def defaults_of(target: type) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.name not in FILLED_IN}
 
 
-def options_of(
-    target: type, kind: str, defaults: dict[str, Any] | None = None, taken: Set[str] = frozenset()
-) -> type:
+def options_of(target: type, kind: str, defaults: dict[str, Any], taken: Set[str]) -> type:
     """A frozen dataclass of the constructor's options, with their help from its docstring."""
-    from docstring_parser import parse as parse_docstring
-
     documented = {p.arg_name: p.description for p in parse_docstring(target.__doc__ or "").params}
     hints = get_type_hints(target.__init__)  # type: ignore[misc]
     fields = []
@@ -147,6 +138,6 @@ def options_of(
         text = documented.get(name) or ""
         argument = tyro.conf.arg(help=text[:1].upper() + text[1:], aliases=alias)
         hint: Any = Annotated[hints.get(name, type(parameter.default)), argument]
-        default = (defaults or {}).get(name, parameter.default)
+        default = defaults.get(name, parameter.default)
         fields.append((name, hint, dataclasses.field(default=default)))
     return dataclasses.make_dataclass(f"{kind.title()}Options", fields, frozen=True)

@@ -15,6 +15,8 @@ from experiments.errors import UsageError
 from experiments.options.constructors import import_guide, import_model, options_of
 from experiments.options.groups import grouped
 from experiments.options.ranges import option_name
+from guides import PAIRS
+from ppl_models.names import suggestion, unknown
 
 MORE = "Rarely needed options are listed by --help-all."
 
@@ -77,8 +79,8 @@ def parse(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -
             values |= {f.name: getattr(one, f.name) for f in dataclasses.fields(one)}
     given = _given(args)
     _check_lists(values, given)
-    if not {"--compile", "--no-compile"} & set(args):
-        values |= {"compile": None} if "compile" in values else {}
+    if "compile" in values and not {"--compile", "--no-compile"} & set(args):
+        values["compile"] = None
     own = getattr(config_class, "OF_DATA", {}).get(values.get("data"), {})
     values |= {name: value for name, value in own.items() if name not in given}
     return config_class(**{name: _at_home(value) for name, value in values.items()})
@@ -137,8 +139,6 @@ def _one_line(boxed: str) -> str:
 
 def _nearest_choice(found: re.Match[str]) -> str:
     """A parser's message about a choice, with the nearest one named."""
-    from ppl_models.names import suggestion
-
     near = suggestion(found[2], re.findall("'(.*?)'", found[3]))
     return f"{found[1]}; {near}{found[3]}" if near else found[0]
 
@@ -163,8 +163,6 @@ def _with_preset(config_class: type, args: Sequence[str]) -> type:
     trained = _value(args, "--pretrained", name)
     name = trained if trained in presets else name
     if name not in presets:
-        from ppl_models.names import unknown
-
         raise UsageError(unknown("preset", name, presets))
     hints = get_type_hints(config_class, include_extras=True)
     fields: list[Any] = [("preset", str, dataclasses.field(default=name))]
@@ -192,10 +190,13 @@ def _with_options(config_class: type, args: Sequence[str]) -> tuple[type, list[s
         if name not in fields:
             continue
         chosen = _value(args, f"--{kind}", str(fields[kind].default))
-        model = config_class.__module__
-        if "model" in fields:
-            model = _value(args, "--model", str(fields["model"].default))
-        chosen_class = import_model(chosen) if kind == "model" else _guide_class(chosen, model)
+        if kind == "model":
+            chosen_class = import_model(chosen)
+        else:
+            model = config_class.__module__
+            if "model" in fields:
+                model = _value(args, "--model", str(fields["model"].default))
+            chosen_class = import_guide(chosen, PAIRS.get(model.split(".")[-1]))
         factory: Any = fields[name].default_factory
         options: Any = options_of(chosen_class, kind, factory(), set(fields))
         hint: Any = Annotated[options, tyro.conf.arg(name=kind)]
@@ -206,9 +207,3 @@ def _with_options(config_class: type, args: Sequence[str]) -> tuple[type, list[s
         config_class.__name__, extra, bases=(config_class,), frozen=True
     )
     return whole, [name for name, _, _ in extra if name != "compile"]
-
-
-def _guide_class(name: str, model: str) -> type:
-    from guides import PAIRS
-
-    return import_guide(name, PAIRS.get(model.split(".")[-1]))
