@@ -93,14 +93,13 @@ def build_model(name: str, data: Data, options: dict[str, Any]) -> nn.Module:
         UsageError: If a user's class cannot be built.
     """
     model_class = import_model(name)
-    shape: dict[str, Any] = {}
+    of_data = {
+        "data_dim": data.data_dim,
+        "data_shape": tuple(data.image_shape),
+        "bits": (data.levels + 1).bit_length() - 1,
+    }
     accepted = inspect.signature(model_class).parameters
-    if "data_dim" in accepted:
-        shape["data_dim"] = data.data_dim
-    if "data_shape" in accepted:
-        shape["data_shape"] = tuple(data.image_shape)
-    if "bits" in accepted:
-        shape["bits"] = (data.levels + 1).bit_length() - 1
+    shape: dict[str, Any] = {k: value for k, value in of_data.items() if k in accepted}
     if name in MODELS:
         return model_class(**shape, **options)
     try:
@@ -187,7 +186,7 @@ def open_run(
 
 def opened(directory: Path, config: Any, device: torch.device) -> SavedRun:
     """``open_run`` with the options of a command on saved runs."""
-    other = hasattr(config, "guide_options") or config.guide in getattr(config, "INSTEAD", ())
+    other = hasattr(config, "guide_options") or config.guide in config.INSTEAD
     own = None if other else config.guide
     trusted = Trusted(config.model, own, {config.guide}, config.trust)
     return open_run(directory, config.data_root, device, config.data_changed, trusted)

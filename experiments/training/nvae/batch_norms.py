@@ -40,7 +40,7 @@ def _kept(path: Path, wanted: dict[str, str]) -> dict[str, Tensor] | None:
 
 @contextmanager
 def readjusted(
-    directory: Path, model: nn.Module, temperature: float, passes: int = 500
+    directory: Path, model: nn.Module, temperature: float, passes: int
 ) -> Iterator[None]:
     """Inside, batch norms have the statistics of draws from the prior at a temperature.
 

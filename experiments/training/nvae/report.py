@@ -114,12 +114,12 @@ def pictures(run: Run, model: Any, guide: Guide, test: Data, kls: list[Tensor]) 
         plots.images_in_rows({name: visible(images, model) for name, images in ways.items()}),
     )
     if not isinstance(guide, PerDatumGuide):
-        run.figure("groups", groups_figure(model, guide, test, 0))
+        run.figure("groups", groups_figure(model, guide, test))
 
 
-def groups_figure(model: Any, guide: Guide, test: Data, row: int, draws: int = 8) -> Figure:
-    """A reconstruction, and beside it draws of the groups from every level down."""
-    batch = test.batch(torch.tensor([row], device=test.pixels.device))
+def groups_figure(model: Any, guide: Guide, test: Data) -> Figure:
+    """The first test image reconstructed, and draws of its groups from every level down."""
+    draws, batch = 8, test.batch(torch.tensor([0], device=test.pixels.device))
     whole = reconstruct(model, guide, batch)
     changed = resampled_groups(model, guide, batch, draws)
     rows = {
