@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -63,11 +62,5 @@ def load_pretrained(name: str, module: nn.Module, recipe: dict[str, Any]) -> dic
             f"--pretrained {name} takes the model and guide as they were trained: leave their "
             "options at the preset's."
         )
-    like = next(module.parameters())
-    state = {
-        key: tensor.to(like.dtype) if tensor.is_floating_point() else tensor
-        for key, tensor in tensors.items()
-    }
-    with torch.no_grad():
-        module.load_state_dict(state)
+    module.load_state_dict(tensors)  # half precision becomes the module's own
     return about
