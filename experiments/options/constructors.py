@@ -36,9 +36,7 @@ def import_model(name: str) -> type:
 def import_guide(name: str, allowed: Iterable[str] | None = None) -> type:
     """A guide by its name, or a user's class as ``package.module:Class``.
 
-    Args:
-        name: of the guide.
-        allowed: names that a message lists; by default all.
+    The message about an unknown name lists those that are ``allowed``, by default all.
 
     Raises:
         UsageError: If there is no such guide, the class cannot be imported or lies in a run

@@ -74,13 +74,9 @@ def unpacked(content: bytes, path: Path) -> dict[str, Any]:
 
 
 def save_weights(directory: Path, module: nn.Module, keep: int = 1, **more: bytes) -> None:
-    """Save a module's weights and buffers, and further files, as a run's newest checkpoint.
+    """Save a module's weights and buffers as a run's newest checkpoint, one of ``keep``.
 
-    Args:
-        directory: the run's.
-        module: usually a pair.
-        keep: number of checkpoints to keep.
-        more: contents of further files by name, with ``_`` in place of the dot.
+    ``more`` are contents of further files by name, with ``_`` in place of the dot.
     """
     # copies, since a file has no place for one tensor under two names
     tensors = {

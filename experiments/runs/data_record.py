@@ -15,19 +15,10 @@ RECORD = "data.json"
 def check_data(
     directory: Path, now: dict[str, Any], allowed: str, say: Callable[[str], None]
 ) -> str | None:
-    """Compare the present data of a run with the recorded ones.
-
-    Args:
-        directory: of the run.
-        now: the record of the data as they are.
-        allowed: ok continues with changed data; any other value refuses them.
-        say: prints warnings.
-
-    Returns:
-        The changes, present or at an earlier ``--resume``; ``None`` if there are none.
+    """The changes of a run's data since they were recorded, now or at an earlier ``--resume``.
 
     Raises:
-        UsageError: If the data have changed, or the record is damaged.
+        UsageError: If the data have changed and ``allowed`` is not ok, or the record is damaged.
     """
     path = directory / RECORD
     then = read_json(path) if path.exists() else _of_an_older_run(directory, say)

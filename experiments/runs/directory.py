@@ -14,12 +14,7 @@ from experiments.runs.lock import Lock
 
 
 class RunDirectory:
-    """The directory of a command's results.
-
-    Args:
-        command: name of the command, used if ``out`` is not given.
-        out: a new directory, or that of the run to continue.
-        resume: whether to continue a run.
+    """The directory of a command's results: ``out``, or a new one named by command and time.
 
     Raises:
         UsageError: If a new one is not empty or cannot be written; if ``resume`` is given without

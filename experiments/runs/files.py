@@ -81,12 +81,7 @@ def missing(path: Path) -> list[Path]:
 
 
 def make_directories(paths: Sequence[Path], new: bool = False) -> None:
-    """Make directories that are ``missing``.
-
-    Args:
-        paths: as ``missing`` lists them, the innermost first.
-        new: whether the innermost one must not exist yet.
-    """
+    """Make directories as ``missing`` lists them; a ``new`` innermost one must not exist yet."""
     for number, path in enumerate(reversed(paths), 1):
         try:
             path.mkdir()

@@ -21,11 +21,8 @@ class Metrics:
         protocol: everything that two figures must share to be comparable; None if nothing was
             measured on data.
         objective: training objective; None if nothing was trained.
-        seed: of the run.
-        epochs: number of training epochs.
         parameters: number of parameters of model and guide.
-        train: figures of the training split.
-        test: figures of the test split.
+        train, test: figures of each split.
         more: further figures of this command.
 
     Raises:

@@ -39,10 +39,7 @@ class Run:
     """The run directory of a command: ``config.json``, ``metrics.jsonl``, ``metrics.json``,
     ``checkpoint/``, ``figures/``, ``tensorboard/`` and ``report.html``.
 
-    Args:
-        command: the command's name.
-        config: its options.
-        asked: the options as given by the user, if the command has changed some.
+    ``asked`` are the options as given by the user, if the command has changed some.
 
     Raises:
         UsageError: If the directory holds another run, or cannot be written; when resuming, if

@@ -41,13 +41,7 @@ SLOWER = 0.5
 
 
 class Fitting:
-    """Trains a pair with a run's options.
-
-    Args:
-        run: the run that keeps the log and checkpoints.
-        svi: model, guide, optimiser and objective.
-        data: the rows.
-    """
+    """Trains a pair with the options, log and checkpoints of a run."""
 
     def __init__(self, run: Run, svi: SVI, data: Data) -> None:
         self.run, self.svi, self.data = run, svi, data

@@ -84,13 +84,7 @@ def build_guide(
 
 
 def make_objective(run: Run, model: nn.Module, default: str | None = None) -> Objective:
-    """The objective that a run's options name, or the guide's own.
-
-    Args:
-        run: with the options.
-        model: p.
-        default: objective to use if the guide's default is ``elbo``.
-    """
+    """The objective named by a run's options; else the guide's, or ``default`` for ``elbo``."""
     config = run.config
     leaves_it = own_objective(config.guide) == "elbo"
     name = config.objective or (default if leaves_it else None)

@@ -63,11 +63,7 @@ class SavedRun(NamedTuple):
     ) -> Metrics:
         """Metrics of a command that measures ``data`` on this run and trains nothing.
 
-        Args:
-            data: the measured data.
-            seed: of the command.
-            particles: K, draws per datum.
-            protocol_of: fields of the protocol that differ from the guide's own.
+        ``protocol_of`` are fields of the protocol that differ from the guide's own.
         """
         recipe = self.config["pair"]
         return Metrics(
@@ -195,12 +191,8 @@ def opened(directory: Path, config: Any, device: torch.device) -> SavedRun:
 def opened_for(run: Run, by_datum: bool = True) -> SavedRun:
     """The saved run on which a command works; it is recorded in the command's ``config.json``.
 
-    Args:
-        run: of the command.
-        by_datum: whether the command measures datum by datum.
-
     Raises:
-        ValueError: If it does, and a latent of the model is global.
+        ValueError: If the command measures datum by datum, and a latent of the model is global.
     """
     saved = opened(run.config.run, run.config, run.device)
     if by_datum:

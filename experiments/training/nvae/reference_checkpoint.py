@@ -100,12 +100,9 @@ def _pair(args: dict[str, Any]) -> Pair:
 
 
 def write_checkpoint(path: Path, pair: nn.Module, rest: dict[str, Any]) -> None:
-    """Write a checkpoint that the published code loads strictly.
+    """Write an NVAE under ``top_down`` as a checkpoint that the published code loads strictly.
 
-    Args:
-        path: the file.
-        pair: an NVAE under ``top_down``.
-        rest: everything but the weights; ``args`` as a dictionary.
+    ``rest`` is everything but the weights; ``args`` as a dictionary.
     """
     state = OrderedDict((name, tensor.clone()) for name, tensor in to_reference(pair).items())
     content = {**rest, "state_dict": state, "args": argparse.Namespace(**rest["args"])}
