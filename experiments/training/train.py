@@ -149,8 +149,7 @@ def conclude(run: Run, svi: SVI, train: Data, test: Data, **more: Any) -> dict[s
     fitted: list[Guide] = []
     for data in (train, test):
         measured = measure(model, guide, data, config.seed, None, config.memory)
-        figures = summary(measured.values, guide, None)
-        metrics.add(data.split, figures)
+        metrics.add(data.split, summary(measured.values, guide, None))
         fitted.append(measured.guide)
     save_values(run.path, measured.values)
     run.save_metrics(metrics)
