@@ -17,6 +17,8 @@ def check_data(
 ) -> str | None:
     """The changes of a run's data since they were recorded, now or at an earlier ``--resume``.
 
+    ``None`` if there are none; ``say`` prints warnings.
+
     Raises:
         UsageError: If the data have changed and ``allowed`` is not ok, or the record is damaged.
     """

@@ -14,7 +14,10 @@ from experiments.runs.lock import Lock
 
 
 class RunDirectory:
-    """The directory of a command's results: ``out``, or a new one named by command and time.
+    """The directory of a command's results.
+
+    It is ``out``, which is new or that of the run to ``resume``; by default a new one named by
+    command and time.
 
     Raises:
         UsageError: If a new one is not empty or cannot be written; if ``resume`` is given without

@@ -84,7 +84,10 @@ def build_guide(
 
 
 def make_objective(run: Run, model: nn.Module, default: str | None = None) -> Objective:
-    """The objective named by a run's options; else the guide's, or ``default`` for ``elbo``."""
+    """The objective that a run's options name, or the guide's own.
+
+    ``default`` is used in place of the guide's own if that is ``elbo``.
+    """
     config = run.config
     leaves_it = own_objective(config.guide) == "elbo"
     name = config.objective or (default if leaves_it else None)

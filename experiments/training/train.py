@@ -125,7 +125,8 @@ def fit_frozen(run: Run, svi: SVI, data: Data) -> None:
 def conclude(run: Run, svi: SVI, train: Data, test: Data, **more: Any) -> dict[str, Any]:
     """Evaluate both splits; write metrics, the lab's pictures and the report.
 
-    ``protocol`` is that of the test split; the one of the train split differs only in its images.
+    The contents of ``metrics.json`` are returned. ``protocol`` is that of the test split; the one
+    of the train split differs only in its images.
     """
     config, model, guide = run.config, svi.model, svi.guide
     built = run.content["pair"]

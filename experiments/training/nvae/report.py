@@ -119,7 +119,8 @@ def pictures(run: Run, model: Any, guide: Guide, test: Data, kls: list[Tensor]) 
 
 def groups_figure(model: Any, guide: Guide, test: Data) -> Figure:
     """The first test image reconstructed, and draws of its groups from every level down."""
-    draws, batch = 8, test.batch(torch.tensor([0], device=test.pixels.device))
+    draws = 8
+    batch = test.batch(torch.tensor([0], device=test.pixels.device))
     whole = reconstruct(model, guide, batch)
     changed = resampled_groups(model, guide, batch, draws)
     rows = {
