@@ -63,8 +63,9 @@ class Fitting:
             self.save()
             run.renew()
         elif self.position.epoch < run.config.epochs or run.config.minutes is not None:
+            of = f" of {run.config.epochs}" if run.config.minutes is None else ""
             step = f", step {len(self.position.losses)}" if self.position.losses else ""
-            run.say(f"continuing after epoch {self.position.epoch} of {run.config.epochs}{step}")
+            run.say(f"continuing after epoch {self.position.epoch}{of}{step}")
         start_together(self.svi)
         schedule = schedule or SCHEDULES[run.config.schedule](run.config.warmup)
         with run.signals.deferred():

@@ -54,6 +54,14 @@ def test_it_says_where_it_stopped_and_how_it_goes_on(monkeypatch, capsys):
     assert re.search(r"--out runs/ppca-\d+-\d+ --resume$", command)
 
 
+def test_a_run_of_so_many_minutes_is_continued_without_a_number_of_epochs(monkeypatch, capsys):
+    module, args = RUNS["ppca"]
+    timed = [*args, "--minutes", "1", "--no-compile", "--out", "a"]
+    stopped(monkeypatch, 4, module, timed)
+    stopped(monkeypatch, 1, module, [*timed, "--resume"])
+    assert "continuing after epoch 1, step 1\n" in capsys.readouterr().out
+
+
 def test_one_stopped_before_its_first_checkpoint_starts_anew(monkeypatch, capsys):
     module, args = RUNS["ppca"]
     run(module, *args, "--out", "whole")
