@@ -13,7 +13,6 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from torch import nn
 
 from experiments.errors import UsageError
 from experiments.inference.parallel import is_main
+from experiments.runs.environment import version_of
 from experiments.runs.files import TEMPORARY, make_directories, reading, sync, write_synced
 
 FORMAT = 1
@@ -129,7 +129,7 @@ def manifest(files: Mapping[str, bytes]) -> bytes:
     """Names, sizes and checksums, signed by the checksum of the list itself."""
     content: dict[str, Any] = {
         "format": FORMAT,
-        "version": version("ppl-models"),
+        "version": version_of("ppl-models"),
         "torch": torch.__version__,
         "files": {},
     }

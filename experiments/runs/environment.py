@@ -71,10 +71,13 @@ def plain(options: Any) -> Any:
 
 def versions() -> dict[str, str | None]:
     """Versions of Python and of the packages that affect results; ``None`` if not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for package in ("ppl-models", "torch", "pyro-ppl", "numpy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
+    packages = ("ppl-models", "torch", "pyro-ppl", "numpy")
+    return {"python": platform.python_version(), **{name: version_of(name) for name in packages}}
+
+
+def version_of(package: str) -> str | None:
+    """The version of an installed package; ``None`` if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tempfile
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 from experiments import ppca
 from experiments.errors import UsageError
 from experiments.inference.svi import SVI
-from experiments.runs import checkpoint, files
+from experiments.runs import checkpoint, environment, files
 from experiments.runs.checkpoint import checkpoints, latest, save_checkpoint
 from experiments.runs.cli import cli
 from experiments.runs.directory import RunDirectory, set_aside, writable
@@ -314,6 +315,20 @@ def test_what_a_run_was_continued_on_is_kept(monkeypatch, capsys):
     content["history"] = 3
     Path("a/config.json").write_text(json.dumps(content))
     refused(capsys, ppca, [*args, "--resume", "--epochs", "4"], "config.json cannot be read")
+
+
+def test_a_checkpoint_is_written_where_the_package_is_not_installed(monkeypatch):
+    """As from a copy of the source on Python's path."""
+
+    def missing(package):
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(environment, "version", missing)
+    save_checkpoint(Path(), {"a": b"1"})
+    kept = latest(Path())
+    assert json.loads((kept / "manifest.json").read_text())["version"] is None
+    assert environment.versions()["ppl-models"] is None
+    assert checkpoint.verified(kept, "a") == [b"1"]
 
 
 def test_a_refitted_run_is_continued_with_the_options_that_were_asked_for(monkeypatch):
