@@ -50,11 +50,19 @@ class Watch:
                 f"{guard.last} (epoch {progress.epoch}: {progress.skipped} of "
                 f"{len(progress.losses)} steps skipped)"
             )
-        now = progress.epoch % max(1, config.epochs // LOOKS) == 0
         broken = guard is not None and guard.consecutive > 0
-        if is_main() and not broken and now and 4 * progress.epoch >= config.epochs:
+        if is_main() and not broken and self._looks(progress):
             for words in collapsed(self.svi, self.svi.guide, self.rows, config.batch_size):
                 self.run.warn(words)
+
+    def _looks(self, progress: Progress) -> bool:
+        """Whether latents and sigma are checked after this epoch, by its number or by the time."""
+        config, epoch = self.run.config, progress.epoch
+        if config.minutes is None:
+            return epoch % max(1, config.epochs // LOOKS) == 0 and 4 * epoch >= config.epochs
+        whole, now = 60 * config.minutes, self.run.train_seconds
+        before = now - progress.seconds
+        return LOOKS * now // whole > LOOKS * before // whole and 4 * now >= whole
 
 
 def collapsed(svi: SVI, guide: Guide, data: Data, rows: int) -> list[str]:

@@ -3,13 +3,17 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from tqdm import tqdm
 
 from experiments import ppca, vae
+from experiments.inference.fit import Progress
 from experiments.inference.svi import SVI
 from experiments.runs.checkpoint import checkpoints
 from experiments.runs.cli import cli
+from experiments.training import watch
 from tests.experiments.inference.guard.guard_trial import trial
 from tests.shared.commands import failed, run
 from tests.shared.runs import DIGITS, contents, stopped
@@ -106,6 +110,23 @@ def test_a_latent_that_carries_nothing_is_warned_of(capsys):
         patch.setattr("experiments.inference.collapse.LEAST_KL", 1e9)
         run(vae, *args, "--out", "b")
     assert capsys.readouterr().out.count("(posterior collapse)") == 1
+
+
+def test_where_training_takes_minutes_latents_are_looked_at_by_time(monkeypatch):
+    """Eighty epochs of 0.75 s in a minute: every 3 s from its first quarter on."""
+    looked = []
+    monkeypatch.setattr(watch, "collapsed", lambda *_: looked.append(timed.train_seconds) or [])
+
+    def record(progress):
+        timed.train_seconds += progress.seconds
+
+    config = SimpleNamespace(epochs=20, minutes=1.0, batch_size=5)
+    timed = SimpleNamespace(config=config, train_seconds=0.0, record=record, say=lambda line: None)
+    svi = SimpleNamespace(model=None, guide=None, guard=None, compiled=None)
+    watched = watch.Watch(timed, svi, SimpleNamespace(like=lambda model: None))
+    for epoch in range(1, 81):
+        watched(Progress(epoch, epoch, 0.0, [0.0], 0.01, 0.75), None, tqdm(disable=True))
+    assert looked == [*range(15, 61, 3)]
 
 
 @pytest.mark.slow
