@@ -12,14 +12,7 @@ from ppl_models import PPCA
 
 
 def measure_closed_form(x: Tensor, latent_dim: int, rounds: int) -> list[dict[str, Any]]:
-    """Times of a fit to all rows ``[N, D]``, and the mean log-likelihood it reaches [nats].
-
-    Args:
-        x: the data.
-        latent_dim: M.
-        rounds: visits of PCA and of ours, by turns. FactorAnalysis has a sixth as many,
-            afterwards: its many seconds would come between theirs.
-    """
+    """Times of a fit to all rows ``[N, D]``, and the mean log-likelihood it reaches [nats]."""
     rows = []
     for dtype in (torch.float64, torch.float32):
         data = x.cpu().to(dtype)
@@ -32,17 +25,17 @@ def measure_closed_form(x: Tensor, latent_dim: int, rounds: int) -> list[dict[st
             rounds,
             warmup=1,
         )
+        # FactorAnalysis takes many seconds: a sixth of the rounds, after those of the others
         times |= in_turns(
             {"scikit-learn FactorAnalysis": partial(factors.fit, array)}, -(-rounds // 6), warmup=1
         )
         ours = fit().double().marginal().log_prob(x.double()).mean().item()
         reached = [float(pca.score(array)), ours, float(factors.score(array))]
         reference = next(iter(times.values())).median
-        words = str(dtype).removeprefix("torch.")
         rows += [
             {
                 "fit": f"{name}, M = {latent_dim}",
-                "dtype": words,
+                "dtype": str(dtype).removeprefix("torch."),
                 **timing.row(reference),
                 "log p(x)": log_p,
             }

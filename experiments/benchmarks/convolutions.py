@@ -1,20 +1,22 @@
-"""How fast a machine convolves: a model's own convolutions by themselves, forward and backward."""
+"""The convolutions of an NVAE: their shapes, their arithmetic, and their speed by themselves."""
 
 import collections
 import math
 import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import pyro
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from experiments.inference.objectives.regularisers import convolutions
+from experiments.inference.svi import Pair
+from ppl_models.batch import Batch
 
 
 class Call(NamedTuple):
-    """What a convolution is called with: shapes, and how it moves."""
+    """Shapes and options of a call of a convolution."""
 
     image: tuple[int, ...]
     weight: tuple[int, ...]
@@ -34,25 +36,26 @@ class Call(NamedTuple):
         return 2 * self.image[0] * height * width * math.prod(self.weight)
 
 
-def calls_of(module: nn.Module, run: Callable[[], Any]) -> collections.Counter[Call]:
-    """Every convolution that ``run`` calls in a module, with how often."""
+def calls_of(pair: Pair, batch: Batch) -> collections.Counter[Call]:
+    """Every convolution that guide and model call on a batch, with how often."""
     counted: collections.Counter[Call] = collections.Counter()
 
     def note(conv: Any, inputs: tuple[Tensor], _: Tensor) -> None:
         shapes = inputs[0].shape, conv.weight.shape
         counted[Call(*shapes, conv.stride, conv.padding, conv.groups)] += 1
 
-    hooks = [conv.register_forward_hook(note) for _, conv in convolutions(module)]
+    hooks = [conv.register_forward_hook(note) for _, conv in convolutions(pair)]
     try:
-        run()
+        with torch.no_grad(), pyro.validation_enabled(False):
+            pair.guide(batch)  # which runs the model
     finally:
         for hook in hooks:
             hook.remove()
     return counted
 
 
-def seconds_of(call: Call, like: Tensor, repeats: int = 3) -> float:
-    """The fastest of a few forward and backward passes of one convolution."""
+def seconds_of(call: Call, like: Tensor) -> float:
+    """The fastest of four forward and backward passes of one convolution."""
 
     def leaf(shape: tuple[int, ...]) -> Tensor:
         tensor = torch.randn(shape, dtype=like.dtype, device=like.device)
@@ -60,7 +63,7 @@ def seconds_of(call: Call, like: Tensor, repeats: int = 3) -> float:
 
     image, weight = leaf(call.image), leaf(call.weight)
     fastest = float("inf")
-    for _ in range(repeats + 1):
+    for _ in range(4):
         began = time.perf_counter()
         out = F.conv2d(image, weight, None, call.stride, call.padding, groups=call.groups)
         out.backward(out.detach())

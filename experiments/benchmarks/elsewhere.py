@@ -13,12 +13,7 @@ Ways = dict[str, Callable[[], Any]]
 
 
 class Elsewhere:
-    """A way in the other process: called, it runs there once; it can also be timed there.
-
-    Args:
-        name: of the way.
-        connection: to the other process.
-    """
+    """One way in the other process: it is called and timed there."""
 
     def __init__(self, name: str, connection: Connection) -> None:
         self.name, self.connection = name, connection
@@ -36,11 +31,8 @@ class Elsewhere:
 def elsewhere(make: Callable[..., Ways], *arguments: Any) -> Iterator[Ways]:
     """What ``make(*arguments)`` gives in another process, which ends with the block.
 
-    ``cli`` has glibc keep freed memory; there, its defaults hold, as they do for everybody else.
-
-    Args:
-        make: a function of a module, for it is imported there.
-        arguments: of it; tensors on the CPU.
+    That process imports ``make`` and receives the arguments, tensors on the CPU. ``cli`` has glibc
+    keep freed memory; the other process has the defaults of glibc, as everybody else does.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()

@@ -1,5 +1,4 @@
-"""Epochs of the lab's VAE: image by image, on tensors in memory, and with this project's fit; and
-where the time of the last goes."""
+"""Seconds of an epoch of the lab's VAE, by implementation and by operation."""
 
 import statistics
 import time
@@ -23,14 +22,7 @@ PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::linear", "mkl::_mkl_l
 
 
 def measure_epochs(train: Data, batch_size: int, epochs: int, seed: int) -> list[dict[str, Any]]:
-    """Seconds of an epoch, the ways alternating; the first epoch of each is not timed.
-
-    Args:
-        train: images.
-        batch_size: B.
-        epochs: timed, of every way.
-        seed: of parameters and order.
-    """
+    """Seconds per epoch; implementations take turns, and the first epoch of each is not timed."""
     loader = per_item_loader(train, batch_size)
 
     def in_memory() -> Iterator[Tensor]:
@@ -78,6 +70,7 @@ def by_hand(train: Data, batches: Callable[[], Iterator[Tensor]], seed: int) -> 
 
 
 def by_svi(train: Data, batch_size: int, epochs: int, seed: int, compile: bool) -> Iterator[Any]:
+    """The same with this project's ``fit``, for one epoch more than ``epochs``."""
     torch.manual_seed(seed)
     model = VAE(tuple(train.image_shape)).to(train.pixels.device)
     guide = GUIDES["amortized"](model)
@@ -85,23 +78,16 @@ def by_svi(train: Data, batch_size: int, epochs: int, seed: int, compile: bool) 
     return fit(svi, train, epochs + 1, batch_size, constant(), seed)
 
 
-def profile_epoch(train: Data, batch_size: int, most: int = 8) -> list[dict[str, Any]]:
-    """The operations that an epoch's own time is spent in, and the share in matrix products.
-
-    Args:
-        train: images.
-        batch_size: B.
-        most: operations listed.
-    """
+def profile_epoch(train: Data, batch_size: int) -> list[dict[str, Any]]:
+    """The eight largest operations of a compiled epoch, by their own time; all matrix products."""
     epochs = by_svi(train, batch_size, epochs=2, seed=0, compile=True)
     next(epochs), next(epochs)  # compiled by now, and warm
     with profile(activities=[ProfilerActivity.CPU]) as seen:
         seconds = next(epochs).seconds
     own = {event.key: event.self_cpu_time_total / 1e6 for event in seen.key_averages()}
     products = sum(own.get(name, 0.0) for name in PRODUCTS)
-    largest = sorted(own.items(), key=lambda item: -item[1])[:most]
-    rows = [("all matrix products", products), *largest]
-    rows.append(("the epoch, by the clock", seconds))
+    largest = sorted(own.items(), key=lambda item: -item[1])[:8]
+    rows = [("all matrix products", products), *largest, ("the epoch, by the clock", seconds)]
     return [
         {"operation": name, "seconds": taken, "share": taken / seconds} for name, taken in rows
     ]

@@ -13,22 +13,17 @@ from ppl_models.networks import ConvDecoder, ConvEncoder
 
 
 class HandwrittenVAE(nn.Module):
-    """The lab's: one hidden layer each way, one learned sigma, one draw, the KL in closed form.
+    """The lab's: one hidden layer each way, one learned sigma, one draw, the KL in closed form."""
 
-    Args:
-        data_dim: D.
-        latent_dim: M.
-        hidden_dim: width of both hidden layers.
-    """
+    latent_dim = 2
 
-    def __init__(self, data_dim: int, latent_dim: int = 2, hidden_dim: int = 400) -> None:
+    def __init__(self, data_dim: int) -> None:
         super().__init__()
-        self.latent_dim = latent_dim
         self.encoder = nn.Sequential(
-            nn.Linear(data_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, 2 * latent_dim)
+            nn.Linear(data_dim, 400), nn.ReLU(), nn.Linear(400, 2 * self.latent_dim)
         )
         self.decoder = nn.Sequential(
-            nn.Linear(latent_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, data_dim)
+            nn.Linear(self.latent_dim, 400), nn.ReLU(), nn.Linear(400, data_dim)
         )
         self.log_sigma = nn.Parameter(torch.zeros(()))
 
@@ -48,16 +43,13 @@ def rate(loc: Tensor, log_square: Tensor) -> Tensor:
 
 
 class HandwrittenIWAE(nn.Module):
-    """Two layers of 200 tanh units each way, 50 latents, Bernoulli pixels, K draws.
+    """Two layers of 200 tanh units each way, 50 latents, Bernoulli pixels, K draws."""
 
-    Args:
-        data_dim: D.
-        particles: K.
-    """
+    latent_dim = 50
 
-    def __init__(self, data_dim: int, particles: int, latent_dim: int = 50) -> None:
+    def __init__(self, data_dim: int, particles: int) -> None:
         super().__init__()
-        self.particles, self.latent_dim = particles, latent_dim
+        self.particles = particles
         self.encoder, self.decoder = (
             nn.Sequential(
                 nn.Linear(inputs, 200),
@@ -66,7 +58,7 @@ class HandwrittenIWAE(nn.Module):
                 nn.Tanh(),
                 nn.Linear(200, outputs),
             )
-            for inputs, outputs in ((data_dim, 2 * latent_dim), (latent_dim, data_dim))
+            for inputs, outputs in ((data_dim, 2 * self.latent_dim), (self.latent_dim, data_dim))
         )
 
     def loss(self, x: Tensor) -> Tensor:
@@ -81,17 +73,14 @@ class HandwrittenIWAE(nn.Module):
 
 
 class HandwrittenConvVAE(nn.Module):
-    """Two convolutions and two affine layers each way, Bernoulli pixels.
+    """Two convolutions and two affine layers each way, Bernoulli pixels ``[C, H, W]``."""
 
-    Args:
-        data_shape: C, H and W.
-    """
+    latent_dim = 20
 
-    def __init__(self, data_shape: tuple[int, ...], latent_dim: int = 20) -> None:
+    def __init__(self, data_shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.latent_dim = latent_dim
-        self.encoder = ConvEncoder(data_shape, 2 * latent_dim)
-        self.decoder = ConvDecoder(latent_dim, 1, data_shape)
+        self.encoder = ConvEncoder(data_shape, 2 * self.latent_dim)
+        self.decoder = ConvDecoder(self.latent_dim, 1, data_shape)
 
     def loss(self, x: Tensor) -> Tensor:
         """The negative ELBO of images ``[B, C, H, W]`` [nats per data point]."""
@@ -102,7 +91,7 @@ class HandwrittenConvVAE(nn.Module):
         return distortion + rate(loc, log_square).mean()
 
 
-def stepper(module: nn.Module, x: Tensor, compile: bool = False) -> Callable[[], Tensor]:
+def stepper(module: nn.Module, x: Tensor, compile: bool) -> Callable[[], Tensor]:
     """A step of fused Adam on one batch, eager or through ``torch.compile``."""
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3, fused=True)
     chosen = torch.compile(module.loss) if compile else module.loss  # type: ignore[arg-type]

@@ -46,11 +46,11 @@ def lab_vae_step(x: Tensor) -> Callable[[], float] | None:
     return step
 
 
-def _network(name: str, inputs: Any, outputs: int, hidden_dim: int = 400) -> Any:
+def _network(name: str, inputs: Any, outputs: int) -> Any:
     import jax
     from numpyro import param, prng_key
 
-    for layer, width in enumerate((hidden_dim, outputs)):
+    for layer, width in enumerate((400, outputs)):
         shape, scale = (inputs.shape[-1], width), inputs.shape[-1] ** -0.5
         key = prng_key()
         start = None if key is None else scale * jax.random.normal(key, shape)

@@ -17,18 +17,15 @@ from experiments.runs.environment import peak_memory
 from ppl_models.batch import Batch
 
 
-def step_speed(pair: Pair, rows: int, steps: int = 5) -> dict[str, Any]:
+def step_speed(pair: Pair, rows: int, steps: int) -> dict[str, Any]:
     """Seconds and memory of a step with the whole published recipe, and its rate of arithmetic.
 
-    Args:
-        pair: NVAE under a guide.
-        rows: B, images of noise.
-        steps: timed, after one that is not.
+    The images are noise, and one more step, the first, is not timed.
 
     Returns:
         Median seconds per step; peak memory [GiB], the process's resident one or on a GPU that of
         its tensors; GFLOP/s of a step, counting its convolutions alone, and of these convolutions
-        one by one; and the share.
+        one by one; and the share of the convolutions in the time of a step.
     """
     like = next(pair.parameters())
     x = torch.rand(rows, *pair.model.data_shape, dtype=like.dtype, device=like.device).round()
@@ -46,9 +43,7 @@ def step_speed(pair: Pair, rows: int, steps: int = 5) -> dict[str, Any]:
             svi.step(batch).item()
             times.append(time.perf_counter() - began)
     peak = peak_memory(x.device)
-    memory = peak.get("peak_gpu_gib", peak["peak_gib"])
-    with torch.no_grad(), pyro.validation_enabled(False):
-        calls = calls_of(pair, lambda: pair.guide(batch))
+    calls = calls_of(pair, batch)
     flops = 3 * sum(call.flops * number for call, number in calls.items())
     alone = sum(seconds_of(call, x) * number for call, number in calls.items())
     seconds = statistics.median(times[1:])
@@ -56,7 +51,7 @@ def step_speed(pair: Pair, rows: int, steps: int = 5) -> dict[str, Any]:
         "batch": rows,
         "seconds per step": seconds,
         "fastest": min(times[1:]),
-        "peak memory GiB": memory,
+        "peak memory GiB": peak.get("peak_gpu_gib", peak["peak_gib"]),
         "GFLOP/s of a step": flops / seconds / 1e9,
         "GFLOP/s of its convolutions": flops / alone / 1e9,
         "share": alone / seconds,

@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import pyro
 import torch
 from torch import nn
 
@@ -34,8 +33,7 @@ def preset_pair(name: str) -> Pair:
 def _flops(pair: Pair) -> int:
     """Of guide and model for one image, two per multiply-add; convolutions and linear layers."""
     batch = Batch.of(torch.zeros(1, *pair.model.data_shape, device="meta"))
-    with torch.no_grad(), pyro.validation_enabled(False):
-        calls = calls_of(pair, lambda: pair.guide(batch))
+    calls = calls_of(pair, batch)
     linear = [part.weight.numel() for part in pair.modules() if isinstance(part, nn.Linear)]
     return sum(call.flops * number for call, number in calls.items()) + 2 * sum(linear)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def pyro_steps(
-    module: Any, x: Tensor, likelihood: Callable[[Tensor], Any], particles: int | None = None
+    module: Any, x: Tensor, likelihood: Callable[[Tensor], Any], particles: int | None
 ) -> dict[str, Callable[[], float]]:
     """A step with Pyro's checks, as they are by default, and one without.
 

@@ -102,13 +102,10 @@ SUBJECTS: dict[str, Subject] = {
 
 
 def measure_steps(name: str, images: Tensor, rounds: int, peak: float) -> list[dict[str, Any]]:
-    """Times of a subject's step in every way there is, eager hand-written PyTorch being one.
+    """Times of a subject's step by every implementation; the first is the reference.
 
-    Args:
-        name: in ``SUBJECTS``.
-        images: at least B of them, ``[N, 1, 28, 28]``, binary but for the lab's VAE.
-        rounds: visits of every way.
-        peak: of the machine's matrix products [FLOP/s].
+    Images ``[N, 1, 28, 28]`` are grey for the lab's VAE and binary for the others; ``peak`` is the
+    rate of the machine's matrix products [FLOP/s].
     """
     subject = SUBJECTS[name]
     x = images[: subject.rows]

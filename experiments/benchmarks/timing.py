@@ -10,9 +10,12 @@ import torch
 
 from experiments.benchmarks.elsewhere import Elsewhere
 
+VISIT = 0.25
+"""Minimum duration of a visit [s], long enough for warm caches."""
+
 
 class Timing(NamedTuple):
-    """Of one call [s]: the median over rounds, and the quartiles."""
+    """Time of one call [s]: the median over rounds, and the quartiles."""
 
     median: float
     lower: float
@@ -36,21 +39,14 @@ class Timing(NamedTuple):
 
 
 def in_turns(
-    ways: Mapping[str, Callable[[], Any]], rounds: int = 20, warmup: int = 5, visit: float = 0.25
+    ways: Mapping[str, Callable[[], Any]], rounds: int, warmup: int = 5
 ) -> dict[str, Timing]:
-    """Time every way once per round, each visit long enough for warm caches.
-
-    Args:
-        ways: what to call.
-        rounds: visits of each.
-        warmup: calls of each before, not timed; what they compile is not either.
-        visit: seconds that a visit lasts at least.
-    """
+    """Visit every way once per round, after ``warmup`` calls that are not timed."""
     calls = {}
     for name, way in ways.items():
-        for _ in range(warmup):
+        for _ in range(warmup):  # the first one may compile
             way()
-        calls[name] = max(1, round(visit / seconds_of_calls(way)))
+        calls[name] = max(1, round(VISIT / seconds_of_calls(way)))
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
