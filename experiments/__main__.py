@@ -20,18 +20,13 @@ Start with
 """
 
 
+@safe_streams()
 def main() -> None:
-    with safe_streams():
-        run(sys.argv[1:])
-
-
-def run(arguments: list[str]) -> None:
-    """Run the command that the arguments name."""
-    lines = "\n".join(f"  {name:<13} {words}" for name, words in COMMANDS.items())
-    if not arguments or arguments[0] in ("-h", "--help"):
+    name, *rest = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        lines = "\n".join(f"  {name:<13} {words}" for name, words in COMMANDS.items())
         print(USAGE.format(commands=lines))
         return
-    name, *rest = arguments
     if name not in COMMANDS:
         from experiments.errors import listed, one_line
 

@@ -11,6 +11,7 @@ also shapes the model: mean_field rotates W until the posterior is nearly diagon
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -97,7 +98,7 @@ def main(config: Config) -> dict[str, Any]:
     if config.runs is not None:
         if config.of:
             raise UsageError("--runs compares finished runs: leave out --of.")
-        return compare_saved(config)
+        return compare_saved(config, config.runs)
     if config.of and config.decoder in ("learned", "both"):
         raise UsageError(f"--decoder {config.decoder}: --of freezes the decoder of that run.")
     entries = parse_guides(config.guides or "exact")
@@ -148,11 +149,11 @@ def measured(
     return rows
 
 
-def compare_saved(config: Config) -> dict[str, Any]:
+def compare_saved(config: Config, runs: Sequence[Path]) -> dict[str, Any]:
     """One table of saved runs that were evaluated on the same images."""
-    if len(config.runs or ()) < 2:
+    if len(runs) < 2:
         raise UsageError("--runs needs at least two runs.")
-    saved = read_runs(config.runs or ())
+    saved = read_runs(runs)
     check_same_images(saved)
     with Run("compare", config) as run:
         run.save_config()

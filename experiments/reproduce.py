@@ -87,15 +87,17 @@ def main(config: Config) -> dict[str, Any]:
     try:
         check_table(place.path, config)
         with Lock(place.path):
-            done(names, table, place, config)
+            run_rows(names, table, place, config)
             save_gaps(place.path, [name for name, row in table.items() if row.gaps])
             return {"table": save(place.path, table)}
     finally:
         place.remove()
 
 
-def done(names: Sequence[str], table: dict[str, Row], place: RunDirectory, config: Config) -> None:
-    """Every row trained, evaluated and its gaps measured, so far as they are not yet.
+def run_rows(
+    names: Sequence[str], table: dict[str, Row], place: RunDirectory, config: Config
+) -> None:
+    """Train and measure every row, unless that is done.
 
     Raises:
         UsageError: If a row needs another one that is not there.
@@ -111,9 +113,8 @@ def done(names: Sequence[str], table: dict[str, Row], place: RunDirectory, confi
             row = table[name]
             if row.of and not is_finished(out / row.of):
                 raise UsageError(f"--entries: {name} needs {row.of}, which comes first.")
-            trained(row, out / name, config)
-            evaluated(row, out / name, config)
-            gaps_measured(row, out / name, config)
+            train(row, out / name, config)
+            measure(row, out / name, config)
     except BaseException:
         place.empty(begun=any(path.is_dir() for path in out.iterdir()))
         raise
@@ -134,7 +135,7 @@ def check_table(out: Path, config: Config) -> None:
         raise UsageError(f"--resume with other options: {', '.join(differing)} differ.")
 
 
-def trained(row: Row, out: Path, config: Config) -> None:
+def train(row: Row, out: Path, config: Config) -> None:
     """Train a row, or go on with it, unless it is done."""
     if is_finished(out) or row.command is None:
         return
@@ -157,46 +158,25 @@ def gaps_of(run: Path) -> Path:
     return run.with_name(f"{run.name}-gaps")
 
 
-def evaluated(row: Row, run: Path, config: Config) -> None:
-    """Evaluate a trained row on the test images, unless its own figures do."""
+def measure(row: Row, run: Path, config: Config) -> None:
+    """Evaluate a trained row on the test images and measure its gaps, where the table asks."""
     if row.samples is not None:
         particles = config.samples or row.samples
-        measured(evaluate, run, evaluation_of(run), config, particles=particles)
-
-
-def gaps_measured(row: Row, run: Path, config: Config) -> None:
-    """Measure what a row's guide loses, and where, if the table asks for it."""
+        run_once(evaluate, run, evaluation_of(run), config, particles=particles)
     if row.gaps is not None:
         source = run if row.command else run.with_name(str(row.of))
-        particles = config.samples or gaps.Config.particles
-        measured(
-            gaps,
-            source,
-            gaps_of(run),
-            config,
-            particles=particles,
-            images=config.images,
-            **row.gaps,
-        )
+        options = {"particles": config.samples or gaps.Config.particles, "images": config.images}
+        run_once(gaps, source, gaps_of(run), config, **options, **row.gaps)
 
 
-def measured(command: Any, run: Path, out: Path, config: Config, **options: Any) -> None:
+def run_once(command: Any, run: Path, out: Path, config: Config, **options: Any) -> None:
     """Run a command on a trained row, unless that is done."""
     if is_finished(out):
         return
     if out.exists():
         set_aside(out)  # stopped before its figures
-    command.main(
-        command.Config(
-            run,
-            data_root=config.data_root,
-            seed=config.seed,
-            device=config.device,
-            memory=config.memory,
-            out=out,
-            **options,
-        )
-    )
+    shared = {name: getattr(config, name) for name in ("data_root", "seed", "device", "memory")}
+    command.main(command.Config(run, out=out, **shared, **options))
 
 
 def save_gaps(out: Path, names: list[str]) -> None:
