@@ -38,10 +38,9 @@ from experiments.reports.bayesian import Fitted, report_guides
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from guides.auto import AUTOGUIDES, Auto
-from ppl_models.batch import Batch
+from ppl_models import PPCA, Batch
 from ppl_models.bayesian_ppca import BayesianPPCA
 from ppl_models.names import unknown
-from ppl_models.ppca import PPCA
 
 
 @dataclass(frozen=True)

@@ -119,11 +119,11 @@ def main(config: Config) -> dict[str, Any]:
             build_objective(trial, entry.name, objective_for(entry.name, "learned", config))
         run.save_config()
         run.data_changed = saved.config["data_changed"] if saved else None
-        rows = measured(run, entries, decoders, train, saved)
+        rows = measure_all(run, entries, decoders, train, saved)
         return save_comparison(run, rows, train)
 
 
-def measured(
+def measure_all(
     run: Run,
     entries: list[Entry],
     decoders: tuple[str, ...],
@@ -145,7 +145,7 @@ def measured(
     with tqdm(todo, leave=False, disable=not sys.stderr.isatty()) as bar:
         for decoder, seed, entry in bar:
             bar.set_postfix_str(f"{entry.label}, p {decoder}")
-            rows.append(one(run, entry, shared if decoder == "frozen" else None, seed, train))
+            rows.append(measure(run, entry, shared if decoder == "frozen" else None, seed, train))
     return rows
 
 
@@ -224,7 +224,7 @@ def objective_for(guide: str, decoder: str, config: Config) -> str | None:
     return None
 
 
-def one(run: Run, entry: Entry, shared: Any, seed: int, train: Data) -> Row:
+def measure(run: Run, entry: Entry, shared: Any, seed: int, train: Data) -> Row:
     """Train one guide (and a decoder, unless one is shared) and measure it on every row."""
     config, decoder = run.config, "learned" if shared is None else "frozen"
     torch.manual_seed(seed)

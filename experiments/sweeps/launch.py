@@ -8,12 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import experiments
 from experiments.errors import UsageError
 from experiments.runs.directory import set_aside
 from experiments.sweeps.plan import Planned
 
-ROOT = Path(experiments.__path__[0]).parent.absolute()
+ROOT = Path(__file__).absolute().parents[2]
 
 RUNNING: set[subprocess.Popen] = set()
 """Child processes that have not ended."""

@@ -85,7 +85,8 @@ def main(config: Config) -> dict[str, Any]:
         data = saved.images(config.images)
         guide = guide_of(saved, data, config.guide)
         values = measured(run, saved, guide, data, config)
-        run.say(f"k-hat above {UNRELIABLE}: {share_unreliable(values['khat']):.1%} of the images")
+        share = share_unreliable(values["khat"])
+        run.say(f"k-hat above {UNRELIABLE}: {share:.1%} of the images")
         tails = far_tails(run, saved.model, guide, data, values["khat"], config)
         bounds = ("log_evidence", "iw_bound", "ais_bound")
         estimator, evidence = best_evidence({k: values[k] for k in bounds if k in values})
@@ -102,12 +103,12 @@ def main(config: Config) -> dict[str, Any]:
             "gaps": rows,
             "evidence": estimator,
             "means": {key: value.double().mean().item() for key, value in values.items()},
-            "share_unreliable": share_unreliable(values["khat"]),
+            "share_unreliable": share,
             "tails": tails,
             "sandwich": checked(run, saved, guide, config),
         }
         title = f"{subject(metrics.model, metrics.data, str(metrics.guide))}: what it loses"
-        found, warnings = gaps_in_words(rows, estimator, metrics.more["share_unreliable"])
+        found, warnings = gaps_in_words(rows, estimator, share)
         tables = {"Gaps [nats per image]": rows} | ({"Tail index": tails} if tails else {})
         return finish(run, metrics, title, [found], tables, warnings)
 

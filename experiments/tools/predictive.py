@@ -46,8 +46,7 @@ def main(config: Config) -> dict[str, Any]:
         saved = opened_for(run)
         data = saved.images(config.images)
         check_memory(config, data)
-        guide = held_out(saved.model, saved.guide, data)
-        guide.eval()
+        guide = held_out(saved.model, saved.guide, data).eval()
         q = guide if config.latents == "guide" else None
         rows_at_once = rows_at_a_time(saved.model, data, config.memory, 500)
         with pyro.validation_enabled(False):
@@ -56,10 +55,8 @@ def main(config: Config) -> dict[str, Any]:
         rows = tail_areas(x.flatten(1), made.flatten(2))
         run.say(f"\n{markdown_table(rows)}")
         if data.are_images:
-            shown = {"x": x[:10]} | {
-                f"set {s + 1}": made[s, :10] for s in range(min(5, len(made)))
-            }
-            images = {name: as_images(part, data) for name, part in shown.items()}
+            shown = {"x": x, **{f"set {k}": one for k, one in enumerate(made[:5], 1)}}
+            images = {name: as_images(part[:10], data) for name, part in shown.items()}
             run.figure("replicated", plots.images_in_rows(images))
         metrics = saved.new_metrics(data, config.seed, None, latents=config.latents)
         metrics.more = {"checks": rows, "sets": config.sets}

@@ -135,7 +135,7 @@ def from_aggregate(saved: SavedRun, ends: Data, config: Config) -> dict[str, Ten
     return {"aggregate posterior": shown}
 
 
-def walked(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:
+def latent_traversals(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:
     latents = describe(saved.model).latents
     if len(latents) != 1:
         raise UsageError(
@@ -149,12 +149,12 @@ def walked(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:
     return {f"z {k + 1}": row for k, row in enumerate(rows)}
 
 
-def on_the_way(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:
+def interpolation(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:
     guide = held_out(saved.model, saved.guide, ends)
     return interpolations(saved.model, guide, ends, (0, 1), config.steps)
 
 
-def group_by_group(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:
+def redrawn_groups(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:
     guide = held_out(saved.model, saved.guide, ends)
     first = ends.batch(torch.zeros(1, dtype=torch.long, device=ends.pixels.device))
     return resampled_groups(saved.model, guide, first, config.steps, config.seed)
@@ -163,9 +163,9 @@ def group_by_group(saved: SavedRun, ends: Data, config: Config) -> dict[str, Ten
 DRAWN = {
     "prior": (from_prior, "samples"),
     "aggregate": (from_aggregate, "samples from the aggregate posterior"),
-    "traversals": (walked, "one latent at a time"),
-    "interpolation": (on_the_way, "from one image to another"),
-    "groups": (group_by_group, "coarse groups kept, finer ones drawn"),
+    "traversals": (latent_traversals, "one latent at a time"),
+    "interpolation": (interpolation, "from one image to another"),
+    "groups": (redrawn_groups, "coarse groups kept, finer ones drawn"),
 }
 """What draws images, and the heading of the report."""
 

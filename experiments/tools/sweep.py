@@ -73,7 +73,7 @@ def main(config: Config) -> dict[str, Any]:
     check_directory(config.command, out)
     runs = plan(config.command, grid, out)
     if config.dry_run:
-        return listed(runs)
+        return list_runs(runs)
     with locked(out), Signals():
         check_directory(config.command, out)  # another sweep may have been there until now
         for run in runs:
@@ -97,7 +97,7 @@ def main(config: Config) -> dict[str, Any]:
     return metrics
 
 
-def listed(runs: Sequence[Planned]) -> dict[str, Any]:
+def list_runs(runs: Sequence[Planned]) -> dict[str, Any]:
     """Print every run, its command line and how far it has come."""
     for run in runs:
         run.check_options()
