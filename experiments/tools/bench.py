@@ -41,6 +41,7 @@ from experiments.options.ranges import Count
 from experiments.reports.markdown import markdown_table
 from experiments.reports.page import finish
 from experiments.runs.cli import cli
+from experiments.runs.environment import pick_device
 from experiments.runs.files import write_text
 from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
@@ -80,8 +81,9 @@ def main(config: Config) -> dict[str, Any]:
         raise UsageError(unknown("preset", config.preset, PRESETS))
     if not any(config.only in name for name in SUBJECTS):
         raise UsageError(f"--only '{config.only}' is in none of: {'; '.join(SUBJECTS)}.")
-    every = [name for name in SUITES if name != "nvae-step"]
-    names: list[str] = every if config.name == "all" else [config.name]
+    names: list[str] = [config.name]
+    if config.name == "all":
+        names = [name for name in SUITES if name != "nvae-step"]
     with Run("bench", config) as run:
         train = None if config.name == "nvae-step" else images(run, names)
         run.save_config()
@@ -90,12 +92,11 @@ def main(config: Config) -> dict[str, Any]:
             f"{torch.get_num_threads()} threads on {run.device}, {peak / 1e9:.0f} GFLOP/s in "
             "a product of 2048 x 2048 matrices"
         )
-        tables: dict[str, list[dict[str, Any]]] = {}
-        for name in names:
-            tables[name] = []
-            for table in SUITES[name](config, run.device if train is None else train, peak):
+        tables: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+        for name, rows in tables.items():
+            for table in SUITES[name](config, train, peak):
                 run.say(f"\n{markdown_table(table)}")
-                tables[name] += table
+                rows += table
         return save(run, train, tables, peak)
 
 
@@ -141,8 +142,8 @@ def scaling(config: Config, train: Data, peak: float) -> Tables:
     yield measure_scaling(images, max(1, config.rounds // 3))
 
 
-def nvae_step(config: Config, device: Any, peak: float) -> Tables:
-    pair = preset_pair(config.preset).to(device)
+def nvae_step(config: Config, train: None, peak: float) -> Tables:
+    pair = preset_pair(config.preset).to(pick_device(config.device))
     pair.to(memory_format=torch.channels_last)
     if config.checkpoint_levels:
         checkpoint_levels(pair)
@@ -163,7 +164,6 @@ SUITES: dict[str, Callable[[Config, Any, float], Tables]] = {
     "scaling": scaling,
     "nvae-step": nvae_step,
 }
-"""By name, each from images or, of nvae-step, from the device."""
 
 
 def save(
