@@ -136,7 +136,7 @@ def check_table(out: Path, config: Config) -> None:
 
 
 def train(row: Row, out: Path, config: Config) -> None:
-    """Train a row, or go on with it, unless it is done."""
+    """Train a row, or continue it, unless it is finished."""
     if is_finished(out) or row.command is None:
         return
     values = dataclasses.asdict(config) | row.options | {"out": out, "resume": out.exists()}

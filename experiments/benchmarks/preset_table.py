@@ -31,7 +31,7 @@ def preset_pair(name: str) -> Pair:
 
 
 def _flops(pair: Pair) -> int:
-    """Of guide and model for one image, two per multiply-add; convolutions and linear layers."""
+    """Of convolutions and linear layers for one image, two per multiply-add."""
     batch = Batch.of(torch.zeros(1, *pair.model.data_shape, device="meta"))
     calls = calls_of(pair, batch)
     linear = [part.weight.numel() for part in pair.modules() if isinstance(part, nn.Linear)]

@@ -31,7 +31,7 @@ TANH: Any = {"hidden_dims": (200, 200), "activation": "tanh"}
 
 
 class Subject(NamedTuple):
-    """What is trained for the clock, from images ``[B, C, H, W]`` in [0, 1].
+    """A pair to be timed and its peers, on images ``[B, C, H, W]`` in [0, 1].
 
     Args:
         rows: B.

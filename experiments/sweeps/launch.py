@@ -79,7 +79,7 @@ def _error(code: int, run: Planned, start: int) -> str | None:
 
 
 def launch_all(runs: Sequence[Planned], jobs: int) -> Iterator[Outcome]:
-    """Several runs at a time, as they finish; if the sweep is interrupted, so are they."""
+    """Run several at a time, and yield outcomes as they end; an interrupt ends all of them."""
     import torch
     from joblib import Parallel, delayed
 

@@ -73,7 +73,7 @@ class Planned(NamedTuple):
             )
 
     def _check_measured(self, before: dict[str, Any]) -> None:
-        """Refuse figures of a run that was trained further since; it had these options."""
+        """Refuse figures of a run whose options, then ``before``, have changed since."""
         run = self.options.get("run")
         if not (before and run) or not (config := Path(run) / "config.json").exists():
             return
@@ -88,7 +88,7 @@ class Planned(NamedTuple):
 
 
 def _differing(options: dict[str, Any], other: dict[str, Any]) -> str:
-    """Names of the options that others have otherwise."""
+    """Names of the options with other values, without those that may differ."""
     names = (n for n, value in options.items() if other.get(n, value) != value)
     return ", ".join(name for name in names if name not in ELSEWHERE)
 
@@ -118,7 +118,7 @@ def check_directory(command: str, out: Path) -> None:
 
 
 def save_plan(command: str, out: Path) -> None:
-    """Make the directory that of this command's sweep."""
+    """Mark the directory as that of this command's sweep."""
     if not (out / PLAN).exists():
         write_json(out / PLAN, {"command": command})
     (out / "logs").mkdir(exist_ok=True)
@@ -153,7 +153,7 @@ def _checked(
 
 
 def _check_guide(command: str, config: Any) -> None:
-    """Refuse a guide that a model by this name does not take; others are refused by their run."""
+    """Refuse a guide that a model of ours does not take; other pairs are checked by their run."""
     from guides import PAIRS
 
     model, guide = getattr(config, "model", command), getattr(config, "guide", None)

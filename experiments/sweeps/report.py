@@ -74,7 +74,7 @@ def what_differs(runs: Sequence[Planned]) -> list[str]:
 
 
 def picture(table: Sequence[dict[str, Any]], axes: Mapping[str, Sequence[str]]) -> Figure | None:
-    """The first figure of a table of means against the axis with numbers, a line per other point.
+    """Plot the first figure against the numeric axis, a line per combination of the others.
 
     None if only the seed varies, or there are too many lines to distinguish.
     """

@@ -84,7 +84,7 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def check(config: Config, path: Path) -> None:
-    """Refuse a file that is there already, or of another kind."""
+    """Refuse a file that exists already, or is neither a GIF nor a PNG."""
     if path.exists() or path.is_symlink():
         raise UsageError(f"--out {path} exists already.")
     if path.suffix not in (".gif", ".png"):

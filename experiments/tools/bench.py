@@ -101,7 +101,7 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def images(run: Run, names: list[str]) -> Data:
-    """What is timed on.
+    """The images that the suites are timed on.
 
     Raises:
         UsageError: If a suite wants images of another size.

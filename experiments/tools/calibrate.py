@@ -68,7 +68,7 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def in_words(rows: list[dict[str, Any]], config: Config) -> str:
-    """What the ranks say of all latents together."""
+    """The verdicts on all latents in one sentence."""
     verdicts = [row["verdict"] for row in rows]
     begin = f"On {config.simulations} simulated data, the ranks of the true latents"
     kinds = [kind for kind in dict.fromkeys(verdicts) if kind != "calibrated"]
@@ -83,7 +83,7 @@ def in_words(rows: list[dict[str, Any]], config: Config) -> str:
 
 
 def verdict(outside: float, ends: float) -> str:
-    """What the ranks of one latent say."""
+    """The verdict on one latent."""
     if outside == 0:
         return "calibrated"
     return "too narrow" if ends > 0.005 else "too wide" if ends < -0.005 else "biased"

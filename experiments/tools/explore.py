@@ -83,13 +83,13 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def check(file: Path) -> None:
-    """Refuse to replace a file that is no page of ours."""
+    """Refuse to replace a file that explore did not write."""
     if file.is_symlink() or (file.exists() and not is_page(file)):
         raise UsageError(f"{file} exists and was not written by explore: choose another --out.")
 
 
 def is_page(file: Path) -> bool:
-    """Whether a file is a page that an earlier call wrote."""
+    """Whether explore wrote a file."""
     if not file.is_file():
         return False
     with file.open("rb") as content:

@@ -125,7 +125,7 @@ def guide_of(saved: SavedRun, data: Data, name: str | None) -> Guide:
 def how_measured(
     values: dict[str, Tensor], tails: list[dict[str, Any]], config: Config
 ) -> dict[str, Any]:
-    """The protocol's part on what was done beyond drawing from q."""
+    """Fields of the protocol on local optimization, annealing and draws in the tail."""
     how = {}
     if "local_elbo" in values:
         how["local"] = f"{stopping_rule(config.local_steps)}; first rate {config.local_lr}"
@@ -143,7 +143,7 @@ def how_measured(
 
 
 def checked(run: Run, saved: SavedRun, guide: Guide, config: Config) -> dict[str, float] | None:
-    """Annealed importance sampling between its two bounds, on data drawn from the model."""
+    """The upper minus the lower annealed bound, on data drawn from the model."""
     if config.ais_from == "none" or isinstance(guide, PerDatumGuide):
         return None  # a guide with rows has none for such data
     width = sandwich(saved.model, guide, config.simulated, *config.annealing)
@@ -194,7 +194,7 @@ def measured(
 def far_tails(
     run: Run, model: Any, guide: Guide, data: Data, khats: Tensor, config: Config
 ) -> list[dict[str, Any]]:
-    """What is found of the first images beside k-hat, one line each; none if q is not Gaussian."""
+    """Estimates of the far tail of the first images, a row each; none if q is not Gaussian."""
     if not config.tail_images:
         return []
     try:

@@ -69,7 +69,7 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def in_words(rows: list[dict[str, Any]]) -> str:
-    """The best and the worst signal of the guide's gradient."""
+    """The objectives with the best and the worst signal for the guide."""
     ratio = "q: signal to noise"
     best, worst = max(rows, key=lambda row: row[ratio]), min(rows, key=lambda row: row[ratio])
     return (

@@ -101,7 +101,7 @@ def write(config: Config, sources: Sequence[Path], out: Path) -> dict[str, Any]:
 
 
 def folders_of(config: Config) -> tuple[str, ...]:
-    """Which versions are written, by the names of their folders."""
+    """Folders to write, one per version of the notebooks."""
     if config.student:
         return ("student",)
     if config.data == "mnist":

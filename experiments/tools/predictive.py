@@ -74,7 +74,7 @@ def in_words(rows: list[dict[str, Any]], config: Config) -> str:
 
 
 def check_memory(config: Config, data: Data) -> None:
-    """Refuse more replicated images than memory is allowed for."""
+    """Refuse more replicated images than fit into --memory."""
     gib = config.sets * len(data) * data.data_dim * data.dtype.itemsize / 2**30
     if gib > config.memory:
         raise UsageError(

@@ -94,7 +94,7 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def check_draws(config: Config, numbers: int) -> None:
-    """Refuse temperatures that look alike, and more images at once than memory is allowed for."""
+    """Refuse temperatures that print alike, and more images than fit into --memory."""
     names = [f"{t:g}" for t in config.temperature]
     if len(set(names)) < len(names):
         raise UsageError(f"--temperature {' '.join(names)}: give each of them once.")

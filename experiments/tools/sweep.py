@@ -111,7 +111,7 @@ def list_runs(runs: Sequence[Planned]) -> dict[str, Any]:
 
 
 def run_all(runs: Sequence[Planned], total: int, jobs: int) -> dict[str, str | None]:
-    """Run what is not finished, and say how each ended; the errors by the runs' names."""
+    """Run what is not finished and print how each run ended; errors by the name of the run."""
     tqdm.write(f"{total} runs, {total - len(runs)} of them finished before")
     errors: dict[str, str | None] = {}
     if not runs:
