@@ -20,6 +20,7 @@ class Call(NamedTuple):
 
     image: tuple[int, ...]
     weight: tuple[int, ...]
+    output: tuple[int, ...]
     stride: tuple[int, ...]
     padding: tuple[int, ...]
     groups: int
@@ -27,21 +28,15 @@ class Call(NamedTuple):
     @property
     def flops(self) -> int:
         """Of the forward pass, two per multiply-add; backward has twice as many."""
-        height, width = (
-            (side + 2 * pad - kernel) // step + 1
-            for side, pad, kernel, step in zip(
-                self.image[2:], self.padding, self.weight[2:], self.stride, strict=True
-            )
-        )
-        return 2 * self.image[0] * height * width * math.prod(self.weight)
+        return 2 * math.prod(self.output) * math.prod(self.weight[1:])
 
 
 def calls_of(pair: Pair, batch: Batch) -> collections.Counter[Call]:
     """Every convolution that guide and model call on a batch, with how often."""
     counted: collections.Counter[Call] = collections.Counter()
 
-    def note(conv: Any, inputs: tuple[Tensor], _: Tensor) -> None:
-        shapes = inputs[0].shape, conv.weight.shape
+    def note(conv: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        shapes = inputs[0].shape, conv.weight.shape, output.shape
         counted[Call(*shapes, conv.stride, conv.padding, conv.groups)] += 1
 
     hooks = [conv.register_forward_hook(note) for _, conv in convolutions(pair)]
