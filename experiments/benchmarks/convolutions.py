@@ -2,7 +2,6 @@
 
 import collections
 import math
-import time
 from typing import Any, NamedTuple
 
 import pyro
@@ -10,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from experiments.benchmarks.timing import seconds_of_calls
 from experiments.inference.objectives.regularisers import convolutions
 from experiments.inference.svi import Pair
 from ppl_models.batch import Batch
@@ -57,12 +57,9 @@ def seconds_of(call: Call, like: Tensor) -> float:
         return tensor.contiguous(memory_format=torch.channels_last).requires_grad_()
 
     image, weight = leaf(call.image), leaf(call.weight)
-    fastest = float("inf")
-    for _ in range(4):
-        began = time.perf_counter()
+
+    def both_ways() -> None:
         out = F.conv2d(image, weight, None, call.stride, call.padding, groups=call.groups)
         out.backward(out.detach())
-        if like.is_cuda:
-            torch.cuda.synchronize()
-        fastest = min(fastest, time.perf_counter() - began)
-    return fastest
+
+    return min(seconds_of_calls(both_ways) for _ in range(4))

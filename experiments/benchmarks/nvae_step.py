@@ -1,13 +1,13 @@
 """Training steps of NVAE, timed beside its own convolutions."""
 
 import statistics
-import time
 from typing import Any
 
 import pyro
 import torch
 
 from experiments.benchmarks.convolutions import calls_of, seconds_of
+from experiments.benchmarks.timing import seconds_of_calls
 from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives.nvae import BalancedKL, Regularised
 from experiments.inference.objectives.regularisers import SpectralNorm, batch_norm_gains
@@ -36,12 +36,8 @@ def step_speed(pair: Pair, rows: int, steps: int) -> dict[str, Any]:
         1e-2,
     )
     svi = SVI(pair.model, pair.guide, adamax(pair.model, pair.guide, 1e-5), objective)
-    times = []
     with pyro.validation_enabled(False), TemperKL(0.5):
-        for _ in range(steps + 1):
-            began = time.perf_counter()
-            svi.step(batch).item()
-            times.append(time.perf_counter() - began)
+        times = [seconds_of_calls(lambda: svi.step(batch)) for _ in range(steps + 1)]
     peak = peak_memory(x.device)
     calls = calls_of(pair, batch)
     flops = 3 * sum(call.flops * number for call, number in calls.items())

@@ -1,7 +1,7 @@
 """The time of a step as a function of batch size, particles, groups of latents and processes."""
 
 import tempfile
-import time
+from functools import partial
 from typing import Any
 
 import pyro
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.multiprocessing import get_context, spawn
 
 from experiments.benchmarks.steps import iwae_pair, lab_pair, our_step
-from experiments.benchmarks.timing import Timing, in_turns
+from experiments.benchmarks.timing import Timing, in_turns, seconds_of_calls
 from experiments.inference.objectives import Objective
 from experiments.inference.objectives.nvae import BalancedKL
 from experiments.inference.optim import adam
@@ -88,12 +88,8 @@ def _share(rank: int, number: int, threads: int, meeting: str, x: Any, results: 
     start_together(svi)
     mine = own_rows(batch)
     assert mine is not None
-    seconds = []
     with pyro.validation_enabled(False):
-        for _ in range(60):
-            began = time.perf_counter()
-            svi.step(mine)
-            seconds.append(time.perf_counter() - began)
+        seconds = [seconds_of_calls(partial(svi.step, mine)) for _ in range(60)]
     if rank == 0:
         results.put(seconds[20:])  # warm by then
     torch.distributed.destroy_process_group()

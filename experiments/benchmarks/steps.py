@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.benchmarks.elsewhere import elsewhere
 from experiments.benchmarks.handwritten import (
     HandwrittenConvVAE,
     HandwrittenIWAE,
@@ -20,7 +19,7 @@ from experiments.benchmarks.handwritten import (
 from experiments.benchmarks.numpyro_peer import lab_vae_step
 from experiments.benchmarks.preset_table import preset_pair
 from experiments.benchmarks.pyro_peer import pyro_steps
-from experiments.benchmarks.timing import in_turns
+from experiments.benchmarks.timing import elsewhere, in_turns
 from experiments.inference.objectives import IWAE, AnalyticKL, Objective
 from experiments.inference.optim import adam, adamax
 from experiments.inference.svi import SVI

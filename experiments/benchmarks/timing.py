@@ -1,17 +1,20 @@
 """Wall times of several implementations, which take turns so that machine load affects all
-alike."""
+alike. Some run in a separate process, without this project's settings."""
 
+import multiprocessing
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import torch
 
-from experiments.benchmarks.elsewhere import Elsewhere
-
 VISIT = 0.25
 """Minimum duration of a visit [s], long enough for warm caches."""
+
+Ways = dict[str, Callable[[], Any]]
 
 
 class Timing(NamedTuple):
@@ -38,9 +41,7 @@ class Timing(NamedTuple):
         }
 
 
-def in_turns(
-    ways: Mapping[str, Callable[[], Any]], rounds: int, warmup: int = 5
-) -> dict[str, Timing]:
+def in_turns(ways: Ways, rounds: int, warmup: int = 5) -> dict[str, Timing]:
     """Visit every way once per round, after ``warmup`` calls that are not timed."""
     calls = {}
     for name, way in ways.items():
@@ -66,6 +67,11 @@ def seconds_of_calls(way: Callable[[], Any], calls: int = 1) -> float:
     return time.perf_counter() - began
 
 
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def matrix_peak(device: torch.device | str) -> float:
     """The fastest of two seconds of products of square float32 matrices [FLOP/s]."""
     a, b = torch.randn(2, 2048, 2048, device=device)
@@ -75,6 +81,47 @@ def matrix_peak(device: torch.device | str) -> float:
     return 2 * 2048**3 / fastest
 
 
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+class Elsewhere:
+    """One way in the other process: it is called and timed there."""
+
+    def __init__(self, name: str, connection: Connection) -> None:
+        self.name, self.connection = name, connection
+
+    def __call__(self) -> None:
+        self.seconds(1)
+
+    def seconds(self, calls: int) -> float:
+        """Wall time of several calls, by the other process's clock [s]."""
+        self.connection.send((self.name, calls))
+        return self.connection.recv()
+
+
+@contextmanager
+def elsewhere(make: Callable[..., Ways], *arguments: Any) -> Iterator[Ways]:
+    """What ``make(*arguments)`` gives in another process, which ends with the block.
+
+    That process imports ``make`` and receives the arguments, tensors on the CPU. ``cli`` has glibc
+    keep freed memory; the other process has the defaults of glibc, as everybody else does.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(
+        target=_serve, args=(theirs, torch.get_num_threads(), make, arguments), daemon=True
+    )
+    process.start()
+    try:
+        yield {name: Elsewhere(name, ours) for name in ours.recv()}
+    finally:
+        ours.send(None)
+        process.join()
+
+
+def _serve(
+    connection: Connection, threads: int, make: Callable[..., Ways], arguments: Any
+) -> None:
+    torch.set_num_threads(threads)
+    ways = make(*arguments)
+    connection.send(list(ways))
+    while (asked := connection.recv()) is not None:
+        name, calls = asked
+        connection.send(seconds_of_calls(ways[name], calls))
