@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from experiments.benchmarks.handwritten import HandwrittenVAE, per_item_loader
+from experiments.benchmarks.handwritten import HandwrittenVAE, per_item_loader, stepper
 from experiments.benchmarks.timing import seconds_of_calls
 from experiments.data import Data
 from experiments.inference.fit import fit
@@ -55,16 +55,13 @@ def measure_epochs(train: Data, batch_size: int, epochs: int, seed: int) -> list
 
 
 def by_hand(train: Data, batches: Callable[[], Iterator[Tensor]], seed: int) -> Iterator[None]:
-    """The lab's loop: loss, backward, Adam; one epoch for every value asked for."""
+    """The lab's loop, one epoch for every value asked for."""
     torch.manual_seed(seed)
     device = train.pixels.device
-    vae = HandwrittenVAE(train.data_dim).to(device)
-    optimizer = torch.optim.Adam(vae.parameters(), lr=0.01, fused=True)
+    step = stepper(HandwrittenVAE(train.data_dim).to(device), lr=0.01)
     while True:
         for x in batches():
-            optimizer.zero_grad(set_to_none=True)
-            vae.loss(x.to(device).flatten(1)).backward()
-            optimizer.step()
+            step(x.to(device).flatten(1))
         yield
 
 

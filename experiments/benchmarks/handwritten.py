@@ -91,12 +91,12 @@ class HandwrittenConvVAE(nn.Module):
         return distortion + rate(loc, log_square).mean()
 
 
-def stepper(module: nn.Module, x: Tensor, compile: bool) -> Callable[[], Tensor]:
-    """A step of fused Adam on one batch, eager or through ``torch.compile``."""
-    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3, fused=True)
+def stepper(module: nn.Module, lr: float, compile: bool = False) -> Callable[[Tensor], Tensor]:
+    """A step of fused Adam on a batch, eager or through ``torch.compile``."""
+    optimizer = torch.optim.Adam(module.parameters(), lr=lr, fused=True)
     chosen = torch.compile(module.loss) if compile else module.loss  # type: ignore[arg-type]
 
-    def step() -> Tensor:
+    def step(x: Tensor) -> Tensor:
         optimizer.zero_grad(set_to_none=True)
         loss: Tensor = chosen(x)  # type: ignore[operator]
         loss.backward()

@@ -62,8 +62,7 @@ def timed(
     model: Any, guide: Any, objective: Objective, x: Tensor, rounds: int, compile: bool = True
 ) -> Timing:
     """A step on these images."""
-    batch = Batch(x, torch.arange(len(x)), 60000)
-    step = our_step(model, guide, objective, batch, compile)
+    step = our_step(model, guide, objective, x, compile)
     return in_turns({"step": step}, rounds)["step"]
 
 
