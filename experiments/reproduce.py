@@ -88,7 +88,7 @@ def main(config: Config) -> dict[str, Any]:
         check_table(place.path, config)
         with Lock(place.path):
             run_rows(names, table, place, config)
-            save_gaps(place.path, table)
+            save_gaps(place.path, [name for name, row in table.items() if row.gaps])
             return {"table": save(place.path, table)}
     finally:
         place.remove()
@@ -179,9 +179,9 @@ def run_once(command: Any, run: Path, out: Path, config: Config, **options: Any)
     command.main(command.Config(run, out=out, **shared, **options))
 
 
-def save_gaps(out: Path, table: dict[str, Row]) -> None:
+def save_gaps(out: Path, names: list[str]) -> None:
     """Print and save what the rows' guides lose, side by side, as far as it is measured."""
-    done = {name: gaps_of(out / name) for name in table if is_finished(gaps_of(out / name))}
+    done = {name: gaps_of(out / name) for name in names if is_finished(gaps_of(out / name))}
     if not done:
         return
     found = table_of_gaps(done)
