@@ -37,7 +37,7 @@ def step_speed(pair: Pair, rows: int, steps: int) -> dict[str, Any]:
     )
     svi = SVI(pair.model, pair.guide, adamax(pair.model, pair.guide, 1e-5), objective)
     with pyro.validation_enabled(False), TemperKL(0.5):
-        times = [seconds_of_calls(lambda: svi.step(batch)) for _ in range(steps + 1)]
+        times = [seconds_of_calls(lambda: svi.step(batch).item()) for _ in range(steps + 1)]
     peak = peak_memory(x.device)
     calls = calls_of(pair, batch)
     flops = 3 * sum(call.flops * number for call, number in calls.items())
