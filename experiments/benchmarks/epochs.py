@@ -75,7 +75,7 @@ def by_svi(train: Data, batch_size: int, epochs: int, seed: int, compile: bool) 
 
 
 def profile_epoch(train: Data, batch_size: int) -> list[dict[str, Any]]:
-    """The eight largest operations of a compiled epoch, by their own time; all matrix products."""
+    """The eight largest operations of a compiled epoch by their own time, after all products."""
     epochs = by_svi(train, batch_size, epochs=2, seed=0, compile=True)
     next(epochs), next(epochs)  # compiled by now, and warm
     with profile(activities=[ProfilerActivity.CPU]) as seen:
