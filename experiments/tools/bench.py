@@ -28,7 +28,7 @@ from experiments.benchmarks.closed_form import measure_closed_form
 from experiments.benchmarks.epochs import measure_epochs, profile_epoch
 from experiments.benchmarks.nvae_step import step_speed
 from experiments.benchmarks.preset_table import preset_pair
-from experiments.benchmarks.scaling import measure_scaling
+from experiments.benchmarks.scaling import BATCHES, measure_scaling
 from experiments.benchmarks.steps import SUBJECTS, measure_steps
 from experiments.benchmarks.timing import matrix_peak
 from experiments.data import Data, load
@@ -69,7 +69,7 @@ class Config(RunOptions):
     data_root: Path | None = None
     """Directory of the data; by default $PPL_DATA, else ./data."""
     rows: Count | None = None
-    """Number of images to use, from the first; by default all."""
+    """Number of images to use, from the first; by default all. Steps needs 500, scaling 2048."""
     epochs: Count = 3
     """Number of timed epochs per implementation in lab-vae, after one untimed epoch."""
     batch_size: Count | None = None
@@ -84,6 +84,7 @@ def main(config: Config) -> dict[str, Any]:
     names: list[str] = [config.name]
     if config.name == "all":
         names = [name for name in SUITES if name != "nvae-step"]
+    check_rows(config, names)
     with Run("bench", config) as run:
         train = None if config.name == "nvae-step" else images(run, names)
         run.save_config()
@@ -98,6 +99,15 @@ def main(config: Config) -> dict[str, Any]:
                 run.say(f"\n{markdown_table(table)}")
                 rows += table
         return save(run, train, tables, peak)
+
+
+def check_rows(config: Config, names: list[str]) -> None:
+    """Refuse fewer images than the largest batch of steps or scaling has."""
+    batches = [subject.rows for name, subject in SUBJECTS.items() if config.only in name]
+    needed = {"steps": max(batches), "scaling": max(BATCHES)}
+    most, name = max((needed.get(name, 0), name) for name in names)
+    if config.rows is not None and config.rows < most:
+        raise UsageError(f"--rows {config.rows}: {name} needs {most} images or more.")
 
 
 def images(run: Run, names: list[str]) -> Data:
