@@ -123,7 +123,7 @@ def measure_steps(name: str, images: Tensor, rounds: int, peak: float) -> list[d
     if name.startswith("lab"):
         numpyro = lab_vae_step(x.flatten(1))
         ways |= {"NumPyro, jit": numpyro} if numpyro else {}
-    with elsewhere(peers, name, x.cpu()) as others:
+    with elsewhere(peers, name, x.cpu(), x.device) as others:
         times = in_turns(ways | others, rounds)
     reference = next(iter(times.values())).median
     return [
@@ -137,13 +137,14 @@ def measure_steps(name: str, images: Tensor, rounds: int, peak: float) -> list[d
     ]
 
 
-def peers(name: str, x: Tensor) -> dict[str, Callable[[], Any]]:
-    """Ways of ``pyro.infer.SVI`` to take a subject's step, if it can."""
+def peers(name: str, x: Tensor, device: torch.device) -> dict[str, Callable[[], Any]]:
+    """Ways of ``pyro.infer.SVI`` to take a subject's step on a device, if it can."""
     subject = SUBJECTS[name]
     if not subject.by_hand or not subject.likelihood:
         return {}
-    module, given = subject.by_hand(x)
-    return pyro_steps(module, given, partial(subject.likelihood, module), subject.particles)
+    module, given = subject.by_hand(x.to(device))
+    likelihood = partial(subject.likelihood, module.to(device))
+    return pyro_steps(module, given, likelihood, subject.particles)
 
 
 def our_step(
