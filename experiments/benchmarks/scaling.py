@@ -38,7 +38,8 @@ def measure_scaling(images: Tensor, rounds: int) -> list[dict[str, Any]]:
         timing = timed(*nvae(groups), images[:50], rounds, compile=False)
         rows.append(("small NVAE, B = 50, eager", "groups", sum(groups), timing))
     for number in PROCESSES:
-        rows.append(("lab VAE, B = 512, eager", "processes", number, shared(images, number)))
+        step = "lab VAE, B = 512, eager, on the CPU"
+        rows.append((step, "processes", number, shared(images, number)))
     return [
         {
             "step": step,
@@ -67,11 +68,11 @@ def timed(
 
 
 def shared(images: Tensor, number: int) -> Timing:
-    """An eager step whose batch and threads are shared by several processes on this machine."""
+    """An eager step on the CPU whose batch and threads several processes share."""
     threads = max(1, torch.get_num_threads() // number)
     results = get_context("spawn").Queue()
     with tempfile.TemporaryDirectory() as folder:
-        given = number, threads, f"{folder}/meeting", images[:512].numpy(), results
+        given = number, threads, f"{folder}/meeting", images[:512].cpu().numpy(), results
         spawn(_share, given, number)
     return Timing.of(results.get())
 

@@ -1,9 +1,23 @@
 """Where benchmarks compute when the images are on a GPU; no GPU is needed to see that."""
 
+import numpy as np
 import pytest
 import torch
 
-from experiments.benchmarks import steps
+from experiments.benchmarks import scaling, steps
+
+
+class OnAGpu:
+    """Images as on a GPU: nothing can be done with them here before they are copied."""
+
+    def __init__(self, x: torch.Tensor) -> None:
+        self.x = x
+
+    def __getitem__(self, rows: slice) -> "OnAGpu":
+        return OnAGpu(self.x[rows])
+
+    def cpu(self) -> torch.Tensor:
+        return self.x
 
 
 @pytest.mark.parametrize("name", [name for name in steps.SUBJECTS if "NVAE" not in name])
@@ -14,3 +28,14 @@ def test_pyro_takes_its_steps_on_the_device_of_the_images(name, monkeypatch):
     ((module, x, likelihood, _),) = seen
     assert {tensor.device.type for tensor in (x, *module.parameters())} == {"meta"}
     assert likelihood.args == (module,)
+
+
+def test_processes_share_a_batch_on_the_cpu(monkeypatch):
+    def spawn(share, given, number):
+        *_, x, results = given
+        assert isinstance(x, np.ndarray)
+        assert len(x) == 512
+        results.put([1.0, 2.0, 3.0])
+
+    monkeypatch.setattr(scaling, "spawn", spawn)
+    assert scaling.shared(OnAGpu(torch.rand(600, 1, 2, 2)), 2).median == 2.0
