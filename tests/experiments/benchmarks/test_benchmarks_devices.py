@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.benchmarks import scaling, steps
+from experiments.benchmarks import scaling, steps, timing
+from experiments.benchmarks.closed_form import measure_closed_form
 
 
 class OnAGpu:
@@ -39,3 +40,12 @@ def test_processes_share_a_batch_on_the_cpu(monkeypatch):
 
     monkeypatch.setattr(scaling, "spawn", spawn)
     assert scaling.shared(OnAGpu(torch.rand(600, 1, 2, 2)), 2).median == 2.0
+
+
+def test_closed_forms_are_all_fitted_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(timing, "VISIT", 0.0)
+    x = torch.randn(200, 2) @ torch.randn(2, 6) + torch.randn(200, 6)
+    rows = measure_closed_form(OnAGpu(x), 2, rounds=1)
+    assert [row["dtype"] for row in rows] == ["float64"] * 3 + ["float32"] * 3
+    pca, ours, _ = (row["log p(x)"] for row in rows[:3])
+    assert abs(pca - ours) < 1e-3
