@@ -11,7 +11,7 @@ from experiments import compare, nonlinear, pca, ppca, reproduce, train, vae
 from experiments.runs.checkpoint import latest
 from experiments.runs.cli import cli
 from experiments.tools import bench, evaluate, reconstruct, refit, sample
-from tests.shared.commands import SHORT, refused, run, without_times
+from tests.shared.commands import SHORT, run, without_times
 from tests.shared.runs import copied
 
 QUICK = ["--guide.local-steps", "5"]
@@ -318,26 +318,6 @@ def test_bench_times_four_ways(monkeypatch):
     )
     rows = metrics["bench"]["lab-vae"]
     assert [row["of the per-item loop"] > 0 for row in rows] == [True] * 4
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["scaling", "--rows", "100"], "--rows 100: scaling needs 2048 images or more."),
-        (["steps", "--rows", "499"], "--rows 499: steps needs 500 images or more."),
-        (["steps", "--only", "NVAE", "--rows", "31"], "steps needs 32 images"),
-        (["all", "--rows", "500"], "scaling needs 2048 images"),
-    ],
-)
-def test_bench_refuses_fewer_images_than_a_batch_has(words, said, capsys):
-    refused(capsys, bench, words, said)
-
-
-def test_bench_takes_as_many_images_as_its_batches_have():
-    bench.check_rows(bench.Config(only="NVAE", rows=32), ["steps"])
-    bench.check_rows(bench.Config(rows=2048), ["steps", "lab-vae", "scaling"])
-    bench.check_rows(bench.Config(rows=1), ["lab-vae", "profile", "closed-form"])
-    bench.check_rows(bench.Config(rows=1), ["nvae-step"])
 
 
 def test_centred_networks_start_at_the_mean_image():
