@@ -55,24 +55,27 @@ class Mistake(NamedTuple):
     part: int = 0
 
 
-Hinted = list[tuple[Callable[..., Any], str]]
-"""Wrong formulas, each with its hint."""
-
-
-def hinted(*entries: Any) -> Hinted:
-    """A table of mistakes.
+def hinted(*entries: Any) -> list[Mistake]:
+    """A table of mistakes in the first part.
 
     Args:
         entries: pairs of a wrong formula and its hint; where these are long, the formula and then
             the hint, which may be that of several formulas before it.
     """
-    found: Hinted = []
+    found: list[Mistake] = []
     for entry in reversed(entries):
         if isinstance(entry, str):
             hint = entry
         else:
-            found.append(entry if isinstance(entry, tuple) else (entry, hint))
+            found.append(Mistake(*entry) if isinstance(entry, tuple) else Mistake(entry, hint))
     return found[::-1]
+
+
+def within(
+    formula: Callable[..., Callable[..., Any]], mistakes: Sequence[Mistake]
+) -> list[Mistake]:
+    """Mistakes in something that a larger formula contains: ``formula`` makes it from that."""
+    return [mistake._replace(formula=formula(mistake.formula)) for mistake in mistakes]
 
 
 class Term(NamedTuple):

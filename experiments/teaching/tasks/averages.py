@@ -96,7 +96,7 @@ TOLD = hinted(
     (lambda p: log_mean(p).exp(), "this is p(x), not its logarithm."),
 )
 MISTAKES = [
-    *(Mistake(*told) for told in TOLD),
+    *TOLD,
     *(
         Mistake(
             lambda p, small=small: (p.exp() + small).mean(0).log(),

@@ -7,16 +7,7 @@ import torch.distributions as dist
 from torch import Tensor
 
 from experiments.teaching.asking import asked
-from experiments.teaching.checking import (
-    Mistake,
-    Task,
-    Wrong,
-    hinted,
-    said,
-    same,
-    seeded,
-    with_name,
-)
+from experiments.teaching.checking import Task, Wrong, hinted, said, same, seeded, with_name
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, pixels
 
@@ -33,7 +24,7 @@ def distances(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         D, K = pixels(), int(torch.randint(2, 9, ()))
         return torch.randn(images(), D), torch.randn(K, D)
 
-    table = hinted(
+    mistakes = hinted(
         lambda x, c: _distances(x, c).mT,
         "the table is transposed: a row per centre, a column per vector.",
         (lambda x, c: _distances(x, c).sqrt(), "the distance is wanted squared: no root."),
@@ -45,7 +36,6 @@ def distances(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         lambda x, c: (x - c.unsqueeze(1)).square(),
         "the coordinates are not summed: sum over the last axis.",
     )
-    mistakes = [Mistake(*told) for told in table]
     shape = "a row per centre, a column per vector"
     examine(Task("distances", [_distances], case, mistakes, trained=(0, 1), shape=shape), answer)
 
@@ -96,7 +86,7 @@ def log_density(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         D = pixels()
         return torch.randn(images(), D), torch.randn(D), torch.rand(D) + 0.5
 
-    table = hinted(
+    mistakes = hinted(
         lambda x, loc, scale: dist.Normal(loc, scale).log_prob(x),
         "one value per coordinate: close the event with .to_event(1), or sum over it.",
         lambda x, loc, scale: _log_density(x, loc, scale).sum(),
@@ -110,6 +100,5 @@ def log_density(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         lambda x, loc, scale: dist.Normal(loc, scale).log_prob(x).mean(-1),
         "sum over the coordinates, no mean of them.",
     )
-    mistakes = [Mistake(*told) for told in table]
     task = Task("log_density", [_log_density], case, mistakes, (0, 1, 2), shape="one per row")
     examine(task, answer)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Mistake, Task, hinted, with_name
+from experiments.teaching.checking import Task, hinted, with_name
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import latents
 from ppl_models import PCA
@@ -101,7 +101,7 @@ def pca(answer: Callable[[Tensor, int], Two]) -> None:
         "pca",
         [right_pca],
         case,
-        [*(Mistake(*told) for told in MEANS), *(Mistake(*told, part=1) for told in COMPONENTS)],
+        [*MEANS, *(mistake._replace(part=1) for mistake in COMPONENTS)],
         parts=("the mean", "the matrix of components"),
         shape="a mean per pixel; components with a row per pixel and a column per component",
         views=(lambda mean: mean, planes),

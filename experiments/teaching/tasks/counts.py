@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.teaching.asking import asked
-from experiments.teaching.checking import Hinted, Wrong, hinted, said, with_name
+from experiments.teaching.checking import Mistake, Wrong, hinted, said, with_name
 
 Count = Callable[[nn.Module], int]
 
@@ -136,7 +136,7 @@ def count_convolutions(answer: Count) -> None:
     _count("count_convolutions", answer, kinds(example(), nn.Conv2d), CONVOLUTIONS)
 
 
-def _count(name: str, answer: Count, right: int, mistakes: Hinted) -> None:
+def _count(name: str, answer: Count, right: int, mistakes: list[Mistake]) -> None:
     module = example()
     before = [x.clone() for x in module.state_dict().values()]
     found = asked(name, answer, module)
@@ -146,7 +146,7 @@ def _count(name: str, answer: Count, right: int, mistakes: Hinted) -> None:
         kind = type(found).__name__
         raise Wrong(f"a whole number is expected, not a {kind} (sum, len?).") from None
     if number != right or isinstance(found, bool):
-        hints = [hint for formula, hint in mistakes if formula(module) == number]
+        hints = [m.hint for m in mistakes if m.formula(module) == number]
         words = [*hints, "the number is wrong on a network with nested and shared layers."][0]
         raise Wrong(words)
     after = list(module.state_dict().values())

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import ONE_IMAGE, Mistake, Probe, Task, Term, hinted, with_name
+from experiments.teaching.checking import ONE_IMAGE, Probe, Task, Term, hinted, with_name, within
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, pixels
 
@@ -79,10 +79,7 @@ def squared_error(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         "squared_error",
         [lambda x, y: (x - y).square().sum(1).mean()],
         case,
-        [
-            *(Mistake(lambda x, y, f=f: f(x - y), hint) for f, hint in OF_DIFFERENCES),
-            *(Mistake(*told) for told in TWO),
-        ],
+        [*within(lambda f: lambda x, y: f(x - y), OF_DIFFERENCES), *TWO],
         shape="a single number",
         terms=[
             Term("the square of x", lambda x, y: x.square().sum(1).mean()),

@@ -1,16 +1,18 @@
 """The checks of the KL of a Gaussian and of a draw of it (lab 3)."""
 
+import math
 from collections.abc import Callable
 
+import pyro.distributions as dist
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from experiments.teaching.checking import ONE_IMAGE, Probe, Task, Term, with_name
+from experiments.teaching.checking import ONE_IMAGE, Probe, Task, Term, hinted, with_name, within
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, latents
-from experiments.teaching.mistakes import draws
-from experiments.teaching.mistakes.draws import right_draw
-from experiments.teaching.mistakes.gaussians import MISTAKES, right_kl
+
+LOG_2_PI = math.log(2 * math.pi)
 
 
 def gaussians() -> tuple[Tensor, Tensor]:
@@ -19,7 +21,99 @@ def gaussians() -> tuple[Tensor, Tensor]:
     return torch.randn(B, M), 1.6 * torch.rand(B, M) - 1.0
 
 
-TERMS = [
+def latent_kls(loc: Tensor, log_variance: Tensor) -> Tensor:
+    """The KL from N(0, I) of every latent, ``[B, M]`` [nats]."""
+    q = dist.Normal(loc, (log_variance / 2).exp())
+    return torch.distributions.kl_divergence(q, dist.Normal(torch.zeros_like(loc), 1.0))
+
+
+def right_kl(loc: Tensor, log_variance: Tensor) -> Tensor:
+    return latent_kls(loc, log_variance).sum(1)
+
+
+def _of(
+    variance: Callable[[Tensor], Tensor],
+    log: Callable[[Tensor], Tensor] = lambda s: s,
+    square: Callable[[Tensor], Tensor] = torch.square,
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The formula with something else for sigma^2, log sigma^2 or mu^2."""
+    return lambda m, s: 0.5 * (variance(s) + square(m) - 1 - log(s)).sum(1)
+
+
+SUMS = hinted(
+    (lambda k: 2 * k.sum(1), "the 1/2 is missing."),
+    (lambda k: -k.sum(1), "its sign is wrong: a KL is never negative."),
+    (lambda k: -2 * k.sum(1), "its sign is wrong, and the 1/2 is missing."),
+    (lambda k: k.sum(1) / 2, "the 1/2 is taken twice."),
+    (lambda k: k.mean(1), "mean for sum: the KLs of independent latents add up."),
+    (lambda k: k.sum(0), "the wrong axis: sum over latents, not over images."),
+    (lambda k: k.mean(0), "the wrong axis, and mean for sum: sum over latents."),
+    (lambda k: k.mean(), "averaged over everything: sum over latents, one value per image."),
+    (lambda k: k.prod(1), "the latents' KLs are multiplied: independent latents add up."),
+    (lambda k: k.max(1).values, "only the latent with the largest KL counts: they add up."),
+    (lambda k: k[:, 0], "only the first latent counts: they add up."),
+    (lambda k: 2 * k, "not summed over latents, and the 1/2 is missing."),
+)
+VARIANCES = hinted(
+    (lambda s: s, "the log variance stands where the variance belongs: its exponential."),
+    (lambda s: s**2, "the log variance is squared where the variance belongs."),
+    (lambda s: (s / 2).exp(), "the standard deviation stands where the variance belongs."),
+    (lambda s: (2 * s).exp(), "sigma^4 stands where the variance belongs."),
+    (lambda s: (-s).exp(), "1 / sigma^2 stands where sigma^2 belongs: exp(-...)?"),
+    (torch.expm1, "the 1 is subtracted twice: by expm1 too, or outside of the 1/2?"),
+    (F.softplus, "softplus stands where the exponential belongs."),
+    (lambda s: 2**s, "2 is used as base of the exponential instead of e."),
+    (lambda s: 10**s, "10 is used as base of the exponential instead of e."),
+)
+LOGS = hinted(
+    (lambda s: s / math.log(2), "the logarithm is taken to base 2: use log."),
+    (lambda s: s / math.log(10), "the logarithm is taken to base 10: use log."),
+    (torch.log, "the logarithm of a logarithm is taken."),
+    (torch.exp, "sigma^2 stands where its logarithm belongs."),
+    (lambda s: s.exp().log1p(), "log(1 + sigma^2) stands for log sigma^2."),
+)
+SQUARES = hinted(
+    (lambda m: m, "the mean is not squared."),
+    (torch.abs, "the mean enters by its absolute value: square it."),
+    (lambda m: m**3, "the mean is cubed: square it."),
+)
+KLS = hinted(
+    lambda m, s: 0.5 * (s + m**2 - 1 - s.log()).sum(1),
+    "the log variance is used as variance: take its exponential.",
+    lambda m, s: 0.5 * (s**2 + m**2 - 1 - (s**2).log()).sum(1),
+    "the log variance is used as standard deviation: take its exponential.",
+    _of(F.softplus, lambda s: F.softplus(s).log()),
+    "softplus is used for the exponential: the argument is the logarithm of a variance.",
+    _of(lambda s: F.softplus(s) ** 2, lambda s: (F.softplus(s) ** 2).log()),
+    "softplus is used as sigma: the argument is the logarithm of a variance.",
+    lambda m, s: right_kl(m, 2 * s),
+    "log variance for log standard deviation: the argument is log sigma^2, not log sigma.",
+    lambda m, s: right_kl(m, s / 2),
+    "sigma is used as variance throughout: the argument is log sigma^2 already.",
+    lambda m, s: right_kl(m, -s),
+    "log sigma^2 enters with the wrong sign: sigma^2 has become 1 / sigma^2.",
+    lambda m, s: 0.5 * (s.exp() + m.sum(1, keepdim=True) ** 2 / m.shape[1] - 1 - s).sum(1),
+    lambda m, s: 0.5 * ((s.exp() - 1 - s).sum(1) + m.sum(1) ** 2),
+    "the means are summed before they are squared: square first.",
+    lambda m, s: 0.5 * ((s.exp() + m) ** 2 - 1 - s).sum(1),
+    "sigma^2 + mu is squared as a whole: only mu is.",
+    lambda m, s: 0.5 * (s.exp() + m**2 - s).sum(1) - 0.5,
+    "the -1 belongs to every latent, and is counted for one alone.",
+    lambda m, s: 0.5 * (s.exp() + m**2 - s).sum(1) - 1,
+    "a 1 is subtracted at the end: it belongs to every latent, inside the sum and the 1/2.",
+    lambda m, s: right_kl(-m * (-s / 2).exp(), -s),
+    "this is the KL the other way round, from N(0, I) to q.",
+    lambda m, s: -0.5 * (LOG_2_PI + 1 + s).sum(1),
+    "this is the negative entropy of q alone: where is the prior?",
+)
+KL_MISTAKES = [
+    *within(lambda reduced: lambda m, s: reduced(latent_kls(m, s)), SUMS),
+    *within(_of, VARIANCES),
+    *KLS,
+    *within(lambda log: _of(torch.exp, log), LOGS),
+    *within(lambda square: _of(torch.exp, square=square), SQUARES),
+]
+KL_TERMS = [
     Term("the term with sigma^2", lambda m, s: 0.5 * s.exp().sum(1)),
     Term("the term with mu^2", lambda m, s: 0.5 * m.square().sum(1)),
     Term("the 1 of every latent", lambda m, s: -0.5 * torch.ones_like(s).sum(1)),
@@ -38,18 +132,73 @@ def kl(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Check ``answer(loc, log_variance)``: KL(N(loc, sigma^2) || N(0, I)), ``[B]`` [nats]."""
     task = Task(
         "kl",
-        [lambda m, s: right_kl(m, s).sum(1)],
+        [right_kl],
         gaussians,
-        MISTAKES,
+        KL_MISTAKES,
         (0, 1),
         shape="one value per image",
-        terms=TERMS,
+        terms=KL_TERMS,
         probes=PROBES,
         sizes=lambda m, s: {"latents": m.shape[1], "images": len(m)},
     )
     examine(task, answer)
 
 
+def right_draw(loc: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
+    """A draw of N(loc, sigma^2) made of noise."""
+    return loc + (log_variance / 2).exp() * noise
+
+
+def scaled_by(scale: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """A draw with something else for sigma."""
+    return lambda m, s, e: m + scale(s) * e
+
+
+SCALES = hinted(
+    (torch.exp, "the noise is multiplied by the variance: it takes the standard deviation."),
+    (lambda s: s, "the noise is multiplied by the log variance: take the standard deviation."),
+    (lambda s: s / 2, "the noise is multiplied by log sigma: its exponential is missing."),
+    (torch.sqrt, "the root of the log variance is taken: its exponential is missing."),
+    lambda s: s.abs().sqrt(),
+    "the root of the log variance is taken: the exponential is missing.",
+    lambda s: (2 * s).exp(),
+    "the noise is multiplied by sigma^4: the argument is log sigma^2 already.",
+    (lambda s: s.exp() / 2, "the variance is halved: it is its root that is wanted."),
+    (lambda s: (s / 4).exp(), "a root too many: the noise is multiplied by the root of sigma."),
+    (lambda s: (-s / 2).exp(), "the noise is divided by sigma: a sign too many in exp."),
+    (lambda s: (-s).exp(), "the noise is divided by sigma^2: a sign too many in exp."),
+    F.softplus,
+    lambda s: F.softplus(s).sqrt(),
+    "softplus is used for the exponential: the argument is log sigma^2.",
+    (lambda s: F.softplus(s / 2), "softplus is used for the exponential."),
+    (lambda s: 2 ** (s / 2), "2 is used as base of the exponential instead of e."),
+    (lambda s: 10 ** (s / 2), "10 is used as base of the exponential instead of e."),
+    (torch.ones_like, "the noise is not scaled: its sigma is 1 now."),
+    (torch.zeros_like, "the noise is missing: this is the mean of q."),
+    (lambda s: -(s / 2).exp(), "subtracted noise is as good a draw, but here the noise is added."),
+    (torch.sigmoid, "a sigmoid is used for the exponential: sigma may be larger than 1."),
+)
+SCALED = within(scaled_by, SCALES)
+DRAWS = hinted(
+    (lambda m, s, e: m + (s / 2).exp() + e, "sigma is added to the noise: multiply by it."),
+    (lambda m, s, e: m + (s / 2).exp(), "the noise is missing: sigma alone is added."),
+    (lambda m, s, e: m + s.exp(), "the noise is missing: sigma^2 alone is added."),
+    (lambda m, s, e: (m + e) * (s / 2).exp(), "the mean is scaled too: only the noise is."),
+    lambda m, s, e: (m + e) * s.exp(),
+    "the mean is scaled too: only the noise is, and by sigma.",
+    (lambda m, s, e: m * e + (s / 2).exp(), "mean and sigma are exchanged."),
+    (lambda m, s, e: s + (m / 2).exp() * e, "the two arguments are exchanged."),
+    (lambda m, s, e: e, "this is the noise itself, a draw of N(0, I)."),
+    (lambda m, s, e: m + (s / 2).exp() * e**2, "the noise is squared."),
+    lambda m, s, e: m + (s / 2).exp().mean() * e,
+    "sigma is averaged over everything: every latent has its own.",
+    (lambda m, s, e: m + (s / 2).exp() * e[:1], "all images share the first one's noise."),
+    (lambda m, s, e: m + (s / 2).exp() * e[:, :1], "all latents share the first one's noise."),
+    lambda m, s, e: (m + (s / 2).exp() * e).sum(1),
+    "the latents are summed: a draw is a vector.",
+    lambda m, s, e: (m - (m + (s / 2).exp() * e)) / (s / 2).exp(),
+    "this turns a draw into noise, not noise into a draw.",
+)
 DRAW_TERMS = [
     Term("the mean", lambda m, s, e: m),
     Term("the noise times sigma", lambda m, s, e: (s / 2).exp() * e),
@@ -69,7 +218,7 @@ def reparametrise(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         "reparametrise",
         [right_draw],
         case,
-        draws.MISTAKES,
+        [*SCALED, *DRAWS],
         (0, 1),
         shape="that of loc",
         terms=DRAW_TERMS,

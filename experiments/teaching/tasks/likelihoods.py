@@ -8,10 +8,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.teaching.checking import ONE_IMAGE, Mistake, Probe, Task, Term, hinted, with_name
+from experiments.teaching.checking import (
+    ONE_IMAGE,
+    Mistake,
+    Probe,
+    Task,
+    Term,
+    hinted,
+    with_name,
+    within,
+)
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, latents, log_variance, network, pixels
-from experiments.teaching.mistakes.gaussians import LOG_2_PI, rough_pi
+from experiments.teaching.tasks.gaussians import LOG_2_PI
 from ppl_models.distributions.normals import IsotropicNormal
 
 
@@ -98,12 +107,22 @@ SIGMAS = hinted(
     (lambda s: 10 ** (s / 2), "10 is used as base of the exponential instead of e."),
 )
 MISTAKES = [
-    *(Mistake(*told) for told in FORMULAS),
-    *(
-        Mistake(lambda x, z, f, s, sigma=sigma: _normal(f(z), sigma(s), x).sum(-1), hint)
-        for sigma, hint in SIGMAS
-    ),
+    *FORMULAS,
+    *within(lambda sigma: lambda x, z, f, s: _normal(f(z), sigma(s), x).sum(-1), SIGMAS),
 ]
+
+
+def rough_pi(right: Callable[..., Tensor]) -> list[Mistake]:
+    """Log-densities of the rows of the first argument, ``[B, D]``, with an inaccurate pi."""
+    return [
+        Mistake(
+            lambda *a, pi=pi: right(*a) + a[0].shape[1] / 2 * math.log(math.pi / pi),
+            f"the value of pi is too rough ({pi}): take math.pi or torch.pi.",
+        )
+        for pi in (3.14, 3.141, 3.142, 22 / 7)
+    ]
+
+
 TERMS = [
     Term("the constant D/2 log 2 pi", lambda x, z, f, s: torch.tensor(-x.shape[1] * LOG_2_PI / 2)),
     Term("the term with log sigma^2", lambda x, z, f, s: -x.shape[1] * s / 2),
@@ -111,7 +130,6 @@ TERMS = [
         "the squared distance over 2 sigma^2", lambda x, z, f, s: -_squares(x, z, f) / 2 / s.exp()
     ),
 ]
-NEAR = rough_pi(_log_p)
 PROBES = [
     Probe("log sigma^2 = 0", lambda x, z, f, s: (x, z, f, 0 * s), "how log sigma^2 enters"),
     Probe("there is one draw", lambda x, z, f, s: (x, z[:1], f, s), "the axis of the draws"),
@@ -134,7 +152,7 @@ def log_likelihood(answer: Callable[[Tensor, Tensor, nn.Module, Tensor], Tensor]
         MISTAKES,
         (1, 3),
         shape="draws, then images",
-        near=NEAR,
+        near=rough_pi(_log_p),
         terms=TERMS,
         probes=PROBES,
         sizes=lambda x, z, f, s: {"pixels": x.shape[1], "images": len(x), "draws": len(z)},

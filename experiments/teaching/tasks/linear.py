@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import ONE_IMAGE, Mistake, Probe, Task, Term, hinted, with_name
+from experiments.teaching.checking import ONE_IMAGE, Probe, Task, Term, hinted, with_name, within
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, latents, pixels
 
@@ -54,7 +54,7 @@ def pca_encoder(answer: Linear) -> None:
         "pca_encoder",
         [lambda x, mean, V: (x - mean) @ V],
         linear_case,
-        [Mistake(*told) for told in ENCODERS],
+        ENCODERS,
         shape="one row per image, one column per component",
         terms=[
             Term("the projection of x", lambda x, mean, V: x @ V),
@@ -97,7 +97,7 @@ def pca_decoder(answer: Linear) -> None:
     examine(_decoder_task("pca_decoder", lambda z, mean, V: (z, mean, V)), answer)
 
 
-PSEUDO_INVERSE = Mistake(
+PSEUDO_INVERSE = hinted(
     lambda z, W, mu: z @ torch.linalg.pinv(W) + mu,
     "the pseudo-inverse of W stands for its transpose: that would be an encoder's.",
 )
@@ -107,7 +107,7 @@ PSEUDO_INVERSE = Mistake(
 def ppca_decoder(answer: Linear) -> None:
     """Check ``answer(z, W, mu)``: the means of p(x | z), ``[B, D]``."""
     task = _decoder_task("ppca_decoder", lambda z, W, mu: (z, mu, W), length=2.0)
-    examine(task._replace(mistakes=[*task.mistakes, PSEUDO_INVERSE], trained=(1, 2)), answer)
+    examine(task._replace(mistakes=[*task.mistakes, *PSEUDO_INVERSE], trained=(1, 2)), answer)
 
 
 def _decoder_task(name: str, order: Callable[..., tuple], length: float = 1.0) -> Task:
@@ -130,7 +130,7 @@ def _decoder_task(name: str, order: Callable[..., tuple], length: float = 1.0) -
         name,
         [given(lambda z, mean, V: z @ V.mT + mean)],
         case,
-        [Mistake(given(formula), hint) for formula, hint in DECODERS],
+        within(given, DECODERS),
         shape="one row per image, one column per pixel",
         terms=[
             Term("the mean", given(lambda z, mean, V: mean)),

@@ -5,11 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Mistake, Task, hinted, with_name
+from experiments.teaching.checking import Task, hinted, with_name, within
 from experiments.teaching.examining import examine
-from experiments.teaching.mistakes.costs import CHANGES
-from experiments.teaching.mistakes.evidence import matrix, model
-from experiments.teaching.tasks.costs import PROBES, case, sizes
+from experiments.teaching.tasks.costs import CHANGES, PROBES, case, matrix, model, sizes
 
 Two = tuple[Tensor, Tensor]
 
@@ -84,14 +82,11 @@ COVARIANCES = hinted(
     (lambda x, W, mu, s: s.exp() * inverse(W, 1.0), UNIT),
     (lambda *a: mean(*a), "the mean stands in the place of the covariance too."),
 )
+IN_COVARIANCE = within(lambda f: lambda x, W, mu, s: f(s) * inverse(W, f(s)), CHANGES)
 MISTAKES = [
-    *(Mistake(*told) for told in MEANS),
-    *(
-        Mistake(lambda x, W, mu, s, f=f: (x - mu) @ W @ inverse(W, f(s)), hint)
-        for f, hint in CHANGES
-    ),
-    *(Mistake(*told, part=1) for told in COVARIANCES),
-    *(Mistake(lambda x, W, mu, s, f=f: f(s) * inverse(W, f(s)), hint, 1) for f, hint in CHANGES),
+    *MEANS,
+    *within(lambda f: lambda x, W, mu, s: (x - mu) @ W @ inverse(W, f(s)), CHANGES),
+    *(mistake._replace(part=1) for mistake in [*COVARIANCES, *IN_COVARIANCE]),
 ]
 
 

@@ -89,7 +89,7 @@ def test_many_mistakes_are_listed():
 
 def test_no_two_ways_to_count_give_the_same_number():
     for table in (counts.PARAMETERS, counts.CONVOLUTIONS):
-        found = [formula(counts.example()) for formula, _ in table]
+        found = [mistake.formula(counts.example()) for mistake in table]
         assert len(set(found)) == len(found)
 
 
