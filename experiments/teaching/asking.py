@@ -36,7 +36,7 @@ ADVICE = (
 )
 
 
-def asked(name: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+def asked(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """What a function gives; whatever it raises is said in words.
 
     Raises:
@@ -50,11 +50,11 @@ def asked(name: str, function: Callable[..., Any], *arguments: Any, **options: A
             "calling it, and see that what makes it has a `return`."
         )
     try:
-        found = function(*arguments, **options)
+        found = function(*arguments)
     except NotImplementedError as error:
         raise Unwritten(str(error)) from None
     except Exception as error:
-        shapes = ", ".join(described(x) for x in (*arguments, *options.values()))
+        shapes = ", ".join(map(described, arguments))
         words = str(error).strip().split("\n")[0].rstrip(".")
         advice = (f" {text}" for keys, text in ADVICE if any(key in words for key in keys))
         raise Wrong(
@@ -84,11 +84,11 @@ def _line(traceback: TracebackType | None) -> str:
     return f" (in the line `{line}`)" if line else ""
 
 
-def called(task: Task, answer: Callable[..., Any], case: tuple, seed: int = 1) -> Any:
-    """The answer to one case.
+def called(task: Task, answer: Callable[..., Any], case: tuple, seed: int = 1) -> list[Tensor]:
+    """The parts of the answer to one case.
 
     Raises:
-        Wrong: If it fails, or writes to its arguments.
+        Wrong: If it fails, writes to its arguments, or returns something else.
     """
     given = tuple(x.clone() if isinstance(x, Tensor) else x for x in case)
     with seeded(seed), torch.no_grad():
@@ -100,7 +100,7 @@ def called(task: Task, answer: Callable[..., Any], case: tuple, seed: int = 1) -
                 f"{list(before.shape)}), so the caller's data are no longer what they were: write "
                 "x = x - y where it says x -= y, and no method that ends in _."
             )
-    return value
+    return parts(task, value)
 
 
 def parts(task: Task, value: Any) -> list[Tensor]:

@@ -145,6 +145,10 @@ class Task(NamedTuple):
     views: Sequence[Callable[[Tensor], Tensor]] = ()
     plain: bool = False
 
+    def viewed(self, number: int, part: Tensor) -> Tensor:
+        """A part as it is compared."""
+        return self.views[number](part) if self.views else part
+
 
 @contextmanager
 def seeded(seed: int = 1) -> Iterator[None]:
@@ -157,11 +161,6 @@ def seeded(seed: int = 1) -> Iterator[None]:
 def said(name: str, words: str) -> None:
     """The line that tells of success."""
     print(f"check.{name}: right ({words}).")
-
-
-def agrees(found: list[Tensor], right: list[Tensor], tolerance: float = TOLERANCE) -> bool:
-    """Whether all values are the same, NaN for NaN."""
-    return all(same(a, b, tolerance) for a, b in zip(found, right, strict=True))
 
 
 def same(a: Tensor, b: Tensor, tolerance: float = TOLERANCE) -> bool:

@@ -14,18 +14,16 @@ from experiments.teaching.comparing import Look
 from experiments.teaching.explaining import (
     CASES,
     also,
-    borrowed_words,
     explain,
+    from_outside,
     is_right,
     known,
     nearer,
     right_on,
-    viewed,
 )
-from experiments.teaching.outside import repaired
 
 
-def examine(task: Task, answer: Callable[..., Any], repeats: int = 3) -> None:
+def examine(task: Task, answer: Callable[..., Any]) -> None:
     """Check an answer on random inputs.
 
     Raises:
@@ -33,9 +31,9 @@ def examine(task: Task, answer: Callable[..., Any], repeats: int = 3) -> None:
         NotImplementedError: If it is still to be written.
     """
     with seeded():
-        cases = [task.cases() for _ in range(repeats)]
+        cases = [task.cases() for _ in range(3)]
     try:
-        found = [parts(task, called(task, answer, case)) for case in cases]
+        found = [called(task, answer, case) for case in cases]
     except Wrong as error:
         with torch.no_grad():
             explain_failure(task, answer, cases, error)
@@ -46,9 +44,9 @@ def examine(task: Task, answer: Callable[..., Any], repeats: int = 3) -> None:
             check_one_image(task, answer, right, cases[0])
             if task.trained:
                 check_gradients(task, answer, right, cases)
-            said(task.name, f"on {repeats} random inputs" + ", gradient too" * bool(task.trained))
+            said(task.name, "on 3 random inputs" + ", gradient too" * bool(task.trained))
             return
-    again = [parts(task, called(task, answer, case, seed=2)) for case in cases]
+    again = [called(task, answer, case, seed=2) for case in cases]
     if not is_right(task, found, again):
         raise Wrong(
             "it draws random numbers of its own, so every call gives another result: use the "
@@ -67,7 +65,7 @@ def check_one_image(
         Wrong: If an axis is lost.
     """
     for single in (probe.change(*case) for probe in task.probes if probe.where == ONE_IMAGE):
-        found, wanted = parts(task, called(task, answer, single)), parts(task, right(*single))
+        found, wanted = called(task, answer, single), parts(task, right(*single))
         if not is_right(task, [found], [wanted]):
             a, b = list(found[0].shape), list(wanted[0].shape)
             words = f", where its shape is {a}, expected was {b} (squeeze?)" if a != b else ""
@@ -129,9 +127,8 @@ def explain_failure(
         Wrong: If it would be right with sizes from its arguments, with one of them transposed, or
             on some of the inputs; or if it makes a known mistake on those where it does not fail.
     """
-    for things, function in repaired(answer, cases[0]):
-        if right_on(task, function, cases):
-            raise Wrong(borrowed_words(things)) from error
+    if words := from_outside(task, answer, cases):
+        raise Wrong(words) from error
     for name, function in transposed(answer, cases[0]):
         if right_on(task, function, cases):
             raise Wrong(
@@ -172,12 +169,12 @@ def _explain_where_it_works(task: Task, answer: Callable[..., Any], error: Wrong
     found, kept = [], []
     for case in cases:
         with contextlib.suppress(Wrong):
-            found.append(parts(task, called(task, answer, case)))
+            found.append(called(task, answer, case))
             kept.append(case)
     if len(kept) < 2:
         return
     right = [parts(task, task.right[0](*case)) for case in kept]
     for number in range(len(task.parts)):
-        got, wanted = (viewed(task, values, number) for values in (found, right))
+        got, wanted = ([value[number] for value in values] for values in (found, right))
         if words := known(Look(task, answer, number, kept, got, wanted)):
             raise Wrong(words) from error

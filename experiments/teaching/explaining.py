@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from experiments.teaching.asking import called, parts
-from experiments.teaching.checking import Mistake, Task, Wrong, agrees, same, seeded
+from experiments.teaching.checking import Mistake, Task, Wrong, same, seeded
 from experiments.teaching.comparing import COMPARISONS, Look
 from experiments.teaching.outside import borrowed, repaired
 
@@ -17,19 +17,14 @@ CASES = 12
 """Inputs that a wrong answer is looked at with: enough to tell a factor from a coincidence."""
 
 
-def viewed(task: Task, values: list[list[Tensor]], number: int) -> list[Tensor]:
-    """One part of all answers, as it is compared."""
-    view = task.views[number] if task.views else lambda x: x
-    return [view(value[number]) for value in values]
-
-
 def is_right(
     task: Task, found: list[list[Tensor]], right: list[list[Tensor]], number: int | None = None
 ) -> bool:
     """Whether all parts of all answers are right, or one part of them."""
     return all(
-        agrees(viewed(task, found, i), viewed(task, right, i), task.tolerance)
+        same(task.viewed(i, a[i]), task.viewed(i, b[i]), task.tolerance)
         for i in (range(len(task.parts)) if number is None else [number])
+        for a, b in zip(found, right, strict=True)
     )
 
 
@@ -40,7 +35,7 @@ def right_on(
 
     def right(case: tuple) -> bool:
         wanted = parts(task, task.right[0](*case))
-        return is_right(task, [parts(task, called(task, function, case))], [wanted], number)
+        return is_right(task, [called(task, function, case)], [wanted], number)
 
     try:
         return all(map(right, cases))
@@ -74,20 +69,20 @@ def explain(task: Task, answer: Callable[..., Any]) -> None:
     """
     with seeded(3):
         cases = [task.cases() for _ in range(CASES)]
-    found = [parts(task, called(task, answer, case)) for case in cases]
+    found = [called(task, answer, case) for case in cases]
     right = [parts(task, task.right[0](*case)) for case in cases]
     nearer(task, found, cases)
     if len(task.parts) > 1 and is_right(task, [value[::-1] for value in found], right):
         order = " first, then ".join(task.parts)
         raise Wrong(f"the order of what is returned is wrong: {order}.")
     for number, name in enumerate(task.parts):
-        got, wanted = (viewed(task, values, number) for values in (found, right))
-        if agrees(got, wanted, task.tolerance):
+        if is_right(task, found, right, number):
             continue
+        got, wanted = ([value[number] for value in values] for values in (found, right))
         look = Look(task, answer, number, cases, got, wanted)
-        if words := known(look) or from_outside(look):
+        if words := known(look) or from_outside(task, answer, cases[:3], number):
             raise Wrong(words)
-        raise Wrong(f"{name} is wrong. {general(look, found, right)}")
+        raise Wrong(f"{name} is wrong. {general(look)}")
     raise Wrong("each part is right for itself, but they do not fit together.")
 
 
@@ -101,22 +96,22 @@ def known(look: Look) -> str:
 
 def agrees_with(mistake: Mistake, look: Look) -> bool:
     """Whether a mistake gives what was found."""
-    view = look.task.views[look.number] if look.task.views else lambda x: x
     for case, found in zip(look.cases, look.found, strict=True):
         try:
-            value = view(torch.as_tensor(mistake.formula(*case)))
+            value = look.task.viewed(look.number, torch.as_tensor(mistake.formula(*case)))
         except (RuntimeError, IndexError, ValueError):  # it fits no such sizes
             return False
-        if not same(found, value, look.task.tolerance):
+        if not same(look.task.viewed(look.number, found), value, look.task.tolerance):
             return False
     return True
 
 
-def from_outside(look: Look) -> str:
-    """Whether the answer is right once sizes and tensors come from its arguments."""
-    few = look.cases[:3]
-    for things, function in repaired(look.answer, few[0]):
-        if right_on(look.task, function, few, look.number):
+def from_outside(
+    task: Task, answer: Callable[..., Any], cases: list[tuple], number: int | None = None
+) -> str:
+    """What to say of an answer that is right once sizes and tensors come from its arguments."""
+    for things, function in repaired(answer, cases[0]):
+        if right_on(task, function, cases, number):
             return borrowed_words(things)
     return ""
 
@@ -125,22 +120,20 @@ def borrowed_words(things: list[Any]) -> str:
     """What to say of sizes and tensors whose origin is the mistake."""
     names = " and ".join(thing.words for thing in things)
     verb, do, it = ("are", "do", "them") if len(things) > 1 else ("is", "does", "it")
+    origin, advice = "written into", "take the size from an argument's .shape"
     if any(thing.name for thing in things):
-        return (
-            f"{names} {verb} taken from outside the function, and {do} not fit other inputs "
-            f"than the notebook's: take {it} from the arguments (a size from their .shape)."
-        )
+        origin = "taken from outside"
+        advice = f"take {it} from the arguments (a size from their .shape)"
     return (
-        f"{names} {verb} written into the function, and {do} not fit other inputs than the "
-        "notebook's: take the size from an argument's .shape."
+        f"{names} {verb} {origin} the function, and {do} not fit other inputs than the "
+        f"notebook's: {advice}."
     )
 
 
-def general(look: Look, found: list[list[Tensor]], right: list[list[Tensor]]) -> str:
+def general(look: Look) -> str:
     """How an answer differs from the right one, without saying what is right."""
-    raw = [[value[look.number] for value in values] for values in (found, right)]
     for comparison in COMPARISONS:
-        if words := comparison(look._replace(found=raw[0], right=raw[1])):
+        if words := comparison(look):
             return words + also(look.answer)
     return probed(look) + also(look.answer)
 
@@ -163,8 +156,10 @@ def probed(look: Look) -> str:
                 where = " and ".join(probe.where for probe in chosen)
                 what = " and ".join(probe.look for probe in chosen)
                 return f"It is right where {where}, and wrong elsewhere: look at {what}."
-    a = torch.cat([x.flatten() for x in look.found]).double()
-    b = torch.cat([x.flatten() for x in look.right]).double()
+    a, b = (
+        torch.cat([look.task.viewed(look.number, x).flatten() for x in values]).double()
+        for values in (look.found, look.right)
+    )
     agreeing = (a - b).abs() <= look.task.tolerance * b.abs().max()
     words = f"It is off by {(a - b).abs().mean():.3g} on average, on values of about "
     words += f"{b.abs().mean():.3g}"

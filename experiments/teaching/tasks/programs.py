@@ -33,9 +33,10 @@ def pair(
     with pyro.get_param_store().scope(), pyro.validation_enabled(False), seeded():
         q = _trace("guide", guide, x)
         p = _trace("model", poutine.replay(model, trace=q), x)
-    latents = {key for key in _sites(p) if not p.nodes[key]["is_observed"]}
-    _names(p, latents, set(_sites(q)), x)
-    if any(q.nodes[key]["is_observed"] for key in _sites(q)):
+    p, q = poutine.util.prune_subsample_sites(p), poutine.util.prune_subsample_sites(q)
+    latents = set(p.stochastic_nodes)
+    _names(p, latents, {*q.stochastic_nodes, *q.observation_nodes}, x)
+    if q.observation_nodes:
         raise Wrong("the guide observes something; only the model does (obs=x).")
     for words, trace, sites in (("model", p, [*latents, "x"]), ("guide", q, latents)):
         for name in sites:
@@ -68,14 +69,6 @@ def _trace(words: str, program: Callable, x: Tensor, **options: Any) -> poutine.
             f"the plate '{plate}' has {rows}: one vector per image is closed with .to_event(1), "
             "and the plate has the size len(x)."
         ) from error
-
-
-def _sites(trace: poutine.Trace) -> list[str]:
-    return [
-        key
-        for key, site in trace.nodes.items()
-        if site["type"] == "sample" and not poutine.util.site_is_subsample(site)
-    ]
 
 
 def _names(p: poutine.Trace, latents: set[str], guided: set[str], x: Tensor) -> None:
