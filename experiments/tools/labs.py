@@ -25,7 +25,7 @@ from experiments.errors import UsageError
 from experiments.options.ranges import Positive
 from experiments.runs.cli import cli
 from experiments.teaching.notebooks.sources import find_labs
-from experiments.teaching.notebooks.versions import keep_work, read_lab, save, sealed, student
+from experiments.teaching.notebooks.versions import keep_work, pack, read_lab, save, student
 
 
 @dataclass(frozen=True)
@@ -81,20 +81,17 @@ def write(config: Config, sources: Sequence[Path], out: Path) -> dict[str, Any]:
     keep_work(targets.values())
     seconds: dict[str, float] = {}
     for (path, folder), target in targets.items():
-        notebook = student(read_lab(path), path.name) if folder == "student" else read_lab(path)
-        took = ""
-        if folder != "student":
-            sealed(notebook)
-            if config.execute:
-                from experiments.teaching.notebooks.execution import executed
+        notebook, took = read_lab(path), ""
+        if folder == "student":
+            notebook = student(notebook, path.name)
+        elif config.execute:
+            from experiments.teaching.notebooks.execution import executed
 
-                notebook, seconds[path.stem] = executed(notebook, path.name, config.data)
-                took = f", executed in {seconds[path.stem]:.0f} s"
+            notebook, seconds[path.stem] = executed(notebook, path.name, config.data)
+            took = f", executed in {seconds[path.stem]:.0f} s"
         save(notebook, target)
         print(f"{target}{took}", flush=True)
     if config.zip is not None:
-        from experiments.teaching.notebooks.packing import pack
-
         pack(targets.values(), out, config.zip)
         print(config.zip)
     return {"labs": [path.stem for path in sources], "seconds": seconds}

@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.runs.files import write_text
 from experiments.teaching.notebooks.myst import calls_in, plain
-from experiments.teaching.notebooks.versions import keep_work, read_lab, save, sealed, student
+from experiments.teaching.notebooks.versions import keep_work, read_lab, save, student
 
 HIDDEN = """
 ### BEGIN HIDDEN TESTS
@@ -47,7 +47,7 @@ def write_course(sources: Sequence[Path], folder: Path) -> list[str]:
     for path, target in targets.items():
         notebook = student(read_lab(path), path.name)
         hidden_checks(notebook)
-        save(sealed(notebook), target)
+        save(notebook, target)
         print(target)
     settings = folder / "nbgrader_config.py"
     if not settings.exists():  # else a teacher may have changed it

@@ -9,6 +9,7 @@ alone.
 import hashlib
 import json
 import re
+import zipfile
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
@@ -27,8 +28,10 @@ HINT = re.compile(r"^ *# HINT: (.*)$", re.MULTILINE)
 LINK = re.compile(r"\]\((lab\d\w*|exercises)\.md\)")
 PROMPT = "*Your answer:*"
 """What stands where a written answer goes."""
-UNKNOWN = 'PROJECT = "."'
+UNKNOWN = re.compile(r'PROJECT = "\.".*')
 DEFINED = re.compile(r"^(?:def|class) (\w+)", re.MULTILINE)
+ERA = (1980, 1, 1, 0, 0, 0)
+"""The date of every entry of a zip file: the same notebooks give the same file, bit for bit."""
 
 
 def read_lab(path: Path) -> Any:
@@ -70,12 +73,11 @@ def repository() -> str:
 def pin(notebook: Any, address: str) -> None:
     """Let the first cell of a notebook install from there, without a change by hand."""
     for cell in notebook.cells:
-        if address and cell.cell_type == "code" and UNKNOWN in cell.source:
-            start, _, rest = cell.source.partition(UNKNOWN)
-            cell.source = f'{start}PROJECT = "{address}"\n{rest.partition(chr(10))[2]}'
+        if address and cell.cell_type == "code":
+            cell.source = UNKNOWN.sub(f'PROJECT = "{address}"', cell.source)
 
 
-def student(notebook: Any, name: str = "the lab") -> Any:
+def student(notebook: Any, name: str) -> Any:
     """The lab with a stub and a hint for every solution, and room for every answer.
 
     Raises:
@@ -94,7 +96,7 @@ def student(notebook: Any, name: str = "the lab") -> Any:
         cells.append(cell)
     notebook.cells = cells
     mark(notebook)
-    return sealed(notebook)
+    return notebook
 
 
 def mark(notebook: Any) -> None:
@@ -151,13 +153,6 @@ def _stub(region: re.Match[str]) -> str:
     return "\n".join(region["indent"] + line for line in lines)
 
 
-def sealed(notebook: Any) -> Any:
-    """The notebook with a checksum of its cells, by which later work on it is told."""
-    about = notebook.metadata.setdefault("ppl_models", {})
-    about["checksum"] = _digest(cell["source"] for cell in notebook["cells"])
-    return notebook
-
-
 def _digest(texts: Iterable[str]) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
@@ -169,7 +164,7 @@ def keep_work(targets: Iterable[Path]) -> None:
 
 
 def worked_on(path: Path) -> bool:
-    """Whether a file lies there that is not a notebook as ``sealed`` left it."""
+    """Whether a file lies there that is not a notebook as ``save`` wrote it."""
     if not path.exists():
         return False
     try:
@@ -181,6 +176,20 @@ def worked_on(path: Path) -> bool:
 
 
 def save(notebook: Any, target: Path) -> None:
-    """Write a notebook, and the folders that it lies in."""
+    """Write a notebook, with a checksum of its cells, by which later work on it is told."""
+    about = notebook["metadata"]["ppl_models"]
+    about["checksum"] = _digest(cell["source"] for cell in notebook["cells"])
     text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
     write(target, lambda path: path.write_text(text, encoding="utf-8"), parents=True)
+
+
+def pack(paths: Iterable[Path], root: Path, target: Path) -> None:
+    """Put notebooks into a zip file, by their paths below ``root``."""
+
+    def fill(file: Path) -> None:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(paths):
+                entry = zipfile.ZipInfo(f"labs/{path.relative_to(root).as_posix()}", ERA)
+                archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
+
+    write(target, fill, parents=True)
