@@ -94,23 +94,22 @@ def grade(folder: Path, sources: Sequence[Path], out: Path, seconds: float) -> d
         points = f"{len(one.outcome.passed)} of {len(labs[one.lab].calls)}" if one.lab else "-"
         print(f"{submission.name}: {points} {'; '.join(one.outcome.errors)}".rstrip(), flush=True)
     used = [lab for lab in labs.values() if any(one.lab == lab.name for one in graded)]
-    text, rows = table(graded, {lab.name: [c["key"] for c in lab.calls] for lab in used})
+    text, rows = table(graded, used)
     write_text(out, text)
-    write_text(answers, page(graded, {lab.name: lab.notebook for lab in used}))
+    write_text(answers, page(graded, used))
     print(f"{out}: {len(rows)} students; {answers}: their written answers, and hints")
     return {"students": rows}
 
 
 def grade_one(submission: Submission, labs: dict[str, Lab], seconds: float) -> Graded:
     """Run one notebook."""
-    nothing = Outcome(set(), {}, [], [])
-    if submission.notebook is None:
-        return Graded(submission, "", nothing._replace(errors=[submission.trouble]), {})
+    outcome = Outcome(set(), {}, [], [])
     name, trouble = recognised(submission, labs)
-    if not name:
-        return Graded(submission, "", nothing._replace(errors=[trouble]), {})
+    if submission.notebook is None or not name:
+        return Graded(submission, "", outcome._replace(errors=[trouble]), {})
     lab = labs[name]
-    outcome = rerun(submission.notebook, lab.calls, seconds) if lab.calls else nothing
+    if lab.calls:
+        outcome = rerun(submission.notebook, lab.calls, seconds)
     if trouble:
         outcome.errors.insert(0, trouble)
     return Graded(submission, name, outcome, answers_of(submission.notebook, lab.notebook))
@@ -118,7 +117,8 @@ def grade_one(submission: Submission, labs: dict[str, Lab], seconds: float) -> G
 
 def recognised(submission: Submission, labs: dict[str, Lab]) -> tuple[str, str]:
     """Which lab a notebook is, by its metadata, else by its name; and what is odd about it."""
-    assert submission.notebook is not None
+    if submission.notebook is None:
+        return "", submission.trouble
     about = submission.notebook["metadata"].get("ppl_models") or {}
     name = about.get("lab") if isinstance(about, dict) else None
     if isinstance(name, str) and name in labs:
@@ -133,39 +133,33 @@ def recognised(submission: Submission, labs: dict[str, Lab]) -> tuple[str, str]:
     return "", f"{submission.name} is none of the labs {', '.join(labs)}{but}"
 
 
-def table(
-    graded: Sequence[Graded], checks: dict[str, list[str]]
-) -> tuple[str, list[dict[str, str | int]]]:
+def table(graded: Sequence[Graded], labs: Sequence[Lab]) -> tuple[str, list[dict[str, str | int]]]:
     """The table as CSV, and its rows.
 
     Of several notebooks of the same lab by one student, the one with the most points counts. A
     lab that a student did not hand in has empty cells.
-
-    Args:
-        graded: all submissions.
-        checks: the keys of the checks of every lab.
     """
-    keys = [key for keys in checks.values() for key in keys]
+    keys = [call["key"] for lab in labs for call in lab.calls]
     names = ["student", *keys, "points", "of", "answers", "errors", "replaced"]
     rows = []
     for student in sorted({one.submission.student for one in graded}):
         own = [one for one in graded if one.submission.student == student]
-        rows.append(_row(student, own, checks))
+        rows.append(_row(student, own, labs))
     shown = [{name: _harmless(row.get(name, "")) for name in names} for row in rows]
     return csv_table(shown), rows
 
 
-def _row(student: str, own: list[Graded], checks: dict[str, list[str]]) -> dict[str, str | int]:
+def _row(student: str, own: list[Graded], labs: Sequence[Lab]) -> dict[str, str | int]:
     row: dict[str, str | int] = {"student": student}
     points = 0
-    for lab, keys in checks.items():
-        tried = [one for one in own if one.lab == lab]
+    for lab in labs:
+        tried = [one for one in own if one.lab == lab.name]
         if tried:
-            best = max(tried, key=lambda one: len(one.outcome.passed))
-            row |= {key: int(key in best.outcome.passed) for key in keys}
-            points += len(best.outcome.passed)
+            passed = max((one.outcome.passed for one in tried), key=len)
+            row |= {call["key"]: int(call["key"] in passed) for call in lab.calls}
+            points += len(passed)
     row["points"] = points
-    row["of"] = sum(len(keys) for keys in checks.values())
+    row["of"] = sum(len(lab.calls) for lab in labs)
     answered = {(one.lab, key) for one in own for key, text in one.answers.items() if text}
     row["answers"] = len(answered)
     row["errors"] = "; ".join(error for one in own for error in one.outcome.errors)
@@ -212,16 +206,15 @@ def _own(source: str) -> str:
     return source.replace(PROMPT, "", 1).strip()
 
 
-def page(graded: Sequence[Graded], labs: dict[str, Any]) -> str:
+def page(graded: Sequence[Graded], labs: Sequence[Lab]) -> str:
     """All answers to every question, and the hints of the checks, as one HTML page."""
-    parts = [_page_of(name, notebook, graded) for name, notebook in labs.items()]
+    parts = [_page_of(lab, [one for one in graded if one.lab == lab.name]) for lab in labs]
     return f"{PAGE}\n<style>{STYLE}</style>\n<h1>Written answers</h1>\n{''.join(parts)}</html>\n"
 
 
-def _page_of(name: str, notebook: Any, graded: Sequence[Graded]) -> str:
-    own = [one for one in graded if one.lab == name]
-    lines = [f"<h2>{escape(name)}</h2>"]
-    for key, (question, expected) in questions_of(notebook).items():
+def _page_of(lab: Lab, own: Sequence[Graded]) -> str:
+    lines = [f"<h2>{escape(lab.name)}</h2>"]
+    for key, (question, expected) in questions_of(lab.notebook).items():
         lines.append(f"<h3>{escape(key)}</h3>\n<p>{escape(question)}</p>")
         lines.append(f"<details><summary>Expected</summary>{_pre(expected)}</details>")
         for one in own:
