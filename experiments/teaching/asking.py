@@ -37,7 +37,7 @@ ADVICE = (
 
 
 def asked(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function gives; whatever it raises is said in words.
+    """What a student's function returns; whatever it raises is put into words.
 
     Raises:
         Wrong: In place of any other error.
@@ -85,11 +85,7 @@ def _line(traceback: TracebackType | None) -> str:
 
 
 def called(task: Task, answer: Callable[..., Any], case: tuple, seed: int = 1) -> list[Tensor]:
-    """The parts of the answer to one case.
-
-    Raises:
-        Wrong: If it fails, writes to its arguments, or returns something else.
-    """
+    """The parts of the answer to one case. Failing or writing to the arguments is wrong."""
     given = tuple(x.clone() if isinstance(x, Tensor) else x for x in case)
     with seeded(seed), torch.no_grad():
         value = asked(task.name, answer, *given)
@@ -104,11 +100,7 @@ def called(task: Task, answer: Callable[..., Any], case: tuple, seed: int = 1) -
 
 
 def parts(task: Task, value: Any) -> list[Tensor]:
-    """What was returned as tensors, one per part.
-
-    Raises:
-        Wrong: If it is something else.
-    """
+    """What was returned as tensors, one per part."""
     values = value if isinstance(value, (tuple, list)) else (value,)
     expected = f"check.{task.name} expects {len(task.parts)} value(s), {', '.join(task.parts)}"
     if len(task.parts) == 1 and values is value:
@@ -122,11 +114,7 @@ def parts(task: Task, value: Any) -> list[Tensor]:
 
 
 def derivatives(total: Tensor, inputs: Sequence[Tensor]) -> list[Tensor | None]:
-    """The gradient in every input; None where it does not reach.
-
-    Raises:
-        Wrong: If there is none to be had.
-    """
+    """The gradient in every input; None where it does not reach."""
     try:
         return list(torch.autograd.grad(total, inputs, allow_unused=True))
     except RuntimeError as error:

@@ -159,7 +159,7 @@ def seeded(seed: int = 1) -> Iterator[None]:
 
 
 def said(name: str, words: str) -> None:
-    """The line that tells of success."""
+    """Print the line that reports success."""
     print(f"check.{name}: right ({words}).")
 
 

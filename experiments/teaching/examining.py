@@ -59,11 +59,7 @@ def examine(task: Task, answer: Callable[..., Any]) -> None:
 def check_one_image(
     task: Task, answer: Callable[..., Any], right: Callable[..., Any], case: tuple
 ) -> None:
-    """See that what is right for several images is right for one.
-
-    Raises:
-        Wrong: If an axis is lost.
-    """
+    """See that what is right for several images is right for one."""
     for single in (probe.change(*case) for probe in task.probes if probe.where == ONE_IMAGE):
         found, wanted = called(task, answer, single), parts(task, right(*single))
         if not is_right(task, [found], [wanted]):
@@ -159,11 +155,7 @@ def transposed(
 
 
 def _explain_where_it_works(task: Task, answer: Callable[..., Any], error: Wrong) -> None:
-    """Name the mistake of a function that fails on some inputs, as a logarithm used as scale does.
-
-    Raises:
-        Wrong: If it makes a known mistake.
-    """
+    """Name a known mistake that fails on some inputs only, such as a log variance as scale."""
     with seeded(3):
         cases = [task.cases() for _ in range(CASES)]
     found, kept = [], []

@@ -44,11 +44,7 @@ def right_on(
 
 
 def nearer(task: Task, found: list[list[Tensor]], cases: list[tuple]) -> None:
-    """See that no mistake too small for the tolerance explains an answer better.
-
-    Raises:
-        Wrong: If one does.
-    """
+    """See that no mistake too small for the tolerance explains an answer better."""
 
     def distance(formula: Callable[..., Any]) -> float:
         pairs = [(value[0], formula(*case)) for value, case in zip(found, cases, strict=True)]

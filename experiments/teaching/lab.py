@@ -87,11 +87,11 @@ def open_lab(data: str | None = None) -> Lab:
     dtype = torch.get_default_dtype()
     x_train, x_test = (split.observations().flatten(1).to(dtype) for split in splits)
     batch_size = 500 if len(x_train) > 10_000 else 50
-    return Lab(name, *splits, x_train, x_test, batch_size, _epochs(20))
+    return Lab(name, *splits, x_train, x_test, batch_size, _epochs())
 
 
-def _epochs(default: int) -> int:
-    text = os.environ.get("LAB_EPOCHS") or str(default)
+def _epochs() -> int:
+    text = os.environ.get("LAB_EPOCHS") or "20"
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"LAB_EPOCHS is '{text}'; it must be a number of epochs, 1 or more.")
     return int(text)

@@ -14,7 +14,7 @@ MOST = 2
 
 
 class Borrowed(NamedTuple):
-    """Something that a function uses and is not given.
+    """A variable or number that a function uses besides its arguments.
 
     Args:
         words: how a hint calls it.

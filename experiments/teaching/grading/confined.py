@@ -26,7 +26,7 @@ CHANGES = (
 )  # fmt: skip
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 MEMORY = 16 * 2**30
-"""Bytes that a notebook may hold, and the largest file that it may write is a 160th of that."""
+"""Limit on memory [bytes]; the limit on the size of a file is a 160th of it."""
 UNSHARE = ("unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child")
 
 

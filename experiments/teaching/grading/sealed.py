@@ -17,7 +17,7 @@ CHECKS = "experiments.teaching"
 WATCHED = ("torch", "pyro", "ppl_models", "guides", "experiments", "math", "random")
 """Modules, with those inside them, that checks rely on."""
 LAZY = ("torch._dynamo", "torch._inductor", "torch.fx")
-"""Which patch themselves as they go."""
+"""Modules that patch themselves at run time."""
 
 SHIFTING = (
     "__builtins__",
@@ -30,15 +30,15 @@ SHIFTING = (
 
 
 def private_checks() -> ModuleType:
-    """A copy of ``experiments.teaching.check``, and of all that it is made of, for oneself."""
+    """A second copy of ``experiments.teaching.check`` and of all that it imports from here."""
     package = sys.modules.get("experiments")
     public = getattr(package, "teaching", None)
-    ours = [n for n in sys.modules if n == CHECKS or n.startswith(f"{CHECKS}.")]
+    ours = [name for name in sys.modules if _inside(name, (CHECKS,))]
     kept = {name: sys.modules.pop(name) for name in ours}
     try:
         return importlib.import_module(f"{CHECKS}.check")
     finally:
-        for name in [n for n in sys.modules if n == CHECKS or n.startswith(f"{CHECKS}.")]:
+        for name in [name for name in sys.modules if _inside(name, (CHECKS,))]:
             del sys.modules[name]
         sys.modules.update(kept)
         if public is not None:

@@ -14,9 +14,9 @@ LAB_NAME = re.compile(
     r"[\s_.-]*(lab[\s_-]*\d\w*|exercises)(?:[\s_-]*copy|[\s().\d-])*$", re.IGNORECASE
 )
 SKIPPED = (".", "_")
-"""First letters of files and folders that are nobody's notebooks."""
+"""First characters of the names of files and folders that are skipped."""
 LARGEST = 50_000_000
-"""Bytes of a notebook."""
+"""Maximum size of a notebook [bytes]."""
 
 
 class Submission(NamedTuple):

@@ -17,11 +17,7 @@ SEED = "it sets a seed of its own, so that every call gives the same draws: leav
 
 
 def distinct(name: str, answer: Callable[..., Tensor], *arguments: Any) -> tuple[Tensor, Tensor]:
-    """Two draws of one call each, in the same stream of random numbers.
-
-    Raises:
-        Wrong: If the function sets a seed.
-    """
+    """Two draws of one call each, in the same stream of random numbers."""
 
     def draw() -> Any:
         return asked(name, answer, *(x.clone() if isinstance(x, Tensor) else x for x in arguments))
