@@ -110,8 +110,7 @@ def gradients(task: Task, function: Callable[..., Any], case: tuple) -> list | N
     if not all(isinstance(part, Tensor) and part.requires_grad for part in values):
         return None
     total = sum(part.sum() for part in values)
-    trained = [inputs[i] for i in task.trained]
-    return derivatives(total, trained)
+    return derivatives(total, [inputs[i] for i in task.trained])
 
 
 def explain_failure(

@@ -11,7 +11,7 @@ from torch import Tensor
 from experiments.teaching.asking import called, parts
 from experiments.teaching.checking import Mistake, Task, Wrong, same, seeded
 from experiments.teaching.comparing import COMPARISONS, Look
-from experiments.teaching.outside import borrowed, repaired
+from experiments.teaching.outside import Borrowed, borrowed, repaired
 
 CASES = 12
 """Inputs that a wrong answer is looked at with: enough to tell a factor from a coincidence."""
@@ -112,7 +112,7 @@ def from_outside(
     return ""
 
 
-def borrowed_words(things: list[Any]) -> str:
+def borrowed_words(things: list[Borrowed]) -> str:
     """What to say of sizes and tensors whose origin is the mistake."""
     names = " and ".join(thing.words for thing in things)
     verb, do, it = ("are", "do", "them") if len(things) > 1 else ("is", "does", "it")

@@ -9,9 +9,6 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-MOST = 2
-"""Names that are replaced at a time: more are too many combinations, and rare."""
-
 
 class Borrowed(NamedTuple):
     """A variable or number that a function uses besides its arguments.
@@ -81,7 +78,7 @@ def repaired(
         case: arguments of a call, for their kinds and numbers of dimensions.
     """
     found = borrowed(function)
-    for count in range(1, MOST + 1):
+    for count in (1, 2):  # more are too many combinations, and rare
         for things in itertools.combinations(found, count):
             for roles in itertools.product(*(_roles(thing, case) for thing in things)):
                 yield list(things), _with(function, things, roles)
@@ -89,7 +86,7 @@ def repaired(
 
 def _roles(thing: Borrowed, case: tuple) -> list[Role]:
     if isinstance(thing.value, Tensor):
-        return [(i, None) for i, x in enumerate(case) if isinstance(x, Tensor) and thing.name]
+        return [(i, None) for i, x in enumerate(case) if isinstance(x, Tensor)]
     sizes = [(i, d) for i, x in enumerate(case) if isinstance(x, Tensor) for d in range(x.ndim)]
     return sizes + [(i, None) for i, x in enumerate(case) if isinstance(x, int)]
 
@@ -102,10 +99,7 @@ def _with(
         named = {t.name: v for t, v in zip(things, values, strict=True) if t.name}
         written = {t.value: v for t, v in zip(things, values, strict=True) if not t.name}
         code = function.__code__
-        consts = tuple(
-            written.get(x, x) if _counts(x) and not isinstance(x, Tensor) else x
-            for x in code.co_consts
-        )
+        consts = tuple(written.get(x, x) if _counts(x) else x for x in code.co_consts)
         cells = tuple(
             CellType(named[name]) if name in named else cell
             for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True)

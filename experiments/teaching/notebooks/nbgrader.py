@@ -32,7 +32,7 @@ c.ExecutePreprocessor.interrupt_on_timeout = True
 def hidden_checks(notebook: Any) -> None:
     """Repeat every check, hidden from students, with checks that a notebook cannot replace."""
     for cell in notebook.cells:
-        if str(cell.metadata.get("nbgrader", {}).get("grade_id", "")).startswith("check-"):
+        if cell.metadata.get("nbgrader", {}).get("grade_id", "").startswith("check-"):
             calls = "\n".join(call.code for call in calls_in(plain(cell.source)))
             cell.source += HIDDEN.format(calls=calls)
 
