@@ -40,7 +40,7 @@ class Fixed(dist.Normal):
         return self.loc + self.scale * self.noise
 
 
-def by_pyro(bound: type[Trace_ELBO]) -> Answer:
+def by_pyro(objective: type[Trace_ELBO]) -> Answer:
     """The bound, per image, that Pyro takes of the lab's model and guide with that noise."""
 
     def elbo(
@@ -56,7 +56,7 @@ def by_pyro(bound: type[Trace_ELBO]) -> Answer:
                 pyro.sample("z", Fixed(loc, (v / 2).exp(), noise).to_event(1))
 
         with pyro.poutine.block():
-            return -bound().differentiable_loss(model, guide) / len(x)
+            return -objective().differentiable_loss(model, guide) / len(x)
 
     return elbo
 
