@@ -132,9 +132,8 @@ def by_factor(look: Look) -> str:
         for power, words in ((1, "multiplied"), (-1, "divided")):
             rest = factors / sizes**power
             if _all_alike(rest):
-                also = (
-                    "" if abs(float(rest[0]) - 1) < CLOSE else f" (and {rest[0]:.3g} times that)"
-                )
+                extra = float(rest[0])
+                also = "" if abs(extra - 1) < CLOSE else f" (and {extra:.3g} times that)"
                 return f"It is {words} by the number of {name} once too often{also}."
     return ""
 
@@ -144,7 +143,6 @@ def by_terms(look: Look) -> str:
     terms = look.task.terms
     if not terms:
         return ""
-    pairs = _doubles(look)
     columns = [
         torch.cat(
             [
@@ -154,23 +152,16 @@ def by_terms(look: Look) -> str:
         )
         for term in terms
     ]
-    A, found = torch.stack(columns, 1), torch.cat([a for a, _ in pairs])
+    A, found = torch.stack(columns, 1), torch.cat([a for a, _ in _doubles(look)])
     scale = A.abs().amax(0).clamp(min=1e-12)
     factors = torch.linalg.lstsq(A / scale, found).solution / scale
     if (A @ factors - found).abs().max() > 1e-4 * found.abs().max():
         return ""
-    said = [
-        words
-        for term, factor in zip(terms, factors.tolist(), strict=True)
-        if (words := _of_factor(term.words, factor, term.factor))
-    ]
+    pairs = list(zip(terms, factors.tolist(), strict=True))
+    said = [words for term, f in pairs if (words := _of_factor(term.words, f, term.factor))]
     if not 0 < len(said) <= 3:
         return ""
-    ratios = {
-        round(f / term.factor, 3)
-        for term, f in zip(terms, factors.tolist(), strict=True)
-        if term.factor
-    }
+    ratios = {round(f / term.factor, 3) for term, f in pairs if term.factor}
     if len(ratios) == 1:
         return ""
     words = "; ".join(said)

@@ -106,14 +106,10 @@ def load_shipped(name: str, pair: nn.Module) -> dict[str, Any]:
         UsageError: If no weights ship for that preset.
     """
     preset = PRESETS.get(name, {})
-    options = {
-        kind: {**defaults_of(kind), **preset.get(f"{words}_options", {})}
-        for kind, words in ((NVAE, "model"), (TopDown, "guide"))
-    }
     recipe = {
         "model": "nvae",
-        "model_options": options[NVAE],
+        "model_options": {**defaults_of(NVAE), **preset.get("model_options", {})},
         "guide": "top_down",
-        "guide_options": options[TopDown],
+        "guide_options": {**defaults_of(TopDown), **preset.get("guide_options", {})},
     }
     return load_pretrained(name, pair, recipe)
