@@ -44,7 +44,8 @@ def examine(task: Task, answer: Callable[..., Any]) -> None:
             check_one_image(task, answer, right, cases[0])
             if task.trained:
                 check_gradients(task, answer, right, cases)
-            said(task.name, "on 3 random inputs" + ", gradient too" * bool(task.trained))
+            words = f"on {len(cases)} random inputs"
+            said(task.name, words + ", gradient too" * bool(task.trained))
             return
     again = [called(task, answer, case, seed=2) for case in cases]
     if not is_right(task, found, again):
