@@ -142,9 +142,12 @@ def _count(name: str, answer: Count, right: int, mistakes: list[Mistake]) -> Non
     found = asked(name, answer, module)
     try:
         number = int(found)
-    except (TypeError, ValueError, RuntimeError):
+        whole = bool(number == found)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        whole = False
+    if not whole:
         kind = type(found).__name__
-        raise Wrong(f"a whole number is expected, not a {kind} (sum, len?).") from None
+        raise Wrong(f"a whole number is expected, not a {kind} (sum, len?).")
     if number != right or isinstance(found, bool):
         hints = [m.hint for m in mistakes if m.formula(module) == number]
         words = [*hints, "the number is wrong on a network with nested and shared layers."][0]

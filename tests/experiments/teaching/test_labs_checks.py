@@ -271,6 +271,10 @@ def test_wrong_binarised_images(answer, words):
         check.binarise(answer)
 
 
+def numbers(m):
+    return sum(p.numel() for p in m.parameters())
+
+
 def nested(m):
     return isinstance(m, nn.Conv2d) + sum(nested(part) for part in m.children())
 
@@ -287,6 +291,8 @@ def nested(m):
         ),
         ("count_parameters", lambda m: sum(len(p) for p in m.parameters()), "rows"),
         ("count_parameters", lambda m: "many", "whole number"),
+        ("count_parameters", lambda m: numbers(m) + 0.5, "whole number"),
+        ("count_parameters", lambda m: float("inf"), "whole number"),
         (
             "count_convolutions",
             lambda m: sum(isinstance(p, nn.Conv2d) for p in m.children()),
