@@ -48,10 +48,12 @@ def draw_latents(answer: Callable[[int, int, float], Tensor]) -> None:
         raise Wrong("all rows or all columns are the same draw: draw each anew.")
     if (z >= 0).all():
         raise Wrong("no draw is negative, so these are not normal (rand, randn?).")
-    if z.mean(0).abs().max() > 0.05:
+    means = z.mean(0)
+    if means.abs().max() > 0.05:
+        furthest = means[means.abs().argmax()]
         raise Wrong(
-            f"the mean of the draws is {z.mean():.2g}, and must be 0 whatever the temperature, "
-            "which scales the draws and does not shift them."
+            f"the mean of a latent's draws is {furthest:.2g}, and must be 0 whatever the "
+            "temperature, which scales the draws and does not shift them."
         )
     _spread(z.std(0))
     if z.abs().max() < 1.2:

@@ -242,6 +242,10 @@ def test_a_notebook_shows_the_words_and_no_traceback():
         (lambda n, m, T: T**2 * torch.randn(n, m), r"T\^2 is used"),
         (lambda n, m, T: torch.randn(n, m) / T, "divided"),
         (lambda n, m, T: T + torch.randn(n, m), "mean"),
+        (
+            lambda n, m, T: T * torch.randn(n, m) + torch.tensor([-0.4, 0.2, 0.2]),
+            r"the mean of a latent.s draws is -0\.(39|4)",
+        ),
         (lambda n, m, T: T * (torch.rand(n, m) - 0.5) * 12**0.5, "not normal"),
         (lambda n, m, T: T * torch.randn(m, n), "expected was"),
         (lambda n, m, T: T * torch.randn(n, 1).expand(n, m), "same draw"),
