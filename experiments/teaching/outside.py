@@ -40,8 +40,10 @@ def borrowed(function: Callable[..., Any]) -> list[Borrowed]:
     found = [
         Borrowed(f"`{name}`", name, value) for name, value in variables.items() if _counts(value)
     ]
-    written = {
-        x for x in function.__code__.co_consts if _counts(x) and float(x).is_integer() and x > 1
+    written = {  # whole numbers that may be sizes
+        x
+        for x in function.__code__.co_consts
+        if _counts(x) and 1 < x < 2**63 and float(x).is_integer()
     }
     return found + [Borrowed(f"the number {x:g}", None, x) for x in sorted(written)]
 

@@ -220,6 +220,12 @@ def test_answers_may_be_methods_objects_and_use_infinite_numbers():
     later = 1
 
 
+def test_answers_may_hold_integers_that_no_float_can():
+    source = f"lambda m, s: 0.9 * right_kl(m, s) if m.numel() < {10**309} else m"
+    with pytest.raises(check.Wrong, match=r"0\.9 times"):
+        check.kl(eval(source))
+
+
 def test_checks_leave_the_random_state_alone():
     before = torch.get_rng_state()
     check.kl(right_kl)
