@@ -21,7 +21,11 @@ def as_values(x: Any) -> Tensor:
         UsageError: If it is empty, has no rows, is not numeric, has masked or missing entries, or
             holds NaN or infinite values.
     """
-    values = _from_tensor(x) if isinstance(x, Tensor) else _from_array(x)
+    if isinstance(x, Tensor):
+        values = _from_tensor(x)
+    else:
+        array = as_array(x)
+        values = _checked(torch.from_numpy(array), str(array.dtype))
     if values.ndim < 2 or values.numel() == 0:
         raise UsageError(f"data must be an array [N, ...] with rows, got {list(values.shape)}.")
     if values.is_floating_point() and not values.isfinite().all():
@@ -73,9 +77,7 @@ def _from_tensor(x: Tensor) -> Tensor:
         raise UsageError("data are a nested tensor, with rows of different sizes.")
     if x.is_meta:
         raise UsageError("data are on the device meta and have no values.")
-    x = x.detach()
-    x = x.resolve_conj().resolve_neg() if x.is_complex() else x.resolve_neg()
-    return _checked(x, str(x.dtype).removeprefix("torch."))
+    return _checked(x.detach().resolve_neg(), str(x.dtype).removeprefix("torch."))
 
 
 def _checked(x: Tensor, name: str) -> Tensor:
@@ -145,11 +147,6 @@ def _of_frame(x: Any) -> np.ndarray:
     if missing.any():
         raise UsageError(f"data have missing entries, the first in row {int(missing.argmax())}.")
     return array
-
-
-def _from_array(x: Any) -> Tensor:
-    array = as_array(x)
-    return _checked(torch.from_numpy(array), str(array.dtype))
 
 
 def as_array(x: Any) -> np.ndarray:

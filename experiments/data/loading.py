@@ -100,7 +100,9 @@ def load(
         ("test", found.test, binarize_seed + 1),
     ):
         source = Source(Path(name).name, split, None, found.read, found.classes, found.files)
-        data = _data(_reduced(part, bits, name), source, pad)
+        pixels, labels, levels = reduce_bits(part, bits, name)
+        steps = (Scale(levels),) if levels != 1 else ()
+        data = Data(pixels, labels, (*steps, Pad(pad)) if pad else steps, source=source)
         data = data.rows(rows) if split == "train" else data
         data = data.binarized(binarize, seed)
         splits.append(data.dequantized(seed) if dequantize else data)
@@ -125,38 +127,30 @@ def with_labels(train: Data, test: Data) -> tuple[Data, Data]:
     return given(train), given(test)
 
 
-def reduce_bits(pixels: Any, bits: int) -> Any:
+def reduce_bits(rows: Rows, bits: int, name: str) -> Rows:
     """Bytes as levels 0 to 2^bits - 1: lower-order bits are discarded."""
-    return pixels >> (8 - bits)
-
-
-def _data(rows: Rows, source: Source, pad: int) -> Data:
-    scale = (Scale(rows.levels),) if rows.levels != 1 else ()
-    return Data(rows.pixels, rows.labels, (*scale, Pad(pad)) if pad else scale, source=source)
-
-
-def _reduced(rows: Rows, bits: int, name: str) -> Rows:
     if bits == 8:
         return rows
     if rows.levels != 255 or not 1 <= bits < 8:
         raise UsageError(
             f"bits={bits} must lie in 1 to 8, and '{name}' has {rows.levels + 1} levels."
         )
-    return Rows(reduce_bits(rows.pixels, bits), rows.labels, 2**bits - 1)
+    return Rows(rows.pixels >> (8 - bits), rows.labels, 2**bits - 1)
 
 
 def _check(name: str, found: Read, pad: int, flip: bool) -> None:
     """Refuse splits that do not match, and options that do not fit their shape."""
     shapes = [list(part.pixels.shape[1:]) for part in (found.train, found.test)]
     for split, part, shape in zip(("train", "test"), found[:2], shapes, strict=True):
-        if (pad or flip) and len(shape) < 2:
-            option = "pad" if pad else "flip"
-            raise UsageError(f"--{option} is for images; the rows of '{name}' are {shape}.")
-        if (pad or flip) and len(shape) == 3 and shape[0] not in (1, 3) and shape[2] in (1, 3):
-            raise UsageError(
-                f"--{'pad' if pad else 'flip'} needs images [N, C, H, W]; those of '{name}', "
-                f"{shape}, have their channels last: give x.transpose(0, 3, 1, 2)."
-            )
+        if pad or flip:
+            option = "--pad" if pad else "--flip"
+            if len(shape) < 2:
+                raise UsageError(f"{option} is for images; the rows of '{name}' are {shape}.")
+            if len(shape) == 3 and shape[0] not in (1, 3) and shape[2] in (1, 3):
+                raise UsageError(
+                    f"{option} needs images [N, C, H, W]; those of '{name}', {shape}, have "
+                    "their channels last: give x.transpose(0, 3, 1, 2)."
+                )
         if pad and pad < max(shape[-2:]):
             raise UsageError(f"pad={pad} is smaller than the images of '{name}', {shape[-2:]}.")
         if len(part.pixels) < 2:  # a single image gives no standard error

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -61,19 +61,20 @@ class Reading:
     resize: int = 0
     label: str | None = None
 
-    def words(self) -> list[str]:
-        """The options that were given."""
-        chosen = {f.name: getattr(self, f.name) for f in fields(self)}
-        given = {f.name for f in fields(self) if chosen[f.name] != f.default}
-        return [f"{name.replace('_', '-')} {chosen[name]}" for name in chosen if name in given]
+    def given(self) -> dict[str, Any]:
+        """The options other than the defaults, by their names on the command line."""
+        return {
+            option.name.replace("_", "-"): value
+            for option in fields(self)
+            if (value := getattr(self, option.name)) != option.default
+        }
 
     def refuse(self, name: str, allowed: tuple[str, ...] = ()) -> None:
         """Refuse options that do not fit a data set."""
-        for option in fields(self):
-            if option.name not in allowed and getattr(self, option.name) != option.default:
-                of = "--data FILE.csv" if option.name == "label" else "--data folder"
-                words = option.name.replace("_", "-")
-                raise UsageError(f"--{words} is for {of}, not for '{name}'.")
+        for option in self.given():
+            if option not in allowed:
+                of = "--data FILE.csv" if option == "label" else "--data folder"
+                raise UsageError(f"--{option} is for {of}, not for '{name}'.")
 
 
 def check_classes(path: Path, words: Iterable[str]) -> None:

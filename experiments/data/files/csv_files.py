@@ -40,7 +40,7 @@ def read_csv(path: Path, label: str | None) -> Table:
             file.seek(0)
             delimiter = max(",;\t", key=first.count)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
-            lines = [(reader.line_num, row) for row in reader if row]
+            lines = [(reader.line_num, [field.strip() for field in row]) for row in reader if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path} is not a CSV file in UTF-8 ({error}).") from error
     if not lines:
@@ -62,7 +62,7 @@ def read_csv(path: Path, label: str | None) -> Table:
     values = _numbers(path, names, lines, kept)
     labels = None
     if labelled is not None:
-        labels = [row[labelled].strip() for _, row in lines]
+        labels = [row[labelled] for _, row in lines]
         for (line, _), word in zip(lines, labels, strict=True):
             if word.lower() in MISSING:
                 raise UsageError(
@@ -77,12 +77,11 @@ def _refuse_counted(path: Path, lines: list[tuple[int, list[str]]]) -> None:
     first, *next_ones = (row for _, row in lines[:3])
     if not _counts(first) or (len(first) > 2 and next_ones and all(map(_rises, next_ones))):
         return  # the others count, too
-    binary = all(field.strip() in ("0", "1") for _, row in lines for field in row)
+    binary = all(field in ("0", "1") for _, row in lines for field in row)
     if not binary:  # else 0,1 is a row
         raise UsageError(
             f"{path}: the first line counts the columns or rises in equal steps, as names do: "
-            "leave it out "
-            "(to_csv(header=False, index=False)), or name the columns."
+            "leave it out (to_csv(header=False, index=False)), or name the columns."
         )
 
 
@@ -97,7 +96,7 @@ def _counts(row: list[str]) -> bool:
 
 def _rises(row: list[str]) -> bool:
     """Whether a line has at least two numbers, in equal steps other than zero."""
-    if len(row) < 2 or not all(NUMBER.fullmatch(field.strip()) for field in row):
+    if len(row) < 2 or not all(NUMBER.fullmatch(field) for field in row):
         return False
     steps = np.diff(np.array(row, float))
     return bool(steps[0] != 0 and np.allclose(steps, steps[0], 1e-6, 0))
@@ -106,20 +105,19 @@ def _rises(row: list[str]) -> bool:
 def _header(lines: list[tuple[int, list[str]]]) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Names of the columns: the first line if it looks like names, else their numbers from 0."""
     (_, first), below = lines[0], lines[1:]
-    fields = [field.strip() for field in first]
-    text = [place for place, field in enumerate(fields) if not NUMBER.fullmatch(field)]
-    gaps = [place for place in text if fields[place].lower() in MISSING and (place or fields[0])]
+    text = [place for place, field in enumerate(first) if not NUMBER.fullmatch(field)]
+    gaps = [place for place in text if first[place].lower() in MISSING and (place or first[0])]
     fractions = [
-        field for place, field in enumerate(fields) if place not in text and not field.isdecimal()
+        field for place, field in enumerate(first) if place not in text and not field.isdecimal()
     ]
     again = any(
-        place < len(row) and fields[place] and row[place].strip() == fields[place]
+        place < len(row) and first[place] and row[place] == first[place]
         for _, row in below
         for place in text
     )
-    if len(gaps) == len(text) < len(fields) or fractions or again:  # a line of data
+    if len(gaps) == len(text) < len(first) or fractions or again:  # a line of data
         return [str(place) for place in range(len(first))], lines
-    return fields, below
+    return first, below
 
 
 def _label_column(path: Path, names: list[str], label: str | None) -> int | None:
@@ -138,14 +136,13 @@ def _numbers(
     text = [
         place
         for place in kept
-        if lines
-        and not any(NUMBER.fullmatch(row[place].strip()) for _, row in lines)
-        and any(row[place].strip() for _, row in lines)
+        if not any(NUMBER.fullmatch(row[place]) for _, row in lines)
+        and any(row[place] for _, row in lines)
     ]
     if text:
         for line, row in lines:
             for place in text:
-                _refuse_comma(path, line, names[place], row[place].strip())
+                _refuse_comma(path, line, names[place], row[place])
         columns = ", ".join(names[place] for place in text[:10])
         raise UsageError(
             f"{path} has columns of text ({columns}): leave them out; classes are named by "
@@ -154,7 +151,7 @@ def _numbers(
     values = array("d")
     for line, row in lines:
         for place in kept:
-            field = row[place].strip()
+            field = row[place]
             if not NUMBER.fullmatch(field):
                 _refuse_comma(path, line, names[place], field)
                 what = f"holds {field[:30]!r}" if field else "is empty"

@@ -70,8 +70,7 @@ def _check_reading(reading: Reading) -> None:
         low, high = reading.value_range
         if not (np.isfinite([low, high]).all() and low < high):
             raise UsageError(f"--value-range {low:g} {high:g}: the first must be the lower one.")
-    if reading.label is not None:
-        reading.refuse("folder", ("value_range", "background", "frames", "resize"))
+    reading.refuse("folder", ("value-range", "background", "frames", "resize"))
 
 
 def _candidates(root: Path) -> tuple[list[Path], Counter[str]]:
@@ -214,20 +213,20 @@ def _divided(
         test = held_out(sum(counts))
     labels, classes = _labels(root, entries, counts)
     stacked = as_images(np.stack([array for part in arrays for array in part]))
-    names = [entry.path.relative_to(root).as_posix() for entry in entries]
-    owners = np.repeat(np.arange(len(entries)), counts)
+    tested = np.split(test, np.cumsum(counts)[:-1])  # by file
     files = tuple(
         (
-            name,
-            " and ".join(sorted({"test" if row else "train" for row in test[owners == place]})),
-            images[place].sha256,
+            entry.path.relative_to(root).as_posix(),
+            " and ".join(sorted({"test" if row else "train" for row in rows})),
+            image.sha256,
         )
-        for place, name in enumerate(names)
+        for entry, image, rows in zip(entries, images, tested, strict=True)
     )
     train, held = ({sha for _, to, sha in files if part in to} for part in ("train", "test"))
     if entries[0].split and train & held:
         notes.append(f"{len(train & held)} files of the test split are in the train split, too")
-    read = ", ".join([f"{len(stacked)} images of {len(entries)} files", *reading.words()])
+    words = [f"{name} {value}" for name, value in reading.given().items()]
+    read = ", ".join([f"{len(stacked)} images of {len(entries)} files", *words])
     return Read(*divided(stacked, labels, 255, test), read, tuple(notes), classes, files)
 
 

@@ -69,19 +69,12 @@ def read_file(path: Path, reading: Reading) -> ImageFile | None:
                 return _read(path, image, reading)
     except UsageError:
         raise
-    except UnidentifiedImageError as error:
-        if not surely:
-            return None
-        words = "it is empty" if not path.stat().st_size else f"no {', '.join(FORMATS)}"
-        raise UsageError(f"{path} is damaged ({words}); repair or remove it.") from error
     except Exception as error:  # Pillow's decoders may raise any error
-        if (
-            not surely
-            and not path.suffix
-            and isinstance(error, (OSError, SyntaxError, ValueError))
-        ):
+        if not surely and isinstance(error, (OSError, SyntaxError, ValueError)):
             return None
-        words = reason(error) or type(error).__name__
+        words = reason(error)
+        if isinstance(error, UnidentifiedImageError):
+            words = f"no {', '.join(FORMATS)}" if path.stat().st_size else "it is empty"
         raise UsageError(f"{path} is damaged ({words}); repair or remove it.") from error
 
 

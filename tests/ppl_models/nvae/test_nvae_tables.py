@@ -8,6 +8,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from experiments.data.loading import reduce_bits
+from experiments.data.rows import Rows
 from experiments.inference.objectives.balance import group_sizes
 from experiments.inference.optim.schedules import (
     kl_coefficient,
@@ -130,8 +131,9 @@ def test_the_other_likelihoods(arrays):
 @pytest.mark.parametrize("bits", [8, 5, 3])
 def test_bit_reduction(arrays, bits):
     levels = torch.arange(256, dtype=torch.uint8)
-    reduced = reduce_bits(levels, bits).double() / (2**bits - 1)
-    check(arrays, f"preprocess/bits{bits}", reduced, 1e-6)
+    reduced = reduce_bits(Rows(levels, None, 255), bits, "bytes")
+    x = reduced.pixels.double() / reduced.levels
+    check(arrays, f"preprocess/bits{bits}", x, 1e-6)
 
 
 def test_weight_normalisation(arrays):
