@@ -13,6 +13,7 @@ from experiments.animations.frames import DIGITS, lab_training, picture
 from experiments.data import Data
 from experiments.evaluation.bounds import encode, mean_and_error, per_image
 from experiments.evaluation.sampling.samples import latent_grid
+from experiments.reports.tiles import mosaic
 from guides import Amortized
 from ppl_models import VAE
 
@@ -54,10 +55,8 @@ def _figure(
     left.set(xlabel="$z_1$", ylabel="$z_2$", title="means of q(z | x), test images")
     figure.colorbar(drawn, ax=left, ticks=range(10), shrink=0.75)
     side = round(len(plane) ** 0.5)
-    height, width = data.image_shape[-2:]
-    tiles = plane.reshape(side, side, -1, height, width)[:, :, 0]
-    whole = tiles.transpose(1, 2).reshape(side * height, side * width).numpy()
-    right.imshow(whole, cmap="gray_r", vmin=0, vmax=1)
+    whole = mosaic(plane.reshape(-1, *data.image_shape), side, side)[0]
+    right.imshow(whole.numpy(), cmap="gray_r", vmin=0, vmax=1)
     right.set(xticks=[], yticks=[], title="E[x | z] over the prior's quantiles")
     figure.suptitle(f"step {step}: ELBO {elbo:.1f} nats per test image")
     return figure

@@ -16,6 +16,7 @@ from experiments.explorer.page import html_page
 from experiments.explorer.views import chosen_rows
 from experiments.inference.frozen import held_out
 from experiments.inference.handlers import Temperature
+from experiments.reports.tiles import mosaic
 from experiments.training.nvae.batch_norms import readjusted
 from experiments.training.saved_run import SavedRun
 from ppl_models.sites import describe
@@ -75,17 +76,12 @@ def _changed(saved: SavedRun, row: int, t: float, seed: int) -> list[Tensor]:
 
 def png(images: Tensor, columns: int) -> str:
     """Images ``[n, C, H, W]`` side by side, dark on light if grey, as a PNG in a data URL."""
-    count, channels, height, width = images.shape
-    rows = -(-count // columns)
-    tiles = images.new_zeros(rows * columns, channels, height, width)
-    tiles[:count] = images
-    tiles = tiles.reshape(rows, columns, channels, height, width).permute(0, 3, 1, 4, 2)
-    array = tiles.reshape(rows * height, columns * width, channels)
-    if channels == 1:
-        array = 1 - array[..., 0]
-    pixels = (array.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    image = mosaic(images, -(-len(images) // columns), columns)
+    if len(image) == 1:
+        image = 1 - image
+    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).squeeze(-1)
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    Image.fromarray(pixels.cpu().numpy()).save(buffer, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

@@ -42,23 +42,25 @@ def images_in_rows(
 
 
 def grids(groups: dict[str, Tensor], side: int = 5, gap: int = 1) -> Figure:
-    """Named square grids of images ``[side^2, C, H, W]``, side by side.
+    """Named square grids of images ``[n, C, H, W]``, side by side.
 
     Args:
-        groups: images by the title of their grid.
+        groups: images by the title of their grid, of which the first side^2 are shown.
         side: images per row and column.
         gap: pixels of background between two images.
     """
-    tiled = []
-    for images in groups.values():
-        blank = images.new_zeros(side * side, *images.shape[1:])
-        blank[: len(images)] = images[: side * side]
-        padded = pad(blank, (0, gap, 0, gap))
-        tiles = padded.reshape(side, side, *padded.shape[1:])
-        whole = tiles.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
-        grid = whole[:, : whole.shape[1] - gap, : whole.shape[2] - gap]
-        tiled.append(_colours(grid.detach().double().cpu().numpy()))
+    shown = [mosaic(images[: side * side], side, side, gap) for images in groups.values()]
+    tiled = [_colours(image.detach().double().cpu().numpy()) for image in shown]
     return _tiled([tiled], [], list(groups), column=max(3.1, 0.45 * side), space=0.04)
+
+
+def mosaic(images: Tensor, rows: int, columns: int, gap: int = 0) -> Tensor:
+    """Images ``[n, C, H, W]`` row by row in one image; zeros between and after them."""
+    tiles = images.new_zeros(rows * columns, *images.shape[1:])
+    tiles[: len(images)] = images
+    padded = pad(tiles, (0, gap, 0, gap)).unflatten(0, (rows, columns))
+    whole = padded.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
+    return whole[:, : whole.shape[1] - gap, : whole.shape[2] - gap]
 
 
 def _colours(image: np.ndarray, signed: bool = False) -> np.ndarray:
