@@ -152,4 +152,5 @@ def _loss(row: Mapping[str, Any], known: bool) -> tuple[float, float | None]:
     """How far a bound is below log p(x) if it is known, else below the best ELBO; its error."""
     if not known:
         return -row["minus_best"], row["minus_best_se"]
-    return lost(row) or 0.0, row["gap_se"] if row["exact_gap"] is None else None
+    loss, error = lost(row)
+    return loss or 0.0, error

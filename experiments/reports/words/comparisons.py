@@ -26,9 +26,11 @@ def _mean(values: list[Any]) -> Any:
     return mean(values) if numeric else values[0]
 
 
-def lost(row: Mapping[str, Any]) -> float | None:
-    """log p(x) - bound: in closed form where it is known, else as sampled [nats]."""
-    return row["gap"] if row["exact_gap"] is None else row["exact_gap"]
+def lost(row: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """log p(x) - bound: in closed form where it is known, else as sampled, with its error."""
+    if row["exact_gap"] is None:
+        return row["gap"], row["gap_se"]
+    return row["exact_gap"], None
 
 
 def findings_of_guides(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -52,28 +54,23 @@ def findings_of_guides(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _losses(rows: Sequence[Mapping[str, Any]], by_seed: Sequence[Mapping[str, Any]]) -> str:
     """What every guide loses on the same p."""
-    known = [(row, loss) for row in rows if (loss := lost(row)) is not None]
+    losses = [(row, *lost(row)) for row in rows]
+    known = [(row, loss, error) for row, loss, error in losses if loss is not None]
     if not known:
         return _order(rows, by_seed)
-    exact = [row["guide"] for row, loss in known if loss + _sampled_error(row) < NOTHING]
+    exact = [row["guide"] for row, loss, error in known if loss + (error or 0.0) < NOTHING]
     parts = [f"{joined(exact)} {'lose' if len(exact) > 1 else 'loses'} nothing."] if exact else []
-    parts += [_loss(row, loss) for row, loss in known if row["guide"] not in exact]
+    parts += [_loss(row, loss, error) for row, loss, error in known if row["guide"] not in exact]
     points = [row["guide"] for row in rows if row["bound"] == "log_joint"]
     parts += [f"{joined(points)} has a log joint, which is not a bound."] if points else []
     return " ".join(parts)
 
 
-def _sampled_error(row: Mapping[str, Any]) -> float:
-    return (row["gap_se"] or 0.0) if row["exact_gap"] is None else 0.0
-
-
-def _loss(row: Mapping[str, Any], loss: float) -> str:
+def _loss(row: Mapping[str, Any], loss: float, error: float | None) -> str:
+    value = number(loss, error) if row["exact_gap"] is None else f"{loss:.2f}"
     if row["bound"].startswith("iw_bound"):
         draws = row["bound"].partition(" ")[2].strip("()")
-        value = number(row["gap"], row["gap_se"])
         return f"{row['guide']} ignores x: with {draws} draws it loses {value} nats."
-    sampled = row["exact_gap"] is None
-    value = number(loss, row["gap_se"]) if sampled else f"{loss:.2f}"
     text = f"{row['guide']} loses {value} nats"
     floor = row["oracle_gap"] if row["family"] == "diagonal" else None
     if floor is None:
@@ -115,11 +112,11 @@ def _below(
 
 def _with_model(learned: Sequence[Mapping[str, Any]], frozen: Sequence[Mapping[str, Any]]) -> str:
     """How the guides shape p: gaps that close, and the log p(x) that is reached."""
-    before = {row["guide"]: lost(row) for row in frozen}
+    before = {row["guide"]: lost(row)[0] for row in frozen}
     smaller: list[str] = []
     larger: list[str] = []
     for row in learned:
-        then, now = before.get(row["guide"]), lost(row)
+        then, now = before.get(row["guide"]), lost(row)[0]
         if row["family"] == "diagonal" and then is not None and now is not None:
             parts, verb = (smaller, "falls") if now < then else (larger, "rises")
             parts.append(f"the gap of {row['guide']} {verb} from {then:.2f} to {now:.2f} nats")
