@@ -1,5 +1,6 @@
 """Small GIFs of figures, and the training steps that they show."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -97,14 +98,10 @@ def training(
     """Train a pair, stopping at the steps of the frames; the first one is step 0, untrained."""
     yield 0
     per_epoch = -(-len(data) // batch_size)
-    wanted, done = set(taken(epochs * per_epoch, frames - 1)), 0
-
-    def due() -> bool:
-        nonlocal done
-        done += 1
-        return done in wanted
-
-    progresses: Iterator[Any] = fit(svi, data, epochs, batch_size, schedule, seed, pause=due)
+    wanted, steps = set(taken(epochs * per_epoch, frames - 1)), itertools.count(1)
+    progresses = fit(
+        svi, data, epochs, batch_size, schedule, seed, pause=lambda: next(steps) in wanted
+    )
     for progress in progresses:
         if progress.steps in wanted:
             wanted.discard(progress.steps)  # the end of an epoch is yielded twice
