@@ -1,15 +1,8 @@
 // Base 64 to arrays of numbers, and special functions that JavaScript lacks.
 
-function bytesOf(text) {
-  const letters = atob(text);
-  const bytes = new Uint8Array(letters.length);
-  for (let i = 0; i < letters.length; i++) bytes[i] = letters.charCodeAt(i);
-  return bytes;
-}
-
 // An array of a kind: "float32", "float16", "uint16" or "uint8", little-endian as browsers are.
 function numbersOf(text, kind) {
-  const bytes = bytesOf(text);
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   if (kind === "uint8") return bytes;
   if (kind === "float32") return new Float32Array(bytes.buffer);
   const halves = new Uint16Array(bytes.buffer);

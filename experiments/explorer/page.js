@@ -49,19 +49,23 @@ const state = {
   closeUp: false,
 };
 
+// A new element with its attributes and contents.
+function made(tag, attributes, ...contents) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...contents);
+  return element;
+}
+
 // One plane per guide, the point shared by both.
 const planes = guides.map((guide, i) => {
-  const figure = document.createElement("figure");
-  const canvas = document.createElement("canvas");
-  const caption = document.createElement("figcaption");
-  caption.textContent = guides.length > 1 ? `${"AB"[i]}: ${guide.name}` : guide.name;
-  canvas.tabIndex = 0;
-  canvas.setAttribute("role", "application");
-  canvas.setAttribute("aria-label", `The latent plane with the encodings of ${guide.name}. Arrow ` +
-    "keys move the point, with Shift in larger steps, Home to the origin.");
-  canvas.setAttribute("aria-describedby", "place");
-  figure.append(canvas, caption);
-  $("planes").append(figure);
+  const canvas = made("canvas", {
+    tabindex: 0, role: "application", "aria-describedby": "place",
+    "aria-label": `The latent plane with the encodings of ${guide.name}. Arrow keys move the ` +
+      "point, with Shift in larger steps, Home to the origin.",
+  });
+  const caption = guides.length > 1 ? `${"AB"[i]}: ${guide.name}` : guide.name;
+  $("planes").append(made("figure", {}, canvas, made("figcaption", {}, caption)));
   return new Plane(canvas, guide, state, (x, y) => {
     const z = Float64Array.from(state.z);
     z[state.axes[0]] = x;
@@ -92,16 +96,14 @@ function moveTo(z) {
 }
 
 const sliders = Array.from({ length: M }, (_, k) => {
-  const label = document.createElement("label"), slider = document.createElement("input");
-  Object.assign(slider, { type: "range", min: -REACH, max: REACH, step: 0.01, value: 0 });
-  slider.id = `z${k + 1}`;
+  const range = { type: "range", min: -REACH, max: REACH, step: 0.01, value: 0 };
+  const slider = made("input", { id: `z${k + 1}`, ...range });
   slider.addEventListener("input", () => {
     const z = Float64Array.from(state.z);
     z[k] = Number(slider.value);
     moveTo(z);
   });
-  label.append(`z${k + 1} `, slider);
-  $("sliders").append(label);
+  $("sliders").append(made("label", {}, `z${k + 1} `, slider));
   return slider;
 });
 
@@ -127,13 +129,11 @@ function legend() {
   if (!state.labels) return;
   for (const kind of [...new Set(state.labels)].sort((a, b) => a - b)) {
     const name = payload.classes.length ? payload.classes[kind] : String(kind);
-    const button = document.createElement("button");
-    const dot = document.createElement("span");
+    const dot = made("span", {});
     dot.style.background = COLOURS[kind];
-    button.type = "button";
-    button.append(dot, name);
-    button.setAttribute("aria-pressed", "false");
-    button.setAttribute("aria-label", `show class ${name} alone`);
+    const button = made("button", {
+      type: "button", "aria-pressed": "false", "aria-label": `show class ${name} alone`,
+    }, dot, name);
     button.addEventListener("click", () => {
       state.highlighted = state.highlighted === kind ? null : kind;
       for (const other of $("legend").children) {
@@ -158,14 +158,11 @@ function choose(i) {
   paint($("original"), images[state.chosen], shape);
   $("original").setAttribute("aria-label", `test image ${named(state.chosen)}`);
   $("means").replaceChildren(...guides.map((guide, g) => {
-    const figure = document.createElement("figure"), canvas = document.createElement("canvas");
-    canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", `reconstruction of test image ${named(state.chosen)}`);
+    const label = `reconstruction of test image ${named(state.chosen)}`;
+    const canvas = made("canvas", { role: "img", "aria-label": label });
     paint(canvas, decoder.mean(guide.mean[state.chosen]), shape);
-    const caption = document.createElement("figcaption");
-    caption.textContent = guides.length > 1 ? `from q's mean, ${"AB"[g]}` : "from q's mean";
-    figure.append(canvas, caption);
-    return figure;
+    const caption = guides.length > 1 ? `from q's mean, ${"AB"[g]}` : "from q's mean";
+    return made("figure", {}, canvas, made("figcaption", {}, caption));
   }));
   bounds();
   moveTo(Float64Array.from(guides[0].mean[state.chosen]));
@@ -186,16 +183,8 @@ function bounds() {
     rows.push([`ELBO${name}`, `${signed(elbo, 3)} ± ${error}`]);
     if (evidence !== null) rows.push([`gap${name}`, `${signed(evidence - elbo, 3)} ± ${error}`]);
   });
-  $("bounds").replaceChildren(...rows.map((cells) => {
-    const row = document.createElement("tr");
-    cells.forEach((text, k) => {
-      const cell = document.createElement(k ? "td" : "th");
-      if (!k) cell.scope = "row";
-      cell.textContent = text;
-      row.append(cell);
-    });
-    return row;
-  }));
+  $("bounds").replaceChildren(...rows.map(([name, value]) =>
+    made("tr", {}, made("th", { scope: "row" }, name), made("td", {}, value))));
 }
 
 // The posterior of the chosen image on a grid, in slices of a few milliseconds between frames.
@@ -260,12 +249,11 @@ function drawAtTemperature() {
   const T = Number($("temperature").value);
   state.drawn = Array.from({ length: 16 }, () => Float64Array.from({ length: M }, () => T * normal()));
   $("drawn").replaceChildren(...state.drawn.map((z, i) => {
-    const button = document.createElement("button"), canvas = document.createElement("canvas");
+    const canvas = made("canvas", {});
     paint(canvas, decoder.mean(z), shape);
-    button.type = "button";
-    button.setAttribute("aria-label", `draw ${i + 1} at temperature ${T}: move the point there`);
+    const label = `draw ${i + 1} at temperature ${T}: move the point there`;
+    const button = made("button", { type: "button", "aria-label": label }, canvas);
     button.addEventListener("click", () => moveTo(Float64Array.from(z)));
-    button.append(canvas);
     return button;
   }));
   drawPlanes();

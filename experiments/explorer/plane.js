@@ -30,17 +30,17 @@ class Plane {
     const { state } = this;
     if (event.key === "Home") this.moved(0, 0);
     else if (event.key in steps) {
-      const part = event.shiftKey ? 10 : 50;
+      const part = event.shiftKey ? 10 : 50, at = this.coordinates(state.z);
       const [x, y] = steps[event.key].map((step, k) =>
-        this.coordinate(state.z, k) + (step * (state.view.high[k] - state.view.low[k])) / part);
+        at[k] + (step * (state.view.high[k] - state.view.low[k])) / part);
       this.moved(x, y);
     } else return;
     event.preventDefault();
   }
 
-  // The coordinate of a latent along an axis of the plane; of a single latent the second is 0.
-  coordinate(z, axis) {
-    return z[this.state.axes[axis]] ?? 0;
+  // The coordinates of a latent along the plane's axes; of a single latent the second is 0.
+  coordinates(z) {
+    return this.state.axes.map((axis) => z[axis] ?? 0);
   }
 
   get size() {
@@ -137,7 +137,7 @@ class Plane {
       const dim = highlighted !== null && label !== highlighted;
       context.globalAlpha = dim ? 0.08 : 0.75;
       context.fillStyle = label === null ? PLAIN : COLOURS[label];
-      const [x, y] = this.place([this.coordinate(z, 0), this.coordinate(z, 1)]);
+      const [x, y] = this.place(this.coordinates(z));
       context.beginPath();
       context.arc(x, y, radius, 0, 2 * Math.PI);
       context.fill();
@@ -160,7 +160,7 @@ class Plane {
     context.strokeStyle = "#000";
     context.lineWidth = 1.2;
     for (const z of drawn) {
-      const [x, y] = this.place([this.coordinate(z, 0), this.coordinate(z, 1)]);
+      const [x, y] = this.place(this.coordinates(z));
       context.beginPath();
       context.moveTo(x - 3, y - 3);
       context.lineTo(x + 3, y + 3);
@@ -192,7 +192,7 @@ class Plane {
     }
     context.fillStyle = GUIDE;
     for (const z of guide.draws ? guide.draws[chosen] : [guide.mean[chosen]]) {
-      const [x, y] = this.place([this.coordinate(z, 0), this.coordinate(z, 1)]);
+      const [x, y] = this.place(this.coordinates(z));
       context.fillRect(x - 1.5, y - 1.5, 3, 3);
     }
   }
@@ -201,13 +201,12 @@ class Plane {
     const entry = (i, j) => covariance[(Math.max(i, j) * (Math.max(i, j) + 1)) / 2 + Math.min(i, j)];
     const [i, j] = this.state.axes;
     const spread = mean.length > 1 ? [entry(i, i), entry(i, j), entry(j, j)] : [entry(0, 0), 0, 0];
-    const centre = [this.coordinate(mean, 0), this.coordinate(mean, 1)];
+    const centre = this.coordinates(mean);
     for (const share of SHARES) this.line(context, ellipseOf(centre, spread, share), colour, 1.8, dash);
   }
 
   point(context) {
-    const z = [this.coordinate(this.state.z, 0), this.coordinate(this.state.z, 1)];
-    const [x, y] = this.place(z);
+    const [x, y] = this.place(this.coordinates(this.state.z));
     for (const [radius, colour] of [[8, "#fff"], [6.5, "#000"], [4.5, "#fff"]]) {
       context.fillStyle = colour;
       context.beginPath();
