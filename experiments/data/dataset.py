@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from experiments.data.observed import ARRAY, Source, as_observed
+from experiments.data.observed import as_observed
+from experiments.data.rows import ARRAY, Source
 from experiments.data.transforms import Binarize, Dequantize, Flip, Pad, Scale, Transform
 from experiments.errors import UsageError
 from ppl_models.batch import Batch

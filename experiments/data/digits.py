@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from experiments.data.rows import Read, Reading, divided, held_out
+from experiments.data.rows import Read, Reading, held_out, split
 from experiments.errors import UsageError
 
 FILE = Path("datasets/data/digits.csv.gz")
@@ -33,4 +33,4 @@ def digits(root: Path, reading: Reading) -> Read:
     table = _table(file).copy()  # a caller may change its rows
     images, labels = table[:, :-1].reshape(-1, 1, 8, 8), table[:, -1].astype(np.int64)
     test = held_out(len(table), 360)
-    return Read(*divided(torch.from_numpy(images), torch.from_numpy(labels), 16, test))
+    return split(torch.from_numpy(images), torch.from_numpy(labels), 16, test)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from experiments.data.dataset import Data, Source
+from experiments.data.dataset import Data
 from experiments.data.readers import read
 from experiments.data.rows import Read, Reading, Rows
 from experiments.data.transforms import Flip, Pad, Scale
@@ -99,7 +99,7 @@ def load(
         ("train", found.train, binarize_seed),
         ("test", found.test, binarize_seed + 1),
     ):
-        source = Source(Path(name).name, split, None, found.read, found.classes, found.files)
+        source = found.source._replace(name=Path(name).name, split=split)
         pixels, labels, levels = reduce_bits(part, bits, name)
         steps = (Scale(levels),) if levels != 1 else ()
         data = Data(pixels, labels, (*steps, Pad(pad)) if pad else steps, source=source)

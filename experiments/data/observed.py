@@ -1,6 +1,6 @@
-"""The source of a data set, and whether its rows match what a model observes."""
+"""Whether data match what a model observes, and their form for that model."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,29 +8,6 @@ from torch import Tensor, nn
 from experiments.data.arrays import check_precision
 from experiments.errors import UsageError
 from ppl_models.sites import Sites, describe
-
-
-class Source(NamedTuple):
-    """The source of a data set.
-
-    Args:
-        name: of the data set.
-        split: train or test.
-        sha256: checksum of the values as read, if the stored ones differ from them.
-        read: what was read from files, and how; empty for data sets by name.
-        classes: names of the labels, if they have names.
-        files: path, split and checksum of every file, for folders.
-    """
-
-    name: str = "array"
-    split: str = "train"
-    sha256: str | None = None
-    read: str = ""
-    classes: tuple[str, ...] = ()
-    files: tuple[tuple[str, str, str], ...] = ()
-
-
-ARRAY = Source()
 
 
 def as_observed(data: Any, model: nn.Module, sites: Sites | None = None) -> dict[str, Any]:

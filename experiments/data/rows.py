@@ -23,24 +23,36 @@ class Rows(NamedTuple):
     levels: int
 
 
-class Read(NamedTuple):
-    """Both splits of a data set, with notes.
+class Source(NamedTuple):
+    """The source of a data set.
 
     Args:
-        train: rows to train on.
-        test: rows to test on.
-        read: what was read from files, and how.
-        notes: lines to print.
-        classes: names of the labels.
-        files: path, split and checksum of every file.
+        name: of the data set.
+        split: train or test.
+        sha256: checksum of the values as read, if the stored ones differ from them.
+        read: what was read from files, and how; empty for data sets by name.
+        classes: names of the labels, if they have names.
+        files: path, split and checksum of every file, for folders.
     """
+
+    name: str = "array"
+    split: str = "train"
+    sha256: str | None = None
+    read: str = ""
+    classes: tuple[str, ...] = ()
+    files: tuple[tuple[str, str, str], ...] = ()
+
+
+ARRAY = Source()
+
+
+class Read(NamedTuple):
+    """Both splits of a data set, notes to print, and the source but for its name and split."""
 
     train: Rows
     test: Rows
-    read: str = ""
     notes: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
-    files: tuple[tuple[str, str, str], ...] = ()
+    source: Source = ARRAY
 
 
 @dataclass(frozen=True)
@@ -96,15 +108,20 @@ def held_out(count: int, test: int | None = None) -> np.ndarray:
     return chosen
 
 
-def divided(
-    pixels: Tensor, labels: Tensor | None, levels: int, test: np.ndarray
-) -> tuple[Rows, Rows]:
+def split(
+    pixels: Tensor,
+    labels: Tensor | None,
+    levels: int,
+    test: np.ndarray,
+    notes: Iterable[str] = (),
+    source: Source = ARRAY,
+) -> Read:
     """Rows to train on and rows to test on; ``test`` ``[N]`` says which are which."""
     train, rest = (
         Rows(pixels[part], None if labels is None else labels[part], levels)
         for part in (~test, test)
     )
-    return train, rest
+    return Read(train, rest, tuple(notes), source)
 
 
 def as_images(array: np.ndarray) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 
 from experiments.data.files.image_files import SUFFIXES, ImageFile, read_file, walk
 from experiments.data.files.image_modes import background
-from experiments.data.rows import Read, Reading, as_images, check_classes, divided, held_out
+from experiments.data.rows import Read, Reading, Source, as_images, check_classes, held_out, split
 from experiments.errors import UsageError
 
 TRAIN = ("train", "training")
@@ -227,7 +227,8 @@ def _divided(
         notes.append(f"{len(train & held)} files of the test split are in the train split, too")
     words = [f"{name} {value}" for name, value in reading.given().items()]
     read = ", ".join([f"{len(stacked)} images of {len(entries)} files", *words])
-    return Read(*divided(stacked, labels, 255, test), read, tuple(notes), classes, files)
+    source = Source(read=read, classes=classes, files=files)
+    return split(stacked, labels, 255, test, notes, source)
 
 
 def _labels(

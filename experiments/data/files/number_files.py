@@ -11,7 +11,7 @@ import torch
 
 from experiments.data.arrays import EXACT, as_values
 from experiments.data.files.csv_files import MISSING, NUMBER, Table, read_csv
-from experiments.data.rows import Read, Reading, check_classes, divided, held_out
+from experiments.data.rows import Read, Reading, Source, check_classes, held_out, split
 from experiments.errors import UsageError, reason
 
 DESCRIBED = {"u1": "bytes, over 255", "i": "counts", "u": "counts", "b": "counts"}
@@ -38,9 +38,9 @@ def number_file(name: str, root: Path | None, reading: Reading) -> Read:
         raise UsageError(f"{path} holds {len(pixels)} rows; at least 4 are needed.")
     numbers, classes = _classes(path, labels, len(pixels))
     levels = 255 if pixels.dtype == torch.uint8 else 1
-    splits = divided(pixels, numbers, levels, held_out(len(pixels)))
     read = f"{path.suffix[1:].lower()}: {'x'.join(map(str, values.shape))} {how}"
-    return Read(*splits, read, tuple(notes), classes)
+    source = Source(read=read, classes=classes)
+    return split(pixels, numbers, levels, held_out(len(pixels)), notes, source)
 
 
 def _place(name: str, root: Path | None) -> Path:

@@ -11,7 +11,7 @@ from pyro import poutine
 from torch import nn
 
 from experiments.data import as_data
-from experiments.data.observed import Source
+from experiments.data.rows import Source
 from experiments.errors import UsageError
 from experiments.evaluation.calibration import calibrate
 from experiments.evaluation.metrics import evaluate
