@@ -25,8 +25,6 @@ READERS: dict[str, Callable[[Path, Reading], Read]] = {
 }
 ARRAY_FILES = (".npy", ".npz", ".csv")
 
-PLAIN = Reading()
-
 
 def check_name(name: str) -> None:
     """Refuse a name that is neither a data set nor a file of numbers."""
@@ -47,7 +45,7 @@ def is_array_file(name: str) -> bool:
     return Path(name).suffix.lower() in ARRAY_FILES
 
 
-def read(name: str, root: Path | None = None, reading: Reading = PLAIN) -> Read:
+def read(name: str, root: Path | None, reading: Reading) -> Read:
     """Both splits of a data set.
 
     Raises:

@@ -40,9 +40,9 @@ def html_page(template: str, title: str, texts: Mapping[str, str], payload: Any)
     """The page; all inserted text is escaped.
 
     Args:
-        template: ``page.html`` or ``groups.html``.
+        template: the page's body, ``page.html`` or ``groups.html``.
         title: the page's name.
-        texts: replacements for ``{{name}}`` in the template.
+        texts: replacements for ``{{name}}`` in ``document.html`` and the body.
         payload: data of the script, as JSON.
     """
     numbers = json.dumps(payload, separators=(",", ":"), allow_nan=False)
@@ -54,8 +54,13 @@ def html_page(template: str, title: str, texts: Mapping[str, str], payload: Any)
         # entities are not decoded inside a script element: only "<" must not appear
         "payload": numbers.replace("<", "\\u003c"),
     }
-    # in one pass, so that inserted text is never treated as a placeholder
-    return re.sub(r"{{(\w+)}}", lambda found: parts[found[1]], read(template))
+    parts["body"] = _filled(template, parts)
+    return _filled("document.html", parts)
+
+
+def _filled(name: str, parts: Mapping[str, str]) -> str:
+    """A file in one pass, so that inserted text is never treated as a placeholder."""
+    return re.sub(r"{{(\w+)}}", lambda found: parts[found[1]], read(name))
 
 
 def packed_decoder(decoder: Decoder, precision: str, levels: int) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from experiments.data import Data, as_data, load
 from experiments.data.files.idx import MD5
-from experiments.data.readers import read
 from experiments.data.transforms import Scale
 from experiments.errors import UsageError
 from ppl_models import PPCA
@@ -183,7 +182,7 @@ def test_a_changed_byte_of_mnist_is_noticed(mnist_root, tmp_path):
         content[5000] ^= name.startswith("t10k-images")
         (raw / name).write_bytes(content)
     with pytest.raises(UsageError, match="checksum"):
-        read("mnist", tmp_path)
+        load("mnist", tmp_path)
 
 
 @pytest.mark.parametrize("event_shape", [(64,), (1, 8, 8)])
