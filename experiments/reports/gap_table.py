@@ -9,7 +9,7 @@ from torch import Tensor
 from experiments.evaluation.bounds import mean_and_error
 from experiments.evaluation.gaps import best_evidence
 from experiments.evaluation.khat import UNRELIABLE
-from experiments.reports.saved_comparison import Saved, check_same_images, read_runs, with_error
+from experiments.reports.saved_comparison import check_same_images, read_runs, with_error
 
 
 class GapTable(NamedTuple):
@@ -37,28 +37,27 @@ def table_of_gaps(paths: Mapping[str, Path]) -> GapTable:
     """
     runs = read_runs(list(paths.values()), figures=False)
     check_same_images(runs, if_known=())
-    saved = dict(zip(paths, runs, strict=True))
+    values = {row: run.values for row, run in zip(paths, runs, strict=True)}
     estimates = {
         f"{name} of {row}": value
-        for row, gaps in saved.items()
-        for name, value in gaps.values.items()
+        for row, own in values.items()
+        for name, value in own.items()
         if name in ("log_evidence", "iw_bound", "ais_bound")
     }
     best, evidence = best_evidence(estimates)
-    first = runs[0]
-    rows = [{"guide": row, **_line(gaps, evidence, first)} for row, gaps in saved.items()]
-    values = [run.values for run in runs]
+    first, protocol = next(iter(values.values())), runs[0].protocol
+    rows = [{"guide": row, **_line(own, evidence, first)} for row, own in values.items()]
     parts = {
-        "approximation gap": [mean_and_error(evidence - _reached(v))[0] for v in values],
-        "amortisation gap": [mean_and_error(_reached(v) - v["elbo"])[0] for v in values],
+        "approximation gap": [mean_and_error(evidence - _reached(v))[0] for v in values.values()],
+        "amortisation gap": [mean_and_error(_reached(v) - v["elbo"])[0] for v in values.values()],
     }
     words = (
-        f"Nats per image; {first.protocol['n']} {first.protocol['split']} images, errors over "
-        f"images. log p(x): {with_error(evidence)}, {best}."
+        f"Nats per image; {protocol['n']} {protocol['split']} images, errors over images. "
+        f"log p(x): {with_error(evidence)}, {best}."
     )
-    if "ais" in first.protocol:
-        words += f" AIS: {first.protocol['ais']}."
-    return GapTable(rows, words, first.protocol, parts)
+    if "ais" in protocol:
+        words += f" AIS: {protocol['ais']}."
+    return GapTable(rows, words, protocol, parts)
 
 
 def gaps_in_words(
@@ -97,10 +96,9 @@ def gaps_in_words(
     return words, [warning]
 
 
-def _line(gaps: Saved, evidence: Tensor, first: Saved) -> dict[str, Any]:
-    values = gaps.values
+def _line(values: dict[str, Tensor], evidence: Tensor, first: dict[str, Tensor]) -> dict[str, Any]:
     elbo, reached = values["elbo"], _reached(values)
-    paired = None if gaps is first else with_error(reached - _reached(first.values))
+    paired = None if values is first else with_error(reached - _reached(first))
     bounds = {"ELBO": elbo, "IW bound": values["iw_bound"], "AIS": values.get("ais_bound")}
     means = {k: None if v is None else f"{v.mean():.3f}" for k, v in bounds.items()}
     return means | {

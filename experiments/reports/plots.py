@@ -46,7 +46,7 @@ def encodings(
 ) -> Figure:
     """Train and test encodings ``[N, 2]`` side by side, coloured by class, one colour bar."""
     found = [int(label.max()) + 1 for label in labels if label is not None]
-    number = max([10, *found] if not classes else [len(classes)])
+    number = len(classes) or max([10, *found])
     few = number <= MOST_NAMES
     right = 0.80 if classes and few else 0.92  # room for the names of classes
     figure = Figure(figsize=(9, 4.4))  # an automatic layout would draw it several times
