@@ -96,8 +96,7 @@ class Data:
 
     @property
     def kind(self) -> str:
-        """The kind of pixels, which the likelihood must support: grey, grey-dequantised or
-        binary."""
+        """Kind of pixels that the likelihood must support: grey, grey-dequantised or binary."""
         noise = self.noise or self.drawn
         if isinstance(noise, Binarize):
             return "binary"
@@ -159,8 +158,7 @@ class Data:
             yield self.batch(index)
 
     def minibatches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """All rows in an order that depends only on seed and epoch, starting from a given
-        batch."""
+        """All rows, from batch ``start`` on, in an order that depends only on seed and epoch."""
         state = int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(state))
         for index in order.to(self.pixels.device).split(size)[start:]:

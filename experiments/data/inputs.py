@@ -126,8 +126,7 @@ def without_nan(values: Any) -> tuple[Tensor, Tensor]:
 
 
 def _with_nan(values: Any) -> Any:
-    """The same with NaN where an array is masked, a DataFrame has no value, or an object is
-    None."""
+    """The values, NaN where an array is masked, a DataFrame has none, or an object is None."""
     if isinstance(values, np.ma.MaskedArray):
         wide = np.result_type(values.dtype, np.float32)
         white = 255 if values.dtype == np.uint8 else 1  # bytes are divided, with gaps or without

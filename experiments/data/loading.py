@@ -25,8 +25,7 @@ def load_as(
     rows: int | None,
     say: Callable[[str], None] = print,
 ) -> tuple[Data, Data]:
-    """The train and test splits described by the options of a run; older runs have fewer
-    options."""
+    """The train and test splits that the options of a run describe; older runs have fewer."""
     names = set(inspect.signature(load).parameters) - {"name", "root", "rows", "say"}
     known = {name: options[name] for name in names if name in options}
     return load(options["data"], root, rows=rows, say=say, **known)

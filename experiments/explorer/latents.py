@@ -78,8 +78,7 @@ def latents_page(runs: list[SavedRun], config: Any) -> tuple[str, dict[str, Any]
 
 @torch.no_grad()
 def _round(decoder: Decoder, precision: str) -> None:
-    """Round the model's weights, so that all results in the page belong to the weights in the
-    page."""
+    """Round the model's weights in place: all results in the page belong to these."""
     for layer in decoder.layers:
         for part in layer:
             part.copy_(part.to(getattr(torch, precision)))

@@ -1,4 +1,4 @@
-// The page: what it holds is unpacked, shown, and moved by pointer and keyboard.
+// Unpacks the data of the page, shows them, and handles the pointer and the keyboard.
 
 const $ = (id) => document.getElementById(id);
 const payload = JSON.parse($("payload").textContent);
@@ -216,9 +216,9 @@ function boxOf({ mean, covariance, draws }) {
   const centre = mean[state.chosen];
   const sides = state.axes.map((axis) => {
     if (axis < 0) return 1;
-    const variance = covariance && covariance[state.chosen][(axis * (axis + 3)) / 2];
-    const far = draws ? Math.max(...draws[state.chosen].map((z) => Math.abs(z[axis] - centre[axis]))) : 0.1;
-    return covariance ? 3.5 * Math.sqrt(variance) : far;
+    if (covariance) return 3.5 * Math.sqrt(covariance[state.chosen][(axis * (axis + 3)) / 2]);
+    if (!draws) return 0.1;
+    return Math.max(...draws[state.chosen].map((z) => Math.abs(z[axis] - centre[axis])));
   });
   return { low: state.axes.map((axis, k) => (centre[axis] ?? 0) - sides[k]),
            high: state.axes.map((axis, k) => (centre[axis] ?? 0) + sides[k]) };

@@ -40,8 +40,7 @@ def _split(dataset: str, root: Path, prefix: str) -> Rows:
 
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """An IDX file of bytes, with its magic number, its size and, if known, its checksum
-    verified."""
+    """An IDX file of bytes; its magic number, size and, if known, checksum are verified."""
     length = 4 + 4 * dimensions
     with path.open("rb") as file:
         header = file.read(length)
