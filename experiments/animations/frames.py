@@ -63,13 +63,9 @@ def _few_colours(shown: Image.Image) -> Image.Image:
 
 
 def save_gif(pictures: Sequence[Image.Image], path: Path, seconds: float, last: float) -> None:
-    """Write pictures as a GIF that repeats for ever.
+    """Write pictures of one size as an endless GIF: ``seconds`` for each, ``last`` for the last.
 
-    Args:
-        pictures: of one size, in about the colours of ``DIGITS`` and matplotlib's C0 to C9.
-        path: the file.
-        seconds: that each is shown.
-        last: seconds that the last one is shown.
+    Colours become the nearest of ``DIGITS``, matplotlib's C0 to C9, and greys.
     """
     small = [_few_colours(shown) for shown in pictures]
     times = [round(1000 * seconds)] * (len(small) - 1) + [round(1000 * last)]

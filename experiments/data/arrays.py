@@ -35,12 +35,7 @@ def as_values(x: Any) -> Tensor:
 
 
 def check_precision(x: Tensor, dtype: torch.dtype) -> None:
-    """Refuse values that a narrower type rounds until they are alike, or whose squares it lacks.
-
-    Args:
-        x: stored values ``[N, ...]``.
-        dtype: of the observations.
-    """
+    """Refuse values that ``dtype`` rounds until they are alike, or whose squares it lacks."""
     if not x.is_floating_point():
         return
     x, limits, name = x.flatten(1), torch.finfo(dtype), str(dtype).removeprefix("torch.")

@@ -90,11 +90,7 @@ class Reading:
 
 
 def check_classes(path: Path, words: Iterable[str]) -> None:
-    """Refuse names of classes that a picture cannot show.
-
-    Raises:
-        UsageError: Naming the file or folder.
-    """
+    """Refuse names of classes that a picture cannot show."""
     for word in words:
         if not word.isprintable():
             raise UsageError(f"{path}: the class {word!a} has characters that cannot be shown.")

@@ -48,10 +48,6 @@ class Decoder(NamedTuple):
 def decoder_of(model: nn.Module, name: str) -> Decoder:
     """The decoder of a model, if it is made of affine layers.
 
-    Args:
-        model: p.
-        name: its name in the run.
-
     Raises:
         UsageError: If it has no such decoder; the message lists the models that have.
     """

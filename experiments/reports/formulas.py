@@ -13,11 +13,7 @@ KNOWN: dict[str, Mapping[str, type]] = {"model": MODELS, "guide": GUIDES, "objec
 
 
 def formulas(metrics: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The lines of LaTeX of a run's model, guides and objective, by their names.
-
-    Args:
-        metrics: final figures; a user's model is left out.
-    """
+    """Lines of LaTeX on a run's model, guides and objective, by their names; none of a user's."""
     found = {}
     for part, classes in KNOWN.items():
         value = metrics.get(part)

@@ -147,11 +147,7 @@ def _classes(
 
 
 def _check_words(path: Path, words: list[str]) -> None:
-    """Refuse classes that are missing or cannot be shown.
-
-    Raises:
-        UsageError: With the row.
-    """
+    """Refuse classes that are missing or cannot be shown."""
     check_classes(path, words)
     for row, word in enumerate(words):
         if word.strip().lower() in MISSING:

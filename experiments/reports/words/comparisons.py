@@ -34,11 +34,7 @@ def lost(row: Mapping[str, Any]) -> tuple[float | None, float | None]:
 
 
 def findings_of_guides(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A paragraph per decoder.
-
-    Args:
-        rows: of ``Row.figures``, several seeds of a guide included.
-    """
+    """A paragraph per decoder, from ``Row.figures`` of all guides and seeds."""
     means = over_seeds(rows)
     frozen = [row for row in means if row["decoder"] == "frozen"]
     learned = [row for row in means if row["decoder"] == "learned"]

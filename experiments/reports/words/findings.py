@@ -18,11 +18,7 @@ BY_MEASURE = {
 
 
 def findings(metrics: Mapping[str, Any]) -> list[str]:
-    """The paragraph on a trained or evaluated pair.
-
-    Args:
-        metrics: what ``metrics.json`` holds.
-    """
+    """The paragraph on a trained or evaluated pair, from the content of ``metrics.json``."""
     return [" ".join([*_on_evidence(metrics), *_on_images(metrics)])]
 
 
