@@ -13,7 +13,7 @@ KNOWN: dict[str, Mapping[str, type]] = {"model": MODELS, "guide": GUIDES, "objec
 
 
 def formulas(metrics: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Lines of LaTeX on a run's model, guides and objective, by their names; none of a user's."""
+    """LaTeX of a run's model, guides and objective by name, without a user's own classes."""
     found = {}
     for part, classes in KNOWN.items():
         value = metrics.get(part)

@@ -80,12 +80,12 @@ def _contents(
         others = sorted(set(members) - {"x", "y"})
         if others:
             notes.append(f"of {path.name} x and y are read, not {', '.join(others[:10])}")
-        arrays = []
+        arrays = {}
         for member in ("x", "y"):
             if member in members:
                 with archive.open(members[member]) as file:
-                    arrays.append(_read_npy(file, members[member].file_size))
-    return arrays[0], arrays[1] if len(arrays) > 1 else None, _described(arrays[0])
+                    arrays[member] = _read_npy(file, members[member].file_size)
+    return arrays["x"], arrays.get("y"), _described(arrays["x"])
 
 
 def _counting(path: Path, table: Table) -> list[str]:
