@@ -13,6 +13,8 @@ from experiments.errors import UsageError, reason
 EXACT = 2**53
 """Integers beyond this are not exact in float64."""
 
+COMPLEX = "data are complex: give real and imaginary parts as real numbers."
+
 
 def as_values(x: Any) -> Tensor:
     """The values of an array as bytes or floats, checked.
@@ -78,7 +80,7 @@ def _from_tensor(x: Tensor) -> Tensor:
 def _checked(x: Tensor, name: str) -> Tensor:
     """A tensor of any dtype as bytes or floats."""
     if x.is_complex():
-        raise UsageError("data are complex: give real and imaginary parts as real numbers.")
+        raise UsageError(COMPLEX)
     if x.dtype == torch.uint8 or (x.is_floating_point() and x.itemsize > 1):
         return x
     if x.dtype == torch.bool or x.is_floating_point():  # the eight-bit kinds
@@ -161,7 +163,7 @@ def as_array(x: Any) -> np.ndarray:
     if array.dtype.kind not in "biufc":
         raise UsageError(f"data must be a numeric array [N, ...], got {array.dtype}.")
     if array.dtype.kind == "c":
-        raise UsageError("data are complex: give real and imaginary parts as real numbers.")
+        raise UsageError(COMPLEX)
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
     if native.dtype.kind == "f" and native.dtype.itemsize > 8:
         native = native.astype(np.float64)
@@ -181,7 +183,7 @@ def _numbers(array: np.ndarray) -> np.ndarray:
             "rows of different lengths give such arrays too."
         )
     if any(issubclass(kind, (complex, np.complexfloating)) for kind in kinds):
-        raise UsageError("data are complex: give real and imaginary parts as real numbers.")
+        raise UsageError(COMPLEX)
     whole = all(issubclass(kind, (bool, int, np.integer, np.bool_)) for kind in kinds)
     try:
         return array.astype(np.int64 if whole else np.float64)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
-from experiments.data.arrays import as_array, as_values
+from experiments.data.arrays import COMPLEX, as_array, as_values
 from experiments.data.dataset import Data
 from experiments.data.transforms import Scale
 from experiments.errors import UsageError, reason
@@ -142,14 +142,18 @@ def _with_nan(values: Any) -> Any:
 
 
 def _tensor(values: Any) -> Tensor:
-    return values if isinstance(values, Tensor) else torch.from_numpy(as_array(values).copy())
+    if not isinstance(values, Tensor):
+        return torch.from_numpy(as_array(values).copy())
+    if values.is_complex():
+        raise UsageError(COMPLEX)
+    return values
 
 
 def as_given(name: str, values: Any) -> Tensor:
     """An array that a model conditions on, ``[N, ...]``: floats, integers or booleans.
 
     Raises:
-        UsageError: If it is not numeric, not finite, or a single number.
+        UsageError: If it is not numeric, complex, not finite, or a single number.
     """
     try:
         rows = _tensor(values)

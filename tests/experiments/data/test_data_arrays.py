@@ -83,12 +83,13 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     QUANTIZED = torch.quantize_per_tensor(torch.rand(4, 2), 0.1, 0, torch.quint8)
 FIELDS = np.zeros(5, [("height", "f4"), ("weight", "f4")])
+COMPLEX = torch.zeros(20, 2, dtype=torch.complex64)
 REFUSED = {
     "masked": (HOLED, "masked entries: fill them"),
     "sparse": (torch.from_numpy(X).to_sparse(), r"x\.to_dense\(\)"),
     "scipy sparse": (scipy.sparse.eye(4).tocsr(), r"x\.toarray\(\)"),
     "quantized": (QUANTIZED, "dequantize"),
-    "complex": (torch.zeros(4, 2, dtype=torch.complex64), "complex"),
+    "complex": (COMPLEX, "complex"),
     "complex array": (X + 1j, "complex"),
     "complex objects": ((X + 1j).astype(object), "complex"),
     "meta": (torch.zeros(4, 2, device="meta"), "no values"),
@@ -98,6 +99,8 @@ REFUSED = {
     "given lengths": ({"x": X, "given": {"y": X[:19]}}, "'y' has 19 rows"),
     "given text": ({"x": X, "given": {"y": np.array(["a"] * 20)}}, "given 'y' must be numbers"),
     "given nan": ({"x": X, "given": {"y": np.full(20, np.nan)}}, "given 'y' must be finite"),
+    "given complex": ({"x": X, "given": {"y": COMPLEX}}, "given 'y' must be .* complex"),
+    "given complex array": ({"x": X, "given": {"y": X + 1j}}, "given 'y' must be .* complex"),
     "nan": (np.where(X > 2, np.nan, X), "row 13"),
     "missing": (pd.DataFrame({"a": [1, None, 3], "b": [1, 2, 3]}).astype("Int64"), "row 1"),
     "None": ([[1.0, None], [2.0, 3.0]], "NoneType"),
