@@ -112,12 +112,13 @@ def _table(rows: Table | Sequence[Mapping[str, Any]]) -> str:
 
 
 def _html_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with the same keys."""
+    """Rows, with the columns that any of them has."""
     if not rows:
         return ""
-    head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    head = "".join(f"<th>{escape(name)}</th>" for name in names)
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell(row.get(name)))}</td>" for name in rows[0])
+        "<tr>" + "".join(f"<td>{escape(cell(row.get(name)))}</td>" for name in names)
         for row in rows
     )
     return (

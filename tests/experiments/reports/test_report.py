@@ -48,6 +48,15 @@ def test_what_it_shows_is_escaped(tmp_path):
     assert tags.text.count(EVIL) == 6 + 2 * 8
 
 
+def test_all_columns_are_those_of_any_row():
+    rows = [{f"c{k}": k for k in range(9)}, {"late": 3.5}]
+    page = page_of("title", [], {"Rows": rows}, [], [], {}, {}, "ppl", "run")
+    folded = page.partition("All columns")[2]
+    assert re.findall("<th>(.*?)</th>", folded) == [*rows[0], "late"]
+    cells = re.findall("<td>(.*?)</td>", folded)
+    assert cells == [*map(str, range(9)), "–", *["–"] * 9, "3.5"]
+
+
 def test_a_run_by_an_evil_name_has_a_page_that_asks_for_nothing(monkeypatch, tmp_path):
     torch.set_default_dtype(torch.float32)
     monkeypatch.chdir(tmp_path)
