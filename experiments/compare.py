@@ -24,7 +24,7 @@ from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.comparison import Entry, Row
 from experiments.evaluation.oracle import rotate_to_largest_gap
-from experiments.inference.checks.local_latents import check_local
+from experiments.inference.checks.rows import check_local
 from experiments.inference.optim import adam, muon
 from experiments.inference.svi import SVI
 from experiments.options.common import DataOptions, FreshRunOptions

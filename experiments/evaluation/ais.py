@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from experiments.evaluation.annealing import Annealing, Latents
-from experiments.inference.checks.local_latents import check_local
 from experiments.inference.checks.pair_check import check_once
-from experiments.inference.checks.rows import refuse_points
+from experiments.inference.checks.rows import check_local, refuse_points
 from experiments.inference.checks.simulations import check_simulates
 from experiments.inference.frozen import frozen
 from guides import GUIDES, Guide

@@ -21,8 +21,8 @@ from experiments.evaluation.shared_draws import (
     numbers_per_image,
     shared_draws,
 )
-from experiments.inference.checks.local_latents import check_local
 from experiments.inference.checks.pair_check import check_rows, draws_are_shared
+from experiments.inference.checks.rows import check_local
 from experiments.inference.handlers import Mean
 from experiments.inference.traces import by_datum, log_weights, sites_of, traces
 from guides.prior import Prior

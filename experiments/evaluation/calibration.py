@@ -17,10 +17,10 @@ from scipy import stats
 from torch import Tensor, nn
 
 from experiments.evaluation.shared_draws import Drawn, draws_in
-from experiments.inference.checks.local_latents import check_local
 from experiments.inference.checks.masks import mask_of
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.checks.particles import spread
+from experiments.inference.checks.rows import check_local
 from experiments.inference.checks.simulations import check_simulates
 from experiments.inference.pair import cuda_devices
 from ppl_models.sites import describe, simulate

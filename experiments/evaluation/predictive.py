@@ -8,8 +8,8 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.data import Data
-from experiments.inference.checks.local_latents import check_local
 from experiments.inference.checks.masks import mask_of
+from experiments.inference.checks.rows import check_local
 from experiments.inference.checks.simulations import check_simulates
 from experiments.inference.summed_runs import draw_of_sums
 from ppl_models.batch import Batch

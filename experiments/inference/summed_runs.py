@@ -12,7 +12,7 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
-from experiments.inference.checks.sites import run_pair
+from experiments.inference.checks.sites import depth_of, run_pair
 from experiments.inference.pair import cuda_devices
 from experiments.inference.summation import SumOut, summed_out, unmasked
 from guides.prior import Prior
@@ -58,11 +58,7 @@ def sums_in(trace: Trace) -> SumOut | None:
     """What sums out the marked latents that a trace shows; None if it shows none."""
     sites = [site for site in trace.nodes.values() if site["type"] == "sample"]
     sites = [site for site in sites if not poutine.util.site_is_subsample(site)]
-    return SumOut(max(map(_depth, sites))) if any(map(is_summed, sites)) else None
-
-
-def _depth(site: Any) -> int:
-    return max((-frame.dim for frame in site["cond_indep_stack"] if frame.vectorized), default=1)
+    return SumOut(max(map(depth_of, sites))) if any(map(is_summed, sites)) else None
 
 
 def sums_of(program: Callable, batch: Batch) -> SumOut | None:
@@ -114,7 +110,7 @@ def mean_of(
     site = trace.nodes[name]
     weights, event_dim = shares(trace, name), site["fn"].event_dim
     shown = weights.reshape(*weights.shape, *(1,) * event_dim) * mean(site["fn"])
-    outer = shown.ndim - event_dim - _depth(site)
+    outer = shown.ndim - event_dim - depth_of(site)
     return shown.flatten(0, outer - 1).sum(0) if outer > 0 else shown
 
 
@@ -132,6 +128,6 @@ def draw_of_sums(model: Callable, z: dict[str, Tensor], batch: Batch) -> dict[st
         index = torch.distributions.Categorical(probabilities).sample()
         values = site["value"].movedim(at - event_dim, 0)
         values = values.reshape(len(values), -1, *site["fn"].event_shape)[:, 0]
-        drawn[name] = values[index.reshape(index.shape[index.ndim - _depth(site) :])]
+        drawn[name] = values[index.reshape(index.shape[index.ndim - depth_of(site) :])]
         given = poutine.condition(model, data=z | drawn)
     return drawn

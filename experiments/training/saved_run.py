@@ -15,7 +15,7 @@ from experiments.data import Data, load_as
 from experiments.data.record import record_of
 from experiments.errors import UsageError, reason
 from experiments.evaluation.metrics import protocol
-from experiments.inference.checks.local_latents import check_local
+from experiments.inference.checks.rows import check_local
 from experiments.inference.frozen import for_data
 from experiments.inference.svi import Pair
 from experiments.options.constructors import import_model, new_guide

@@ -13,7 +13,7 @@ from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.bounds import encode
 from experiments.evaluation.sampling.reconstruction import mean_at, row_means
-from experiments.inference.checks.local_latents import check_local
+from experiments.inference.checks.rows import check_local
 from experiments.inference.checks.simulations import check_simulates
 from experiments.inference.frozen import fit_rows
 from experiments.inference.handlers import ObservePixels, Temperature

@@ -25,10 +25,14 @@ from experiments.inference.checks.index_reads import (
     note_reads,
     reads_index,
 )
-from experiments.inference.checks.local_latents import check_local
 from experiments.inference.checks.observations import check_observations
 from experiments.inference.checks.particles import settle_particles, takes_particles
-from experiments.inference.checks.rows import check_batch, check_densities, check_rows_apart
+from experiments.inference.checks.rows import (
+    check_batch,
+    check_densities,
+    check_local,
+    check_rows_apart,
+)
 from experiments.inference.checks.sites import Check, densities, run_pair
 from experiments.inference.checks.sums import check_sums
 from experiments.inference.handlers import InsideObjective

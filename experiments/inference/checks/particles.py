@@ -5,13 +5,19 @@ from functools import partial
 from typing import Any
 
 import pyro
-import torch
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 
 from experiments.errors import said_by
-from experiments.inference.checks.sites import data_dim, densities, densities_at, name_of, run_pair
+from experiments.inference.checks.sites import (
+    densities,
+    densities_at,
+    name_of,
+    rows_at,
+    run_pair,
+    same_density,
+)
 from experiments.inference.handlers import At
 from ppl_models.sites import evaluating
 
@@ -74,13 +80,8 @@ def _side_by_side(model: Any, guide: Any, batch: Any, depth: int) -> str | None:
 
 def _in_a_row(model: Any, guide: Any, batch: Any) -> str | None:
     """The same for particles along the batch."""
-    rows = len(batch.index)
-
-    def part(x: Tensor, site: Any, event: int, k: int) -> Tensor:
-        dim = data_dim(site)
-        return x if dim is None else x.narrow(dim - event, k * rows, rows)  # None: a global site
-
-    return _changed(model, guide, batch, run_pair(model, guide, batch.repeated(2)), part)
+    pair = run_pair(model, guide, batch.repeated(2))
+    return _changed(model, guide, batch, pair, partial(rows_at, number=len(batch.index)))
 
 
 def _changed(
@@ -129,7 +130,6 @@ def _guide_at(model: Any, guide: Any, latents: dict[str, Tensor], batch: Any) ->
 def _differs(parts: dict[str, Tensor], alone: dict[str, Any]) -> str | None:
     """The first site whose density differs from that of the particle alone."""
     for name, part in parts.items():
-        both, one = part.sum(), alone[name]["log_prob"].sum()
-        if not torch.isclose(both, one, rtol=1e-3, atol=1e-3, equal_nan=True):
+        if not same_density(part, alone[name]["log_prob"]):
             return name
     return None

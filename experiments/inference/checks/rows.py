@@ -1,4 +1,4 @@
-"""Checks of rows: equal numbers of them, none that depends on another, none that is scaled."""
+"""Checks of rows: what is drawn for each, equal numbers of them, densities of their own."""
 
 from typing import Any
 
@@ -14,11 +14,26 @@ from experiments.inference.checks.sites import (
     densities_at,
     name_of,
     rescaled,
+    rows_at,
     run_pair,
+    same_density,
 )
+from ppl_models import MODELS
 from ppl_models.batch import Batch
 from ppl_models.coordinates import bare, is_point
-from ppl_models.sites import describe, evaluating, is_deterministic, is_shown
+from ppl_models.sites import describe, evaluating, is_shown
+
+
+def check_local(model: Any, what: str) -> None:
+    """Refuse a model with global latents, of which a datum has no figure of its own."""
+    program = poutine.unwrap(model)
+    if type(program) in MODELS.values():
+        return
+    for name in describe(program).of_all_data:
+        raise ValueError(
+            f"{what} is computed per datum, but '{name}' of {type(program).__name__} is a global "
+            "latent: only the ELBO of the whole training set is defined, which train reports."
+        )
 
 
 def check_batch(model: Any, batch: Any) -> None:
@@ -51,33 +66,32 @@ def check_rows_apart(model: Any, trace: Trace, batch: Batch) -> None:
             at.
     """
     rows = len(batch.index)
-    ones = [_row(batch, row) for row in (0, rows - 1)]
-    if len(ones[0].index) != 1:  # a batch whose parts cannot be seen
+    ends = {row: _row(batch, row) for row in (0, rows - 1)}
+    if len(ends[0].index) != 1:  # a batch whose parts cannot be seen
         return
     latents = {name: site["value"] for name, site in trace.iter_stochastic_nodes()}
     with evaluating(poutine.unwrap(model)):
         try:
-            drawn = poutine.trace(model).get_trace(ones[0])
+            drawn = poutine.trace(model).get_trace(ends[0])
         except Exception:  # sizes that go with this batch alone
             return
         _check_outside(model, trace, drawn)
         try:
             together, again = (densities_at(model, latents, batch) for _ in range(2))
-            alone = [
-                densities_at(model, _latents_of(trace, row), one)
-                for row, one in zip((0, rows - 1), ones, strict=True)
-            ]
+            alone = {
+                row: densities_at(model, _latents_of(trace, row), one) for row, one in ends.items()
+            }
         except Exception:
             return
     for name, site in together.items():
-        dim = data_dim(site)
-        if dim is None or name not in alone[0] or site["log_prob"].shape[dim] != rows:
+        dim, log_p = data_dim(site), site["log_prob"]
+        if dim is None or name not in alone[0] or log_p.shape[dim] != rows:
             continue
-        if not torch.allclose(site["log_prob"], again[name]["log_prob"], equal_nan=True):
+        if not torch.allclose(log_p, again[name]["log_prob"], equal_nan=True):
             return  # it changes from run to run, whatever the rows
-        for row, one in zip((0, rows - 1), alone, strict=True):
-            here, there = site["log_prob"].narrow(dim, row, 1).sum(), one[name]["log_prob"].sum()
-            if not torch.isclose(here, there, rtol=1e-3, atol=1e-3, equal_nan=True):
+        for row, one in alone.items():
+            here, there = rows_at(log_p, site, 0, row).sum(), one[name]["log_prob"].sum()
+            if not same_density(here, there):
                 raise ValueError(
                     f"{name_of(model)} mixes the rows of a batch: the density of '{name}' of row "
                     f"{row} is {here:.4g} in this batch and {there:.4g} alone. A row's density "
@@ -87,11 +101,10 @@ def check_rows_apart(model: Any, trace: Trace, batch: Batch) -> None:
 
 def _latents_of(trace: Trace, row: int) -> dict[str, Tensor]:
     """The latents of one row, and those of all data."""
-    found = {}
-    for name, site in trace.iter_stochastic_nodes():
-        dim, z = data_dim(site), site["value"]
-        found[name] = z if dim is None else z.narrow(dim - site["fn"].event_dim, row, 1)
-    return found
+    return {
+        name: rows_at(site["value"], site, site["fn"].event_dim, row)
+        for name, site in trace.iter_stochastic_nodes()
+    }
 
 
 def _row(batch: Any, row: int) -> Any:
@@ -106,16 +119,7 @@ def _row(batch: Any, row: int) -> Any:
 
 
 def _check_outside(model: Any, trace: Trace, alone: Trace) -> None:
-    """Refuse a site outside of the data's plate whose size is that of the batch.
-
-    Args:
-        model: p.
-        trace: of a run on a batch.
-        alone: of a run on one of its rows.
-
-    Raises:
-        ValueError: Naming it.
-    """
+    """Refuse a site outside of the data's plate that has another shape in a run on one row."""
     for name, site in densities(trace).items():
         if data_dim(site) is not None or name not in alone.nodes:
             continue
@@ -131,9 +135,7 @@ def check_densities(model: Any, guide: Any, batch: Batch) -> None:
     """Refuse scaled densities and points, from which no bound on log p(x) can be estimated."""
     pair = run_pair(model, guide, batch)
     for program, trace in zip((model, guide), pair, strict=True):
-        for name, site in trace.nodes.items():
-            if site["type"] != "sample" or is_deterministic(site):
-                continue
+        for name, site in densities(trace).items():
             scale = torch.as_tensor(site["scale"], dtype=torch.float64)
             if not torch.isclose(scale, scale.new_tensor(rescaled(site)), rtol=1e-5).all():
                 raise ValueError(

@@ -16,7 +16,7 @@ from experiments.inference.checks.masks import check_masks
 from experiments.inference.checks.supports import check_supports
 from ppl_models.batch import Batch
 from ppl_models.coordinates import bare, is_point
-from ppl_models.sites import is_deterministic, is_summed
+from ppl_models.sites import is_deterministic, is_local, is_summed
 
 
 class Check:
@@ -44,8 +44,7 @@ class Check:
     @property
     def depth(self) -> int:
         sites = (*self.p.values(), *self.q.values())
-        frames = (f for site in sites for f in site["cond_indep_stack"] if f.vectorized)
-        return max((-f.dim for f in frames), default=1)
+        return max(map(depth_of, sites), default=1)
 
     @property
     def draws_rows(self) -> bool:
@@ -104,10 +103,9 @@ class Check:
 
     def auxiliaries(self) -> None:
         """Latents are functions of auxiliary sites: else log q(z | x) is an unknown integral."""
-        drawn = [(name, site) for name, site in self.q.items() if _is_drawn(site)]
-        auxiliary = [name for name, site in drawn if site["infer"].get("is_auxiliary")]
-        functions = [name for name, site in drawn if is_point(site["fn"])]
-        if auxiliary and not functions:
+        drawn = {name: site for name, site in self.q.items() if _is_drawn(site)}
+        auxiliary = [name for name, site in drawn.items() if site["infer"].get("is_auxiliary")]
+        if auxiliary and not any(is_point(site["fn"]) for site in drawn.values()):
             raise ValueError(
                 f"{self.guide} marks '{auxiliary[0]}' as auxiliary, but no latent is a function "
                 "of it (a Delta site): log q(z | x) would be an unknown integral over it."
@@ -118,11 +116,7 @@ class Check:
         if len(self.batch.index) == self.batch.size:
             return
         observed = {name: site for name, site in self.p.items() if site["is_observed"]}
-        outside = [
-            name
-            for name, site in observed.items()
-            if all(frame.name != "data" for frame in site["cond_indep_stack"])
-        ]
+        outside = [name for name, site in observed.items() if not is_local(site)]
         others = [
             name
             for name in outside
@@ -204,23 +198,43 @@ def densities(trace: Trace) -> dict[str, Any]:
         if site["type"] == "sample" and not is_deterministic(site)
     }
     for site in sites.values():
-        if "log_prob" not in site:
-            try:
-                site["log_prob"] = site["fn"].log_prob(site["value"])
-            except ValueError:  # outside the support
-                site["log_prob"] = torch.zeros(site["fn"].batch_shape)
+        try:
+            site["log_prob"] = site["fn"].log_prob(site["value"])
+        except ValueError:  # outside the support
+            site["log_prob"] = torch.zeros(site["fn"].batch_shape)
     return sites
+
+
+def trace_of(program: Callable, batch: Batch) -> Trace:
+    """One run of a program, without the rows that its plates subsample."""
+    return prune_subsample_sites(poutine.trace(program).get_trace(batch))
 
 
 def densities_at(model: Any, latents: dict[str, Tensor], batch: Batch) -> dict[str, Any]:
     """The model's sites that have a density, at these latents."""
-    conditioned = poutine.condition(model, data=latents)
-    return densities(prune_subsample_sites(poutine.trace(conditioned).get_trace(batch)))
+    return densities(trace_of(poutine.condition(model, data=latents), batch))
+
+
+def same_density(one: Tensor, other: Tensor) -> bool:
+    """Whether two log-densities have the same sum, up to rounding."""
+    return bool(torch.isclose(one.sum(), other.sum(), rtol=1e-3, atol=1e-3, equal_nan=True))
+
+
+def depth_of(site: Any) -> int:
+    """Number of dimensions that plates take in a site's density, at least one."""
+    frames = site["cond_indep_stack"]
+    return max((-frame.dim for frame in frames if frame.vectorized), default=1)
 
 
 def data_dim(site: Any) -> int | None:
     """The dimension of the plate of the data; None outside of it."""
     return next((f.dim for f in site["cond_indep_stack"] if f.name == "data"), None)
+
+
+def rows_at(x: Tensor, site: Any, event_dim: int, k: int, number: int = 1) -> Tensor:
+    """The k-th block of rows of a site's value or density; all of it outside of the data plate."""
+    dim = data_dim(site)
+    return x if dim is None else x.narrow(dim - event_dim, k * number, number)
 
 
 def _is_drawn(site: Any) -> bool:

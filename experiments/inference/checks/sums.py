@@ -5,10 +5,9 @@ from typing import Any
 import torch
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
-from pyro.poutine.util import prune_subsample_sites
 
 from experiments.errors import said_by
-from experiments.inference.checks.sites import densities, name_of
+from experiments.inference.checks.sites import densities, name_of, same_density, trace_of
 from experiments.inference.summation import SumOut
 from ppl_models.sites import evaluating, is_summed
 
@@ -17,8 +16,7 @@ def check_sums(model: Any, guide_trace: Trace, batch: Any, depth: int) -> None:
     """Check that a density at one value of the summed latents does not depend on the others."""
 
     def run(story: Any) -> dict[str, Any]:
-        replayed = poutine.replay(story, trace=guide_trace)
-        return densities(prune_subsample_sites(poutine.trace(replayed).get_trace(batch)))
+        return densities(trace_of(poutine.replay(story, trace=guide_trace), batch))
 
     with evaluating(poutine.unwrap(model)):
         try:
@@ -31,10 +29,10 @@ def check_sums(model: Any, guide_trace: Trace, batch: Any, depth: int) -> None:
         last = {name: _last(site) for name, site in every.items() if is_summed(site)}
         alone = run(poutine.condition(model, data=last))
     for name, site in every.items():
-        table, one = site["log_prob"], alone[name]["log_prob"]
+        table = site["log_prob"]
         while table.ndim > depth:
             table = table[-1]
-        if not torch.isclose(table.sum(), one.sum(), rtol=1e-3, atol=1e-3, equal_nan=True):
+        if not same_density(table, alone[name]["log_prob"]):
             raise ValueError(
                 f"{name_of(model)} mixes the values of a summed latent: beside the others the "
                 f"density of '{name}' changes. Values lie along a dimension left of all plates."
