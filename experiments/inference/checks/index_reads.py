@@ -6,6 +6,8 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 import torch.nn.functional as F
+from pyro import poutine
+from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -39,7 +41,12 @@ KEEPS_VALUES = (
     Tensor.cpu,
 )
 
-_bound: "WeakSet[Any]" = WeakSet()
+REMEDY = (
+    "Give what belongs to a datum with the data: as_data(x, given={...}), read as "
+    "batch.given[...]."
+)
+
+_bound: WeakSet[Any] = WeakSet()
 _home: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 """Models that read the index, and the checksum of their training data."""
 
@@ -89,15 +96,19 @@ class IndexReads(TorchFunctionMode):
         for rows in self.tables - {size}:
             raise ValueError(
                 f"{owner} looks up a table of {rows} rows by batch.index, but the data set has "
-                f"{size}: these are rows of other data. Give what belongs to "
-                "a datum with the data: as_data(x, given={...}), read as batch.given[...]."
+                f"{size}: these are rows of other data. {REMEDY}"
             )
 
 
-def note_reads(model: Any, read: bool) -> None:
-    """Note that a model's density depends on which rows of a data set it sees."""
-    if read:
-        _bound.add(model)
+def note_reads(model: Any, guide_trace: Trace, batch: Batch) -> None:
+    """Note a model whose density depends on which rows of a data set it sees.
+
+    A per-datum guide may read the index, too, so the model is run at the guide's draws.
+    """
+    with IndexReads(batch) as reads:
+        poutine.replay(model, trace=guide_trace)(batch)
+    if reads.read:
+        _bound.add(poutine.unwrap(model))
 
 
 def reads_index(model: Any) -> bool:
@@ -126,6 +137,5 @@ def check_home(model: Any, data: Any) -> None:
     if model in _bound and (data.split == "test" or _home.get(model) not in (None, data.sha256)):
         raise ValueError(
             f"{type(model).__name__} reads batch.index, which belongs to the data it was trained "
-            "on: on other data it would look up other rows. Give what belongs to "
-            "a datum with the data: as_data(x, given={...}), read as batch.given[...]."
+            f"on: on other data it would look up other rows. {REMEDY}"
         )

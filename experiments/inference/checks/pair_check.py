@@ -15,7 +15,6 @@ from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine import runtime
 from pyro.poutine.trace_messenger import TraceMessenger
-from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import nn
 
@@ -95,14 +94,13 @@ def check_once(
     if kind not in kinds:
         check_batch(poutine.unwrap(model), batch)
         with _aside(model, guide):
-            reads = IndexReads(batch)
-            with reads, needs_given(batch):
+            with IndexReads(batch) as reads, needs_given(batch):
                 pair = run_pair(model, guide, batch)
             check = Check(model, guide, batch, *pair)
             reads.check(f"{check.model} or {check.guide}", batch.size)
             check.all(sums)
             if reads.read:
-                note_reads(poutine.unwrap(model), _reads_index(model, pair[1], batch))
+                note_reads(model, pair[1], batch)
             if check.summed:
                 check_sums(model, pair[1], batch, check.depth)
             if batch.size > len(batch.index) > 1 and not check.draws_rows:
@@ -177,14 +175,6 @@ def _is_likelihood(model: Any, data: Any) -> bool:
     except Exception:  # whatever it does without data
         return False
     return True
-
-
-def _reads_index(model: Any, guide_trace: Trace, batch: Batch) -> bool:
-    """Whether the model reads the index, and not only a per-datum guide."""
-    latents = {name: site["value"] for name, site in guide_trace.iter_stochastic_nodes()}
-    with IndexReads(batch) as reads:
-        poutine.condition(model, data=latents)(batch)
-    return reads.read
 
 
 @contextmanager

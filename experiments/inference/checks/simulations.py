@@ -6,7 +6,7 @@ import torch
 from pyro import poutine
 from torch import nn
 
-from experiments.inference.checks.sites import densities, name_of
+from experiments.inference.checks.sites import densities, densities_at, name_of, trace_of
 from experiments.inference.pair import cuda_devices
 from ppl_models.batch import needs_given
 from ppl_models.observing import rows_first
@@ -31,9 +31,9 @@ def check_simulates(model: Any, what: str, latents_given: bool = False) -> None:
     asked, latents = request(model, 2), describe(model).latents
     hidden = torch.random.fork_rng(cuda_devices(*parameters))
     with hidden, evaluating(model), own_parameters(model), needs_given(asked):
-        one = densities(poutine.trace(model).get_trace(asked))
+        one = densities(trace_of(model, asked))
         kept = {name: one[name]["value"] for name in latents if latents_given}
-        other = densities(poutine.trace(poutine.condition(model, kept)).get_trace(asked))
+        other = densities_at(model, kept, asked)
         _check_reads(model, what)
     for name, site in one.items():
         if site["is_observed"] and not torch.equal(site["log_prob"], other[name]["log_prob"]):
@@ -45,10 +45,11 @@ def check_simulates(model: Any, what: str, latents_given: bool = False) -> None:
 
 def _check_reads(model: Any, what: str) -> None:
     """Refuse a model that observes a function of ``batch.x``: its draws are no such data."""
+    sites = describe(model)
     trace, batch = simulate(model, 2)
-    latents = {name: trace.nodes[name]["value"] for name in describe(model).latents}
+    latents = {name: trace.nodes[name]["value"] for name in sites.latents}
     seen = poutine.trace(poutine.condition(model, latents)).get_trace(batch).nodes
-    for name in describe(model).observed:
+    for name in sites.observed:
         drawn, read = (rows_first(nodes[name]) for nodes in (trace.nodes, seen))
         if drawn.shape != read.shape or not torch.allclose(drawn.to(read), read):
             raise ValueError(
