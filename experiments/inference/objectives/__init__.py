@@ -8,10 +8,9 @@ from experiments.inference.objectives.base import Objective
 from experiments.inference.objectives.elbo import ELBO, STL, AnalyticKL, LogJoint
 from experiments.inference.objectives.enumerated import EnumeratedELBO
 from experiments.inference.objectives.free_bits import FreeBits
-from experiments.inference.objectives.iwae import IWAE, DReG
+from experiments.inference.objectives.iwae import IWAE, DReG, Renyi
 from experiments.inference.objectives.miselbo import Miselbo
-from experiments.inference.objectives.registry import OBJECTIVES, check_objective
-from experiments.inference.objectives.renyi import Renyi
+from ppl_models.names import unknown
 
 __all__ = [
     "ELBO",
@@ -28,3 +27,41 @@ __all__ = [
     "Renyi",
     "check_objective",
 ]
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "elbo": ELBO,
+    "elbo_analytic_kl": AnalyticKL,
+    "elbo_enum": EnumeratedELBO,
+    "elbo_free_bits": FreeBits,
+    "stl": STL,
+    "iwae": IWAE,
+    "dreg": DReG,
+    "renyi": Renyi,
+    "miselbo": Miselbo,
+    "log_joint": LogJoint,
+}
+
+OF_ONE_GUIDE = ("log_joint", "miselbo")
+"""Objectives of the guides that name them as their own: such a guide takes no other."""
+
+
+def check_objective(guide: str, own: str, objective: str) -> None:
+    """Refuse an objective that does not fit the guide.
+
+    Args:
+        guide: its name.
+        own: the objective that the guide's class states.
+        objective: that is asked for.
+
+    Raises:
+        ValueError: If it is unknown, or does not fit; names those that do.
+    """
+    others = [name for name in OBJECTIVES if name not in OF_ONE_GUIDE]
+    allowed = [own] if own in OF_ONE_GUIDE else others
+    if objective not in allowed:
+        if objective not in OBJECTIVES:
+            raise ValueError(unknown("objective", objective, allowed))
+        raise ValueError(
+            f"objective '{objective}' does not fit guide '{guide}', which takes "
+            f"{', '.join(allowed)}."
+        )

@@ -1,4 +1,4 @@
-"""Importance-weighted bounds and their gradients."""
+"""Importance-weighted bounds, Rényi's among them, and their gradients."""
 
 import math
 from collections.abc import Callable
@@ -32,13 +32,48 @@ class IWAE(Objective):
         super().__init__(particles)
 
     def bound(self, model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
-        log_w = log_weights(model_trace, guide_trace, batch)
-        per_datum = log_w.reshape(self.num_particles, -1).logsumexp(0)
-        bound = per_datum - math.log(self.num_particles)
+        log_w = log_weights(model_trace, guide_trace, batch).reshape(self.num_particles, -1)
+        bound = log_w.logsumexp(0) - math.log(self.num_particles)
         return bound.sum() * (batch.size / len(batch.index))
 
 
-class DReG(Objective):
+class Renyi(Objective):
+    r"""log of a power mean of K importance weights per datum.
+
+    .. math::
+        \frac{1}{1 - \alpha} \log \frac1K \sum_k w_k^{1 - \alpha}, \quad
+        w_k = \frac{p(x, z_k)}{q(z_k \mid x)}, \ z_k \sim q
+
+    alpha = 1 is ``elbo``, 0 is ``iwae``; above 1 the smallest weights dominate.
+
+    Args:
+        particles: K, draws per datum.
+        alpha: 0 or more.
+
+    Raises:
+        ValueError: If ``alpha`` is negative: the power mean is then no lower bound.
+
+    References:
+        Li & Turner (2016).
+    """
+
+    def __init__(self, particles: int = 5, alpha: float = 0.5) -> None:
+        super().__init__(particles)
+        if not 0 <= alpha < math.inf:
+            raise ValueError(f"alpha={alpha} must be 0 or more.")
+        self.alpha = alpha
+
+    def bound(self, model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
+        log_w = log_weights(model_trace, guide_trace, batch).reshape(self.num_particles, -1)
+        scale = batch.size / len(batch.index)
+        if self.alpha == 1:
+            return log_w.mean(0).sum() * scale
+        power = 1 - self.alpha
+        log_mean = (power * log_w).logsumexp(0) - math.log(self.num_particles)
+        return log_mean.sum() / power * scale
+
+
+class DReG(IWAE):
     r"""The doubly reparametrised gradient of ``iwae``; its value is that bound.
 
     .. math::
@@ -55,41 +90,35 @@ class DReG(Objective):
         Tucker, Lawson, Gu & Maddison (2019).
     """
 
-    def __init__(self, particles: int = 5) -> None:
-        super().__init__(particles)
-
     def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
         model_trace, guide_trace = traces(model, guide, batch, self.num_particles)
-        if not is_simple(guide, guide_trace, batch):
-            return self._of_dependent_latents(model, guide, batch, guide_trace)
-        log_w = log_weights(model_trace, seen_through_z(guide_trace), batch)
-        log_w = log_w.reshape(self.num_particles, -1)
-        weights = log_w.detach().softmax(0)
-        for z, event_dim in independent_draws(guide_trace):
-            if z.requires_grad:
-                z.register_hook(_times(weights, event_dim))
-        bound = log_w.detach().logsumexp(0) - math.log(self.num_particles)
-        surrogate = (weights * (log_w - log_w.detach())).sum(0)  # zero, with the gradient
-        return -(bound + surrogate).sum() * (batch.size / len(batch.index))
-
-    def _of_dependent_latents(
-        self, model: Callable, guide: Callable, batch: Batch, guide_trace: Trace
-    ) -> Tensor:
-        """The same where q is not Gaussian, or its latents depend on each other."""
+        if is_simple(guide, guide_trace, batch):
+            seen = seen_through_z(guide_trace)
+            log_w = log_weights(model_trace, seen, batch).reshape(self.num_particles, -1)
+            weights = log_w.detach().softmax(0)
+            for z, event_dim in independent_draws(guide_trace):
+                if z.requires_grad:
+                    z.register_hook(_times(weights, event_dim))
+            return self._loss(log_w, weights, log_w, batch)
         p, q, leaves = at_fixed_draws(model, guide, batch, self.num_particles, guide_trace)
-        log_p, log_w = log_weights(p, Trace(), batch), log_weights(p, q, batch)
-        log_p, log_w = (part.reshape(self.num_particles, -1) for part in (log_p, log_w))
+        log_w = log_weights(p, q, batch).reshape(self.num_particles, -1)
+        log_p = log_weights(p, Trace(), batch).reshape(self.num_particles, -1)
         weights, scale = log_w.detach().softmax(0), batch.size / len(batch.index)
         paths = along_draws(guide_trace, leaves, (weights.square() * log_w).sum() * scale)
+        return self._loss(log_w, weights, log_p, batch) - paths
+
+    def _loss(self, log_w: Tensor, weights: Tensor, path: Tensor, batch: Batch) -> Tensor:
+        """Minus the bound; its gradient is that of ``path``, particle by particle, weighted."""
         bound = log_w.detach().logsumexp(0) - math.log(self.num_particles)
-        return -(bound + (weights * (log_p - log_p.detach())).sum(0)).sum() * scale - paths
+        surrogate = (weights * (path - path.detach())).sum(0)  # zero, with the gradient
+        return -(bound + surrogate).sum() * (batch.size / len(batch.index))
 
 
 def _times(weights: Tensor, event_dim: int) -> Callable[[Tensor], Tensor]:
     """What multiplies the gradient of a latent ``[K, B, *event]`` by weights ``[K, B]``."""
 
     def hook(gradient: Tensor) -> Tensor:
-        factor = weights.reshape(gradient.shape[: gradient.ndim - event_dim])
-        return gradient * factor.reshape(*factor.shape, *(1,) * event_dim)
+        plates = gradient.shape[: gradient.ndim - event_dim]
+        return gradient * weights.reshape(*plates, *(1,) * event_dim)
 
     return hook
