@@ -8,9 +8,42 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from experiments.inference.objectives import IWAE, AnalyticKL, Objective
-from experiments.inference.objectives.balance import balancing_weights, group_sizes
 from experiments.inference.traces import log_likelihood, site_kls
 from ppl_models.batch import Batch
+
+VARIANTS = {
+    "equal": lambda j, groups: 1.0,
+    "linear": lambda j, groups: 2.0**j,
+    "sqrt": lambda j, groups: 2.0 ** (j / 2),
+    "square": lambda j, groups: 4.0**j / groups,
+}
+"""A group's size, by its scale j, 0 the coarsest, and the number of groups of that scale."""
+
+
+def group_sizes(groups_per_scale: tuple[int, ...], variant: str = "square") -> Tensor:
+    """a_l of every group, coarse to fine, ``[G]``; the smallest is one.
+
+    Args:
+        groups_per_scale: coarse to fine.
+        variant: a name in ``VARIANTS``.
+    """
+    size = VARIANTS[variant]
+    sizes = [size(j, number) for j, number in enumerate(groups_per_scale) for _ in range(number)]
+    return torch.tensor(sizes) / min(sizes)
+
+
+def balancing_weights(kls: Tensor, sizes: Tensor) -> Tensor:
+    """gamma_l, with mean one: larger where a group's KL is large for its size, ``[G]``.
+
+    Args:
+        kls: of every image and group, ``[B, G]`` [nats]; with flows they may be negative.
+        sizes: a_l, ``[G]``.
+
+    References:
+        Vahdat & Kautz (2020), after Chen et al. (2017).
+    """
+    weight = (kls.abs().mean(0) + 0.01) / sizes.to(kls)
+    return (weight / weight.mean()).detach()
 
 
 class BalancedKL(AnalyticKL):
@@ -20,7 +53,7 @@ class BalancedKL(AnalyticKL):
 
     Args:
         groups_per_scale: of the model, coarse to fine.
-        variant: how much larger a finer scale's share is, a name in ``balance.VARIANTS``.
+        variant: how much larger a finer scale's share is, a name in ``VARIANTS``.
 
     References:
         Vahdat & Kautz (2020).

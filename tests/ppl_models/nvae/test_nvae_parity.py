@@ -8,8 +8,13 @@ import torch
 from pyro import poutine
 
 from experiments.inference.handlers import Temperature, TemperKL
-from experiments.inference.objectives.balance import VARIANTS, balancing_weights, group_sizes
-from experiments.inference.objectives.nvae import BalancedKL, Regularised
+from experiments.inference.objectives.nvae import (
+    VARIANTS,
+    BalancedKL,
+    Regularised,
+    balancing_weights,
+    group_sizes,
+)
 from experiments.inference.objectives.regularisers import SpectralNorm, batch_norm_gains
 from experiments.inference.svi import SVI, Pair
 from experiments.inference.traces import site_kls, traces

@@ -9,7 +9,7 @@ from torch.distributions import Normal, kl_divergence
 
 from experiments.data.loading import reduce_bits
 from experiments.data.rows import Rows
-from experiments.inference.objectives.balance import group_sizes
+from experiments.inference.objectives.nvae import group_sizes
 from experiments.inference.optim.schedules import (
     kl_coefficient,
     learning_rate,
