@@ -25,11 +25,7 @@ class ELBO(Objective):
     """
 
     def bound(self, model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
-        return (_sum(model_trace) - _sum(guide_trace)) / self.num_particles
-
-
-def _sum(trace: Trace) -> Any:
-    return sum(site["log_prob_sum"] for site in trace.nodes.values() if site["type"] == "sample")
+        return (model_trace.log_prob_sum() - guide_trace.log_prob_sum()) / self.num_particles
 
 
 class LogJoint(ELBO):
@@ -54,10 +50,8 @@ class AnalyticKL(Objective):
 
     def bound(self, model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
         kls, self.sampled_sites = site_kls(model_trace, guide_trace)
-        reconstruction = log_likelihood(model_trace)
         divergence: Any = sum(kl.sum() for kl in kls.values())
-        bound = reconstruction - divergence
-        return bound if self.num_particles == 1 else bound / self.num_particles
+        return (log_likelihood(model_trace) - divergence) / self.num_particles
 
 
 class STL(Objective):
@@ -77,8 +71,9 @@ class STL(Objective):
     def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
         model_trace, guide_trace = traces(model, guide, batch, self.num_particles)
         if is_simple(guide, guide_trace, batch):
-            log_q = _sum(seen_through_z(guide_trace))
-            return (log_q - _sum(model_trace)) / self.num_particles
+            log_q = seen_through_z(guide_trace).log_prob_sum()
+            return (log_q - model_trace.log_prob_sum()) / self.num_particles
         p, q, leaves = at_fixed_draws(model, guide, batch, self.num_particles, guide_trace)
-        paths = along_draws(guide_trace, leaves, _sum(p) - _sum(q))
-        return (_sum(q).detach() - _sum(p) - paths) / self.num_particles
+        log_p, log_q = p.log_prob_sum(), q.log_prob_sum()
+        paths = along_draws(guide_trace, leaves, log_p - log_q)
+        return (log_q.detach() - log_p - paths) / self.num_particles

@@ -4,22 +4,21 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
 
-import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
-from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.checks.particles import spread, takes_particles
+from experiments.inference.checks.sites import trace_of
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.objectives.base import Objective
 from experiments.inference.summation import SumOut, summed_out, unmasked
 from guides import GUIDES
 from guides.coordinates import Pushforward
-from ppl_models.batch import Batch, data_plate
+from ppl_models.batch import Batch
 from ppl_models.coordinates import bare
 from ppl_models.parameters import own_parameters
 
@@ -59,14 +58,14 @@ class Miselbo(Objective):
         if checked.depth > 1:
             raise ValueError("miselbo is for models without plates inside that of the data.")
         with InsideObjective(), own_parameters(guide):
-            trace = prune_subsample_sites(poutine.trace(guide).get_trace(batch))
+            trace = trace_of(guide, batch)
         ((name, site),) = trace.iter_stochastic_nodes()
         q = site["fn"]
         mixture = q.base_dist if isinstance(q, Pushforward) else q
         if not isinstance(mixture, dist.MixtureSameFamily):
             raise ValueError(f"miselbo is for mixtures, not {type(mixture).__name__}.")
         self._check_even(guide, mixture)
-        u = self._strata(mixture, batch)
+        u = self._strata(mixture)
         z = q.at(u) if isinstance(q, Pushforward) else u
         apart = takes_particles(model)
         (story,), rows = spread(model, [model], batch, len(z), depth=1)
@@ -75,15 +74,12 @@ class Miselbo(Objective):
         seen = trace.copy()
         seen.nodes[name] = {**site, "value": z if apart else z.flatten(0, 1)}
         with InsideObjective(), own_parameters(model):
-            replayed = poutine.trace(poutine.replay(story, trace=seen)).get_trace(rows)
-        replayed = unmasked(prune_subsample_sites(replayed))
+            replayed = unmasked(trace_of(poutine.replay(story, trace=seen), rows))
         replayed.compute_log_prob()
-        replayed = summed_out(replayed) if checked.summed else replayed
+        if checked.summed:
+            replayed = summed_out(replayed)
         log_q = scale_and_mask(q.log_prob(z), scale=site["scale"], mask=site["mask"])
-        log_p: Any = sum(
-            node["log_prob"].sum() for node in replayed.nodes.values() if node["type"] == "sample"
-        )
-        return (log_q.sum() - log_p) / len(z)
+        return (log_q.sum() - replayed.log_prob_sum()) / len(z)
 
     def _check_even(self, guide: Any, mixture: Any) -> None:
         """Refuse other mixtures than those that the draws are right for, once per guide."""
@@ -101,7 +97,7 @@ class Miselbo(Objective):
                 "components Normal(...).to_event(1) with equal weights that are not trained."
             )
 
-    def _strata(self, q: Any, batch: Batch) -> Tensor:
+    def _strata(self, q: Any) -> Tensor:
         """Draws from the components, in coordinates, ``[particles * strata, B, M]``."""
         normals = q.component_distribution.base_dist
         loc, scale = normals.loc, normals.scale
@@ -109,6 +105,5 @@ class Miselbo(Objective):
         if 0 < self.strata < number:
             chosen = torch.randperm(number, device=loc.device)[: self.strata]
             loc, scale = loc[..., chosen, :], scale[..., chosen, :]
-        with pyro.plate("particles", self.num_particles, dim=-2), data_plate(batch):
-            z = dist.Normal(loc, scale).rsample((self.num_particles,))
+        z = dist.Normal(loc, scale).rsample((self.num_particles,))
         return z.movedim(-2, 1).flatten(0, 1)
