@@ -17,6 +17,7 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 
 from experiments.errors import said_by
+from experiments.inference.checks.sites import same_density, trace_of
 from experiments.inference.gaussians import detached
 from experiments.inference.handlers import At, InsideObjective
 from experiments.inference.pair import Buffers, cuda_devices
@@ -75,8 +76,8 @@ def _depends(guide: Callable, batch: Batch) -> bool:
         forked = torch.random.fork_rng(cuda_devices(batch.index))
         lent = Buffers(*([program] if isinstance(program, nn.Module) else [])).lent()
         with lent, torch.enable_grad(), forked, InsideObjective(), own_parameters(guide):
-            leaves = _leaves(poutine.trace(guide).get_trace(batch))
-            trace = poutine.trace(At(leaves)(guide)).get_trace(batch)
+            leaves = _leaves(trace_of(guide, batch))
+            trace = trace_of(At(leaves)(guide), batch)
             log_q: Any = sum(
                 trace.nodes[name]["fn"].log_prob(z.detach()).sum() for name, z in leaves.items()
             )
@@ -92,7 +93,6 @@ def _leaves(guide_trace: Trace) -> dict[str, Tensor]:
     return {
         name: site["value"].detach().requires_grad_()
         for name, site in guide_trace.iter_stochastic_nodes()
-        if not poutine.util.site_is_subsample(site)
     }
 
 
@@ -125,18 +125,17 @@ def _check_same(guide: Callable, first: Trace, second: Trace) -> None:
     mode = getattr(program, "training", False)
     if mode in modes:
         return
-    modes.add(mode)
     for name, site in second.iter_stochastic_nodes():
         z = site["value"].detach()
         with torch.no_grad():
-            before, now = (one["fn"].log_prob(z).sum() for one in (first.nodes[name], site))
-        if not torch.isclose(before, now, rtol=1e-3, atol=1e-3, equal_nan=True):
-            modes.discard(mode)
+            before, now = (one["fn"].log_prob(z) for one in (first.nodes[name], site))
+        if not same_density(before, now):
             raise ValueError(
                 f"this objective runs {type(program).__name__} twice at the same draws, and its "
                 f"second q of '{name}' differs: a guide with dropout or other noise needs "
                 "an objective with one run, such as elbo or iwae (or guide.eval())."
             )
+    modes.add(mode)
 
 
 def along_draws(guide_trace: Trace, leaves: dict[str, Tensor], total: Tensor) -> Any:
