@@ -59,9 +59,8 @@ def settle_particles(model: Any, guide: Any, batch: Any, depth: int) -> None:
         reason = _side_by_side(model, guide, batch, depth)
         if reason is None:
             return
-        if not hasattr(batch, "repeated") or _in_a_row(model, guide, batch) is not None:
-            raise ValueError(reason)
-    if not isinstance(bare, nn.Module):
+        along = hasattr(batch, "repeated") and _in_a_row(model, guide, batch) is None
+    if not (along and isinstance(bare, nn.Module)):
         raise ValueError(reason)
     bare.vectorises = False  # type: ignore[assignment]
 

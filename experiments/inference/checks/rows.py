@@ -39,8 +39,8 @@ def check_local(model: Any, what: str) -> None:
 def check_batch(model: Any, batch: Any) -> None:
     """Refuse a batch whose tensors differ in length, or whose sites differ from the model's."""
     x, given = getattr(batch, "x", None), getattr(batch, "given", {})
-    there = dict(x) if isinstance(x, dict) else {"x": x}
-    for name, values in {**there, **given}.items():
+    there = x if isinstance(x, dict) else {"x": x}
+    for name, values in (*there.items(), *given.items()):
         if isinstance(values, Tensor) and len(values) != len(batch.index):
             raise ValueError(
                 f"'{name}' has {len(values)} rows and batch.index {len(batch.index)}: every "
