@@ -127,14 +127,14 @@ def note_rows(guide: Any, data: Any) -> None:
     _home[guide] = data.sha256
 
 
-def has_rows_elsewhere(guide: Any, data: Any) -> bool:
-    """Whether a guide's rows are known to be of other data."""
-    return _home.get(guide) not in (None, data.sha256)
+def has_rows_elsewhere(program: Any, data: Any) -> bool:
+    """Whether the rows that a program looks up are known to be of other data."""
+    return _home.get(program) not in (None, data.sha256)
 
 
 def check_home(model: Any, data: Any) -> None:
     """Refuse data other than those whose rows a model looks up."""
-    if model in _bound and (data.split == "test" or _home.get(model) not in (None, data.sha256)):
+    if model in _bound and (data.split == "test" or has_rows_elsewhere(model, data)):
         raise ValueError(
             f"{type(model).__name__} reads batch.index, which belongs to the data it was trained "
             f"on: on other data it would look up other rows. {REMEDY}"

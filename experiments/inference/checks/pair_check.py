@@ -15,7 +15,6 @@ from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine import runtime
 from pyro.poutine.trace_messenger import TraceMessenger
-from pyro.poutine.util import prune_subsample_sites
 from torch import nn
 
 from experiments.inference.checks.index_reads import (
@@ -32,7 +31,7 @@ from experiments.inference.checks.rows import (
     check_local,
     check_rows_apart,
 )
-from experiments.inference.checks.sites import Check, densities, run_pair
+from experiments.inference.checks.sites import Check, densities, run_pair, trace_of
 from experiments.inference.checks.sums import check_sums
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.pair import Buffers, cuda_devices
@@ -143,14 +142,12 @@ def draws_are_shared(model: Any, guide: Any, data: Any) -> bool:
     summed = check_rows(model, guide, data).summed
     if summed or data.given or data.site is not None:
         return False
-    batch = next(data.batches(2))
     with _aside(model, guide):
-        p, _ = run_pair(model, guide, batch)
-        sites = densities(p)
-        if any(inner_plates(site) for site in sites.values()):
-            return False
+        sites = densities(run_pair(model, guide, next(data.batches(2)))[0])
         observed = [name for name, site in sites.items() if site["is_observed"]]
-        if observed != ["x"] or reads_index(poutine.unwrap(model)):
+        if observed != ["x"] or any(map(inner_plates, sites.values())):
+            return False
+        if reads_index(poutine.unwrap(model)):
             return False
         return type(model) in MODELS.values() or _is_likelihood(model, data)
 
@@ -158,16 +155,15 @@ def draws_are_shared(model: Any, guide: Any, data: Any) -> bool:
 def _is_likelihood(model: Any, data: Any) -> bool:
     """Whether the model observes every row as it would generate it."""
     try:
-        drawn = poutine.trace(model).get_trace(Batch.draw(2, data.pixels.device))
+        drawn = trace_of(model, Batch.draw(2, data.pixels.device))
         likelihood = drawn.nodes["x"]["fn"]
         for k, batch in itertools.product(range(2), data.batches(1000)):
             latents = {
                 name: site["value"][k : k + 1].expand(len(batch.index), *site["value"].shape[1:])
-                for name, site in prune_subsample_sites(drawn).iter_stochastic_nodes()
+                for name, site in drawn.iter_stochastic_nodes()
                 if name != "x"
             }
-            real = poutine.trace(poutine.condition(model, data=latents)).get_trace(batch)
-            site = real.nodes["x"]
+            site = trace_of(poutine.condition(model, data=latents), batch).nodes["x"]
             log_p = scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"])
             alone = likelihood.log_prob(batch.only.unsqueeze(1))[:, k]
             if not torch.allclose(log_p, alone, rtol=1e-3, atol=1e-3):
