@@ -43,8 +43,7 @@ class Check:
 
     @property
     def depth(self) -> int:
-        sites = (*self.p.values(), *self.q.values())
-        return max(map(depth_of, sites), default=1)
+        return max(map(depth_of, (*self.p.values(), *self.q.values())), default=1)
 
     @property
     def draws_rows(self) -> bool:

@@ -1,8 +1,7 @@
 """The ELBO with discrete latents summed out, of the model and of the guide."""
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from pyro.infer import TraceEnum_ELBO
@@ -15,21 +14,6 @@ from experiments.inference.checks.sites import name_of
 from experiments.inference.objectives.elbo import ELBO
 from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
-
-
-@contextmanager
-def _all_values_at_once(guide: Callable) -> Iterator[None]:
-    """Inside, an error of shapes says where it comes from."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not re.search("size|shape|dimension", str(error).lower()):
-            raise
-        raise ValueError(
-            f"{name_of(guide)}, or its model, does not take all values of a summed latent at "
-            f"once, in a dimension left of all others: broadcast what is joined with it "
-            f"({said_by(error)})."
-        ) from error
 
 
 class EnumeratedELBO(ELBO):
@@ -61,10 +45,19 @@ class EnumeratedELBO(ELBO):
             max_plate_nesting=depth,
             vectorize_particles=together,
         )
-        with own_parameters(model, guide), _all_values_at_once(guide):
-            if torch.is_grad_enabled():
-                return pyros.differentiable_loss(model, guide, batch)
-            return torch.tensor(pyros.loss(model, guide, batch), device=batch.index.device)
+        with own_parameters(model, guide):
+            try:
+                if torch.is_grad_enabled():
+                    return pyros.differentiable_loss(model, guide, batch)
+                return torch.tensor(pyros.loss(model, guide, batch), device=batch.index.device)
+            except RuntimeError as error:
+                if not re.search("size|shape|dimension", str(error).lower()):
+                    raise
+                raise ValueError(
+                    f"{name_of(guide)}, or its model, does not take all values of a summed latent "
+                    "at once, in a dimension left of all others: broadcast what is joined with it "
+                    f"({said_by(error)})."
+                ) from error
 
     def why_eager(self, model: Callable, guide: Callable, batch: Batch) -> str | None:
         if check_once(model, guide, batch, particles=self.num_particles).enumerated:
