@@ -142,8 +142,10 @@ def draws_are_shared(model: Any, guide: Any, data: Any) -> bool:
     summed = check_rows(model, guide, data).summed
     if summed or data.given or data.site is not None:
         return False
+    batch = next(data.batches(2))
     with _aside(model, guide):
-        sites = densities(run_pair(model, guide, next(data.batches(2)))[0])
+        p, _ = run_pair(model, guide, batch)
+        sites = densities(p)
         observed = [name for name, site in sites.items() if site["is_observed"]]
         if observed != ["x"] or any(map(inner_plates, sites.values())):
             return False

@@ -100,6 +100,7 @@ class DReG(IWAE):
                 if z.requires_grad:
                     z.register_hook(_times(weights, event_dim))
             return self._loss(log_w, weights, log_w, batch)
+        # q is not Gaussian, or its latents depend on each other
         p, q, leaves = at_fixed_draws(model, guide, batch, self.num_particles, guide_trace)
         log_w = log_weights(p, q, batch).reshape(self.num_particles, -1)
         log_p = log_weights(p, Trace(), batch).reshape(self.num_particles, -1)
@@ -107,10 +108,10 @@ class DReG(IWAE):
         paths = along_draws(guide_trace, leaves, (weights.square() * log_w).sum() * scale)
         return self._loss(log_w, weights, log_p, batch) - paths
 
-    def _loss(self, log_w: Tensor, weights: Tensor, path: Tensor, batch: Batch) -> Tensor:
-        """Minus the bound; its gradient is that of ``path``, particle by particle, weighted."""
+    def _loss(self, log_w: Tensor, weights: Tensor, terms: Tensor, batch: Batch) -> Tensor:
+        """Minus the bound, with the gradient of the particles' weighted ``terms``, ``[K, B]``."""
         bound = log_w.detach().logsumexp(0) - math.log(self.num_particles)
-        surrogate = (weights * (path - path.detach())).sum(0)  # zero, with the gradient
+        surrogate = (weights * (terms - terms.detach())).sum(0)  # zero, with the gradient
         return -(bound + surrogate).sum() * (batch.size / len(batch.index))
 
 
