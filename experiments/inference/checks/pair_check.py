@@ -56,7 +56,7 @@ class Checked(NamedTuple):
 
 
 _passed: WeakKeyDictionary[Any, WeakKeyDictionary[Any, dict[Any, Checked]]] = WeakKeyDictionary()
-"""Guide -> model -> kind of checked batch -> result of the check."""
+"""Guide -> model -> kind of checked batch, whether of several rows -> result of the check."""
 
 _measured: WeakKeyDictionary[Any, WeakSet[Any]] = WeakKeyDictionary()
 """Guide -> models with which it has been seen to give densities."""
@@ -90,7 +90,8 @@ def check_once(
     apart = particles > 1 and takes_particles(model)
     parts = (tuple(v) if type(v) is dict else v is None for v in batch)
     kind = (sums, apart, *parts, batch.size, len(batch.index) == batch.size)
-    if kind not in kinds:
+    several = len(batch.index) > 1
+    if (kind, several) not in kinds:
         check_batch(poutine.unwrap(model), batch)
         with _aside(model, guide):
             with IndexReads(batch) as reads, needs_given(batch):
@@ -106,8 +107,9 @@ def check_once(
                 check_rows_apart(model, pair[0], batch)
             if apart and not check.draws_rows:
                 settle_particles(model, guide, batch, check.depth)
-            kinds[kind] = Checked(check.depth, check.summed, check.enumerated)
-    return kinds[kind]
+            found = Checked(check.depth, check.summed, check.enumerated)
+            kinds[kind, several] = kinds[kind, False] = found  # one row is less than several
+    return kinds[kind, several]
 
 
 def _is_own(model: Any, guide: Any) -> bool:

@@ -157,6 +157,8 @@ class CompiledGradients:
         began = time.perf_counter()
         try:
             self._check_possible(batch)
+            if self.graphs:  # checks of another kind of batch read values, as no graph can
+                self.module.rehearse(batch)
             return self._compiled(batch)
         except NotTraceable as reason:
             words = str(reason)

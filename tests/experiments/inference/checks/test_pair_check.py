@@ -179,6 +179,8 @@ def test_the_check_leaves_no_trace_and_is_made_once_per_kind_of_batch():
         assert value == svi.evaluate_loss(Batch.of(X))
     svi.evaluate_loss(Batch(X, torch.arange(40), 80))
     assert len(calls) == 4 + 3 + 7  # five of them to compare the first and last row alone
+    svi.evaluate_loss(Batch(X[:1], torch.arange(1), 80))
+    assert len(calls) == 4 + 3 + 7 + 1  # what holds for several rows holds for one
 
 
 class Shared(PyroModule):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from experiments.inference.compiled import gradients
 from experiments.inference.svi import SVI
 from ppl_models import Batch
 from ppl_models.batch import data_plate
@@ -97,3 +98,13 @@ def test_an_observation_that_slipped_out_of_the_plate():
         return SVI(Twice(inside), Encoder()).evaluate_loss(SOME)
 
     right_or_refused(lambda: loss(False), loss(True), "'x'")
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_first_batch_of_one_row_is_no_pass_for_several(compile, monkeypatch):
+    monkeypatch.setattr(gradients, "compiled", lambda graph, values: graph)  # as it was traced
+    monkeypatch.setattr(gradients, "can_compile", lambda: True)
+    svi = SVI(Lagged(), Encoder(), compile=compile)
+    assert svi.step(Batch(X[:1], torch.arange(1), N)).isfinite()
+    with pytest.raises(ValueError, match="Lagged mixes the rows of a batch"):
+        svi.step(SOME)

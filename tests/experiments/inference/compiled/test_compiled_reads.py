@@ -16,7 +16,7 @@ from experiments.inference.precision import BFloat16Products
 from experiments.inference.svi import SVI
 from ppl_models import Batch
 from ppl_models.batch import data_plate
-from tests.shared.linear_pair import SOME, D, Encoder, Linear
+from tests.shared.linear_pair import SOME, D, Encoder, Linear, N, X
 
 
 @pytest.fixture(autouse=True)
@@ -152,3 +152,15 @@ def test_rounded_products_are_those_of_the_step(inside):
     assert torch.equal(steps(False, True), steps(True))
     assert torch.equal(steps(True, False), steps(False))
     assert not torch.equal(steps(True), steps(False))
+
+
+@pytest.mark.parametrize("sizes", [(1, 4, N), (N, 4, 1)])
+def test_another_kind_of_batch_is_checked_before_it_is_a_graph(sizes):
+    losses = []
+    for compile in (False, True):
+        svi = SVI(Linear(), Encoder(), compile=compile)
+        torch.manual_seed(1)
+        losses.append([svi.step(Batch(X[:n], torch.arange(n), N)) for n in (*sizes, *sizes)])
+    assert svi.compiled.reasons == []
+    assert len(svi.compiled.graphs) == 3
+    torch.testing.assert_close(losses[1], losses[0])
