@@ -12,7 +12,7 @@ from torch import Tensor
 
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.checks.particles import spread, takes_particles
-from experiments.inference.checks.sites import trace_of
+from experiments.inference.checks.sites import name_of, trace_of
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.objectives.base import Objective
 from experiments.inference.summation import SumOut, summed_out, unmasked
@@ -41,7 +41,7 @@ class Miselbo(Objective):
         strata: components drawn from per step; 0 for all.
 
     Raises:
-        ValueError: If ``strata`` is negative; in use, if the guide is no mixture.
+        ValueError: If ``strata`` is negative; in use, if the guide is no mixture of one latent.
 
     References:
         Kviman, Melin, Koptagel, Elvira & Lagergren (2022); Hotti et al. (2024), some-to-all.
@@ -59,7 +59,13 @@ class Miselbo(Objective):
             raise ValueError("miselbo is for models without plates inside that of the data.")
         with InsideObjective(), own_parameters(guide):
             trace = trace_of(guide, batch)
-        ((name, site),) = trace.iter_stochastic_nodes()
+        latents = dict(trace.iter_stochastic_nodes())
+        if len(latents) != 1:
+            raise ValueError(
+                f"miselbo takes one latent; {name_of(guide)} samples "
+                f"{', '.join(latents) or 'nothing'}."
+            )
+        ((name, site),) = latents.items()
         q = site["fn"]
         mixture = q.base_dist if isinstance(q, Pushforward) else q
         if not isinstance(mixture, dist.MixtureSameFamily):

@@ -12,7 +12,7 @@ from experiments.inference.svi import SVI
 from ppl_models import Batch
 from ppl_models.batch import data_plate
 from ppl_models.program import Program
-from tests.shared.linear_pair import Linear, X
+from tests.shared.linear_pair import D, Linear, X
 
 
 class Mixed(Program):
@@ -69,3 +69,25 @@ def test_an_even_mixture_is_compiled(monkeypatch):
     svi = SVI(Linear(), Even(), loss=OBJECTIVES["miselbo"](), compile=True)
     svi.step(Batch.of(X))
     assert svi.compiled.reasons == []
+
+
+class Beside(Linear):
+    """A second latent, which nothing depends on."""
+
+    def prior(self):
+        pyro.sample("w", dist.Normal(torch.zeros(D), 1.0).to_event(1))
+        return super().prior()
+
+
+class OfBoth(Even):
+    def forward(self, batch):
+        with data_plate(batch):
+            for name in ("w", "z"):
+                pyro.sample(name, self.q(batch.x))
+
+
+def test_two_latents_are_refused_in_one_line():
+    svi = SVI(Beside(), OfBoth(), loss=OBJECTIVES["miselbo"]())
+    with pytest.raises(ValueError, match="miselbo takes one latent; OfBoth samples w, z") as found:
+        svi.step(Batch.of(X))
+    assert "\n" not in str(found.value)
