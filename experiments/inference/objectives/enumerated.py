@@ -12,6 +12,7 @@ from experiments.inference.checks.pair_check import check_once
 from experiments.inference.checks.particles import takes_particles
 from experiments.inference.checks.sites import name_of
 from experiments.inference.objectives.elbo import ELBO
+from experiments.inference.objectives.pyro_elbos import like_parameters
 from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
 
@@ -49,7 +50,7 @@ class EnumeratedELBO(ELBO):
             try:
                 if torch.is_grad_enabled():
                     return pyros.differentiable_loss(model, guide, batch)
-                return torch.tensor(pyros.loss(model, guide, batch), device=batch.index.device)
+                return like_parameters(pyros.loss(model, guide, batch), model, guide)
             except RuntimeError as error:
                 if not re.search("size|shape|dimension", str(error).lower()):
                     raise

@@ -8,7 +8,7 @@ import pyro
 import pyro.infer as infer
 import torch
 from pyro import poutine
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.checks.particles import takes_particles
@@ -62,7 +62,7 @@ def add_gradients(objective: Any, model: Any, guide: Any, batch: Batch) -> Tenso
     parameters = {id(p): p for m in (model, guide) for p in m.parameters()}  # shared ones once
     gradients = [p.grad for p in parameters.values() if p.grad is not None]
     torch._foreach_div_(gradients, batch.size)
-    return _like_parameters(total / batch.size, model, guide)
+    return like_parameters(total / batch.size, model, guide)
 
 
 @contextmanager
@@ -82,10 +82,12 @@ def _checked(objective: Any, model: Any, guide: Any, batch: Batch) -> Iterator[N
         yield
 
 
-def _like_parameters(value: float, *modules: Any) -> Tensor:
-    """A number in the modules' dtype and on their device: what our own losses are."""
-    parameters = (parameter for module in modules for parameter in module.parameters())
-    return next(parameters, torch.empty(())).detach().new_tensor(value)
+def like_parameters(value: float, *programs: Any) -> Tensor:
+    """A number in the programs' dtype and on their device: what our own losses are."""
+    modules = nn.ModuleList(p for p in map(poutine.unwrap, programs) if isinstance(p, nn.Module))
+    held = (*modules.parameters(), *modules.buffers())
+    like = next((tensor for tensor in held if tensor.is_floating_point()), torch.empty(()))
+    return like.detach().new_tensor(value)
 
 
 @torch.no_grad()
@@ -95,4 +97,4 @@ def loss_of(objective: Any, model: Any, guide: Any, batch: Batch) -> Tensor:
         if isinstance(objective, Objective):
             return objective.differentiable_loss(model, guide, batch) / batch.size
         total = objective.loss(model, guide, batch)
-    return _like_parameters(total / batch.size, model, guide)
+    return like_parameters(total / batch.size, model, guide)

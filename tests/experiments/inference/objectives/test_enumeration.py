@@ -520,6 +520,17 @@ def test_a_sum_in_the_guide_runs_eagerly_with_one_warning(monkeypatch):
     torch.testing.assert_close(found[:4], found[4:])
 
 
+def test_a_loss_without_gradients_keeps_the_digits_of_the_modules():
+    model, guide, batch = Labels(), Classifier(), Batch.of(labelled(6)[0])
+    torch.set_default_dtype(torch.float32)  # the modules are in float64
+    losses = []
+    for grad in (True, False):
+        torch.manual_seed(0)
+        with torch.set_grad_enabled(grad):
+            losses.append(EnumeratedELBO().differentiable_loss(model, guide, batch).detach())
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-12, atol=0)
+
+
 def test_where_the_guide_samples_y_its_draws_are_weighed():
     model, guide, x = Labels(), Classifier(), labelled(3)[0]
     batch = Batch.of(x)
