@@ -164,11 +164,8 @@ class CompiledGradients:
             words = str(reason)
             if words not in self.reasons:
                 self.reasons.append(words)
-                warnings.warn(
-                    f"this step cannot be compiled and runs eagerly: {words}.",
-                    CompileWarning,
-                    stacklevel=4,
-                )
+                said = f"this step cannot be compiled and runs eagerly: {words}."
+                warnings.warn(said, CompileWarning, stacklevel=4)
             return None
         finally:
             self.seconds += time.perf_counter() - began
