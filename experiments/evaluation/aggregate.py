@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.evaluation.bounds import guide_means, mean_and_error
+from experiments.evaluation.shared_draws import CACHED_NUMBERS
 from experiments.inference.checks.index_reads import reads_index
 from experiments.inference.density import density
 from guides.point import Point
@@ -53,7 +54,7 @@ def aggregate_log_prob(posteriors: list[Any], z: Tensor) -> Tensor:
     """
     parts = []
     for q in posteriors:
-        split = z.split(max(1, 2**22 // (q.batch_shape.numel() * z[0].numel())))
+        split = z.split(max(1, CACHED_NUMBERS // (q.batch_shape.numel() * z[0].numel())))
         parts.append(torch.cat([q.log_prob(piece.unsqueeze(1)).logsumexp(1) for piece in split]))
     rows = sum(q.batch_shape.numel() for q in posteriors)
     return torch.stack(parts).logsumexp(0) - math.log(rows)

@@ -15,6 +15,7 @@ from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.sampling.reconstruction import mean_at, squared_error
 from experiments.evaluation.shared_draws import (
+    CACHED_NUMBERS,
     SharedDraws,
     draws_in,
     importance_means,
@@ -30,9 +31,6 @@ from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
 from ppl_models.program import closed_form
 from ppl_models.sites import is_summed
-
-CACHED_NUMBERS = 2**22
-"""Number of values per tensor of a chunk; larger tensors do not fit into the cache."""
 
 
 def guide_means(guide: nn.Module, batch: Batch) -> dict[str, Tensor]:

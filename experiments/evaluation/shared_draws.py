@@ -25,6 +25,9 @@ from ppl_models.sites import check_plates
 BLOCKS = 20
 """Number of independent blocks of draws, for their part of the standard error."""
 
+CACHED_NUMBERS = 2**22
+"""Number of values per tensor of a chunk; larger tensors do not fit into the cache."""
+
 
 class SharedDraws(NamedTuple):
     """Sums over K shared draws for every image.
@@ -80,27 +83,27 @@ def numbers_per_image(model: Any, data: Data) -> int:
     return max(given, getattr(model, "largest_map", 0))
 
 
+def images_in_cache(model: Any, data: Data) -> int:
+    """Number of images whose largest feature maps fit into the cache, at least one."""
+    return max(1, CACHED_NUMBERS // numbers_per_image(model, data))
+
+
 @torch.no_grad()
 def shared_draws(model: nn.Module, data: Data, draws: int, most: int = 1000) -> SharedDraws:
     """Weight all images with ``draws`` points of the prior, at most ``most`` at a time."""
-    device = data.pixels.device
+    device, in_cache = data.pixels.device, images_in_cache(model, data)
     pieces = [block_sizes(size, -(-size // most)) for size in block_sizes(draws)]
-    numbers = numbers_per_image(model, data)
     with own_parameters(model):
         draw = poutine.trace(model).get_trace
         sizes = itertools.chain(*pieces)
-        parts = [_weigh(draw(Batch.draw(size, device)), data, numbers) for size in sizes]
-    log_sum, log_square_sum, sum_log = (
-        torch.stack(sums) for sums in zip(*(sums for sums, _, _ in parts), strict=True)
-    )
-    weights = log_sum.softmax(0)
-    means = {
-        name: torch.einsum(
-            "pn,pn...->n...", weights.to(like), torch.stack([means[name] for _, means, _ in parts])
-        )
-        for name, like in parts[0][1].items()
-    }
-    means = {name: from_average(mean, parts[0][2][name]) for name, mean in means.items()}
+        parts = [_weigh(draw(Batch.draw(size, device)), data, in_cache) for size in sizes]
+    sums, averages, priors = zip(*parts, strict=True)
+    log_sum, log_square_sum, sum_log = (torch.stack(rows) for rows in zip(*sums, strict=True))
+    weights, means = log_sum.softmax(0), {}
+    for name, prior in priors[0].items():
+        average = torch.stack([part[name] for part in averages])
+        mean = torch.einsum("pn,pn...->n...", weights.to(average), average)
+        means[name] = from_average(mean, prior)
     blocks = [len(block) for block in pieces]
     return SharedDraws(
         torch.stack([block.logsumexp(0) for block in log_sum.split(blocks)]),
@@ -117,18 +120,17 @@ def block_sizes(draws: int, blocks: int = BLOCKS) -> list[int]:
 
 
 def _weigh(
-    trace: poutine.Trace, data: Data, numbers: int
+    trace: poutine.Trace, data: Data, in_cache: int
 ) -> tuple[list[Tensor], dict[str, Tensor], dict[str, Any]]:
     """Weights of some of the draws for all images, averages of latents, and their priors."""
-    likelihood = trace.nodes["x"]["fn"]
+    likelihood, draws = trace.nodes["x"]["fn"], len(trace.nodes["x"]["value"])
     sites = prune_subsample_sites(trace).iter_stochastic_nodes()
     latents = {name: site["value"] for name, site in sites if name != "x"}
     for name in (*latents, "x"):
         check_plates(name, trace.nodes[name])
     priors = {name: trace.nodes[name]["fn"] for name in latents}
     latents = {name: to_average(z, priors[name]) for name, z in latents.items()}
-    by_products = is_independent(likelihood)
-    rows = 2000 if by_products else max(1, 2**22 // (len(trace.nodes["x"]["value"]) * numbers))
+    rows = 2000 if is_independent(likelihood) else max(1, in_cache // draws)
     columns: list[tuple[Tensor, ...]] = []
     for batch in data.batches(rows):
         log_w = log_prob_table(likelihood, batch.x)  # type: ignore[arg-type]
@@ -167,11 +169,6 @@ class Drawn(NamedTuple):
     q: Any
 
 
-def own_frames(site: Any) -> list[Any]:
-    """The plates of a global latent, such as a plate of parameters."""
-    return [frame for frame in site["cond_indep_stack"] if frame.name != "particles"]
-
-
 def draws_in(guide_trace: poutine.Trace, particles: int) -> dict[str, Drawn]:
     """The draws of every latent in one run of several particles."""
     found = {}
@@ -181,10 +178,10 @@ def draws_in(guide_trace: poutine.Trace, particles: int) -> dict[str, Drawn]:
         at = dims.pop("particles", None)
         if "data" not in dims:
             z = z.unsqueeze(0) if at is None else z.movedim(at - event_dim, 0)
-            sizes = [size for _, size in sorted((f.dim, f.size) for f in own_frames(site))]
-            found[name] = Drawn(
-                z.reshape(particles, *sizes, *site["fn"].event_shape), None, site["fn"]
-            )
+            frames = (f for f in site["cond_indep_stack"] if f.name != "particles")
+            sizes = [frame.size for frame in sorted(frames, key=lambda frame: frame.dim)]
+            z = z.reshape(particles, *sizes, *site["fn"].event_shape)
+            found[name] = Drawn(z, None, site["fn"])
             continue
         rows = dims["data"] - event_dim
         if at is None:  # particles follow each other among the rows

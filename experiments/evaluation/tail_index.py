@@ -24,8 +24,7 @@ from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.errors import UsageError
-from experiments.evaluation.bounds import CACHED_NUMBERS
-from experiments.evaluation.shared_draws import numbers_per_image
+from experiments.evaluation.shared_draws import images_in_cache
 from experiments.inference.checks.masks import mask_of
 from experiments.inference.density import density
 from ppl_models.batch import Batch
@@ -81,7 +80,7 @@ def far_tail(
         largest eigenvalue, Zolotarev (1961).
     """
     found = []
-    at_once = max(1, CACHED_NUMBERS // (8 * numbers_per_image(model, data)))
+    at_once = max(1, images_in_cache(model, data) // 8)
     with pyro.validation_enabled(False):
         for batch in itertools.islice(data.batches(1), images):
             site, loc, L = gaussian_of(guide, batch)

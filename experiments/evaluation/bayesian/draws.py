@@ -8,14 +8,12 @@ from pyro import poutine
 from torch import Tensor
 
 from experiments.evaluation.bayesian.arviz_adapter import rhat
+from experiments.evaluation.shared_draws import CACHED_NUMBERS
 from ppl_models.batch import Batch
 from ppl_models.bayesian_ppca import BayesianPPCA
 
 REPLICATED = 25
 """Number of replicated data sets per chain."""
-
-AT_ONCE = 2**22
-"""Maximum number of values in a chunk of draws."""
 
 
 class Posterior(NamedTuple):
@@ -60,13 +58,11 @@ def posterior(model: BayesianPPCA, latents: dict[str, Tensor], x: Tensor) -> Pos
     chains, draws = latents["sigma"].shape
     flat = {name: value.flatten(0, 1) for name, value in latents.items() if name != "z"}
     W = _loadings(model, flat, x)
-    rows = max(1, AT_ONCE // (x.numel() * 2))
-    parts = []
-    for start in range(0, len(W), rows):
-        part = slice(start, start + rows)
-        parameters = W[part, None], flat["mu"][part, None], flat["sigma"][part, None]
-        parts.append(model.evidence(*parameters).log_prob(x))
-    shaped = (W, flat["mu"], flat["sigma"], flat["s"], torch.cat(parts))
+    rows = max(1, CACHED_NUMBERS // (x.numel() * 2))
+    parameters = W[:, None], flat["mu"][:, None], flat["sigma"][:, None]
+    chunks = zip(*(values.split(rows) for values in parameters), strict=True)
+    log_likelihood = torch.cat([model.evidence(*chunk).log_prob(x) for chunk in chunks])
+    shaped = (W, flat["mu"], flat["sigma"], flat["s"], log_likelihood)
     return Posterior(*(value.reshape(chains, draws, *value.shape[1:]) for value in shaped))
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from experiments.data import Data, as_data
 from experiments.evaluation.bayesian.arviz_adapter import inference_data
-from experiments.evaluation.bounds import CACHED_NUMBERS, runs_of
-from experiments.evaluation.shared_draws import draws_in, numbers_per_image
+from experiments.evaluation.bounds import runs_of
+from experiments.evaluation.shared_draws import draws_in, images_in_cache
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.checks.particles import takes_particles
 from experiments.inference.traces import by_datum, sites_of
@@ -40,7 +40,7 @@ def to_arviz(model: nn.Module, guide: nn.Module, data: Data | Any, draws: int = 
     """
     rows = as_data(data).fixed().like(model)
     sites = describe(model, rows)
-    at_once = max(1, CACHED_NUMBERS // numbers_per_image(model, rows))
+    at_once = images_in_cache(model, rows)
     size = len(rows) if sites.of_all_data else max(1, at_once // min(draws, 50))
     found: dict[str, dict[str, list[np.ndarray]]] = {}
     with pyro.validation_enabled(False):
