@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from experiments.data import Data
-from experiments.evaluation.bounds import CACHED_NUMBERS
-from experiments.evaluation.khat import weights_of_draws
-from experiments.evaluation.shared_draws import numbers_per_image
+from experiments.evaluation.khat import batch_weights, refuse_infinite
+from experiments.evaluation.shared_draws import images_in_cache
 from experiments.inference.checks.index_reads import reads_index
 from experiments.inference.checks.pair_check import check_rows
+from experiments.inference.checks.rows import refuse_points
 from experiments.inference.frozen import frozen
 from experiments.inference.objectives import ELBO, STL, AnalyticKL, Miselbo, Objective
 from experiments.inference.optim.light import Adam
@@ -98,26 +98,27 @@ def local_elbo(
             f"{type(guide).__name__} is no guides.Guide with features(batch), whose values could "
             "be fitted to every datum."
         )
+    refuse_points(guide, "an importance weight")
     check_rows(model, guide, data)
     if reads_index(model):
         raise ValueError(
             f"{type(model).__name__} reads batch.index, but gaps are found in chunks that count "
             "their rows from 0: it would look up other rows."
         )
-    at_once = max(1, CACHED_NUMBERS // (4 * numbers_per_image(model, data)))
-    elbos, steps = [], 0
+    at_once = images_in_cache(model, data)
+    chunks, steps = [], 0
     with frozen(model), frozen(guide), pyro.validation_enabled(False):
-        for batch in data.batches(at_once):
+        for batch in data.batches(max(1, at_once // 4)):
             assert batch.x is not None
             rows = Batch.of(batch.x, batch.given)
             features, taken = _fitted(model, guide, rows, lr, most)
             steps = max(steps, taken)
-            part = Data.of(rows)
+            at_a_time = max(1, at_once // len(rows.index))
             with guide.given(features):
-                # one chunk, so that rows and features stay aligned
-                log_w = weights_of_draws(model, guide, part, draws, len(part), checked=True)
-            elbos.append(log_w.mean(1))
-    return Local(torch.cat(elbos), steps)
+                chunks.append(batch_weights(model, guide, rows, draws, at_a_time).mT)
+    log_w = torch.cat(chunks)
+    refuse_infinite(log_w)
+    return Local(log_w.mean(1), steps)
 
 
 @torch.enable_grad()

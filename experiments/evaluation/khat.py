@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.bayesian.arviz_adapter import pareto_k
-from experiments.evaluation.bounds import CACHED_NUMBERS, runs_of
-from experiments.evaluation.shared_draws import numbers_per_image
+from experiments.evaluation.bounds import runs_of
+from experiments.evaluation.shared_draws import images_in_cache
 from experiments.inference.checks.pair_check import check_rows
 from experiments.inference.checks.rows import refuse_points
 from experiments.inference.traces import log_weights
+from ppl_models.batch import Batch
 
 UNRELIABLE = 0.7
 """Above this k-hat, the mean of the weights is not reliable for any number of draws."""
@@ -23,14 +24,16 @@ LEAST_DRAWS = 25
 
 
 @torch.no_grad()
-def weights_of_draws(
-    model: nn.Module,
-    guide: nn.Module,
-    data: Data,
-    draws: int,
-    rows: int | None = None,
-    checked: bool = False,
+def batch_weights(
+    model: nn.Module, guide: nn.Module, batch: Batch, draws: int, at_a_time: int
 ) -> Tensor:
+    """log p(x, z) - log q(z | x) of draws of q, ``at_a_time`` of them in a run, ``[draws, B]``."""
+    runs = runs_of(model, guide, batch, draws, at_a_time)
+    return torch.cat([log_weights(p, q, batch).reshape(count, -1) for count, p, q in runs])
+
+
+@torch.no_grad()
+def weights_of_draws(model: nn.Module, guide: nn.Module, data: Data, draws: int) -> Tensor:
     """log p(x, z) - log q(z | x) of draws of q, ``[N, draws]`` [nats].
 
     Args:
@@ -38,37 +41,35 @@ def weights_of_draws(
         guide: q, for these data.
         data: fixed pixels.
         draws: draws per image.
-        rows: images at a time; by default as many as fit into the CPU cache.
-        checked: whether the pair was checked before: features that are given fit no other rows.
 
     Raises:
         UsageError: If a weight is zero, NaN or infinite; names the datum.
         ValueError: If q gives points.
     """
     refuse_points(guide, "an importance weight")
-    if not checked:
-        check_rows(model, guide, data)
-    at_once = max(1, CACHED_NUMBERS // numbers_per_image(model, data))
-    rows = rows or max(1, min(len(data), at_once // min(draws, 50)))
+    check_rows(model, guide, data)
+    at_once = images_in_cache(model, data)
+    rows = max(1, min(len(data), at_once // min(draws, 50)))
     chunks = []
     with pyro.validation_enabled(False):
         for batch in data.batches(rows):
             at_a_time = max(1, at_once // len(batch.index))
-            parts = [
-                log_weights(p, q, batch).reshape(count, -1)
-                for count, p, q in runs_of(model, guide, batch, draws, at_a_time)
-            ]
-            chunks.append(torch.cat(parts).mT)
+            chunks.append(batch_weights(model, guide, batch, draws, at_a_time).mT)
     found = torch.cat(chunks)
-    if not found.isfinite().all():
-        row = int((~found.isfinite()).any(1).nonzero()[0])
-        _refuse_undefined(found[row : row + 1], row)
-        share = (found[row] == -math.inf).double().mean().item()
+    refuse_infinite(found)
+    return found
+
+
+def refuse_infinite(log_w: Tensor) -> None:
+    """Refuse weights ``[N, draws]`` of which one is zero, NaN or infinite, naming the datum."""
+    if not log_w.isfinite().all():
+        row = int((~log_w.isfinite()).any(1).nonzero()[0])
+        _refuse_undefined(log_w[row : row + 1], row)
+        share = (log_w[row] == -math.inf).double().mean().item()
         raise UsageError(
             f"datum {row} has an importance weight that is not finite in nats: {share:.1%} of its "
             "weights are zero, where the guide proposes latents that the model rules out."
         )
-    return found
 
 
 def _refuse_undefined(log_w: Tensor, first: int = 0) -> None:

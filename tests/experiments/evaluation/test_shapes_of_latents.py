@@ -23,7 +23,8 @@ from tests.shared.linear_pair import D, Groups, Linear, N, Parts, X
 
 
 def test_gaps_are_found_in_chunks_of_a_users_data(monkeypatch):
-    monkeypatch.setattr("experiments.evaluation.gaps.CACHED_NUMBERS", 4 * D * 5)  # five rows
+    five_rows = 4 * D * 5
+    monkeypatch.setattr("experiments.evaluation.shared_draws.CACHED_NUMBERS", five_rows)
     model = Linear().requires_grad_(False)
     guide = GUIDES["amortized"](model, hidden_dims=(4,))
     found = local_elbo(model, guide, as_data(X).like(model), 50, most=50)
