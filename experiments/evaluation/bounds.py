@@ -1,4 +1,4 @@
-"""Bounds on log p(x), image by image, for any pair."""
+"""Bounds on log p(x), image by image or of a whole data set, for any pair."""
 
 import copy
 import math
@@ -25,12 +25,16 @@ from experiments.evaluation.shared_draws import (
 from experiments.inference.checks.pair_check import check_rows, draws_are_shared
 from experiments.inference.checks.rows import check_local
 from experiments.inference.handlers import Mean
+from experiments.inference.objectives import ELBO
 from experiments.inference.traces import by_datum, log_weights, sites_of, traces
 from guides.prior import Prior
 from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
 from ppl_models.program import closed_form
 from ppl_models.sites import is_summed
+
+DRAWS = 100
+"""Number of draws from q for the bound of a whole data set."""
 
 
 def guide_means(guide: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -175,6 +179,26 @@ def _of_the_prior(
     values = _bounds(elbo, -elbo, log_sum.logsumexp(0), drawn.log_square_sum[rows], particles)
     values |= {"log_sum": log_sum.mT, "sum_log": sum_log.mT}
     return values, {name: mean[rows] for name, mean in drawn.means.items()}
+
+
+@torch.no_grad()
+def whole_bound(
+    model: nn.Module, guide: nn.Module, data: Data, draws: int = DRAWS, memory: float = 1.0
+) -> tuple[float, float]:
+    """The ELBO of all rows together, and its Monte-Carlo standard error [nats per data point].
+
+    Models with global latents have no other bound. If the rows do not fit into ``memory`` GiB, a
+    draw is the mean over batches, each with separate latents and rescaled to all rows; this mean
+    is unbiased too.
+    """
+    rows = rows_at_a_time(model, data, memory, len(data))
+    found = torch.zeros(draws, dtype=torch.float64)
+    with pyro.validation_enabled(False):
+        for draw in range(draws):
+            for batch in data.batches(rows):
+                share = len(batch.index) / batch.size
+                found[draw] -= share * ELBO().loss(model, guide, batch) / batch.size
+    return mean_and_error(found)
 
 
 @torch.no_grad()

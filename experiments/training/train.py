@@ -8,7 +8,7 @@ import torch
 
 from experiments.data import Data
 from experiments.errors import UsageError
-from experiments.evaluation.bayesian.whole_data import DRAWS, whole_bound
+from experiments.evaluation.bounds import DRAWS, whole_bound
 from experiments.evaluation.metrics import measure, protocol, summary
 from experiments.inference.fit import Position, Progress
 from experiments.inference.frozen import fit_rows

@@ -13,8 +13,7 @@ from torch import nn
 
 from experiments.data import as_data
 from experiments.evaluation.ais import annealed_bound
-from experiments.evaluation.bayesian.whole_data import whole_bound
-from experiments.evaluation.bounds import encode, per_image
+from experiments.evaluation.bounds import encode, per_image, whole_bound
 from experiments.evaluation.calibration import calibrate
 from experiments.evaluation.gaps import local_elbo
 from experiments.evaluation.khat import weights_of_draws
