@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from experiments import nvae, pca, ppca
-from experiments.evaluation.sampling.readjust import batch_norm_statistics
 from experiments.reports import plots
 from experiments.runs.cli import cli
 from experiments.tools import explore, export_nvae, labs
 from experiments.training.nvae import batch_norms
+from experiments.training.nvae.batch_norms import batch_norm_statistics
 from ppl_models import NVAE
 from tests.shared.commands import refused, run
 

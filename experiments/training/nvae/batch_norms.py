@@ -6,12 +6,42 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
+from pyro import poutine
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
-from experiments.evaluation.sampling.readjust import batch_norm_statistics, readjust
+from experiments.inference.handlers import Temperature
 from experiments.runs.files import write
+from ppl_models.sites import request
+
+
+def batch_norm_statistics(model: nn.Module) -> dict[str, Tensor]:
+    """The running means and variances of all batch norms, by name."""
+    return {
+        f"{name}.{buffer}": value
+        for name, part in model.named_modules()
+        if isinstance(part, nn.BatchNorm2d)
+        for buffer, value in part.named_buffers()
+    }
+
+
+@torch.no_grad()
+def readjust(model: nn.Module, temperature: float, passes: int) -> None:
+    """Readjust the running statistics of batch norms to draws from the prior, 16 in a pass.
+
+    At a low temperature, activations differ from those of posterior draws in training. The model
+    is left in evaluation mode.
+
+    References:
+        Vahdat & Kautz (2020), section 4 and their published code.
+    """
+    model.train()
+    with torch.random.fork_rng(devices=[]), Temperature(temperature):
+        torch.manual_seed(0)
+        for _ in range(passes):
+            poutine.trace(model).get_trace(request(model, 16))
+    model.eval()
 
 
 def fingerprint(model: nn.Module, passes: int) -> dict[str, str]:

@@ -13,7 +13,6 @@ from experiments.data import as_data
 from experiments.evaluation.bounds import per_image
 from experiments.evaluation.hierarchy import channel_kls, group_rows, resampled_groups
 from experiments.evaluation.metrics import bits_per_dimension
-from experiments.evaluation.sampling.readjust import batch_norm_statistics, readjust
 from experiments.evaluation.sampling.reconstruction import expected
 from experiments.inference.average import WeightAverage
 from experiments.inference.fit import fit
@@ -25,7 +24,7 @@ from experiments.inference.optim import adamax
 from experiments.inference.optim.schedules import learning_rate, published_rate
 from experiments.inference.svi import SVI, Pair
 from experiments.inference.traces import site_kls, traces
-from experiments.training.nvae.batch_norms import readjusted
+from experiments.training.nvae.batch_norms import batch_norm_statistics, readjust, readjusted
 from guides import GUIDES
 from ppl_models import Batch
 from ppl_models.nvae import NVAE
