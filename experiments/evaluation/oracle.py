@@ -69,6 +69,13 @@ def rotate_to_largest_gap(model: PPCA) -> PPCA:
     return rotated.requires_grad_(model.W.requires_grad)
 
 
+def as_multivariate_normal(q: Any) -> Any:
+    """A Gaussian vector with its covariance matrix; ``None`` for any other distribution."""
+    if is_product(q) and isinstance(q.base_dist, dist.Normal):
+        return dist.MultivariateNormal(q.mean, scale_tril=torch.diag_embed(q.stddev))
+    return q if isinstance(q, dist.MultivariateNormal) else None
+
+
 @torch.no_grad()
 def gap_in_closed_form(model: Any, guide: nn.Module, data: Data) -> Tensor | None:
     """KL(q(z | x) || p(z | x)) of every image, ``[N]`` [nats]: the gap without sampling.
@@ -81,12 +88,11 @@ def gap_in_closed_form(model: Any, guide: nn.Module, data: Data) -> Tensor | Non
     (name,), gaps = latents, []
     for batch in data.fixed().like(model).batches(500):
         q = poutine.trace(guide).get_trace(batch).nodes[name]["fn"]
-        if is_product(q) and isinstance(q.base_dist, dist.Normal):
-            q = dist.MultivariateNormal(q.mean, scale_tril=torch.diag_embed(q.stddev))
-        if not isinstance(q, dist.MultivariateNormal):
+        normal = as_multivariate_normal(q)
+        if normal is None:
             return None
         try:
-            gaps.append(kl_divergence(q, model.posterior(batch.only)))
+            gaps.append(kl_divergence(normal, model.posterior(batch.only)))
         except NotImplementedError:
             return None
     return torch.cat(gaps)

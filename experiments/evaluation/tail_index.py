@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyro
-import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.poutine.util import prune_subsample_sites
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.errors import UsageError
+from experiments.evaluation.oracle import as_multivariate_normal
 from experiments.evaluation.shared_draws import images_in_cache
 from experiments.inference.checks.masks import mask_of
 from experiments.inference.density import density
@@ -104,15 +104,14 @@ def gaussian_of(guide: nn.Module, batch: Batch) -> tuple[str, Tensor, Tensor]:
     name, q = latents.popitem()
     if mask_of(trace.nodes[name]) is not True:
         raise UsageError(f"the tail index by tilting is not for '{name}', which has a mask.")
-    if not latents and isinstance(q, dist.MultivariateNormal):
-        return name, q.mean[0].double().cpu(), q.scale_tril[0].double().cpu()
-    normal = isinstance(getattr(q, "base_dist", None), dist.Normal) and len(q.event_shape) == 1
-    if not latents and normal:
-        return name, q.mean[0].double().cpu(), q.stddev[0].double().cpu().diag()
-    raise UsageError(
-        f"{type(guide).__name__} is not one Gaussian vector per datum: the tail index by tilting "
-        "is for those (amortized, mean_field, full_rank, exact, prior with one vector latent)."
-    )
+    normal = None if latents or len(q.event_shape) != 1 else as_multivariate_normal(q)
+    if normal is None:
+        raise UsageError(
+            f"{type(guide).__name__} is not one Gaussian vector per datum: the tail index by "
+            "tilting is for those (amortized, mean_field, full_rank, exact, prior with one vector "
+            "latent)."
+        )
+    return name, normal.mean[0].double().cpu(), normal.scale_tril[0].double().cpu()
 
 
 def weights_in(

@@ -4,21 +4,20 @@ import math
 from typing import Any, NamedTuple
 
 import pyro
-import pyro.distributions as dist
 import torch
 from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.data import Data
-from experiments.evaluation.bounds import encode, particles_at_a_time, runs_of
+from experiments.evaluation.bounds import encode, particles_at_a_time
+from experiments.evaluation.khat import batch_weights
+from experiments.evaluation.oracle import as_multivariate_normal
 from experiments.evaluation.shared_draws import numbers_per_image
 from experiments.inference.checks.rows import is_of_points
 from experiments.inference.frozen import held_out
-from experiments.inference.traces import log_weights
 from guides import Guide
 from guides.prior import Prior
 from ppl_models.batch import Batch
-from ppl_models.coordinates import is_product
 
 DRAWS = 100
 """Number of draws that show q if it is not Gaussian."""
@@ -85,9 +84,7 @@ def _gaussian(model: Any, guide: Guide, batch: Batch) -> Any:
         q = model.prior().expand((len(batch.index),))
     else:
         q = poutine.trace(guide).get_trace(batch).nodes["z"]["fn"]
-    if is_product(q) and isinstance(q.base_dist, dist.Normal):
-        return dist.MultivariateNormal(q.mean, scale_tril=torch.diag_embed(q.stddev))
-    return q if isinstance(q, dist.MultivariateNormal) else None
+    return as_multivariate_normal(q)
 
 
 def _elbo(
@@ -96,11 +93,6 @@ def _elbo(
     """The mean log-weight of every image and its standard error, ``[n]`` [nats]."""
     if is_of_points(guide):
         return None, None
-    at_a_time = particles_at_a_time(len(batch.index), numbers, memory)
-    log_w = torch.cat(
-        [
-            log_weights(p, q, batch).reshape(count, -1)
-            for count, p, q in runs_of(model, guide, batch, particles, min(at_a_time, 20))
-        ]
-    )
+    at_a_time = min(20, particles_at_a_time(len(batch.index), numbers, memory))
+    log_w = batch_weights(model, guide, batch, particles, at_a_time)
     return log_w.mean(0), log_w.std(0) / math.sqrt(len(log_w))
