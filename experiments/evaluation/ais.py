@@ -43,21 +43,21 @@ def _run(
     """
     z = path.first() if exact is None else path.inverted(exact)
     rows = len(path.batch.index) // chains
-    tune = sizes is None
     size = torch.full_like(path.ratio(z)[:rows], 0.1)
     used, log_w, shares = [], torch.zeros_like(path.ratio(z)), []
     pairs = list(enumerate(itertools.pairwise(path.betas)))
     for t, (before, beta) in pairs if exact is None else reversed(pairs):
         if exact is None:
             log_w += (beta - before) * path.ratio(z)
-        size = size if sizes is None else sizes[t]
+        if sizes is not None:
+            size = sizes[t]
         z, accepted = path.move(z, beta, size.repeat(chains))
         if exact is not None:
             log_w += (beta - before) * path.ratio(z)
         used.append(size)
         share = accepted.double().reshape(chains, rows).mean(0)
         shares.append(share)
-        if tune:
+        if sizes is None:
             size = size * torch.where(share > TARGET, 1.1, 1 / 1.1).to(size)
     return Chains(log_w.reshape(chains, rows), torch.stack(shares).mean(0)), used
 
@@ -113,12 +113,10 @@ def sandwich(
     check_simulates(model, "the sandwich")
     with evaluating(model), torch.no_grad():
         drawn, batch = simulate(model, rows)
-    for name in describe(model).latents:
+    exact = {}
+    for name, shape in describe(model).latents.items():
         check_plates(name, drawn.nodes[name])
-    exact = {
-        name: drawn.nodes[name]["value"].repeat(chains, *(1,) * len(shape))
-        for name, shape in describe(model).latents.items()
-    }
+        exact[name] = drawn.nodes[name]["value"].repeat(chains, *(1,) * len(shape))
     with _path(model, guide, batch, chains, steps, leapfrog, start) as path:
         _, sizes = _run(path, chains, None)
         lower = _run(path, chains, sizes)[0].bound

@@ -102,4 +102,4 @@ def resampled_groups(
             conditioned = poutine.condition(model, data=repeated)
             trace = poutine.trace(conditioned).get_trace(unobserved)
             shown[name] = row_means(trace.nodes[site])
-    return {name: shown[name] for name in latents}
+    return dict(reversed(shown.items()))

@@ -42,16 +42,20 @@ def to_arviz(model: nn.Module, guide: nn.Module, data: Data | Any, draws: int = 
     sites = describe(model, rows)
     at_once = images_in_cache(model, rows)
     size = len(rows) if sites.of_all_data else max(1, at_once // min(draws, 50))
-    found: dict[str, dict[str, list[np.ndarray]]] = {}
+    parts = []
     with pyro.validation_enabled(False):
         for batch in rows.batches(size):
             check_once(model, guide, batch, particles=draws)
             apart = not sites.of_all_data or takes_particles(model)
             most = max(1, at_once // len(batch.index)) if apart else 1
-            for group, values in _of_rows(model, guide, batch, draws, most).items():
-                for name, value in values.items():
-                    found.setdefault(group, {}).setdefault(name, []).append(value.cpu().numpy())
-    return inference_data({group: _joined(group, parts) for group, parts in found.items()})
+            parts.append(_of_rows(model, guide, batch, draws, most))
+    return inference_data(
+        {
+            group: {name: _joined(group, [part[group][name] for part in parts]) for name in values}
+            for group, values in parts[0].items()
+            if values
+        }
+    )
 
 
 def _of_rows(
@@ -59,29 +63,26 @@ def _of_rows(
 ) -> dict[str, dict[str, Tensor]]:
     """The groups of some rows: draws as ``[K, ...]``, at most ``most`` draws at a time."""
     posterior: dict[str, list[Tensor]] = {}
-    told: dict[str, list[Tensor]] = {}
+    log_likelihood: dict[str, list[Tensor]] = {}
     for count, p, q in runs_of(model, guide, batch, draws, most):
         for name, (z, row, _) in draws_in(q, count).items():
             if name in p.nodes:
                 posterior.setdefault(name, []).append(z if row is None else z.movedim(row, 1))
         for site in sites_of(p, observed=True):
             log_p = (by_datum(site) / site["scale"]).reshape(count, -1)
-            told.setdefault(site["name"], []).append(log_p)
+            log_likelihood.setdefault(site["name"], []).append(log_p)
     x = batch.x if isinstance(batch.x, dict) else {describe(model).site: batch.only}
     return {
-        "posterior": {name: torch.cat(parts) for name, parts in posterior.items()},
-        "log_likelihood": {name: torch.cat(parts) for name, parts in told.items()},
+        "posterior": {name: torch.cat(parts).cpu() for name, parts in posterior.items()},
+        "log_likelihood": {name: torch.cat(parts).cpu() for name, parts in log_likelihood.items()},
         "observed_data": x,
         "constant_data": batch.given,
     }
 
 
-def _joined(group: str, parts: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
-    """All rows of a group's variables; draws form one chain."""
-    if group in ("posterior", "log_likelihood"):
-        return {name: _along(rows, 1)[None] for name, rows in parts.items()}
-    return {name: _along(rows, 0) for name, rows in parts.items()}
-
-
-def _along(rows: list[np.ndarray], axis: int) -> np.ndarray:
-    return rows[0] if len(rows) == 1 else np.concatenate(rows, axis)
+def _joined(group: str, parts: list[Tensor]) -> np.ndarray:
+    """All rows of a variable; draws form one chain."""
+    drawn = group in ("posterior", "log_likelihood")
+    joined = parts[0] if len(parts) == 1 else torch.cat(parts, 1 if drawn else 0)
+    array = joined.cpu().numpy()
+    return array[None] if drawn else array

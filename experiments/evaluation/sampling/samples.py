@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.errors import UsageError
-from experiments.evaluation.bounds import encode
+from experiments.evaluation.bounds import encode, reconstruct
 from experiments.evaluation.sampling.reconstruction import mean_at, row_means
 from experiments.inference.checks.rows import check_local
 from experiments.inference.checks.simulations import check_simulates
@@ -97,7 +97,7 @@ def complete(model: Any, data: Data, mask: Tensor, seed: int = 0) -> tuple[Tenso
         fit_rows(model, guide, rows)
     seen = hidden if describe(model).summed else nullcontext()
     with seen:  # the others tell nothing of a latent that is summed out
-        shown = mean_at(model, encode(guide, batch, model), batch)
+        shown = reconstruct(model, guide, batch)
     return shown, type(guide).__name__
 
 
