@@ -37,11 +37,7 @@ DRAWS = 1000
 
 
 def active_units(means: Tensor) -> int:
-    """Number of latents whose posterior mean has a variance above ``ACTIVE`` over the data.
-
-    Args:
-        means: E[z | x_n], ``[N, M]``.
-    """
+    """Number of latents whose means E[z | x_n], ``[N, M]``, have a variance above ``ACTIVE``."""
     return int((means.var(0) > ACTIVE).sum())
 
 
@@ -84,9 +80,9 @@ def aggregate_figures(
         seed: seed of the draws; the global random state is not changed.
     """
     latents = describe(model).latents
-    if isinstance(guide, Prior | Point) or len(latents) != 1 or reads_index(model):
+    if isinstance(guide, Prior | Point) or len(latents) != 1:
         return {}
-    if data.given:  # the prior may depend on the datum
+    if reads_index(model) or data.given:  # the prior may depend on the datum
         return {}
     (name,) = latents
     data = data.fixed().like(model)

@@ -32,8 +32,8 @@ class Calibration(NamedTuple):
     A latent that a mask leaves out has rank -1 and is not counted. ``outside`` is the distance of
     the ranks' ECDF from its band, per number, 0 inside. ``ends`` is what both outer tenths of the
     ranks have too many: above 0, q is too narrow, below 0 too wide; 0 if one end has too many and
-    the other too few, as of a q that is off its place. ``names`` gives each number's position,
-    after the name of its latent if there are several.
+    the other too few, as when q is biased. ``names`` gives each number's position, after the name
+    of its latent if there are several.
     """
 
     ranks: Tensor

@@ -33,7 +33,7 @@ class Entry(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What is measured of one guide: for every image, and ``own``, what needs no other row."""
+    """What is measured of one guide: values of every image, and in ``own`` further figures."""
 
     entry: Entry
     decoder: str

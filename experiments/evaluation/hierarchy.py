@@ -76,16 +76,9 @@ def group_rows(kls: list[Tensor], shapes: list[tuple[int, int, int]]) -> list[di
 def resampled_groups(
     model: nn.Module, guide: nn.Module, batch: Batch, draws: int = 8, seed: int = 0
 ) -> dict[str, Tensor]:
-    """E[x | z] with the coarser groups at q's means and the others drawn from their priors.
+    """E[x | z] of one image: coarser groups at q's means, the others drawn from their priors.
 
-    What the draws of a group have in common, the groups above it have decided.
-
-    Args:
-        model: p.
-        guide: q.
-        batch: one image.
-        draws: number of draws for each group.
-        seed: seed of the draws.
+    What the draws of a group have in common is determined by the groups above it.
 
     Returns:
         ``[draws, *event_shape]`` for every latent, coarse to fine: that latent and all finer ones

@@ -90,14 +90,10 @@ def far_tail(
 
 
 def gaussian_of(guide: nn.Module, batch: Batch) -> tuple[str, Tensor, Tensor]:
-    """The latent's name, and mean ``[M]`` and Cholesky factor ``[M, M]`` of q, in float64.
-
-    Args:
-        guide: q.
-        batch: one row.
+    """The latent's name; mean ``[M]`` and Cholesky factor ``[M, M]`` of q for one row, in float64.
 
     Raises:
-        UsageError: If q is anything else.
+        UsageError: If q is not one Gaussian vector, or masked.
     """
     trace = prune_subsample_sites(poutine.trace(guide).get_trace(batch))
     latents = {name: site["fn"] for name, site in trace.iter_stochastic_nodes()}

@@ -96,7 +96,7 @@ def complete(model: Any, data: Data, mask: Tensor, seed: int = 0) -> tuple[Tenso
         torch.manual_seed(seed)
         fit_rows(model, guide, rows)
     seen = hidden if describe(model).summed else nullcontext()
-    with seen:  # the others tell nothing of a latent that is summed out
+    with seen:  # hidden pixels must not inform latents that are summed out
         shown = reconstruct(model, guide, batch)
     return shown, type(guide).__name__
 
@@ -151,16 +151,10 @@ def spherical(a: Tensor, b: Tensor, steps: int) -> Tensor:
 def interpolations(
     model: Any, guide: nn.Module, data: Data, pair: tuple[int, int], steps: int
 ) -> dict[str, Tensor]:
-    """E[x | z] between the encodings of two images, on the line and on the arc.
+    """E[x | z] between the encodings of a pair of rows, on the line and on the arc.
 
-    Both are lines and arcs in the unconstrained coordinates of the prior.
-
-    Args:
-        model: p.
-        guide: q, for these data.
-        data: fixed pixels.
-        pair: rows of the data.
-        steps: images on the way, ends included.
+    Both are lines and arcs in the unconstrained coordinates of the prior. The ``steps`` on the way
+    include the ends.
 
     Returns:
         ``[steps, *event_shape]`` each, ``straight`` and ``spherical``.
