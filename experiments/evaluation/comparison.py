@@ -49,30 +49,30 @@ class Row(NamedTuple):
         cls, entry: Entry, decoder: str, seed: int, svi: SVI, data: Data, config: Any
     ) -> Self:
         """Train a pair on ``data`` and measure it there."""
-        model, seconds = svi.model, seconds_per_epoch(svi, data, seed, config)
-        values = measure(model, svi.guide, data, seed, config.particles, config.memory).values
-        kind = f"iw_bound ({config.particles})" if entry.name == "prior" else "elbo"
-        if is_of_points(svi.guide):
-            kind = "log_joint"
-        own = same_story(model, PPCA)
-        exact = gap_in_closed_form(model, svi.guide, data) if kind == "elbo" else None
-        shared = draws_errors(values, config.particles) if "log_sum" in values else {}
+        model, guide = svi.model, svi.guide
+        seconds = seconds_per_epoch(svi, data, seed, config)
+        values = measure(model, guide, data, seed, config.particles, config.memory).values
+        bound, kind = values["elbo"], "log_joint" if is_of_points(guide) else "elbo"
+        if entry.name == "prior":
+            bound, kind = values["iw_bound"], f"iw_bound ({config.particles})"
+        exact = gap_in_closed_form(model, guide, data) if kind == "elbo" else None
+        shared = "log_sum" in values
         error = values.get("squared_error")
         return cls(
             entry,
             decoder,
             seed,
             kind,
-            values["iw_bound" if entry.name == "prior" else "elbo"],
+            bound,
             values.get("log_evidence"),
-            shared["iw_bound_draws_se"] if shared else 0.0,
+            draws_errors(values, config.particles)["iw_bound_draws_se"] if shared else 0.0,
             {
                 "exact_gap": None if exact is None else exact.mean().item(),
-                "oracle_gap": diagonal_gap(model).item() if own else None,
+                "oracle_gap": diagonal_gap(model).item() if same_story(model, PPCA) else None,
                 "squared_error": None if error is None else mean_and_error(error)[0],
                 "seconds_per_epoch": seconds,
-                "parameters": Pair(model, svi.guide).number_of_parameters,
-                "local_steps": getattr(svi.guide, "local_steps", None),
+                "parameters": Pair(model, guide).number_of_parameters,
+                "local_steps": getattr(guide, "local_steps", None),
             },
         )
 

@@ -66,8 +66,7 @@ def objective_for(guide: Guide) -> Objective:
     """The estimator of the guide's ELBO with the least noise."""
     if isinstance(guide, Mixture):
         return Miselbo(2)
-    nested = isinstance(guide, EffectGuide) or len(describe(guide.model).latents) > 1
-    if nested:
+    if isinstance(guide, EffectGuide) or len(describe(guide.model).latents) > 1:
         return ELBO() if getattr(guide, "flows", None) else AnalyticKL()
     return ELBO(8) if type(guide).__name__ == "Flow" else STL(8)
 
@@ -187,11 +186,11 @@ def gap_rows(
         seed: of the bootstrap.
         divided: whether the part of the family is known; else only the total is given.
     """
-    local = values.get("local_elbo", values["elbo"])
-    parts = {"total": evidence - values["elbo"]}
+    elbo = values["elbo"]
+    local, parts = values.get("local_elbo", elbo), dict[str, Tensor]()
     if divided:
-        own = {"approximation": evidence - local, "amortisation": local - values["elbo"]}
-        parts = own | parts
+        parts = {"approximation": evidence - local, "amortisation": local - elbo}
+    parts["total"] = evidence - elbo
     rows = []
     for name, part in parts.items():
         low, high = interval(part, seed)

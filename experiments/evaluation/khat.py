@@ -49,7 +49,7 @@ def weights_of_draws(model: nn.Module, guide: nn.Module, data: Data, draws: int)
     refuse_points(guide, "an importance weight")
     check_rows(model, guide, data)
     at_once = images_in_cache(model, data)
-    rows = max(1, min(len(data), at_once // min(draws, 50)))
+    rows = max(1, at_once // min(draws, 50))
     chunks = []
     with pyro.validation_enabled(False):
         for batch in data.batches(rows):

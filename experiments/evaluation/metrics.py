@@ -159,10 +159,10 @@ def bits_per_dimension(figures: dict[str, Any], model: Any) -> dict[str, float]:
 
 def draws_errors(values: dict[str, Tensor], particles: int) -> dict[str, float | None]:
     """The part of the standard errors that comes from draws shared by all images."""
-    sizes = torch.tensor(block_sizes(particles), dtype=torch.float64)
-    elbos = values["sum_log"].double().mean(0).cpu() / sizes
+    sizes = block_sizes(particles)
+    elbos = values["sum_log"].double().mean(0).cpu() / torch.tensor(sizes, dtype=torch.float64)
     elbo_error = (elbos.std() / len(sizes) ** 0.5).item() if len(sizes) >= 10 else None
-    bound_error = between_draws_error(values["log_sum"].mT, block_sizes(particles))
+    bound_error = between_draws_error(values["log_sum"].mT, sizes)
     return {"elbo_draws_se": elbo_error, "iw_bound_draws_se": bound_error}
 
 
