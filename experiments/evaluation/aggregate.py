@@ -71,13 +71,9 @@ def aggregate_figures(
     model: nn.Module, guide: nn.Module, data: Data, seed: int = 0
 ) -> dict[str, Any]:
     """Active units and the aggregate posterior's KL for a model with one latent; empty if
-    undefined.
+    undefined, as for the prior and for points.
 
-    Args:
-        model: p.
-        guide: q, fitted to these data; the prior and point masses have no aggregate.
-        data: a data set.
-        seed: seed of the draws; the global random state is not changed.
+    The global random state is not changed.
     """
     latents = describe(model).latents
     if isinstance(guide, Prior | Point) or len(latents) != 1:

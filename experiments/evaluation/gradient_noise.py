@@ -44,13 +44,7 @@ def moments(
 ) -> Moments:
     """Moments of the gradient of the loss per data point, over draws of q on one batch.
 
-    Args:
-        model: p.
-        guide: q.
-        objective: an objective with a ``differentiable_loss``.
-        batch: fixed pixels.
-        parameters: parameters of p or of q.
-        draws: number of gradients.
+    The gradient is that of ``parameters``, of p or of q.
     """
     mean: Any = 0.0
     squares: Any = 0.0

@@ -41,13 +41,8 @@ def _channel_kl(q: Any, p: Any, z: Tensor) -> Tensor:
 def channel_kls(model: nn.Module, guide: nn.Module, data: Data, rows: int = 100) -> list[Tensor]:
     """Mean KL of every group's channels, ``[L]`` each, coarse to fine [nats].
 
-    Of a mixture, the mean KL of every group, ``[1]`` each.
-
-    Args:
-        model: p, in evaluation mode.
-        guide: q, for these data, Gaussian, with NVAE's flows, or a mixture.
-        data: fixed pixels.
-        rows: images at a time.
+    q is Gaussian, has NVAE's flows, or is a mixture; of a mixture, the mean KL of every group,
+    ``[1]`` each. ``rows`` images are evaluated at a time.
     """
     totals: dict[str, Tensor] = {}
     for batch in data.batches(rows):

@@ -34,13 +34,7 @@ def batch_weights(
 
 @torch.no_grad()
 def weights_of_draws(model: nn.Module, guide: nn.Module, data: Data, draws: int) -> Tensor:
-    """log p(x, z) - log q(z | x) of draws of q, ``[N, draws]`` [nats].
-
-    Args:
-        model: p, in evaluation mode.
-        guide: q, for these data.
-        data: fixed pixels.
-        draws: draws per image.
+    """log p(x, z) - log q(z | x) of draws of q for every image, ``[N, draws]`` [nats].
 
     Raises:
         UsageError: If a weight is zero, NaN or infinite; names the datum.
