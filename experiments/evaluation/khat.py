@@ -58,7 +58,7 @@ def refuse_infinite(log_w: Tensor) -> None:
     """Refuse weights ``[N, draws]`` of which one is zero, NaN or infinite, naming the datum."""
     if not log_w.isfinite().all():
         row = int((~log_w.isfinite()).any(1).nonzero()[0])
-        _refuse_undefined(log_w[row : row + 1], row)
+        _refuse_undefined(log_w[: row + 1])
         share = (log_w[row] == -math.inf).double().mean().item()
         raise UsageError(
             f"datum {row} has an importance weight that is not finite in nats: {share:.1%} of its "
@@ -66,11 +66,11 @@ def refuse_infinite(log_w: Tensor) -> None:
         )
 
 
-def _refuse_undefined(log_w: Tensor, first: int = 0) -> None:
+def _refuse_undefined(log_w: Tensor) -> None:
     """Refuse a weight that is NaN or infinite."""
     undefined = (log_w.isnan() | (log_w == math.inf)).any(1)
     if undefined.any():
-        row = first + int(undefined.nonzero()[0])
+        row = int(undefined.nonzero()[0])
         raise UsageError(f"datum {row} has an importance weight that is not finite.")
 
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-Groups = Mapping[str, Mapping[str, np.ndarray]]
-
 
 def _quietly() -> Any:
     """Suppress 0.23's notice about the next version and its warnings about large k-hats."""
@@ -33,16 +31,17 @@ def pareto_k(log_weights: np.ndarray) -> np.ndarray:
         with _quietly():
             import arviz
 
-            return np.atleast_1d(np.asarray(arviz.psislw(log_weights, reff=1.0)[1]))
-    # 1.x takes the negated weights, as leave-one-out cross-validation needs them
-    return np.atleast_1d(np.asarray(array_stats.psislw(-log_weights, r_eff=1.0)[1]))
+            found = arviz.psislw(log_weights, reff=1.0)
+    else:  # 1.x takes the negated weights, as leave-one-out cross-validation needs them
+        found = array_stats.psislw(-log_weights, r_eff=1.0)
+    return np.atleast_1d(np.asarray(found[1]))
 
 
 def _is_old(arviz: Any) -> bool:
     return int(arviz.__version__.split(".")[0]) < 1
 
 
-def inference_data(groups: Groups) -> Any:
+def inference_data(groups: Mapping[str, Mapping[str, np.ndarray]]) -> Any:
     """ArviZ's container of named groups of arrays (posterior, log_likelihood, ...).
 
     Args:
