@@ -189,7 +189,7 @@ def whole_bound(
 
     Models with global latents have no other bound. If the rows do not fit into ``memory`` GiB, a
     draw is the mean over batches, each with separate latents and rescaled to all rows; this mean
-    is unbiased too.
+    is unbiased too. p is in evaluation mode, the pixels are fixed, and ``draws`` are two at least.
     """
     rows = rows_at_a_time(model, data, memory, len(data))
     found = torch.zeros(draws, dtype=torch.float64)
@@ -223,7 +223,7 @@ def encode(
 
 
 def mean_and_error(values: Tensor) -> tuple[float, float]:
-    """Mean over images and its standard error."""
+    """Mean of values and its standard error, NaN of a single one."""
     values = values.double()
     error = values.std() / math.sqrt(len(values)) if len(values) > 1 else torch.tensor(math.nan)
     return values.mean().item(), error.item()

@@ -91,6 +91,8 @@ def local_elbo(
 
     Raises:
         NotImplementedError: If the guide has no encoder.
+        UsageError: If a weight is zero, NaN or infinite; names the datum.
+        ValueError: If the guide gives points, or the model reads ``batch.index``.
     """
     if not isinstance(guide, Guide):
         raise NotImplementedError(
@@ -187,9 +189,8 @@ def gap_rows(
         divided: whether the part of the family is known; else only the total is given.
     """
     elbo = values["elbo"]
-    local, parts = values.get("local_elbo", elbo), dict[str, Tensor]()
-    if divided:
-        parts = {"approximation": evidence - local, "amortisation": local - elbo}
+    local = values.get("local_elbo", elbo)
+    parts = {"approximation": evidence - local, "amortisation": local - elbo} if divided else {}
     parts["total"] = evidence - elbo
     rows = []
     for name, part in parts.items():

@@ -42,7 +42,7 @@ def channel_kls(model: nn.Module, guide: nn.Module, data: Data, rows: int = 100)
     """Mean KL of every group's channels, ``[L]`` each, coarse to fine [nats].
 
     q is Gaussian, has NVAE's flows, or is a mixture; of a mixture, the mean KL of every group,
-    ``[1]`` each. ``rows`` images are evaluated at a time.
+    ``[1]`` each. ``rows`` images are evaluated at a time; p is in evaluation mode.
     """
     totals: dict[str, Tensor] = {}
     for batch in data.batches(rows):

@@ -36,6 +36,8 @@ def batch_weights(
 def weights_of_draws(model: nn.Module, guide: nn.Module, data: Data, draws: int) -> Tensor:
     """log p(x, z) - log q(z | x) of draws of q for every image, ``[N, draws]`` [nats].
 
+    p is in evaluation mode, and the pixels are fixed.
+
     Raises:
         UsageError: If a weight is zero, NaN or infinite; names the datum.
         ValueError: If q gives points.
