@@ -11,6 +11,7 @@ from experiments import SVI
 from experiments.data import as_data
 from experiments.evaluation.ais import annealed_bound
 from experiments.evaluation.comparison import Entry, Row
+from experiments.evaluation.gaps import local_elbo
 from experiments.evaluation.khat import weights_of_draws
 from guides import GUIDES
 from ppl_models import PPCA, Batch
@@ -33,6 +34,8 @@ def test_importance_weights_of_a_point_are_refused():
     model, guide, x = at_the_mode()
     with pytest.raises(ValueError, match=r"an importance weight needs .* Point gives points"):
         weights_of_draws(model, guide, as_data(x), 30)
+    with pytest.raises(ValueError, match=r"an importance weight needs .* Point gives points"):
+        local_elbo(model, guide, as_data(x))
 
 
 def test_annealing_from_a_point_is_no_bound():

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from experiments.data import as_data
+from experiments.errors import UsageError
 from experiments.evaluation.aggregate import aggregate_figures
 from experiments.evaluation.bayesian.to_arviz import to_arviz
 from experiments.evaluation.calibration import calibrate
@@ -30,6 +31,19 @@ def test_gaps_are_found_in_chunks_of_a_users_data(monkeypatch):
     found = local_elbo(model, guide, as_data(X).like(model), 50, most=50)
     assert found.elbo.shape == (N,)
     assert found.elbo.isfinite().all()
+
+
+def test_a_datum_of_a_later_chunk_is_named_by_its_row_in_the_data(monkeypatch):
+    def weights(model, guide, batch, draws, at_a_time):
+        """Those of the eighth row are zero."""
+        return torch.zeros(draws, len(batch.x)).where((batch.x != X[7]).any(1), -math.inf)
+
+    monkeypatch.setattr("experiments.evaluation.gaps.batch_weights", weights)
+    monkeypatch.setattr("experiments.evaluation.shared_draws.CACHED_NUMBERS", 4 * D * 5)
+    model = Linear().requires_grad_(False)
+    guide = GUIDES["amortized"](model, hidden_dims=(4,))
+    with pytest.raises(UsageError, match=r"^datum 7 has an importance weight .* 100\.0% of its"):
+        local_elbo(model, guide, as_data(X).like(model), 3, most=0)
 
 
 class Auxiliary(Program):
