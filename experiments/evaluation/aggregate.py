@@ -22,6 +22,7 @@ from experiments.evaluation.bounds import guide_means, mean_and_error
 from experiments.evaluation.shared_draws import CACHED_NUMBERS
 from experiments.inference.checks.index_reads import reads_index
 from experiments.inference.density import density
+from experiments.inference.pair import seeded
 from guides.point import Point
 from guides.prior import Prior
 from ppl_models.batch import Batch
@@ -87,8 +88,7 @@ def aggregate_figures(
         coordinates(prior)
     except NotImplementedError:  # as of discrete values, whose mean is none of them
         return {}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed, data.pixels):
         sites = [poutine.trace(guide).get_trace(batch).nodes[name] for batch in data.batches(1000)]
         if any(inner_plates(site) or is_point(site["fn"]) for site in sites):
             return {}

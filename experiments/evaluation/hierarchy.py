@@ -11,6 +11,7 @@ from torch.distributions import kl_divergence
 from experiments.data import Data
 from experiments.evaluation.bounds import encode
 from experiments.evaluation.sampling.reconstruction import row_means
+from experiments.inference.pair import seeded
 from experiments.inference.traces import traces
 from guides.hierarchies.mixture import ConditionalMixture
 from ppl_models.batch import Batch
@@ -83,8 +84,7 @@ def resampled_groups(
     repeated = {name: z.expand(draws, *z.shape[1:]) for name, z in latents.items()}
     unobserved, site = request_alike(model, draws, batch.given), observation(model)
     shown = {}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed, unobserved.index):
         for name in reversed(latents):
             del repeated[name]
             conditioned = poutine.condition(model, data=repeated)

@@ -14,6 +14,7 @@ from experiments.inference.checks.index_reads import has_rows_elsewhere
 from experiments.inference.checks.pair_check import draws_are_shared
 from experiments.inference.checks.rows import is_of_points
 from experiments.inference.frozen import held_out
+from experiments.inference.pair import seeded
 from guides import Guide
 from guides.exact import Exact
 from guides.prior import Prior
@@ -62,8 +63,7 @@ def measure(
     The random state is forked and seeded, so that a run and its later evaluation agree.
     """
     fixed = data.fixed().like(model)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed, fixed.pixels):
         elsewhere = fixed.split != "train" or has_rows_elsewhere(guide, fixed)
         fitted = held_out(model, guide, fixed) if elsewhere else guide
         with evaluating(model), evaluating(fitted):

@@ -116,3 +116,16 @@ def sparse_gradients(tables: list[LocalTable]) -> AbstractContextManager[None]:
 def cuda_devices(*tensors: Tensor) -> list[int]:
     """The GPUs that tensors lie on: what a fork of the random state must name."""
     return sorted({tensor.get_device() for tensor in tensors if tensor.is_cuda})
+
+
+@contextmanager
+def seeded(seed: int, *tensors: Tensor) -> Iterator[None]:
+    """Inside, draws come from a seed; afterwards the random state is what it was.
+
+    Args:
+        seed: of the draws.
+        tensors: some on every GPU that draws, whose state would otherwise keep the seed.
+    """
+    with torch.random.fork_rng(cuda_devices(*tensors)):
+        torch.manual_seed(seed)
+        yield

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from experiments.data import Data
 from experiments.evaluation.bounds import encode, reconstruct
 from experiments.evaluation.sampling.samples import is_plane, latent_grid, prior_means
+from experiments.inference.pair import seeded
 from experiments.reports import plots
 from experiments.runs.run import Run
 from guides import Guide
@@ -54,8 +55,7 @@ def lab_pictures(
 ) -> None:
     """Loss, encodings, reconstructions, samples at temperatures, and the columns of W."""
     loss_picture(run, loss)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0, *model.parameters()):
         parts = zip(guides, (train, test), strict=True)
         z_train, z_test = (_encodings(model, guide, data, 10000) for guide, data in parts)
         first = next(iter(test.batches(10)))

@@ -4,8 +4,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.bounds import DRAWS, whole_bound
@@ -16,6 +14,7 @@ from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives import IWAE, OBJECTIVES, DReG, LogJoint, Renyi
 from experiments.inference.optim import Schedule
 from experiments.inference.optim.schedules import cyclical
+from experiments.inference.pair import seeded
 from experiments.inference.precision import products
 from experiments.inference.svi import SVI, Pair
 from experiments.reports.page import finish, finish_pair
@@ -166,8 +165,7 @@ def conclude_whole(run: Run, svi: SVI, train: Data, metrics: Metrics) -> dict[st
     out, which a bound does not do.
     """
     model, guide, config = svi.model.eval(), svi.guide.eval(), run.config
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with seeded(config.seed, *model.parameters()):
         value, error = whole_bound(model, guide, train, DRAWS, config.memory)
     name = "log_joint" if metrics.objective == "log_joint" else "elbo"
     how = {"estimator": "whole_data", "particles": DRAWS}

@@ -12,6 +12,7 @@ from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from experiments.inference.handlers import Temperature
+from experiments.inference.pair import seeded
 from experiments.runs.files import write
 from ppl_models.sites import request
 
@@ -37,8 +38,7 @@ def readjust(model: nn.Module, temperature: float, passes: int) -> None:
         Vahdat & Kautz (2020), section 4 and their published code.
     """
     model.train()
-    with torch.random.fork_rng(devices=[]), Temperature(temperature):
-        torch.manual_seed(0)
+    with seeded(0, *model.parameters()), Temperature(temperature):
         for _ in range(passes):
             poutine.trace(model).get_trace(request(model, 16))
     model.eval()
