@@ -12,12 +12,13 @@ from experiments.data import as_data
 from experiments.errors import UsageError
 from experiments.evaluation.aggregate import aggregate_figures
 from experiments.evaluation.bayesian.to_arviz import to_arviz
+from experiments.evaluation.bounds import encode
 from experiments.evaluation.calibration import calibrate
 from experiments.evaluation.gaps import local_elbo
 from experiments.evaluation.metrics import evaluate
 from experiments.evaluation.sampling.samples import traversals
 from guides import GUIDES
-from ppl_models.batch import data_plate
+from ppl_models.batch import Batch, data_plate
 from ppl_models.program import Program
 from ppl_models.sites import describe
 from tests.shared.linear_pair import D, Groups, Linear, N, Parts, X
@@ -89,6 +90,14 @@ def test_draws_of_a_plate_of_parameters():
     found = to_arviz(model, guide, data, 10)
     assert found["posterior"]["m"].shape == (1, 10, 3)
     assert found["log_likelihood"]["x"].shape == (1, 10, 12)
+
+
+def test_more_rows_than_fit_into_a_gigabyte_are_encoded_under_the_prior(monkeypatch):
+    monkeypatch.setattr("experiments.evaluation.bounds.CACHED_NUMBERS", 2**50)
+    model = Parts()
+    model.largest_map = 2**24 // 5  # five of the twelve rows fit
+    z = encode(GUIDES["prior"](model), Batch.of(X), model, 20_000)["z"]
+    torch.testing.assert_close(z, (X.T - 1) / 2, atol=0.25, rtol=0)
 
 
 def test_every_rank_has_a_name():
