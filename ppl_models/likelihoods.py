@@ -5,6 +5,7 @@ A likelihood takes P = ``parameters_per_pixel`` values per pixel, ``[..., P, *da
 [0, 1], ``binary``, or ``grey-dequantised``, (levels x + u) / (levels + 1) with u uniform.
 """
 
+import math
 from typing import Any, ClassVar
 
 import pyro.distributions as dist
@@ -110,7 +111,7 @@ class GaussianDecoder(Likelihood):
 
 
 class LowRankGaussian(Likelihood):
-    """A Gaussian with covariance F F⊤ + diag(s^2), F of rank 4; the event is flat.
+    """A Gaussian with covariance F F⊤ + diag(s^2), F of rank 4; the event is flat, ``[D]``.
 
     s = MIN_SCALE + softplus of the decoder's last value per pixel.
     """
@@ -120,7 +121,8 @@ class LowRankGaussian(Likelihood):
     pixels = ("grey", "grey-dequantised")
 
     def distribution(self, parameters: Tensor) -> LowRankNormal:
-        flat = parameters.flatten(-len(self.data_shape))
+        lead = parameters.shape[: parameters.ndim - len(self.data_shape)]
+        flat = parameters.reshape(*lead, math.prod(self.data_shape))
         loc, factor, scale = flat[..., 0, :], flat[..., 1:-1, :], flat[..., -1, :]
         return LowRankNormal(loc, 0.1 * factor.mT, (MIN_SCALE + F.softplus(scale)).square())
 

@@ -38,3 +38,12 @@ def test_the_evidence_of_rows_is_the_sum_of_that_of_each(likelihood):
         alone += one.nodes["x"]["fn"].log_prob(x[row : row + 1]).sum().item()
     assert run.nodes["x"]["log_prob_sum"].item() == pytest.approx(alone, rel=1e-10)
     assert math.isfinite(alone)
+
+
+def test_a_low_rank_gaussian_of_one_number_keeps_its_rows_apart():
+    model = VAE((), latent_dim=1, likelihood="low_rank", hidden_dims=(4,)).requires_grad_(False)
+    z, x = torch.randn(3, 6, 1), torch.randn(6, 1)  # the event is flat, [1]
+    p = model.likelihood.distribution(model.decoder(z))
+    assert (p.batch_shape, p.event_shape) == ((3, 6), (1,))
+    normal = dist.Normal(p.mean, p.variance.sqrt()).to_event(1)
+    torch.testing.assert_close(p.log_prob(x), normal.log_prob(x))
