@@ -15,6 +15,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from experiments.data import Data
+from experiments.errors import UsageError
 from experiments.evaluation.bounds import mean_and_error, reconstruct, rows_at_a_time
 from experiments.evaluation.sampling.samples import complete
 from experiments.inference.frozen import held_out
@@ -44,12 +46,7 @@ def main(config: Config) -> dict[str, Any]:
         test = saved.images(config.images)
         observed = mask_of(config.mask, saved)
         x = test.observations()
-        if config.mask == "none":
-            guide = held_out(saved.model, saved.guide, test)
-            batches = test.batches(rows_at_a_time(saved.model, test, config.memory, 1000))
-            shown = torch.cat([reconstruct(saved.model, guide, batch) for batch in batches])
-        else:
-            shown, estimator = complete(saved.model, test, observed, config.seed)
+        shown, how = inferred(saved, test, observed, config)
         squares = (x - shown).square()
         error, error_se = mean_and_error(squares.flatten(1).sum(1))
         hidden, hidden_se = mean_and_error((squares * ~observed).flatten(1).sum(1))
@@ -67,7 +64,6 @@ def main(config: Config) -> dict[str, Any]:
                 del rows["observed"]
             pictures = {name: as_images(part, test) for name, part in rows.items()}
             run.figure(what, plots.images_in_rows(pictures, test.label_names(10)))
-        how = {} if config.mask == "none" else {"estimator": estimator, "mask": config.mask}
         metrics = saved.new_metrics(test, config.seed, None, **how)
         metrics.test = figures
         title = f"{subject(metrics.model, metrics.data)}: {what} ({config.run.name})"
@@ -79,6 +75,30 @@ def main(config: Config) -> dict[str, Any]:
         if config.mask != "none":
             found += f" Hidden pixels account for {number(hidden, hidden_se)} of it."
         return finish(run, metrics, title, [found], {f"Squared error per {one}": [figures]})
+
+
+def inferred(
+    saved: SavedRun, test: Data, observed: Tensor, config: Config
+) -> tuple[Tensor, dict[str, str]]:
+    """E[x | z*] of every image, and the fields of the protocol that say how z* was inferred.
+
+    Raises:
+        UsageError: If it is not finite, as under a likelihood without a mean.
+    """
+    how: dict[str, str] = {}
+    if config.mask == "none":
+        guide = held_out(saved.model, saved.guide, test)
+        batches = test.batches(rows_at_a_time(saved.model, test, config.memory, 1000))
+        shown = torch.cat([reconstruct(saved.model, guide, batch) for batch in batches])
+    else:
+        shown, estimator = complete(saved.model, test, observed, config.seed)
+        how = {"estimator": estimator, "mask": config.mask}
+    if not shown.isfinite().all():
+        raise UsageError(
+            "E[x | z] is not a finite number: under a likelihood without a mean, such as a "
+            "Categorical, there are no reconstructions."
+        )
+    return shown, how
 
 
 def mask_of(name: str, saved: SavedRun) -> Tensor:

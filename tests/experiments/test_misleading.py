@@ -13,6 +13,7 @@ from experiments.evaluation.metrics import protocol
 from experiments.reports.saved_comparison import SAME_IMAGES
 from experiments.reports.words.comparisons import findings_of_guides
 from experiments.reports.words.findings import findings
+from experiments.runs.cli import cli
 from experiments.tools import gaps, gradients, predictive, reconstruct
 from tests.shared.commands import refused, run
 
@@ -81,6 +82,36 @@ def test_pca_shares_a_table_under_dynamic_binarisation():
     run(ppca, *binary, "--guide", "amortized", "--epochs", "1", "--out", "q")
     table = run(compare, "--runs", "p", "q", "--out", "c")["runs"]
     assert [line["run"] for line in table] == ["p", "q"]
+
+
+CLASSES = """
+import pyro
+import pyro.distributions as dist
+from torch import nn
+
+from ppl_models import Program, data_plate
+
+
+class Classes(Program):
+    def __init__(self, data_dim, latent_dim: int = 2):
+        super().__init__()
+        self.net = nn.Linear(latent_dim, 3 * data_dim)
+
+    def forward(self, batch):
+        with data_plate(batch):
+            zeros = self.net.weight.new_zeros(self.net.in_features)
+            z = pyro.sample("z", dist.Normal(zeros, 1.0).to_event(1))
+            logits = self.net(z).unflatten(-1, (-1, 3))
+            return pyro.sample("x", dist.Categorical(logits=logits).to_event(1), obs=batch.x)
+"""
+
+
+def test_classes_have_no_mean_to_be_reconstructed_by(capsys):
+    Path("ownclasses.py").write_text(CLASSES, encoding="utf-8")
+    np.save("x.npy", np.random.default_rng(0).integers(0, 3, (40, 5)))
+    args = ["--data", "x.npy", "--model", "ownclasses:Classes", "--epochs", "1", "--out", "a"]
+    cli(train.Config, train.main, args)
+    refused(capsys, reconstruct, ["a", "--trust", "--out", "r"], "a likelihood without a mean")
 
 
 def row(guide, seed, value, below):
