@@ -1,6 +1,7 @@
 """CSV files: numeric columns, and at most one column of classes."""
 
 import csv
+import math
 import re
 from array import array
 from pathlib import Path
@@ -36,13 +37,15 @@ def read_csv(path: Path, label: str | None) -> Table:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
+            written = ((k, line) for k, line in enumerate(file) if line.strip(" \r\n"))
+            blank, first = next(written, (math.inf, ""))
             file.seek(0)
             delimiter = max(",;\t", key=first.count)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             lines = [(reader.line_num, [field.strip() for field in row]) for row in reader if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path} is not a CSV file in UTF-8 ({error}).") from error
+    lines = [(number, row) for number, row in lines if number > blank]
     if not lines:
         raise UsageError(f"{path} is empty.")
     _refuse_counted(path, lines)

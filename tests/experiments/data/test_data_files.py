@@ -70,6 +70,8 @@ def test_npz_holds_classes():
         "{}",
         "\ufeffa;b\n{}",
         "a\tb\r\n{}",
+        "\na;b\n{}",
+        " \n\r\n\na\tb\n{}",
         '"a","b, c"\n{}',
     ],
 )
@@ -114,6 +116,8 @@ CSV = {
     "a;b\n1,5;2\n3;4\n5;6\n7;8": "line 2, column 'a' holds '1,5': decimals are written with a",
     "a,b\n": "with rows",
     "": "is empty",
+    " \n\n": "is empty",
+    "\n\na,b\n1,2\n3,oops\n4,5\n6,7": "line 5, column 'b' holds 'oops'",
     "a,b\n1,2\n3,4\n5,6": "3 rows; at least 4",
     'a,b\n"1,2\n3,4': "not a CSV file",
 }
