@@ -28,6 +28,7 @@ from experiments.inference.checks.rows import check_local
 from experiments.inference.optim import adam, muon
 from experiments.inference.svi import SVI
 from experiments.options.common import DataOptions, FreshRunOptions
+from experiments.options.constructors import gives_points
 from experiments.options.guide_lists import parse_guides
 from experiments.options.ranges import Count, Positive
 from experiments.options.trust import Trusted
@@ -130,13 +131,13 @@ def measure_all(
     train: Data,
     saved: SavedRun | None,
 ) -> list[Row]:
-    """Every guide with every decoder and seed; ``point`` only with a frozen decoder."""
+    """Every guide with every decoder and seed; guides of points only with a frozen decoder."""
     todo = [
         (decoder, seed, entry)
         for decoder in decoders
         for seed in range(run.config.seed, run.config.seed + run.config.seeds)
         for entry in entries
-        if decoder == "frozen" or entry.name != "point"  # it has no optimum with a learned decoder
+        if decoder == "frozen" or not gives_points(entry.name)
     ]
     names = joined([f"p {decoder}" for decoder in decoders])
     run.say(f"fitting {joined([entry.label for entry in entries])}, {names} ...")
@@ -173,8 +174,10 @@ def plan(config: Config, model: Any) -> tuple[list[Entry], tuple[str, ...]]:
         raise UsageError(f"{type(model).__name__} {words} learned, or --of with a trained run.")
     allowed = allowed_guides(model)
     entries = parse_guides(config.guides or ",".join(g for g in SIX_GUIDES if g in allowed))
-    if decoder == "learned" and all(entry.name == "point" for entry in entries):
-        raise UsageError("point has no optimum with a learned decoder; add another guide.")
+    if decoder == "learned" and all(gives_points(entry.name) for entry in entries):
+        raise UsageError(
+            f"{entries[0].name} has no optimum with a learned decoder; add another guide."
+        )
     return entries, ("frozen", "learned") if decoder == "both" else (decoder,)
 
 

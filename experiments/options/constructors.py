@@ -87,6 +87,11 @@ def own_objective(guide: str) -> str:
     return getattr(import_guide(guide), "objective", "elbo")
 
 
+def gives_points(guide: str) -> bool:
+    """Whether a guide of local latents gives points: they have no optimum with a learned p."""
+    return guide == "point" or (":" in guide and own_objective(guide) == "log_joint")
+
+
 def new_guide(name: str, model: Any, options: dict[str, Any]) -> Any:
     """A guide by its name, or of a user's class, for a model and in its dtype.
 

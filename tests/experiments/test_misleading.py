@@ -76,6 +76,29 @@ def test_the_decoder_of_a_saved_run_is_frozen(capsys):
     refused(capsys, compare, ["--runs", "a", "a", "--of", "a", "--out", "c"], "--runs", "--of")
 
 
+def test_compare_learns_no_decoder_with_points_of_ones_own(capsys):
+    Path("ownpoints.py").write_text(
+        "import pyro, torch\n"
+        "import pyro.distributions as dist\n"
+        "from ppl_models import data_plate\n"
+        "class ToPoint(torch.nn.Module):\n"
+        "    objective = 'log_joint'\n"
+        "    def __init__(self, model):\n"
+        "        super().__init__()\n"
+        "        self.net = torch.nn.Linear(64, model.W.shape[1])\n"
+        "    def forward(self, batch):\n"
+        "        with data_plate(batch):\n"
+        "            pyro.sample('z', dist.Delta(self.net(batch.flat())).to_event(1))\n"
+    )
+    args = ["--data", "digits", "--rows", "60", "--epochs", "1", "--particles", "1"]
+    found = run(compare, *args, "--guides", "exact,ownpoints:ToPoint", "--out", "a")
+    rows = {(row["guide"], row["decoder"], row["bound"]) for row in found["rows"]}
+    points = ("ownpoints:ToPoint", "frozen", "log_joint")
+    assert rows == {("exact", "frozen", "elbo"), points, ("exact", "learned", "elbo")}
+    alone = ["--guides", "ownpoints:ToPoint", "--decoder", "learned", "--out", "b"]
+    refused(capsys, compare, [*args, *alone], "ToPoint has no optimum with a learned decoder")
+
+
 def test_pca_shares_a_table_under_dynamic_binarisation():
     binary = ["--data", "digits", "--rows", "100", "--binarize", "dynamic"]
     run(pca, *binary, "--out", "p")
