@@ -22,6 +22,8 @@ from ppl_models import VAE
 
 FITTED = {"prior": "C1", "mean_field": "C3", "full_rank": "C2", "amortized": "C4"}
 """The guides, from no inference to an encoder, and their colours."""
+LETTERS = 20
+"""Font size: a phone shows the picture of the README 390 pixels wide."""
 SIDE, REACH, SHOWN = 141, 5.0, 2.5
 """Points per side of the grid on which densities are summed; its half width, and that shown."""
 BATCH = 50
@@ -119,24 +121,24 @@ def fitted(config: Any, model: VAE, name: str, train: Data, digit: Data) -> list
 
 
 def _figure(now: dict[str, Tensor], target: Tensor, digit: Data) -> Figure:
-    figure = Figure(figsize=(12.4, 4), layout="constrained")
+    figure = Figure(figsize=(12.4, 4.4), layout="constrained")
     figure.suptitle(
         "One VAE, one digit: the exact posterior p(z | x) in grey, the guide q(z | x) in colour",
-        fontsize=15,
+        fontsize=LETTERS,
     )
     for axis, (name, log_q) in zip(figure.subplots(1, len(now)), now.items(), strict=True):
         _contours(axis, target, ["#d9d9d9", "#a6a6a6"], filled=True)
         _contours(axis, log_q, [FITTED[name]] * 2)
-        axis.set_title(f"{name}\nloses {kl(log_q, target):.2f} nats", fontsize=15)
+        axis.set_title(f"{name}\nloses {kl(log_q, target):.2f} nats", fontsize=LETTERS)
         axis.set(xlim=(-SHOWN, SHOWN), ylim=(-SHOWN, SHOWN), aspect="equal")
         axis.set(xticks=(-2, 0, 2), yticks=(-2, 0, 2))
-        axis.tick_params(labelsize=12)
-        axis.set_xlabel("z₁", fontsize=13)
-    figure.axes[0].set_ylabel("z₂", fontsize=13)
+        axis.tick_params(labelsize=0.8 * LETTERS)
+        axis.set_xlabel("z₁", fontsize=LETTERS)
+    figure.axes[0].set_ylabel("z₂", fontsize=LETTERS)
     image = figure.axes[0].inset_axes((0.03, 0.71, 0.26, 0.26))
     image.imshow(digit.observations()[0, 0].numpy(), cmap="gray_r")
     image.set(xticks=(), yticks=())
-    image.set_xlabel("x", labelpad=1, fontsize=13)
+    image.set_xlabel("x", labelpad=1, fontsize=LETTERS)
     return figure
 
 

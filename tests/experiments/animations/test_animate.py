@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from PIL import Image
 from torch.distributions import Normal, kl_divergence
 
 from experiments.animations.evidence import COMPARED, _trained
-from experiments.animations.frames import DIGITS, save_gif, taken, training
-from experiments.animations.posterior import FITTED, fitted, kl, plane, setting
+from experiments.animations.frames import DIGITS, picture, save_gif, taken, training
+from experiments.animations.posterior import FITTED, _figure, fitted, kl, plane, setting
 from experiments.data import load
 from experiments.evaluation.oracle import diagonal_gap, rotate_to_largest_gap
 from experiments.inference.svi import SVI
@@ -92,6 +93,16 @@ def test_the_losses_in_the_picture_of_the_readme():
     assert 0 <= losses["full_rank"] < losses["mean_field"] < losses["prior"]
     assert losses["mean_field"] < losses["amortized"] < losses["prior"]
     assert losses == pytest.approx(shown, rel=0.1, abs=0.02)
+
+
+def test_the_letters_of_the_readmes_picture_can_be_read_on_a_phone():
+    normal = -plane(torch.zeros(1)).square().sum(-1)
+    digit = load("digits")[1].select(slice(0, 1))
+    figure = _figure(dict.fromkeys(FITTED, normal), normal, digit)
+    picture(figure)  # writes the numbers at the ticks
+    shown = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    width = 72 * figure.get_figwidth()  # in points, as sizes of fonts are
+    assert min(text.get_fontsize() for text in shown) * 390 / width > 6.5
 
 
 def test_the_last_frame_as_a_still():
