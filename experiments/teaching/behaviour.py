@@ -6,11 +6,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from experiments.teaching.asking import derivatives
 from experiments.teaching.checking import Wrong, seeded
 
 Network = Callable[[Tensor], Tensor]
+
+LEAKY = ("leaky_relu", "leaky_relu_", "prelu", "rrelu", "rrelu_")
+"""Functions of torch that differ from ReLU only below zero, where they have a slope."""
 
 
 def has_shape(found: Any, wanted: list[int], words: str) -> None:
@@ -103,6 +107,30 @@ def is_made_of_straight_pieces(network: nn.Module, dim: int) -> None:
             "the nonlinearity is a smooth one (tanh, SiLU, GELU, softplus?): the lab's hidden "
             "layer is ReLU."
         )
+
+
+class Calls(TorchFunctionMode):
+    """Records the names of the functions of torch that are called inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        self.names.add(getattr(func, "__name__", ""))
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def is_not_leaky(network: Network, x: Tensor) -> None:
+    """See that the nonlinearity is none of ``LEAKY``, which is made of straight pieces, too."""
+    with Calls() as calls:
+        network(x)
+    for name in LEAKY:
+        if name in calls.names:
+            raise Wrong(f"the nonlinearity is {name}: the lab's is ReLU.")
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from experiments.teaching.behaviour import (
     has_shape,
     is_bent,
     is_made_of_straight_pieces,
+    is_not_leaky,
     is_trained,
     rows_are_apart,
 )
@@ -112,6 +113,7 @@ def _behaves(network: Callable[[Tensor], Tensor], x: Tensor) -> None:
     answers_alike(network, x[:7])
     rows_are_apart(network, x)
     is_bent(network, x.shape[1])
+    is_not_leaky(network, x[:7])
 
 
 def _has_size(network: Any, widths: tuple[int, int, int], right: tuple[int, ...]) -> None:

@@ -518,6 +518,7 @@ WRONG = {
         ),
         (r"nn.Module is expected", f"net = {MLP}\nreturn lambda z: net(z)"),
         (r"LeakyReLU", "nn.Sequential(nn.Linear(M, H), nn.LeakyReLU(), nn.Linear(H, D))"),
+        (r"leaky_relu", DECODER.format(forward="return self.last(F.leaky_relu(self.first(z)))")),
         (
             r"never changes its sign",
             "nn.Sequential(nn.Linear(M, H), nn.ReLU(), nn.Linear(H, D), nn.Softplus())",
