@@ -28,7 +28,7 @@ from experiments.runs.run import Run
 from experiments.training.compiling import compiles
 from experiments.training.data import load_data
 from experiments.training.nvae.pretrained import check_available, load_pretrained
-from experiments.training.nvae.recipe import check_data, optimizer_of, recipe_of
+from experiments.training.nvae.recipe import check_data, check_guide, optimizer_of, recipe_of
 from experiments.training.nvae.report import conclude_nvae
 from experiments.training.pair import make_guide, prepare
 from experiments.training.saved_run import build_model
@@ -41,6 +41,7 @@ def main(config: Config) -> dict[str, Any]:
     if config.list:
         print(preset_table())
         return {}
+    check_guide(config.guide)
     if config.pretrained:
         check_available(config.pretrained)
     with Run("nvae", config) as run:

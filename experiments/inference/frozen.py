@@ -123,7 +123,7 @@ def announce_rows(guide: Guide, data: Data, memory: float) -> str | None:
     if data.binarize == "dynamic":
         raise UsageError(
             "a guide with a row per datum has no fixed target under --binarize dynamic; "
-            "use --binarize static."
+            "train with --binarize static."
         )
     rows = [table.rows for table in local_tables(guide)]
     numbers = len(data) * sum(row.shape[1] for row in rows)

@@ -244,6 +244,7 @@ def test_the_speed_of_a_step():
         ([*TINY, "--guide", "none"], ["guide 'none' is unknown", "top_down"]),
         ([*TINY, "--binarize", "none"], ["--binarize dynamic"]),
         ([*TINY, "--guide", "mean_field"], ["static"]),
+        ([*TINY, "--guide", "point"], ["no optimum", "--binarize static", "refit"]),
         ([*TINY, "--groups", "0"], [">= 1"]),
         ([*TINY, "--ema", "1"], ["--ema must lie in [0, 1)"]),
         ([*TINY, "--clip", "0"], ["--clip must be above 0"]),

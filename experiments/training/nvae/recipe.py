@@ -16,6 +16,7 @@ from experiments.inference.optim.schedules import (
     regularisation_weight,
 )
 from experiments.inference.svi import Pair
+from experiments.options.constructors import gives_points
 from experiments.options.nvae import NVAEOptions
 
 
@@ -99,3 +100,12 @@ def check_data(config: NVAEOptions, data: Data) -> None:
         )
     if grey and data.kind != "binary":
         raise UsageError("NVAE's grey pixels are binary: use --binarize dynamic or static.")
+
+
+def check_guide(guide: str) -> None:
+    """Refuse points, whose log joint has no optimum while p is learned."""
+    if gives_points(guide):
+        raise UsageError(
+            f"--guide {guide} has no optimum while p is learned: train another guide with "
+            f"--binarize static, and refit that run with --guide {guide}."
+        )
