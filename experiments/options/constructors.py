@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Iterable, Set
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 from docstring_parser import parse as parse_docstring
@@ -96,10 +96,13 @@ def new_guide(name: str, model: Any, options: dict[str, Any]) -> Any:
     """A guide by its name, or of a user's class, for a model and in its dtype.
 
     Raises:
-        UsageError: If a user's class cannot be built, or holds the model as a part.
+        UsageError: If an option has an unknown word; if a user's class cannot be built, or holds
+            the model as a part.
     """
     guide_class = import_guide(name)
     if name in GUIDES:
+        hints = get_type_hints(guide_class.__init__)  # type: ignore[misc]
+        check_choices(hints, options, f"guide '{name}': ")
         return guide_class(model, **options)
     try:
         guide = guide_class(model, **options)
@@ -116,6 +119,23 @@ def new_guide(name: str, model: Any, options: dict[str, Any]) -> Any:
         )
     like = next(model.parameters(), None)
     return guide if like is None else guide.to(device=like.device, dtype=like.dtype)
+
+
+def check_choices(hints: dict[str, Any], values: dict[str, Any], where: str) -> None:
+    """Refuse a word that is none of those that the type of its option lists.
+
+    Args:
+        hints: the types of the options.
+        values: the options that are given.
+        where: the first words of the message.
+
+    Raises:
+        UsageError: Naming the option and the words that it takes.
+    """
+    for name, hint in hints.items():
+        words = get_args(hint) if get_origin(hint) is Literal else ()
+        if words and name in values and values[name] not in words:
+            raise UsageError(f"{where}{name} is {values[name]!r}, not one of {', '.join(words)}.")
 
 
 def defaults_of(target: type) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import pyro
 import torch
@@ -18,7 +18,8 @@ from experiments.evaluation.metrics import protocol
 from experiments.inference.checks.rows import check_local
 from experiments.inference.frozen import for_data
 from experiments.inference.svi import Pair
-from experiments.options.constructors import import_model, new_guide
+from experiments.options.constructors import check_choices, import_model, new_guide
+from experiments.options.data import DataOptions
 from experiments.options.trust import NOTHING, Trusted, check_named
 from experiments.runs.checkpoint import latest, load_weights
 from experiments.runs.data_record import check_data
@@ -127,6 +128,8 @@ def read_config(directory: Path) -> dict[str, Any]:
             if name not in values or type(values[name]) not in kind:
                 words = f"{part}.{name} is {values[name]!r}" if name in values else f"no {name}"
                 raise UsageError(f"{directory}/config.json is not that of a run: {words}.")
+    where = f"{directory}/config.json is not that of a run: options."
+    check_choices(get_type_hints(DataOptions), config["options"], where)
     dtype = config["options"]["dtype"]
     if dtype not in ("float32", "float64"):  # it names an attribute of torch
         raise UsageError(f"{directory}/config.json is not that of a run: dtype is {dtype!r}.")
