@@ -41,7 +41,7 @@ def main(config: Config) -> dict[str, Any]:
     if config.list:
         print(preset_table())
         return {}
-    check_guide(config.guide)
+    check_guide(config)
     if config.pretrained:
         check_available(config.pretrained)
     with Run("nvae", config) as run:

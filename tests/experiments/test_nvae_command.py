@@ -245,6 +245,7 @@ def test_the_speed_of_a_step():
         ([*TINY, "--binarize", "none"], ["--binarize dynamic"]),
         ([*TINY, "--guide", "mean_field"], ["static"]),
         ([*TINY, "--guide", "point"], ["no optimum", "--binarize static", "refit"]),
+        (["--preset", "cifar10", "--guide", "point"], ["train another guide, and refit that run"]),
         ([*TINY, "--groups", "0"], [">= 1"]),
         ([*TINY, "--ema", "1"], ["--ema must lie in [0, 1)"]),
         ([*TINY, "--clip", "0"], ["--clip must be above 0"]),

@@ -16,7 +16,6 @@ from experiments.inference.optim.schedules import (
     regularisation_weight,
 )
 from experiments.inference.svi import Pair
-from experiments.options.constructors import gives_points
 from experiments.options.nvae import NVAEOptions
 
 
@@ -86,8 +85,7 @@ def check_data(config: NVAEOptions, data: Data) -> None:
             f"nvae takes images [N, C, H, W] with one or three channels; rows of '{data.name}' "
             f"are {list(data.image_shape)}."
         )
-    wanted = config.PRESETS[config.preset]["data"]
-    colours, grey = data.image_shape[0], wanted in ("mnist", "digits")
+    colours, grey = data.image_shape[0], _is_grey(config)
     if (colours == 1) != grey:
         fitting = [
             name
@@ -102,10 +100,16 @@ def check_data(config: NVAEOptions, data: Data) -> None:
         raise UsageError("NVAE's grey pixels are binary: use --binarize dynamic or static.")
 
 
-def check_guide(guide: str) -> None:
-    """Refuse points, whose log joint has no optimum while p is learned."""
-    if gives_points(guide):
+def check_guide(config: NVAEOptions) -> None:
+    """Refuse ``point``, whose log joint has no optimum while p is learned."""
+    if config.guide == "point":
+        pixels = " with --binarize static" if _is_grey(config) else ""
         raise UsageError(
-            f"--guide {guide} has no optimum while p is learned: train another guide with "
-            f"--binarize static, and refit that run with --guide {guide}."
+            f"--guide point has no optimum while p is learned: train another guide{pixels}, and "
+            "refit that run with --guide point."
         )
+
+
+def _is_grey(config: NVAEOptions) -> bool:
+    """Whether the preset is for grey images."""
+    return config.PRESETS[config.preset]["data"] in ("mnist", "digits")
