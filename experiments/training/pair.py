@@ -14,7 +14,7 @@ from experiments.inference.checks.observations import check_observations
 from experiments.inference.checks.pair_check import check_once, check_rows
 from experiments.inference.frozen import announce_rows, check_held_out, for_data
 from experiments.inference.objectives import OBJECTIVES, Objective, check_objective
-from experiments.options.constructors import new_guide, own_objective
+from experiments.options.constructors import gives_points, new_guide, own_objective
 from experiments.options.ranges import option_name
 from experiments.runs.run import Run
 from guides import Guide, check_pair
@@ -38,8 +38,10 @@ def prepare(run: Run, model: nn.Module, train: Data, test: Data) -> Any:
     decoder = config.decoder or ("frozen" if config.guide == "point" else "learned")
     if decoder == "frozen":
         return at_maximum_likelihood(model, train)
-    if config.guide == "point":
-        run.say("warning: with a learned decoder the point guide's log joint has no optimum.")
+    learned = not (is_frozen(model) or describe(model).of_all_data)
+    if learned and gives_points(config.guide):
+        words = f"the log joint of the guide {config.guide} has no optimum."
+        run.say(f"warning: with a learned decoder {words}")
     return model
 
 

@@ -76,7 +76,9 @@ def test_the_decoder_of_a_saved_run_is_frozen(capsys):
     refused(capsys, compare, ["--runs", "a", "a", "--of", "a", "--out", "c"], "--runs", "--of")
 
 
-def test_compare_learns_no_decoder_with_points_of_ones_own(capsys):
+@pytest.fixture
+def ownpoints(in_a_folder):
+    """A guide of points of one's own."""
     Path("ownpoints.py").write_text(
         "import pyro, torch\n"
         "import pyro.distributions as dist\n"
@@ -90,6 +92,19 @@ def test_compare_learns_no_decoder_with_points_of_ones_own(capsys):
         "        with data_plate(batch):\n"
         "            pyro.sample('z', dist.Delta(self.net(batch.flat())).to_event(1))\n"
     )
+    yield "ownpoints:ToPoint"
+    sys.modules.pop("ownpoints", None)
+
+
+def test_training_warns_of_points_of_ones_own_and_a_learned_decoder(capsys, ownpoints):
+    args = ["--data", "digits", "--rows", "60", "--epochs", "1", "--guide", ownpoints]
+    found = run(train, *args, "--out", "a")
+    assert found["objective"] == "log_joint"
+    said = capsys.readouterr().out
+    assert "the log joint of the guide ownpoints:ToPoint has no optimum" in said
+
+
+def test_compare_learns_no_decoder_with_points_of_ones_own(capsys, ownpoints):
     args = ["--data", "digits", "--rows", "60", "--epochs", "1", "--particles", "1"]
     found = run(compare, *args, "--guides", "exact,ownpoints:ToPoint", "--out", "a")
     rows = {(row["guide"], row["decoder"], row["bound"]) for row in found["rows"]}
