@@ -58,6 +58,8 @@ class Row(NamedTuple):
         exact = gap_in_closed_form(model, guide, data) if kind == "elbo" else None
         shared = "log_sum" in values
         error = values.get("squared_error")
+        if error is not None and not error.isfinite().all():  # as of a Cauchy, which has no mean
+            error = None
         return cls(
             entry,
             decoder,

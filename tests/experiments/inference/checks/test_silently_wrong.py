@@ -4,6 +4,7 @@ Every case was found by comparing a program's figures with a closed form.
 """
 
 import math
+from types import SimpleNamespace
 
 import pyro
 import pyro.distributions as dist
@@ -12,6 +13,7 @@ import torch
 from pyro import poutine
 
 from experiments.data import as_data
+from experiments.evaluation.comparison import Entry, Row
 from experiments.evaluation.metrics import evaluate
 from experiments.inference.objectives import OBJECTIVES
 from experiments.inference.svi import SVI
@@ -146,6 +148,16 @@ def test_a_likelihood_without_a_mean_has_no_squared_error():
     figures = evaluate(Heavy(), Encoder(), X, 10)
     assert figures["squared_error"] is None
     assert math.isfinite(figures["iw_bound"])
+
+
+def test_nor_has_its_row_of_a_comparison():
+    model, guide = Heavy(), Encoder()
+    config = SimpleNamespace(epochs=1, batch_size=N, particles=10, memory=1.0)
+    svi = SVI(model, guide, torch.optim.Adam([*model.parameters(), *guide.parameters()]))
+    data = as_data(X).like(model)
+    row = Row.measured(Entry("q", "q", {}), "learned", 0, svi, data, config)
+    assert row.own["squared_error"] is None
+    assert math.isfinite(row.figures(None)["value"])
 
 
 def test_as_data_is_not_rounded_until_rows_are_alike():
