@@ -21,6 +21,7 @@ from guides.coordinates import Pushforward
 from ppl_models.batch import Batch
 from ppl_models.coordinates import bare
 from ppl_models.parameters import own_parameters
+from ppl_models.sites import is_deterministic
 
 _even: WeakSet[Any] = WeakSet()
 """Guides whose mixtures have been seen to be even."""
@@ -41,7 +42,8 @@ class Miselbo(Objective):
         strata: components drawn from per step; 0 for all.
 
     Raises:
-        ValueError: If ``strata`` is negative; in use, if the guide is no mixture of one latent.
+        ValueError: If ``strata`` is negative; in use, if the guide is no mixture of one latent,
+            or has a factor.
 
     References:
         Kviman, Melin, Koptagel, Elvira & Lagergren (2022); Hotti et al. (2024), some-to-all.
@@ -65,6 +67,11 @@ class Miselbo(Objective):
                 f"miselbo takes one latent; {name_of(guide)} samples "
                 f"{', '.join(latents) or 'nothing'}."
             )
+        for factor in trace.observation_nodes:
+            if not is_deterministic(trace.nodes[factor]):
+                raise ValueError(
+                    f"miselbo takes no factor in a guide, and {name_of(guide)} has '{factor}'."
+                )
         ((name, site),) = latents.items()
         q = site["fn"]
         mixture = q.base_dist if isinstance(q, Pushforward) else q

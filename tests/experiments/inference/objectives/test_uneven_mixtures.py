@@ -91,3 +91,17 @@ def test_two_latents_are_refused_in_one_line():
     with pytest.raises(ValueError, match="miselbo takes one latent; OfBoth samples w, z") as found:
         svi.step(Batch.of(X))
     assert "\n" not in str(found.value)
+
+
+class Penalised(Even):
+    def forward(self, batch):
+        with data_plate(batch):
+            pyro.sample("z", self.q(batch.x))
+            penalty = self.shift.square().expand(len(batch.index))
+            pyro.factor("penalty", penalty, has_rsample=False)
+
+
+def test_a_factor_in_the_guide_is_refused():
+    svi = SVI(Linear(), Penalised(), loss=OBJECTIVES["miselbo"]())
+    with pytest.raises(ValueError, match="miselbo takes no factor in a guide, and Penalised has"):
+        svi.step(Batch.of(X))
