@@ -10,7 +10,8 @@ from torch.distributions import biject_to
 
 from guides.coordinates import Coordinates, tensors_of, with_tensors
 from ppl_models.coordinates import coordinates, family, is_free
-from ppl_models.sites import check_plates, describe, given_rows, prior_trace
+from ppl_models.parameters import cuda_devices
+from ppl_models.sites import check_plates, describe, given_rows, prior_trace, request
 
 MOVING = "prior or top_down"
 """Guides of latents whose support moves."""
@@ -90,7 +91,7 @@ def latents_of(model: nn.Module, guide: str, fixed: bool = True) -> dict[str, Co
 def _two_runs(model: nn.Module) -> tuple[Trace, Trace]:
     """Run the generative story twice, with gradients: two rows each, or all that are given."""
     rows = min(max(2, given_rows(model)), MOST_ROWS)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(cuda_devices(request(model, 1).index)):
         torch.manual_seed(0)
         first = prior_trace(model, rows, grad=True)
         torch.manual_seed(1)

@@ -18,7 +18,7 @@ from ppl_models.observing import (
     row_shape,
     rows_first,
 )
-from ppl_models.parameters import device_of, own_parameters
+from ppl_models.parameters import cuda_devices, device_of, own_parameters
 
 _given: "weakref.WeakKeyDictionary[Any, dict[str, Tensor]]" = weakref.WeakKeyDictionary()
 """What the data of a model are given: its rows take part in every draw from the model."""
@@ -155,7 +155,7 @@ def evaluating(program: Any) -> Iterator[None]:
 
 def hidden_trace(model: Callable, batch: Batch) -> poutine.Trace:
     """One run in evaluation mode, hidden from outer handlers and from the random state."""
-    hidden = torch.random.fork_rng(devices=[])
+    hidden = torch.random.fork_rng(cuda_devices(batch.index))
     with evaluating(model), hidden, poutine.block(), own_parameters(model), needs_given(batch):
         return poutine.trace(model).get_trace(batch)
 

@@ -13,6 +13,7 @@ from experiments.animations.frames import DIGITS, lab_training, picture
 from experiments.data import Data
 from experiments.evaluation.bounds import encode, mean_and_error, per_image
 from experiments.evaluation.sampling.samples import latent_grid
+from experiments.inference.pair import seeded
 from experiments.reports.tiles import mosaic
 from guides import Amortized
 from ppl_models import VAE
@@ -28,8 +29,7 @@ def encodings(config: Any, train: Data, test: Data) -> Iterator[Image.Image]:
     rows, few = train.like(model), test.rows(min(config.images, len(test))).like(model)
     for step in lab_training(config, model, guide, rows):
         model.eval(), guide.eval()
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+        with torch.no_grad(), seeded(config.seed, *model.parameters()):
             elbo, _ = mean_and_error(per_image(model, guide, few)["elbo"])
             z = torch.cat([encode(guide, batch, model)["z"] for batch in few.batches(1000)])
             yield picture(_figure(z, few.labels, latent_grid(model, 10), test, step, elbo))

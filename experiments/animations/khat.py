@@ -12,6 +12,7 @@ from experiments.animations.frames import lab_training, picture
 from experiments.data import Data
 from experiments.evaluation.bounds import mean_and_error
 from experiments.evaluation.khat import UNRELIABLE, khat, weights_of_draws
+from experiments.inference.pair import seeded
 from guides import Amortized
 from ppl_models import VAE
 
@@ -28,8 +29,7 @@ def khat_by_digit(config: Any, train: Data, test: Data) -> Iterator[Image.Image]
     model.requires_grad_(False).eval()
     guide = Amortized(model, covariance="full")
     for step in lab_training(config, model, guide, rows):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+        with seeded(config.seed, *model.parameters()):
             log_w = weights_of_draws(model, guide, few, DRAWS)
         elbo, _ = mean_and_error(log_w.mean(1))
         yield picture(_figure(khat(log_w), few.labels, step, elbo))

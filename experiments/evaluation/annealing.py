@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from experiments.inference.checks.sites import run_pair
 from experiments.inference.density import density, total_density
 from experiments.inference.handlers import At
+from experiments.inference.pair import cuda_devices
 from experiments.inference.traces import sites_of
 from guides.guide import EffectGuide
 from ppl_models.batch import Batch
@@ -140,7 +141,7 @@ def _checked(
             f"all latents of {type(model).__name__} are summed out: its importance weights are "
             "p(x) itself, and nothing is left to anneal."
         )
-    with torch.no_grad(), poutine.block(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), poutine.block(), torch.random.fork_rng(cuda_devices(batch.index)):
         p, q = run_pair(model, start, batch)
     for name, site in q.iter_stochastic_nodes():
         if name not in names and not is_summed(site):

@@ -19,6 +19,7 @@ from experiments.explorer.page import (
     symmetric,
 )
 from experiments.explorer.views import chosen_rows, view_of
+from experiments.inference.pair import seeded
 from experiments.training.saved_run import SavedRun
 from guides.local import PerDatumGuide
 from ppl_models.program import closed_form
@@ -96,8 +97,7 @@ def _payload(
     chosen = chosen_rows(data.labels, len(data), count)
     guides = []
     for run in runs:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+        with seeded(config.seed, *model.parameters()):
             view = view_of(model, run.guide, data, chosen, config.particles, config.memory)
         if not (view.means.isfinite().all() and view.mean.isfinite().all()):
             raise UsageError(f"{run.directory} encodes images by numbers that are not finite.")

@@ -9,6 +9,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from guides.local import LocalTable
+from ppl_models.parameters import cuda_devices
 
 
 class Pair(nn.Module):
@@ -111,11 +112,6 @@ def holding(live: Sequence[tuple[Any, str]], values: Sequence[Any]) -> Iterator[
 def sparse_gradients(tables: list[LocalTable]) -> AbstractContextManager[None]:
     """Inside, the gradient of a per-datum table holds the rows of the batch alone."""
     return holding([(table, "sparse") for table in tables], [True] * len(tables))
-
-
-def cuda_devices(*tensors: Tensor) -> list[int]:
-    """The GPUs that tensors lie on: what a fork of the random state must name."""
-    return sorted({tensor.get_device() for tensor in tensors if tensor.is_cuda})
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ppl_models.parameters import gpus_in_use
+
 TOLERANCE = 1e-4
 """Of the largest entry: above the rounding of float32, far below any mistake."""
 
@@ -153,7 +155,7 @@ class Task(NamedTuple):
 @contextmanager
 def seeded(seed: int = 1) -> Iterator[None]:
     """Inside, draws come from a seed; afterwards the random state is what it was."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(gpus_in_use()):
         torch.manual_seed(seed)
         yield
 

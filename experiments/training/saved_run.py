@@ -17,6 +17,7 @@ from experiments.errors import UsageError, reason
 from experiments.evaluation.metrics import protocol
 from experiments.inference.checks.rows import check_local
 from experiments.inference.frozen import for_data
+from experiments.inference.pair import cuda_devices
 from experiments.inference.svi import Pair
 from experiments.options.constructors import check_choices, import_model, new_guide
 from experiments.options.data import DataOptions
@@ -173,7 +174,8 @@ def open_run(
     train, test = load_as(options, root, options["rows"], tqdm.write)
     changed = check_data(directory, record_of(train, test), data_changed, tqdm.write)
     config["data_changed"] = changed
-    with buildable(directory), torch.random.fork_rng(devices=[]), pyro.poutine.block():
+    gpus = cuda_devices(torch.empty(0, device=device))
+    with buildable(directory), torch.random.fork_rng(gpus), pyro.poutine.block():
         built = build_model(recipe["model"], train, recipe["model_options"])
         built.to(device=device, dtype=getattr(torch, options["dtype"]))
         guide = for_data(new_guide(recipe["guide"], built, recipe["guide_options"]), len(train))

@@ -8,6 +8,7 @@ from experiments.errors import TrainingError
 from experiments.inference.collapse import collapse_warnings
 from experiments.inference.fit import Progress
 from experiments.inference.guard import Guard
+from experiments.inference.pair import cuda_devices
 from experiments.inference.parallel import is_main
 from experiments.inference.svi import SVI
 from experiments.runs.run import Run
@@ -67,7 +68,7 @@ class Watch:
 
 def collapsed(svi: SVI, guide: Guide, data: Data, rows: int) -> list[str]:
     """Latents that a guide does not use, and a sigma that has diverged, in the first rows."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(cuda_devices(data.pixels)):
         batch = next(iter(data.batches(min(len(data), rows))))
         return list(collapse_warnings(svi.model, guide, batch).values())
 
