@@ -9,8 +9,15 @@ from experiments.reports.words.numbers import cell
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    head = "| " + " | ".join(map(_escaped, rows[0])) + " |\n|" + " --- |" * len(rows[0]) + "\n"
-    return head + "".join("| " + " | ".join(map(_escaped, row.values())) + " |\n" for row in rows)
+    names = _columns(rows)
+    head = "| " + " | ".join(map(_escaped, names)) + " |\n|" + " --- |" * len(names) + "\n"
+    cells = ([_escaped(row.get(name, "")) for name in names] for row in rows)
+    return head + "".join("| " + " | ".join(line) + " |\n" for line in cells)
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns that any row has, in order of appearance; a cell that a row lacks is empty."""
+    return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def _escaped(value: Any) -> str:
@@ -20,7 +27,7 @@ def _escaped(value: Any) -> str:
 
 def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=_columns(rows), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
@@ -28,12 +35,13 @@ def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def text_table(rows: Sequence[Mapping[str, Any]], left: Collection[str] = ()) -> str:
     """Columns that are aligned to the right, those of ``left`` to the left."""
-    cells = [{name: cell(value) for name, value in row.items()} for row in rows]
-    widths = {name: max(len(name), *(len(row[name]) for row in cells)) for name in rows[0]}
+    names = _columns(rows)
+    cells = [{name: cell(row.get(name, "")) for name in names} for row in rows]
+    widths = {name: max(len(name), *(len(row[name]) for row in cells)) for name in names}
     return "\n".join(
         "  ".join(
             f"{text:<{widths[name]}}" if name in left else f"{text:>{widths[name]}}"
             for name, text in line.items()
         ).rstrip()
-        for line in ({name: name for name in rows[0]}, *cells)
+        for line in ({name: name for name in names}, *cells)
     )

@@ -27,7 +27,7 @@ from experiments.evaluation.oracle import rotate_to_largest_gap
 from experiments.evaluation.sampling.samples import traversals
 from experiments.explorer.latents import latents_page
 from experiments.reports import plots
-from experiments.reports.markdown import markdown_table
+from experiments.reports.markdown import csv_table, markdown_table, text_table
 from experiments.reports.words.captions import caption
 from experiments.runs.cli import cli
 from experiments.tools import animate, explore, reconstruct, refit, sample
@@ -217,6 +217,18 @@ def test_the_command_of_a_page_parses():
 def test_a_bar_in_a_cell_makes_no_column():
     row = markdown_table([{"error": "no q(z | x)", "runs": 1}]).splitlines()[-1]
     assert len(re.split(r"(?<!\\)\|", row)) == 4  # two cells and what is beside them
+
+
+def test_rows_of_several_kinds_share_a_table():
+    rows = [{"a": 1, "b": None}, {"c": 2.5, "a": 3}]
+    assert markdown_table(rows).splitlines() == [
+        "| a | b | c |",
+        "| --- | --- | --- |",
+        "| 1 | – |  |",
+        "| 3 |  | 2.5 |",
+    ]
+    assert csv_table(rows) == "a,b,c\n1,,\n3,,2.5\n"
+    assert text_table(rows) == "a  b    c\n1  –\n3     2.5"
 
 
 def test_one_image_is_refused_by_the_options_name(capsys):
