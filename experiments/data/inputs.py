@@ -158,7 +158,8 @@ def as_given(name: str, values: Any) -> Tensor:
     try:
         rows = _tensor(values)
     except Exception as error:  # __array__ of anyone's classes
-        raise UsageError(f"given '{name}' must be numbers [N, ...]: {reason(error)}.") from error
+        words = reason(error).removesuffix(".")
+        raise UsageError(f"given '{name}' must be numbers [N, ...]: {words}.") from error
     if rows.ndim == 0 or not rows.isfinite().all():
         raise UsageError(f"given '{name}' must be finite numbers, a row for each datum.")
     return rows.detach()

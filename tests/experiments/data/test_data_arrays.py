@@ -1,5 +1,6 @@
 """Arrays of one's own: what is taken, with the same numbers as NumPy's, and what is refused."""
 
+import re
 import warnings
 
 import numpy as np
@@ -129,6 +130,7 @@ def test_arrays_that_are_refused_in_one_line(name):
         with pytest.raises(UsageError, match=words) as caught:
             as_data(given)
     assert "\n" not in str(caught.value)
+    assert not re.search(r"[^.]\.\.(?!\.)", str(caught.value))  # no two full stops
 
 
 def test_batches_of_a_sampler_have_no_known_size():
