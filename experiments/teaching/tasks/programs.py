@@ -74,7 +74,8 @@ def _trace(words: str, program: Callable, x: Tensor, **options: Any) -> poutine.
 def _names(p: poutine.Trace, latents: set[str], guided: set[str], x: Tensor) -> None:
     if "x" not in p.nodes or not p.nodes["x"]["is_observed"]:
         raise Wrong('the model needs pyro.sample("x", ..., obs=x): it sees no data.')
-    if not torch.equal(p.nodes["x"]["value"], x):
+    seen = p.nodes["x"]["value"]
+    if not (isinstance(seen, Tensor) and torch.equal(seen.to(x), x)):
         raise Wrong("what the model observes at 'x' is not x, the images: obs=x.")
     if latents != guided:
         raise Wrong(
@@ -116,7 +117,8 @@ def _event(words: str, name: str, site: dict[str, Any], x: Tensor) -> None:
     if name in ("z", "z0") and words == "model":
         wanted = torch.distributions.Normal(torch.zeros_like(site["value"]), 1.0)
         right = wanted.log_prob(site["value"]).sum(-1)
-        if not torch.allclose(site["fn"].log_prob(site["value"]), right, rtol=1e-3, atol=1e-3):
+        found = site["fn"].log_prob(site["value"]).to(right)
+        if not torch.allclose(found, right, rtol=1e-3, atol=1e-3):
             raise Wrong(f"the prior of {name} in the model is not N(0, I).")
 
 

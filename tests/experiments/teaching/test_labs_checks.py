@@ -340,7 +340,7 @@ class Pair:
             z = pyro.sample(self.of("latent", "z"), prior.to_event(self.of("z_event", 1)))
             p = dist.Normal(self.networks["decoder"](z), self.of("sigma", 0.1))
             p = p.to_event(self.of("x_event", 1))
-            pyro.sample("x", p, obs=x if self.of("obs", True) else None)
+            pyro.sample("x", p, obs=self.of("obs", lambda x: x)(x))
 
     def guide(self, x):
         self.shown("encoder")
@@ -370,6 +370,15 @@ def test_a_right_pair_is_accepted():
     check.pair(lambda x: ppca(Batch.of(x)), lambda x: amortized(Batch.of(x)), x)
 
 
+def test_a_prior_and_images_in_double_precision_are_compared_in_float32():
+    torch.set_default_dtype(torch.float32)
+    x, wide = torch.randn(4, 5), torch.ones(2, dtype=torch.float64)
+    right, wrong = Pair(prior=wide, obs=lambda x: x.double()), Pair(prior=2 * wide)
+    check.pair(right.model, right.guide, x, trained="guide")  # p alone would draw a double z
+    with pytest.raises(check.Wrong, match="prior of z"):
+        check.pair(wrong.model, wrong.guide, x)
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
@@ -378,7 +387,9 @@ def test_a_right_pair_is_accepted():
         ({"q_event": 0}, "to_event|raised"),
         ({"plate": False}, "in no plate"),
         ({"name": "latent"}, "whole contract"),
-        ({"obs": False}, "sees no data"),
+        ({"obs": lambda x: None}, "sees no data"),
+        ({"obs": lambda x: x.numpy()}, "observes at .x. is not x"),
+        ({"obs": lambda x: x + 1}, "observes at .x. is not x"),
         ({"module": False}, "train none"),
         ({"prior": 2.0}, "prior of z"),
         ({"latent": "hidden", "prior": 2.0}, "call them z"),
