@@ -68,8 +68,8 @@ def seconds_of_calls(way: Callable[[], Any], calls: int = 1) -> float:
 
 
 def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
 
 
 def matrix_peak(device: torch.device | str) -> float:

@@ -49,3 +49,11 @@ def test_closed_forms_are_all_fitted_on_the_cpu(monkeypatch):
     assert [row["dtype"] for row in rows] == ["float64"] * 3 + ["float32"] * 3
     pca, ours, _ = (row["log p(x)"] for row in rows[:3])
     assert abs(pca - ours) < 1e-3
+
+
+def test_a_timing_waits_for_whatever_accelerator_there_is(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda: waited.append(True))
+    assert timing.seconds_of_calls(lambda: None, 3) >= 0
+    assert len(waited) == 2  # before and after
