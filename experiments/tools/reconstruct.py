@@ -95,8 +95,8 @@ def inferred(
         how = {"estimator": estimator, "mask": config.mask}
     if not shown.isfinite().all():
         raise UsageError(
-            "E[x | z] is not a finite number: under a likelihood without a mean, such as a "
-            "Categorical, there are no reconstructions."
+            "E[x | z] is not finite: under a likelihood without a mean, such as a Categorical, "
+            "there are no reconstructions; under another one the run has diverged."
         )
     return shown, how
 
