@@ -272,8 +272,7 @@ kernelspec:
 # A lab
 
 ```{{code-cell}} ipython3
-from experiments.teaching import check
-check.count_parameters(lambda module: {answer})
+{code}
 ```
 """
 
@@ -283,11 +282,12 @@ def test_a_kernel_runs_a_lab_and_stops_where_a_check_does(tmp_path, capfd):
     pytest.importorskip("ipykernel", reason="comes with the extra 'labs'")
     source, out = tmp_path / "labs", tmp_path / "out"
     source.mkdir()
-    right = "sum(p.numel() for p in module.parameters())"
-    (source / "lab1_right.md").write_text(LAB.format(answer=right))
-    (source / "lab2_wrong.md").write_text(LAB.format(answer="len(list(module.parameters()))"))
+    (source / "lab1_right.md").write_text(LAB.format(code="print('fort' + 'y-two')"))
+    wrong = "check.count_parameters(lambda module: len(list(module.parameters())))"
+    code = f"from experiments.teaching import check\n{wrong}"
+    (source / "lab2_wrong.md").write_text(LAB.format(code=code))
     labs.main(labs.Config(labs=(1,), source=source, out=out))
-    assert "check.count_parameters: right" in (out / "teacher/lab1_right.ipynb").read_text()
+    assert "forty-two" in (out / "teacher/lab1_right.ipynb").read_text()
     with pytest.raises(TrainingError) as caught:
         labs.main(labs.Config(labs=(2,), source=source, out=out))
     assert "lab2_wrong.md" in str(caught.value)

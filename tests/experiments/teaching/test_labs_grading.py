@@ -25,17 +25,27 @@ from tests.shared.forked import Process, as_new
 
 SOURCE = find_labs(numbers=(1,))[0]
 CHECKS = ["lab1.pca", "lab1.pca_encoder", "lab1.pca_decoder", "lab1.squared_error"]
+SOLVED = ["import torch"]
+SOLVED += [cell.source for cell in read_lab(SOURCE).cells if "BEGIN SOLUTION" in cell.source]
+"""Cells that define the right answers and do nothing else."""
 
 
-def handed_in(solved=True, cells=(), first=()):
-    """Lab 1 as a student hands it in, with cells of one's own at the end or at the beginning."""
+def handed_in(solved=True, first=()):
+    """Lab 1 as a student hands it in, after cells of one's own."""
     notebook = student(read_lab(SOURCE), SOURCE.name)
     if solved:
         right = {c.id: c.source for c in read_lab(SOURCE).cells}
         for cell in notebook.cells:
             if "task" in cell.metadata["tags"]:
                 cell.source = right[cell.id]
-    notebook.cells = [*map(code, first), *notebook.cells, *map(code, cells)]
+    notebook.cells = [*map(code, first), *notebook.cells]
+    return notebook
+
+
+def made_of(*cells):
+    """Lab 1 with these cells instead of its own, most of which draw pictures."""
+    notebook = handed_in()
+    notebook.cells = [*map(code, cells)]
     return notebook
 
 
@@ -99,7 +109,7 @@ class Forked(Process):
 
 @pytest.fixture
 def forked(monkeypatch):
-    """Notebooks run in forks, which import nothing; the others start Python itself."""
+    """Notebooks run in forks, which import nothing; one test below starts Python itself."""
     names = ("PIPE", "DEVNULL", "TimeoutExpired")
     same = {name: getattr(subprocess, name) for name in names}
     monkeypatch.setattr(running, "subprocess", SimpleNamespace(Popen=Forked, **same))
@@ -128,6 +138,7 @@ def test_a_zip_a_folder_and_a_file_become_rows_with_points_and_answers(folder):
     assert "To be written: centre first" in page
 
 
+IMPORTS = "import torch\nfrom experiments.teaching import check"
 WRONG = """
 def pca(x, latent_dim):
     return x.mean(0), torch.linalg.svd(x)[2][:latent_dim].mT
@@ -160,7 +171,7 @@ ATTACKS = {
 @pytest.mark.usefixtures("forked")
 def test_nothing_that_a_notebook_replaces_brings_points(folder):
     for name, cells in ATTACKS.items():
-        put(folder, f"{name}.ipynb", handed_in(False, [*cells, WRONG]))
+        put(folder, f"{name}.ipynb", made_of(IMPORTS, *cells, WRONG))
     all_of_them = [cell for cells in reversed(ATTACKS.values()) for cell in cells]
     put(folder, "right.ipynb", handed_in(True, first=["import torch", *all_of_them]))
     rows, _ = graded(folder)
@@ -173,21 +184,17 @@ def test_nothing_that_a_notebook_replaces_brings_points(folder):
 
 @pytest.mark.usefixtures("forked")
 def test_loops_exits_and_lost_cells_cost_what_comes_after_and_no_more(folder):
-    put(folder, "loop.ipynb", handed_in(True, first=["while True: pass"]))
+    put(folder, "loop.ipynb", made_of("while True: pass", *SOLVED))
     stubborn = "import signal\nsignal.signal(signal.SIGALRM, signal.SIG_IGN)\nwhile True: pass"
-    put(folder, "stubborn loop.ipynb", handed_in(True, cells=[stubborn]))
-    put(folder, "exit.ipynb", handed_in(True, first=["exit()", "raise SystemExit"]))
-    put(folder, "hard exit.ipynb", handed_in(True, cells=["import os; os._exit(0)"]))
-    lost = handed_in()
-    lost.cells = [
-        c for c in lost.cells if "def " in c["source"] or "import torch\n" in c["source"]
-    ]
-    put(folder, "lost.ipynb", lost)
-    rows, _ = graded(folder, seconds=12.0)
+    put(folder, "stubborn loop.ipynb", made_of(*SOLVED, stubborn))
+    put(folder, "exit.ipynb", made_of("exit()", "raise SystemExit", *SOLVED))
+    put(folder, "hard exit.ipynb", made_of(*SOLVED, "import os; os._exit(0)"))
+    put(folder, "lost.ipynb", made_of(*SOLVED))
+    rows, _ = graded(folder, seconds=5.0)
     for name, row in rows.items():
         assert points(row) == ["1"] * 4, (name, row["errors"])
     assert "cell 1: stopped, it took too long" in rows["loop"]["errors"]
-    assert "took longer than 12 seconds" in rows["stubborn loop"]["errors"]
+    assert "took longer than 5 seconds" in rows["stubborn loop"]["errors"]
     assert "cell 1: SystemExit" in rows["exit"]["errors"]
     assert "ended the process" in rows["hard exit"]["errors"]
     assert rows["lost"]["errors"] == ""
@@ -199,10 +206,11 @@ LATE = {
 }
 
 
+@pytest.mark.usefixtures("forked")
 def test_helpers_and_imports_may_come_after_what_uses_them(folder):
     for number, (value, helper) in enumerate(LATE.items()):
         task = f"def squared_error(x, reconstruction):\n    return {value}"
-        put(folder, f"{number}.ipynb", handed_in(False, [task, helper, "1 + 1"]))
+        put(folder, f"{number}.ipynb", made_of(task, helper, "1 + 1"))
     rows, page = graded(folder)
     assert [row["lab1.squared_error"] for row in rows.values()] == ["1", "1"], page
 
@@ -245,6 +253,7 @@ def damaged(name):
     return bytes(content)
 
 
+@pytest.mark.usefixtures("forked")
 def test_what_is_no_notebook_of_these_labs_is_named(folder):
     (folder / "broken_lab1.ipynb").write_text("{ this is no JSON")
     (folder / "empty_lab1.ipynb").write_bytes(b"")
