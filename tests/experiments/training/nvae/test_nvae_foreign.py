@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import itertools
 import os
 import pickle
 import socket
@@ -143,13 +144,12 @@ class Config(dict):
     """As omegaconf's: a class of somebody else's."""
 
 
+NUMBERS = [name for name in ARGS if type(ARGS[name]) is int]
+OF_EVERY_RANGE = ("num_latent_scales", "num_channels_enc", "num_nf", "num_x_bits")
+NO_NUMBERS = (2**40, -1, 1.5, "<script>", None, [1])
 BAD_ARGS = [
-    *(
-        (name, value)
-        for name in ARGS
-        if type(ARGS[name]) is int
-        for value in (2**40, -1, 1.5, "<script>", None, [1])
-    ),
+    *itertools.product(OF_EVERY_RANGE, NO_NUMBERS),
+    *zip(NUMBERS, itertools.cycle(NO_NUMBERS)),
     ("use_se", "yes"),
     ("dataset", [1]),
     ("dataset", "../../etc/passwd"),
