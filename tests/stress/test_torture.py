@@ -32,14 +32,10 @@ def forked(args: list[str], out: Path, limit: int | None = None) -> Process:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run of an interpreter of its own; a fork needs less time for its first checkpoint."""
-    made = whole_run(KINDS["ppca"], tmp_path_factory.mktemp("torture") / "whole")
-    return made._replace(first=0.3)
-
-
-@pytest.fixture(autouse=True)
-def _forks(whole, monkeypatch):
-    monkeypatch.setattr(torture, "start", forked)
+    """An undisturbed run; all of them are forks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torture, "start", forked)
+        yield whole_run(KINDS["ppca"], tmp_path_factory.mktemp("torture") / "whole")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
