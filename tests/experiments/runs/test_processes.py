@@ -17,9 +17,11 @@ from torch.distributed import TCPStore
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from experiments import vae
+from experiments.errors import UsageError
 from experiments.inference.svi import SVI
 from experiments.runs.checkpoint import latest
 from experiments.runs.cli import cli
+from experiments.runs.processes import started
 from ppl_models import Batch
 from tests.shared.commands import refused
 from tests.shared.forked import Child, Ended, start
@@ -170,13 +172,15 @@ def test_a_malformed_launch_is_refused_before_anyone_waits(
             monkeypatch.delenv(name, raising=False)
             if right is not None:
                 monkeypatch.setenv(name, right)
-        with pytest.raises(SystemExit) as end:
-            cli(vae.Config, vae.main, [*VAE, "--out", "a"])
-        assert end.value.code == 2
-        error = capsys.readouterr().err
-        assert error.startswith(f"error: the environment variable {variable} is ")
-        assert error.count("\n") == 1
-        assert not list(Path().iterdir())
+        with pytest.raises(UsageError, match=f"^the environment variable {variable} is "):
+            started()
+    with pytest.raises(SystemExit) as end:
+        cli(vae.Config, vae.main, [*VAE, "--out", "a"])
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: the environment variable {variable} is ")
+    assert error.count("\n") == 1
+    assert not list(Path().iterdir())
 
 
 def test_a_rank_without_a_number_of_processes_is_refused(monkeypatch, capsys):
