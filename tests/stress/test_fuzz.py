@@ -18,7 +18,7 @@ def _default_float32():
 
 @pytest.mark.parametrize(
     ("kind", "count"),
-    [("command lines", 100), ("saved runs", 20), ("IDX files", 35), ("images", 30)],
+    [("command lines", 70), ("saved runs", 14), ("IDX files", 25), ("images", 16)],
 )
 def test_malformed(finished_runs, kind, count):
     tally = fuzz(kind, count, 0, finished_runs)
@@ -26,9 +26,8 @@ def test_malformed(finished_runs, kind, count):
     assert tally.ends[2] + tally.ends[1] == count
 
 
-@pytest.mark.parametrize("kind", ["command lines", "images"])
-def test_malformed_as_a_process(finished_runs, kind):
-    tally = fuzz(kind, 1, 1, finished_runs, process=True)
+def test_malformed_as_a_process(finished_runs):
+    tally = fuzz("command lines", 1, 1, finished_runs, process=True)
     assert tally.failures == []
     assert tally.refused == 1
 
