@@ -60,3 +60,12 @@ def in_a_notebook(monkeypatch):
     monkeypatch.setenv("LAB_DATA", "digits")
     monkeypatch.setenv("LAB_EPOCHS", "1")
     monkeypatch.setattr(builtins, "display", print, raising=False)
+
+
+@pytest.fixture
+def without_pictures() -> Iterator[None]:
+    """Runs whose pictures nobody looks at do not draw them."""
+    from tests.shared.pictures import undrawn
+
+    with undrawn():
+        yield

@@ -297,6 +297,7 @@ def test_evaluate(capsys, saved):
     refused(capsys, evaluate, [saved, "--memory", "1e-9"], "too small for one image")
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_runs_that_cannot_share_a_table(capsys, saved):
     refused(capsys, compare, ["--runs", saved, "nowhere"], "nowhere")
     binary = [*DIGITS, "--likelihood", "bernoulli", "--binarize", "static"]

@@ -148,6 +148,7 @@ def test_compare_a_vae_over_seeds(capsys):
     assert "over 2 seeds" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_resumed_run_is_the_uninterrupted_one():
     args = [*SHORT, "--guide", "amortized", "--schedule", "constant"]
     whole = run(ppca, *args, "--epochs", "4", "--out", "whole")
@@ -161,6 +162,7 @@ def test_resumed_run_is_the_uninterrupted_one():
     assert saved[0].read_bytes() == saved[1].read_bytes()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_frozen_guide_is_trained_with_the_objective_asked_for():
     args = ["--data", "digits", "--guide", "mean_field", "--decoder", "frozen", *QUICK]
     assert run(ppca, *args, "--out", "a")["objective"] == "stl"
@@ -217,6 +219,7 @@ def test_a_vae_under_every_guide_it_takes():
     assert half["protocol"]["estimator"] == "FullRank"
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_early_stopping_stops():
     metrics = run(
         ppca,
@@ -237,12 +240,14 @@ def test_early_stopping_stops():
 
 
 @pytest.mark.parametrize("binarize", ["static", "dynamic"])
+@pytest.mark.usefixtures("without_pictures")
 def test_binary_pixels_are_named_in_the_protocol(binarize):
     metrics = run(ppca, *SHORT, "--guide", "amortized", "--binarize", binarize, "--out", "a")
     assert metrics["protocol"]["pixels"] == "binary"
     assert metrics["protocol"]["binarize_seed"] == 1
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_what_evaluate_says_of_the_latents():
     run(vae, *SHORT, "--out", "v")
     found = run(evaluate, "v", "--particles", "3", "--out", "e")["test"]
@@ -283,6 +288,7 @@ def test_saved_runs_side_by_side(trained):
     assert {"table.md", "table.csv"} <= {path.name for path in Path("c").iterdir()}
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_reproduced_table_goes_on_where_it_stopped():
     common = ["--data", "digits", "--rows", "200", "--samples", "4"]
 
@@ -320,6 +326,7 @@ def test_bench_times_four_ways(monkeypatch):
     assert [row["of the per-item loop"] > 0 for row in rows] == [True] * 4
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_centred_networks_start_at_the_mean_image():
     from experiments.training.saved_run import open_run
 
@@ -334,6 +341,7 @@ def test_centred_networks_start_at_the_mean_image():
     assert first(grey.mean(0).flatten()).abs().max() < 1e-3
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_run_of_so_many_minutes_ends_with_its_schedule():
     args = ["--data", "digits", "--guide", "amortized", "--minutes", "0.02", "--out", "a"]
     args.append("--no-compile")  # which may take longer than that
@@ -372,6 +380,7 @@ def test_digits_come_in_small_batches_unless_told_otherwise():
             assert parse(module.Config, module.main, words).batch_size == size
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_ppca_prints_the_closed_form_optimum(tmp_path, capsys):
     from experiments import ppca
 

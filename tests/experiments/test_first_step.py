@@ -11,7 +11,7 @@ from experiments.runs.cli import cli
 from experiments.tools import calibrate, predictive, reconstruct, sample
 from tests.shared.commands import refused, run
 
-pytestmark = pytest.mark.usefixtures("in_a_folder")
+pytestmark = pytest.mark.usefixtures("in_a_folder", "without_pictures")
 
 DRAWS = np.random.default_rng(0)
 ROWS = DRAWS.normal(size=(60, 6))

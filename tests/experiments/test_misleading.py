@@ -17,7 +17,7 @@ from experiments.runs.cli import cli
 from experiments.tools import gaps, gradients, predictive, reconstruct
 from tests.shared.commands import refused, run
 
-pytestmark = pytest.mark.usefixtures("in_a_folder")
+pytestmark = pytest.mark.usefixtures("in_a_folder", "without_pictures")
 
 
 def test_a_comparison_states_no_error_without_that_of_the_draws():

@@ -68,6 +68,7 @@ def test_a_run_and_what_it_leaves(trained):
     assert kept == [f"batch_norms_T{t}.safetensors" for t in ("0.6", "0.7", "0.8", "0.9", "1")]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_checkpointed_levels_train_the_same_run(trained):
     run(nvae, *TINY, "--checkpoint-levels", "--out", "again")
     paths = (trained, Path("again"))
@@ -87,6 +88,7 @@ def test_checkpointed_levels_train_the_same_run(trained):
     ],
     ids=" ".join,
 )
+@pytest.mark.usefixtures("without_pictures")
 def test_other_guides_and_recipes(options):
     metrics = run(nvae, *TINY, *options, "--out", "run")
     assert metrics["guide"] == (options[1] if options[0] == "--guide" else "top_down")
@@ -123,6 +125,7 @@ def test_other_commands_take_the_run(trained):
     )
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_train_takes_the_model_too():
     small = [
         "--groups",
@@ -174,6 +177,7 @@ def test_the_list_names_every_preset(capsys, monkeypatch):
     assert not Path("runs").exists()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_run_of_our_own_in_the_published_format():
     small = ["--preset", "digits-tiny", "--rows", "20", "--epochs", "1", "--batch-size", "20"]
     small += ["--evaluate", "1", "--readjust", "1", "--pad", "32"]
@@ -200,6 +204,7 @@ def test_cells_that_the_published_code_lacks_are_not_exported(trained, capsys):
     assert not Path("no.pt").exists()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_packed_weights_come_back(trained, monkeypatch, capsys):
     Path("packed").mkdir()
     monkeypatch.setattr(pretrained, "HOME", Path("packed"))

@@ -139,7 +139,7 @@ SHORT = ["--data", "digits", "--rows", "60", "--epochs", "2", "--latent-dim", "2
 
 
 @pytest.fixture(autouse=True)
-def _here(monkeypatch, tmp_path):
+def _here(monkeypatch, tmp_path, without_pictures):
     torch.set_default_dtype(torch.float32)
     monkeypatch.chdir(tmp_path)
     Path("ownguides.py").write_text(OWN, encoding="utf-8")

@@ -40,7 +40,7 @@ def home(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _made(home, monkeypatch, tmp_path):
+def _made(home, monkeypatch, tmp_path, without_pictures):
     torch.set_default_dtype(torch.float32)
     monkeypatch.chdir(tmp_path)
     for name in ("x", "run"):

@@ -164,6 +164,7 @@ def test_the_command(guide, tmp_path, monkeypatch, capsys):
     refused(capsys, gaps, ["fitted", "--tail-images", "-1", "--out", "no"], "--tail-images", "0")
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_where_q_is_not_gaussian_there_is_k_hat_alone(tmp_path, monkeypatch, capsys):
     torch.set_default_dtype(torch.float32)
     monkeypatch.chdir(tmp_path)
@@ -177,6 +178,7 @@ def test_where_q_is_not_gaussian_there_is_k_hat_alone(tmp_path, monkeypatch, cap
     assert "no tail index beside k-hat: Mixture is not one Gaussian vector" in said
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_guides_side_by_side(tmp_path, monkeypatch, capsys):
     torch.set_default_dtype(torch.float32)
     monkeypatch.chdir(tmp_path)

@@ -33,7 +33,7 @@ def trained(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _here(trained, monkeypatch, tmp_path):
+def _here(trained, monkeypatch, tmp_path, without_pictures):
     torch.set_default_dtype(torch.float32)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained, "a")

@@ -48,7 +48,7 @@ VAE = [
 ]
 
 
-pytestmark = pytest.mark.usefixtures("in_a_folder")
+pytestmark = pytest.mark.usefixtures("in_a_folder", "without_pictures")
 
 
 def launched(

@@ -45,7 +45,7 @@ OPENING = [
 """Commands that read a saved run's model."""
 
 
-pytestmark = pytest.mark.usefixtures("in_a_folder")
+pytestmark = pytest.mark.usefixtures("in_a_folder", "without_pictures")
 
 
 def saved(path: str, name: str, kind: str = "model") -> Path:

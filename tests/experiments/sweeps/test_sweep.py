@@ -186,7 +186,7 @@ def test_a_run_that_fails_does_not_stop_the_others(capsys, monkeypatch):
     assert [run.name for run in asked[3:]] == ["lr=1"]
 
 
-@pytest.mark.usefixtures("forked")
+@pytest.mark.usefixtures("forked", "without_pictures")
 def test_a_stopped_run_goes_on_from_its_checkpoint(monkeypatch):
     config = {"data": "digits", "epochs": "4", "guide": "amortized", "schedule": "constant"}
     config["batch_size"] = "500"
@@ -446,6 +446,7 @@ def test_a_run_of_a_killed_sweep_that_is_still_at_work_is_left_alone(capsys, mon
     refused(capsys, sweep, args, "seed=0 was made with other options (particles)")
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_an_evaluation_of_earlier_weights_is_not_taken_for_one_of_the_present_ones():
     short = ["--data", "digits", "--rows", "100", "--guide", "amortized", "--out", "a"]
     cli(ppca.Config, ppca.main, [*short, "--epochs", "1"])

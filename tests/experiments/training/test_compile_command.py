@@ -18,7 +18,7 @@ SHORT = ["--data", "digits", "--rows", "100", "--batch-size", "50", "--device", 
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder(tmp_path, monkeypatch):
+def _in_a_folder(tmp_path, monkeypatch, without_pictures):
     """Graphs run as they were traced, without a compiler's minute."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PPL_COMPILE", raising=False)
