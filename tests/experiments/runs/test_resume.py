@@ -13,7 +13,7 @@ from experiments.inference.svi import SVI
 from experiments.runs.checkpoint import checkpoints
 from experiments.runs.cli import cli
 from tests.shared.commands import refused, run
-from tests.shared.runs import RUNS, contents, stopped
+from tests.shared.runs import RUNS, contents, copied, stopped
 
 pytestmark = pytest.mark.usefixtures("in_a_folder")
 
@@ -21,9 +21,10 @@ pytestmark = pytest.mark.usefixtures("in_a_folder")
 @pytest.mark.parametrize("name", RUNS)
 def test_it_is_the_same_run_to_the_last_bit(name, monkeypatch):
     module, args = RUNS[name]
-    run(module, *args, "--out", "whole")
+    copied("whole", module, args)
     steps = json.loads(Path("whole/metrics.jsonl").read_text().splitlines()[-1])["steps"]
-    for step in (2, steps - steps % 3 if name == "ppca" else steps // 2):
+    early = [2] if name in ("ppca", "rows", "nvae") else []  # the others have no more state there
+    for step in (*early, steps - steps % 3 if name == "ppca" else steps // 2):
         out = f"stopped-{step}"
         assert stopped(monkeypatch, step, module, [*args, "--out", out]) == 143
         assert not Path(out, "metrics.json").exists()
@@ -33,7 +34,7 @@ def test_it_is_the_same_run_to_the_last_bit(name, monkeypatch):
 
 def test_it_can_be_stopped_again_and_again(monkeypatch):
     module, args = RUNS["vae"]
-    run(module, *args, "--out", "whole")
+    copied("whole", module, args)
     assert stopped(monkeypatch, 1, module, [*args, "--out", "a"]) == 143
     for _ in range(3):
         again = [*args, "--out", "a", "--resume"]
@@ -64,7 +65,7 @@ def test_a_run_of_so_many_minutes_is_continued_without_a_number_of_epochs(monkey
 
 def test_one_stopped_before_its_first_checkpoint_starts_anew(monkeypatch, capsys):
     module, args = RUNS["ppca"]
-    run(module, *args, "--out", "whole")
+    copied("whole", module, args)
     Path("a").mkdir()
     Path("a/run.lock").write_text("")
     Path("a/.config.json.half").write_text("{")
