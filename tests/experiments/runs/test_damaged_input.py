@@ -23,7 +23,7 @@ from tests.shared.runs import copied
 SMALL = [*DIGITS, "--rows", "20"]
 
 
-pytestmark = pytest.mark.usefixtures("in_a_folder")
+pytestmark = pytest.mark.usefixtures("in_a_folder", "without_pictures")
 
 
 @pytest.fixture

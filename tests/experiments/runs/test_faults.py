@@ -25,7 +25,7 @@ from tests.stress.torture import unnoticed
 ARGS = [*RUNS["ppca"][1], "--checkpoint-every", "1"]
 
 
-pytestmark = pytest.mark.usefixtures("in_a_folder")
+pytestmark = pytest.mark.usefixtures("in_a_folder", "without_pictures")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])

@@ -26,7 +26,7 @@ ARGS = RUNS["ppca"][1]
 ROWS = [*DIGITS, "--guide", "mean_field", "--decoder", "frozen", "--guide.local-steps", "5"]
 EM = ["--data", "digits", "--rows", "100", "--method", "em"]
 
-pytestmark = pytest.mark.usefixtures("in_a_folder")
+pytestmark = pytest.mark.usefixtures("in_a_folder", "without_pictures")
 
 
 def options(out: str) -> dict:

@@ -27,7 +27,7 @@ from tests.shared.runs import RUNS, contents, copied, stopped
 ARGS = [*RUNS["ppca"][1], "--checkpoint-every", "1"]
 
 
-pytestmark = pytest.mark.usefixtures("in_a_folder")
+pytestmark = pytest.mark.usefixtures("in_a_folder", "without_pictures")
 
 
 def put(*names: str) -> None:

@@ -21,7 +21,7 @@ from tests.shared.runs import DIGITS, contents, stopped
 ARGS = [*DIGITS, "--guide", "amortized", "--checkpoint-every", "1"]
 
 
-pytestmark = pytest.mark.usefixtures("in_a_folder")
+pytestmark = pytest.mark.usefixtures("in_a_folder", "without_pictures")
 
 
 def breaks(monkeypatch, when) -> None:
