@@ -59,6 +59,7 @@ def test_words_that_differ_are_found():
     assert not appears("best. more", output)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_what_the_commands_of_the_pages_print(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shown: dict[tuple[str, ...], list[str]] = {}  # pages show the same commands: each runs once

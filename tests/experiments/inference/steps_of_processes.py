@@ -92,7 +92,7 @@ def vae(
         mock.patch.object(compiled_gradients, "compiled", lambda graph, values: graph),
         mock.patch.object(compiled_gradients, "can_compile", return_value=True),
     ):
-        found = trained(svi, data, 20, 7, by_row)
+        found = trained(svi, data, 20, 4, by_row)
     assert not compile or svi.compiled.reasons == []
     return found
 
@@ -100,7 +100,7 @@ def vae(
 def ppca() -> Found:
     data = as_data(digits(60).pixels.flatten(1).double() / 16)
     model = PPCA(64, 3)
-    return trained(SVI(model, GUIDES["exact"](model)), data, 20, 7)
+    return trained(SVI(model, GUIDES["exact"](model)), data, 20, 4)
 
 
 def nvae(guide: str) -> Found:
