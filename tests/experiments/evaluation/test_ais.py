@@ -8,25 +8,16 @@ from experiments.data import as_data
 from experiments.evaluation.ais import annealed_bound, sandwich
 from experiments.evaluation.annealing import Annealing
 from experiments.evaluation.bounds import per_image
-from experiments.evaluation.oracle import rotate_to_largest_gap
 from experiments.inference.density import density
 from guides import GUIDES
-from ppl_models import NVAE, PPCA, Batch
+from ppl_models import NVAE, Batch
+from tests.shared.oracle import oracle
 
 SHORT = {"chains": 4, "steps": 30, "leapfrog": 5}
 
 
-def oracle(rows=40):
-    truth = PPCA(8, 2)
-    with torch.no_grad():
-        truth.W.mul_(torch.tensor([6.0, 2.0]))
-        x = truth(Batch.draw(rows))
-    model = rotate_to_largest_gap(PPCA.maximum_likelihood(x, 2))
-    return model.requires_grad_(False), x
-
-
 def test_from_the_posterior_every_chain_has_the_evidence():
-    model, x = oracle()
+    model, x = oracle((6.0, 2.0), 40)
     chains = annealed_bound(model, GUIDES["exact"](model), Batch.of(x), **SHORT)
     evidence = model.marginal().log_prob(x)
     torch.testing.assert_close(chains.log_weights, evidence.expand(4, -1))
@@ -35,7 +26,7 @@ def test_from_the_posterior_every_chain_has_the_evidence():
 
 @pytest.mark.parametrize("start", ["guide", "prior"])
 def test_more_temperatures_come_closer_from_below(start):
-    model, x = oracle()
+    model, x = oracle((6.0, 2.0), 40)
     guide = GUIDES["amortized"](model, encoder="linear")  # untrained: far from the posterior
     evidence = model.marginal().log_prob(x)
     gaps = []
@@ -52,7 +43,7 @@ def test_more_temperatures_come_closer_from_below(start):
 
 
 def test_the_subsampling_factor_plays_no_part():
-    model, x = oracle(rows=6)
+    model, x = oracle((6.0, 2.0), 6)
     guide = GUIDES["prior"](model)
     torch.manual_seed(1)
     whole = annealed_bound(model, guide, Batch.of(x), **SHORT)
@@ -62,7 +53,7 @@ def test_the_subsampling_factor_plays_no_part():
 
 
 def test_a_sandwich_on_simulated_data_closes():
-    model, _ = oracle()
+    model, _ = oracle((6.0, 2.0), 40)
     widths = {}
     for steps in (10, 150):
         torch.manual_seed(2)
@@ -82,7 +73,7 @@ def test_a_sandwich_on_simulated_data_closes():
 )
 def test_from_every_family(name, options):
     """A flow's other transform has its weights below, to the last digits."""
-    model, x = oracle()
+    model, x = oracle((6.0, 2.0), 40)
     guide = GUIDES[name](model, hidden_dims=(4,), **options)
     chains = annealed_bound(model, guide, Batch.of(x), chains=16, steps=200, leapfrog=3)
     gap = model.marginal().log_prob(x) - chains.bound
@@ -109,7 +100,7 @@ def test_from_every_family(name, options):
 )
 def test_weights_do_not_depend_on_the_coordinates(name, options):
     """Moves are made in the noise of q, where q is standard normal; log p - log q is the same."""
-    model, x = oracle(5)
+    model, x = oracle((6.0, 2.0), 5)
     if name in ("top_down", "bottom_up"):
         model, x = hierarchy(lean=True).eval(), torch.rand(5, 1, 8, 8).round()
     guide, batch = GUIDES[name](model, **options).eval(), Batch.of(x)
@@ -149,6 +140,6 @@ def test_a_hierarchy(name):
 
 
 def test_bad_numbers():
-    model, x = oracle()
+    model, x = oracle((6.0, 2.0), 40)
     with pytest.raises(ValueError, match="steps=0"):
         annealed_bound(model, GUIDES["prior"](model), Batch.of(x), steps=0)

@@ -11,23 +11,16 @@ from scipy import stats
 
 from experiments import ppca
 from experiments.evaluation.calibration import _against_band, band, calibrate
-from experiments.evaluation.oracle import best_linear, rotate_to_largest_gap
+from experiments.evaluation.oracle import best_linear
 from experiments.tools import calibrate as command
 from guides import GUIDES
-from ppl_models import NVAE, PPCA, Batch, Program, data_plate, describe
+from ppl_models import NVAE, Program, data_plate, describe
 from tests.shared.commands import refused, run
-
-
-def oracle():
-    truth = PPCA(8, 3)
-    with torch.no_grad():
-        truth.W.mul_(torch.tensor([8.0, 4.0, 2.0]))
-        x = truth(Batch.draw(300))
-    return rotate_to_largest_gap(PPCA.maximum_likelihood(x, 3)).requires_grad_(False)
+from tests.shared.oracle import oracle
 
 
 def test_the_posterior_is_calibrated_and_its_best_linear_guide_is_too_narrow():
-    model = oracle()
+    model, _ = oracle((8.0, 4.0, 2.0), 300)
     exact = calibrate(model, GUIDES["exact"](model), 4000)
     assert exact.ranks.shape == (4000, 3)
     assert exact.passed
@@ -68,7 +61,7 @@ def test_a_band_that_is_hardly_ever_left_holds_as_often_as_it_says():
 
 
 def test_a_q_of_the_right_width_off_its_place_is_biased():
-    model = oracle()
+    model, _ = oracle((8.0, 4.0, 2.0), 300)
     guide = best_linear(model, "full")
     sd = torch.linalg.inv(model.posterior_precision()).diagonal().sqrt()
     with torch.no_grad():
@@ -80,7 +73,7 @@ def test_a_q_of_the_right_width_off_its_place_is_biased():
 
 def test_a_q_that_ignores_x_is_not_called_right():
     """Its ranks are uniform for every model, since they are averaged over x."""
-    model = oracle()
+    model, _ = oracle((8.0, 4.0, 2.0), 300)
     found = calibrate(model, GUIDES["prior"](model), 1000, 19, level=0.9999)
     assert found.passed
     words = command.in_words([{"verdict": "calibrated"}], SimpleNamespace(simulations=1000))

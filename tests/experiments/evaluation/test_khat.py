@@ -13,20 +13,10 @@ from experiments.evaluation.oracle import (
     best_linear,
     diagonal_gap,
     gap_in_closed_form,
-    rotate_to_largest_gap,
     tail_index,
 )
 from guides import GUIDES
-from ppl_models import PPCA, Batch
-
-
-def oracle(scales):
-    truth = PPCA(8, len(scales))
-    with torch.no_grad():
-        truth.W.mul_(torch.tensor(scales))
-        x = truth(Batch.draw(60))
-    model = rotate_to_largest_gap(PPCA.maximum_likelihood(x, len(scales)))
-    return model.requires_grad_(False), x
+from tests.shared.oracle import oracle
 
 
 def test_the_best_linear_guide_has_the_gap_in_closed_form():

@@ -6,22 +6,14 @@ import pytest
 import torch
 
 from experiments.data import as_data
-from experiments.evaluation.oracle import best_linear, rotate_to_largest_gap, tail_index
+from experiments.evaluation.oracle import best_linear, tail_index
 from experiments.evaluation.tail_index import far_tail, tail_of
 from guides import GUIDES
 from guides.guide import Guide
-from ppl_models import NVAE, PPCA, VAE, Batch
+from ppl_models import NVAE, VAE, Batch
 from ppl_models.batch import data_plate
 from ppl_models.program import Program
-
-
-def oracle(scales, data_dim=12):
-    truth = PPCA(data_dim, len(scales))
-    with torch.no_grad():
-        truth.W.mul_(torch.tensor(scales))
-        x = truth(Batch.draw(60))
-    model = rotate_to_largest_gap(PPCA.maximum_likelihood(x, len(scales)))
-    return model.requires_grad_(False), x
+from tests.shared.oracle import oracle
 
 
 def wider(guide, factor):
@@ -36,7 +28,7 @@ def wider(guide, factor):
     ("scales", "images"), [([6.0, 3.0, 2.0], 4), ([4.0, *[2.0] * 9], 4)], ids=["M=3", "M=10"]
 )
 def test_it_is_the_closed_form(scales, images):
-    model, x = oracle(scales)
+    model, x = oracle(scales, data_dim=12)
     truth = tail_index(model)
     assert 0.4 < truth < 0.9
     found = far_tail(model, best_linear(model), as_data(x), images=images)
@@ -50,7 +42,7 @@ def test_it_is_the_closed_form(scales, images):
 
 def test_the_narrower_q_the_heavier_the_tail():
     """With f times the best standard deviations the index is 1 - f^2 lambda_min."""
-    model, x = oracle([6.0, 3.0, 2.0])
+    model, x = oracle([6.0, 3.0, 2.0], data_dim=12)
     least = 1 - tail_index(model)
     for factor in (0.5, 0.8, 1.2):
         guide = wider(best_linear(model), factor)
@@ -60,7 +52,7 @@ def test_the_narrower_q_the_heavier_the_tail():
 
 def test_a_mean_that_is_off_leaves_it():
     """b'u adds to log w: at d standard deviations |b| / d to the slope, nothing in the limit."""
-    model, x = oracle([6.0, 3.0, 2.0])
+    model, x = oracle([6.0, 3.0, 2.0], data_dim=12)
     guide = best_linear(model)
     guide.encoder.head.bias.data[:3] += 0.5 / model.posterior_precision().diagonal().sqrt()
     found = far_tail(model, guide, as_data(x), images=3)
@@ -69,7 +61,7 @@ def test_a_mean_that_is_off_leaves_it():
 
 
 def test_a_q_too_wide_has_no_tail():
-    model, x = oracle([6.0, 3.0, 2.0])
+    model, x = oracle([6.0, 3.0, 2.0], data_dim=12)
     found = far_tail(model, wider(best_linear(model), 4.0), as_data(x), 10_000, images=3)
     assert (found.eigenvalue < 0).all()
     assert (found.tail_index == 0).all()
@@ -78,7 +70,7 @@ def test_a_q_too_wide_has_no_tail():
 
 @pytest.mark.parametrize("name", ["exact", "full", "full_rank"])
 def test_the_posterior_has_no_tail(name):
-    model, x = oracle([6.0, 2.0])
+    model, x = oracle([6.0, 2.0], data_dim=12)
     if name == "full_rank":
         guide = GUIDES[name](model, size=len(x), local_lr=0.1)
         q = model.posterior(x)
@@ -93,7 +85,7 @@ def test_the_posterior_has_no_tail(name):
 
 
 def test_rows_are_as_an_encoder_with_the_same_gaussian():
-    model, x = oracle([6.0, 3.0, 2.0])
+    model, x = oracle([6.0, 3.0, 2.0], data_dim=12)
     amortized = best_linear(model)
     rows = GUIDES["mean_field"](model, size=len(x))
     (parameters,) = amortized.features(Batch.of(x))
@@ -163,7 +155,7 @@ def test_it_is_found_in_float32_and_of_the_first_images():
 
 @pytest.mark.parametrize("name", ["flow", "mixture", "point"])
 def test_other_guides_are_refused(name):
-    model, x = oracle([6.0, 2.0])
+    model, x = oracle([6.0, 2.0], data_dim=12)
     options = {"size": len(x)} if name == "point" else {}
     with pytest.raises(ValueError, match="is not one Gaussian vector per datum"):
         far_tail(model, GUIDES[name](model, **options), as_data(x))
@@ -174,13 +166,13 @@ def test_hierarchies_and_too_few_draws_are_refused():
     guide = GUIDES["top_down"](nvae, cells_per_block=1)
     with pytest.raises(ValueError, match="TopDown is not one Gaussian vector"):
         far_tail(nvae, guide, as_data(torch.rand(4, 1, 8, 8).round()))
-    model, x = oracle([6.0, 2.0])
+    model, x = oracle([6.0, 2.0], data_dim=12)
     with pytest.raises(ValueError, match="30 draws are too few for 2 latents: at least 48"):
         far_tail(model, best_linear(model), as_data(x), 30)
 
 
 def test_a_weight_that_is_not_finite_is_refused():
-    model, x = oracle([6.0, 2.0])
+    model, x = oracle([6.0, 2.0], data_dim=12)
     x[0, 0] = float("inf")
     data = as_data(torch.zeros_like(x))
     object.__setattr__(data, "pixels", x)
