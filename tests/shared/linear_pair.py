@@ -3,7 +3,9 @@
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro import poutine
 from torch import nn
+from torch.nn import functional as F
 
 from ppl_models import Batch
 from ppl_models.batch import data_plate
@@ -89,3 +91,65 @@ class Groups(Program):
         with data_plate(batch):
             loc = m[..., batch.given["group"]].unsqueeze(-1)
             return pyro.sample("x", dist.Normal(loc, self.log_s.exp()).to_event(1), obs=batch.x)
+
+
+class Transformed(Linear):
+    """The same model of 3 x + 5."""
+
+    def observed(self, batch):
+        return None if batch.x is None else (batch.x - 5) / 3
+
+
+class HalfPrior(Linear):
+    """The prior's density counts half, q's wholly."""
+
+    def prior(self):
+        with poutine.scale(scale=0.5):
+            return super().prior()
+
+
+class Decoder(Linear):
+    """A layer between z and the mean of x, which may round its products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder = nn.Linear(D, D)
+
+    def mean(self, z, batch):
+        return self.decoder(z).to(z.dtype)
+
+
+class Topics(Program):
+    """A softmax over the latent, counted from the left or from the right."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim, self.decoder = dim, nn.Linear(D, D)
+
+    def forward(self, batch):
+        with data_plate(batch):
+            z = pyro.sample("z", dist.Normal(torch.zeros(D), 1.0).to_event(1))
+            x = dist.Normal(5 * self.decoder(F.softmax(z, self.dim)), 1.0)
+            return pyro.sample("x", x.to_event(1), obs=batch.x)
+
+
+class ToPoint(Encoder):
+    """A guide of points."""
+
+    def forward(self, batch):
+        with data_plate(batch):
+            pyro.sample("z", dist.Delta(self.width * batch.x).to_event(1))
+
+
+class Normed(Program):
+    """q of these latents, with a batch norm of x as its mean."""
+
+    def __init__(self, *latents: str) -> None:
+        super().__init__()
+        self.norm, self.latents = nn.BatchNorm1d(D), latents
+
+    def forward(self, batch):
+        h = self.norm(batch.x)
+        with data_plate(batch):
+            for name in self.latents:
+                pyro.sample(name, dist.Normal(h, 0.8).to_event(1))

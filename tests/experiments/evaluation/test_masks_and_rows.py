@@ -21,7 +21,7 @@ from experiments.evaluation.tail_index import far_tail
 from guides import GUIDES, Guide
 from ppl_models.batch import data_plate
 from ppl_models.program import Program
-from tests.shared.linear_pair import D, Encoder, Linear, N, X
+from tests.shared.linear_pair import D, Encoder, Linear, N, Transformed, X
 
 
 class OwnRows(Guide):
@@ -47,13 +47,6 @@ def test_rows_that_were_never_fitted_are_not_measured(kind):
     test = replace(as_data(X), source=Source(split="test"))
     with pytest.raises(ValueError, match="has parameters for every datum of its own data set"):
         evaluate(model, guide, test, 200)
-
-
-class Transformed(Linear):
-    """The same model of 3 x + 5, as in test_silently_wrong."""
-
-    def observed(self, batch):
-        return None if batch.x is None else (batch.x - 5) / 3
 
 
 class OfTransformed(Encoder):

@@ -15,8 +15,7 @@ from experiments.inference.optim import RowAdam, constant
 from experiments.inference.svi import SVI
 from guides.local import LocalTable
 from ppl_models.batch import data_plate
-from ppl_models.program import Program
-from tests.shared.linear_pair import SOME, D, Encoder, Linear, X
+from tests.shared.linear_pair import SOME, D, Encoder, Linear, Normed, X
 
 
 def test_a_step_uses_no_gradients_of_another_svis_steps():
@@ -44,21 +43,9 @@ class Two(Linear):
             return pyro.sample("x", x, obs=batch.x)
 
 
-class Normed(Program):
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm1d(D)
-
-    def forward(self, batch):
-        h = self.norm(batch.x)
-        with data_plate(batch):
-            pyro.sample("z", dist.Normal(h, 0.8).to_event(1))
-            pyro.sample("w", dist.Normal(-h, 0.7).to_event(1))
-
-
 @pytest.mark.parametrize("objective", [STL(), DReG(1)])
 def test_one_step_moves_running_means_once(objective):
-    guide = Normed()
+    guide = Normed("z", "w")
     SVI(Two(), guide, loss=objective).step(SOME)
     assert guide.norm.num_batches_tracked.item() == 1
     torch.testing.assert_close(guide.norm.running_mean, 0.1 * SOME.x.mean(0))

@@ -19,7 +19,7 @@ from experiments.inference.objectives import OBJECTIVES
 from experiments.inference.svi import SVI
 from guides import GUIDES
 from ppl_models.batch import data_plate
-from tests.shared.linear_pair import SOME, D, Encoder, Linear, Missing, N, X
+from tests.shared.linear_pair import SOME, D, Encoder, Linear, Missing, N, ToPoint, Transformed, X
 
 
 class RowsPlate(Linear):
@@ -47,12 +47,6 @@ class Masked(Linear):
     def prior(self):
         with poutine.mask(mask=torch.tensor(False)):
             return super().prior()
-
-
-class ToPoint(Encoder):
-    def forward(self, batch):
-        with data_plate(batch):
-            pyro.sample("z", dist.Delta(self.width * batch.x).to_event(1))
 
 
 class ThroughAnother(Encoder):
@@ -113,13 +107,6 @@ def test_a_point_that_says_so_is_reported_as_a_log_joint():
 
 def log_evidence(x):
     return dist.Normal(1.0, math.sqrt(2)).log_prob(x).sum(1).mean().item()
-
-
-class Transformed(Linear):
-    """The same model of 3 x + 5."""
-
-    def observed(self, batch):
-        return None if batch.x is None else (batch.x - 5) / 3
 
 
 def test_the_prior_is_weighed_by_what_the_model_makes_of_x():

@@ -9,14 +9,13 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from torch import nn
 
 from experiments.inference.compiled import gradients
 from experiments.inference.precision import BFloat16Products
 from experiments.inference.svi import SVI
 from ppl_models import Batch
 from ppl_models.batch import data_plate
-from tests.shared.linear_pair import SOME, D, Encoder, Linear, N, X
+from tests.shared.linear_pair import SOME, D, Decoder, Encoder, Linear, N, X
 
 
 @pytest.fixture(autouse=True)
@@ -107,15 +106,6 @@ def test_a_number_that_changes_between_steps_is_seen(kind):
         change(0.5)
         found.append(loss)
     torch.testing.assert_close(found[1], found[0])
-
-
-class Decoder(Linear):
-    def __init__(self) -> None:
-        super().__init__()
-        self.decoder = nn.Linear(D, D)
-
-    def mean(self, z, batch):
-        return self.decoder(z).to(z.dtype)
 
 
 def test_a_backward_hook_of_a_module_is_called():

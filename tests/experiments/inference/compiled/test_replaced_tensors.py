@@ -1,7 +1,6 @@
 """Compiled steps when buffers are replaced, and when two parameters have one gradient."""
 
 import pyro
-import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
@@ -9,9 +8,7 @@ from torch import nn
 from experiments.inference.guard import Guard
 from experiments.inference.objectives import ELBO
 from experiments.inference.svi import SVI, Pair
-from ppl_models.batch import data_plate
-from ppl_models.program import Program
-from tests.shared.linear_pair import SOME, D, Encoder, Linear
+from tests.shared.linear_pair import SOME, D, Encoder, Linear, Normed
 
 
 @pytest.fixture(autouse=True)
@@ -28,17 +25,6 @@ class Shifted(Linear):
 
     def mean(self, z, batch):
         return z + self.loc + self.shift
-
-
-class Normed(Program):
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm1d(D)
-
-    def forward(self, batch):
-        h = self.norm(batch.x)
-        with data_plate(batch):
-            pyro.sample("z", dist.Normal(h, 0.8).to_event(1))
 
 
 def test_a_buffer_that_is_replaced():
@@ -58,7 +44,7 @@ def test_a_pair_that_was_moved_and_moved_back():
     """As ``pair.cpu()`` to save it, and ``pair.cuda()``: every buffer is another tensor."""
     means = []
     for compile in (False, True):
-        model, guide = Linear(), Normed()
+        model, guide = Linear(), Normed("z")
         svi = SVI(model, guide, compile=compile)
         svi.step(SOME)
         Pair(model, guide).float().double()

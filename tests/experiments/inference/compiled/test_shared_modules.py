@@ -9,7 +9,7 @@ from experiments.inference.compiled import CompileWarning, gradients
 from experiments.inference.objectives import OBJECTIVES
 from experiments.inference.svi import SVI
 from ppl_models import Batch
-from tests.shared.linear_pair import D, Encoder, Linear, X
+from tests.shared.linear_pair import D, Decoder, Encoder, Linear, X
 
 
 @pytest.fixture(autouse=True)
@@ -25,15 +25,6 @@ class Sharing(Encoder):
     def __init__(self, model) -> None:
         super().__init__()
         self.also = model.decoder
-
-
-class Decoder(Linear):
-    def __init__(self) -> None:
-        super().__init__()
-        self.decoder = nn.Linear(D, D)
-
-    def mean(self, z, batch):
-        return self.decoder(z)
 
 
 @pytest.mark.parametrize("loss", [pyro.infer.RenyiELBO(0.5), pyro.infer.TraceGraph_ELBO()])

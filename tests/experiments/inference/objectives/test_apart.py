@@ -15,7 +15,7 @@ from guides import GUIDES
 from ppl_models import Batch
 from ppl_models.batch import data_plate
 from ppl_models.program import Program
-from tests.shared.linear_pair import D, Encoder, Linear, X
+from tests.shared.linear_pair import D, Encoder, HalfPrior, Linear, Topics, X
 
 
 class Mixing(Program):
@@ -47,20 +47,6 @@ def test_a_guide_that_mixes_particles_has_them_along_the_batch():
         svi = SVI(Two(), Mixing(dim), loss=OBJECTIVES["elbo"](2000))
         losses.append(svi.evaluate_loss(Batch.of(X)).item())
     assert losses[0] == pytest.approx(losses[1], abs=0.2)
-
-
-class Topics(Program):
-    """A softmax over the latent, counted from the left or from the right."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dim, self.decoder = dim, nn.Linear(D, D)
-
-    def forward(self, batch):
-        with data_plate(batch):
-            z = pyro.sample("z", dist.Normal(torch.zeros(D), 1.0).to_event(1))
-            x = dist.Normal(5 * self.decoder(F.softmax(z, self.dim)), 1.0)
-            return pyro.sample("x", x.to_event(1), obs=batch.x)
 
 
 def test_strata_of_a_mixture_are_apart_whichever_way_a_model_counts_dimensions():
@@ -232,14 +218,6 @@ class ByHand(Program):
             q = dist.Normal(self.loc.expand(len(batch.index), D), 0.5).to_event(1)
             u = pyro.sample("u", q, infer={"is_auxiliary": True})
             pyro.sample("z", dist.Delta(u.exp(), log_density=-u).to_event(1))
-
-
-class HalfPrior(Linear):
-    """The prior's density counts half, q's wholly."""
-
-    def prior(self):
-        with poutine.scale(scale=0.5):
-            return super().prior()
 
 
 @pytest.mark.parametrize("pair", [(LogNormals, ByHand), (HalfPrior, Encoder)])

@@ -2,21 +2,12 @@
 
 import pytest
 import torch
-from pyro import poutine
 
 from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives import OBJECTIVES
 from experiments.inference.svi import SVI
 from ppl_models import Batch
-from tests.shared.linear_pair import Encoder, Linear, X
-
-
-class HalfPrior(Linear):
-    """The prior's density counts half, q's wholly."""
-
-    def prior(self):
-        with poutine.scale(scale=0.5):
-            return super().prior()
+from tests.shared.linear_pair import Encoder, HalfPrior, X
 
 
 @pytest.mark.parametrize("beta", [0.3, torch.tensor(0.3)])
