@@ -69,3 +69,12 @@ def without_pictures() -> Iterator[None]:
 
     with undrawn():
         yield
+
+
+@pytest.fixture
+def as_traced(monkeypatch):
+    """Graphs of steps run as they were traced: what tracing must get right, without a compiler."""
+    from experiments.inference.compiled import gradients
+
+    monkeypatch.setattr(gradients, "compiled", lambda graph, values: graph)
+    monkeypatch.setattr(gradients, "can_compile", lambda: True)

@@ -313,11 +313,7 @@ def test_a_reproduced_table_goes_on_where_it_stopped():
     assert [row["M"] for row in lab["rows"]] == [2, 2, 2, 2, 10, 50]
 
 
-def test_bench_times_four_ways(monkeypatch):
-    from experiments.inference.compiled import gradients
-
-    monkeypatch.setattr(gradients, "compiled", lambda graph, values: graph)
-    monkeypatch.setattr(gradients, "can_compile", lambda: True)
+def test_bench_times_four_ways(monkeypatch, as_traced):
     monkeypatch.setattr(bench, "matrix_peak", lambda device: 1e9)
     metrics = run(
         bench, "lab-vae", "--data", "digits", "--rows", "200", "--epochs", "1", "--out", "a"

@@ -24,7 +24,6 @@ from experiments.evaluation.bounds import encode, per_image
 from experiments.evaluation.calibration import calibrate
 from experiments.evaluation.gaps import local_elbo
 from experiments.evaluation.khat import khat, weights_of_draws
-from experiments.inference.compiled import gradients
 from experiments.inference.fit import fit
 from experiments.inference.frozen import held_out
 from experiments.inference.objectives import OBJECTIVES
@@ -293,9 +292,7 @@ def test_the_best_bound_lies_below_a_known_evidence_and_its_weights_average_to_i
 
 @pytest.mark.parametrize("guide", ["amortized", "mixture"])
 @pytest.mark.parametrize("name", ["uniform", "dirichlet"])
-def test_graphs_of_steps_in_coordinates_are_eager_steps(name, guide, monkeypatch):
-    monkeypatch.setattr(gradients, "compiled", lambda graph, values: graph)  # as it was traced
-    monkeypatch.setattr(gradients, "can_compile", lambda: True)
+def test_graphs_of_steps_in_coordinates_are_eager_steps(name, guide, as_traced):
     found = []
     for compile in (False, True):
         model, x = conjugate(name)

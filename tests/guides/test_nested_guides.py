@@ -9,7 +9,6 @@ from torch import nn
 
 from experiments.data import as_data
 from experiments.evaluation.metrics import evaluate
-from experiments.inference.compiled import gradients as of_steps
 from experiments.inference.objectives import OBJECTIVES
 from experiments.inference.svi import SVI
 from guides import GUIDES, allowed_guides, check_pair
@@ -83,10 +82,8 @@ def test_gradients_where_supports_move(name, plain):
         ("positive", "bottom_up", "stl"),
     ],
 )
-def test_a_step_as_a_graph_is_the_eager_one(name, guide, objective, monkeypatch):
+def test_a_step_as_a_graph_is_the_eager_one(name, guide, objective, as_traced):
     """As it was traced: Inductor compiles maps to a support in test_table_of_kinds."""
-    monkeypatch.setattr(of_steps, "compiled", lambda graph, values: graph)
-    monkeypatch.setattr(of_steps, "can_compile", lambda: True)
     model, q = pair(name, guide)
     loss = OBJECTIVES[objective]()
     compiled, eager = SVI(model, q, loss=loss, compile=True), SVI(model, q, loss=loss)

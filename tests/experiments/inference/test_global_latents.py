@@ -18,7 +18,6 @@ from experiments.evaluation.calibration import calibrate
 from experiments.evaluation.gaps import local_elbo
 from experiments.evaluation.khat import weights_of_draws
 from experiments.inference.bayesian.mcmc import nuts
-from experiments.inference.compiled import gradients
 from experiments.inference.fit import fit
 from experiments.inference.objectives import ELBO, OBJECTIVES, STL
 from experiments.inference.optim import cosine
@@ -115,7 +114,7 @@ def test_minibatches_add_up_to_all_rows(name):
 
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("name", GLOBAL)
-def test_a_pair_is_a_module_like_others(kind, name, monkeypatch):
+def test_a_pair_is_a_module_like_others(kind, name, as_traced):
     model, guide, x = pair(kind, name)
     batch = Batch.of(x)
     svi = SVI(model, guide)
@@ -130,8 +129,6 @@ def test_a_pair_is_a_module_like_others(kind, name, monkeypatch):
     for twin in (copy.deepcopy(whole), pickle.loads(pickle.dumps(whole))):
         assert loss(ELBO(), twin.model, twin.guide, batch) == want
     assert not {id(p) for p in guide.parameters()} & {id(p) for p in model.parameters()}
-    monkeypatch.setattr(gradients, "compiled", lambda graph, values: graph)  # as it was traced
-    monkeypatch.setattr(gradients, "can_compile", lambda: True)
     found = []
     for compile in (False, True):
         p, q, _ = pair(kind, name)

@@ -100,11 +100,8 @@ def distance(one: Pair, other: Pair) -> float:
 
 @pytest.mark.parametrize("compile", [False, True])
 @pytest.mark.parametrize("name", LOSSES)
-def test_losses_and_gradients_are_those_of_pyros_svi(name, compile, monkeypatch):
+def test_losses_and_gradients_are_those_of_pyros_svi(name, compile, as_traced):
     """A step of rate one moves by the gradient: Pyro's is that of the sum over N rows."""
-    gradients = "experiments.inference.compiled.gradients"
-    monkeypatch.setattr(f"{gradients}.compiled", lambda graph, values: graph)
-    monkeypatch.setattr(f"{gradients}.can_compile", lambda: True)
     theirs, ours, before = pair(), pair(), pair()
     wanted = under_pyro(theirs, pyro.optim.SGD({"lr": 1.0}), LOSSES[name](), 1)
     loss, descent = LOSSES[name](), partial(torch.optim.SGD, lr=1.0)

@@ -18,12 +18,10 @@ SHORT = ["--data", "digits", "--rows", "100", "--batch-size", "50", "--device", 
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder(tmp_path, monkeypatch, without_pictures):
+def _in_a_folder(tmp_path, monkeypatch, without_pictures, as_traced):
     """Graphs run as they were traced, without a compiler's minute."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PPL_COMPILE", raising=False)
-    monkeypatch.setattr(compiled, "compiled", lambda graph, values: graph)
-    monkeypatch.setattr(compiled, "can_compile", lambda: True)
     torch.set_default_dtype(torch.float32)
 
 

@@ -19,7 +19,6 @@ from experiments.evaluation.gaps import local_elbo
 from experiments.evaluation.khat import khat, weights_of_draws
 from experiments.evaluation.metrics import evaluate
 from experiments.evaluation.predictive import replicated_sets
-from experiments.inference.compiled import gradients as of_steps
 from experiments.inference.fit import fit
 from experiments.inference.objectives import OBJECTIVES
 from experiments.inference.parallel import own_rows
@@ -171,10 +170,8 @@ def gradients(svi, batch):
     return [svi.gradients(batch), *(p.grad.clone() for p in svi.parameters)]
 
 
-def test_a_step_of_changing_batches_is_the_same_as_a_graph(monkeypatch):
+def test_a_step_of_changing_batches_is_the_same_as_a_graph(as_traced):
     """As it was traced: in test_enumeration, Inductor compiles a mask that changes."""
-    monkeypatch.setattr(of_steps, "compiled", lambda graph, values: graph)
-    monkeypatch.setattr(of_steps, "can_compile", lambda: True)
     model, data, _, _ = story()
     guide = GUIDES["amortized"](model, hidden_dims=(3,))
     compiled, eager = SVI(model, guide, compile=True), SVI(model, guide)

@@ -127,13 +127,6 @@ def trained(svi: SVI, x: torch.Tensor, batch_size: int = 4) -> dict[str, torch.T
     return Pair(svi.model, svi.guide).state_dict()
 
 
-@pytest.fixture
-def without_inductor(monkeypatch):
-    """Graphs run as they were traced: what tracing must get right, in seconds."""
-    monkeypatch.setattr(compiled, "compiled", lambda graph, values: graph)
-    monkeypatch.setattr(compiled, "can_compile", lambda: True)
-
-
 def check_training(pair: tuple, objective: str) -> None:
     partial = pair is VAE_AMORTIZED and objective == "elbo_analytic_kl"
     results = []
@@ -151,7 +144,7 @@ def check_training(pair: tuple, objective: str) -> None:
 
 
 @pytest.mark.parametrize(("pair", "objective"), CASES, ids=lambda case: str(case)[:40])
-def test_training_by_graphs_is_that_of_eager_steps(without_inductor, pair, objective):
+def test_training_by_graphs_is_that_of_eager_steps(as_traced, pair, objective):
     check_training(pair, objective)
 
 
@@ -163,7 +156,7 @@ def test_training_by_compiled_graphs_is_that_of_eager_steps(pair, objective):
     check_training(pair, objective)
 
 
-def test_the_recipe_of_nvae_is_that_of_eager_steps(without_inductor):
+def test_the_recipe_of_nvae_is_that_of_eager_steps(as_traced):
     results = []
     for compile in (False, True):
         torch.manual_seed(0)
@@ -202,7 +195,7 @@ class Noisy(Program):
             return pyro.sample("x", dist.Normal(self.decoder(z), 1.0).to_event(1), obs=batch.x)
 
 
-def test_modes_and_frozen_parameters_are_followed(without_inductor):
+def test_modes_and_frozen_parameters_are_followed(as_traced):
     results = []
     for compile in (False, True):
         torch.manual_seed(0)
@@ -347,7 +340,7 @@ def test_an_unknown_handler_means_an_eager_step():
         svi.step(Batch.of(observations(VAE_AMORTIZED)))
 
 
-def test_a_hook_on_a_gradient_is_called(without_inductor):
+def test_a_hook_on_a_gradient_is_called(as_traced):
     model, guide = build(VAE_AMORTIZED)
     svi = SVI(model, guide, compile=True)
     batch, seen = Batch.of(observations(VAE_AMORTIZED)), []
@@ -365,7 +358,7 @@ def test_a_hook_on_a_gradient_is_called(without_inductor):
     assert len(seen) == 2
 
 
-def test_a_forward_hook_is_traced_with_its_module(without_inductor):
+def test_a_forward_hook_is_traced_with_its_module(as_traced):
     model, guide = build(VAE_AMORTIZED)
     svi = SVI(model, guide, compile=True)
     batch = Batch.of(observations(VAE_AMORTIZED))
@@ -391,7 +384,7 @@ def test_no_compiler_means_eager_steps(monkeypatch):
         svi.step(Batch.of(observations(VAE_AMORTIZED)))
 
 
-def test_gradients_add_up_as_those_of_backward_do(without_inductor):
+def test_gradients_add_up_as_those_of_backward_do(as_traced):
     torch.manual_seed(0)
     model = VAE((7,), latent_dim=3)
     guide = GUIDES["amortized"](model, hidden_dims=(5,))

@@ -10,18 +10,13 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from experiments.inference.compiled import gradients
 from experiments.inference.precision import BFloat16Products
 from experiments.inference.svi import SVI
 from ppl_models import Batch
 from ppl_models.batch import data_plate
 from tests.shared.linear_pair import SOME, D, Decoder, Encoder, Linear, N, X
 
-
-@pytest.fixture(autouse=True)
-def _as_traced(monkeypatch):
-    monkeypatch.setattr(gradients, "compiled", lambda graph, values: graph)
-    monkeypatch.setattr(gradients, "can_compile", lambda: True)
+pytestmark = pytest.mark.usefixtures("as_traced")
 
 
 class Schedule:

@@ -10,12 +10,7 @@ from experiments.inference.objectives import ELBO
 from experiments.inference.svi import SVI, Pair
 from tests.shared.linear_pair import SOME, D, Encoder, Linear, Normed
 
-
-@pytest.fixture(autouse=True)
-def _as_traced(monkeypatch):
-    gradients = "experiments.inference.compiled.gradients"
-    monkeypatch.setattr(f"{gradients}.compiled", lambda graph, values: graph)
-    monkeypatch.setattr(f"{gradients}.can_compile", lambda: True)
+pytestmark = pytest.mark.usefixtures("as_traced")
 
 
 class Shifted(Linear):
@@ -67,10 +62,7 @@ class Offsets(Linear):
 
 @pytest.mark.parametrize("compile", [False, True])
 @pytest.mark.parametrize("how", ["clip", "pyro"])
-def test_equal_gradients(how, compile, monkeypatch):
-    gradients = "experiments.inference.compiled.gradients"
-    monkeypatch.setattr(f"{gradients}.compiled", lambda graph, values: graph)
-    monkeypatch.setattr(f"{gradients}.can_compile", lambda: True)
+def test_equal_gradients(how, compile):
     model, guide = Offsets(), Encoder().requires_grad_(False)
     torch.manual_seed(5)
     loss = ELBO().differentiable_loss(model, guide, SOME) / SOME.size

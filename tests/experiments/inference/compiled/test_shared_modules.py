@@ -5,18 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.inference.compiled import CompileWarning, gradients
+from experiments.inference.compiled import CompileWarning
 from experiments.inference.objectives import OBJECTIVES
 from experiments.inference.svi import SVI
 from ppl_models import Batch
 from tests.shared.linear_pair import D, Decoder, Encoder, Linear, X
 
-
-@pytest.fixture(autouse=True)
-def _without_a_compiler(monkeypatch):
-    """Graphs run as they were traced."""
-    monkeypatch.setattr(gradients, "compiled", lambda graph, values: graph)
-    monkeypatch.setattr(gradients, "can_compile", lambda: True)
+pytestmark = pytest.mark.usefixtures("as_traced")
 
 
 class Sharing(Encoder):

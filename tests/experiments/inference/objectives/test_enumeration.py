@@ -498,12 +498,7 @@ def test_a_latent_of_all_rows_is_summed_out_of_the_whole_data_set_alone():
         IWAE(2).loss(model, guide, Batch.of(x))
 
 
-def test_a_sum_in_the_guide_runs_eagerly_with_one_warning(monkeypatch):
-    # what is traced is tried as it is: Inductor takes its time
-    monkeypatch.setattr(
-        "experiments.inference.compiled.gradients.compiled", lambda traced, values: traced
-    )
-    monkeypatch.setattr("experiments.inference.compiled.gradients.can_compile", lambda: True)
+def test_a_sum_in_the_guide_runs_eagerly_with_one_warning(as_traced):
     (x, y), found = labelled(6), []
     for compile in (False, True):
         torch.manual_seed(0)
