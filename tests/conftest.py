@@ -2,6 +2,8 @@
 
 import builtins
 import os
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,3 +80,11 @@ def as_traced(monkeypatch):
 
     monkeypatch.setattr(gradients, "compiled", lambda graph, values: graph)
     monkeypatch.setattr(gradients, "can_compile", lambda: True)
+
+
+@pytest.fixture
+def ownguides(in_a_folder) -> Iterator[None]:
+    """A user's module ``ownguides`` in the working directory."""
+    shutil.copy(Path(__file__).parent / "shared/ownguides.py", "ownguides.py")
+    yield
+    sys.modules.pop("ownguides", None)
