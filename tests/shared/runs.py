@@ -2,6 +2,7 @@
 
 import atexit
 import json
+import math
 import os
 import shutil
 import signal
@@ -85,6 +86,20 @@ def stopped(monkeypatch, step: int, module, args: list[str], number=signal.SIGTE
         with pytest.raises(SystemExit) as end:
             cli(module.Config, module.main, args)
     return end.value.code
+
+
+def breaks(monkeypatch, when) -> None:
+    """Have gradients be no numbers in steps for which ``when(number, svi)`` is true."""
+    whole, steps = SVI._attempt, []
+
+    def broken(self, batch):
+        steps.append(1)
+        loss = whole(self, batch)
+        if when(len(steps), self):
+            next(p for p in self.parameters if p.grad is not None).grad.fill_(math.nan)
+        return loss
+
+    monkeypatch.setattr(SVI, "_attempt", broken)
 
 
 def contents(out: str) -> dict[str, object]:

@@ -20,7 +20,7 @@ from experiments.runs.resuming import read_saved
 from experiments.tools import evaluate
 from experiments.training.fitting import Fitting
 from tests.shared.commands import SHORT, failed, run
-from tests.shared.runs import DIGITS, RUNS, contents
+from tests.shared.runs import DIGITS, RUNS, breaks, contents
 
 ARGS = RUNS["ppca"][1]
 ROWS = [*DIGITS, "--guide", "mean_field", "--decoder", "frozen", "--guide.local-steps", "5"]
@@ -132,20 +132,6 @@ def test_a_module_under_two_names_is_kept():
     trained = run(train, *args, "--guide.hidden-dims", "8", "--out", "a")
     found = run(evaluate, "a", "--model", "tied_model:Tied", "--particles", "1", "--out", "b")
     assert found["test"]["elbo"] == trained["test"]["elbo"]
-
-
-def breaks(monkeypatch, when) -> None:
-    """Have gradients be no numbers in steps for which ``when(number, svi)`` is true."""
-    whole, steps = SVI._attempt, []
-
-    def broken(self, batch):
-        steps.append(1)
-        loss = whole(self, batch)
-        if when(len(steps), self):
-            next(p for p in self.parameters if p.grad is not None).grad.fill_(math.nan)
-        return loss
-
-    monkeypatch.setattr(SVI, "_attempt", broken)
 
 
 def test_after_a_rollback_as_many_steps_may_fail_as_before(monkeypatch):

@@ -1,7 +1,6 @@
 """Runs whose numbers go wrong: steps skipped, rates lowered, and in the end an explanation."""
 
 import json
-import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,13 +9,12 @@ from tqdm import tqdm
 
 from experiments import ppca, vae
 from experiments.inference.fit import Progress
-from experiments.inference.svi import SVI
 from experiments.runs.checkpoint import checkpoints
 from experiments.runs.cli import cli
 from experiments.training import watch
 from tests.experiments.inference.guard.guard_trial import trial
 from tests.shared.commands import failed, run
-from tests.shared.runs import DIGITS, contents, stopped
+from tests.shared.runs import DIGITS, breaks, contents, stopped
 
 ARGS = [*DIGITS, "--guide", "amortized", "--checkpoint-every", "1"]
 
@@ -24,22 +22,8 @@ ARGS = [*DIGITS, "--guide", "amortized", "--checkpoint-every", "1"]
 pytestmark = pytest.mark.usefixtures("in_a_folder", "without_pictures")
 
 
-def breaks(monkeypatch, when) -> None:
-    """Have gradients be no numbers in steps for which ``when(step, rate)`` is true."""
-    whole, steps = SVI._attempt, []
-
-    def broken(self, batch):
-        steps.append(1)
-        loss = whole(self, batch)
-        if when(len(steps), self.optimizers[0].param_groups[0]["initial_lr"]):
-            next(p for p in self.parameters if p.grad is not None).grad.fill_(math.nan)
-        return loss
-
-    monkeypatch.setattr(SVI, "_attempt", broken)
-
-
 def test_skipped_steps_are_counted_and_explained(monkeypatch, capsys):
-    breaks(monkeypatch, lambda step, rate: step in (4, 5))
+    breaks(monkeypatch, lambda step, svi: step in (4, 5))
     run(ppca, *ARGS, "--out", "a")
     records = [json.loads(line) for line in Path("a/metrics.jsonl").read_text().splitlines()]
     assert [record["skipped"] for record in records] == [0, 2, 0]
@@ -48,8 +32,12 @@ def test_skipped_steps_are_counted_and_explained(monkeypatch, capsys):
     assert "(epoch 2: 2 of 3 steps skipped)" in printed
 
 
+def rate_of(svi):
+    return svi.optimizers[0].param_groups[0]["initial_lr"]
+
+
 def test_a_rate_that_is_too_high_is_halved(monkeypatch, capsys):
-    breaks(monkeypatch, lambda step, rate: step > 4 and rate > 0.003)
+    breaks(monkeypatch, lambda step, svi: step > 4 and rate_of(svi) > 0.003)
     metrics = run(ppca, *ARGS, "--max-skipped", "2", "--out", "a")
     printed = capsys.readouterr().out
     assert "2 steps in a row were not finite" in printed
@@ -62,7 +50,7 @@ def test_a_rate_that_is_too_high_is_halved(monkeypatch, capsys):
 
 
 def test_a_run_that_does_not_recover_says_why_and_keeps_what_it_had(monkeypatch, capsys):
-    breaks(monkeypatch, lambda step, rate: step > 4)
+    breaks(monkeypatch, lambda step, svi: step > 4)
     args = [*ARGS, "--max-skipped", "2", "--max-rollbacks", "1", "--out", "a"]
     failed(capsys, args, "training diverged: 2 steps in a row were not finite; step ")
     assert checkpoints(Path("a"))
@@ -70,13 +58,13 @@ def test_a_run_that_does_not_recover_says_why_and_keeps_what_it_had(monkeypatch,
 
 
 def test_a_run_whose_last_epoch_took_no_step_is_no_result(monkeypatch, capsys):
-    breaks(monkeypatch, lambda step, rate: step > 5)
+    breaks(monkeypatch, lambda step, svi: step > 5)
     failed(capsys, [*ARGS, "--out", "a"], "training diverged: the last 4 steps were not finite")
     assert not Path("a/metrics.json").exists()
 
 
 def test_a_run_may_be_rolled_back_to_its_very_start(monkeypatch, capsys):
-    breaks(monkeypatch, lambda step, rate: step < 3)
+    breaks(monkeypatch, lambda step, svi: step < 3)
     run(ppca, *ARGS, "--max-skipped", "2", "--out", "a")
     assert "Back to the checkpoint at epoch 0, with 0.5 of" in capsys.readouterr().out
 
@@ -84,10 +72,10 @@ def test_a_run_may_be_rolled_back_to_its_very_start(monkeypatch, capsys):
 def test_lowered_rates_outlive_an_interruption(monkeypatch):
     args = [*ARGS, "--max-skipped", "2", "--epochs", "4"]
     with monkeypatch.context() as patch:
-        breaks(patch, lambda step, rate: step in (5, 6))
+        breaks(patch, lambda step, svi: step in (5, 6))
         run(ppca, *args, "--out", "whole")
     with monkeypatch.context() as patch:
-        breaks(patch, lambda step, rate: step in (5, 6))
+        breaks(patch, lambda step, svi: step in (5, 6))
         stopped(patch, 8, ppca, [*args, "--out", "a"])
     run(ppca, *args, "--out", "a", "--resume")
     assert contents("a") == contents("whole")
