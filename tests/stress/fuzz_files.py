@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import struct
 import zlib
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from experiments.runs.checkpoint import latest
+from tests.shared.idx import idx_bytes
 from tests.stress.fuzz_words import SMALL, STOCK, Case, words_of
 
 JUNK = [
@@ -164,10 +164,6 @@ OTHERS_OF_IDX = [
     ["reproduce", "lab", "--epochs", "1"],
     ["bench", "lab-vae"],
 ]
-
-
-def idx_bytes(shape: tuple[int, ...], content: bytes, kind: int = 8, first: int = 0) -> bytes:
-    return bytes((first, 0, kind, len(shape))) + struct.pack(f">{len(shape)}I", *shape) + content
 
 
 def idx_files(rng: random.Random, home: Path) -> Case:

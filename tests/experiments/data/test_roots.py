@@ -1,6 +1,5 @@
 """Where data sets lie, and what a failed download leaves there."""
 
-import struct
 from pathlib import Path
 
 import pytest
@@ -8,16 +7,9 @@ import pytest
 from experiments.data import load
 from experiments.data.downloads import fetch
 from experiments.errors import UsageError
+from tests.shared.idx import idx_bytes
 
 pytestmark = pytest.mark.usefixtures("in_a_folder")
-
-
-def idx(path: Path, *shape: int) -> None:
-    size = 1
-    for side in shape:
-        size *= side
-    header = bytes((0, 0, 8, len(shape))) + struct.pack(f">{len(shape)}I", *shape)
-    path.write_bytes(header + bytes(size))
 
 
 def test_a_tilde_in_the_environment(monkeypatch):
@@ -32,8 +24,8 @@ def test_a_tilde_in_the_environment(monkeypatch):
     raw = Path("home/data/KMNIST/raw")
     raw.mkdir(parents=True)
     for prefix in ("train", "t10k"):
-        idx(raw / f"{prefix}-images-idx3-ubyte", 4, 2, 2)
-        idx(raw / f"{prefix}-labels-idx1-ubyte", 4)
+        (raw / f"{prefix}-images-idx3-ubyte").write_bytes(idx_bytes((4, 2, 2)))
+        (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(idx_bytes((4,)))
     assert [len(part) for part in load("kmnist")] == [4, 4]
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import struct
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from experiments.runs.files import read_json
 from experiments.tools import evaluate, export_nvae, sample
 from tests.experiments.test_bad_input import DIGITS
 from tests.shared.commands import refused
+from tests.shared.idx import idx_bytes
 from tests.shared.runs import copied
 
 SMALL = [*DIGITS, "--rows", "20"]
@@ -147,11 +147,7 @@ def test_export_names_what_it_cannot_read_or_write(capsys, saved):
 
 def idx(path: Path, *shape: int, content: bytes | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    size = 1
-    for side in shape:
-        size *= side
-    header = bytes((0, 0, 8, len(shape))) + struct.pack(f">{len(shape)}I", *shape)
-    path.write_bytes(header + (bytes(size) if content is None else content))
+    path.write_bytes(idx_bytes(shape, content))
 
 
 def test_idx_files_that_do_not_belong_together(capsys):
