@@ -198,7 +198,7 @@ def test_nvae_under_torchrun_for_so_many_minutes():
         "--batch-size",
         "50",
         "--minutes",
-        "0.02",
+        "0.01",
         "--evaluate",
         "1",
         "--readjust",

@@ -37,6 +37,7 @@ def test_beta_weighs_the_kl_alone(beta):
     torch.testing.assert_close(losses[1] - losses[0], (beta - 1) * kl["z"].sum() / 5)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_annealed_runs_end_at_the_bound(tmp_path, monkeypatch, capsys):
     torch.set_default_dtype(torch.float32)
     monkeypatch.chdir(tmp_path)
