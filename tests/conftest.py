@@ -51,6 +51,8 @@ def in_a_folder(monkeypatch, tmp_path):
 
     torch.set_default_dtype(torch.float32)
     monkeypatch.chdir(tmp_path)
+    # a module of a user's that is imported from there leaves no __pycache__
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
 
 @pytest.fixture
