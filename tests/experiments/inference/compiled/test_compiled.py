@@ -97,15 +97,17 @@ class Convolutions(Program):
 
 def pair_of(pair: tuple) -> tuple[nn.Module, Any]:
     """A small pair; of NVAE the smallest there is, whose graph is large enough."""
-    if pair[0] not in ("nvae", "convolutions"):
-        return build(pair)
-    model: nn.Module = Convolutions()
-    if pair[0] == "nvae":
+    name, guide, options = pair
+    if name == "convolutions":
+        model: nn.Module = Convolutions()
+    elif name == "nvae":
         groups = (2,) if pair is NVAE_WITH_FLOWS else (1, 1)
-        attention = pair[2].get("attention", True)
+        attention = options.get("attention", True)
         cells = {"cells_per_block": 1, "depthwise": False, "attention": attention}
         model = NVAE((1, 4, 4), groups, 2, 2, blocks=1, crop=0, **cells)
-    return model, GUIDES[pair[1]](model, **pair[2])
+    else:
+        return build(pair)
+    return model, GUIDES[guide](model, **options)
 
 
 def images(pair: tuple) -> torch.Tensor:
