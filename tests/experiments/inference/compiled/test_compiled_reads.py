@@ -14,7 +14,7 @@ from experiments.inference.precision import BFloat16Products
 from experiments.inference.svi import SVI
 from ppl_models import Batch
 from ppl_models.batch import data_plate
-from tests.shared.linear_pair import SOME, D, Decoder, Encoder, Linear, N, X
+from tests.shared.linear_pair import SOME, Decoder, Encoder, Linear, N, X
 
 pytestmark = pytest.mark.usefixtures("as_traced")
 
