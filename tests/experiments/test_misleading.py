@@ -1,5 +1,6 @@
 """Numbers, tables and messages that would mislead: right, refused, or said in words."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
