@@ -17,7 +17,7 @@ class ConditionalMixture(dist.TorchDistribution):
 
     Args:
         parts: the S components.
-        log_weights: given the latents above, ``[S, B]``, not normalised.
+        logits: log w given the latents above, ``[S, B]``, not normalised.
         chosen: the component of every row, ``[B]``; by default drawn from the weights.
     """
 
@@ -25,19 +25,15 @@ class ConditionalMixture(dist.TorchDistribution):
     support = constraints.independent(constraints.real, 3)
     arg_constraints: ClassVar[dict] = {}
 
-    def __init__(
-        self, parts: list[Any], log_weights: Tensor, chosen: Tensor | None = None
-    ) -> None:
-        self.parts, self.log_weights, self.chosen = parts, log_weights, chosen
+    def __init__(self, parts: list[Any], logits: Tensor, chosen: Tensor | None = None) -> None:
+        self.parts, self.logits, self.chosen = parts, logits, chosen
         super().__init__(parts[0].batch_shape, parts[0].event_shape, validate_args=False)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         if self.chosen is None:
-            self.chosen = dist.Categorical(
-                logits=self.log_weights.detach().movedim(0, -1)
-            ).sample()
+            self.chosen = dist.Categorical(logits=self.logits.detach().mT).sample()
         z = torch.stack([part.rsample(sample_shape) for part in self.parts])
-        index = self.chosen[(..., *(None,) * len(self.event_shape))].expand(1, *z.shape[1:])
+        index = self.chosen[..., None, None, None].expand(1, *z.shape[1:])
         return z.gather(0, index).squeeze(0)
 
     def log_probs(self, value: Tensor) -> Tensor:
@@ -45,7 +41,7 @@ class ConditionalMixture(dist.TorchDistribution):
         return torch.stack([part.log_prob(value) for part in self.parts])
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return (self.log_weights.log_softmax(0) + self.log_probs(value)).logsumexp(0)
+        return (self.logits.log_softmax(0) + self.log_probs(value)).logsumexp(0)
 
 
 class TopDownMixture(TopDown):
@@ -54,8 +50,8 @@ class TopDownMixture(TopDown):
     .. math::
         q(z \mid x) = \frac1S \sum_{s=1}^S \prod_l q_s(z_l \mid z_{<l}, x)
 
-    The components differ in the layers that compute mu and log sigma from shared features. Draws
-    are differentiable, since every row is drawn from one component.
+    The components share the features of x and differ in the layers that compute mu and log sigma.
+    Draws are differentiable, since every row is drawn from one component.
 
     Args:
         model: an NVAE.
@@ -100,4 +96,4 @@ class TopDownMixture(TopDown):
         if i == 0:
             return ConditionalMixture(parts, feature.new_zeros(len(parts), len(feature)))
         q, z = (self.trace.nodes[self.names[i - 1]][key] for key in ("fn", "value"))
-        return ConditionalMixture(parts, q.log_weights + q.log_probs(z), q.chosen)
+        return ConditionalMixture(parts, q.logits + q.log_probs(z), q.chosen)
