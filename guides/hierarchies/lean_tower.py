@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ppl_models.nvae import NVAE
-from ppl_models.nvae.lean import Pointwise, Stem, downsample, lean_cells
+from ppl_models.nvae.cells import cells
+from ppl_models.nvae.lean import LeanCell, Pointwise, Stem, downsample
 
 
 class LeanTower(nn.Module):
@@ -28,11 +29,10 @@ class LeanTower(nn.Module):
         scale = (2 * halvings * number) ** -0.5
         widths = [2 * channels * 2**i for i in range(halvings)]
         self.stem = Stem(model.data_shape[0], widths[0])
-        self.maps = nn.ModuleList([lean_cells(number, widths[0], scale)])
+        self.maps = nn.ModuleList([cells(LeanCell, number, widths[0], scale=scale)])
         for width in widths[1:]:
-            self.maps.append(
-                nn.Sequential(downsample(width // 2), lean_cells(number, width, scale))
-            )
+            halve = downsample(width // 2)
+            self.maps.append(nn.Sequential(halve, cells(LeanCell, number, width, scale=scale)))
         self.groups_per_scale = model.groups_per_scale
         of_groups = self.by_group(widths)
         self.projections = nn.ModuleList(Pointwise(width, widths[0]) for width in of_groups)

@@ -29,7 +29,6 @@ class Tower(nn.Module):
             raise ValueError(
                 f"channels={channels} must be at least 2, since the encoder splits them."
             )
-        self.vanilla = model.vanilla
         self.stem = Conv(model.data_shape[0], channels, 3)
         pre: list[nn.Module] = []
         width = channels
@@ -39,7 +38,7 @@ class Tower(nn.Module):
             width *= 2
         self.pre = nn.Sequential(*pre)
         self.groups, self.downs, self.widths = nn.ModuleList(), nn.ModuleDict(), []
-        number = 0 if self.vanilla else cells_per_group
+        number = 0 if model.vanilla else cells_per_group
         for scale, groups in enumerate(reversed(model.groups_per_scale)):
             if scale:
                 self.downs[str(len(self.groups))] = EncoderCell(width, True, attention)

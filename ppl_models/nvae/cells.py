@@ -125,7 +125,7 @@ class Combine(nn.Module):
 
 
 def cells(
-    kind: Callable[..., nn.Module], number: int, channels: int, **options: bool
+    kind: Callable[..., nn.Module], number: int, channels: int, **options: float
 ) -> nn.Sequential:
     """A sequence of cells."""
     return nn.Sequential(*(kind(channels, **options) for _ in range(number)))

@@ -37,7 +37,7 @@ class SoftNormal(dist.Normal):
 
     def expand(self, batch_shape: tuple[int, ...], _instance: None = None) -> "SoftNormal":
         mu, log_sigma = (part.expand(batch_shape) for part in self.raw)
-        return SoftNormal(mu, log_sigma, validate_args=False)
+        return type(self)(mu, log_sigma, validate_args=False)
 
 
 class CroppedBernoulli(dist.Independent):
@@ -69,10 +69,6 @@ class CroppedBernoulli(dist.Independent):
 
 class HalvedNormal(SoftNormal):
     """x with 2x - 1 drawn from a ``SoftNormal``, and the density of 2x - 1."""
-
-    def expand(self, batch_shape: tuple[int, ...], _instance: None = None) -> "HalvedNormal":
-        mu, log_sigma = (part.expand(batch_shape) for part in self.raw)
-        return HalvedNormal(mu, log_sigma, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
         return super().log_prob(2 * value - 1)

@@ -1,12 +1,8 @@
 """The layers NVAE is made of: weight-normalised convolutions, batch norm with swish, attention."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-BatchNormOptions: dict[str, Any] = {"eps": 1e-5, "momentum": 0.05}
 
 
 class Conv(nn.Conv2d):
@@ -89,7 +85,7 @@ class BatchNorm(nn.BatchNorm2d):
     """Batch normalisation with NVAE's momentum."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__(channels, **BatchNormOptions)
+        super().__init__(channels, eps=1e-5, momentum=0.05)
 
 
 class BatchNormSwish(BatchNorm):

@@ -15,7 +15,7 @@ from ppl_models.nvae.cells import ResidualCell
 from ppl_models.nvae.layers import PlainConv
 
 
-class Pointwise(nn.Conv2d):
+class Pointwise(PlainConv):
     """A 1x1 convolution as one matrix product over channels.
 
     With few input or output channels, the gradient of a convolution takes many times as long on a
@@ -28,26 +28,20 @@ class Pointwise(nn.Conv2d):
     """
 
     def __init__(self, channels: int, out_channels: int, scale: float = 1.0) -> None:
-        super().__init__(channels, out_channels, 1)
+        super().__init__(channels, out_channels, 1, bias=True)
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.mul_(scale)
-
-    def effective_weight(self) -> Tensor:
-        return self.weight
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x.movedim(1, -1), self.weight[..., 0, 0], self.bias).movedim(-1, 1)
 
 
-class Stem(nn.Conv2d):
+class Stem(PlainConv):
     """A 5x5 convolution of stride two, as a matrix product of the image's patches."""
 
     def __init__(self, colours: int, channels: int) -> None:
-        super().__init__(colours, channels, 5, stride=2, padding=2)
-
-    def effective_weight(self) -> Tensor:
-        return self.weight
+        super().__init__(colours, channels, 5, stride=2, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2] // 2, x.shape[-1] // 2
@@ -85,26 +79,18 @@ class LeanCell(ResidualCell):
         super().__init__(body, nn.Identity(), nn.Identity(), weight=1.0)
 
 
-def lean_cells(number: int, channels: int, scale: float) -> nn.Sequential:
-    """A sequence of cells."""
-    return nn.Sequential(*(LeanCell(channels, scale) for _ in range(number)))
-
-
 def downsample(channels: int) -> nn.Sequential:
     """Halve the map and double the channels."""
     return nn.Sequential(RMSNormSwish(), PlainConv(channels, 2 * channels, 3, stride=2, bias=True))
 
 
-class Upsample(nn.Sequential):
-    """Double the map: four times the channels, rearranged into pixels.
+def upsample(channels: int) -> nn.Sequential:
+    """Double the map and halve the channels by rearranging channels into pixels.
 
     References:
         Shi et al. (2016), sub-pixel convolution.
     """
-
-    def __init__(self, channels: int, out_channels: int) -> None:
-        widen = Pointwise(channels, 4 * out_channels)
-        super().__init__(RMSNormSwish(), widen, nn.PixelShuffle(2))
+    return nn.Sequential(RMSNormSwish(), Pointwise(channels, 2 * channels), nn.PixelShuffle(2))
 
 
 class Head(nn.Module):

@@ -8,7 +8,7 @@ from torch import nn
 
 from ppl_models.nvae.cells import Combine, ConvCell, MBConvCell, cells
 from ppl_models.nvae.layers import Conv
-from ppl_models.nvae.lean import Add, Head, Pointwise, Upsample, lean_cells
+from ppl_models.nvae.lean import Add, Head, LeanCell, Pointwise, upsample
 
 
 class Published(NamedTuple):
@@ -75,18 +75,19 @@ class Lean(NamedTuple):
 
     def group(self, width: int, latents: int) -> tuple[nn.Module, nn.Module, nn.Module]:
         """Cells, the prior's convolution, and the module that adds z to the state."""
-        before = lean_cells(self.cells_per_group, width, self.scale)
+        before = cells(LeanCell, self.cells_per_group, width, scale=self.scale)
         return before, Pointwise(width, 2 * latents, 0.0), Add(width, latents)
 
     def up(self, width: int) -> nn.Module:
-        return Upsample(width, width // 2)
+        return upsample(width)
 
     def post(self, width: int, blocks: int) -> nn.Sequential:
         """The layers from the finest latents to half the size of the image."""
-        post: list[nn.Module] = [lean_cells(self.cells_per_block, width, self.scale)]
+        post: list[nn.Module] = [cells(LeanCell, self.cells_per_block, width, scale=self.scale)]
         for _ in range(blocks - 1):
+            post.append(self.up(width))
             width //= 2
-            post += [self.up(2 * width), lean_cells(self.cells_per_block, width, self.scale)]
+            post.append(cells(LeanCell, self.cells_per_block, width, scale=self.scale))
         return nn.Sequential(*post)
 
     def image(self, width: int, outputs: int, sides: Sequence[int]) -> nn.Module:
