@@ -101,8 +101,3 @@ def args_of_options(model: dict[str, Any], guide: dict[str, Any]) -> dict[str, A
         "num_nf": guide["flows"],
         "arch_instance": "res_mbconv",
     }
-
-
-def number_of_outputs(data: str) -> int:
-    """Number of values per image by which bits per dimension are divided."""
-    return 784 if data in ("mnist", "omniglot") else 3 * SIZES[data] ** 2
