@@ -6,7 +6,7 @@ from typing import Any
 
 import pyro.distributions as dist
 from pyro.poutine.messenger import Messenger
-from torch import Tensor, distributions, linalg
+from torch import Tensor, distributions
 from torch.distributions import biject_to, constraints, transforms
 
 from ppl_models.distributions.normals import IsotropicNormal
@@ -145,22 +145,8 @@ def _over_events(transform: Any, distribution: Any) -> Any:
     return transforms.IndependentTransform(transform, more) if more > 0 else transform
 
 
-class Correlated(transforms.Transform):
-    """L u + mu, batches of both allowed, with L lower triangular."""
-
-    domain = codomain = constraints.real_vector
-    bijective = True
-
-    def __init__(self, loc: Tensor, scale_tril: Tensor) -> None:
-        super().__init__()
-        self.loc, self.scale_tril = loc, scale_tril
-
-    def _call(self, u: Tensor) -> Tensor:
-        return (self.scale_tril @ u[..., None])[..., 0] + self.loc
-
-    def _inverse(self, z: Tensor) -> Tensor:
-        u = linalg.solve_triangular(self.scale_tril, (z - self.loc)[..., None], upper=False)
-        return u[..., 0]
+class Correlated(dist.transforms.LowerCholeskyAffine):
+    """L u + mu, where L may be a batch of lower triangular matrices, unlike in Pyro."""
 
     def log_abs_det_jacobian(self, u: Tensor, z: Tensor) -> Tensor:
         volume = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
