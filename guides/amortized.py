@@ -3,20 +3,18 @@
 from collections.abc import Callable
 from typing import Any, Literal
 
-import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from guides.encoder import EncoderGuide
 from guides.gaussian import (
     initial_row,
     loc_scale_of_encoder,
     loc_scale_tril,
     number_of_parameters,
 )
-from guides.guide import Guide
-from guides.latents import vector_latent
-from ppl_models.batch import Batch, data_plate
+from ppl_models.batch import Batch
 from ppl_models.networks import ACTIVATIONS, MLP, ConvEncoder
 from ppl_models.sites import describe
 
@@ -33,7 +31,7 @@ ENCODERS: dict[str, Callable[[torch.Size, tuple[int, ...], int, str], Any]] = {
 """Networks from an image ``[*data_shape]`` (conv) or from a batch's context ``[C]``."""
 
 
-class Amortized(Guide):
+class Amortized(EncoderGuide):
     r"""A Gaussian whose parameters are functions of x, shared by all data.
 
     .. math::
@@ -69,14 +67,12 @@ class Amortized(Guide):
         activation: Literal["relu", "tanh", "silu", "gelu"] = "relu",
         covariance: Literal["diagonal", "full"] = "diagonal",
     ) -> None:
-        super().__init__(model)
         if encoder not in ENCODERS or covariance not in ("diagonal", "full"):
             raise ValueError(
                 f"encoder={encoder!r} must be one of {', '.join(ENCODERS)}; "
                 f"covariance={covariance!r} must be diagonal or full."
             )
-        self._site, self.coordinates = vector_latent(model, "amortized")
-        (self._dim,) = self.coordinates.shape
+        super().__init__(model, "amortized")
         self._full = covariance == "full"
         outputs = number_of_parameters(self._dim, self._full)
         self._images = encoder == "conv"
@@ -92,16 +88,8 @@ class Amortized(Guide):
     def context(self, batch: Batch) -> Tensor:
         return self.real(batch.only) if self._images else super().context(batch)
 
-    def features(self, batch: Batch) -> tuple[Tensor, ...]:
-        """The parameters of q."""
-        return (self.encoder(self.context(batch)),)
-
-    def posterior(self, x: Tensor) -> dist.Distribution:
-        """q(z | x), one event per row, for observations ``[B, *data_shape]``."""
-        return self.of(*self.features(Batch.of(x)))
-
     def of(self, parameters: Tensor) -> dist.Distribution:
-        """The density with these parameters, Gaussian in the coordinates of z."""
+        """A density that is Gaussian in the coordinates of z."""
         if self._full:
             loc, scale_tril = loc_scale_tril(parameters, self._dim)
             return self.coordinates.push(dist.MultivariateNormal(loc, scale_tril=scale_tril))
@@ -116,9 +104,4 @@ class Amortized(Guide):
         """
         if not isinstance(self.encoder, MLP):
             raise ValueError("only a linear or mlp encoder can be centred at the mean image.")
-        self.encoder.centre(mean.flatten())
-
-    def forward(self, batch: Batch) -> Tensor:
-        q = self.of(*self.seen(batch))
-        with data_plate(batch):
-            return pyro.sample(self._site, q)
+        super().centre(mean)

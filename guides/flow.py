@@ -2,17 +2,14 @@
 
 from typing import Any, Literal
 
-import pyro
 import pyro.distributions as dist
 import torch
 from pyro.distributions import transforms
 from pyro.nn import ConditionalAutoRegressiveNN, DenseNN
 from torch import Tensor, nn
 
+from guides.encoder import EncoderGuide
 from guides.gaussian import loc_scale_of_encoder
-from guides.guide import Guide
-from guides.latents import vector_latent
-from ppl_models.batch import Batch, data_plate
 from ppl_models.networks import ACTIVATIONS, MLP
 
 
@@ -42,7 +39,7 @@ class _BesideContext(nn.Module):
 TRANSFORMS = {"autoregressive": _autoregressive, "coupling": _coupling}
 
 
-class Flow(Guide):
+class Flow(EncoderGuide):
     r"""A Gaussian from an encoder, followed by n transforms that depend on x.
 
     .. math::
@@ -82,9 +79,8 @@ class Flow(Guide):
         hidden_dims: tuple[int, ...] = (400,),
         activation: Literal["relu", "tanh", "silu", "gelu"] = "relu",
     ) -> None:
-        super().__init__(model)
-        self._site, self.coordinates = vector_latent(model, "flow")
-        (dim,) = self.coordinates.shape
+        super().__init__(model, "flow")
+        dim = self._dim
         if transform not in TRANSFORMS or dim < 2 or min(length, context, width) < 1:
             raise ValueError(
                 f"transform={transform!r} must be one of {', '.join(TRANSFORMS)}, the latent of "
@@ -99,16 +95,9 @@ class Flow(Guide):
         )
         self.like_model()
 
-    def features(self, batch: Batch) -> tuple[Tensor, ...]:
-        return (self.encoder(self.context(batch)),)
-
-    def posterior(self, x: Tensor) -> dist.Distribution:
-        """q(z | x), one event per row, for observations ``[B, *data_shape]``."""
-        return self.of(*self.features(Batch.of(x)))
-
-    def of(self, outputs: Tensor) -> dist.Distribution:
-        """The density, given the base's parameters and the context."""
-        base, context = outputs.split(self._split, -1)
+    def of(self, parameters: Tensor) -> dist.Distribution:
+        """The density, given the parameters of the base and the context, side by side."""
+        base, context = parameters.split(self._split, -1)
         loc, scale = loc_scale_of_encoder(base)
         parts: list[Any] = []
         for transform in self.transforms:
@@ -118,12 +107,3 @@ class Flow(Guide):
             parts.append(transform.condition(context))
         flow = dist.TransformedDistribution(dist.Normal(loc, scale).to_event(1), parts)
         return self.coordinates.push(flow)
-
-    def centre(self, mean: Tensor) -> None:
-        """Subtract the mean image, ``[*data_shape]``, from the encoder's input."""
-        self.encoder.centre(mean.flatten())
-
-    def forward(self, batch: Batch) -> Tensor:
-        q = self.of(*self.seen(batch))
-        with data_plate(batch):
-            return pyro.sample(self._site, q)

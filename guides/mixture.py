@@ -2,20 +2,18 @@
 
 from typing import Any, Literal
 
-import pyro
 import pyro.distributions as dist
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from guides.encoder import EncoderGuide
 from guides.gaussian import loc_scale_of_encoder
-from guides.guide import Guide
-from guides.latents import vector_latent
-from ppl_models.batch import Batch, data_plate
+from ppl_models.batch import Batch
 from ppl_models.networks import ACTIVATIONS, MLP
 
 
-class Mixture(Guide):
+class Mixture(EncoderGuide):
     r"""An equally weighted mixture of Gaussians from one encoder, with the component as an input.
 
     .. math::
@@ -49,45 +47,29 @@ class Mixture(Guide):
         hidden_dims: tuple[int, ...] = (400,),
         activation: Literal["relu", "tanh", "silu", "gelu"] = "relu",
     ) -> None:
-        super().__init__(model)
         if components < 1 or not hidden_dims:
             raise ValueError(
                 f"components={components} must be at least 1, hidden_dims={hidden_dims} not empty."
             )
-        self._site, self.coordinates = vector_latent(model, "mixture")
-        (dim,) = self.coordinates.shape
+        super().__init__(model, "mixture")
         self.components = components
         inputs = self.context_dim + components
-        self.encoder = MLP((inputs, *hidden_dims, 2 * dim), ACTIVATIONS[activation])
+        self.encoder = MLP((inputs, *hidden_dims, 2 * self._dim), ACTIVATIONS[activation])
         self.like_model()
-
-    def centre(self, mean: Tensor) -> None:
-        """Subtract the mean image, ``[*data_shape]``, from the encoder's input."""
-        self.encoder.centre(mean.flatten())
 
     def features(self, batch: Batch) -> tuple[Tensor, ...]:
         """Every component's parameters, ``[B, S, 2M]``."""
-        layers: Any = self.encoder.layers
-        first, *rest = layers  # the first layer of [x, one-hot s] is a sum of two parts
+        first, *rest = self.encoder.layers
+        # the first layer of [x, one-hot s] is a sum of two parts
         of_x, of_s = first.weight.tensor_split([-self.components], 1)
-        h = F.linear(self.context(batch), of_x, first.bias).unsqueeze(-2)
-        h = h + of_s.mT
+        h = F.linear(self.context(batch), of_x, first.bias).unsqueeze(-2) + of_s.mT
         for layer in rest:
             h = layer(h)
         return (h,)
 
-    def posterior(self, x: Tensor) -> Any:
-        """q(z | x), one event per row, for observations ``[B, *data_shape]``."""
-        return self.of(*self.features(Batch.of(x)))
-
     def of(self, parameters: Tensor) -> Any:
-        """The mixture with these parameters."""
+        """The mixture of components with these parameters, in the coordinates of z."""
         loc, scale = loc_scale_of_encoder(parameters)
         even = dist.Categorical(logits=torch.zeros_like(loc[..., 0]))
         mixture = dist.MixtureSameFamily(even, dist.Normal(loc, scale).to_event(1))
         return self.coordinates.push(mixture)
-
-    def forward(self, batch: Batch) -> Tensor:
-        q = self.of(*self.seen(batch))
-        with data_plate(batch):
-            return pyro.sample(self._site, q)

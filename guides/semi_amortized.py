@@ -2,23 +2,21 @@
 
 from typing import Any, Literal
 
-import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from guides.encoder import EncoderGuide
 from guides.gaussian import loc_scale_of_encoder
-from guides.guide import Guide
-from guides.latents import vector_latent
 from ppl_models.batch import Batch, data_plate
 from ppl_models.networks import ACTIVATIONS, MLP
-from ppl_models.sites import describe
+from ppl_models.sites import describe, evaluating
 
 BETA1, BETA2, EPS = 0.9, 0.99, 1e-8
 
 
-class SemiAmortized(Guide):
+class SemiAmortized(EncoderGuide):
     r"""A Gaussian from an encoder, refined by k gradient steps per datum.
 
     .. math::
@@ -57,23 +55,17 @@ class SemiAmortized(Guide):
         hidden_dims: tuple[int, ...] = (400,),
         activation: Literal["relu", "tanh", "silu", "gelu"] = "relu",
     ) -> None:
-        super().__init__(model)
         if steps < 1 or not step_size > 0:
             raise ValueError(f"steps={steps} must be at least 1, step_size={step_size} above 0.")
-        self._site, self.coordinates = vector_latent(model, "semi_amortized")
-        (dim,) = self.coordinates.shape
+        super().__init__(model, "semi_amortized")
         if summed := describe(model).summed:
             raise ValueError(
                 f"semi_amortized cannot sum out {', '.join(summed)} in its gradient steps."
             )
         self.local_steps, self.step_size, self.through = steps, step_size, through
-        layers = (self.context_dim, *hidden_dims, 2 * dim)
+        layers = (self.context_dim, *hidden_dims, 2 * self._dim)
         self.encoder = MLP(layers, ACTIVATIONS[activation])
         self.like_model()
-
-    def centre(self, mean: Tensor) -> None:
-        """Subtract the mean image, ``[*data_shape]``, from the encoder's input."""
-        self.encoder.centre(mean.flatten())
 
     def bound(self, parameters: Tensor, batch: Batch) -> Any:
         """The plain ELBO of every datum, summed, from one draw [nats]."""
@@ -105,16 +97,10 @@ class SemiAmortized(Guide):
     def features(self, batch: Batch) -> tuple[Tensor, ...]:
         """Mean and log s^2 after the steps, ``[B, 2M]``."""
         parameters = self.encoder(self.context(batch))
-        modes = [(part, part.training) for part in self.model.modules()]
-        self.model.eval()
-        try:
+        with evaluating(self.model):
             return (self.refined(parameters, batch),)
-        finally:
-            for part, training in modes:
-                part.training = training
 
-    def forward(self, batch: Batch) -> Tensor:
-        (parameters,) = self.seen(batch)
+    def of(self, parameters: Tensor) -> dist.Distribution:
+        """A density that is Gaussian in the coordinates of z."""
         q = dist.Normal(*loc_scale_of_encoder(parameters)).to_event(1)
-        with data_plate(batch):
-            return pyro.sample(self._site, self.coordinates.push(q))
+        return self.coordinates.push(q)
