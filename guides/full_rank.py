@@ -36,7 +36,7 @@ class FullRank(PerDatumGuide):
         self._site, self.coordinates = vector_latent(model, "full_rank")
         (self._dim,) = self.coordinates.shape
         numbers = number_of_parameters(self._dim, full=True)
-        self.table = LocalTable(size, (numbers,), initial_row(self._dim, numbers))
+        self.table = LocalTable(size, initial_row(self._dim, numbers))
         self.like_model()
 
     def forward(self, batch: Batch) -> Tensor:

@@ -1,10 +1,8 @@
 """A row of parameters per datum, as in classical (non-amortised) inference."""
 
 import math
-from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,15 +15,13 @@ class LocalTable(nn.Module):
 
     Args:
         size: N, the rows of the data set.
-        shape: the shape of one row.
-        start: initial value of every row, ``[*shape]``; zeros by default.
+        start: initial value of every row, ``[*shape]``.
     """
 
-    def __init__(self, size: int, shape: Sequence[int], start: Tensor | None = None) -> None:
+    def __init__(self, size: int, start: Tensor) -> None:
         super().__init__()
-        self.shape = tuple(shape)
-        row = torch.zeros(math.prod(shape)) if start is None else start.flatten()
-        self.rows = nn.Parameter(row.repeat(size, 1))
+        self.shape = start.shape
+        self.rows = nn.Parameter(start.flatten().repeat(size, 1))
         # SVI sets this for its row-wise optimiser; dense gradients suit every other one.
         self.sparse = False
 
@@ -53,15 +49,12 @@ class PerDatumGuide(Guide):
         local_lr: learning rate of the optimiser of the rows.
         local_steps: number of steps that fit the rows of a held-out data set, with the model
             frozen.
-        options: further options of such a guide.
 
     Raises:
         ValueError: If ``size`` is negative or the rate or number of steps is not positive.
     """
 
-    def __init__(
-        self, model: nn.Module, size: int, local_lr: float, local_steps: int, **options: Any
-    ) -> None:
+    def __init__(self, model: nn.Module, size: int, local_lr: float, local_steps: int) -> None:
         super().__init__(model)
         if size < 0:
             raise ValueError(f"size={size} must not be negative.")
@@ -70,7 +63,8 @@ class PerDatumGuide(Guide):
         if local_steps < 1:
             raise ValueError(f"local_steps={local_steps} must be at least 1.")
         self.size, self.local_lr, self.local_steps = size, local_lr, local_steps
-        self._options = {"local_lr": local_lr, "local_steps": local_steps, **options}
 
     def for_data(self, size: int) -> Self:
-        return type(self)(self.model, size=size, **self._options)
+        return type(self)(
+            self.model, size=size, local_lr=self.local_lr, local_steps=self.local_steps
+        )

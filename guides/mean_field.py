@@ -1,13 +1,11 @@
 """Classical mean-field variational inference: one diagonal Gaussian per datum."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from guides.coordinates import Coordinates
 from guides.gaussian import initial_row, loc_scale
 from guides.latents import ByName, latents_of
 from guides.local import LocalTable, PerDatumGuide
@@ -47,20 +45,16 @@ class MeanField(PerDatumGuide):
         for name, latent in latents.items():
             *outer, last = latent.shape or (1,)  # a scalar counts as a vector of length one
             row = initial_row(last, 2 * last).repeat(*outer, 1)
-            tables[name] = LocalTable(size, row.shape, row)
+            tables[name] = LocalTable(size, row)
         self.tables = ByName(tables)
         self.like_model()
 
-    def _tables(self) -> Iterable[tuple[str, Any]]:
-        return self.tables.items()
-
     def forward(self, batch: Batch) -> dict[str, Tensor]:
+        z = {}
         with data_plate(batch):
-            return {
-                name: pyro.sample(name, self._posterior(table(batch), self.coordinates[name]))
-                for name, table in self._tables()
-            }
-
-    def _posterior(self, rows: Tensor, latent: Coordinates) -> dist.Distribution:
-        loc, scale = (part.reshape(-1, *latent.shape) for part in loc_scale(rows))
-        return latent.push(dist.Normal(loc, scale).to_event(len(latent.shape)))
+            for name, latent in self.coordinates.items():
+                rows = self.tables[name](batch)
+                loc, scale = (part.reshape(-1, *latent.shape) for part in loc_scale(rows))
+                q = dist.Normal(loc, scale).to_event(len(latent.shape))
+                z[name] = pyro.sample(name, latent.push(q))
+        return z

@@ -1,13 +1,12 @@
 """A point estimate of every latent: maximum a posteriori."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import pyro
 import pyro.distributions as dist
+import torch
 from torch import Tensor, nn
 
-from guides.coordinates import Coordinates
 from guides.latents import ByName, latents_of
 from guides.local import LocalTable, PerDatumGuide
 from ppl_models.batch import Batch, data_plate
@@ -45,19 +44,14 @@ class Point(PerDatumGuide):
         super().__init__(model, size, local_lr, local_steps)
         latents = latents_of(model, "point")
         self.coordinates: Any = ByName(latents)
-        tables = {name: LocalTable(size, latent.shape) for name, latent in latents.items()}
+        tables = {name: LocalTable(size, torch.zeros(z.shape)) for name, z in latents.items()}
         self.tables = ByName(tables)
         self.like_model()
 
-    def _tables(self) -> Iterable[tuple[str, Any]]:
-        return self.tables.items()
-
-    def _mass(self, row: Tensor, latent: Coordinates) -> dist.Distribution:
-        return dist.Delta(latent.at(row), event_dim=latent.event_dim)
-
     def forward(self, batch: Batch) -> dict[str, Tensor]:
+        z = {}
         with data_plate(batch):
-            return {
-                name: pyro.sample(name, self._mass(table(batch), self.coordinates[name]))
-                for name, table in self._tables()
-            }
+            for name, latent in self.coordinates.items():
+                point = latent.at(self.tables[name](batch))
+                z[name] = pyro.sample(name, dist.Delta(point, event_dim=latent.event_dim))
+        return z

@@ -19,7 +19,7 @@ PER_DATUM = ("point", "mean_field", "full_rank")
 
 
 def test_row_adam_is_adam_when_every_row_is_touched():
-    table = LocalTable(4, (3,), torch.ones(3))
+    table = LocalTable(4, torch.ones(3))
     twin = torch.nn.Parameter(table.rows.detach().clone())
     rows, adam = RowAdam([table], 0.1, (0.9, 0.99)), torch.optim.Adam([twin], 0.1, (0.9, 0.99))
     batch = Batch(None, torch.arange(4), 4)
@@ -33,7 +33,7 @@ def test_row_adam_is_adam_when_every_row_is_touched():
 
 
 def test_row_adam_touches_the_rows_of_the_batch_alone():
-    table = LocalTable(6, (2,), torch.ones(2))
+    table = LocalTable(6, torch.ones(2))
     table.sparse = True  # as SVI does during a step
     optimizer = RowAdam([table])
     before = table.rows.detach().clone()

@@ -79,8 +79,9 @@ def test_positions_stay_positions():
 
 
 def test_restored_counts_lie_where_the_rows_lie():
-    saved = copy.deepcopy(RowAdam([LocalTable(3, (2,))]).state_dict())  # as read, on the CPU
-    table = LocalTable(3, (2,)).to("meta")  # stands for a GPU
+    read = LocalTable(3, torch.zeros(2))  # on the CPU
+    saved = copy.deepcopy(RowAdam([read]).state_dict())
+    table = LocalTable(3, torch.zeros(2)).to("meta")  # stands for a GPU
     optimizer = RowAdam([table])
     optimizer.load_state_dict(saved)
     assert {name: value.device.type for name, value in optimizer.state[table.rows].items()} == {
