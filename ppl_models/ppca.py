@@ -185,30 +185,3 @@ def _check_varies(x: Tensor) -> None:
     if len(x) < 2 or (x == x[:1]).all():
         what = f"{len(x)} row" if len(x) < 2 else "all rows are alike"
         raise ValueError(f"the data are constant ({what}): no sigma^2 above 0 fits them best.")
-
-
-def equal_diagonal_rotation(symmetric: Tensor) -> Tensor:
-    """An orthogonal R for which R⊤ A R has equal diagonal entries (Schur-Horn), ``[M, M]``.
-
-    For a posterior precision A, this is the basis in which a diagonal guide loses most. Each
-    plane rotation sets one more diagonal entry to the mean.
-    """
-    A = symmetric.clone()
-    R = torch.eye(len(A), dtype=A.dtype, device=A.device)
-    target = A.diagonal().mean()
-    remaining = list(range(len(A)))
-    while len(remaining) > 1:
-        entries = A.diagonal()[remaining]
-        low, high = remaining[int(entries.argmin())], remaining[int(entries.argmax())]
-        if low == high:
-            break
-        a, b, d = A[low, low] - target, A[low, high], A[high, high] - target
-        tangent = ((b * b - a * d).clamp(min=0).sqrt() - b) / d if d != 0 else torch.zeros_like(d)
-        cosine = (1 + tangent * tangent).rsqrt()
-        sine = tangent * cosine
-        plane = torch.eye(len(A), dtype=A.dtype, device=A.device)
-        plane[low, low], plane[high, high] = cosine, cosine
-        plane[high, low], plane[low, high] = sine, -sine
-        A, R = plane.mT @ A @ plane, R @ plane
-        remaining.remove(low)
-    return R

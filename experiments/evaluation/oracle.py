@@ -11,7 +11,7 @@ from torch.distributions import kl_divergence
 from experiments.data import Data
 from guides.amortized import Amortized
 from ppl_models.coordinates import is_product
-from ppl_models.ppca import PPCA, equal_diagonal_rotation
+from ppl_models.ppca import PPCA
 from ppl_models.program import closed_form
 from ppl_models.sites import describe
 
@@ -60,6 +60,33 @@ def best_linear(model: PPCA, covariance: Literal["diagonal", "full"] = "diagonal
     head.weight[: len(constant)] = slopes
     head.bias.copy_(torch.cat([constant, spread]))
     return guide
+
+
+def equal_diagonal_rotation(symmetric: Tensor) -> Tensor:
+    """An orthogonal R for which R⊤ A R has equal diagonal entries (Schur-Horn), ``[M, M]``.
+
+    For a posterior precision A, this is the basis in which a diagonal guide loses most. Each
+    plane rotation sets one more diagonal entry to the mean.
+    """
+    A = symmetric.clone()
+    R = torch.eye(len(A), dtype=A.dtype, device=A.device)
+    target = A.diagonal().mean()
+    remaining = list(range(len(A)))
+    while len(remaining) > 1:
+        entries = A.diagonal()[remaining]
+        low, high = remaining[int(entries.argmin())], remaining[int(entries.argmax())]
+        if low == high:
+            break
+        a, b, d = A[low, low] - target, A[low, high], A[high, high] - target
+        tangent = ((b * b - a * d).clamp(min=0).sqrt() - b) / d if d != 0 else torch.zeros_like(d)
+        cosine = (1 + tangent * tangent).rsqrt()
+        sine = tangent * cosine
+        plane = torch.eye(len(A), dtype=A.dtype, device=A.device)
+        plane[low, low], plane[high, high] = cosine, cosine
+        plane[high, low], plane[low, high] = sine, -sine
+        A, R = plane.mT @ A @ plane, R @ plane
+        remaining.remove(low)
+    return R
 
 
 @torch.no_grad()

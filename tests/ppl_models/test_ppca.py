@@ -7,9 +7,12 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA as SklearnPCA
 from torch.distributions import MultivariateNormal
 
-from experiments.evaluation.oracle import diagonal_gap, rotate_to_largest_gap
+from experiments.evaluation.oracle import (
+    diagonal_gap,
+    equal_diagonal_rotation,
+    rotate_to_largest_gap,
+)
 from ppl_models import PCA, PPCA, Batch
-from ppl_models.ppca import equal_diagonal_rotation
 
 
 def data(count=200, dim=9):
