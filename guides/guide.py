@@ -1,7 +1,7 @@
 """The base classes of guides, which are built from a model and refer to it without owning it."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
@@ -129,8 +129,6 @@ class EffectGuide(Guide, GuideMessenger):
     ``get_traces`` returns the traces of the last run and drops them, so that a guide holds no
     graph between runs or when it is copied or saved.
     """
-
-    upstream_value: Callable[[str], torch.Tensor]
 
     def __init__(self, model: nn.Module) -> None:
         Guide.__init__(self, model)

@@ -59,16 +59,16 @@ class BayesianPPCA(Program):
         self.register_buffer("a", torch.tensor(float(prior_scale)))
 
     def forward(self, batch: Batch) -> Tensor:
-        one = torch.ones_like(self.a)
+        zero, one = torch.zeros_like(self.a), torch.ones_like(self.a)
         sigma = pyro.sample("sigma", dist.HalfNormal(self.a))
-        mu = pyro.sample("mu", dist.Normal(0 * one, self.a).expand([self.data_dim]).to_event(1))
+        mu = pyro.sample("mu", dist.Normal(zero, self.a).expand([self.data_dim]).to_event(1))
         s = pyro.sample("s", dist.HalfNormal(self.a).expand([self.latent_dim]).to_event(1))
         V = self.triangle() if self.identified else self.matrix()
         W = pyro.deterministic("W", V * s.unsqueeze(-2), event_dim=2)
         with data_plate(batch):
             if self.marginal:
                 return pyro.sample("x", self.evidence(W, mu, sigma), obs=batch.x)
-            z = pyro.sample("z", dist.Normal(0 * one, one).expand([self.latent_dim]).to_event(1))
+            z = pyro.sample("z", dist.Normal(zero, one).expand([self.latent_dim]).to_event(1))
             loc = (W @ z.unsqueeze(-1)).squeeze(-1) + mu
             x = dist.Normal(loc, sigma.unsqueeze(-1)).to_event(1)
             return pyro.sample("x", x, obs=batch.x)

@@ -53,12 +53,9 @@ class Likelihood(nn.Module):
     def split(self, parameters: Tensor) -> tuple[Tensor, ...]:
         """The values of every pixel, one tensor ``[..., *data_shape]`` each."""
         dim = -1 - len(self.data_shape)
-        # the gradient of unbind copies, that of squeeze does not
-        return (
-            (parameters.squeeze(dim),)
-            if self.parameters_per_pixel == 1
-            else parameters.unbind(dim)
-        )
+        if self.parameters_per_pixel == 1:  # unlike that of unbind, the gradient copies nothing
+            return (parameters.squeeze(dim),)
+        return parameters.unbind(dim)
 
     def independent(self, pixel: Any) -> Any:
         """Pixels independent given z."""
@@ -191,14 +188,9 @@ class DiscretizedLogistic(Likelihood):
     levels: ClassVar[int] = 255
 
     def distribution(self, parameters: Tensor) -> DiscretizedLogisticMixture:
-        dim = -1 - len(self.data_shape)
-        loc, log_scale = parameters.split(self.components, dim)[:2]
-        logits = (
-            parameters.narrow(dim, 2 * self.components, self.components)
-            if self.components > 1
-            else torch.zeros_like(loc)
-        )
         event_dim = len(self.data_shape)
+        loc, log_scale, *rest = parameters.split(self.components, -1 - event_dim)
+        logits = rest[0] if rest else torch.zeros_like(loc)
         return DiscretizedLogisticMixture(logits, loc, log_scale, self.levels, event_dim)
 
 

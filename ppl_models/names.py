@@ -15,6 +15,5 @@ def unknown(kind: str, name: str, names: Iterable[str]) -> str:
     """The message for an unknown name: the nearest known name, then all of them, in one line."""
     known = list(names)
     near = suggestion(name, known)
-    return f"{kind} '{name}' is unknown; {near}{'There' if near else 'there'} are " + (
-        f"{', '.join(known)}."
-    )
+    there = "There" if near else "there"
+    return f"{kind} '{name}' is unknown; {near}{there} are {', '.join(known)}."

@@ -59,8 +59,7 @@ def own_parameters(*programs: Any) -> Iterator[None]:
 
     Args:
         programs: models and guides, plain or wrapped in Pyro's handlers; the ``model`` of a guide
-            is
-            included.
+            is included.
 
     Raises:
         ValueError: At a ``pyro.param`` that is not a parameter of these modules.

@@ -33,11 +33,11 @@ def same_story(model: Any, kind: type[T]) -> TypeGuard[T]:
         return False
     kinds = type(model).__mro__
     owner = kinds.index(kind)
-    parts = {part for kind in kinds[owner:] if kind not in Program.__mro__ for part in vars(kind)}
+    parts = {part for base in kinds[owner:] if base not in Program.__mro__ for part in vars(base)}
     overridden = {
         part
-        for kind in kinds[:owner]
-        for part, value in vars(kind).items()
+        for subclass in kinds[:owner]
+        for part, value in vars(subclass).items()
         if part[:2] != "__" and not isinstance(value, classmethod | staticmethod)
     }
     return not overridden & (parts | {"forward"}) - {"posterior", "marginal"}

@@ -6,7 +6,7 @@ import pyro
 from torch import Tensor, nn
 
 from guides.hierarchies.nested import FlatTower, check_options, gaussian
-from guides.hierarchies.tower import Towered, tower_of
+from guides.hierarchies.tower import TowerGuide, tower_of
 from guides.latents import ByName, latents_of
 from ppl_models.batch import Batch, data_plate
 from ppl_models.nvae import NVAE
@@ -14,7 +14,7 @@ from ppl_models.nvae.distributions import SoftNormal
 from ppl_models.nvae.layers import Conv
 
 
-class BottomUp(Towered):
+class BottomUp(TowerGuide):
     r"""Mean field across groups: no group sees what was drawn for another.
 
     .. math::

@@ -15,7 +15,7 @@ from guides.hierarchies.nested import (
     corrected,
     sites_above,
 )
-from guides.hierarchies.tower import Towered, tower_of
+from guides.hierarchies.tower import TowerGuide, tower_of
 from guides.latents import latents_of
 from ppl_models.batch import Batch
 from ppl_models.networks import ACTIVATIONS
@@ -38,7 +38,7 @@ def lean_sampler(hidden: int, outputs: int) -> nn.Module:
     return nn.Sequential(nn.SiLU(), Pointwise(hidden, outputs, 0.0))
 
 
-class TopDown(Towered, EffectGuide):
+class TopDown(TowerGuide, EffectGuide):
     r"""Posteriors relative to the priors that the model proposes on its way down.
 
     .. math::

@@ -14,7 +14,11 @@ from ppl_models.nvae.layers import Conv
 
 
 class Tower(nn.Module):
-    """The encoder: one feature map per group of latents, coarse to fine."""
+    """NVAE's encoder: a feature map for every group of latents; its options are ``TopDown``'s.
+
+    References:
+        Vahdat & Kautz (2020), the bottom-up network.
+    """
 
     def __init__(
         self,
@@ -72,7 +76,7 @@ def tower_of(
     return Tower(model, channels, cells_per_group, cells_per_block, attention)
 
 
-class Towered(Guide):
+class TowerGuide(Guide):
     """A guide whose features are a tower's, of the image of an NVAE or of any other context."""
 
     tower: Any

@@ -49,14 +49,14 @@ class DiscretizedLogisticMixture(TorchDistribution):
 
     @constraints.dependent_property(is_discrete=True)
     def support(self) -> constraints.Constraint:
-        return constraints.independent(constraints.unit_interval, -1 - self._dim)
+        return constraints.independent(constraints.unit_interval, self.event_dim)
 
     def expand(self, batch_shape: tuple, _instance: None = None) -> "DiscretizedLogisticMixture":
         shape = (*batch_shape, *self.logits.shape[self._dim :])
         logits, loc, log_scale = (
             part.expand(shape) for part in (self.logits, self.loc, self.log_scale)
         )
-        return DiscretizedLogisticMixture(logits, loc, log_scale, self.levels, -1 - self._dim)
+        return DiscretizedLogisticMixture(logits, loc, log_scale, self.levels, self.event_dim)
 
     def _scale_parameters(self) -> tuple[Tensor, Tensor]:
         """log s and 1 / s. A scale whose inverse might overflow (e^-43 in float32) counts as the
@@ -76,7 +76,7 @@ class DiscretizedLogisticMixture(TorchDistribution):
             x < half, F.logsigmoid(upper), torch.where(x > 1 - half, F.logsigmoid(-lower), bin_)
         )
         mixture = (log_p + F.log_softmax(self.logits, self._dim)).logsumexp(self._dim)
-        return sum_rightmost(mixture, -1 - self._dim)
+        return sum_rightmost(mixture, self.event_dim)
 
     def sample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():

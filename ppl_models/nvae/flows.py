@@ -69,8 +69,7 @@ class FlowPair(TransformModule):
         constant volume.
     """
 
-    domain = constraints.independent(constraints.real, 3)
-    codomain = constraints.independent(constraints.real, 3)
+    domain = codomain = constraints.independent(constraints.real, 3)
     bijective = True
 
     def __init__(self, channels: int) -> None:
