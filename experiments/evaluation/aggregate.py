@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.evaluation.bounds import guide_means, mean_and_error
+from experiments.evaluation.sampling.coordinates import ToCoordinates
 from experiments.evaluation.shared_draws import CACHED_NUMBERS
 from experiments.inference.checks.index_reads import reads_index
 from experiments.inference.density import density
@@ -26,7 +27,7 @@ from experiments.inference.pair import seeded
 from guides.point import Point
 from guides.prior import Prior
 from ppl_models.batch import Batch
-from ppl_models.coordinates import ToCoordinates, coordinates, is_free, is_point
+from ppl_models.coordinates import coordinates, is_free, is_point
 from ppl_models.observing import inner_plates
 from ppl_models.sites import describe, prior_trace
 

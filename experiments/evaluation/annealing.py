@@ -10,6 +10,11 @@ from pyro.poutine import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 
+from experiments.evaluation.sampling.coordinates import (
+    FromCoordinates,
+    ToCoordinates,
+    from_noise,
+)
 from experiments.inference.checks.sites import run_pair
 from experiments.inference.density import density, total_density
 from experiments.inference.handlers import At
@@ -17,14 +22,7 @@ from experiments.inference.pair import cuda_devices
 from experiments.inference.traces import sites_of
 from guides.guide import EffectGuide
 from ppl_models.batch import Batch
-from ppl_models.coordinates import (
-    FromCoordinates,
-    ToCoordinates,
-    coordinates,
-    family,
-    from_noise,
-    is_free,
-)
+from ppl_models.coordinates import coordinates, family, is_free
 from ppl_models.sites import describe, is_summed
 
 Latents = dict[str, Tensor]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.bounds import encode, reconstruct
+from experiments.evaluation.sampling.coordinates import FromCoordinates, ToCoordinates
 from experiments.evaluation.sampling.reconstruction import mean_at, row_means
 from experiments.inference.checks.rows import check_local
 from experiments.inference.checks.simulations import check_simulates
@@ -22,7 +23,7 @@ from guides import allowed_guides
 from guides.full_rank import FullRank
 from guides.mean_field import MeanField
 from ppl_models.batch import Batch
-from ppl_models.coordinates import FromCoordinates, ToCoordinates, bare, family, is_free
+from ppl_models.coordinates import bare, family, is_free
 from ppl_models.parameters import own_parameters
 from ppl_models.program import closed_form
 from ppl_models.sites import describe, observation, prior_trace, request, request_alike
