@@ -97,8 +97,7 @@ def allowed_guides(model: nn.Module) -> tuple[str, ...]:
     sites = describe(model)
     if sites.of_all_data:
         return GLOBAL
-    shapes = list(sites.latents.values())
-    flat = [len(shape) for shape in shapes] == [1]
+    flat = [len(shape) for shape in sites.latents.values()] == [1]
     exact = ("exact",) if flat and closed_form(model, "posterior") else ()
     try:
         found = list(latents_of(model, "a guide", fixed=False).values())

@@ -11,7 +11,9 @@ from ppl_models.batch import Batch, data_plate
 
 
 class EncoderGuide(Guide):
-    """A guide whose parameters are the outputs of an encoder; a subclass adds it, and ``of``.
+    """A guide whose parameters an encoder computes from x.
+
+    A subclass builds the encoder, and defines in ``of`` the density with given parameters.
 
     Args:
         model: a model with one vector latent.
@@ -41,7 +43,7 @@ class EncoderGuide(Guide):
         return (self.encoder(self.context(batch)),)
 
     def of(self, parameters: Tensor) -> Any:
-        """q with these parameters, one event ``[M]`` per row, on the support of z."""
+        """q with these parameters, one event per row, on the support of z."""
         raise NotImplementedError
 
     def posterior(self, x: Tensor) -> Any:

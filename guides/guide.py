@@ -55,7 +55,7 @@ class Guide(Program):
     def real(self, values: torch.Tensor) -> torch.Tensor:
         """Values in the type of q's parameters, as networks take them."""
         like = next((p for p in self.parameters() if p.is_floating_point()), values)
-        return values if like is values else values.to(like.dtype)
+        return values.to(like.dtype)
 
     @property
     def context_dim(self) -> int:
