@@ -99,23 +99,22 @@ class ConvEncoder(nn.Module):
     Args:
         data_shape: C, H and W, the sides divisible by 4 (28 or 32, say).
         outputs: the length of the result, ``[..., outputs]``.
-        width: channels of the first convolution.
 
     Raises:
         ValueError: If a side is not divisible by 4.
     """
 
-    def __init__(self, data_shape: Sequence[int], outputs: int, width: int = 32) -> None:
+    def __init__(self, data_shape: Sequence[int], outputs: int) -> None:
         super().__init__()
-        channels, height, breadth = _quarter(data_shape)
+        channels, height, width = _quarter(data_shape)
         self.data_shape = tuple(data_shape)
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, width, 4, 2, 1),
+            nn.Conv2d(channels, 32, 4, 2, 1),
             nn.SiLU(),
-            nn.Conv2d(width, 2 * width, 4, 2, 1),
+            nn.Conv2d(32, 64, 4, 2, 1),
             nn.SiLU(),
             nn.Flatten(),
-            nn.Linear(2 * width * height * breadth, 256),
+            nn.Linear(64 * height * width, 256),
             nn.SiLU(),
         )
         self.head = nn.Linear(256, outputs)
@@ -132,27 +131,24 @@ class ConvDecoder(nn.Module):
         latent_dim: the length of z.
         number: values per pixel.
         data_shape: C, H and W, the sides divisible by 4.
-        width: channels of the last hidden layer.
 
     Raises:
         ValueError: If a side is not divisible by 4.
     """
 
-    def __init__(
-        self, latent_dim: int, number: int, data_shape: Sequence[int], width: int = 32
-    ) -> None:
+    def __init__(self, latent_dim: int, number: int, data_shape: Sequence[int]) -> None:
         super().__init__()
-        channels, height, breadth = _quarter(data_shape)
+        channels, height, width = _quarter(data_shape)
         self.shape = (number, *data_shape)
         self.layers = nn.Sequential(
             nn.Linear(latent_dim, 256),
             nn.SiLU(),
-            nn.Linear(256, 2 * width * height * breadth),
+            nn.Linear(256, 64 * height * width),
             nn.SiLU(),
-            nn.Unflatten(1, (2 * width, height, breadth)),
-            nn.ConvTranspose2d(2 * width, width, 4, 2, 1),
+            nn.Unflatten(1, (64, height, width)),
+            nn.ConvTranspose2d(64, 32, 4, 2, 1),
             nn.SiLU(),
-            nn.ConvTranspose2d(width, number * channels, 4, 2, 1),
+            nn.ConvTranspose2d(32, number * channels, 4, 2, 1),
         )
 
     def forward(self, z: Tensor) -> Tensor:

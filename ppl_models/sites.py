@@ -117,11 +117,11 @@ def simulate(model: Any, size: int, start: int = 0) -> tuple[Any, Batch]:
     return trace, Batch.of(x if sites.by_name else next(iter(x.values())), asked.given)
 
 
-def example(model: Any, size: int = 1) -> Batch:
-    """A batch of zeros in the shapes that a model observes, with the ``given`` of its data."""
-    sites, batch = describe(model), request(model, size)
+def example(model: Any) -> Batch:
+    """A row of zeros in the shapes that a model observes, with the ``given`` of its data."""
+    sites, batch = describe(model), request(model, 1)
     like = _parameter(model)
-    x = {name: like.new_zeros(size, *shape) for name, shape in sites.observed.items()}
+    x = {name: like.new_zeros(1, *shape) for name, shape in sites.observed.items()}
     return batch._replace(x=x if sites.by_name else next(iter(x.values())))
 
 
