@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Literal
 
+import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from guides.gaussian import (
     loc_scale_tril,
     number_of_parameters,
 )
-from ppl_models.batch import Batch
+from ppl_models.batch import Batch, data_plate
 from ppl_models.networks import ACTIVATIONS, MLP, ConvEncoder
 from ppl_models.sites import describe
 
@@ -105,3 +106,8 @@ class Amortized(EncoderGuide):
         if not isinstance(self.encoder, MLP):
             raise ValueError("only a linear or mlp encoder can be centred at the mean image.")
         super().centre(mean)
+
+    def forward(self, batch: Batch) -> Tensor:
+        q = self.of(*self.seen(batch))
+        with data_plate(batch):
+            return pyro.sample(self._site, q)

@@ -2,18 +2,18 @@
 
 from typing import Any
 
-import pyro
 from torch import Tensor, nn
 
 from guides.guide import Guide
 from guides.latents import vector_latent
-from ppl_models.batch import Batch, data_plate
+from ppl_models.batch import Batch
 
 
 class EncoderGuide(Guide):
     """A guide whose parameters an encoder computes from x.
 
-    A subclass builds the encoder, and defines in ``of`` the density with given parameters.
+    A subclass builds the encoder, defines in ``of`` the density with given parameters, and draws
+    z from it in ``forward``.
 
     Args:
         model: a model with one vector latent.
@@ -49,8 +49,3 @@ class EncoderGuide(Guide):
     def posterior(self, x: Tensor) -> Any:
         """q(z | x), one event per row, for observations ``[B, *data_shape]``."""
         return self.of(*self.features(Batch.of(x)))
-
-    def forward(self, batch: Batch) -> Tensor:
-        q = self.of(*self.seen(batch))
-        with data_plate(batch):
-            return pyro.sample(self._site, q)

@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+import pyro
 import pyro.distributions as dist
 import torch
 from pyro.distributions import transforms
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from guides.encoder import EncoderGuide
 from guides.gaussian import loc_scale_of_encoder
+from ppl_models.batch import Batch, data_plate
 from ppl_models.networks import ACTIVATIONS, MLP
 
 
@@ -107,3 +109,8 @@ class Flow(EncoderGuide):
             parts.append(transform.condition(context))
         flow = dist.TransformedDistribution(dist.Normal(loc, scale).to_event(1), parts)
         return self.coordinates.push(flow)
+
+    def forward(self, batch: Batch) -> Tensor:
+        q = self.of(*self.seen(batch))
+        with data_plate(batch):
+            return pyro.sample(self._site, q)

@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+import pyro
 import pyro.distributions as dist
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from guides.encoder import EncoderGuide
 from guides.gaussian import loc_scale_of_encoder
-from ppl_models.batch import Batch
+from ppl_models.batch import Batch, data_plate
 from ppl_models.networks import ACTIVATIONS, MLP
 
 
@@ -73,3 +74,8 @@ class Mixture(EncoderGuide):
         even = dist.Categorical(logits=torch.zeros_like(loc[..., 0]))
         mixture = dist.MixtureSameFamily(even, dist.Normal(loc, scale).to_event(1))
         return self.coordinates.push(mixture)
+
+    def forward(self, batch: Batch) -> Tensor:
+        q = self.of(*self.seen(batch))
+        with data_plate(batch):
+            return pyro.sample(self._site, q)

@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
@@ -104,3 +105,8 @@ class SemiAmortized(EncoderGuide):
         """A density that is Gaussian in the coordinates of z."""
         q = dist.Normal(*loc_scale_of_encoder(parameters)).to_event(1)
         return self.coordinates.push(q)
+
+    def forward(self, batch: Batch) -> Tensor:
+        q = self.of(*self.seen(batch))
+        with data_plate(batch):
+            return pyro.sample(self._site, q)
