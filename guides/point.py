@@ -44,7 +44,9 @@ class Point(PerDatumGuide):
         super().__init__(model, size, local_lr, local_steps)
         latents = latents_of(model, "point")
         self.coordinates: Any = ByName(latents)
-        tables = {name: LocalTable(size, torch.zeros(z.shape)) for name, z in latents.items()}
+        tables = {}
+        for name, latent in latents.items():
+            tables[name] = LocalTable(size, torch.zeros(latent.shape))
         self.tables = ByName(tables)
         self.like_model()
 

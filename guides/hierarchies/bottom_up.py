@@ -78,7 +78,8 @@ class BottomUp(TowerGuide):
     def posterior(self, name: str, numbers: Tensor) -> Any:
         """q of one latent, from the numbers that describe it."""
         if isinstance(self.model, NVAE):
-            return SoftNormal(*numbers.chunk(2, 1)).to_event(3)
+            mu, log_sigma = numbers.chunk(2, 1)
+            return SoftNormal(mu, log_sigma).to_event(3)
         latent = self.coordinates[name]
         return latent.push(gaussian(numbers, latent.shape))
 
