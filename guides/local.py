@@ -1,7 +1,7 @@
 """A row of parameters per datum, as in classical (non-amortised) inference."""
 
 import math
-from typing import Self
+from typing import Any, Self
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -49,12 +49,15 @@ class PerDatumGuide(Guide):
         local_lr: learning rate of the optimiser of the rows.
         local_steps: number of steps that fit the rows of a held-out data set, with the model
             frozen.
+        options: further options of such a guide, for ``for_data``.
 
     Raises:
         ValueError: If ``size`` is negative or the rate or number of steps is not positive.
     """
 
-    def __init__(self, model: nn.Module, size: int, local_lr: float, local_steps: int) -> None:
+    def __init__(
+        self, model: nn.Module, size: int, local_lr: float, local_steps: int, **options: Any
+    ) -> None:
         super().__init__(model)
         if size < 0:
             raise ValueError(f"size={size} must not be negative.")
@@ -63,8 +66,13 @@ class PerDatumGuide(Guide):
         if local_steps < 1:
             raise ValueError(f"local_steps={local_steps} must be at least 1.")
         self.size, self.local_lr, self.local_steps = size, local_lr, local_steps
+        self._options = options
 
     def for_data(self, size: int) -> Self:
         return type(self)(
-            self.model, size=size, local_lr=self.local_lr, local_steps=self.local_steps
+            self.model,
+            size=size,
+            local_lr=self.local_lr,
+            local_steps=self.local_steps,
+            **self._options,
         )

@@ -12,7 +12,7 @@ from experiments.inference.frozen import announce_rows, fit_rows, frozen, held_o
 from experiments.inference.optim import Muon, RowAdam, constant, cosine, orthogonal
 from experiments.inference.svi import SVI
 from guides import GUIDES
-from guides.local import LocalTable
+from guides.local import LocalTable, PerDatumGuide
 from ppl_models import PPCA, Batch
 
 PER_DATUM = ("point", "mean_field", "full_rank")
@@ -138,6 +138,21 @@ def test_a_table_beyond_memory_or_without_fixed_pixels_is_refused():
         announce_rows(guide, data, 1e-9)
     with pytest.raises(UsageError, match="--binarize static"):
         announce_rows(guide, data.binarized("dynamic", 0), 1.0)
+
+
+class Wide(PerDatumGuide):
+    """A guide with an option of its own."""
+
+    def __init__(self, model, size=0, local_lr=0.1, local_steps=500, width=1.0):
+        super().__init__(model, size, local_lr, local_steps, width=width)
+        self.width = width
+
+
+def test_a_guide_for_other_data_has_the_options_of_this_one():
+    guide = Wide(PPCA(4, 2), 3, local_lr=0.2, local_steps=7, width=2.0)
+    guide.local_lr = 0.3
+    other = guide.for_data(5)
+    assert (other.size, other.local_lr, other.local_steps, other.width) == (5, 0.3, 7, 2.0)
 
 
 @pytest.mark.parametrize("options", [{"local_lr": 0.0}, {"local_steps": 0}, {"size": -1}])
