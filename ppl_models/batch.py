@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyro
 import torch
@@ -78,7 +78,7 @@ class Batch(NamedTuple):
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """The batch with all of its tensors changed in the same way."""
-        x, given = tree_map(change, (self.x, self.given))
+        x, given = tree_map(change, (self.x, dict(self.given)))
         return self._replace(x=x, index=change(self.index), given=given)
 
     def repeated(self, times: int) -> "Batch":
@@ -105,22 +105,32 @@ def data_plate(batch: Batch) -> pyro.plate:
     return pyro.plate("data", batch.size, subsample=batch.index, dim=-1)
 
 
+class _NotGiven(KeyError):
+    """A program has read what is not given."""
+
+
+class _Given(dict[str, Tensor]):
+    """What is given; a missing entry is told from those of other dictionaries."""
+
+    def __missing__(self, name: str) -> Tensor:
+        raise _NotGiven(name)
+
+
 @contextmanager
-def needs_given(batch: Batch) -> Iterator[None]:
-    """Inside, reading an entry missing from ``batch.given`` raises an error that names it.
+def needs_given(batch: Any) -> Iterator[Any]:
+    """The batch for a program that may read an entry missing from ``batch.given``.
 
     Raises:
-        ValueError: Then, with the name.
+        ValueError: Then, with the name. Other errors pass, also those of the program's own
+            dictionaries; with a batch of another class than ``Batch`` all do.
     """
+    watched = type(batch) is Batch and type(batch.given) is dict
     try:
-        yield
-    except KeyError as error:
-        name = error.args[0] if error.args else None
-        if isinstance(name, str) and name not in getattr(batch, "given", {}):
-            there = ", ".join(batch.given) or "nothing"
-            raise ValueError(
-                f"the model reads batch.given['{name}'], and {there} is given. Give the data with "
-                f"as_data(x, given={{'{name}': ...}}); before a guide is built from the model, "
-                "show it to the model once with describe(model, data)."
-            ) from None
-        raise
+        yield batch._replace(given=_Given(batch.given)) if watched else batch
+    except _NotGiven as error:
+        name, there = error.args[0], ", ".join(batch.given) or "nothing"
+        raise ValueError(
+            f"the model reads batch.given[{name!r}], and {there} is given. Give the data with "
+            f"as_data(x, given={{{name!r}: ...}}); before a guide is built from the model, "
+            "show it to the model once with describe(model, data)."
+        ) from None

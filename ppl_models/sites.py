@@ -109,8 +109,8 @@ def observation(model: Any) -> str:
 def simulate(model: Any, size: int, start: int = 0) -> tuple[Any, Batch]:
     """Draw ``size`` rows from the generative story: the trace, and the draws as a batch."""
     sites, asked = describe(model), request(model, size, start)
-    with needs_given(asked):
-        trace = poutine.trace(model).get_trace(asked)
+    with needs_given(asked) as batch:
+        trace = poutine.trace(model).get_trace(batch)
     x = {name: rows_first(trace.nodes[name]) for name in sites.observed}
     like = _parameter(model)  # a data set holds integers as floats too
     x = {name: v if v.is_floating_point() else v.to(like) for name, v in x.items()}
@@ -155,9 +155,9 @@ def evaluating(program: Any) -> Iterator[None]:
 
 def hidden_trace(model: Callable, batch: Batch) -> poutine.Trace:
     """One run in evaluation mode, hidden from outer handlers and from the random state."""
-    hidden = torch.random.fork_rng(cuda_devices(batch.index))
-    with evaluating(model), hidden, poutine.block(), own_parameters(model), needs_given(batch):
-        return poutine.trace(model).get_trace(batch)
+    hidden, own = torch.random.fork_rng(cuda_devices(batch.index)), own_parameters(model)
+    with evaluating(model), hidden, poutine.block(), own, needs_given(batch) as asked:
+        return poutine.trace(model).get_trace(asked)
 
 
 def is_deterministic(site: Any) -> bool:

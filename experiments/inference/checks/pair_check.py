@@ -94,8 +94,8 @@ def check_once(
     if (kind, several) not in kinds:
         check_batch(poutine.unwrap(model), batch)
         with _aside(model, guide):
-            with IndexReads(batch) as reads, needs_given(batch):
-                pair = run_pair(model, guide, batch)
+            with IndexReads(batch) as reads, needs_given(batch) as asked:
+                pair = run_pair(model, guide, asked)
             check = Check(model, guide, batch, *pair)
             reads.check(f"{check.model} or {check.guide}", batch.size)
             check.all(sums)

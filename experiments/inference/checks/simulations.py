@@ -28,9 +28,9 @@ def check_simulates(model: Any, what: str, latents_given: bool = False) -> None:
             alone are then accepted.
     """
     parameters = model.parameters() if isinstance(model, nn.Module) else ()
-    asked, latents = request(model, 2), describe(model).latents
+    batch, latents = request(model, 2), describe(model).latents
     hidden = torch.random.fork_rng(cuda_devices(*parameters))
-    with hidden, evaluating(model), own_parameters(model), needs_given(asked):
+    with hidden, evaluating(model), own_parameters(model), needs_given(batch) as asked:
         one = densities(trace_of(model, asked))
         kept = {name: one[name]["value"] for name in latents if latents_given}
         other = densities_at(model, kept, asked)

@@ -1,0 +1,57 @@
+"""What a program reads without its being given is named; other errors are the program's own."""
+
+from typing import NamedTuple
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from ppl_models import Batch, Program, data_plate, describe
+from ppl_models.batch import needs_given
+
+LABELLED = Batch.draw(2)._replace(given={"y": torch.zeros(2)})
+
+
+class OwnBatch(NamedTuple):
+    """A user's batch, with nothing given."""
+
+    x: torch.Tensor
+    index: torch.Tensor
+    size: int
+
+
+OWN = OwnBatch(torch.zeros(2), torch.arange(2), 2)
+
+
+@pytest.mark.parametrize("batch", [Batch.draw(2), LABELLED, OWN], ids=["ours", "labelled", "own"])
+def test_a_key_of_another_dictionary_is_not_said_to_be_one_of_given(batch):
+    with pytest.raises(KeyError, match="depth"), needs_given(batch):
+        {}["depth"]
+
+
+class Lookup(Program):
+    """A story that looks up a number among its own, under a name that is not there."""
+
+    def forward(self, batch):
+        with data_plate(batch):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), {"depth": 1.0}["width"]).to_event(1))
+            return pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=batch.x)
+
+
+def test_a_story_that_is_wrong_by_itself_is_told_so():
+    with pytest.raises(KeyError, match="width"):
+        describe(Lookup())
+
+
+def test_what_is_not_given_is_named():
+    words = r"reads batch.given\['z'\], and y is given\. .* given=\{'z': \.\.\.\}\)"
+    with pytest.raises(ValueError, match=words), needs_given(LABELLED) as batch:
+        batch.given["z"]
+
+
+def test_what_is_given_is_read_and_repeated():
+    with needs_given(LABELLED) as batch:
+        assert batch.repeated(3).given["y"].shape == (6,)
+        assert list(batch.given) == ["y"]
+        assert batch.given.get("z") is None
