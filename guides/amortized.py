@@ -16,15 +16,17 @@ from guides.gaussian import (
     number_of_parameters,
 )
 from ppl_models.batch import Batch, data_plate
-from ppl_models.networks import ACTIVATIONS, MLP, ConvEncoder
+from ppl_models.networks import MLP, Activation, ConvEncoder, activation_of
 from ppl_models.sites import describe
 
 
-def _flat(shape: torch.Size, hidden_dims: tuple[int, ...], outputs: int, activation: str) -> MLP:
-    return MLP((shape.numel(), *hidden_dims, outputs), ACTIVATIONS[activation])
+def _flat(
+    shape: torch.Size, hidden_dims: tuple[int, ...], outputs: int, activation: Activation
+) -> MLP:
+    return MLP((shape.numel(), *hidden_dims, outputs), activation)
 
 
-ENCODERS: dict[str, Callable[[torch.Size, tuple[int, ...], int, str], Any]] = {
+ENCODERS: dict[str, Callable[[torch.Size, tuple[int, ...], int, Activation], Any]] = {
     "linear": lambda shape, _, outputs, activation: _flat(shape, (), outputs, activation),
     "mlp": _flat,
     "conv": lambda shape, _, outputs, activation: ConvEncoder(shape, outputs),
@@ -78,7 +80,8 @@ class Amortized(EncoderGuide):
         outputs = number_of_parameters(self._dim, self._full)
         self._images = encoder == "conv"
         shape = describe(model).x if self._images else torch.Size([self.context_dim])
-        self.encoder = ENCODERS[encoder](shape, hidden_dims, outputs, activation)
+        layer = activation_of(activation)
+        self.encoder = ENCODERS[encoder](shape, hidden_dims, outputs, layer)
         if encoder == "linear":
             nn.init.zeros_(self.encoder.head.weight)
             narrow = initial_row(self._dim, outputs)

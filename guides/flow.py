@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from guides.encoder import EncoderGuide
 from guides.gaussian import loc_scale_of_encoder
 from ppl_models.batch import Batch, data_plate
-from ppl_models.networks import ACTIVATIONS, MLP
+from ppl_models.networks import MLP, activation_of
 
 
 def _autoregressive(dim: int, context: int, width: int) -> nn.Module:
@@ -63,8 +63,8 @@ class Flow(EncoderGuide):
 
     Raises:
         ValueError: If the model has anything but one vector latent with at least two fixed
-            coordinates; if ``transform`` is unknown; if ``length``, ``context`` or ``width`` is
-            below 1.
+            coordinates; if ``transform`` or ``activation`` is unknown; if ``length``, ``context``
+            or ``width`` is below 1.
 
     References:
         Rezende & Mohamed (2015); Kingma et al. (2016), inverse autoregressive flow; Dinh et al.
@@ -91,7 +91,7 @@ class Flow(EncoderGuide):
             )
         self._split = [2 * dim, context]
         outputs = (*hidden_dims, sum(self._split))
-        self.encoder = MLP((self.context_dim, *outputs), ACTIVATIONS[activation])
+        self.encoder = MLP((self.context_dim, *outputs), activation_of(activation))
         self.transforms: Any = nn.ModuleList(
             TRANSFORMS[transform](dim, context, width) for _ in range(length)
         )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from guides.encoder import EncoderGuide
 from guides.gaussian import loc_scale_of_encoder
 from ppl_models.batch import Batch, data_plate
-from ppl_models.networks import ACTIVATIONS, MLP
+from ppl_models.networks import MLP, activation_of
 
 
 class Mixture(EncoderGuide):
@@ -33,7 +33,7 @@ class Mixture(EncoderGuide):
 
     Raises:
         ValueError: If the model has anything but one vector latent with fixed coordinates, if
-            ``components`` is below 1, or if ``hidden_dims`` is empty.
+            ``components`` is below 1, if ``hidden_dims`` is empty, or ``activation`` is unknown.
 
     References:
         Kviman, Molén, Hotti, Kurt, Elvira & Lagergren (2023), mixture VAEs.
@@ -55,7 +55,7 @@ class Mixture(EncoderGuide):
         super().__init__(model, "mixture")
         self.components = components
         inputs = self.context_dim + components
-        self.encoder = MLP((inputs, *hidden_dims, 2 * self._dim), ACTIVATIONS[activation])
+        self.encoder = MLP((inputs, *hidden_dims, 2 * self._dim), activation_of(activation))
         self.like_model()
 
     def features(self, batch: Batch) -> tuple[Tensor, ...]:

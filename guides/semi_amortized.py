@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from guides.encoder import EncoderGuide
 from guides.gaussian import loc_scale_of_encoder
 from ppl_models.batch import Batch, data_plate
-from ppl_models.networks import ACTIVATIONS, MLP
+from ppl_models.networks import MLP, activation_of
 from ppl_models.sites import describe, evaluating
 
 BETA1, BETA2, EPS = 0.9, 0.99, 1e-8
@@ -41,7 +41,8 @@ class SemiAmortized(EncoderGuide):
 
     Raises:
         ValueError: If the model has anything but one vector latent with fixed coordinates, or one
-            besides it that is summed out; if ``steps`` is below 1 or ``step_size`` not above 0.
+            besides it that is summed out; if ``steps`` is below 1 or ``step_size`` not above 0; if
+            ``activation`` is unknown.
 
     References:
         Kim, Wiseman, Miller, Sontag & Rush (2018); Marino, Yue & Mandt (2018), with other updates.
@@ -65,7 +66,7 @@ class SemiAmortized(EncoderGuide):
             )
         self.local_steps, self.step_size, self.through = steps, step_size, through
         layers = (self.context_dim, *hidden_dims, 2 * self._dim)
-        self.encoder = MLP(layers, ACTIVATIONS[activation])
+        self.encoder = MLP(layers, activation_of(activation))
         self.like_model()
 
     def bound(self, parameters: Tensor, batch: Batch) -> Any:

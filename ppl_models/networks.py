@@ -8,12 +8,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+from ppl_models.names import unknown
+
+Activation = Callable[[], nn.Module]
+
+ACTIVATIONS: dict[str, Activation] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
     "silu": nn.SiLU,
     "gelu": nn.GELU,
 }
+
+
+def activation_of(name: str) -> Activation:
+    """The layer with a name in ``ACTIVATIONS``.
+
+    Raises:
+        ValueError: If there is none; names those that there are.
+    """
+    if name not in ACTIVATIONS:
+        raise ValueError(unknown("activation", name, ACTIVATIONS))
+    return ACTIVATIONS[name]
 
 
 def _glorot(layer: nn.Module) -> None:
@@ -36,9 +51,7 @@ class MLP(nn.Module):
         ValueError: If there are fewer than two widths or one is below 1.
     """
 
-    def __init__(
-        self, sizes: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU
-    ) -> None:
+    def __init__(self, sizes: Sequence[int], activation: Activation = nn.ReLU) -> None:
         super().__init__()
         if len(sizes) < 2 or min(sizes) < 1:
             raise ValueError(f"sizes={tuple(sizes)} must be at least two positive widths.")
@@ -73,7 +86,7 @@ class ImageMLP(nn.Module):
         hidden_dims: Sequence[int],
         number: int,
         data_shape: Sequence[int],
-        activation: Callable[[], nn.Module] = nn.ReLU,
+        activation: Activation = nn.ReLU,
     ) -> None:
         super().__init__()
         self.shape = (number, *data_shape)

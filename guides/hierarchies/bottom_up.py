@@ -37,7 +37,7 @@ class BottomUp(TowerGuide):
 
     Raises:
         ValueError: If a latent has no fixed unconstrained coordinates, ``channels`` is negative,
-            or an option is for another model.
+            or an option is unknown or for another model.
 
     References:
         Vahdat & Kautz (2020) call it bottom-up inference.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from guides.coordinates import Pushforward, shape_of
 from guides.gaussian import loc_scale_of_encoder
 from ppl_models.coordinates import bare, coordinates, is_free
-from ppl_models.networks import ACTIVATIONS, MLP
+from ppl_models.networks import MLP, activation_of
 from ppl_models.nvae import NVAE
 from ppl_models.sites import is_deterministic, prior_trace
 
@@ -30,7 +30,7 @@ class FlatTower(nn.Module):
     ) -> None:
         super().__init__()
         self.widths = widths
-        self.layers = MLP((context_dim, *hidden_dims, sum(widths)), ACTIVATIONS[activation])
+        self.layers = MLP((context_dim, *hidden_dims, sum(widths)), activation_of(activation))
 
     def forward(self, context: Tensor) -> tuple[Tensor, ...]:
         return self.layers(context).split(self.widths, -1)

@@ -18,7 +18,7 @@ from guides.hierarchies.nested import (
 from guides.hierarchies.tower import TowerGuide, tower_of
 from guides.latents import latents_of
 from ppl_models.batch import Batch
-from ppl_models.networks import ACTIVATIONS
+from ppl_models.networks import activation_of
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.distributions import SoftNormal
 from ppl_models.nvae.flows import FlowPair
@@ -66,7 +66,7 @@ class TopDown(TowerGuide, EffectGuide):
 
     Raises:
         ValueError: If a latent has no unconstrained coordinates, a number is negative, or an
-            option is for another model.
+            option is unknown or for another model.
 
     References:
         Vahdat & Kautz (2020), residual normal distributions.
@@ -125,7 +125,7 @@ class TopDown(TowerGuide, EffectGuide):
         widths = numbers = [2 * shape.numel() for shape in latents.values()]
         samplers: list[nn.Module] = [nn.Identity() for _ in numbers]
         if hidden_dims:
-            widths, make = [hidden_dims[-1]] * len(numbers), ACTIVATIONS[activation]
+            widths, make = [hidden_dims[-1]] * len(numbers), activation_of(activation)
             samplers = [nn.Sequential(make(), nn.Linear(widths[0], number)) for number in numbers]
         self.tower = FlatTower(self.context_dim, hidden_dims[:-1], widths, activation)
         self.samplers = nn.ModuleList(samplers)

@@ -6,7 +6,7 @@ import pytest
 
 from experiments import bayesian_ppca, compare, nvae, reproduce, train, vae
 from experiments.tools import bench, evaluate, refit, sample, sweep
-from guides import check_pair
+from guides import GUIDES, check_pair
 from ppl_models import PPCA, VAE
 from ppl_models.names import unknown
 from tests.shared.commands import refused
@@ -58,6 +58,19 @@ def test_names_in_python():
     assert unknown("x", "bc", ["ab", "bcd"]) == (
         "x 'bc' is unknown; did you mean bcd? There are ab, bcd."
     )
+
+
+@pytest.mark.parametrize(
+    "kind", ["amortized", "flow", "mixture", "semi_amortized", "bottom_up", "top_down"]
+)
+def test_an_unknown_activation_of_a_guide_is_answered_with_the_nearest(kind):
+    with pytest.raises(ValueError, match="activation 'rellu' is unknown; did you mean relu"):
+        GUIDES[kind](PPCA(4, 2), activation="rellu")
+
+
+def test_an_unknown_activation_is_refused_where_it_has_no_effect():
+    with pytest.raises(ValueError, match="activation 'rellu' is unknown"):
+        GUIDES["amortized"](VAE((1, 4, 4)), encoder="conv", activation="rellu")
 
 
 def run(path, age: float) -> None:
