@@ -73,7 +73,8 @@ class NVAE(Program):
     Raises:
         ValueError: If ``data_shape`` is not an image of 1 or 3 channels with sides divisible as
             above; if a number of groups, latents, channels, cells, logistics or bits is below 1;
-            if ``crop`` is negative or leaves no pixel; if lean networks have no block.
+            if there are no groups or ``blocks`` is negative; if ``crop`` is negative or leaves no
+            pixel; if lean networks have no block.
 
     References:
         Vahdat & Kautz (2020). With a single group there are no towers ("vanilla").
@@ -98,6 +99,8 @@ class NVAE(Program):
         lean: bool = False,
     ) -> None:
         super().__init__()
+        if not groups or blocks < 0:
+            raise ValueError(f"groups={groups} must not be empty, blocks={blocks} not negative.")
         halvings = blocks + len(groups) - 1
         _check_image(data_shape, halvings, crop)
         colours, *sides = data_shape

@@ -1,4 +1,4 @@
-"""Images that an NVAE cannot describe are refused; those in float32 fit a float64 model."""
+"""Images and sizes that an NVAE cannot have are refused; float32 images fit a float64 model."""
 
 import pytest
 import torch
@@ -21,6 +21,18 @@ def test_a_crop_that_leaves_no_pixel_is_refused(crop):
     """With crop=2 every pixel of a 4x4 image is masked, so that log p(x | z) is 0."""
     with pytest.raises(ValueError, match="crop"):
         NVAE((1, 4, 4), crop=crop, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"groups": ()}, r"groups=\(\) must not be empty"),
+        ({"blocks": -1}, "blocks=-1 not negative"),
+    ],
+)
+def test_no_groups_and_a_negative_number_of_blocks_are_refused(option, words):
+    with pytest.raises(ValueError, match=words):
+        NVAE((1, 8, 8), **SMALL | option)
 
 
 @pytest.mark.parametrize("name", ["top_down", "bottom_up"])
