@@ -1,5 +1,7 @@
 """Probabilistic PCA: the model in which everything is known in closed form."""
 
+import copy
+
 import pyro
 import pyro.distributions as dist
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 from ppl_models.batch import Batch, data_plate
 from ppl_models.distributions.normals import IsotropicNormal, LowRankNormal
 from ppl_models.pca import covariance_spectrum
-from ppl_models.program import Program
+from ppl_models.program import Program, same_story
 
 
 class PPCA(Program):
@@ -176,8 +178,19 @@ class PPCA(Program):
 
     @torch.no_grad()
     def rotated(self, rotation: Tensor) -> "PPCA":
-        """The same p(x) in other latent coordinates: W R for an orthogonal R ``[M, M]``."""
-        return PPCA._of(self.W @ rotation, self.mu.clone(), self.log_sigma.clone())
+        """A copy with the same p(x) in other latent coordinates: W R, R ``[M, M]`` orthogonal.
+
+        Raises:
+            ValueError: If a subclass overrides a part of the story, whose p(x) might change.
+        """
+        if not same_story(self, PPCA):
+            raise ValueError(
+                f"{type(self).__name__} overrides a part of PPCA's story, so that p(x) may change "
+                "where W is rotated: leave W as it is (compare --no-rotate)."
+            )
+        turned = copy.deepcopy(self).requires_grad_(True)
+        turned.W = nn.Parameter(self.W @ rotation)
+        return turned
 
 
 def _check_varies(x: Tensor) -> None:

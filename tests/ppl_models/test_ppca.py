@@ -1,5 +1,6 @@
 """PPCA is the oracle: everything it claims is checked against dense linear algebra."""
 
+import pyro.distributions as dist
 import pytest
 import torch
 from hypothesis import given, settings
@@ -131,6 +132,32 @@ def test_rotation_keeps_the_marginal_and_opens_the_gap():
     torch.testing.assert_close(turned.marginal().log_prob(x), model.marginal().log_prob(x))
     assert diagonal_gap(model).item() == pytest.approx(0, abs=1e-12)
     assert diagonal_gap(turned).item() > 0.1
+
+
+class Named(PPCA):
+    """The same story, from a constructor of its own."""
+
+    def __init__(self, name):
+        super().__init__(4, 2)
+        self.name = name
+
+
+class Heavy(PPCA):
+    def prior(self):
+        return dist.Laplace(self.W.new_zeros(2), 1.0).to_event(1)
+
+
+def test_a_rotated_model_is_of_the_same_class_or_refused():
+    model, rotation = Named("mine").requires_grad_(False), torch.eye(2).flip(0)
+    turned = model.rotated(rotation)
+    assert type(turned) is Named
+    assert turned.name == "mine"
+    assert all(parameter.requires_grad for parameter in turned.parameters())
+    torch.testing.assert_close(turned.W, model.W.flip(1))
+    turned.mu.data.add_(1)
+    assert (model.mu == 0).all()
+    with pytest.raises(ValueError, match="Heavy overrides a part of PPCA's story"):
+        Heavy(4, 2).rotated(rotation)
 
 
 @settings(max_examples=30, deadline=None)
