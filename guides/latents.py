@@ -13,18 +13,18 @@ from ppl_models.coordinates import coordinates, family, is_free
 from ppl_models.parameters import cuda_devices
 from ppl_models.sites import check_plates, describe, given_rows, prior_trace, request
 
-MOVING = "prior or top_down"
-"""Guides of latents whose support moves."""
+FOR_MOVING_SUPPORTS = "prior or top_down"
+"""Guides for latents whose support depends on parameters, other latents or the datum."""
 
 NO_VECTOR = "{} needs one vector latent; the model has {}."
 
 
-TAKEN = {*dir(nn.ModuleDict()), "names"}
-"""Names of attributes, which torch takes for no module."""
+RESERVED = {*dir(nn.ModuleDict()), "names"}
+"""Names that ``nn.ModuleDict`` refuses, because they are its own attributes."""
 
 
 class ByName(nn.ModuleDict):
-    """Modules by the names of latents, which may have dots or be those of attributes of torch."""
+    """Modules by the names of latents, which may contain dots or be ``RESERVED``."""
 
     def __init__(self, parts: Mapping[str, nn.Module]) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class ByName(nn.ModuleDict):
 
     @staticmethod
     def _key(name: str) -> str:
-        odd = "." in name or name in TAKEN
+        odd = "." in name or name in RESERVED
         return f"site {name.replace('.', '/')}" if odd else name
 
     def __getitem__(self, name: str) -> Any:
@@ -60,17 +60,17 @@ MOST_ROWS = 1000
 
 
 def latents_of(model: nn.Module, guide: str, fixed: bool = True) -> dict[str, Coordinates]:
-    """The coordinates of every latent, for a guide with parameters per datum.
+    """The coordinates of every latent, for a guide of per-datum latents.
 
     Args:
         model: p.
         guide: the name of the guide that asks.
-        fixed: whether they must not depend on other latents, parameters or the datum; of those
-            that do, nothing but the shape is known.
+        fixed: whether the coordinates must be independent of other latents, parameters and the
+            datum; if they may depend on them, only their shapes can be used.
 
     Raises:
-        ValueError: If a latent is global, has no such coordinates, or lies in a second plate
-            inside the data's.
+        ValueError: If all latents are summed out, or one is global, has no such coordinates, or
+            lies in a second plate inside the data's.
     """
     sites = describe(model)
     if not sites.latents:
@@ -123,7 +123,7 @@ def _transform(name: str, runs: Sequence[Trace], guide: str, fixed: bool = True)
     if fixed and not all(_same(one, other) for one, other in zip(*bounds, strict=True)):
         raise ValueError(
             f"{guide} needs latents whose support is fixed; that of '{name}' ({kind}) depends on "
-            f"parameters or other latents: {fitting.format(MOVING)}"
+            f"parameters or other latents: {fitting.format(FOR_MOVING_SUPPORTS)}"
         )
     return found[0]
 
@@ -134,7 +134,7 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 
 def _coordinates_of(name: str, runs: Sequence[Trace], guide: str, fixed: bool) -> Coordinates:
-    """The coordinates of a per-datum latent, from two runs of two rows."""
+    """The coordinates of a per-datum latent, from two runs of the model."""
     prior = runs[0].nodes[name]["fn"]
     transform = _transform(name, runs, guide, fixed)
     if is_free(prior):
@@ -148,8 +148,8 @@ def _coordinates_of(name: str, runs: Sequence[Trace], guide: str, fixed: bool) -
         if not (bound == bound[:1]).all():
             raise ValueError(
                 f"{guide} needs latents whose support is fixed; that of '{name}' "
-                f"({family(prior)}) depends on the datum: take the guide {MOVING}, or one of "
-                "your own with that support."
+                f"({family(prior)}) depends on the datum: take the guide {FOR_MOVING_SUPPORTS}, "
+                "or one of your own with that support."
             )
         return bound[0]
 
