@@ -41,22 +41,22 @@ class Amortized(EncoderGuide):
         q(z \mid x) = \mathcal N(z; m(x), \operatorname{diag} s^2(x))
         \quad\text{or}\quad \mathcal N(z; m(x), L(x) L(x)^\top)
 
-    A linear encoder starts with a narrow q at the origin for every x; the others have torch's
-    default initialization. (With a last layer of zeros, the decoder of a VAE would learn to ignore
-    z.) Under a prior with constrained support, the Gaussian is defined in unconstrained
-    coordinates and mapped to the support.
+    A linear encoder starts with a narrow q at the origin for every x; the others start with random
+    weights, because with a last layer of zeros the decoder of a VAE would learn to ignore z.
+    Under a prior with constrained support, the Gaussian is defined in unconstrained coordinates
+    and mapped to the support.
 
     Args:
         model: a model with one vector latent.
-        encoder: network of the encoder: an affine map, an MLP, or convolutions (image sides
-            divisible by 4).
+        encoder: network of the encoder: an affine map, an MLP, or convolutions, which see x alone
+            and need image sides divisible by 4.
         hidden_dims: widths of the hidden layers of an MLP encoder.
         activation: activation of an MLP encoder.
         covariance: covariance of q, diagonal or full (a Cholesky factor).
 
     Raises:
-        ValueError: If the model has several latents or one without fixed coordinates, or an
-            option is unknown.
+        ValueError: If the model has anything but one vector latent with fixed coordinates; if an
+            option is unknown; if the encoder is conv and x is no image with such sides.
 
     References:
         Kingma & Welling (2014); Rezende, Mohamed & Wierstra (2014).

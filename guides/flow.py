@@ -57,7 +57,8 @@ class Flow(EncoderGuide):
             of the latents given the other.
         length: number of transforms.
         context: number of encoder outputs that every transform takes as context.
-        width: width of the hidden layer of each transform; if autoregressive, at least that of z.
+        width: width of the hidden layer of each transform; raised to the dimension of z if it is
+            smaller and the transforms are autoregressive.
         hidden_dims: widths of the encoder's hidden layers.
         activation: activation of the encoder.
 

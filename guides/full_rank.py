@@ -26,7 +26,8 @@ class FullRank(PerDatumGuide):
         local_steps: number of steps that fit the rows of a held-out data set.
 
     Raises:
-        ValueError: If the model has several latents, or one without fixed coordinates.
+        ValueError: If the model has anything but one vector latent with fixed coordinates; if
+            ``size`` is negative, or ``local_lr`` or ``local_steps`` is not positive.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ class Guide(Program):
     """
 
     objective: ClassVar[str] = "elbo"
-    """What it is trained with unless another objective is asked for."""
+    """Name of the objective that it is trained with by default."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -34,14 +34,17 @@ class Guide(Program):
 
     @property
     def model(self) -> Any:
+        """p(x, z)."""
         return self._model[0]
 
     def context(self, batch: Batch) -> torch.Tensor:
-        """The encoder's input for a batch, ``[B, C]``: by default all that is observed or given,
-        flat. Override it in a subclass to change the input.
+        """The encoder's input for a batch, ``[B, C]``.
+
+        By default everything that is observed or given of a row, flat and side by side. Override
+        it in a subclass to change the input.
 
         Raises:
-            ValueError: If the batch has other parts than the model's data when q was built.
+            ValueError: If other entries are observed or given than when the guide was built.
         """
         parts, built = parts_of(batch), getattr(self, "_parts", None)
         if built not in (None, parts):
@@ -171,4 +174,5 @@ class EffectGuide(Guide, GuideMessenger):
         return {**self.__dict__, "trace": Trace()}
 
     def get_posterior(self, name: str, prior: TorchDistributionMixin) -> TorchDistributionMixin:
+        """q of the latent ``name``, given its prior in this run; a tensor stands for a point."""
         raise NotImplementedError

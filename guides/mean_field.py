@@ -28,7 +28,8 @@ class MeanField(PerDatumGuide):
         local_steps: number of steps that fit the rows of a held-out data set.
 
     Raises:
-        ValueError: If a latent has no fixed unconstrained coordinates.
+        ValueError: If a latent has no fixed unconstrained coordinates; if ``size`` is negative, or
+            ``local_lr`` or ``local_steps`` is not positive.
 
     References:
         Jordan, Ghahramani, Jaakkola & Saul (1999); Kucukelbir, Tran, Ranganath, Gelman & Blei
