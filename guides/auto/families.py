@@ -85,7 +85,7 @@ class AutoLowRank(Auto):
         model: any model with latents in fixed unconstrained coordinates.
         size: N, the number of rows, needed only if the model also has per-datum latents;
             ``for_data(N)`` returns a guide of that size.
-        rank: columns of F; 0 for the square root of the number of coordinates.
+        rank: number of columns of F; 0 for the rounded square root of the number of coordinates.
         init_scale: approximate initial standard deviations.
 
     Raises:
@@ -116,7 +116,8 @@ class AutoIAF(Auto):
             coordinates, plus one.
 
     Raises:
-        ValueError: If a latent has no fixed unconstrained coordinates.
+        ValueError: If a latent has no fixed unconstrained coordinates, or ``width`` is below the
+            number of coordinates.
 
     References:
         Kingma et al. (2016), inverse autoregressive flow.

@@ -35,11 +35,11 @@ flow; each over all latents at once, in unconstrained coordinates."""
 
 
 BY_SITE = ("auto_delta", "auto_normal")
-"""Site by site; the others put all latents into one vector."""
+"""Guides that treat latents site by site; the others put all latents into one vector."""
 
 WHOLE_MATRIX = ("auto_multivariate_normal", "auto_laplace")
 LARGEST_MATRIX = 10_000
-"""Numbers of a vector whose Cholesky factor or curvature is kept whole."""
+"""Maximum number of latent entries for a guide that keeps a whole matrix over them."""
 
 
 class Auto(Guide):
@@ -55,8 +55,9 @@ class Auto(Guide):
         options: options of Pyro's constructor.
 
     Raises:
-        ValueError: If the name is unknown, or a latent has no fixed unconstrained coordinates;
-            for ``auto_laplace``, if the model is not identified.
+        ValueError: If the name is unknown, or a latent has no fixed unconstrained coordinates; for
+            ``auto_laplace``, if the model is not identified; for ``WHOLE_MATRIX`` guides, if the
+            latents have more than ``LARGEST_MATRIX`` entries.
     """
 
     def __init__(
@@ -72,8 +73,8 @@ class Auto(Guide):
             raise ValueError(unknown("guide", name, AUTOGUIDES))
         if name == "auto_laplace" and not getattr(model, "identified", True):
             raise ValueError(
-                "auto_laplace needs a mode with curvature all around: where W may turn there is "
-                "none. Build the model with identified=True (--identified)."
+                "auto_laplace needs positive curvature in every direction; there is none along "
+                "rotations of W. Build the model with identified=True (--identified)."
             )
         check_pyros_coordinates(model, name)
         sites = describe(model)

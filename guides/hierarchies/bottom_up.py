@@ -28,16 +28,18 @@ class BottomUp(TowerGuide):
         model: an NVAE, or any model with continuous per-datum latents.
         channels: for an NVAE: channels of the encoder at the size of the image; 0 uses the
             decoder's.
-        cells_per_group: for an NVAE: encoder cells per group.
+        cells_per_group: for an NVAE: encoder cells per group; no effect with a lean NVAE or with a
+            single group.
         cells_per_block: for an NVAE: encoder cells per block between the image and the finest
-            group.
-        attention: for an NVAE: use squeeze-and-excitation in every encoder cell.
+            group; with a lean NVAE, at every size of the maps.
+        attention: for an NVAE: use squeeze-and-excitation in every encoder cell; no effect with a
+            lean NVAE.
         hidden_dims: for other models: widths of the MLP's hidden layers.
         activation: for other models: activation of the MLP, a name in ``ACTIVATIONS``.
 
     Raises:
-        ValueError: If a latent has no fixed unconstrained coordinates, ``channels`` is negative,
-            or an option is unknown or for another model.
+        ValueError: If a latent has no fixed unconstrained coordinates, ``channels`` is negative or
+            too small to be split, or an option is unknown or for another model.
 
     References:
         Vahdat & Kautz (2020) call it bottom-up inference.

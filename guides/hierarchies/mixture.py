@@ -45,7 +45,7 @@ class ConditionalMixture(dist.TorchDistribution):
 
 
 class TopDownMixture(TopDown):
-    r"""Several corrections of the model's priors, each row of data being drawn under one of them.
+    r"""A mixture of top-down guides; the latents of a row are drawn from one component.
 
     .. math::
         q(z \mid x) = \frac1S \sum_{s=1}^S \prod_l q_s(z_l \mid z_{<l}, x)
@@ -57,7 +57,8 @@ class TopDownMixture(TopDown):
         model: an NVAE.
         components: number of components (S).
         channels: channels of the encoder at the size of the image; 0 uses the decoder's.
-        cells_per_group: encoder cells per group; no effect with a lean NVAE.
+        cells_per_group: encoder cells per group; no effect with a lean NVAE or with a single
+            group.
         cells_per_block: encoder cells per block between the image and the finest group; with a
             lean NVAE, at every size of the maps.
         attention: use squeeze-and-excitation in every encoder cell; no effect with a lean NVAE.
@@ -82,7 +83,10 @@ class TopDownMixture(TopDown):
         residual: bool = True,
     ) -> None:
         if not isinstance(model, NVAE) or components < 1:
-            raise ValueError("top_down_mixture takes an NVAE and at least one component.")
+            raise ValueError(
+                "top_down_mixture takes an NVAE and at least one component, not "
+                f"{type(model).__name__} and components={components}."
+            )
         super().__init__(model, channels, cells_per_group, cells_per_block, attention, residual)
         for i, sampler in enumerate(self.samplers):
             copies = nn.ModuleList(copy.deepcopy(sampler) for _ in range(components))

@@ -50,23 +50,29 @@ class TopDown(TowerGuide, EffectGuide):
     if there is none; maps are flattened. There q is Gaussian in the prior's unconstrained
     coordinates, and relative to the prior if that is Gaussian there too.
 
+    In an NVAE the sums of means and of log sigmas are soft-clamped (``SoftNormal``), as in the
+    published model.
+
     Args:
         model: an NVAE, or any model with continuous per-datum latents.
         channels: for an NVAE: channels of the encoder at the size of the image; 0 uses the
             decoder's.
-        cells_per_group: for an NVAE: encoder cells per group.
+        cells_per_group: for an NVAE: encoder cells per group; no effect with a lean NVAE or with a
+            single group.
         cells_per_block: for an NVAE: encoder cells per block between the image and the finest
-            group.
-        attention: for an NVAE: use squeeze-and-excitation in every encoder cell.
+            group; with a lean NVAE, at every size of the maps.
+        attention: for an NVAE: use squeeze-and-excitation in every encoder cell; no effect with a
+            lean NVAE.
         residual: add to the prior's mu and log sigma; otherwise replace them.
         flows: for an NVAE: number of pairs of autoregressive shifts after every draw.
-        hidden_dims: for other models: widths of the MLP's hidden layers; with none, q is affine
-            and starts at the prior.
+        hidden_dims: for other models: widths of the MLP's hidden layers; with none, the parameters
+            of q are affine in what it sees, and a residual q starts at a Gaussian prior.
         activation: for other models: activation of the MLP, a name in ``ACTIVATIONS``.
 
     Raises:
-        ValueError: If a latent has no unconstrained coordinates, a number is negative, or an
-            option is unknown or for another model.
+        ValueError: If a latent has no unconstrained coordinates, ``channels`` or ``flows`` is
+            negative, ``channels`` is too small to be split, or an option is unknown or for another
+            model.
 
     References:
         Vahdat & Kautz (2020), residual normal distributions.

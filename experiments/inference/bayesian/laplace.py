@@ -52,7 +52,7 @@ def curvature_at_mode(guide: Auto, batch: Batch, steps: int = 2000) -> Auto:
             guide.auto = guide.auto.laplace_approximation(batch)
     except torch.linalg.LinAlgError:
         raise TrainingError(
-            "auto_laplace: the log density has no mode with curvature all around here; fewer "
+            "auto_laplace: L-BFGS found no mode (the curvature is not positive definite); fewer "
             "columns (--latent-dim) or another guide may do."
         ) from None
     L = guide.auto.scale[:, None] * guide.auto.scale_tril
