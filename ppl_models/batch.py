@@ -55,7 +55,7 @@ class Batch(NamedTuple):
         """The observation, where there is one.
 
         Raises:
-            ValueError: If there is none, or one of every site.
+            ValueError: If nothing is observed, or several sites are.
         """
         values = list(self.x.values()) if isinstance(self.x, dict) else [self.x]
         if len(values) != 1 or values[0] is None:
@@ -121,8 +121,9 @@ def needs_given(batch: Any) -> Iterator[Any]:
     """The batch for a program that may read an entry missing from ``batch.given``.
 
     Raises:
-        ValueError: Then, with the name. Other errors pass, also those of the program's own
-            dictionaries; with a batch of another class than ``Batch`` all do.
+        ValueError: If the program reads such an entry; names it. All other errors pass unchanged,
+            also a ``KeyError`` of the program's own dictionaries. A batch of another class than
+            ``Batch`` is not watched.
     """
     watched = type(batch) is Batch and type(batch.given) is dict
     try:

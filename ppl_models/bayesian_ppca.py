@@ -32,7 +32,8 @@ class BayesianPPCA(Program):
         identified: V is lower triangular with a positive diagonal, which excludes rotations.
 
     Raises:
-        ValueError: If ``latent_dim`` is not between 1 and ``data_dim``, or the scale not above 0.
+        ValueError: If ``latent_dim`` is not between 1 and ``data_dim``, or ``prior_scale`` is not
+            above 0.
 
     References:
         Bishop (1999), Bayesian PCA; Geweke & Zhou (1996), the triangular form.

@@ -19,7 +19,8 @@ from ppl_models.distributions.discretized import DiscretizedLogisticMixture
 from ppl_models.distributions.normals import IsotropicNormal, LogitNormal, LowRankNormal
 
 MIN_SCALE = 1 / 255
-"""Floor of a sigma per pixel: pixels that never change would make the likelihood unbounded."""
+"""Least sigma or concentration of a pixel; at zero, a pixel that never changes would make the
+likelihood unbounded."""
 
 
 class Likelihood(nn.Module):
@@ -97,7 +98,7 @@ class GaussianPerPixel(Likelihood):
 
 
 class GaussianDecoder(Likelihood):
-    """The decoder outputs location and sigma of every pixel; sigma = MIN_SCALE + softplus."""
+    """Location and sigma of every pixel from the decoder, sigma = MIN_SCALE + softplus."""
 
     parameters_per_pixel = 2
     pixels = ("grey", "grey-dequantised")
@@ -108,9 +109,10 @@ class GaussianDecoder(Likelihood):
 
 
 class LowRankGaussian(Likelihood):
-    """A Gaussian with covariance F F⊤ + diag(s^2), F of rank 4; the event is flat, ``[D]``.
+    """A Gaussian with covariance F F⊤ + diag(s^2), F of rank 4. The event is flat, ``[D]``.
 
-    s = MIN_SCALE + softplus of the decoder's last value per pixel.
+    F is 0.1 times the decoder's four middle values per pixel, and s = MIN_SCALE + softplus of the
+    last one.
     """
 
     rank = 4
@@ -125,7 +127,7 @@ class LowRankGaussian(Likelihood):
 
 
 class Bernoulli(Likelihood):
-    """The probability that a binary pixel is one."""
+    """Binary pixels, independent given z; the decoder outputs their logits."""
 
     pixels = ("binary",)
     measure = "probability"
@@ -164,7 +166,7 @@ class LogitNormalPixels(Likelihood):
 
 
 class Beta(Likelihood):
-    """A Beta density with both concentrations from the decoder, inside (0, 1)."""
+    """A Beta density on (0, 1); both concentrations are MIN_SCALE + softplus of the decoder's."""
 
     parameters_per_pixel = 2
     pixels = ("grey-dequantised",)

@@ -40,8 +40,8 @@ def _glorot(layer: nn.Module) -> None:
 class MLP(nn.Module):
     """Affine layers with an activation between them; any number of leading dimensions.
 
-    Weights and biases have torch's default initialization; before tanh, weights follow Glorot &
-    Bengio (2010) and biases are zero.
+    Weights and biases have torch's default initialization; with tanh, all weights follow Glorot &
+    Bengio (2010) and all biases are zero.
 
     Args:
         sizes: widths from input to output; two of them make a single affine map.

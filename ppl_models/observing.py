@@ -55,7 +55,7 @@ def check_observed(nodes: dict[str, Any], asked: dict[str, str | None]) -> None:
             ``Observing``.
 
     Raises:
-        ValueError: Then, naming the site.
+        ValueError: In either case; names the site.
     """
     for name, site in nodes.items():
         sampled = site["type"] == "sample"

@@ -25,12 +25,13 @@ class VAE(Program):
         data_shape: the shape of an image, ``(C, H, W)``.
         latent_dim: M, the dimension of a latent.
         likelihood: the family of p(x | z), a name in ``LIKELIHOODS``.
-        network: network of the decoder, mlp or conv (needs images with sides divisible by 4).
+        network: network of the decoder, mlp or conv; conv needs images with sides divisible by 4.
         hidden_dims: widths of the MLP's hidden layers.
         activation: activation of the MLP, a name in ``ACTIVATIONS``.
 
     Raises:
-        ValueError: If a size is not positive or a name is unknown.
+        ValueError: If a size is not positive, a name is unknown, or conv gets images with
+            other sides.
 
     References:
         Kingma & Welling (2014); Rezende, Mohamed & Wierstra (2014).
@@ -72,7 +73,7 @@ class VAE(Program):
 
     @torch.no_grad()
     def centre(self, mean: Tensor) -> None:
-        """Initialize the decoder to output the mean image, ``[*data_shape]``, for every z.
+        """Set the decoder's output bias so that it starts near the mean image, ``[*data_shape]``.
 
         Raises:
             ValueError: If the decoder is not an MLP, or the likelihood cannot be inverted for its

@@ -36,7 +36,10 @@ def _parts(a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def log_ratio(a: Tensor) -> Tensor:
-    """log(a / (1 - exp(-a))) for a >= 0, with exact derivatives; log C at a logit of size a."""
+    """log(a / (1 - exp(-a))) for a >= 0, the largest log-density at a logit of size a.
+
+    Its derivatives are exact.
+    """
     small, near, far = _parts(a)
     square = near.square()
     series = near / 2 - square * _polynomial(square, SERIES)

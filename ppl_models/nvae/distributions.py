@@ -12,12 +12,16 @@ from torch.distributions import constraints
 
 
 def soft_clamp(a: Tensor) -> Tensor:
-    """5 tanh(a / 5): a where it is small, never beyond 5. Part of the published model."""
+    """5 tanh(a / 5): close to a where a is small, always between -5 and 5.
+
+    References:
+        Vahdat & Kautz (2020), whose published code has it.
+    """
     return 5 * torch.tanh(a / 5)
 
 
 class SoftNormal(dist.Normal):
-    r"""A normal whose mean is at most 5 and whose scale lies between 0.0167 and 148.4.
+    r"""A normal whose mean lies between -5 and 5 and whose scale between 0.0167 and 148.4.
 
     .. math::
         z \sim \mathcal N(c(\mu),\ (e^{c(\log\sigma)} + 0.01)^2), \quad c(a) = 5 \tanh(a / 5)

@@ -46,7 +46,7 @@ class Group(nn.Module):
 
 
 class NVAE(Program):
-    r"""Nested latents, from a 4x4 map to the image.
+    r"""A hierarchy of latent maps, from coarse to fine, above an image.
 
     .. math::
         z_0 &\sim \mathcal N(0, 1.01^2) \\
@@ -105,7 +105,11 @@ class NVAE(Program):
         _check_image(data_shape, halvings, crop)
         colours, *sides = data_shape
         if min(*groups, latents, channels, cells_per_group, cells_per_block, mixture, bits) < 1:
-            raise ValueError("every number of groups, latents, channels and cells must be >= 1.")
+            raise ValueError(
+                f"groups={groups}, latents={latents}, channels={channels}, cells_per_group="
+                f"{cells_per_group}, cells_per_block={cells_per_block}, mixture={mixture} and "
+                f"bits={bits} must be at least 1."
+            )
         if lean and blocks < 1:
             raise ValueError(f"blocks={blocks} must be at least 1 with lean networks.")
         self.data_shape, self.groups_per_scale = tuple(data_shape), tuple(groups)
