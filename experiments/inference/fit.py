@@ -39,9 +39,10 @@ class Position(NamedTuple):
 class Progress(NamedTuple):
     """The state of training after an epoch, or inside a paused one.
 
-    ``loss`` is the mean over the epoch's rows [nats per data point], ``losses`` every step's,
-    ``seconds`` this epoch's wall time, ``skipped`` the steps that a guard did not let pass; their
-    losses are not finite, and the mean is over the rows of the others.
+    ``epoch`` counts from 1, ``steps`` is the number of all steps so far, ``lr`` the last rate.
+    ``loss`` is the mean over the epoch's rows [nats per data point], ``losses`` has that of every
+    step, ``seconds`` is the time that the epoch took. ``skipped`` is the number of steps that a
+    guard refused: their losses are not finite, and ``loss`` leaves their rows out.
     """
 
     epoch: int
@@ -75,16 +76,18 @@ def fit(
 ) -> Iterator[Progress]:
     """Train a pair, an epoch at a time.
 
+    This is a generator: training proceeds only while its values are read, as in a ``for`` loop.
+
     Args:
         svi: model, guide, optimiser and objective.
         data: a data set, whatever ``as_data`` takes, or a ``DataLoader``.
         epochs: passes over the data.
-        batch_size: B; the last batch of an epoch may be smaller.
-        schedule: progress in [0, 1) to a factor on every learning rate; a cosine by default. An
-            optimizer with one of torch's schedulers keeps its own rates (``ReduceLROnPlateau``
+        batch_size: B; the last batch of an epoch may be smaller. A ``DataLoader`` has its own.
+        schedule: from progress in [0, 1) to a factor on every learning rate; a cosine by default.
+            An optimizer with one of torch's schedulers keeps its own rates (``ReduceLROnPlateau``
             cannot be seen, and has no effect here).
-        seed: fixes the order of the data, together with the epoch.
-        patience: epochs without a better loss before training stops.
+        seed: fixes the order of the data, together with the epoch. A ``DataLoader`` has its own.
+        patience: number of epochs without a better loss after which training stops.
         start: position of an earlier ``fit``, when training is resumed.
         anneal: called with the progress before every step, for example to set a handler's beta.
         minutes: train for this time instead of ``epochs``; the last epoch is cut short.
@@ -92,11 +95,14 @@ def fit(
         pause: called after every step; tells whether to yield inside the epoch.
 
     Yields:
-        ``Progress`` after each epoch and at every pause; nothing without parameters.
+        ``Progress`` after each epoch and at every pause; nothing if no parameter is trainable or
+        no time is left.
 
     Raises:
-        ValueError: If ``epochs`` or ``batch_size`` is below 1; if a loader yields no positions.
+        ValueError: If ``epochs`` or ``batch_size`` is below 1; if the guide has a row per datum
+            and a loader yields no positions; if the pair does not pass its checks.
         UsageError: If the data do not fit the model, or a loader has no length or batch_size.
+        Diverged: If the guard of ``svi`` refuses too many steps in a row.
     """
     if epochs < 1 or batch_size < 1:
         raise ValueError(f"epochs={epochs} and batch_size={batch_size} must be at least 1.")
@@ -125,7 +131,7 @@ def fit(
             if svi.tables:
                 note_rows(svi.guide, rows)
     finally:
-        for group, rate in training.rates:  # what is set until the next call counts
+        for group, rate in training.rates:  # rates that are set before the next call count
             group["lr"] = rate
             del group["initial_lr"]
 
@@ -155,7 +161,7 @@ class Training:
         ]
 
     def epoch(self, at: Position, pause: Callable[[], bool] | None) -> Iterator[Progress]:
-        """The rest of the epoch that ``at`` lies in; whole ``Progress`` at its end."""
+        """The rest of the epoch that ``at`` lies in: ``Progress`` at pauses and at its end."""
         began = time.perf_counter() - at.seconds
         skipped = self._skipped() - at.skipped
         done, losses = len(at.losses), list[Tensor]()
@@ -193,7 +199,7 @@ class Training:
         return self.svi.guard.skipped if self.svi.guard else 0
 
     def _loss(self, at: Position) -> float:
-        """The mean over the epoch's rows so far, but for those of steps that a guard refused."""
+        """The mean over the epoch's rows so far, without those of steps that a guard refused."""
         losses = torch.tensor(at.losses, dtype=torch.float64)
         before = self.batch_size * torch.arange(len(losses))
         rows = (len(self.rows) - before).clamp(max=self.batch_size).to(losses)

@@ -37,18 +37,19 @@ class SVI:
             parameters to an optimizer; Adam at rate 0.01 by default. Rows of per-datum guides
             have an optimizer of their own, ``RowAdam`` at ``guide.local_lr``.
         loss: one of our objectives or a Pyro ELBO; the ELBO by default.
-        guard: refuses steps that are not finite, and bounds gradients; none by default.
+        guard: refuses steps that are not finite, and may clip gradients; none by default.
         average: moving average of the weights, updated after every step; none by default.
         compile: compute loss and gradients as one compiled graph. A step that cannot be compiled
             runs eagerly, with one warning.
 
     Attributes:
-        compiled: the compiled gradients, if they were asked for.
+        compiled: the compiled gradients; ``None`` without ``compile`` or parameters to train.
 
     Raises:
         TypeError: If ``model`` or ``guide`` is not a module (or is a handler around one), or
             ``optim`` or ``loss`` is something else.
-        ValueError: If ``optim`` moves other parameters than the pair's.
+        ValueError: If ``optim`` moves parameters of another pair or rows of a per-datum guide, or
+            is a ``pyro.optim`` optimizer that was used before.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class SVI:
         The loss of a refused step is infinite or NaN, even if only a gradient was.
 
         Raises:
-            ValueError: If the pair has nothing to train.
+            ValueError: If the pair has nothing to train, or does not pass its checks.
             Diverged: If the guard has refused too many steps in a row.
         """
         if not self.trains:
@@ -162,7 +163,10 @@ class SVI:
         return [part for part in parts if isinstance(part, nn.Module)]
 
     def state_dict(self) -> dict[str, Any]:
-        """What a later ``SVI`` of the same pair needs to continue, except the weights."""
+        """What a later ``SVI`` of the same pair needs to continue.
+
+        The guard is left out, and so are the weights, unless there is an ``average``.
+        """
         state: dict[str, Any] = {
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "penalties": [dict(part.named_buffers()) for part in self.penalties],
