@@ -49,9 +49,9 @@ def check_objective(guide: str, own: str, objective: str) -> None:
     """Refuse an objective that does not fit the guide.
 
     Args:
-        guide: its name.
+        guide: the name of the guide.
         own: the objective that the guide's class states.
-        objective: that is asked for.
+        objective: the name of the objective asked for.
 
     Raises:
         ValueError: If it is unknown, or does not fit; names those that do.

@@ -62,7 +62,8 @@ class STL(Objective):
         \quad \bar\phi = \phi \text{ held constant}
 
     The score of q, zero on average, is left out; where q can reach p(z | x), the gradient's noise
-    vanishes with the gap. Where latents depend on each other, model and guide run twice.
+    vanishes with the gap. Where latents depend on each other or q is not Gaussian, model and guide
+    run twice, and a guide whose second q differs (dropout, other noise) is refused.
 
     References:
         Roeder, Wu & Duvenaud (2017).

@@ -25,20 +25,21 @@ from ppl_models.sites import is_local
 
 
 class FreeBits(Objective):
-    r"""A loss that is not a bound.
+    r"""The negative ELBO with a minimum for every KL: a loss that is not a bound.
 
     .. math::
         -E_q \log p(x \mid z) + \sum_k \max(\lambda, \overline{\mathrm{KL}}_k)
 
-    k runs over the dimensions of a Gaussian vector latent, and over the groups of a hierarchy; the
-    bar is the mean over the batch.
+    k runs over the dimensions of every Gaussian vector latent; any other latent, such as a group
+    of a hierarchy, counts as one. The bar is the mean over the batch.
 
     Args:
         particles: draws per datum.
         free_bits: lambda, 0 or more [nats].
 
     Raises:
-        ValueError: If ``free_bits`` is negative; when used with a global latent.
+        ValueError: If ``free_bits`` is negative; in use, if a latent is global or has different
+            scales in model and guide.
 
     References:
         Kingma et al. (2016), inverse autoregressive flow, section on free bits.

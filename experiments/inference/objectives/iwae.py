@@ -51,7 +51,7 @@ class Renyi(Objective):
         alpha: 0 or more.
 
     Raises:
-        ValueError: If ``alpha`` is negative: the power mean is then no lower bound.
+        ValueError: If ``alpha`` is negative (the power mean is then no lower bound) or not finite.
 
     References:
         Li & Turner (2016).
@@ -60,7 +60,7 @@ class Renyi(Objective):
     def __init__(self, particles: int = 5, alpha: float = 0.5) -> None:
         super().__init__(particles)
         if not 0 <= alpha < math.inf:
-            raise ValueError(f"alpha={alpha} must be 0 or more.")
+            raise ValueError(f"alpha={alpha} must be 0 or more, and finite.")
         self.alpha = alpha
 
     def bound(self, model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
@@ -83,8 +83,9 @@ class DReG(IWAE):
 
     The score of q is rewritten through z: q's parameters receive squared normalised weights
     times the gradient in z, p's parameters the plain ones. Unlike those of ``iwae``, the
-    gradients of q do not become noisier as K grows. Where latents depend on each other, model and
-    guide run twice.
+    gradients of q do not become noisier as K grows. Where latents depend on each other or q is not
+    Gaussian, model and guide run twice, and a guide whose second q differs (dropout, other noise)
+    is refused.
 
     References:
         Tucker, Lawson, Gu & Maddison (2019).

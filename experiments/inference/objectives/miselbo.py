@@ -24,7 +24,7 @@ from ppl_models.parameters import own_parameters
 from ppl_models.sites import is_deterministic
 
 _even: WeakSet[Any] = WeakSet()
-"""Guides whose mixtures have been seen to be even."""
+"""Guides whose mixtures have passed the check of equal weights."""
 
 
 class Miselbo(Objective):
@@ -42,8 +42,8 @@ class Miselbo(Objective):
         strata: components drawn from per step; 0 for all.
 
     Raises:
-        ValueError: If ``strata`` is negative; in use, if the guide is no mixture of one latent,
-            or has a factor.
+        ValueError: If ``strata`` is negative; in use, if the guide is no mixture of one latent
+            with equal, fixed weights, or has a factor, or the model has an inner plate.
 
     References:
         Kviman, Melin, Koptagel, Elvira & Lagergren (2022); Hotti et al. (2024), some-to-all.
@@ -95,7 +95,7 @@ class Miselbo(Objective):
         return (log_q.sum() - replayed.log_prob_sum()) / len(z)
 
     def _check_even(self, guide: Any, mixture: Any) -> None:
-        """Refuse other mixtures than those that the draws are right for, once per guide."""
+        """Refuse a mixture of other components than normals of equal weight, once per guide."""
         program = poutine.unwrap(guide)
         if type(program) in GUIDES.values():
             return
