@@ -32,7 +32,7 @@ def collapse_warnings(model: Any, guide: Any, batch: Batch) -> dict[str, str]:
 
     Args:
         model: p(x, z).
-        guide: q(z | x); of the prior, and of points, no latent is asked for its KL.
+        guide: q(z | x); the KL of latents is not checked if it is the prior or gives points.
         batch: rows of the data.
     """
     with untouched(batch, model, guide):
@@ -68,7 +68,7 @@ def noise_warnings(model: Any, likelihood: Any, x: Tensor) -> dict[str, str]:
     likelihood = bare(likelihood)
     if not isinstance(likelihood, Normal):
         return {}
-    scale, sigma = spread(x), likelihood.scale
+    scale, sigma = scale_of_data(x), likelihood.scale
     least, most = float(sigma.min()), float(sigma.max())
     name = next((n for n, _ in model.named_parameters() if n.endswith("log_sigma")), "x")
     if least < NOISE[0] * scale:
@@ -87,7 +87,7 @@ def noise_warnings(model: Any, likelihood: Any, x: Tensor) -> dict[str, str]:
     return {name: words}
 
 
-def spread(x: Tensor) -> float:
+def scale_of_data(x: Tensor) -> float:
     """The data's standard deviation; for constant data their size, or one."""
     deviation = float(x.double().std()) if x.numel() > 1 else 0.0
     return deviation or float(x.abs().max()) or 1.0

@@ -45,7 +45,7 @@ def fit_rows(
     Args:
         model: p, left as it is.
         guide: q, with ``len(data)`` rows.
-        data: fixed pixels; dynamic ones have no fixed target.
+        data: a data set; noise that is drawn at every visit is drawn once instead.
         objective: by default ``STL`` with four particles, the log joint for a point guide.
 
     Returns:
@@ -84,10 +84,10 @@ def for_data(guide: Any, size: int) -> Any:
 
 
 def held_out(model: nn.Module, guide: Guide, data: Data) -> Guide:
-    """The guide for another data set: itself, or one of its kind with rows fitted to it.
+    """The guide for another data set: itself, or a new one with rows fitted to those data.
 
     Raises:
-        ValueError: If it has rows of another kind, which nothing here can fit.
+        ValueError: If it has parameters per datum that are not rows of a ``PerDatumGuide``.
     """
     sibling = for_data(guide, len(data))
     check_held_out(guide, sibling)
@@ -98,7 +98,7 @@ def held_out(model: nn.Module, guide: Guide, data: Data) -> Guide:
 
 
 def check_held_out(guide: Any, sibling: Any) -> None:
-    """Refuse a guide whose sibling for held-out data nothing here can fit."""
+    """Refuse a guide with parameters per datum that cannot be fitted to held-out data."""
     own = sibling is guide or isinstance(sibling, PerDatumGuide)
     if not own and any(True for _ in sibling.parameters()):
         raise ValueError(

@@ -28,10 +28,10 @@ class InsideObjective(Messenger):
 class TemperKL(Messenger):
     """Scale the log-densities of all latents by beta: E log p(x|z) + beta (ELBO - E log p(x|z)).
 
-    A latent that is summed out is none of them: it is part of log p(x|z), and of log p(z).
+    A latent that is summed out is not scaled: it is part of log p(x|z) and of log p(z).
 
     Args:
-        beta: a number or a scalar tensor, 0 allowed; may be set anew between steps.
+        beta: a number or a scalar tensor, 0 or more; may be changed between steps.
     """
 
     def __init__(self, beta: float | Tensor = 1.0) -> None:
@@ -52,7 +52,7 @@ class Temperature(Messenger):
 
     Args:
         t: the temperature, above 0.
-        observed: sites that are no latents, although nothing is observed in a draw.
+        observed: names of observed sites, which are drawn without a temperature.
 
     Raises:
         ValueError: If ``t`` is not positive; at a prior that is not on the real line; inside an
@@ -76,7 +76,7 @@ class Temperature(Messenger):
         prior = msg["fn"]
         if core(prior.support) is not constraints.real:
             raise ValueError(f"a temperature needs a prior on the real line, not {prior}.")
-        # The value, not the distribution, is replaced: an outer replay still has its way.
+        # The value is replaced, not the distribution: an outer replay still takes effect.
         msg["value"] = prior.mean + self.t * (prior.rsample() - prior.mean)
         msg["done"] = True
 

@@ -52,7 +52,7 @@ class Buffers:
     """The buffers of modules: running means, vectors of power iterations.
 
     Args:
-        modules: whose buffers are meant, those that they get later among them.
+        modules: the modules whose buffers are meant, also those that they get later.
     """
 
     def __init__(self, *modules: nn.Module) -> None:
@@ -119,8 +119,8 @@ def seeded(seed: int, *tensors: Tensor) -> Iterator[None]:
     """Inside, draws come from a seed; afterwards the random state is what it was.
 
     Args:
-        seed: of the draws.
-        tensors: some on every GPU that draws, whose state would otherwise keep the seed.
+        seed: seed of the draws.
+        tensors: at least one on every GPU that draws, so that its state is restored as well.
     """
     with torch.random.fork_rng(cuda_devices(*tensors)):
         torch.manual_seed(seed)

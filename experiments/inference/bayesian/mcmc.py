@@ -19,7 +19,7 @@ from experiments.inference.compiled.graph import Graph, compiled, traced
 from ppl_models.batch import Batch
 
 TIMED_FROM = 1_000_000
-"""Data with fewer numbers than this are not timed."""
+"""The cost of sampling is only estimated for data with more numbers than this."""
 
 MOST_DAYS = 0.5
 """Maximum duration of the chains [days]."""
@@ -67,7 +67,7 @@ def nuts(
         start: values near which every chain starts; by default at random.
 
     Raises:
-        UsageError: If sampling would take days; the message gives an estimate.
+        UsageError: If sampling would take more than ``MOST_DAYS``; the message gives an estimate.
 
     References:
         Hoffman & Gelman (2014).
@@ -127,7 +127,7 @@ class _Graphed(torch.autograd.Function):
 
 
 def check_cost(model: nn.Module, batch: Batch, draws: int) -> None:
-    """Time a gradient, and refuse to sample if it would take days."""
+    """Time a gradient, and refuse to sample if it would take more than ``MOST_DAYS``."""
     if batch.only.numel() <= TIMED_FROM:
         return
     seconds = seconds_of_gradient(model, batch)

@@ -25,14 +25,14 @@ class Guard:
     The check reads one number per step, which on a GPU waits for the gradients.
 
     Args:
-        clip: gradients are scaled down to this norm; infinite leaves them. Rows of per-datum
-            guides are no part of it.
-        most_skipped: maximum number of consecutive refused steps.
+        clip: maximum norm of the gradients, without those of rows of per-datum guides; larger
+            gradients are scaled down to it. Infinite for no limit.
+        most_skipped: number of consecutive refused steps at which ``Diverged`` is raised.
 
     Attributes:
         steps: number of steps.
         skipped: number of refused steps.
-        consecutive: number of consecutive refused steps up to now.
+        consecutive: number of refused steps since the last one that passed.
         last: explanation of the first refused step of the latest series.
     """
 

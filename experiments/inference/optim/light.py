@@ -11,7 +11,7 @@ def _inside(method: Any) -> Any:
 
 
 class Light:
-    """To be named before ``torch.optim.Optimizer`` among the bases."""
+    """A mixin that stands before the optimizer of torch among the bases of a class."""
 
     add_param_group = _inside(torch.optim.Optimizer.add_param_group)
     state_dict = _inside(torch.optim.Optimizer.state_dict)

@@ -31,9 +31,9 @@ def cyclical(progress: float, beta: float = 1.0, rise: float = 0.5, cycles: int 
 
     Args:
         progress: in [0, 1].
-        beta: its largest value.
-        rise: fraction of each cycle in which it rises from zero, linearly.
-        cycles: how often it does.
+        beta: the largest value of the factor.
+        rise: fraction of each cycle in which the factor rises linearly from zero.
+        cycles: number of cycles.
 
     References:
         Higgins et al. (2017), beta; Bowman et al. (2016), a rising factor; Fu et al. (2019),
@@ -51,8 +51,8 @@ def kl_coefficient(
     Args:
         progress: in [0, 1].
         constant: fraction of training before the warm-up.
-        anneal: fraction of training that it takes; 0 for none.
-        least: its smallest value.
+        anneal: fraction of training that the warm-up takes; 0 for no warm-up.
+        least: the smallest value of the factor.
     """
     if anneal == 0:
         return 1.0
