@@ -10,7 +10,7 @@ from experiments.data import Data, as_data
 from experiments.errors import TrainingError
 from experiments.evaluation.bounds import mean_and_error, per_image
 from experiments.evaluation.shared_draws import between_draws_error, block_sizes
-from experiments.inference.checks.index_reads import has_rows_elsewhere
+from experiments.inference.checks.index_reads import has_rows_of_other_data
 from experiments.inference.checks.pair_check import draws_are_shared
 from experiments.inference.checks.rows import is_of_points
 from experiments.inference.frozen import held_out
@@ -64,7 +64,7 @@ def measure(
     """
     fixed = data.fixed().like(model)
     with seeded(seed, fixed.pixels):
-        elsewhere = fixed.split != "train" or has_rows_elsewhere(guide, fixed)
+        elsewhere = fixed.split != "train" or has_rows_of_other_data(guide, fixed)
         fitted = held_out(model, guide, fixed) if elsewhere else guide
         with evaluating(model), evaluating(fitted):
             values = per_image(model, fitted, fixed, particles or default_particles(guide), memory)

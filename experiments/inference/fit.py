@@ -13,7 +13,7 @@ from torch import Tensor
 
 from experiments.data import Data
 from experiments.data.streams import rows_of
-from experiments.inference.checks.index_reads import note_home, note_rows
+from experiments.inference.checks.index_reads import note_rows, note_training_data
 from experiments.inference.checks.observations import check_observations
 from experiments.inference.optim import Schedule, cosine
 from experiments.inference.parallel import gathered, own_rows
@@ -127,7 +127,7 @@ def fit(
             for progress in training.epoch(at, pause):
                 yield progress
             at = progress.position
-            note_home(svi.model, rows)
+            note_training_data(svi.model, rows)
             if svi.tables:
                 note_rows(svi.guide, rows)
     finally:

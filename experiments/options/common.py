@@ -197,12 +197,12 @@ def check(config: Any) -> None:
         raise UsageError("--products bfloat16 rounds float32: leave out --dtype float64.")
     if getattr(config, "cycles", 1) > 1 and not config.kl_anneal:
         raise UsageError("--cycles are those of --kl-anneal: give a fraction above 0.")
-    every(getattr(config, "checkpoint_every", "1"))
+    checkpoint_interval(getattr(config, "checkpoint_every", "1"))
     if isinstance(config, DataOptions):
         check_name(config.data)
 
 
-def every(text: str) -> tuple[int | None, float | None]:
+def checkpoint_interval(text: str) -> tuple[int | None, float | None]:
     """``--checkpoint-every`` as epochs or as seconds."""
     if text.isdecimal() and int(text) > 0:
         return int(text), None

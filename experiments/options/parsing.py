@@ -83,13 +83,13 @@ def parse(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -
         values["compile"] = None
     own = getattr(config_class, "OF_DATA", {}).get(values.get("data"), {})
     values |= {name: value for name, value in own.items() if name not in given}
-    return config_class(**{name: _at_home(value) for name, value in values.items()})
+    return config_class(**{name: _with_home(value) for name, value in values.items()})
 
 
-def _at_home(value: Any) -> Any:
-    """A path whose ~ a shell has left, as it does in --out=~/run and in quotes."""
+def _with_home(value: Any) -> Any:
+    """A path with ~ expanded, which a shell leaves as it is in --out=~/run and in quotes."""
     if isinstance(value, tuple):
-        return tuple(map(_at_home, value))
+        return tuple(map(_with_home, value))
     if not isinstance(value, Path):
         return value
     try:

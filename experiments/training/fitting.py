@@ -17,7 +17,7 @@ from experiments.inference.guard import Diverged, Guard
 from experiments.inference.optim import SCHEDULES, Schedule
 from experiments.inference.parallel import any_of, gathered, own_noise, rank, start_together
 from experiments.inference.svi import SVI, Pair
-from experiments.options.common import every
+from experiments.options.common import checkpoint_interval
 from experiments.runs.checkpoint import (
     WEIGHTS,
     checkpoints,
@@ -49,7 +49,7 @@ class Fitting:
         self.position = Position()
         self.saved: Position | None = None
         self.rollbacks = 0
-        self.epochs, self.seconds = every(run.config.checkpoint_every)
+        self.epochs, self.seconds = checkpoint_interval(run.config.checkpoint_every)
         self.saved_at = time.monotonic()
 
     def train(self, anneal: Callable[[float], None], schedule: Schedule | None) -> None:

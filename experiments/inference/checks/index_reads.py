@@ -46,9 +46,11 @@ REMEDY = (
     "batch.given[...]."
 )
 
-_bound: WeakSet[Any] = WeakSet()
-_home: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
-"""Models that read the index, and the checksum of their training data."""
+_readers: WeakSet[Any] = WeakSet()
+"""Models whose density depends on ``batch.index``."""
+
+_data_of: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+"""Checksum of the training data, by model that reads the index or guide with a row per datum."""
 
 
 class IndexReads(TorchFunctionMode):
@@ -108,33 +110,33 @@ def note_reads(model: Any, guide_trace: Trace, batch: Batch) -> None:
     with IndexReads(batch) as reads:
         poutine.replay(model, trace=guide_trace)(batch)
     if reads.read:
-        _bound.add(poutine.unwrap(model))
+        _readers.add(poutine.unwrap(model))
 
 
 def reads_index(model: Any) -> bool:
     """Whether a checked model reads the index."""
-    return model in _bound
+    return model in _readers
 
 
-def note_home(model: Any, data: Any) -> None:
-    """Note that a model that reads the index was trained on these data."""
-    if model in _bound:
-        _home[model] = data.sha256
+def note_training_data(model: Any, data: Any) -> None:
+    """Note the data that a model was trained on, if it reads the index."""
+    if model in _readers:
+        _data_of[model] = data.sha256
 
 
 def note_rows(guide: Any, data: Any) -> None:
-    """Note that the rows of a per-datum guide are of these data."""
-    _home[guide] = data.sha256
+    """Note the data to which the rows of a per-datum guide belong."""
+    _data_of[guide] = data.sha256
 
 
-def has_rows_elsewhere(program: Any, data: Any) -> bool:
+def has_rows_of_other_data(program: Any, data: Any) -> bool:
     """Whether the rows that a program looks up are known to be of other data."""
-    return _home.get(program) not in (None, data.sha256)
+    return _data_of.get(program) not in (None, data.sha256)
 
 
-def check_home(model: Any, data: Any) -> None:
+def check_training_data(model: Any, data: Any) -> None:
     """Refuse data other than those whose rows a model looks up."""
-    if model in _bound and (data.split == "test" or has_rows_elsewhere(model, data)):
+    if model in _readers and (data.split == "test" or has_rows_of_other_data(model, data)):
         raise ValueError(
             f"{type(model).__name__} reads batch.index, which belongs to the data it was trained "
             f"on: on other data it would look up other rows. {REMEDY}"

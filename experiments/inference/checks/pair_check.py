@@ -19,7 +19,7 @@ from torch import nn
 
 from experiments.inference.checks.index_reads import (
     IndexReads,
-    check_home,
+    check_training_data,
     note_reads,
     reads_index,
 )
@@ -93,7 +93,7 @@ def check_once(
     several = len(batch.index) > 1
     if (kind, several) not in kinds:
         check_batch(poutine.unwrap(model), batch)
-        with _aside(model, guide):
+        with _without_side_effects(model, guide):
             with IndexReads(batch) as reads, needs_given(batch) as asked:
                 pair = run_pair(model, guide, asked)
             check = Check(model, guide, batch, *pair)
@@ -119,7 +119,7 @@ def _is_own(model: Any, guide: Any) -> bool:
 
 
 def check_rows(model: Any, guide: Any, data: Any) -> Checked:
-    """``check_once`` before a data set is measured, and what holds for measured data alone.
+    """The checks before a data set is measured: ``check_once``, and those of measured data alone.
 
     Raises:
         ValueError: As ``check_once``; if a latent is global, or the model reads ``batch.index``
@@ -129,11 +129,11 @@ def check_rows(model: Any, guide: Any, data: Any) -> Checked:
     check_local(model, "this estimate")
     batch = next(data.batches(2))
     checked = check_once(model, guide, batch)
-    check_home(poutine.unwrap(model), data)
+    check_training_data(poutine.unwrap(model), data)
     check_observations(model, data)
     seen = _measured.setdefault(guide, WeakSet())
     if model not in seen and not _is_own(model, guide):
-        with _aside(model, guide):
+        with _without_side_effects(model, guide):
             check_densities(model, guide, batch)
         seen.add(model)
     return checked
@@ -145,7 +145,7 @@ def draws_are_shared(model: Any, guide: Any, data: Any) -> bool:
     if summed or data.given or data.site is not None:
         return False
     batch = next(data.batches(2))
-    with _aside(model, guide):
+    with _without_side_effects(model, guide):
         p, _ = run_pair(model, guide, batch)
         sites = densities(p)
         observed = [name for name, site in sites.items() if site["is_observed"]]
@@ -178,7 +178,7 @@ def _is_likelihood(model: Any, data: Any) -> bool:
 
 
 @contextmanager
-def _aside(*programs: Any) -> Iterator[None]:
+def _without_side_effects(*programs: Any) -> Iterator[None]:
     """Inside, nothing affects the random state, buffers or outer traces."""
     modules = [p for p in map(poutine.unwrap, programs) if isinstance(p, nn.Module)]
     devices = cuda_devices(*(p for module in modules for p in module.parameters()))
