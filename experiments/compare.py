@@ -54,12 +54,15 @@ SIX_GUIDES = ("exact", "full_rank", "mean_field", "amortized", "prior", "point")
 @dataclass(frozen=True)
 class Config(DataOptions, FreshRunOptions):
     data: str = "digits"
-    """Data set by name, folder, or a file of numbers (.npy, .npz or .csv)."""
+    """Data set: digits, mnist, fashion_mnist, kmnist, omniglot, cifar10, celeba64, folder (the
+    images in --data-root), or a file of numbers (.npy, .npz or .csv)."""
     model: str = "ppca"
-    """p(x, z). Options of the model are --model.OPTION, or --OPTION for short."""
+    """p(x, z): ppca, vae, or a class of your own as package.module:Class. Options of the
+    model are --model.OPTION, or --OPTION for short."""
     guides: str | None = None
     """Guides separated by commas, with their options after colons (amortized:covariance=full); a
-    guide may be a class of your own, package.module:Class. By default all that fit the model."""
+    guide may be a class of your own, package.module:Class. By default those of exact, full_rank,
+    mean_field, amortized, prior and point that fit the model."""
     decoder: Literal["frozen", "learned", "both"] | None = None
     """Freeze p at its maximum-likelihood solution, learn it with each guide, or do both in turn;
     by default both if the solution is known."""
@@ -82,8 +85,8 @@ class Config(DataOptions, FreshRunOptions):
     lr: Positive = 0.01
     """Learning rate of decoder and encoder (Adam; linear encoders are trained with Muon)."""
     objective: str | None = None
-    """Training objective of mean_field, full_rank and amortized; by default stl with a frozen
-    decoder, and elbo_analytic_kl for an encoder with a learned decoder."""
+    """Training objective of mean_field, full_rank and amortized; by default stl, but
+    elbo_analytic_kl for amortized with a learned decoder. Other guides use their own."""
     particles: Count = 100
     """Draws from q per image in the evaluation."""
     runs: tuple[Path, ...] | None = None
@@ -162,7 +165,7 @@ def compare_saved(config: Config, runs: Sequence[Path]) -> dict[str, Any]:
 
 
 def plan(config: Config, model: Any) -> tuple[list[Entry], tuple[str, ...]]:
-    """The guides and decoders to compare; by default all that fit the model.
+    """The guides and decoders to compare; by default those of ``SIX_GUIDES`` that fit the model.
 
     Raises:
         UsageError: If a decoder cannot be frozen, or nothing is left to compare.

@@ -22,11 +22,13 @@ from experiments.vae import train_vae
 class Config(VAEOptions):
     OF_DATA: ClassVar = {"digits": {"batch_size": 50}}
     guide: str = "prior"
-    """q(z | x): prior, or another guide for comparison."""
+    """q(z | x): prior, or for comparison point, mean_field, full_rank, amortized, flow, mixture or
+    semi_amortized. Options of the guide are --guide.OPTION."""
     objective: str | None = "iwae"
-    """Objective: iwae, or another one that fits the guide."""
+    """iwae, or another objective that fits the guide: elbo, elbo_analytic_kl, elbo_free_bits, stl,
+    dreg, renyi, miselbo (only mixture) or log_joint (only point)."""
     particles: Count | None = 5
-    """K, the number of draws from the prior per image."""
+    """K, the number of draws from the guide per image; the guide prior draws from p(z)."""
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -37,7 +37,8 @@ class Config(TrainOptions):
     """q(z | x): exact, prior, point, mean_field, full_rank, amortized, flow, mixture or
     semi_amortized. Options of the guide are --guide.OPTION."""
     method: Literal["svi", "closed_form", "em"] = "svi"
-    """Fit by gradient steps (svi), by the maximum-likelihood solution, or by --epochs EM steps."""
+    """Fit by gradient steps (svi), by the maximum-likelihood solution (closed_form), or by
+    --epochs steps of expectation-maximisation (em)."""
 
     @property
     def model_options(self) -> dict[str, Any]:

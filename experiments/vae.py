@@ -34,7 +34,7 @@ class Config(VAEOptions):
     """Fraction of training in which the learning rate rises from zero."""
     objective: str | None = None
     """elbo_analytic_kl, elbo, elbo_free_bits, stl, iwae, dreg or renyi; by default
-    elbo_analytic_kl, or the one that the guide requires (miselbo for mixture, log_joint for
+    elbo_analytic_kl, or the guide's own (iwae for prior, miselbo for mixture, log_joint for
     point)."""
 
 

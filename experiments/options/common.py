@@ -64,14 +64,16 @@ class GuideOptions:
     package.module:Class. Options of the guide are --guide.OPTION."""
     objective: str | None = None
     """elbo, elbo_analytic_kl, elbo_enum, elbo_free_bits, stl, iwae, dreg, renyi, miselbo or
-    log_joint; by default the one that the guide names."""
+    log_joint; by default stl for mean_field and full_rank under a frozen model, and else the one
+    that the class of the guide names (elbo for most)."""
     particles: Count | None = None
-    """Monte-Carlo draws per datum; by default 1, 5 for iwae, dreg and renyi, and 4 for per-datum
-    guides under a frozen model."""
+    """Monte-Carlo draws per datum; by default 1, 5 for iwae, dreg and renyi, and 4 for mean_field
+    and full_rank with stl under a frozen model."""
     alpha: Annotated[NotNegative, RARE] = 0.5
     """Order of the Renyi bound (objective renyi): 0 is iwae, 1 is elbo."""
     free_bits: Annotated[NotNegative, RARE] = 0.5
-    """Minimum KL per latent in the loss (objective elbo_free_bits) [nats]."""
+    """Minimum KL in the loss (objective elbo_free_bits) of every dimension of a Gaussian vector
+    latent, or of any other latent as a whole [nats]."""
     strata: Annotated[NotNegativeInt, RARE] = 0
     """Number of mixture components to draw from in each step (objective miselbo); 0 for all."""
     guide_options: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=dict)
@@ -122,11 +124,11 @@ class CheckpointOptions:
     keep: Annotated[Count, RARE] = 2
     """Number of checkpoints to keep."""
     max_skipped: Annotated[Count, RARE] = 20
-    """Consecutive steps with a loss or gradient that is not finite before training returns to the
-    last checkpoint with half the learning rate."""
+    """Number of consecutive steps with a loss or gradient that is not finite after which training
+    returns to the last checkpoint with half the learning rate."""
     max_rollbacks: Annotated[NotNegativeInt, RARE] = 3
-    """Maximum number of returns to the last checkpoint (see --max-skipped) before the run
-    fails."""
+    """Maximum number of returns to the last checkpoint after steps that are not finite; at the
+    next one the run fails."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ class TrainOptions(AnnealOptions, FitOptions, DataOptions, FreshRunOptions):
     """Learn p, or freeze it at its maximum-likelihood solution; by default frozen for the guide
     point and learned for the others."""
     centre: Annotated[bool, RARE] = False
-    """Centre at the mean image: the encoder subtracts it, and the decoder initially outputs it."""
+    """Centre at the mean image: the encoder subtracts it, and the decoder starts near it."""
 
 
 @dataclass(frozen=True)

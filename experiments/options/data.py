@@ -29,7 +29,8 @@ class DataOptions:
     binarize: Literal["none", "dynamic", "static"] = "none"
     """Draw binary pixels from grey values: at every visit (dynamic) or once (static)."""
     binarize_seed: Annotated[Seed, RARE] = 0
-    """Seed of --binarize static; recorded in the protocol."""
+    """Seed of pixels that are drawn once: with --binarize static, and in every evaluation of data
+    with --binarize dynamic or --dequantize. Recorded in the protocol."""
     dequantize: Annotated[bool, RARE] = False
     """Add uniform noise to grey values, for likelihoods on (0, 1)."""
     bits: Annotated[int, RARE] = 8

@@ -20,7 +20,7 @@ class NVAEOptions(FitOptions, DataOptions, FreshRunOptions):
     """Sizes and recipe: digits-tiny, mnist-small, mnist, mnist-large, cifar10, celeba64,
     celeba-hq256 or ffhq256. --preset NAME --help shows the preset's defaults."""
     pretrained: str | None = None
-    """Use the weights that come with this package instead of training."""
+    """Name of weights that come with this package (mnist-small), used instead of training."""
     list: bool = False
     """Print the parameters, groups, latents and cost of every preset, and stop."""
     guide: str = "top_down"

@@ -32,10 +32,9 @@ from guides.local import PerDatumGuide
 @dataclass(frozen=True)
 class Config(SavedRunOptions):
     simulations: Annotated[int, at_least(100)] = 10_000
-    """Number of data drawn from the model; fewer show nothing."""
+    """Number of data drawn from the model, at least 100."""
     draws: Annotated[int, at_least(9)] = 99
-    """Draws from q per datum; the rank of a latent takes one of draws + 1 values. Fewer than 9
-    do not show whether q is too narrow or too wide."""
+    """Draws from q per datum, at least 9; the rank of a latent takes one of draws + 1 values."""
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -36,7 +36,8 @@ class Config(SavedRunOptions):
     latents: Literal["guide", "prior"] = "guide"
     """Where latents are drawn from: q(z | x) of each image (posterior predictive), or p(z)."""
     sets: Annotated[int, at_least(40)] = 100
-    """Number of replicated data sets; a tail area of 1 in 40 is called unusual."""
+    """Number of replicated data sets, at least 40; a tail area below 1/40 at either end is called
+    unusual."""
     images: Several = 1000
     """Maximum number of test images, from the first."""
 
