@@ -84,6 +84,13 @@ def annealed_bound(
         leapfrog: leapfrog steps per proposal.
         start: the initial distribution of the path.
 
+    Returns:
+        The chains of the second run; ``bound`` is the lower bound, ``[B]`` [nats].
+
+    Raises:
+        ValueError: If ``steps`` or ``leapfrog`` is below 1; if a latent is global or has no
+            unconstrained coordinates; if q gives points or has latents that are not the model's.
+
     References:
         Neal (2001), annealed importance sampling; Wu, Burda, Salakhutdinov & Grosse (2017).
     """

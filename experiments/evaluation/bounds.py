@@ -98,8 +98,8 @@ def per_image(
         ``elbo`` (the mean log-weight), its parts ``rate`` (log q - log p of the latents) and
         ``distortion`` (-log p(x | z)), so that elbo = -rate - distortion, and ``iw_bound`` (the
         log of the mean weight) [nats]; ``effective_sample_size`` of the weights in [1, K],
-        ``squared_error`` of the reconstruction from the mean of q (unless everything observed is
-        categorical), and ``log_evidence`` [nats] if the model has a ``marginal`` or all of its
+        ``squared_error`` of the reconstruction from the mean of q (if what is observed has a
+        known mean), and ``log_evidence`` [nats] if the model has a ``marginal`` or all of its
         latents are summed out. Of shared draws also ``log_sum`` and ``sum_log`` ``[N, blocks]``,
         see ``SharedDraws``.
     """

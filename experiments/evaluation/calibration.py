@@ -29,11 +29,11 @@ from ppl_models.sites import describe, simulate
 class Calibration(NamedTuple):
     """Ranks ``[simulations, M]`` of every latent number, from 0 to ``draws``.
 
-    A latent that a mask leaves out has rank -1 and is not counted. ``outside`` is the distance of
-    the ranks' ECDF from its band, per number, 0 inside. ``ends`` is what both outer tenths of the
-    ranks have too many: above 0, q is too narrow, below 0 too wide; 0 if one end has too many and
-    the other too few, as when q is biased. ``names`` gives each number's position, after the name
-    of its latent if there are several.
+    A latent that a mask leaves out has rank -1 and is not counted. ``outside`` is the largest
+    distance of the ranks' ECDF from its band, per number; 0 if it stays inside. ``ends`` is the
+    share of ranks that both outer tenths have in excess: above 0 q is too narrow, below 0 too
+    wide. It is 0 if one end has too many and the other too few, as when q is biased. ``names``
+    gives the position of each number, after the name of its latent if there are several.
     """
 
     ranks: Tensor
@@ -44,6 +44,7 @@ class Calibration(NamedTuple):
 
     @property
     def passed(self) -> bool:
+        """Whether all ranks stay inside their bands."""
         return bool((self.outside == 0).all())
 
 
@@ -67,8 +68,8 @@ def calibrate(
         rows: number of data at a time.
 
     Raises:
-        ValueError: If the model has a global latent, none that is left to rank, or a factor; if
-            masks leave out a latent in every simulation.
+        ValueError: If the model has a global latent, no latent left to rank, or a factor; if masks
+            leave out a latent in every simulation; if the pair does not pass its checks.
 
     References:
         Talts, Betancourt, Simpson, Vehtari & Gelman (2018); Säilynoja, Bürkner & Vehtari (2022),

@@ -125,14 +125,16 @@ def evaluate(
         guide: q(z | x); rows of a per-datum guide are fitted first if the data are a test split
             or known to be others than those it was trained on.
         data: whatever ``as_data`` takes, with N rows.
-        particles: K, draws per datum; by default 1, and 2000 shared ones under ``prior``.
+        particles: K, draws per datum; by default 1, and 2000 under ``prior``, shared by all data
+            where only x is observed and nothing is given.
         seed: seed of the draws; the global random state is not changed.
         memory: limit for intermediate values [GiB].
 
     Returns:
         Means over the data [nats per data point], None where undefined: ``elbo``, ``rate``,
         ``distortion``; ``log_evidence``, only where exact; with K > 1 ``iw_bound``,
-        ``iw_particles`` and ``effective_sample_size``; ``squared_error`` [squared units of x].
+        ``iw_particles`` and ``effective_sample_size`` (with its 5% quantile over data,
+        ``effective_sample_size_q05``); ``squared_error`` [squared units of x].
         ``elbo_se``, ``iw_bound_se`` and ``squared_error_se`` are standard errors over data. A
         guide of points has ``log_joint`` in place of the ELBO and its parts. Shared draws add
         ``..._draws_se``; probabilities of RGB images add ``..._bits_per_dimension``.
