@@ -63,7 +63,7 @@ class Coordinates(nn.Module):
         transform: from coordinates to that support; ``None`` if z is unconstrained.
 
     Attributes:
-        shape: of the coordinates of one datum.
+        shape: shape of the coordinates of one datum.
         event_dim: number of dimensions of z itself.
     """
 

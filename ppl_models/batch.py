@@ -20,7 +20,7 @@ class Batch(NamedTuple):
         size: N, the number of rows in the data set.
         given: what the model conditions on, such as labels, covariates or masks, ``[B, ...]``
             each.
-        repeats: how many copies of the rows follow each other, where particles share the batch
+        repeats: number of copies of the rows, one after the other, where particles share the batch
             dimension.
     """
 

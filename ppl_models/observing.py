@@ -50,7 +50,7 @@ def check_observed(nodes: dict[str, Any], asked: dict[str, str | None]) -> None:
     """Refuse partly observed sites (``obs_mask``), and data whose name differs from their site's.
 
     Args:
-        nodes: of a trace of the model.
+        nodes: nodes of a trace of the model.
         asked: for each observed site, the name under which it looks up its data; see
             ``Observing``.
 
@@ -89,8 +89,8 @@ def rows_first(site: Any, value: Tensor | None = None) -> Tensor:
     """A site's value, or its mean, with the plates inside that of the data after the rows.
 
     Args:
-        site: of a trace.
-        value: in the site's shape; by default the site's own.
+        site: a site of a trace.
+        value: a value in the shape of the site; by default its own.
 
     Returns:
         ``[B, *row_shape]``.

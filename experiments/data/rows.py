@@ -27,7 +27,7 @@ class Source(NamedTuple):
     """The source of a data set.
 
     Args:
-        name: of the data set.
+        name: name of the data set.
         split: train or test.
         sha256: checksum of the values as read, if the stored ones differ from them.
         read: what was read from files, and how; empty for data sets by name.

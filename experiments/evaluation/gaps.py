@@ -185,8 +185,8 @@ def gap_rows(
     Args:
         values: bounds of every image, ``[N]`` each [nats].
         evidence: an estimate of log p(x), ``[N]`` [nats].
-        seed: of the bootstrap.
-        divided: whether the part of the family is known; else only the total is given.
+        seed: seed of the bootstrap.
+        divided: whether the best ELBO of the family is known; else only the total is given.
     """
     elbo = values["elbo"]
     local = values.get("local_elbo", elbo)

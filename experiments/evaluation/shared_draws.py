@@ -210,8 +210,8 @@ def between_draws_error(log_sum: Tensor, sizes: list[int]) -> float | None:
     """Standard error of the mean bound over the choice of draws, by the jackknife over blocks.
 
     Args:
-        log_sum: of every block and image, ``[blocks, N]``.
-        sizes: draws in every block.
+        log_sum: log of the summed weights of every block and image, ``[blocks, N]``.
+        sizes: number of draws in every block.
 
     Returns:
         [nats per data point], or ``None`` below ten blocks.

@@ -168,7 +168,7 @@ def fitted(u: Tensor, log_w: Tensor) -> tuple[Tensor, float]:
 
     Args:
         u: standard normal draws, ``[K, M]``.
-        log_w: there, ``[K]`` [nats].
+        log_w: log weights at these draws, ``[K]`` [nats].
     """
     (K, M), U, target = u.shape, u.numpy(), (log_w - log_w.mean()).numpy()
 
@@ -207,7 +207,7 @@ def slope(log_w: Tensor, log_ratio: Tensor, top: float) -> tuple[float, float]:
     depend on very few draws.
 
     Args:
-        log_w: of draws, ``[K]`` [nats].
+        log_w: log weights of draws, ``[K]`` [nats].
         log_ratio: log q over their density, up to a constant, ``[K]``.
         top: the largest log w of q's own draws.
     """

@@ -18,7 +18,7 @@ class WeightAverage:
     Integer, boolean and infinite buffers are copied.
 
     Args:
-        module: whose weights are averaged.
+        module: the module whose weights are averaged.
         decay: weight of the old average in every update, in (0, 1).
 
     Raises:

@@ -112,7 +112,7 @@ def announce_rows(guide: Guide, data: Data, memory: float) -> str | None:
 
     Args:
         guide: any guide, without rows yet.
-        data: its training data.
+        data: the training data of the guide.
         memory: GiB that parameters, gradients and moments may take.
 
     Raises:

@@ -36,7 +36,7 @@ class SumOut(EnumMessenger):
     """Give every marked latent all of its values at once; ``summed_out`` then sums over them.
 
     Args:
-        depth: dimensions that plates take, particles among them.
+        depth: number of dimensions that plates take, that of particles included.
     """
 
     def __init__(self, depth: int) -> None:
@@ -52,8 +52,8 @@ class Marginal(dist.TorchDistribution):
     """A site with others summed out; its density is known at the site's own value.
 
     Args:
-        log_density: there, unscaled [nats].
-        event_shape: of the site.
+        log_density: the log-density at the value of the site, unscaled [nats].
+        event_shape: the event shape of the site.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012
@@ -173,7 +173,7 @@ class _Story:
     """The sites of a trace as packed tensors, whose dimensions have names.
 
     Args:
-        trace: densities computed.
+        trace: a trace whose log-densities are computed.
     """
 
     def __init__(self, trace: Trace) -> None:

@@ -68,15 +68,15 @@ def sums_of(program: Callable, batch: Batch) -> SumOut | None:
         return sums_in(poutine.trace(program).get_trace(batch))
 
 
-def shares(trace: Trace, name: str) -> Tensor:
+def posterior_probabilities(trace: Trace, name: str) -> Tensor:
     """Posterior probabilities of the values that a site's density depends on, given all observed.
 
     They are the slope of log sum_y p(x, y) by the site's log-density, and lie as that does, values
     before plates.
 
     Args:
-        trace: of a model inside ``SumOut``, other latents conditioned on.
-        name: of a summed site, or of x, which may be observed.
+        trace: a trace of a model inside ``SumOut``, conditioned on its other latents.
+        name: the name of a summed site, or of x, which may be observed.
     """
     unmasked(trace).compute_log_prob(lambda name, site: site["is_observed"] or is_summed(site))
     given = {n: node for n, node in trace.nodes.items() if "log_prob" in node}
@@ -100,15 +100,15 @@ def mean_of(
     """E[x | z], averaged over the summed latents given z, and given x where the batch has it.
 
     Args:
-        name: of the site x.
+        name: the name of the observed site.
         model: p, its other latents conditioned on.
         batch: with or without x.
-        sums: what sums out the marked latents.
-        mean: of a likelihood.
+        sums: the handler that sums out the marked latents.
+        mean: from a likelihood to its mean.
     """
     trace = prune_subsample_sites(poutine.trace(sums(model)).get_trace(batch))
     site = trace.nodes[name]
-    weights, event_dim = shares(trace, name), site["fn"].event_dim
+    weights, event_dim = posterior_probabilities(trace, name), site["fn"].event_dim
     shown = weights.reshape(*weights.shape, *(1,) * event_dim) * mean(site["fn"])
     outer = shown.ndim - event_dim - depth_of(site)
     return shown.flatten(0, outer - 1).sum(0) if outer > 0 else shown
@@ -124,7 +124,7 @@ def draw_of_sums(model: Callable, z: dict[str, Tensor], batch: Batch) -> dict[st
         name = next(n for n, s in trace.nodes.items() if s["type"] == "sample" and is_summed(s))
         site = trace.nodes[name]
         at, event_dim = site["infer"]["_enumerate_dim"], site["fn"].event_dim
-        probabilities = shares(trace, name).movedim(at, -1)
+        probabilities = posterior_probabilities(trace, name).movedim(at, -1)
         index = torch.distributions.Categorical(probabilities).sample()
         values = site["value"].movedim(at - event_dim, 0)
         values = values.reshape(len(values), -1, *site["fn"].event_shape)[:, 0]

@@ -19,9 +19,9 @@ class FlatTower(nn.Module):
     """An MLP from a batch's context to features of every latent, ``[B, width]`` each.
 
     Args:
-        context_dim: C, how many numbers it sees of every row.
+        context_dim: C, number of inputs per row.
         hidden_dims: widths of its hidden layers.
-        widths: of the features.
+        widths: widths of the features, one for every latent.
         activation: a name in ``ACTIVATIONS``.
     """
 
@@ -40,8 +40,8 @@ class ConcatLinear(nn.Module):
     """An affine map of the values of some sites, flat and side by side.
 
     Args:
-        shapes: of one row of every site.
-        width: of the result, ``[..., width]``.
+        shapes: shape of one row of every site, by name.
+        width: width of the result, ``[..., width]``.
     """
 
     def __init__(self, shapes: dict[str, torch.Size], width: int) -> None:
@@ -76,7 +76,7 @@ def sites_above(
 
     Args:
         model: p.
-        latents: shapes of their coordinates.
+        latents: shapes of the coordinates of all latents, by name.
 
     Raises:
         ValueError: If a feature has no row for each datum, or rows of another shape.
@@ -115,9 +115,9 @@ def corrected(prior: Any, numbers: Tensor, residual: bool) -> Any:
     """A Gaussian of a prior's own coordinates, carried to its support.
 
     Args:
-        prior: of the latent, given those above; its support may depend on them.
-        numbers: as ``gaussian`` takes them.
-        residual: whether they are relative to the prior, where it is a Gaussian there.
+        prior: prior of the latent, given those above; its support may depend on them.
+        numbers: location and log s^2, as in ``gaussian``.
+        residual: whether these are relative to the prior, if that is Gaussian in its coordinates.
     """
     inside = bare(prior)
     near = inside if residual and isinstance(inside, dist.Normal | dist.LogNormal) else None

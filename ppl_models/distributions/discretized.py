@@ -25,11 +25,11 @@ class DiscretizedLogisticMixture(TorchDistribution):
     infinity, so that the probabilities of the levels add up to one.
 
     Args:
-        logits: of the J components, ``[..., J, *event_shape]``.
-        loc: m, likewise.
-        log_scale: log s, likewise.
+        logits: logits of the J components, ``[..., J, *event_shape]``.
+        loc: m, in the same shape.
+        log_scale: log s, in the same shape.
         levels: L, 255 for bytes.
-        event_dim: dimensions of an image.
+        event_dim: number of dimensions of an image.
 
     References:
         Salimans, Karpathy, Chen & Kingma (2017), the discretised logistic mixture.

@@ -33,9 +33,9 @@ class EncoderCell(ResidualCell):
     """Twice batch norm, swish and a 3x3 convolution.
 
     Args:
-        channels: into it.
-        down: halve the image and double the channels.
-        attention: squeeze and excite.
+        channels: number of input channels.
+        down: whether to halve the image and double the channels.
+        attention: whether to use squeeze-and-excitation.
     """
 
     def __init__(self, channels: int, down: bool = False, attention: bool = True) -> None:
@@ -57,10 +57,10 @@ class MBConvCell(ResidualCell):
     """An inverted bottleneck: expand, a 5x5 convolution per channel, project.
 
     Args:
-        channels: into it.
-        expansion: hidden channels per channel.
-        up: double the image and halve the channels.
-        attention: squeeze and excite.
+        channels: number of input channels.
+        expansion: number of hidden channels per input channel.
+        up: whether to double the image and halve the channels.
+        attention: whether to use squeeze-and-excitation.
 
     References:
         Sandler et al. (2018), MobileNetV2.
@@ -92,9 +92,9 @@ class ConvCell(ResidualCell):
     """The encoder's cell on the way down: cheaper than a depthwise one on a CPU.
 
     Args:
-        channels: into it.
-        up: double the image and halve the channels.
-        attention: squeeze and excite.
+        channels: number of input channels.
+        up: whether to double the image and halve the channels.
+        attention: whether to use squeeze-and-excitation.
     """
 
     def __init__(self, channels: int, up: bool = False, attention: bool = True) -> None:

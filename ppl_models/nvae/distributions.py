@@ -27,8 +27,8 @@ class SoftNormal(dist.Normal):
         z \sim \mathcal N(c(\mu),\ (e^{c(\log\sigma)} + 0.01)^2), \quad c(a) = 5 \tanh(a / 5)
 
     Args:
-        mu: before the clamp.
-        log_sigma: before the clamp.
+        mu: the location before the clamp.
+        log_sigma: the logarithm of the scale before the clamp.
 
     Attributes:
         raw: mu and log_sigma before the clamp; residual posteriors add to them.
@@ -49,7 +49,7 @@ class CroppedBernoulli(dist.Independent):
 
     Args:
         logits: ``[..., 1, H, W]``.
-        crop: pixels on every side.
+        crop: width of the border, in pixels.
     """
 
     def __init__(self, logits: Tensor, crop: int = 2, validate_args: bool | None = None) -> None:
@@ -98,7 +98,7 @@ class PixelNormal(dist.Independent):
 
     Args:
         mu: ``[..., 3, H, W]``, before the soft clamp.
-        log_sigma: likewise.
+        log_sigma: in the same shape, before the soft clamp.
     """
 
     def __init__(self, mu: Tensor, log_sigma: Tensor, validate_args: bool | None = None) -> None:
@@ -119,7 +119,7 @@ class ReferenceLogisticMixture(TorchDistribution):
     Args:
         parameters: ``[..., 10 J, H, W]``: J mixture logits, then for red, green and blue in turn J
             means, J log-scales (at least -7) and J coefficients.
-        bits: per channel; pixels are levels / (2^bits - 1).
+        bits: bits per channel; pixels are levels / (2^bits - 1).
 
     References:
         Salimans, Karpathy, Chen & Kingma (2017); Vahdat & Kautz (2020).

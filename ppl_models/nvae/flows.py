@@ -19,9 +19,9 @@ def spatial_mask(size: int, mirrored: bool, centre: Tensor) -> Tensor:
     """What a kernel may see, ``[out, in, size, size]``: rows above, pixels to the left.
 
     Args:
-        size: of the kernel, odd.
-        mirrored: rows below and pixels to the right instead.
-        centre: channels that may see each other at the same pixel, ``[out, in]``.
+        size: side of the kernel, odd.
+        mirrored: whether it sees rows below and pixels to the right instead.
+        centre: one where a channel may see another at the same pixel, ``[out, in]``.
     """
     mask = torch.zeros(*centre.shape, size, size)
     half = size // 2
@@ -35,8 +35,8 @@ class Shift(nn.Module):
     """mu(z), where pixel and channel see only what comes before them.
 
     Args:
-        channels: of z.
-        mirrored: in reverse raster order; the order of the channels stays.
+        channels: number of channels of z.
+        mirrored: whether the raster order is reversed; that of the channels stays.
     """
 
     def __init__(self, channels: int, mirrored: bool) -> None:

@@ -12,12 +12,12 @@ class Conv(nn.Conv2d):
         W = e^{g}\, w / (\lVert w \rVert + 10^{-5})
 
     Args:
-        channels: into it.
-        out_channels: out of it.
+        channels: number of input channels.
+        out_channels: number of output channels.
         kernel_size: odd; the padding keeps the size of the image.
-        stride: of the kernel.
-        groups: of channels.
-        bias: whether it has one.
+        stride: stride of the kernel.
+        groups: number of groups of channels.
+        bias: whether there is a bias.
         mask: multiplies w before normalization; zero where the kernel must not look.
         gain: added to the initial g.
 

@@ -22,8 +22,8 @@ class Pointwise(PlainConv):
     CPU.
 
     Args:
-        channels: into it.
-        out_channels: out of it.
+        channels: number of input channels.
+        out_channels: number of output channels.
         scale: factor on the initial weights; at 0 the output starts at zero.
     """
 
@@ -65,7 +65,7 @@ class LeanCell(ResidualCell):
     """x + W swish(3x3 convolution of swish(x)), x being normalised in the branch.
 
     Args:
-        channels: into it and out of it.
+        channels: number of input and output channels.
         scale: factor on the initial W.
     """
 
@@ -97,8 +97,8 @@ class Head(nn.Module):
     """The likelihood's parameters at twice the map's size, with a bias per pixel.
 
     Args:
-        channels: of the state.
-        outputs: numbers per pixel.
+        channels: number of channels of the state.
+        outputs: number of outputs per pixel.
         sides: height and width of the image.
     """
 

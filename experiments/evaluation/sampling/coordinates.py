@@ -47,11 +47,11 @@ class ToCoordinates(Messenger):
     """Record the coordinates of some latents while a program runs.
 
     Args:
-        names: of the latents.
+        names: names of the latents.
         of: the transform from coordinates to draws of a site's distribution.
 
     Attributes:
-        found: their coordinates, the rows of the data first.
+        found: coordinates of these latents, the rows of the data first.
     """
 
     def __init__(self, names: Collection[str], of: Callable[[Any], Any] = coordinates) -> None:
@@ -73,7 +73,7 @@ class FromCoordinates(Messenger):
         of: the transform from coordinates to draws of a site's distribution.
 
     Attributes:
-        found: the latents.
+        found: values of the latents.
         volume: log-determinant of the map from coordinates to latents, for every row ``[B]``.
     """
 

@@ -79,7 +79,7 @@ def complete(model: Any, data: Data, mask: Tensor, seed: int = 0) -> tuple[Tenso
         model: p.
         data: the images.
         mask: true where a pixel is observed, ``[*event_shape]``.
-        seed: of the draws that fit q.
+        seed: seed of the draws with which q is fitted.
 
     Returns:
         The completed images, and the name of what inferred them.

@@ -21,7 +21,7 @@ def check_observations(model: Any, data: Any) -> None:
 
     Args:
         model: p.
-        data: in the model's form.
+        data: a data set in the form that the model observes (``Data.like``).
 
     Raises:
         UsageError: With the first such row, the site and its distribution.

@@ -35,8 +35,8 @@ def spread(
     Args:
         model: p, which decides.
         programs: model, guide, or both.
-        batch: of one particle.
-        particles: their number.
+        batch: the batch for one particle.
+        particles: number of particles.
         depth: number of plate dimensions.
     """
     if takes_particles(model):
@@ -91,9 +91,10 @@ def _changed(
     Args:
         model: p.
         guide: q.
-        batch: of one particle.
+        batch: the batch for one particle.
         pair: traces of both, of model and guide.
-        part: of a tensor, its site, the number of its event dimensions: what belongs to one.
+        part: from a tensor, its site, its number of event dimensions and k, to the part that
+            belongs to particle k.
     """
     programs = ((model, pair[0], densities_at), (guide, pair[1], partial(_guide_at, model)))
     for k in range(2):

@@ -85,11 +85,11 @@ class CompiledGradients:
     Args:
         model: p(x, z).
         guide: q(z | x).
-        objective: their loss.
-        eager: what adds the gradients otherwise.
+        objective: the objective whose loss and gradients are computed.
+        eager: function that adds the gradients of a step that cannot be compiled.
 
     Attributes:
-        seconds: spent on tracing and compiling.
+        seconds: time spent on tracing and compiling.
         reasons: why steps ran eagerly.
     """
 

@@ -68,8 +68,8 @@ def swapped(module: nn.Module, inside: dict[int, Tensor]) -> Iterator[None]:
     """Inside, parameters and buffers are others; each place once, however many modules lead there.
 
     Args:
-        module: with all parts.
-        inside: what takes the place of a tensor, by its ``id``.
+        module: the module, with all its parts.
+        inside: replacement of every tensor, by the ``id`` of the tensor.
 
     Raises:
         NotTraceable: If a buffer is replaced inside, where a graph only sees changes in place.

@@ -42,8 +42,8 @@ def untouched(batch: Batch, *modules: Any) -> Iterator[None]:
     """Inside, a step may be rehearsed: random state and buffers are put back, nothing is checked.
 
     Args:
-        batch: names the device.
-        modules: whose buffers are meant; what is no module has none.
+        batch: a batch on the device whose random state is restored.
+        modules: the modules whose buffers are restored; anything else is ignored.
     """
     buffers = Buffers(*(module for module in modules if isinstance(module, nn.Module)))
     devices = cuda_devices(batch.index)
@@ -63,9 +63,9 @@ def explain(
     Args:
         model: p(x, z).
         guide: q(z | x).
-        objective: whose loss it is.
-        batch: what the step saw.
-        random: of the generators, before the step.
+        objective: the objective whose loss was not finite.
+        batch: the batch of the step.
+        random: state of the random generators before the step.
     """
     named = {n: p for n, p in Pair(model, guide).named_parameters() if p.requires_grad}
     found = [about_data(batch), about_parameters(named)]

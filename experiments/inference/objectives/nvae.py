@@ -24,7 +24,7 @@ def group_sizes(groups_per_scale: tuple[int, ...], variant: str = "square") -> T
     """a_l of every group, coarse to fine, ``[G]``; the smallest is one.
 
     Args:
-        groups_per_scale: coarse to fine.
+        groups_per_scale: number of groups per scale, coarse to fine.
         variant: a name in ``VARIANTS``.
     """
     size = VARIANTS[variant]
@@ -36,7 +36,7 @@ def balancing_weights(kls: Tensor, sizes: Tensor) -> Tensor:
     """gamma_l, with mean one: larger where a group's KL is large for its size, ``[G]``.
 
     Args:
-        kls: of every image and group, ``[B, G]`` [nats]; with flows they may be negative.
+        kls: KL of every image and group, ``[B, G]`` [nats]; negative values occur with flows.
         sizes: a_l, ``[G]``.
 
     References:
@@ -52,8 +52,8 @@ class BalancedKL(AnalyticKL):
     At beta one it is the plain bound; below one it is a loss, not a bound.
 
     Args:
-        groups_per_scale: of the model, coarse to fine.
-        variant: how much larger a finer scale's share is, a name in ``VARIANTS``.
+        groups_per_scale: number of groups per scale of the model, coarse to fine.
+        variant: the rule for the sizes of groups, a name in ``VARIANTS``.
 
     References:
         Vahdat & Kautz (2020).
@@ -90,7 +90,7 @@ class FineTuned(Objective):
     """An objective that is replaced by the importance-weighted bound late in training.
 
     Args:
-        objective: what is maximised first.
+        objective: the objective that is maximised first.
         particles: importance samples per datum afterwards.
 
     Attributes:
@@ -113,9 +113,9 @@ class Regularised(Objective):
     """Another objective with penalties on the parameters added to its loss.
 
     Args:
-        objective: what is maximised.
-        penalties: called at every step, each a scalar with its gradient.
-        weight: of their sum, per data point; may be set anew between steps.
+        objective: the objective that is maximised.
+        penalties: functions called at every step; each returns a scalar with its gradient.
+        weight: weight of the sum of penalties, per data point; may be changed between steps.
     """
 
     def __init__(

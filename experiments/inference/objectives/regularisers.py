@@ -34,9 +34,9 @@ class SpectralNorm(nn.Module):
     published checkpoint has none: ``put`` is for a run that is resumed.
 
     Args:
-        module: whose convolutions are meant; not registered here.
-        iterations: per call; the first call makes ``first``.
-        first: iterations of the first call, which starts from random vectors.
+        module: the module whose convolutions are penalised; not registered here.
+        iterations: number of power iterations per call, except the first call.
+        first: number of power iterations of the first call, which starts from random vectors.
 
     References:
         Yoshida & Miyato (2017); Vahdat & Kautz (2020).

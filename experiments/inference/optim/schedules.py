@@ -30,7 +30,7 @@ def cyclical(progress: float, beta: float = 1.0, rise: float = 0.5, cycles: int 
     """The factor on the KL when a fraction ``progress`` of training is done.
 
     Args:
-        progress: in [0, 1].
+        progress: fraction of training that is done, in [0, 1].
         beta: the largest value of the factor.
         rise: fraction of each cycle in which the factor rises linearly from zero.
         cycles: number of cycles.
@@ -49,7 +49,7 @@ def kl_coefficient(
     """The factor on the KL when a fraction ``progress`` of training is done.
 
     Args:
-        progress: in [0, 1].
+        progress: fraction of training that is done, in [0, 1].
         constant: fraction of training before the warm-up.
         anneal: fraction of training that the warm-up takes; 0 for no warm-up.
         least: the smallest value of the factor.
@@ -79,11 +79,11 @@ def learning_rate(
     published implementation.
 
     Args:
-        epoch: from 0.
-        step: within the epoch, from 0.
-        steps: per epoch.
-        epochs: in all.
-        warmup: epochs of the warm-up.
+        epoch: number of the epoch, from 0.
+        step: number of the step within the epoch, from 0.
+        steps: number of steps per epoch.
+        epochs: number of epochs in all.
+        warmup: number of epochs of the warm-up.
         lr: the rate that the warm-up approaches.
         least: the rate of the last epoch.
     """
