@@ -69,6 +69,7 @@ class PerDatumGuide(Guide):
         self._options = options
 
     def for_data(self, size: int) -> Self:
+        """A new guide of the same kind and options, with ``size`` rows at their initial values."""
         return type(self)(
             self.model,
             size=size,

@@ -56,10 +56,10 @@ class Checked(NamedTuple):
 
 
 _passed: WeakKeyDictionary[Any, WeakKeyDictionary[Any, dict[Any, Checked]]] = WeakKeyDictionary()
-"""Guide -> model -> kind of checked batch, whether of several rows -> result of the check."""
+"""Guide -> model -> (kind of batch, whether it has several rows) -> result of the check."""
 
 _measured: WeakKeyDictionary[Any, WeakSet[Any]] = WeakKeyDictionary()
-"""Guide -> models with which it has been seen to give densities."""
+"""Guide -> models with which it has passed the check of densities."""
 
 
 def check_once(

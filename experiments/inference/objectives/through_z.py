@@ -27,10 +27,10 @@ from ppl_models.coordinates import is_point
 from ppl_models.parameters import own_parameters
 
 _dependent: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
-"""Of guides that have been looked at: whether one latent's posterior depends on another."""
+"""Guide -> whether the posterior of one latent depends on another latent."""
 
 _same: WeakKeyDictionary[Any, set[bool]] = WeakKeyDictionary()
-"""Modes (training or not) in which a guide has been seen to be the same in its second run."""
+"""Guide -> modes (training or not) in which its second run has given the same q."""
 
 
 def seen_through_z(guide_trace: Trace) -> Trace:
