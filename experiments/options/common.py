@@ -195,7 +195,8 @@ def check(config: Any) -> None:
     objective = getattr(config, "objective", None)
     if isinstance(objective, str) and objective not in OBJECTIVES:
         raise UsageError(unknown("objective", objective, OBJECTIVES))
-    if getattr(config, "products", "") == "bfloat16" and config.dtype == "float64":
+    rounds = getattr(config, "products", "") == "bfloat16"
+    if rounds and getattr(config, "dtype", "float32") == "float64":
         raise UsageError("--products bfloat16 rounds float32: leave out --dtype float64.")
     if getattr(config, "cycles", 1) > 1 and not config.kl_anneal:
         raise UsageError("--cycles are those of --kl-anneal: give a fraction above 0.")

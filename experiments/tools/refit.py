@@ -10,6 +10,7 @@ The model keeps its parameters, and only the new guide is trained on the data of
 from dataclasses import dataclass, fields
 from typing import Any
 
+from experiments.errors import UsageError
 from experiments.inference.optim import OPTIMIZERS
 from experiments.inference.svi import SVI
 from experiments.options.common import (
@@ -37,6 +38,10 @@ class Config(AnnealOptions, FitOptions, RunOptions, SavedRunOptions):
 def main(config: Config) -> dict[str, Any]:
     with Run("refit", config) as run:
         saved = opened(config.run, config, run.device)
+        if config.products == "bfloat16" and saved.config["options"]["dtype"] == "float64":
+            raise UsageError(
+                f"--products bfloat16 rounds float32, and {config.run} computes in float64."
+            )
         model = saved.model.requires_grad_(False)
         guide = make_guide(run, model, saved.train)
         objective = make_objective(run, model)
