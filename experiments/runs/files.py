@@ -154,7 +154,18 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def write_json(path: Path, content: Any) -> Path:
-    return write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    """Write JSON, which has no infinity and no NaN: such figures are null."""
+    return write_text(path, json.dumps(_known(content), indent=2, allow_nan=False) + "\n")
+
+
+def _known(content: Any) -> Any:
+    """Content with None in place of numbers that are not finite."""
+    if isinstance(content, dict):
+        return {name: _known(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_known(value) for value in content]
+    unknown = isinstance(content, float) and not math.isfinite(content)
+    return None if unknown else content
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Results that a run or a teacher would lose at the end: pictures, pages, tables, weights."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from experiments import nvae, pca, ppca
 from experiments.reports import plots
 from experiments.runs.cli import cli
-from experiments.tools import explore, export_nvae, labs
+from experiments.tools import explore, export_nvae, gaps, labs
 from experiments.training.nvae import batch_norms
 from experiments.training.nvae.batch_norms import batch_norm_statistics
 from ppl_models import NVAE
@@ -65,6 +66,19 @@ def test_export_of_a_run_without_a_log():
     cli(export_nvae.Config, export_nvae.main, ["a", "--file", "a.safetensors"])
     with safe_open("a.safetensors", "pt") as file:
         assert json.loads(file.metadata()["epochs"]) == 1  # of metrics.json
+
+
+def test_figures_that_are_not_finite_are_unknown(monkeypatch):
+    """k-hat is infinite where the largest weights are equal and the others are not."""
+    short = ["--data", "digits", "--rows", "100", "--epochs", "1", "--guide", "amortized"]
+    run(ppca, *short, "--out", "r")
+    infinite = lambda log_w: torch.full((len(log_w),), math.inf, dtype=torch.float64)  # noqa: E731
+    monkeypatch.setattr(gaps, "khat", infinite)
+    few = ["--images", "10", "--particles", "30", "--local-steps", "1", "--tail-draws", "2000"]
+    metrics = run(gaps, "r", *few, "--ais-from", "none", "--out", "g")
+    assert metrics["means"]["khat"] is None
+    assert metrics["tails"][0]["k-hat"] is None
+    assert metrics["share_unreliable"] == 1
 
 
 @pytest.mark.parametrize("name", ["roster.csv", "roster.html"])
