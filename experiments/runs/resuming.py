@@ -11,6 +11,7 @@ from typing import Any
 
 from experiments.errors import Finished, UsageError
 from experiments.inference.parallel import is_main
+from experiments.options.commands import COMMANDS
 from experiments.options.common import MAY_CHANGE
 from experiments.runs.files import FORMAT, read_json, reading, remove_temporary
 from experiments.runs.lock import LOCK
@@ -133,9 +134,14 @@ def without_results(directory: Path) -> None:
 
 
 def command_line(command: str) -> list[str]:
-    """The command line that started this run."""
-    own = sys.argv[2:] if sys.argv[1:2] == [command] else sys.argv[1:]
-    return ["python", "-m", "experiments", command, *own]
+    """The command line that started this run, perhaps as a part of another command."""
+    module, *words = sys.argv
+    name = Path(module).stem.replace("_", "-")  # of python -m experiments.vae
+    if name not in COMMANDS or Path(__file__).parents[1] not in Path(module).absolute().parents:
+        name = command.replace("_", "-")
+        if words and words[0] in COMMANDS:
+            name, *words = words
+    return ["python", "-m", "experiments", name, *words]
 
 
 def resume_line(module: str, args: Sequence[str], directory: Path) -> str:

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import sys
 from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from torch import nn
 
+import experiments
 from experiments import compare, ppca
 from experiments.animations import evidence
 from experiments.animations.evidence import COMPARED, _trained
@@ -26,10 +28,12 @@ from experiments.errors import UsageError
 from experiments.evaluation.oracle import rotate_to_largest_gap
 from experiments.evaluation.sampling.samples import traversals
 from experiments.explorer.latents import latents_page
+from experiments.options.commands import COMMANDS
 from experiments.reports import plots
 from experiments.reports.markdown import csv_table, markdown_table, text_table
 from experiments.reports.words.captions import caption
 from experiments.runs.cli import cli
+from experiments.runs.resuming import command_line
 from experiments.tools import animate, explore, reconstruct, refit, sample
 from experiments.training.pictures import lab_pictures
 from experiments.training.saved_run import SavedRun
@@ -39,6 +43,7 @@ from tests.experiments.explorer.test_explore import in_node
 from tests.shared.commands import refused, run
 from tests.shared.explorer_runs import payload_of, spread_ppca, untrained
 
+HOME = Path(experiments.__file__).parent
 FEW = ["--images", "4", "--points", "30", "--particles", "5"]
 
 
@@ -212,6 +217,23 @@ def test_the_command_of_a_page_parses():
     page = Path("my run/explore.html").read_text()
     command = unescape(re.findall(r"Made by <code>(.*?)</code>", page)[0])
     assert "my run" in shlex.split(command)
+
+
+@pytest.mark.parametrize(
+    ("argv", "command", "words"),
+    [
+        (["ppl", "bayesian-ppca", "--seed", "1"], "bayesian_ppca", "bayesian-ppca --seed 1"),
+        ([f"{HOME}/bayesian_ppca.py", "--seed", "1"], "bayesian_ppca", "bayesian-ppca --seed 1"),
+        ([f"{HOME}/__main__.py", "reproduce", "lab"], "pca", "reproduce lab"),
+        ([f"{HOME}/reproduce.py", "lab"], "pca", "reproduce lab"),
+        ([f"{HOME}/tools/evaluate.py", "runs/a"], "evaluate", "evaluate runs/a"),
+        (["/home/me/train.py"], "vae", "vae"),  # a script that calls vae.main
+    ],
+)
+def test_the_command_of_a_report_is_one(argv, command, words, monkeypatch):
+    monkeypatch.setattr(sys, "argv", argv)
+    assert shlex.join(command_line(command)) == f"python -m experiments {words}"
+    assert words.split()[0] in COMMANDS
 
 
 def test_a_bar_in_a_cell_makes_no_column():
