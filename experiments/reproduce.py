@@ -139,11 +139,13 @@ def train(row: Row, out: Path, config: Config) -> None:
     """Train a row, or continue it, unless it is finished."""
     if is_finished(out) or row.command is None:
         return
-    values = dataclasses.asdict(config) | row.options | {"out": out, "resume": out.exists()}
+    command = importlib.import_module(module_of(row.command))
+    of_data = getattr(command.Config, "OF_DATA", {}).get(config.data, {})
+    values = dataclasses.asdict(config) | of_data | row.options
+    values |= {"out": out, "resume": out.exists()}
     if row.of:
         values["run"] = out.with_name(row.of)
     values["epochs"] = config.epochs or row.options.get("epochs", 20)
-    command = importlib.import_module(module_of(row.command))
     accepted = {f.name for f in dataclasses.fields(command.Config)} - {"name"}
     if out.exists() and "resume" not in accepted:
         set_aside(out)

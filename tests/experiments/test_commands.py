@@ -314,6 +314,9 @@ def test_a_reproduced_table_goes_on_where_it_stopped():
         del row["training seconds"]
     assert again == whole
     lab = reproduced("lab", "--epochs", "1", "--out", "b")
+    for name in ("ppca", "nonlinear", "vae-10"):  # as the commands themselves
+        config = json.loads(Path("b", name, "config.json").read_text())
+        assert config["options"]["batch_size"] == 50
     names = ["pca", "ppca", "nonlinear", "vae", "vae-10", "vae-50"]
     assert [row["run"] for row in lab["rows"]] == names
     assert [row["M"] for row in lab["rows"]] == [2, 2, 2, 2, 10, 50]
