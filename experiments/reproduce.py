@@ -40,6 +40,7 @@ from experiments.runs.environment import pick_device, plain
 from experiments.runs.files import read_json, reading, write, write_json, write_text
 from experiments.runs.lock import Lock
 from experiments.runs.resuming import is_finished
+from experiments.runs.signals import Interrupted
 from experiments.tools import evaluate, gaps
 from ppl_models.names import unknown
 
@@ -115,7 +116,9 @@ def run_rows(
                 raise UsageError(f"--entries: {name} needs {row.of}, which comes first.")
             train(row, out / name, config)
             measure(row, out / name, config)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, Interrupted):
+            error.directory = out  # the table is continued, not the row
         place.empty(begun=any(path.is_dir() for path in out.iterdir()))
         raise
 

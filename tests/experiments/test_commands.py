@@ -13,7 +13,7 @@ from experiments.runs.cli import cli
 from experiments.tools import bench, evaluate, reconstruct, refit, sample
 from tests.shared.commands import SHORT, run, without_times
 from tests.shared.pictures import undrawn
-from tests.shared.runs import copied
+from tests.shared.runs import copied, stopped
 
 QUICK = ["--guide.local-steps", "5"]
 
@@ -320,6 +320,13 @@ def test_a_reproduced_table_goes_on_where_it_stopped():
     names = ["pca", "ppca", "nonlinear", "vae", "vae-10", "vae-50"]
     assert [row["run"] for row in lab["rows"]] == names
     assert [row["M"] for row in lab["rows"]] == [2, 2, 2, 2, 10, 50]
+
+
+def test_a_stopped_table_is_continued_as_a_table(monkeypatch, capsys):
+    args = ["iwae", "--entries", "vae-1", "--data", "digits", "--rows", "200", "--epochs", "2"]
+    assert stopped(monkeypatch, 1, reproduce, [*args, "--out", "a"]) == 143
+    command = capsys.readouterr().err.splitlines()[-1]
+    assert command.endswith("--epochs 2 --out a --resume")
 
 
 def test_bench_times_four_ways(monkeypatch, as_traced):
