@@ -129,7 +129,8 @@ class Data:
             return self.source.sha256
         digest = hashlib.sha256(_bytes(self.pixels))
         for name, values in sorted({**self.others, **self.given}.items()):
-            digest.update(name.encode() + _bytes(values))
+            alike = values.float() if values.is_floating_point() else values  # for every model
+            digest.update(name.encode() + _bytes(alike))
         return digest.hexdigest()
 
     def observations(self, index: Tensor | slice = slice(None), training: bool = False) -> Tensor:

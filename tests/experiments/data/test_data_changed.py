@@ -15,6 +15,7 @@ from experiments.data.record import changes, record_of
 from experiments.runs.cli import cli
 from experiments.runs.files import read_json
 from experiments.tools import calibrate, evaluate, explore, gaps, reconstruct, refit, sample
+from ppl_models import PPCA
 from tests.shared.commands import refused
 
 RNG = np.random.default_rng(0)
@@ -143,6 +144,14 @@ def test_refitted_runs_have_a_record_too(capsys):
     )
     images(3)
     refused(capsys, evaluate, ["again", "--out", "new"], "1 files changed (003.png)")
+
+
+def test_what_is_given_is_the_same_for_a_model_in_float64():
+    """refit records the data as its model observes them, other commands as they are read."""
+    train, _ = load("digits", given="labels")
+    seen = train.like(PPCA(64, 2).double())
+    assert seen.given["label"].dtype == torch.float64
+    assert seen.sha256 == train.sha256
 
 
 def test_labels_and_arrays():
