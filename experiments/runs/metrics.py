@@ -54,10 +54,13 @@ class Metrics:
 
     @property
     def measured(self) -> list[dict[str, Any]]:
-        """The figures of each split that was measured, without None, as rows of a table."""
+        """The figures of each split that was measured, as rows of a table.
+
+        Those that are None are left out, but for an error over draws that is not known.
+        """
         found = {"train": self.train, "test": self.test}
         return [
-            {"split": name, **{k: v for k, v in figures.items() if v is not None}}
+            {"split": name, **{k: figures[k] for k in figures if _is_told(k, figures[k])}}
             for name, figures in found.items()
             if figures
         ]
@@ -68,6 +71,10 @@ class Metrics:
         values = {k: v for k, v in vars(self).items() if v is not None or k not in optional}
         more = values.pop("more")
         return values | more
+
+
+def _is_told(name: str, value: Any) -> bool:
+    return value is not None or name.endswith("_draws_se")
 
 
 def save_values(directory: Path, values: dict[str, Tensor]) -> None:

@@ -39,6 +39,9 @@ def test_nor_do_the_words_on_a_run():
     protocol = {"split": "test", "estimator": "shared_draws", "shape": [1, 8, 8]}
     (words,) = findings({"protocol": protocol, "test": figures})
     assert "±" not in words
+    one = {"elbo": -50.0, "elbo_se": 0.5, "elbo_draws_se": None, "iw_bound": None}
+    (words,) = findings({"protocol": protocol, "test": one})
+    assert words.startswith("The ELBO is -50.000 nats per test image")
 
 
 @pytest.mark.parametrize("channels", [1, 3])

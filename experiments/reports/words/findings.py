@@ -85,15 +85,15 @@ def _bound(figures: Mapping[str, Any], protocol: Mapping[str, Any], one: str) ->
             f"log p(x) is {value} nats per {split} {one}. "
             "It is exact: with the exact posterior as guide, the ELBO equals log p(x)."
         )
-    if protocol["estimator"] == "shared_draws":
+    if protocol["estimator"] == "shared_draws" and figures.get("iw_bound") is not None:
         value = number(figures["iw_bound"], error_of(figures, "iw_bound"))
         return (
             f"The importance-weighted bound on log p(x) is {value} nats per {split} {one}, from "
             f"{figures['iw_particles']} draws of the prior that all {one}s share."
         )
+    value = number(figures["elbo"], error_of(figures, "elbo"))
     return (
-        f"The ELBO is {number(figures['elbo'], figures['elbo_se'])} nats per {split} {one}: "
-        "on average, log p(x) is at least this large."
+        f"The ELBO is {value} nats per {split} {one}: on average, log p(x) is at least this large."
     )
 
 

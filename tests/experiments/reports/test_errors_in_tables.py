@@ -26,6 +26,16 @@ def test_the_table_has_the_error_of_the_shared_draws_too():
     assert "± 2.1" in shown["IW bound"]
 
 
+def test_nor_has_it_an_error_without_that_of_the_draws():
+    """Of fewer than ten shared draws it is unknown, and the paragraph states none."""
+    figures = {"iw_bound": -50.0, "iw_bound_se": 0.5, "iw_bound_draws_se": None}
+    metrics = Metrics("vae", "prior", "array", None, test=figures | {"log_evidence": None})
+    (row,) = metrics.measured
+    assert "log_evidence" not in row
+    (shown,) = figures_table(metrics.measured, "image").rows
+    assert "±" not in shown["IW bound"]
+
+
 def test_the_error_of_a_whole_data_set_is_not_called_one_over_data(monkeypatch):
     """whole_bound's error is that of draws of q: there is one number for all data."""
     data = as_data(torch.randn(12, 1), given={"group": torch.arange(12) % 3})
