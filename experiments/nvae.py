@@ -43,7 +43,7 @@ def main(config: Config) -> dict[str, Any]:
         return {}
     check_guide(config)
     if config.pretrained:
-        check_available(config.pretrained)
+        check_available(config.pretrained, config.preset)
     with Run("nvae", config) as run:
         train, test = load_data(run)
         check_data(config, train)
@@ -54,10 +54,10 @@ def main(config: Config) -> dict[str, Any]:
             checkpoint_levels(pair)
         if config.pretrained:
             start(run, pair)
-            load_pretrained(config.pretrained, pair, run.content["pair"])
+            about = load_pretrained(config.pretrained, pair, run.content["pair"])
             save_weights(run.path, pair)
             run.renew()
-            return conclude_nvae(run, pair, train, test)
+            return conclude_nvae(run, pair, train, test, about["epochs"])
         compile = compiles(run, guide, train)
         start(run, pair)
         chosen = recipe_of(config, pair, len(train))

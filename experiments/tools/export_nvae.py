@@ -20,7 +20,7 @@ from experiments.errors import UsageError
 from experiments.inference.svi import Pair
 from experiments.runs.checkpoint import latest, load_weights, shapes_of, unpacked, verified
 from experiments.runs.cli import cli
-from experiments.training.nvae.pretrained import pack
+from experiments.training.nvae.pretrained import epochs_of, pack
 from experiments.training.nvae.reference_checkpoint import CELLS, published_name, write_checkpoint
 from experiments.training.saved_run import buildable, read_config
 from guides import GUIDES
@@ -93,7 +93,7 @@ def published_facts(run: Path, saved: dict[str, Any]) -> dict[str, Any]:
         "learning_rate": options["lr"],
         "seed": options["seed"],
     }
-    return {"epoch": options["epochs"], "args": args, "arch_instance": CELLS}
+    return {"epoch": epochs_of(run), "args": args, "arch_instance": CELLS}
 
 
 if __name__ == "__main__":

@@ -182,6 +182,8 @@ def test_a_run_of_our_own_in_the_published_format():
     small = ["--preset", "digits-tiny", "--rows", "20", "--epochs", "1", "--batch-size", "20"]
     small += ["--evaluate", "1", "--readjust", "1", "--pad", "32"]
     run(nvae, *small, "--model.depthwise", "--model.cells-per-group", "1", "--out", "own")
+    config = Path("own/config.json")  # as of a run with --minutes, which plans more epochs
+    config.write_text(config.read_text().replace('"epochs": 1', '"epochs": 9'))
     cli(export_nvae.Config, export_nvae.main, ["own", "--file", "own.pt"])
     cli(import_nvae.Config, import_nvae.main, ["own.pt", "--out", "back"])
     first, second = (
@@ -189,6 +191,7 @@ def test_a_run_of_our_own_in_the_published_format():
     )
     assert set(first) == set(second)
     assert all(torch.equal(first[name], second[name]) for name in first)
+    assert json.loads(Path("back/metrics.json").read_text())["epochs"] == 1
     recipes = [
         json.loads(Path(name, "config.json").read_text())["pair"] for name in ("own", "back")
     ]
@@ -217,6 +220,7 @@ def test_packed_weights_come_back(trained, monkeypatch, capsys):
     metrics = run(
         nvae, "--pretrained", "digits-tiny", "--evaluate", "3", "--readjust", "2", "--out", "used"
     )
+    assert metrics["epochs"] == 2  # of the weights
     stored = json.loads((trained / "metrics.json").read_text())
     assert metrics["test"]["iw_bound"] == pytest.approx(stored["test"]["iw_bound"], abs=0.05)
     weights = load_file(latest(Path("used")) / "weights.safetensors")
@@ -230,6 +234,8 @@ def test_packed_weights_come_back(trained, monkeypatch, capsys):
         ["--pretrained", "digits-tiny", "--model.channels", "4", "--out", "x"],
         "leave their options",
     )
+    another = ["--pretrained", "digits-tiny", "--preset", "mnist-small", "--out", "x"]
+    refused(capsys, nvae, another, "leave out --preset mnist-small")
 
 
 def test_the_speed_of_a_step():

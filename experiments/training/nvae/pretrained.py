@@ -20,10 +20,12 @@ def available() -> list[str]:
     return sorted(path.stem for path in HOME.glob("*.safetensors"))
 
 
-def check_available(name: str) -> None:
-    """Refuse a name that no weights go by."""
+def check_available(name: str, preset: str) -> None:
+    """Refuse a name that no weights go by, and a preset beside it that is another one."""
     if name not in available():
         raise UsageError(unknown("trained preset", name, available()))
+    if preset != name:
+        raise UsageError(f"--pretrained {name} brings its preset: leave out --preset {preset}.")
 
 
 def pack(run: Path, module: nn.Module, file: Path) -> None:
@@ -33,18 +35,19 @@ def pack(run: Path, module: nn.Module, file: Path) -> None:
         name: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
         for name, tensor in module.state_dict().items()
     }
-    log = run / "metrics.jsonl"
-    epochs: Any
-    if log.exists():
-        epochs = log.read_bytes().count(b"\n")
-    else:  # of imported or shipped weights
-        epochs = read_json(run / "metrics.json").get("epochs")
     about = {name: config.get(name) for name in ("pair", "versions")}
     places = ("out", "data_root")
     about["options"] = {k: v for k, v in config["options"].items() if k not in places}
-    about["epochs"] = epochs
+    about["epochs"] = epochs_of(run)
     metadata = {name: json.dumps(value) for name, value in about.items()}
     write(file, lambda path: save_file(tensors, path, metadata=metadata), parents=True)
+
+
+def epochs_of(run: Path) -> Any:
+    """The epochs that a run was trained for, by its log; of other weights, by its figures."""
+    log, figures = run / "metrics.jsonl", run / "metrics.json"
+    done = log.read_bytes().count(b"\n") if log.exists() else 0
+    return done or (read_json(figures).get("epochs") if figures.exists() else 0)
 
 
 def load_pretrained(name: str, module: nn.Module, recipe: dict[str, Any]) -> dict[str, Any]:
@@ -53,7 +56,7 @@ def load_pretrained(name: str, module: nn.Module, recipe: dict[str, Any]) -> dic
     Raises:
         UsageError: If there are none (lists those that exist), or options were changed.
     """
-    check_available(name)
+    check_available(name, name)
     with safe_open(HOME / f"{name}.safetensors", "pt") as file:
         about = {key: json.loads(value) for key, value in file.metadata().items()}
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

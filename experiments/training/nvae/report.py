@@ -31,11 +31,14 @@ GROUP_ROWS = 1000
 """Test images that the KL of every group is averaged over."""
 
 
-def conclude_nvae(run: Run, pair: Pair, train: Data, test: Data) -> dict[str, Any]:
+def conclude_nvae(
+    run: Run, pair: Pair, train: Data, test: Data, epochs: int = 0
+) -> dict[str, Any]:
     """Evaluate, write metrics, pictures and the report.
 
     The bound on test images is that of ``--evaluate`` importance samples; of the training images
-    the first ones are evaluated, with one sample.
+    the first ones are evaluated, with one sample. ``epochs`` are those of weights that the run
+    has not trained.
     """
     config, model = run.config, pair.model
     train, test = train.fixed().like(model), test.fixed().like(model)
@@ -51,7 +54,7 @@ def conclude_nvae(run: Run, pair: Pair, train: Data, test: Data) -> dict[str, An
         protocol(test, pair.guide, config.evaluate),
         config.objective,
         config.seed,
-        len(run.lines),
+        len(run.lines) or epochs,
         pair.number_of_parameters,
         more={
             "preset": config.preset,
