@@ -13,6 +13,7 @@ from experiments import nvae, train
 from experiments.benchmarks.preset_table import preset_rows, preset_table
 from experiments.data import load
 from experiments.data.rows import Read, Rows
+from experiments.errors import UsageError
 from experiments.evaluation.bounds import per_image
 from experiments.inference.svi import Pair
 from experiments.options.constructors import FILLED_IN
@@ -236,6 +237,16 @@ def test_packed_weights_come_back(trained, monkeypatch, capsys):
     )
     another = ["--pretrained", "digits-tiny", "--preset", "mnist-small", "--out", "x"]
     refused(capsys, nvae, another, "leave out --preset mnist-small")
+
+
+def test_weights_too_large_for_half_precision_are_not_packed():
+    Path("run").mkdir()
+    Path("run/config.json").write_text(json.dumps({"options": {}}))
+    module = torch.nn.BatchNorm2d(2)
+    module.running_var.fill_(1e5)
+    with pytest.raises(UsageError, match="running_var of run overflows half precision"):
+        pretrained.pack(Path("run"), module, Path("a.safetensors"))
+    assert not Path("a.safetensors").exists()
 
 
 def test_the_speed_of_a_step():

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -29,12 +30,18 @@ def check_available(name: str, preset: str) -> None:
 
 
 def pack(run: Path, module: nn.Module, file: Path) -> None:
-    """Write a run's weights in half precision, with the options it was trained with."""
+    """Write a run's weights in half precision, with the options it was trained with.
+
+    Raises:
+        UsageError: If a weight is too large for half precision.
+    """
     config = read_json(run / "config.json")
-    tensors = {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
-        for name, tensor in module.state_dict().items()
-    }
+    tensors = {}
+    for name, tensor in module.state_dict().items():
+        half = (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
+        if not torch.equal(half.isfinite(), tensor.isfinite().cpu()):
+            raise UsageError(f"{name} of {run} overflows half precision: take a --file of .pt.")
+        tensors[name] = half
     about = {name: config.get(name) for name in ("pair", "versions")}
     places = ("out", "data_root")
     about["options"] = {k: v for k, v in config["options"].items() if k not in places}
