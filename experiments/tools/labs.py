@@ -25,7 +25,14 @@ from experiments.errors import UsageError
 from experiments.options.ranges import Positive
 from experiments.runs.cli import cli
 from experiments.teaching.notebooks.sources import find_labs
-from experiments.teaching.notebooks.versions import keep_work, pack, read_lab, save, student
+from experiments.teaching.notebooks.versions import (
+    is_packed,
+    keep_work,
+    pack,
+    read_lab,
+    save,
+    student,
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     if (config.task == "grade") != (config.folder is not None):
         raise UsageError("labs grade FOLDER needs the folder with what was handed in.")
+    check_zip(config)
     sources = find_labs(config.source, config.labs)
     if config.folder is not None:
         from experiments.teaching.grading.grade import grade
@@ -68,6 +76,16 @@ def main(config: Config) -> dict[str, Any]:
 
         return {"labs": write_course(sources, out)}
     return write(config, sources, out)
+
+
+def check_zip(config: Config) -> None:
+    """Refuse a zip file that nothing would be put into, or that holds something else."""
+    if config.zip is None:
+        return
+    if config.nbgrader or config.folder is not None:
+        raise UsageError("--zip is for the notebooks of students and teachers: leave it out.")
+    if config.zip.exists() and not is_packed(config.zip):
+        raise UsageError(f"--zip {config.zip} exists and was not written by labs.")
 
 
 def write(config: Config, sources: Sequence[Path], out: Path) -> dict[str, Any]:

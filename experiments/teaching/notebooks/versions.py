@@ -183,6 +183,16 @@ def save(notebook: Any, target: Path) -> None:
     write(target, lambda path: path.write_text(text, encoding="utf-8"), parents=True)
 
 
+def is_packed(path: Path) -> bool:
+    """Whether ``pack`` wrote a file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+    return all(one.filename.startswith("labs/") and one.date_time == ERA for one in entries)
+
+
 def pack(paths: Iterable[Path], root: Path, target: Path) -> None:
     """Put notebooks into a zip file, by their paths below ``root``."""
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 from dataclasses import replace
 
 import pyro
@@ -223,6 +224,22 @@ def test_notebooks_are_written_and_kept_once_worked_on(tmp_path, capsys):
     with pytest.raises(UsageError, match="has been worked on"):
         labs.main(config)
     assert (mine.read_bytes(), (tmp_path / "teacher" / mine.name).stat().st_mtime_ns) == before
+
+
+def test_a_zip_file_of_something_else_is_kept(tmp_path):
+    config = labs.Config(labs=(1,), student=True, out=tmp_path / "out", zip=tmp_path / "labs.zip")
+    labs.main(config)
+    labs.main(config)  # replaces its own
+    other = tmp_path / "handed-in.zip"
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("ada.ipynb", "{}")
+    before = other.read_bytes()
+    with pytest.raises(UsageError, match="was not written by labs"):
+        labs.main(replace(config, zip=other))
+    assert other.read_bytes() == before
+    for more in ({"nbgrader": True}, {"task": "grade", "folder": tmp_path}):
+        with pytest.raises(UsageError, match="--zip"):
+            labs.main(replace(config, **more))
 
 
 @pytest.mark.parametrize(
