@@ -27,7 +27,7 @@ from experiments.evaluation.oracle import rotate_to_largest_gap
 from experiments.inference.checks.rows import check_local
 from experiments.inference.optim import adam, muon
 from experiments.inference.svi import SVI
-from experiments.options.common import DataOptions, FreshRunOptions
+from experiments.options.common import DataOptions, FreshRunOptions, check_settled
 from experiments.options.constructors import gives_points
 from experiments.options.guide_lists import parse_guides
 from experiments.options.ranges import Count, Positive
@@ -49,6 +49,8 @@ from experiments.training.saved_run import SavedRun, build_model, open_run
 from guides import allowed_guides
 
 SIX_GUIDES = ("exact", "full_rank", "mean_field", "amortized", "prior", "point")
+WITH_RUNS = {"runs", "data_root", "data_changed", "trust", "seed", "device", "memory", "out"}
+"""Options that may be given beside --runs."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,8 @@ class Config(DataOptions, FreshRunOptions):
 
 def main(config: Config) -> dict[str, Any]:
     if config.runs is not None:
-        if config.of:
-            raise UsageError("--runs compares finished runs: leave out --of.")
+        check_settled("--runs", config, dict.fromkeys(vars(config).keys() - WITH_RUNS))
         return compare_saved(config, config.runs)
-    if config.of and config.decoder in ("learned", "both"):
-        raise UsageError(f"--decoder {config.decoder}: --of freezes the decoder of that run.")
     entries = parse_guides(config.guides or "exact")
     saved, asked = None, config
     if config.of:
@@ -197,9 +196,10 @@ def like_saved(config: Config, saved: SavedRun) -> Config:
     pair = saved.config["pair"]
     names = {f.name for f in dataclasses.fields(DataOptions)} - {"data_root", "rows"} | {"dtype"}
     taken = {name: saved.config["options"].get(name, getattr(config, name)) for name in names}
-    return dataclasses.replace(
-        config, model=pair["model"], model_options=pair["model_options"], decoder="frozen", **taken
-    )
+    taken |= {"model": pair["model"], "decoder": "frozen"}
+    own = {"model_options": pair["model_options"]}
+    check_settled("--of", config, taken | (own if config.model == Config.model else {}))
+    return dataclasses.replace(config, **taken, **own)
 
 
 def frozen_decoder(run: Run, train: Data, saved: SavedRun | None) -> Any:

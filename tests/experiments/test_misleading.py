@@ -77,6 +77,23 @@ def test_the_decoder_of_a_saved_run_is_frozen(capsys):
     least = ["--of", "a", "--guides", "exact", "--particles", "2", "--epochs", "1", "--out", "c"]
     refused(capsys, compare, [*least, "--decoder", "learned"], "--decoder", "--of")
     refused(capsys, compare, ["--runs", "a", "a", "--of", "a", "--out", "c"], "--runs", "--of")
+    for more in (["--particles", "7"], ["--latent-dim", "3"], ["--binarize", "static"]):
+        words = f"--runs settles {'--model' if 'dim' in more[0] else more[0]}"
+        refused(capsys, compare, ["--runs", "a", "a", *more, "--out", "c"], words)
+
+
+def test_a_saved_run_brings_its_data_and_its_model(capsys):
+    short = ["--data", "digits", "--rows", "100", "--epochs", "1", "--latent-dim", "3"]
+    run(ppca, *short, "--out", "a")
+    least = ["--of", "a", "--guides", "exact", "--particles", "2", "--out", "c"]
+    for more, name in (
+        (["--data", "mnist"], "--data"),
+        (["--binarize", "static"], "--binarize"),
+        (["--model", "vae"], "--model"),
+        (["--latent-dim", "4"], "--model"),
+    ):
+        refused(capsys, compare, [*least, *more], f"--of settles {name}: leave that out")
+    run(compare, *least, "--latent-dim", "3", "--decoder", "frozen", "--data", "digits")
 
 
 @pytest.fixture
