@@ -38,6 +38,9 @@ from ppl_models.sites import is_summed, prior_trace
 DRAWS = 100
 """Number of draws from q for the bound of a whole data set."""
 
+ENCODING_DRAWS = 1000
+"""Number of draws of the prior for an encoding by importance."""
+
 
 def guide_means(guide: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """The mean of q for every latent; of a hierarchy, level by level."""
@@ -211,7 +214,7 @@ def reconstruct(model: nn.Module, guide: nn.Module, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def encode(
-    guide: nn.Module, batch: Batch, model: nn.Module, particles: int = 1000
+    guide: nn.Module, batch: Batch, model: nn.Module, particles: int = ENCODING_DRAWS
 ) -> dict[str, Tensor]:
     """E[z | x] under q, of every latent, ``[B, *event_shape]``; by importance under the prior."""
     check_local(model, "an encoding")

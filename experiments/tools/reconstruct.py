@@ -13,11 +13,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments.data import Data
 from experiments.errors import UsageError
-from experiments.evaluation.bounds import mean_and_error, reconstruct, rows_at_a_time
+from experiments.evaluation.bounds import (
+    ENCODING_DRAWS,
+    mean_and_error,
+    reconstruct,
+    rows_at_a_time,
+)
+from experiments.evaluation.metrics import default_particles
 from experiments.evaluation.sampling.samples import complete
 from experiments.inference.frozen import held_out
 from experiments.options.common import SavedRunOptions
@@ -64,7 +70,7 @@ def main(config: Config) -> dict[str, Any]:
                 del rows["observed"]
             pictures = {name: as_images(part, test) for name, part in rows.items()}
             run.figure(what, plots.images_in_rows(pictures, test.label_names(10)))
-        metrics = saved.new_metrics(test, config.seed, None, **how)
+        metrics = saved.new_metrics(test, config.seed, draws_of(saved.guide), **how)
         metrics.test = figures
         title = f"{subject(metrics.model, metrics.data)}: {what} ({config.run.name})"
         one = unit(metrics.protocol)
@@ -79,26 +85,31 @@ def main(config: Config) -> dict[str, Any]:
 
 def inferred(
     saved: SavedRun, test: Data, observed: Tensor, config: Config
-) -> tuple[Tensor, dict[str, str]]:
+) -> tuple[Tensor, dict[str, Any]]:
     """E[x | z*] of every image, and the fields of the protocol that say how z* was inferred.
 
     Raises:
         UsageError: If it is not finite, as under a likelihood without a mean.
     """
-    how: dict[str, str] = {}
+    how: dict[str, Any] = {}
     if config.mask == "none":
         guide = held_out(saved.model, saved.guide, test)
         batches = test.batches(rows_at_a_time(saved.model, test, config.memory, 1000))
         shown = torch.cat([reconstruct(saved.model, guide, batch) for batch in batches])
     else:
-        shown, estimator = complete(saved.model, test, observed, config.seed)
-        how = {"estimator": estimator, "mask": config.mask}
+        shown, fitted = complete(saved.model, test, observed, config.seed)
+        how = fitted | {"mask": config.mask, "particles": 1}
     if not shown.isfinite().all():
         raise UsageError(
             "E[x | z] is not finite: under a likelihood without a mean, such as a Categorical, "
             "there are no reconstructions; under another one the run has diverged."
         )
     return shown, how
+
+
+def draws_of(guide: nn.Module) -> int:
+    """Draws for an encoding: many of the prior; else the mean of q stands for them."""
+    return ENCODING_DRAWS if default_particles(guide) > 1 else 1
 
 
 def mask_of(name: str, saved: SavedRun) -> Tensor:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from experiments import compare, nonlinear, pca, ppca, reproduce, train, vae
+from experiments.evaluation.bounds import ENCODING_DRAWS
 from experiments.runs.checkpoint import latest
 from experiments.runs.cli import cli
 from experiments.tools import bench, evaluate, reconstruct, refit, sample
@@ -110,6 +111,8 @@ def test_a_saved_run_is_evaluated_refitted_sampled_and_reconstructed(trained):
     assert refitted["test"]["log_evidence"] == saved["test"]["log_evidence"]
     assert refitted["protocol"]["local_steps"] == 5
     run(evaluate, "r", "--particles", "2", "--out", "e2")
+    completed = run(reconstruct, "r", "--mask", "half", "--images", "5", "--out", "rr")
+    assert completed["protocol"]["local_steps"] is None  # the model's own posterior
     run(sample, trained, "--temperature", "0.5", "2", "--count", "9", "--out", "s")
     whole = run(reconstruct, trained, "--out", "c", "--images", "40")
     assert whole["test"]["hidden_squared_error"] == 0
@@ -222,6 +225,7 @@ def test_a_vae_under_every_guide_it_takes():
         assert metrics["test"]["log_evidence"] is None
     half = run(reconstruct, "amortized", "--mask", "half", "--images", "5", "--out", "h")
     assert half["protocol"]["estimator"] == "FullRank"
+    assert half["protocol"]["local_steps"] == 500
 
 
 @pytest.mark.usefixtures("without_pictures")
@@ -259,6 +263,8 @@ def test_what_evaluate_says_of_the_latents():
     assert found["elbo"] == pytest.approx(-found["rate"] - found["distortion"])
     assert {"active_units", "aggregate_kl", "effective_sample_size"} <= set(found)
     run(nonlinear, *SHORT, "--out", "n")
+    shown = run(reconstruct, "n", "--images", "5", "--out", "rn")
+    assert shown["protocol"]["particles"] == ENCODING_DRAWS
     shared = run(evaluate, "n", "--particles", "100", "--out", "en")
     assert shared["protocol"]["estimator"] == "shared_draws"
     assert shared["test"]["iw_bound_draws_se"] > 0

@@ -69,7 +69,7 @@ def latent_grid(model: nn.Module, side: int = 15) -> Tensor:
 
 
 @torch.no_grad()
-def complete(model: Any, data: Data, mask: Tensor, seed: int = 0) -> tuple[Tensor, str]:
+def complete(model: Any, data: Data, mask: Tensor, seed: int = 0) -> tuple[Tensor, dict[str, Any]]:
     """E[x | z*] at the mean z* of q(z | observed pixels), ``[N, *event_shape]``.
 
     The model's own posterior where it takes a mask; elsewhere q is fitted to the observed pixels
@@ -82,7 +82,7 @@ def complete(model: Any, data: Data, mask: Tensor, seed: int = 0) -> tuple[Tenso
         seed: seed of the draws with which q is fitted.
 
     Returns:
-        The completed images, and the name of what inferred them.
+        The completed images, and what inferred them, as fields of a protocol.
     """
     rows = data.fixed().like(model)
     batch = next(rows.batches(len(rows)))
@@ -90,7 +90,7 @@ def complete(model: Any, data: Data, mask: Tensor, seed: int = 0) -> tuple[Tenso
     if exact and "observed" in inspect.signature(exact).parameters:
         (name,) = describe(model).latents
         latents = {name: model.posterior(batch.only, observed=mask).mean}
-        return mean_at(model, latents, batch), "exact"
+        return mean_at(model, latents, batch), {"estimator": "exact", "local_steps": None}
     guide_class = FullRank if "full_rank" in allowed_guides(model) else MeanField
     guide = guide_class(model, size=len(rows))
     hidden = ObservePixels(mask, observation(model))
@@ -99,7 +99,7 @@ def complete(model: Any, data: Data, mask: Tensor, seed: int = 0) -> tuple[Tenso
     seen = hidden if describe(model).summed else nullcontext()
     with seen:  # hidden pixels must not inform latents that are summed out
         shown = reconstruct(model, guide, batch)
-    return shown, type(guide).__name__
+    return shown, {"estimator": type(guide).__name__, "local_steps": guide.local_steps}
 
 
 @torch.no_grad()
