@@ -27,10 +27,11 @@ from experiments.evaluation.oracle import rotate_to_largest_gap
 from experiments.inference.checks.rows import check_local
 from experiments.inference.optim import adam, muon
 from experiments.inference.svi import SVI
-from experiments.options.common import DataOptions, FreshRunOptions, check_settled
+from experiments.options.common import DataOptions, FreshRunOptions
 from experiments.options.constructors import gives_points
 from experiments.options.guide_lists import parse_guides
 from experiments.options.ranges import Count, Positive
+from experiments.options.settled import check_settled
 from experiments.options.trust import Trusted
 from experiments.reports.comparison import save_comparison
 from experiments.reports.saved_comparison import check_same_images, read_runs, save_table_of_runs
@@ -196,10 +197,9 @@ def like_saved(config: Config, saved: SavedRun) -> Config:
     pair = saved.config["pair"]
     names = {f.name for f in dataclasses.fields(DataOptions)} - {"data_root", "rows"} | {"dtype"}
     taken = {name: saved.config["options"].get(name, getattr(config, name)) for name in names}
-    taken |= {"model": pair["model"], "decoder": "frozen"}
-    own = {"model_options": pair["model_options"]}
-    check_settled("--of", config, taken | (own if config.model == Config.model else {}))
-    return dataclasses.replace(config, **taken, **own)
+    taken |= {name: pair[name] for name in ("model", "model_options")} | {"decoder": "frozen"}
+    check_settled("--of", config, taken)
+    return dataclasses.replace(config, **taken)
 
 
 def frozen_decoder(run: Run, train: Data, saved: SavedRun | None) -> Any:

@@ -4,10 +4,8 @@
 marked ``RARE`` are listed by ``--help-all`` alone.
 """
 
-import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -25,7 +23,6 @@ from experiments.options.ranges import (
     Positive,
     Seed,
     check_ranges,
-    option_name,
 )
 from ppl_models.names import unknown
 
@@ -206,20 +203,6 @@ def check(config: Any) -> None:
     checkpoint_interval(getattr(config, "checkpoint_every", "1"))
     if isinstance(config, DataOptions):
         check_name(config.data)
-
-
-def check_settled(option: str, config: Any, settled: Mapping[str, Any]) -> None:
-    """Refuse options beside one that settles them; a default, and the same value, pass."""
-    asked, default = (
-        json.loads(json.dumps(asdict(one), default=str)) for one in (config, type(config)())
-    )
-    others = [
-        option_name(name.removesuffix("_options"))
-        for name, value in sorted(settled.items())
-        if asked[name] not in (default[name], value)
-    ]
-    if others:
-        raise UsageError(f"{option} settles {', '.join(others)}: leave that out.")
 
 
 def checkpoint_interval(text: str) -> tuple[int | None, float | None]:

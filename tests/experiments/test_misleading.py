@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import bayesian_ppca, compare, nvae, pca, ppca, train
+from experiments import bayesian_ppca, compare, nvae, pca, ppca, train, vae
 from experiments.data import load
 from experiments.errors import UsageError
 from experiments.evaluation.metrics import protocol
@@ -77,23 +77,41 @@ def test_the_decoder_of_a_saved_run_is_frozen(capsys):
     least = ["--of", "a", "--guides", "exact", "--particles", "2", "--epochs", "1", "--out", "c"]
     refused(capsys, compare, [*least, "--decoder", "learned"], "--decoder", "--of")
     refused(capsys, compare, ["--runs", "a", "a", "--of", "a", "--out", "c"], "--runs", "--of")
-    for more in (["--particles", "7"], ["--latent-dim", "3"], ["--binarize", "static"]):
-        words = f"--runs settles {'--model' if 'dim' in more[0] else more[0]}"
-        refused(capsys, compare, ["--runs", "a", "a", *more, "--out", "c"], words)
+    for option, value in (
+        ("--particles", "7"),
+        ("--model.latent-dim", "3"),
+        ("--binarize", "static"),
+    ):
+        more = ["--runs", "a", "a", option, value, "--out", "c"]
+        refused(capsys, compare, more, f"--runs settles {option}: leave that out")
 
 
 def test_a_saved_run_brings_its_data_and_its_model(capsys):
     short = ["--data", "digits", "--rows", "100", "--epochs", "1", "--latent-dim", "3"]
     run(ppca, *short, "--out", "a")
     least = ["--of", "a", "--guides", "exact", "--particles", "2", "--out", "c"]
-    for more, name in (
-        (["--data", "mnist"], "--data"),
-        (["--binarize", "static"], "--binarize"),
-        (["--model", "vae"], "--model"),
-        (["--latent-dim", "4"], "--model"),
+    for option, value in (
+        ("--data", "mnist"),
+        ("--binarize", "static"),
+        ("--dtype", "float64"),
+        ("--model", "vae"),
+        ("--model.latent-dim", "4"),
     ):
-        refused(capsys, compare, [*least, *more], f"--of settles {name}: leave that out")
+        words = f"--of settles {option}: leave that out"
+        refused(capsys, compare, [*least, option, value], words)
     run(compare, *least, "--latent-dim", "3", "--decoder", "frozen", "--data", "digits")
+
+
+def test_options_that_a_saved_run_has_too_are_no_others(capsys):
+    short = ["--data", "digits", "--rows", "100", "--epochs", "1", "--binarize", "static"]
+    own = ["--likelihood", "bernoulli", "--hidden-dims", "9", "--latent-dim", "3"]
+    run(vae, *short, *own, "--out", "a")
+    least = ["--of", "a", "--guides", "amortized", "--particles", "2", "--epochs", "1"]
+    named = [*least, "--model", "vae"]
+    other = [*named, "--hidden-dims", "8", "--out", "b"]
+    refused(capsys, compare, other, "--of settles --model.hidden-dims: leave that out")
+    run(compare, *named, "--latent-dim", "3", "--binarize", "static", "--out", "b")
+    run(compare, *least, "--latent-dim", "3", "--out", "c")  # of the VAE, not named
 
 
 @pytest.fixture
