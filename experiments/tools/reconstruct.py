@@ -70,7 +70,7 @@ def main(config: Config) -> dict[str, Any]:
                 del rows["observed"]
             pictures = {name: as_images(part, test) for name, part in rows.items()}
             run.figure(what, plots.images_in_rows(pictures, test.label_names(10)))
-        metrics = saved.new_metrics(test, config.seed, draws_of(saved.guide), **how)
+        metrics = saved.new_metrics(test, config.seed, draws_of(saved.guide, config.mask), **how)
         metrics.test = figures
         title = f"{subject(metrics.model, metrics.data)}: {what} ({config.run.name})"
         one = unit(metrics.protocol)
@@ -98,7 +98,7 @@ def inferred(
         shown = torch.cat([reconstruct(saved.model, guide, batch) for batch in batches])
     else:
         shown, fitted = complete(saved.model, test, observed, config.seed)
-        how = fitted | {"mask": config.mask, "particles": 1}
+        how = fitted | {"mask": config.mask}
     if not shown.isfinite().all():
         raise UsageError(
             "E[x | z] is not finite: under a likelihood without a mean, such as a Categorical, "
@@ -107,9 +107,9 @@ def inferred(
     return shown, how
 
 
-def draws_of(guide: nn.Module) -> int:
+def draws_of(guide: nn.Module, mask: str) -> int:
     """Draws for an encoding: many of the prior; else the mean of q stands for them."""
-    return ENCODING_DRAWS if default_particles(guide) > 1 else 1
+    return ENCODING_DRAWS if mask == "none" and default_particles(guide) > 1 else 1
 
 
 def mask_of(name: str, saved: SavedRun) -> Tensor:

@@ -223,9 +223,10 @@ def test_a_vae_under_every_guide_it_takes():
         rows = QUICK if guide == "mean_field" else []
         metrics = run(train, *SHORT, "--model", "vae", "--guide", guide, *rows, "--out", guide)
         assert metrics["test"]["log_evidence"] is None
-    half = run(reconstruct, "amortized", "--mask", "half", "--images", "5", "--out", "h")
+    half = run(reconstruct, "prior", "--mask", "half", "--images", "5", "--out", "h")
     assert half["protocol"]["estimator"] == "FullRank"
     assert half["protocol"]["local_steps"] == 500
+    assert half["protocol"]["particles"] == 1  # the mean of q, not draws of the prior
 
 
 @pytest.mark.usefixtures("without_pictures")
