@@ -60,7 +60,7 @@ class Metrics:
         """
         found = {"train": self.train, "test": self.test}
         return [
-            {"split": name, **{k: figures[k] for k in figures if _is_told(k, figures[k])}}
+            {"split": name, **{k: v for k, v in figures.items() if _is_told(k, v)}}
             for name, figures in found.items()
             if figures
         ]

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from experiments.errors import UsageError
+from experiments.options.presets import PRESETS
 from experiments.runs.files import read_json, write
 from ppl_models.names import unknown
 
@@ -25,7 +26,7 @@ def check_available(name: str, preset: str) -> None:
     """Refuse a name that no weights go by, and a preset beside it that is another one."""
     if name not in available():
         raise UsageError(unknown("trained preset", name, available()))
-    if preset != name:
+    if preset != name and name in PRESETS:
         raise UsageError(f"--pretrained {name} brings its preset: leave out --preset {preset}.")
 
 
