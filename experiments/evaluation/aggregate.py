@@ -23,6 +23,7 @@ from experiments.evaluation.sampling.coordinates import ToCoordinates
 from experiments.evaluation.shared_draws import CACHED_NUMBERS
 from experiments.inference.checks.index_reads import reads_index
 from experiments.inference.density import density
+from experiments.inference.frozen import evaluated
 from experiments.inference.pair import seeded
 from guides.point import Point
 from guides.prior import Prior
@@ -68,6 +69,7 @@ def _means(model: nn.Module, guide: nn.Module, name: str, batch: Batch, free: bo
     return reader.found[name].reshape(len(batch.index), -1)
 
 
+@evaluated
 @torch.no_grad()
 def aggregate_figures(
     model: nn.Module, guide: nn.Module, data: Data, seed: int = 0

@@ -26,6 +26,7 @@ from experiments.evaluation.shared_draws import (
 from experiments.inference.checks.pair_check import check_rows, draws_are_shared
 from experiments.inference.checks.rows import check_local
 from experiments.inference.checks.sites import data_dim
+from experiments.inference.frozen import evaluated
 from experiments.inference.handlers import Mean
 from experiments.inference.objectives import ELBO
 from experiments.inference.traces import by_datum, log_weights, sites_of, traces
@@ -83,6 +84,7 @@ def exact_marginal(model: Any) -> Any:
     return copy.deepcopy(model).double().marginal() if closed_form(model, "marginal") else None
 
 
+@evaluated
 @torch.no_grad()
 def per_image(
     model: Any, guide: nn.Module, data: Data, particles: int = 1, memory: float = 1.0
@@ -90,7 +92,7 @@ def per_image(
     """Figures of every image, ``[N]`` each.
 
     Args:
-        model: p, in evaluation mode.
+        model: p.
         guide: q; of a per-datum guide, the one fitted to these data.
         data: data with fixed pixels.
         particles: K, draws of q per image; of the prior, draws that all images share where
@@ -186,6 +188,7 @@ def _of_the_prior(
     return values, {name: mean[rows] for name, mean in drawn.means.items()}
 
 
+@evaluated
 @torch.no_grad()
 def whole_bound(
     model: nn.Module, guide: nn.Module, data: Data, draws: int = DRAWS, memory: float = 1.0
@@ -194,7 +197,7 @@ def whole_bound(
 
     Models with global latents have no other bound. If the rows do not fit into ``memory`` GiB, a
     draw is the mean over batches, each with separate latents and rescaled to all rows; this mean
-    is unbiased too. p is in evaluation mode, the pixels are fixed, and ``draws`` are two at least.
+    is unbiased too. The pixels are fixed, and ``draws`` are two at least.
     """
     rows = rows_at_a_time(model, data, memory, len(data))
     found = torch.zeros(draws, dtype=torch.float64)

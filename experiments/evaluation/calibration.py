@@ -22,6 +22,7 @@ from experiments.inference.checks.pair_check import check_once
 from experiments.inference.checks.particles import spread
 from experiments.inference.checks.rows import check_local
 from experiments.inference.checks.simulations import check_simulates
+from experiments.inference.frozen import evaluated
 from experiments.inference.pair import cuda_devices
 from ppl_models.sites import describe, simulate
 
@@ -48,6 +49,7 @@ class Calibration(NamedTuple):
         return bool((self.outside == 0).all())
 
 
+@evaluated
 @torch.no_grad()
 def calibrate(
     model: nn.Module,
@@ -60,7 +62,7 @@ def calibrate(
     """Rank the latents of simulated data among draws from q.
 
     Args:
-        model: p, in evaluation mode.
+        model: p.
         guide: q, not a per-datum guide.
         simulations: number of data drawn from the model.
         draws: K, draws of q per datum.

@@ -24,7 +24,7 @@ from experiments.evaluation.shared_draws import images_in_cache
 from experiments.inference.checks.index_reads import reads_index
 from experiments.inference.checks.pair_check import check_rows
 from experiments.inference.checks.rows import refuse_points
-from experiments.inference.frozen import frozen
+from experiments.inference.frozen import evaluated, frozen
 from experiments.inference.objectives import ELBO, STL, AnalyticKL, Miselbo, Objective
 from experiments.inference.optim.light import Adam
 from guides import Guide
@@ -71,6 +71,7 @@ def objective_for(guide: Guide) -> Objective:
     return ELBO(8) if type(guide).__name__ == "Flow" else STL(8)
 
 
+@evaluated
 def local_elbo(
     model: nn.Module,
     guide: Guide,

@@ -13,6 +13,7 @@ from experiments.evaluation.bounds import runs_of
 from experiments.evaluation.shared_draws import images_in_cache
 from experiments.inference.checks.pair_check import check_rows
 from experiments.inference.checks.rows import refuse_points
+from experiments.inference.frozen import evaluated
 from experiments.inference.traces import log_weights
 from ppl_models.batch import Batch
 
@@ -32,11 +33,12 @@ def batch_weights(
     return torch.cat([log_weights(p, q, batch).reshape(count, -1) for count, p, q in runs])
 
 
+@evaluated
 @torch.no_grad()
 def weights_of_draws(model: nn.Module, guide: nn.Module, data: Data, draws: int) -> Tensor:
     """log p(x, z) - log q(z | x) of draws of q for every image, ``[N, draws]`` [nats].
 
-    p is in evaluation mode, and the pixels are fixed.
+    The pixels are fixed.
 
     Raises:
         UsageError: If a weight is zero, NaN or infinite; names the datum.

@@ -13,7 +13,7 @@ from experiments.evaluation.shared_draws import between_draws_error, block_sizes
 from experiments.inference.checks.index_reads import has_rows_of_other_data
 from experiments.inference.checks.pair_check import draws_are_shared
 from experiments.inference.checks.rows import is_of_points
-from experiments.inference.frozen import held_out
+from experiments.inference.frozen import evaluated, held_out
 from experiments.inference.pair import seeded
 from guides import Guide
 from guides.exact import Exact
@@ -50,6 +50,7 @@ def _are_shared(guide: Prior, data: Data) -> bool:
         return False  # as for global latents, the bound of a datum is refused
 
 
+@evaluated
 def measure(
     model: nn.Module,
     guide: Guide,
@@ -66,8 +67,7 @@ def measure(
     with seeded(seed, fixed.pixels):
         elsewhere = fixed.split != "train" or has_rows_of_other_data(guide, fixed)
         fitted = held_out(model, guide, fixed) if elsewhere else guide
-        with evaluating(model), evaluating(fitted):
-            values = per_image(model, fitted, fixed, particles or default_particles(guide), memory)
+        values = per_image(model, fitted, fixed, particles or default_particles(guide), memory)
     return Measured(values, fitted)
 
 

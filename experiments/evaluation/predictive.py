@@ -11,6 +11,7 @@ from experiments.data import Data
 from experiments.inference.checks.masks import mask_of
 from experiments.inference.checks.rows import check_local
 from experiments.inference.checks.simulations import check_simulates
+from experiments.inference.frozen import evaluated
 from experiments.inference.summed_runs import draw_of_sums
 from ppl_models.batch import Batch
 from ppl_models.observing import rows_first
@@ -31,6 +32,7 @@ STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
 """Statistics of a data set ``[N, D]``."""
 
 
+@evaluated
 @torch.no_grad()
 def replicated_sets(
     model: nn.Module, guide: nn.Module | None, data: Data, sets: int = 1, rows: int = 500

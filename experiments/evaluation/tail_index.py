@@ -27,6 +27,7 @@ from experiments.evaluation.oracle import as_multivariate_normal
 from experiments.evaluation.shared_draws import images_in_cache
 from experiments.inference.checks.masks import mask_of
 from experiments.inference.density import density
+from experiments.inference.frozen import evaluated
 from ppl_models.batch import Batch
 
 DEPTH = 10.0
@@ -58,6 +59,7 @@ class Tail(NamedTuple):
     r2: Tensor
 
 
+@evaluated
 @torch.no_grad()
 def far_tail(
     model: nn.Module, guide: nn.Module, data: Data, draws: int = 100_000, images: int | None = None
@@ -65,7 +67,7 @@ def far_tail(
     """The tail index of every datum's weights p(x, z) / q(z | x), for q Gaussian.
 
     Args:
-        model: p, in evaluation mode.
+        model: p.
         guide: q, for these data.
         data: fixed pixels.
         draws: draws per datum; half from q, half in the tail.

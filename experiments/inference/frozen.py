@@ -1,11 +1,14 @@
-"""Freezing a module, and fitting the rows of a per-datum guide to it."""
+"""Modules as they are evaluated: frozen or not, and with rows of a guide that fit the data."""
 
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import pyro
 import torch
+from pyro import poutine
 from torch import nn
 
 from experiments.data import Data
@@ -18,6 +21,25 @@ from guides import Guide
 from guides.local import PerDatumGuide
 from guides.point import Point
 from ppl_models.sites import evaluating
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def evaluated(function: Callable[P, T]) -> Callable[P, T]:
+    """A function of ``model`` and ``guide`` that sees both in evaluation mode.
+
+    Handlers around the call, such as a ``TemperKL`` of training, do not reach what it runs.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> T:
+        given = signature.bind(*args, **kwargs).arguments
+        with evaluating(given["model"]), evaluating(given["guide"]), poutine.block():
+            return function(*args, **kwargs)
+
+    return inside
 
 
 @contextmanager

@@ -13,11 +13,13 @@ from experiments.evaluation.bounds import runs_of
 from experiments.evaluation.shared_draws import draws_in, images_in_cache
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.checks.particles import takes_particles
+from experiments.inference.frozen import evaluated
 from experiments.inference.traces import by_datum, sites_of
 from ppl_models.batch import Batch
 from ppl_models.sites import describe
 
 
+@evaluated
 @torch.no_grad()
 def to_arviz(model: nn.Module, guide: nn.Module, data: Data | Any, draws: int = 1000) -> Any:
     """Draws of q as one chain, and the log-likelihood at each.
@@ -27,7 +29,7 @@ def to_arviz(model: nn.Module, guide: nn.Module, data: Data | Any, draws: int = 
     conditional on the latents of the datum left out.
 
     Args:
-        model: p, in evaluation mode.
+        model: p.
         guide: q, for these data.
         data: a data set, or an array ``[N, ...]``.
         draws: K, the number of draws.

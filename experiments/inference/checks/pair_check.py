@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 import torch
 from pyro import poutine
@@ -57,9 +57,6 @@ class Checked(NamedTuple):
 
 _passed: WeakKeyDictionary[Any, WeakKeyDictionary[Any, dict[Any, Checked]]] = WeakKeyDictionary()
 """Guide -> model -> (kind of batch, whether it has several rows) -> result of the check."""
-
-_measured: WeakKeyDictionary[Any, WeakSet[Any]] = WeakKeyDictionary()
-"""Guide -> models with which it has passed the check of densities."""
 
 
 def check_once(
@@ -131,11 +128,9 @@ def check_rows(model: Any, guide: Any, data: Any) -> Checked:
     checked = check_once(model, guide, batch)
     check_training_data(poutine.unwrap(model), data)
     check_observations(model, data)
-    seen = _measured.setdefault(guide, WeakSet())
-    if model not in seen and not _is_own(model, guide):
+    if not _is_own(model, guide):
         with _without_side_effects(model, guide):
             check_densities(model, guide, batch)
-        seen.add(model)
     return checked
 
 
