@@ -33,6 +33,7 @@ from experiments.inference.checks.rows import (
 )
 from experiments.inference.checks.sites import Check, densities, run_pair, trace_of
 from experiments.inference.checks.sums import check_sums
+from experiments.inference.checks.values import check_events
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.pair import Buffers, cuda_devices
 from guides import GUIDES
@@ -96,6 +97,7 @@ def check_once(
             check = Check(model, guide, batch, *pair)
             reads.check(f"{check.model} or {check.guide}", batch.size)
             check.all(sums)
+            check_events(check)
             if reads.read:
                 note_reads(model, pair[1], batch)
             if check.summed:

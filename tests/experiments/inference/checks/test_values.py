@@ -1,0 +1,37 @@
+"""Values in the place of rows."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from experiments.inference.svi import SVI
+from ppl_models import Batch
+from ppl_models.batch import data_plate
+from ppl_models.program import Program
+from tests.shared.linear_pair import Encoder, X
+
+Y = X[:, 0].float()
+
+
+class Column(Program):
+    """One number per datum, in an event of one."""
+
+    def forward(self, batch):
+        with data_plate(batch):
+            z = pyro.sample("z", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+            return pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=batch.x)
+
+
+class OfColumn(Encoder):
+    def q(self, batch):
+        return dist.Normal(batch.x.reshape(-1, 1) / 2, 0.5**0.5).to_event(1)
+
+
+def test_a_value_without_rows_is_no_table():
+    """log N(x_i; z_i, 1) of every row, not the sum of log N(x_j; z_i, 1) over all j."""
+    loss = SVI(Column(), OfColumn()).evaluate_loss(Batch.of(Y[:, None]))
+    want = dist.Normal(0.0, 2**0.5).log_prob(Y).mean()  # q is the posterior
+    torch.testing.assert_close(-loss, want)
+    with pytest.raises(ValueError, match=r"has the shape \[12\].* \[12, 1\]"):
+        SVI(Column(), OfColumn()).evaluate_loss(Batch.of(Y))
