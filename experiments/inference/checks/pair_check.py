@@ -33,7 +33,7 @@ from experiments.inference.checks.rows import (
 )
 from experiments.inference.checks.sites import Check, densities, run_pair, trace_of
 from experiments.inference.checks.sums import check_sums
-from experiments.inference.checks.values import check_events
+from experiments.inference.checks.values import check_events, check_kept, versions_of
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.pair import Buffers, cuda_devices
 from guides import GUIDES
@@ -92,8 +92,10 @@ def check_once(
     if (kind, several) not in kinds:
         check_batch(poutine.unwrap(model), batch)
         with _without_side_effects(model, guide):
+            versions = versions_of(batch)
             with IndexReads(batch) as reads, needs_given(batch) as asked:
                 pair = run_pair(model, guide, asked)
+            check_kept(model, guide, batch, versions)
             check = Check(model, guide, batch, *pair)
             reads.check(f"{check.model} or {check.guide}", batch.size)
             check.all(sums)
