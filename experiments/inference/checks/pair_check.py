@@ -14,6 +14,7 @@ import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine import runtime
+from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.trace_messenger import TraceMessenger
 from torch import nn
 
@@ -31,7 +32,7 @@ from experiments.inference.checks.rows import (
     check_local,
     check_rows_apart,
 )
-from experiments.inference.checks.sites import Check, densities, run_pair, trace_of
+from experiments.inference.checks.sites import Check, densities, name_of, run_pair, trace_of
 from experiments.inference.checks.sums import check_sums
 from experiments.inference.checks.values import check_events, check_kept, versions_of
 from experiments.inference.handlers import InsideObjective
@@ -81,6 +82,7 @@ def check_once(
     """
     if _is_own(model, guide):
         return Checked()
+    _check_story(model, guide)
     try:
         kinds = _passed.setdefault(guide, WeakKeyDictionary()).setdefault(model, {})
     except TypeError:  # not weakly referenceable, such as a bound method
@@ -117,6 +119,29 @@ def _is_own(model: Any, guide: Any) -> bool:
     """Whether both belong to this project, whose test suite checks them."""
     own = type(model) in MODELS.values() and type(guide) in GUIDES.values()
     return own and guide.model is model
+
+
+def _check_story(model: Any, guide: Any) -> None:
+    """Refuse a guide that runs another model, whose trace would take the place of this one's.
+
+    A twin with the same numbers may run in its place where nothing is trained.
+    """
+    own, bare = poutine.unwrap(model), poutine.unwrap(guide)
+    other = poutine.unwrap(bare.model) if isinstance(bare, GuideMessenger) else own
+    if other is own:
+        return
+    trained = torch.is_grad_enabled() and any(p.requires_grad for p in own.parameters())
+    if trained or type(other) is not type(own) or not _same_numbers(other, own):
+        raise ValueError(
+            f"{name_of(guide)} runs the {name_of(other)} that it was built from, which is not the "
+            f"{name_of(own)} given here: build the guide from the model that it is used with, or "
+            "copy both together, copy.deepcopy((model, guide))."
+        )
+
+
+def _same_numbers(one: nn.Module, other: nn.Module) -> bool:
+    first, second = ([*module.state_dict().values()] for module in (one, other))
+    return len(first) == len(second) and all(map(torch.equal, first, second))
 
 
 def check_rows(model: Any, guide: Any, data: Any) -> Checked:

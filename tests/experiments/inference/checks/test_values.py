@@ -1,11 +1,15 @@
-"""Values in the place of rows, and batches changed in place."""
+"""Values in the place of rows, batches changed in place, and guides that run another model."""
+
+import copy
 
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 
+from experiments.evaluation.metrics import evaluate
 from experiments.inference.svi import SVI
+from guides import GUIDES
 from ppl_models import Batch
 from ppl_models.batch import data_plate
 from ppl_models.program import Program
@@ -60,3 +64,16 @@ def test_a_batch_is_not_changed_anew_at_every_run():
         torch.manual_seed(0)
         losses.append(SVI(Linear(), Cleaned()).evaluate_loss(Batch.of(rows)))
     torch.testing.assert_close(*losses)
+
+
+def test_an_effect_guide_runs_the_model_that_it_is_used_with():
+    model, other = Linear(), Linear()
+    guide, words = GUIDES["prior"](other), "build the guide from the model"
+    evaluate(model, guide, X, 10)  # they are alike
+    with pytest.raises(ValueError, match=words):
+        SVI(model, guide).step(Batch.of(X))
+    with torch.no_grad():
+        other.loc += 1
+    with pytest.raises(ValueError, match=words):
+        evaluate(model, guide, X, 10)
+    evaluate(*copy.deepcopy((other, guide)), X, 10)
