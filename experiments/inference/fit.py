@@ -15,6 +15,7 @@ from experiments.data import Data
 from experiments.data.streams import rows_of
 from experiments.inference.checks.index_reads import note_rows, note_training_data
 from experiments.inference.checks.observations import check_observations
+from experiments.inference.checks.pair_check import check_indexed
 from experiments.inference.optim import Schedule, cosine
 from experiments.inference.parallel import gathered, own_rows
 from experiments.inference.svi import SVI
@@ -99,8 +100,8 @@ def fit(
         no time is left.
 
     Raises:
-        ValueError: If ``epochs`` or ``batch_size`` is below 1; if the guide has a row per datum
-            and a loader yields no positions; if the pair does not pass its checks.
+        ValueError: If ``epochs`` or ``batch_size`` is below 1; if the model or the guide reads the
+            positions of rows and a loader yields none; if the pair does not pass its checks.
         UsageError: If the data do not fit the model, or a loader has no length or batch_size.
         Diverged: If the guard of ``svi`` refuses too many steps in a row.
     """
@@ -113,11 +114,6 @@ def fit(
     if isinstance(rows, Data):
         check_observations(svi.model, rows)
     batch_size = getattr(rows, "batch_size", batch_size)
-    if svi.tables and not getattr(rows, "indexed", True):
-        raise ValueError(
-            f"{type(svi.guide).__name__} owns a row per datum, and the DataLoader does not tell "
-            "which: have it yield (x, index) with the positions of the rows."
-        )
     clock = Clock(epochs, -(-len(rows) // batch_size), minutes, spent)
     training = Training(svi, rows, batch_size, schedule or cosine(), seed, anneal, clock)
     try:
@@ -179,6 +175,8 @@ class Training:
             progress = self.clock.progress(at.epoch, step)
             if batch is None or (progress >= 1 and step):
                 break
+            if not losses and not getattr(self.rows, "indexed", True):
+                check_indexed(self.svi.model, self.svi.guide, batch)
             losses.append(self._step(batch, min(progress, 1.0), first=at.epoch + step == 0))
             if pause is not None and pause():
                 paused = now()

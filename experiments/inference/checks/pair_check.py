@@ -163,6 +163,18 @@ def check_rows(model: Any, guide: Any, data: Any) -> Checked:
     return checked
 
 
+def check_indexed(model: Any, guide: Any, batch: Batch) -> None:
+    """Refuse programs that read ``batch.index``, where it is not known which rows a batch has."""
+    with _aside(model, guide), IndexReads(batch) as reads, needs_given(batch):
+        run_pair(model, guide, batch)
+    if reads.read:
+        raise ValueError(
+            f"{name_of(model)} or {name_of(guide)} looks rows up by batch.index, and the "
+            "DataLoader does not tell which they are: have it yield (x, index) with the positions "
+            "of the rows."
+        )
+
+
 def draws_are_shared(model: Any, guide: Any, data: Any) -> bool:
     """Whether draws of the prior serve every datum, weighed by p(x | z) of the site x alone."""
     summed = check_rows(model, guide, data).summed

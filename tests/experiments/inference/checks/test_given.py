@@ -351,7 +351,7 @@ LOADERS = {
     "pairs of floats": (TensorDataset(X, X[:, 0]), r"a DataLoader yields x, \(x, index\)"),
     "labels": (TensorDataset(X, X[:, 0].long()), "a row comes twice in an epoch"),
     "positions out of range": (TensorDataset(X, torch.arange(8) + 1), "must lie in 0 to 7"),
-    "no positions": (Rows(X, names=("x",)), "owns a row per datum"),
+    "no positions": (Rows(X, names=("x",)), r"looks rows up by batch\.index"),
 }
 
 

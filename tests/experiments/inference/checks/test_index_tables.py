@@ -5,6 +5,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from experiments.data import as_data
 from experiments.data.dataset import Source
@@ -15,7 +16,7 @@ from experiments.evaluation.gaps import local_elbo
 from experiments.evaluation.khat import weights_of_draws
 from experiments.inference.fit import fit
 from experiments.inference.svi import SVI
-from guides import GUIDES
+from guides import GUIDES, Guide
 from ppl_models import Batch
 from ppl_models.batch import data_plate
 from ppl_models.program import Program
@@ -103,3 +104,31 @@ def test_rows_of_a_guide_are_no_table_of_the_model():
     list(fit(SVI(model, guide), x, 1))
     other = guide.for_data(20)
     assert per_image(model, other, as_data(x[:20]).like(model), 2)["elbo"].isfinite().all()
+
+
+class OwnRows(Guide):
+    """A mean per datum, looked up by hand."""
+
+    def __init__(self, model) -> None:
+        super().__init__(model)
+        self.loc = nn.Parameter(torch.zeros(N, K))
+
+    def forward(self, batch):
+        with data_plate(batch):
+            pyro.sample("z", dist.Normal(self.loc[batch.index], 0.5).to_event(1))
+
+
+@pytest.mark.parametrize("reader", ["model", "guide", "none"])
+def test_a_loader_that_tells_no_positions_serves_programs_that_read_none(reader):
+    """Every batch would be taken for rows 0 to 19."""
+    torch.manual_seed(0)
+    model = Table(torch.randn(N, D))
+    if reader != "model":
+        model.told = lambda batch: 0.0
+    guide = OwnRows(model) if reader == "guide" else GUIDES["amortized"](model, hidden_dims=(5,))
+    steps = fit(SVI(model, guide), DataLoader(torch.randn(N, D), 20), 1)
+    if reader == "none":
+        assert len(list(steps)) == 1
+        return
+    with pytest.raises(ValueError, match=r"looks rows up by batch\.index"):
+        list(steps)
