@@ -41,6 +41,20 @@ KEEPS_VALUES = (
     Tensor.cpu,
 )
 
+OF_ITS_SHAPE = (
+    Tensor.new_zeros,
+    Tensor.new_ones,
+    Tensor.new_full,
+    Tensor.new_empty,
+    torch.zeros_like,
+    torch.ones_like,
+    torch.full_like,
+    torch.empty_like,
+    torch.rand_like,
+    torch.randn_like,
+)
+"""Functions that see the shape, type and device of a tensor, but no values."""
+
 REMEDY = (
     "Give what belongs to a datum with the data: as_data(x, given={...}), read as "
     "batch.given[...]."
@@ -77,7 +91,7 @@ class IndexReads(TorchFunctionMode):
         flat = [*args, *(kwargs or {}).values()]
         flat += [part for value in flat if isinstance(value, tuple | list) for part in value]
         plain = [self.followed[id(value)][1] for value in flat if id(value) in self.followed]
-        if plain and isinstance(result, Tensor):
+        if plain and isinstance(result, Tensor) and func not in OF_ITS_SHAPE:
             self._follow(func, args, result, all(plain))
         return result
 

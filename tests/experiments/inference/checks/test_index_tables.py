@@ -14,6 +14,7 @@ from experiments.evaluation.bounds import per_image
 from experiments.evaluation.calibration import calibrate
 from experiments.evaluation.gaps import local_elbo
 from experiments.evaluation.khat import weights_of_draws
+from experiments.inference.checks.index_reads import reads_index
 from experiments.inference.fit import fit
 from experiments.inference.svi import SVI
 from guides import GUIDES, Guide
@@ -37,6 +38,8 @@ class Table(Program):
             return self.y[batch.index]
         if self.how == "embedding":
             return nn.functional.embedding(batch.index, self.y)
+        if self.how == "shape":
+            return batch.index.new_zeros(len(batch.index), D, dtype=self.W.dtype)
         if self.how == "season":
             return self.y[batch.index % 3]
         return batch.index.unsqueeze(-1) / batch.size
@@ -104,6 +107,12 @@ def test_rows_of_a_guide_are_no_table_of_the_model():
     list(fit(SVI(model, guide), x, 1))
     other = guide.for_data(20)
     assert per_image(model, other, as_data(x[:20]).like(model), 2)["elbo"].isfinite().all()
+
+
+def test_the_shape_of_an_index_is_not_read_from_it():
+    model, guide, x, _ = trained("shape")
+    assert not reads_index(model)
+    assert per_image(model, guide, as_data(x[:20]).like(model), 2)["elbo"].isfinite().all()
 
 
 class OwnRows(Guide):
