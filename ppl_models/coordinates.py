@@ -32,6 +32,25 @@ def is_product(distribution: Any) -> bool:
     return getattr(type(distribution), "log_prob", None) is distributions.Independent.log_prob
 
 
+def is_ours(kind: type) -> bool:
+    """Whether a class is of this project or its libraries, and so behaves as its bases do."""
+    packages = ("ppl_models", "guides", "experiments", "torch", "pyro")
+    return kind.__module__.partition(".")[0] in packages
+
+
+def own_density(distribution: Any) -> type | None:
+    """The class from elsewhere, of the distribution or a part, that defines a density anew.
+
+    What holds for a normal, such as its KL, does not hold for a class that derives from it.
+    """
+    kinds = type(distribution).__mro__
+    owner = next(kind for kind in kinds if "log_prob" in vars(kind))
+    if not is_ours(owner):
+        return owner
+    inside = getattr(distribution, "base_dist", None)
+    return None if inside is None else own_density(inside)
+
+
 def is_point(distribution: Any) -> bool:
     """Whether a distribution has one value: a point, or a function of another site."""
     return isinstance(bare(distribution), dist.Delta)

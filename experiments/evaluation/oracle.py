@@ -10,7 +10,7 @@ from torch.distributions import kl_divergence
 
 from experiments.data import Data
 from guides.amortized import Amortized
-from ppl_models.coordinates import is_product
+from ppl_models.coordinates import is_product, own_density
 from ppl_models.ppca import PPCA
 from ppl_models.program import closed_form
 from ppl_models.sites import describe
@@ -98,6 +98,8 @@ def rotate_to_largest_gap(model: PPCA) -> PPCA:
 
 def as_multivariate_normal(q: Any) -> Any:
     """A Gaussian vector with its covariance matrix; ``None`` for any other distribution."""
+    if own_density(q):
+        return None
     if is_product(q) and isinstance(q.base_dist, dist.Normal):
         return dist.MultivariateNormal(q.mean, scale_tril=torch.diag_embed(q.stddev))
     return q if isinstance(q, dist.MultivariateNormal) else None

@@ -7,6 +7,7 @@ from torch import Tensor, distributions
 from torch.distributions.kl import register_kl
 
 from guides.coordinates import Pushforward
+from ppl_models.coordinates import family, own_density
 
 
 @register_kl(distributions.MultivariateNormal, distributions.Independent)
@@ -28,6 +29,8 @@ def detached(q: Any) -> Any:
     Raises:
         ValueError: At any other distribution.
     """
+    if own_density(q):
+        raise ValueError(f"stl needs a Gaussian guide, not {family(q)}.")
     if isinstance(q, dist.Independent):
         return dist.Independent(detached(q.base_dist), q.reinterpreted_batch_ndims)
     if isinstance(q, dist.Normal):

@@ -14,7 +14,7 @@ from pyro.infer.enum import get_importance_trace
 from pyro.infer.util import is_validation_enabled
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
-from torch.distributions import kl_divergence
+from torch.distributions.kl import _KL_REGISTRY, kl_divergence
 
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.checks.particles import spread
@@ -22,7 +22,7 @@ from experiments.inference.checks.sites import run_pair
 from experiments.inference.handlers import At, InsideObjective
 from experiments.inference.summed_runs import summed_pair
 from ppl_models.batch import Batch
-from ppl_models.coordinates import bare, is_point
+from ppl_models.coordinates import bare, is_point, own_density
 from ppl_models.parameters import own_parameters
 from ppl_models.sites import is_deterministic, is_local
 
@@ -181,15 +181,18 @@ def kl_of(name: str, model_trace: Trace, guide_trace: Trace) -> Tensor:
 
     Raises:
         NotImplementedError: If there is none, as of a site that only the guide has, of one whose
-            density comes with its value, where a transform folds the line (then the KL is not
-            that of the bases), or where the guide draws a latent after this one that the model
-            draws before it: its draw depends on this one's.
+            density comes with its value, where a class from elsewhere defines the density and no
+            KL, where a transform folds the line (then the KL is not that of the bases), or where
+            the guide draws a latent after this one that the model draws before it: its draw
+            depends on this one's.
     """
     site, prior = guide_trace.nodes[name], model_trace.nodes.get(name)
     if prior is None or is_point(site["fn"]) or not in_order(name, model_trace, guide_trace):
         raise NotImplementedError
-    if is_folded(site["fn"]) or is_folded(prior["fn"]):
-        raise NotImplementedError
+    for one in (site["fn"], prior["fn"]):
+        owner = own_density(one)
+        if is_folded(one) or (owner and not any(owner in pair for pair in _KL_REGISTRY)):
+            raise NotImplementedError
     return kl_divergence(site["fn"], prior["fn"])
 
 

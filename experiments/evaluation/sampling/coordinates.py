@@ -8,7 +8,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, distributions
 from torch.distributions import transforms
 
-from ppl_models.coordinates import coordinates, family, over_events
+from ppl_models.coordinates import coordinates, family, over_events, own_density
 
 
 def from_noise(distribution: Any) -> Any:
@@ -16,11 +16,13 @@ def from_noise(distribution: Any) -> Any:
 
     Raises:
         NotImplementedError: If the distribution is neither Gaussian nor a bijection of a Gaussian,
-            or a part of it is masked.
+            or a part of it is masked, or has a density of its own.
     """
     inside = distribution
     while isinstance(inside, dist.Independent | dist.ExpandedDistribution):
         inside = inside.base_dist
+    if own_density(inside):
+        raise NotImplementedError(f"{family(distribution)} has a density of its own")
     if isinstance(inside, distributions.Normal):
         transform: Any = transforms.AffineTransform(inside.loc, inside.scale)
     elif isinstance(inside, distributions.MultivariateNormal):

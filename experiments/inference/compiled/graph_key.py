@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from experiments.inference.compiled.graph import NotTraceable
 from ppl_models.batch import Batch
+from ppl_models.coordinates import is_ours
 
 PLAIN = frozenset((bool, int, float, str, complex, type(None), torch.dtype, torch.Size))
 CONTAINERS = (dict, list, tuple, set, frozenset, Namespace, SimpleNamespace)
@@ -25,14 +26,6 @@ OF_TORCH = frozenset(vars(nn.Module())) - {"training"}
 """Attributes in which a module keeps its parts, which are handled elsewhere."""
 BACKWARD_HOOKS = ("_backward_pre_hooks", "_backward_hooks")
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", *BACKWARD_HOOKS)
-
-
-OURS = {"ppl_models", "guides", "experiments", "torch", "pyro"}
-"""Packages whose classes keep no settings that change."""
-
-
-def is_ours(kind: type) -> bool:
-    return kind.__module__.partition(".")[0] in OURS
 
 
 @functools.cache

@@ -21,6 +21,7 @@ from experiments.inference.traces import (
     within,
 )
 from ppl_models.batch import Batch
+from ppl_models.coordinates import own_density
 from ppl_models.sites import is_local
 
 
@@ -92,4 +93,5 @@ def _vector_of_normals(d: Any) -> bool:
         isinstance(d, dist.Independent)
         and isinstance(d.base_dist, dist.Normal)
         and (d.event_dim == 1)
+        and not own_density(d)
     )

@@ -1,4 +1,4 @@
-"""A likelihood that subclasses Independent or Normal has the density that it defines."""
+"""A distribution that subclasses Independent or Normal has the density that it defines."""
 
 import pyro
 import pyro.distributions as dist
@@ -7,13 +7,17 @@ import torch
 from pyro import poutine
 
 from experiments.data import as_data
+from experiments.evaluation.ais import annealed_bound
 from experiments.evaluation.bounds import per_image
 from experiments.evaluation.predictive import replicated_sets
 from experiments.evaluation.shared_draws import log_prob_table
 from experiments.inference.handlers import ObservePixels
+from experiments.inference.objectives import ELBO, STL, AnalyticKL, DReG, FreeBits
+from experiments.inference.svi import SVI
 from guides import GUIDES
-from ppl_models import NVAE
+from ppl_models import NVAE, Batch
 from ppl_models.nvae.distributions import CroppedBernoulli, PixelNormal
+from tests.shared.linear_pair import Encoder, Linear, X
 
 SMALL = {"groups": (1, 1), "latents": 1, "channels": 4, "blocks": 1, "cells_per_block": 1}
 
@@ -103,3 +107,33 @@ def test_pixels_that_do_not_count_are_not_checked():
     data = as_data(torch.zeros(20, 1, 8, 8))
     made = replicated_sets(model, None, data, 2)
     assert (made[..., :2, :] == 0).all()
+
+
+class Wide(dist.Normal):
+    """Twice as wide as its scale says."""
+
+    def rsample(self, sample_shape=()):
+        return self.loc + 2 * (super().rsample(sample_shape) - self.loc)
+
+    def log_prob(self, value):
+        return dist.Normal(self.loc, 2 * self.scale).log_prob(value)
+
+
+class OfWide(Encoder):
+    """The posterior: every bound is log p(x), whatever is drawn."""
+
+    def q(self, batch):
+        return Wide((batch.x - 1) / 2, 0.5**0.5 / 2).to_event(1)
+
+
+@pytest.mark.parametrize(
+    "objective", [ELBO(), AnalyticKL(3), STL(), DReG(3), FreeBits(free_bits=0)]
+)
+def test_a_guide_that_derives_from_a_normal_keeps_its_density(objective):
+    torch.manual_seed(0)
+    x, p = X.float(), dist.Normal(1.0, 2**0.5)
+    evidence = p.log_prob(x).sum(1)
+    loss = SVI(Linear(), OfWide(), loss=objective).evaluate_loss(Batch.of(x))
+    torch.testing.assert_close(-loss, evidence.mean(), atol=1e-4, rtol=0)
+    found = annealed_bound(Linear(), OfWide(), Batch.of(x), 3, 5, 2).bound
+    torch.testing.assert_close(found, evidence, atol=1e-4, rtol=0)
