@@ -29,7 +29,8 @@ def is_product(distribution: Any) -> bool:
     """
     if isinstance(distribution, IsotropicNormal):
         return True
-    return getattr(type(distribution), "log_prob", None) is distributions.Independent.log_prob
+    product = getattr(type(distribution), "log_prob", None) is distributions.Independent.log_prob
+    return product and not distribution.base_dist.event_shape
 
 
 def is_ours(kind: type) -> bool:
