@@ -3,6 +3,7 @@
 import dis
 import functools
 import os
+import random
 from argparse import Namespace
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
@@ -22,6 +23,7 @@ from ppl_models.coordinates import is_ours
 
 PLAIN = frozenset((bool, int, float, str, complex, type(None), torch.dtype, torch.Size))
 CONTAINERS = (dict, list, tuple, set, frozenset, Namespace, SimpleNamespace)
+GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
 OF_TORCH = frozenset(vars(nn.Module())) - {"training"}
 """Attributes in which a module keeps its parts, which are handled elsewhere."""
 BACKWARD_HOOKS = ("_backward_pre_hooks", "_backward_hooks")
@@ -41,9 +43,14 @@ def names_outside(kind: type) -> list[tuple[Mapping[str, Any], str]]:
         told = [values for f in functions for values in (f.__defaults__, f.__kwdefaults__)]
         defaults = [({"": values}, "") for values in told if values]
         for where, name in (*((vars(one), name) for name in own), *read, *defaults):
-            if name in where and (type(where[name]) in PLAIN or is_small(where[name])):
+            if name in where and is_setting(where[name]):
                 found[id(where), name] = where, name
     return list(found.values())
+
+
+def is_setting(value: Any) -> bool:
+    """Whether a graph depends on a value by what it holds; a draw changes a generator."""
+    return type(value) in PLAIN or isinstance(value, GENERATORS) or is_small(value)
 
 
 def is_small(value: Any) -> bool:
@@ -186,6 +193,12 @@ def frozen(value: Any, depth: int = 4) -> Hashable:
         return kind, value.shape, value.dtype.str, value.tobytes()
     if isinstance(value, np.generic):
         return kind, value.item()
+    if isinstance(value, random.Random):
+        return kind, value.getstate()
+    if isinstance(value, np.random.Generator):
+        return kind, frozen(value.bit_generator.state)
+    if isinstance(value, np.random.RandomState):
+        return kind, frozen(value.get_state(legacy=False))
     if isinstance(value, Tensor):
         return kind, value.shape, value.stride(), value.dtype, value.requires_grad
     if depth == 0:
@@ -201,7 +214,7 @@ def frozen(value: Any, depth: int = 4) -> Hashable:
     if isinstance(value, FunctionType):
         cells = [contents_of(cell) for cell in value.__closure__ or ()]
         named = [value.__globals__.get(name, kind) for name in names_in(value.__code__)]
-        held = [one for one in named if type(one) in PLAIN or is_small(one)]
+        held = [one for one in named if is_setting(one)]
         told = (*held, value.__defaults__, value.__kwdefaults__, *cells)
         return kind, id(value), *(frozen(part, depth - 1) for part in told)
     if isinstance(value, MethodType):

@@ -1,15 +1,18 @@
 """What a compiled step must see of a change between two steps."""
 
 import functools
+import random
 import warnings
 from contextlib import nullcontext
 from typing import ClassVar
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 
+from experiments.inference.compiled.graph_key import Holder
 from experiments.inference.precision import BFloat16Products
 from experiments.inference.svi import SVI
 from ppl_models import Batch
@@ -149,3 +152,29 @@ def test_another_kind_of_batch_is_checked_before_it_is_a_graph(sizes):
     assert svi.compiled.reasons == []
     assert len(svi.compiled.graphs) == 3
     torch.testing.assert_close(losses[1], losses[0])
+
+
+GENERATOR = np.random.default_rng(0)
+
+
+class Drawing(Linear):
+    """Its author may draw from a generator of its own which of two branches is computed."""
+
+    def __init__(self, generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def of_the_file(self):
+        return GENERATOR.random()
+
+
+@pytest.mark.parametrize(
+    "make", [np.random.default_rng, np.random.RandomState, random.Random, lambda _: GENERATOR]
+)
+def test_a_draw_from_any_generator_asks_for_another_graph(make):
+    generator = make(0)
+    holder = Holder(Drawing(None if generator is GENERATOR else generator), ())
+    before = holder.settings()
+    assert holder.settings() == before
+    generator.random()
+    assert hash(tuple(holder.settings())) != hash(tuple(before))
