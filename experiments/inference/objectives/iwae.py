@@ -69,8 +69,10 @@ class Renyi(Objective):
         if self.alpha == 1:
             return log_w.mean(0).sum() * scale
         power = 1 - self.alpha
-        log_mean = (power * log_w).logsumexp(0) - math.log(self.num_particles)
-        return log_mean.sum() / power * scale
+        # relative to the weight that decides, so that no digits are lost where power is small
+        most = (log_w.amax(0) if power > 0 else log_w.amin(0)).detach().nan_to_num()
+        mean = (power * (log_w - most)).expm1().mean(0)
+        return (most + mean.log1p() / power).sum() * scale
 
 
 class DReG(IWAE):
