@@ -34,7 +34,7 @@ from guides.prior import Prior
 from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
 from ppl_models.program import closed_form
-from ppl_models.sites import is_summed, prior_trace
+from ppl_models.sites import evaluating, is_summed, prior_trace
 
 DRAWS = 100
 """Number of draws from q for the bound of a whole data set."""
@@ -45,7 +45,7 @@ ENCODING_DRAWS = 1000
 
 def guide_means(guide: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """The mean of q for every latent; of a hierarchy, level by level."""
-    with Mean(), own_parameters(guide):
+    with Mean(), own_parameters(guide), evaluating(guide):
         trace = poutine.trace(guide).get_trace(batch)
     return {
         name: site["value"].detach()
@@ -221,16 +221,17 @@ def encode(
 ) -> dict[str, Tensor]:
     """E[z | x] under q, of every latent, ``[B, *event_shape]``; by importance under the prior."""
     check_local(model, "an encoding")
-    if not isinstance(guide, Prior):
-        return guide_means(guide, batch)
-    array = Data.of(batch)
-    if draws_are_shared(model, guide, array):
-        return shared_draws(model, array, particles).means
-    numbers = numbers_per_image(model, array)
-    rows = max(1, 2**30 // (8 * 8 * numbers))  # that fit into a GiB, or one
-    starts = range(0, len(batch.index), rows)
-    parts = [batch.each(itemgetter(slice(start, start + rows))) for start in starts]
-    means = [_of_own_draws(model, guide, b, particles, numbers, math.inf)[1] for b in parts]
+    with evaluating(model):
+        if not isinstance(guide, Prior):
+            return guide_means(guide, batch)
+        array = Data.of(batch)
+        if draws_are_shared(model, guide, array):
+            return shared_draws(model, array, particles).means
+        numbers = numbers_per_image(model, array)
+        rows = max(1, 2**30 // (8 * 8 * numbers))  # that fit into a GiB, or one
+        starts = range(0, len(batch.index), rows)
+        parts = [batch.each(itemgetter(slice(start, start + rows))) for start in starts]
+        means = [_of_own_draws(model, guide, b, particles, numbers, math.inf)[1] for b in parts]
     return means[0] if len(means) == 1 else _joined(model, means)
 
 

@@ -14,7 +14,7 @@ from ppl_models.batch import Batch
 from ppl_models.coordinates import bare, family
 from ppl_models.observing import rows_first
 from ppl_models.parameters import own_parameters
-from ppl_models.sites import observation
+from ppl_models.sites import evaluating, observation
 
 
 def mean_at(model: nn.Module, latents: dict[str, Tensor], batch: Batch) -> Tensor:
@@ -23,7 +23,7 @@ def mean_at(model: nn.Module, latents: dict[str, Tensor], batch: Batch) -> Tenso
     Latents that are summed out are averaged over, given z, and given x if the batch has it.
     """
     conditioned, name = poutine.condition(model, data=latents), observation(model)
-    with own_parameters(model):
+    with own_parameters(model), evaluating(model):
         trace = poutine.trace(conditioned).get_trace(batch.unobserved())
         site = trace.nodes[name]
         if sums := sums_in(trace):

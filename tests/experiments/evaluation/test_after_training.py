@@ -10,14 +10,14 @@ from torch import nn
 from experiments.data import as_data
 from experiments.evaluation.aggregate import aggregate_figures
 from experiments.evaluation.bayesian.to_arviz import to_arviz
-from experiments.evaluation.bounds import per_image
+from experiments.evaluation.bounds import per_image, reconstruct
 from experiments.evaluation.calibration import calibrate
 from experiments.evaluation.khat import weights_of_draws
 from experiments.evaluation.metrics import evaluate
 from experiments.evaluation.predictive import replicated_sets
 from experiments.inference.handlers import TemperKL
 from guides import GUIDES
-from ppl_models import PPCA
+from ppl_models import PPCA, Batch
 from tests.shared.linear_pair import D, Encoder, Linear, X
 
 DATA = as_data(X.float())
@@ -29,6 +29,7 @@ ESTIMATES = {
     "predictive": lambda p, q: replicated_sets(p, q, DATA),
     "aggregate": lambda p, q: torch.tensor(list(aggregate_figures(p, q, DATA).values())),
     "bounds": lambda p, q: per_image(p, q, DATA, 5)["elbo"],
+    "reconstruct": lambda p, q: reconstruct(p, q, Batch.of(DATA.pixels)),
 }
 
 
