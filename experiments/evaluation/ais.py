@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from operator import itemgetter
 from typing import Literal, NamedTuple
 
 import torch
@@ -148,7 +149,9 @@ def _path(
     begin = GUIDES["prior"](model) if start == "prior" else guide
     refuse_points(begin, "annealed importance sampling")
     pinned = guide.pinned(batch) if isinstance(guide, Guide) else nullcontext()
-    with frozen(model), frozen(guide), pinned:
-        batch = batch.repeated(chains)
-        check_once(model, begin, batch)
-        yield Annealing(model, begin, batch, steps, leapfrog)
+    with frozen(model), frozen(guide):
+        check_once(model, begin, batch.each(itemgetter(slice(2))))  # no row depends on others
+        with pinned:
+            batch = batch.repeated(chains)
+            check_once(model, begin, batch)
+            yield Annealing(model, begin, batch, steps, leapfrog)

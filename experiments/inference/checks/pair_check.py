@@ -165,9 +165,9 @@ def check_rows(model: Any, guide: Any, data: Any) -> Checked:
 
 def check_indexed(model: Any, guide: Any, batch: Batch) -> None:
     """Refuse programs that read ``batch.index``, where it is not known which rows a batch has."""
-    with _without_side_effects(model, guide), IndexReads(batch) as reads:
-        with needs_given(batch) as asked:
-            run_pair(model, guide, asked)
+    hidden = _without_side_effects(model, guide)
+    with hidden, IndexReads(batch) as reads, needs_given(batch) as asked:
+        run_pair(model, guide, asked)
     if reads.read:
         raise ValueError(
             f"{name_of(model)} or {name_of(guide)} looks rows up by batch.index, and the "

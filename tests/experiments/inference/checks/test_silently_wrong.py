@@ -13,12 +13,13 @@ import torch
 from pyro import poutine
 
 from experiments.data import as_data
+from experiments.evaluation.ais import annealed_bound
 from experiments.evaluation.comparison import Entry, Row
 from experiments.evaluation.metrics import evaluate
 from experiments.inference.objectives import OBJECTIVES
 from experiments.inference.svi import SVI
 from guides import GUIDES
-from ppl_models.batch import data_plate
+from ppl_models.batch import Batch, data_plate
 from tests.shared.linear_pair import SOME, D, Encoder, Linear, Missing, N, ToPoint, Transformed, X
 
 
@@ -81,6 +82,11 @@ def test_a_pair_is_refused_at_its_first_minibatch(case):
     model, guide, words = REFUSED[case]
     with pytest.raises(ValueError, match=words):
         SVI(model(), guide(), loss=OBJECTIVES["elbo"]()).step(SOME)
+
+
+def test_nor_is_it_annealed_on_all_data_where_chains_would_meet():
+    with pytest.raises(ValueError, match="MeanOfRows mixes the rows of a batch"):
+        annealed_bound(MeanOfRows(), Encoder(), Batch.of(X), 2, 2, 1)
 
 
 @pytest.mark.parametrize(
