@@ -9,11 +9,13 @@ from typing import Any, ParamSpec, TypeVar
 import pyro
 import torch
 from pyro import poutine
+from pyro.poutine.messenger import block_messengers
 from torch import nn
 
 from experiments.data import Data
 from experiments.errors import TrainingError, UsageError
 from experiments.inference.checks.index_reads import note_rows
+from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives import STL, LogJoint, Objective
 from experiments.inference.optim import cosine, local_tables
 from experiments.inference.svi import SVI
@@ -29,14 +31,16 @@ T = TypeVar("T")
 def evaluated(function: Callable[P, T]) -> Callable[P, T]:
     """A function of ``model`` and ``guide`` that sees both in evaluation mode.
 
-    Handlers around the call, such as a ``TemperKL`` of training, do not reach what it runs.
+    A ``TemperKL`` around the call, as in training, does not reach what it runs.
     """
     signature = inspect.signature(function)
 
     @functools.wraps(function)
     def inside(*args: P.args, **kwargs: P.kwargs) -> T:
         given = signature.bind(*args, **kwargs).arguments
-        with evaluating(given["model"]), evaluating(given["guide"]), poutine.block():
+        model, guide = (poutine.unwrap(given[name]) for name in ("model", "guide"))
+        plain = block_messengers(lambda handler: isinstance(handler, TemperKL))
+        with evaluating(model), evaluating(guide), plain:
             return function(*args, **kwargs)
 
     return inside

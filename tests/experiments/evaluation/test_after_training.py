@@ -15,12 +15,12 @@ from experiments.evaluation.calibration import calibrate
 from experiments.evaluation.khat import weights_of_draws
 from experiments.evaluation.metrics import evaluate
 from experiments.evaluation.predictive import replicated_sets
-from experiments.inference.handlers import TemperKL
+from experiments.inference.handlers import ObservePixels, TemperKL
 from guides import GUIDES
 from ppl_models import PPCA, Batch
 from tests.shared.linear_pair import D, Encoder, Linear, X
 
-DATA = as_data(X.float())
+DATA = as_data(X)
 
 ESTIMATES = {
     "calibrate": lambda p, q: calibrate(p, q, 200, 19).ranks,
@@ -72,6 +72,8 @@ def test_bounds_are_plain_inside_of_annealing(name):
     plain = evaluate(model, guide, x, 20)
     with TemperKL(0.1):
         assert evaluate(model, guide, x, 20) == plain
+    with ObservePixels(torch.zeros(5, dtype=torch.bool)):  # asked for, unlike annealing
+        assert evaluate(model, guide, x, 20)["distortion"] == 0
 
 
 class Annealed(Linear):
