@@ -15,7 +15,7 @@ from ppl_models.batch import data_plate
 from ppl_models.program import Program
 from tests.shared.linear_pair import Encoder, Linear, X
 
-Y = X[:, 0].float()
+Y = X[:, 0]
 
 
 class Column(Program):
@@ -54,6 +54,12 @@ class Cleaned(Encoder):
         return super().q(batch)
 
 
+class Normalised(Encoder):
+    def q(self, batch):
+        batch.x.div_(batch.x.norm(dim=1, keepdim=True))
+        return super().q(batch)
+
+
 def test_a_batch_is_not_changed_anew_at_every_run():
     with pytest.raises(ValueError, match="Linear or Shifted changes its batch in place"):
         SVI(Linear(), Shifted()).step(Batch.of(X.clone()))
@@ -64,6 +70,7 @@ def test_a_batch_is_not_changed_anew_at_every_run():
         torch.manual_seed(0)
         losses.append(SVI(Linear(), Cleaned()).evaluate_loss(Batch.of(rows)))
     torch.testing.assert_close(*losses)
+    assert SVI(Linear(), Normalised()).step(Batch.of(X.clone())).isfinite()
 
 
 def test_an_effect_guide_runs_the_model_that_it_is_used_with():
