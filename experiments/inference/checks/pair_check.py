@@ -128,8 +128,8 @@ def _check_story(model: Any, guide: Any) -> None:
     """
     own, bare = poutine.unwrap(model), poutine.unwrap(guide)
     other = poutine.unwrap(bare.model) if isinstance(bare, GuideMessenger) else own
-    if other is own:
-        return
+    if other is own or not (isinstance(own, nn.Module) and isinstance(other, nn.Module)):
+        return  # of a function it is not known which model it runs
     trained = torch.is_grad_enabled() and any(p.requires_grad for p in own.parameters())
     if trained or type(other) is not type(own) or not _same_numbers(other, own):
         raise ValueError(
@@ -140,8 +140,11 @@ def _check_story(model: Any, guide: Any) -> None:
 
 
 def _same_numbers(one: nn.Module, other: nn.Module) -> bool:
-    first, second = ([*module.state_dict().values()] for module in (one, other))
-    return len(first) == len(second) and all(map(torch.equal, first, second))
+    first, second = ([*module.parameters(), *module.buffers()] for module in (one, other))
+    return [part.shape for part in first] == [part.shape for part in second] and all(
+        torch.allclose(a.to(b), b, rtol=0, atol=0, equal_nan=True)
+        for a, b in zip(first, second, strict=True)
+    )
 
 
 def check_rows(model: Any, guide: Any, data: Any) -> Checked:
