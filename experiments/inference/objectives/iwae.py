@@ -69,10 +69,9 @@ class Renyi(Objective):
         if self.alpha == 1:
             return log_w.mean(0).sum() * scale
         power = 1 - self.alpha
-        # relative to the weight that decides, so that no digits are lost where power is small
-        most = (log_w.amax(0) if power > 0 else log_w.amin(0)).detach().nan_to_num()
-        mean = (power * (log_w - most)).expm1().mean(0)
-        return (most + mean.log1p() / power).sum() * scale
+        # in float64: near alpha = 1, the log of a mean near one is divided by a power near zero
+        log_mean = (power * log_w.double()).logsumexp(0) - math.log(self.num_particles)
+        return (log_mean.sum() / power * scale).to(log_w)
 
 
 class DReG(IWAE):
