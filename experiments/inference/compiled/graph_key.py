@@ -23,7 +23,7 @@ from ppl_models.coordinates import is_ours
 
 PLAIN = frozenset((bool, int, float, str, complex, type(None), torch.dtype, torch.Size))
 CONTAINERS = (dict, list, tuple, set, frozenset, Namespace, SimpleNamespace)
-GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
+GENERATORS = frozenset((random.Random, np.random.Generator, np.random.RandomState))
 OF_TORCH = frozenset(vars(nn.Module())) - {"training"}
 """Attributes in which a module keeps its parts, which are handled elsewhere."""
 BACKWARD_HOOKS = ("_backward_pre_hooks", "_backward_hooks")
@@ -50,7 +50,7 @@ def names_outside(kind: type) -> list[tuple[Mapping[str, Any], str]]:
 
 def is_setting(value: Any) -> bool:
     """Whether a graph depends on a value by what it holds; a draw changes a generator."""
-    return type(value) in PLAIN or isinstance(value, GENERATORS) or is_small(value)
+    return type(value) in PLAIN or type(value) in GENERATORS or is_small(value)
 
 
 def is_small(value: Any) -> bool:
@@ -193,11 +193,11 @@ def frozen(value: Any, depth: int = 4) -> Hashable:
         return kind, value.shape, value.dtype.str, value.tobytes()
     if isinstance(value, np.generic):
         return kind, value.item()
-    if isinstance(value, random.Random):
+    if kind is random.Random:
         return kind, value.getstate()
-    if isinstance(value, np.random.Generator):
+    if kind is np.random.Generator:
         return kind, frozen(value.bit_generator.state)
-    if isinstance(value, np.random.RandomState):
+    if kind is np.random.RandomState:
         return kind, frozen(value.get_state(legacy=False))
     if isinstance(value, Tensor):
         return kind, value.shape, value.stride(), value.dtype, value.requires_grad
