@@ -134,9 +134,9 @@ class OfWide(Encoder):
 )
 def test_a_guide_that_derives_from_a_normal_keeps_its_density(objective):
     torch.manual_seed(0)
-    x, p = X.float(), dist.Normal(1.0, 2**0.5)
-    evidence = p.log_prob(x).sum(1)
-    loss = SVI(Linear(), OfWide(), loss=objective).evaluate_loss(Batch.of(x))
+    p = dist.Normal(1.0, 2**0.5)
+    evidence = p.log_prob(X).sum(1)
+    loss = SVI(Linear(), OfWide(), loss=objective).evaluate_loss(Batch.of(X))
     torch.testing.assert_close(-loss, evidence.mean(), atol=1e-4, rtol=0)
-    found = annealed_bound(Linear(), OfWide(), Batch.of(x), 3, 5, 2).bound
+    found = annealed_bound(Linear(), OfWide(), Batch.of(X), 3, 5, 2).bound
     torch.testing.assert_close(found, evidence, atol=1e-4, rtol=0)
