@@ -21,6 +21,7 @@ from experiments.options.ranges import Count
 from experiments.reports import plots
 from experiments.reports.page import finish
 from experiments.reports.tables import figures_table
+from experiments.reports.words.numbers import squared
 from experiments.reports.words.titles import subject, unit
 from experiments.runs.checkpoint import save_weights
 from experiments.runs.cli import cli
@@ -55,13 +56,13 @@ def main(config: Config) -> dict[str, Any]:
         for split, x in (("train", train), ("test", test)):
             error = pca.squared_error(x).double().mean().item()
             metrics.add(split, {"squared_error": error})
-            run.say(f"{split:<5} squared error {error:.5f}")
+            run.say(f"{split:<5} squared error {error:.7g}")
         variance = (test - pca.mean).square().sum(1).double().mean().item()
         pictures(run, pca, splits, train, test)
         title = f"{subject('pca', config.data)}: {config.latent_dim} components"
         tables = {"Figures": figures_table(metrics.measured, unit(metrics.protocol))}
         found = (
-            f"{config.latent_dim} components leave a squared error of {error:.2f} per test "
+            f"{config.latent_dim} components leave a squared error of {squared(error)} per test "
             f"{unit(metrics.protocol)}"
         )
         found += f": they explain {1 - error / variance:.1%} of the variance." if variance else "."

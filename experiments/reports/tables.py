@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from experiments.reports.words.numbers import error_of, merged, number
+from experiments.reports.words.numbers import error_of, merged, number, squared
 
 MOST_COLUMNS = 8
 """Columns that are shown; all others are folded under "All columns"."""
@@ -84,4 +84,6 @@ def _text(name: str, value: Any) -> Any:
     """A figure without an error of its own; that of a rate is like that of the ELBO beside it."""
     if not isinstance(value, float):
         return value
-    return f"{value:.2f}" if name in ("rate", "distortion") else number(value)
+    if name in ("rate", "distortion"):
+        return f"{value:.2f}"
+    return (squared if name == "squared_error" else number)(value)

@@ -30,7 +30,7 @@ from experiments.options.common import SavedRunOptions
 from experiments.options.ranges import Several
 from experiments.reports import plots
 from experiments.reports.page import finish
-from experiments.reports.words.numbers import number
+from experiments.reports.words.numbers import squared
 from experiments.reports.words.titles import subject, unit
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
@@ -62,7 +62,7 @@ def main(config: Config) -> dict[str, Any]:
             "hidden_squared_error": hidden,
             "hidden_squared_error_se": hidden_se,
         }
-        run.say(f"squared error {error:.4f} ± {error_se:.4f}, of hidden pixels {hidden:.4f}")
+        run.say(f"squared error {squared(error, error_se)}, of hidden pixels {squared(hidden)}")
         what = "reconstructions" if config.mask == "none" else "completions"
         if test.are_images:
             rows = {"x": x[:10], "observed": (x * observed)[:10], "E[x | z]": shown[:10]}
@@ -75,11 +75,11 @@ def main(config: Config) -> dict[str, Any]:
         title = f"{subject(metrics.model, metrics.data)}: {what} ({config.run.name})"
         one = unit(metrics.protocol)
         found = (
-            f"The squared error is {number(error, error_se)} per {one}, averaged over the first "
+            f"The squared error is {squared(error, error_se)} per {one}, averaged over the first "
             f"{len(test)} test {one}s."
         )
         if config.mask != "none":
-            found += f" Hidden pixels account for {number(hidden, hidden_se)} of it."
+            found += f" Hidden pixels account for {squared(hidden, hidden_se)} of it."
         return finish(run, metrics, title, [found], {f"Squared error per {one}": [figures]})
 
 

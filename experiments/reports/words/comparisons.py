@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-from experiments.reports.words.numbers import number
+from experiments.reports.words.numbers import number, squared
 from experiments.reports.words.titles import joined
 
 NOTHING = 0.005
@@ -152,6 +152,6 @@ def findings_of_runs(
     errors = [run for run in runs if run[1]["squared_error"] is not None]
     if errors:
         name, least, _ = min(errors, key=lambda run: run[1]["squared_error"])
-        value = number(least["squared_error"])
+        value = squared(least["squared_error"])
         parts.append(f"{name} has the smallest squared error: {value}.")
     return [" ".join(parts)]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from experiments.reports.words.numbers import error_of, number
+from experiments.reports.words.numbers import error_of, number, squared
 from experiments.reports.words.titles import unit
 
 FEW_DRAWS = 0.05
@@ -61,7 +61,7 @@ def _on_images(metrics: Mapping[str, Any]) -> Iterator[str]:
         carried = f"{rate:.1f}" if rate > 0 else "no measurable"
         yield f"The latents carry {carried} nats about each {one} (the rate)."
     if error is not None:
-        value = number(error, figures.get("squared_error_se"))
+        value = squared(error, figures.get("squared_error_se"))
         yield f"Reconstructions have a squared error of {value}, summed over pixels."
     train, test = metrics.get("train") or {}, metrics.get("test") or {}
     if split == "test" and None not in (train.get("elbo"), test.get("elbo")):

@@ -23,6 +23,14 @@ def number(value: float | None, error: float | None = None) -> str:
     return _fixed(value, min(DECIMALS, max(0, DECIMALS - size)))
 
 
+def squared(value: float | None, error: float | None = None) -> str:
+    """A squared error as ``number``; in small units of x, a small one is more than rounding."""
+    if not value or not abs(value) < 0.01:
+        return number(value, error)
+    known = error and math.isfinite(error)
+    return f"{value:.4g}" + (f" ± {error:.2g}" if known else "")
+
+
 def error_of(figures: Mapping[str, Any], name: str) -> float | None:
     """The standard error of a figure, over data and over the draws that they share, if they do.
 
@@ -74,4 +82,6 @@ def merged(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _with_error(row: Mapping[str, Any], name: str) -> Any:
     value, error = row.get(name), row.get(f"{name}_se")
-    return value if error is None or value is None else number(value, error)
+    if error is None or value is None:
+        return value
+    return (squared if name.endswith("squared_error") else number)(value, error)

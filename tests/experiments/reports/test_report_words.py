@@ -14,7 +14,7 @@ from experiments.reports.tables import MOST_COLUMNS, figures_table, table_of
 from experiments.reports.words.captions import CAPTIONS
 from experiments.reports.words.comparisons import findings_of_guides
 from experiments.reports.words.findings import findings, warnings_of_figures, warnings_of_training
-from experiments.reports.words.numbers import column, merged, number
+from experiments.reports.words.numbers import column, merged, number, squared
 from experiments.runs.cli import cli
 from tests.experiments.reports.test_report import Tags
 
@@ -46,6 +46,17 @@ def test_figures_of_a_column_have_the_decimals_of_the_largest():
     assert column([17.65421, -4.708, None, 1e-7]) == ["17.654", "-4.708", "–", "0"]
     rows = [{"elbo": 1.0, "elbo_se": 0.01, "none": None}, {"elbo": 2.0, "elbo_se": None}]
     assert merged(rows) == [{"elbo": "1.000 ± 0.010"}, {"elbo": 2.0}]
+
+
+def test_a_squared_error_in_small_units_is_not_printed_as_zero():
+    assert squared(6.26) == number(6.26)
+    assert squared(3.2e-7, 4.1e-8) == "3.2e-07 ± 4.1e-08"
+    rows = [{"a.squared_error": 3.2e-7, "a.squared_error_se": 4.1e-8}]
+    assert merged(rows) == [{"a.squared_error": "3.2e-07 ± 4.1e-08"}]
+    (words,) = findings(run_metrics(squared_error=3.2e-7, squared_error_se=4.1e-8))
+    assert "a squared error of 3.2e-07 ± 4.1e-08" in words
+    (row,) = figures_table([{"split": "test", "squared_error": 3.2e-7}], "row").rows
+    assert row["squared error"] == "3.2e-07"
 
 
 def test_no_table_has_more_columns_than_a_reader_takes_in():
