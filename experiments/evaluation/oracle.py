@@ -1,5 +1,6 @@
 """Exact results for PPCA, against which estimators are tested."""
 
+import copy
 from typing import Any, Literal
 
 import pyro.distributions as dist
@@ -16,6 +17,11 @@ from ppl_models.program import closed_form
 from ppl_models.sites import describe
 
 
+def _in_float64(model: PPCA) -> PPCA:
+    """A copy in float64: at small sigma, Lambda rounded to float32 can be singular."""
+    return copy.deepcopy(model).double()
+
+
 @torch.no_grad()
 def diagonal_gap(model: PPCA) -> Tensor:
     """Gap of the best diagonal Gaussian guide [nats per data point], the same for every datum.
@@ -23,8 +29,9 @@ def diagonal_gap(model: PPCA) -> Tensor:
     1/2 (sum_k log Lambda_kk - log det Lambda), Lambda the precision of the posterior; zero when
     the columns of W are orthogonal.
     """
-    precision = model.posterior_precision()
-    return 0.5 * (precision.diagonal().log().sum() - torch.logdet(precision))
+    precision = _in_float64(model).posterior_precision()
+    gap = 0.5 * (precision.diagonal().log().sum() - torch.logdet(precision))
+    return gap.to(model.W.dtype)
 
 
 @torch.no_grad()
@@ -33,7 +40,7 @@ def tail_index(model: PPCA) -> float:
 
     1 - lambda_min(D^-1/2 Lambda D^-1/2), Lambda the precision of the posterior, D its diagonal.
     """
-    precision = model.posterior_precision()
+    precision = _in_float64(model).posterior_precision()
     scale = precision.diagonal().rsqrt()
     return 1 - torch.linalg.eigvalsh(scale[:, None] * precision * scale).min().item()
 
@@ -45,9 +52,10 @@ def best_linear(model: PPCA, covariance: Literal["diagonal", "full"] = "diagonal
     The best diagonal covariance has the precision's diagonal; the best full one is the posterior.
     """
     guide = Amortized(model, encoder="linear", covariance=covariance)
-    precision = model.posterior_precision()
-    slopes = torch.linalg.solve(precision, model.W.mT / model.sigma.square())  # [M, D]
-    constant = -slopes @ model.mu
+    exact = _in_float64(model)
+    precision = exact.posterior_precision()
+    slopes = torch.linalg.solve(precision, exact.W.mT / exact.sigma.square())  # [M, D]
+    constant = -slopes @ exact.mu
     if covariance == "full":
         L = dist.MultivariateNormal(constant, precision_matrix=precision).scale_tril
         scale = L.diagonal()
@@ -92,7 +100,8 @@ def equal_diagonal_rotation(symmetric: Tensor) -> Tensor:
 @torch.no_grad()
 def rotate_to_largest_gap(model: PPCA) -> PPCA:
     """The same p(x) in the latent basis where all Lambda_kk are equal and the gap is largest."""
-    rotated = model.rotated(equal_diagonal_rotation(model.posterior_precision()))
+    rotation = equal_diagonal_rotation(_in_float64(model).posterior_precision())
+    rotated = model.rotated(rotation.to(model.W.dtype))
     return rotated.requires_grad_(model.W.requires_grad)
 
 

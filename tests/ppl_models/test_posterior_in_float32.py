@@ -1,7 +1,9 @@
 """The posterior in float32 where sigma is small and W has fewer directions than columns."""
 
+import pytest
 import torch
 
+from experiments.evaluation.oracle import diagonal_gap, rotate_to_largest_gap
 from ppl_models import PPCA
 
 
@@ -26,6 +28,16 @@ def test_the_posterior_of_parallel_columns_in_float32():
     # the marginal is computed in float64, and is right already
     log_p = double.marginal().log_prob(x.double())
     torch.testing.assert_close(single.marginal().log_prob(x).double(), log_p, rtol=1e-3, atol=0.5)
+
+
+def test_the_gap_of_parallel_columns_in_float32():
+    w = torch.full((30, 1), 10.0)
+    double, single = pair(torch.cat([w, w], 1), 1e-3)
+    assert diagonal_gap(double).item() == pytest.approx(10.56, abs=0.01)
+    assert diagonal_gap(single).item() == pytest.approx(diagonal_gap(double).item(), abs=1e-4)
+    assert diagonal_gap(single).dtype == torch.float32
+    turned = rotate_to_largest_gap(single)
+    assert diagonal_gap(turned).item() == pytest.approx(diagonal_gap(single).item(), abs=1e-3)
 
 
 def test_em_in_float32_survives_a_column_that_the_data_do_not_need():
