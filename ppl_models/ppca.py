@@ -149,7 +149,8 @@ class PPCA(Program):
                 f"{rank}, where sigma^2 would be 0 and the likelihood unbounded."
             )
         variance = eigenvalues[latent_dim:].mean()
-        W = vectors[:, :latent_dim] * (eigenvalues[:latent_dim] - variance).sqrt()
+        excess = (eigenvalues[:latent_dim] - variance).clamp(min=0)  # equal ones, up to rounding
+        W = vectors[:, :latent_dim] * excess.sqrt()
         dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
         return cls._of(W.to(dtype), mean.to(dtype), variance.log().mul(0.5).to(dtype))
 

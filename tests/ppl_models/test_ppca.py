@@ -100,6 +100,14 @@ def test_maximum_likelihood_is_a_stationary_point_and_em_reaches_it():
     assert current == pytest.approx(loss.item(), abs=1e-9)
 
 
+def test_maximum_likelihood_of_equal_eigenvalues():
+    """All are 0.1, and the mean of three of them is 0.1 + 1e-17."""
+    x = torch.cat([torch.eye(10), -torch.eye(10)])
+    model = PPCA.maximum_likelihood(x, 7)
+    torch.testing.assert_close(model.W.data, torch.zeros(10, 7), rtol=0, atol=1e-7)
+    assert model.sigma.item() == pytest.approx(0.1**0.5)
+
+
 def test_latent_dim_at_the_rank_is_refused():
     x = torch.randn(50, 3) @ torch.randn(3, 10)
     PPCA.maximum_likelihood(x, 2)
