@@ -101,13 +101,14 @@ class LowRankNormal(dist.LowRankMultivariateNormal):
         L = self._capacitance_tril
         identity = torch.eye(L.shape[-1], dtype=L.dtype, device=L.device)
         inverse = torch.linalg.solve_triangular(L, identity, upper=False)
-        residual = (value - self.loc).double().unsqueeze(-2)
+        difference = value - self.loc
+        residual = difference.double().unsqueeze(-2)
         c = residual @ (F / d.unsqueeze(-1)) @ inverse.mT @ inverse
         unexplained = (residual - c @ F.mT).squeeze(-2)
         squared = (unexplained.square() / d).sum(-1) + c.square().sum((-2, -1))
         log_det = d.log().sum(-1) + 2 * L.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         constant = self.event_shape[0] * math.log(2 * math.pi)
-        return (-0.5 * (squared + log_det + constant)).to(value.dtype)
+        return (-0.5 * (squared + log_det + constant)).to(difference.dtype)
 
 
 class LogitNormal(dist.TransformedDistribution):

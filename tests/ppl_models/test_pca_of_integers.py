@@ -20,3 +20,9 @@ def test_maximum_likelihood_of_integers():
     ours, theirs = PPCA.maximum_likelihood(x, 2), PPCA.maximum_likelihood(x.double(), 2)
     torch.testing.assert_close(ours.sigma, theirs.sigma)
     torch.testing.assert_close(ours.W @ ours.W.mT, theirs.W @ theirs.W.mT)
+
+
+def test_log_p_of_integers_is_not_rounded_to_integers():
+    x = torch.randint(0, 255, (60, 5))
+    marginal = PPCA.maximum_likelihood(x, 2).marginal()
+    torch.testing.assert_close(marginal.log_prob(x), marginal.log_prob(x.double()))
