@@ -58,7 +58,9 @@ def _losses(rows: Sequence[Mapping[str, Any]], by_seed: Sequence[Mapping[str, An
     parts = [f"{joined(exact)} {'lose' if len(exact) > 1 else 'loses'} nothing."] if exact else []
     parts += [_loss(row, loss, error) for row, loss, error in known if row["guide"] not in exact]
     points = [row["guide"] for row in rows if row["bound"] == "log_joint"]
-    parts += [f"{joined(points)} has a log joint, which is not a bound."] if points else []
+    if points:
+        have = "have" if len(points) > 1 else "has"
+        parts.append(f"{joined(points)} {have} a log joint, which is not a bound.")
     return " ".join(parts)
 
 
@@ -113,7 +115,9 @@ def _with_model(learned: Sequence[Mapping[str, Any]], frozen: Sequence[Mapping[s
     larger: list[str] = []
     for row in learned:
         then, now = before.get(row["guide"]), lost(row)[0]
-        if row["family"] == "diagonal" and then is not None and now is not None:
+        if row["family"] != "diagonal" or then is None or now is None:
+            continue
+        if abs(now - then) >= NOTHING:  # less is neither a fall nor a rise
             parts, verb = (smaller, "falls") if now < then else (larger, "rises")
             parts.append(f"the gap of {row['guide']} {verb} from {then:.2f} to {now:.2f} nats")
     text = "When p is learned with the guide, the guide shapes p."

@@ -15,6 +15,7 @@ from experiments.runs.metrics import Metrics
 from experiments.training import train
 from guides import GUIDES
 from ppl_models.sites import describe
+from tests.experiments.reports.test_report_words import guide_row
 from tests.shared.linear_pair import Groups
 
 
@@ -80,3 +81,16 @@ def test_a_sampled_loss_is_stated_with_its_error():
     flow = row("flow", gap=0.03, gap_se=0.05, evidence=10.0)
     (words,) = findings_of_guides([flow])
     assert re.search(r"flow loses 0\.03\d* ± 0\.05", words)
+
+
+def test_a_gap_that_stays_is_no_sign_of_training_that_has_not_converged():
+    """With one latent every Gaussian is diagonal, and all that is left is noise."""
+    frozen = [guide_row("mean_field", "frozen", 1e-5, family="diagonal", oracle_gap=0.0)]
+    learned = [guide_row("mean_field", "learned", 3e-5, family="diagonal", oracle_gap=0.0)]
+    words = findings_of_guides(frozen + learned)[1]
+    assert words == "When p is learned with the guide, the guide shapes p."
+    learned = [guide_row("mean_field", "learned", 0.02, family="diagonal")]
+    assert "rises from 0.00 to 0.02 nats" in findings_of_guides(frozen + learned)[1]
+    points = [row(name, bound="log_joint") for name in ("point", "mine:Point")]
+    (words,) = findings_of_guides([row("exact", exact_gap=0.0, evidence=10.0), *points])
+    assert "point and mine:Point have a log joint" in words
