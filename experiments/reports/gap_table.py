@@ -10,6 +10,7 @@ from experiments.evaluation.bounds import mean_and_error
 from experiments.evaluation.gaps import best_evidence
 from experiments.evaluation.khat import UNRELIABLE
 from experiments.reports.saved_comparison import check_same_images, read_runs, with_error
+from experiments.reports.words.numbers import positive
 
 
 class GapTable(NamedTuple):
@@ -71,21 +72,22 @@ def gaps_in_words(
         unreliable: share of the images with k-hat above 0.7.
     """
     gap = {row["gap"]: row for row in rows}
-    interval = "{nats:.2f} nats (95% interval {from:.2f} to {to:.2f})"
+    interval = "{nats:z.2f} nats (95% interval {from:z.2f} to {to:z.2f})"
     words = (
         f"The guide loses {interval.format(**gap['total'])} per image against log p(x) "
         f"({estimator})"
     )
     if "approximation" in gap:
         words += (
-            f": {gap['approximation']['nats']:.2f} because its family does not contain the "
-            f"posterior, {gap['amortisation']['nats']:.2f} because the encoder does not find the "
+            f": {gap['approximation']['nats']:z.2f} because its family does not contain the "
+            f"posterior, {gap['amortisation']['nats']:z.2f} because the encoder does not find the "
             "best member of the family"
         )
     words += "."
-    if gap.get("approximation", gap["total"])["to"] < 0:
+    if gap.get("approximation", gap["total"])["to"] < -0.005:
         words += " A negative part means that the estimate of log p(x) is too low."
-    share = f"k-hat is above {UNRELIABLE} for {unreliable:.1%} of the images"
+    percent = positive(100 * unreliable, 1) if unreliable else "0.0"
+    share = f"k-hat is above {UNRELIABLE} for {percent}% of the images"
     if unreliable == 0 or estimator == "exact":
         return f"{words} {share[0].upper()}{share[1:]}.", []
     warning = (

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from experiments.reports.words.numbers import error_of, number, squared
+from experiments.reports.words.numbers import error_of, number, positive, squared
 from experiments.reports.words.titles import unit
 
 FEW_DRAWS = 0.05
@@ -36,14 +36,14 @@ def _on_evidence(metrics: Mapping[str, Any]) -> Iterator[str]:
         yield f"log p(x) is {number(evidence)} nats exactly" + (
             f"; the estimate of the {name} is above it because it uses few draws."
             if stated > evidence
-            else f", so the guide loses {evidence - stated:.2f} nats."
+            else f", so the guide loses {positive(evidence - stated, 2)} nats."
         )
     best, reached = metrics.get("optimum"), (metrics.get("train") or {}).get("log_evidence")
     if best and reached is not None:
         yield (
             f"The maximum of the likelihood, known in closed form, has log p(x) = "
             f"{best[split]:.2f} ({split}); on training data the model is "
-            f"{best['train'] - reached:.2f} nats below it."
+            f"{best['train'] - reached:z.2f} nats below it."
         )
     if estimator == "monte_carlo" and None not in (elbo, iw_bound):
         yield (
@@ -58,7 +58,7 @@ def _on_images(metrics: Mapping[str, Any]) -> Iterator[str]:
     figures = metrics[split]
     rate, error = figures.get("rate"), figures.get("squared_error")
     if rate is not None and figures.get("log_joint") is None:
-        carried = f"{rate:.1f}" if rate > 0 else "no measurable"
+        carried = positive(rate, 1) if rate > 0 else "no measurable"
         yield f"The latents carry {carried} nats about each {one} (the rate)."
     if error is not None:
         value = squared(error, figures.get("squared_error_se"))

@@ -31,6 +31,12 @@ def squared(value: float | None, error: float | None = None) -> str:
     return f"{value:.4g}" + (f" ± {error:.2g}" if known else "")
 
 
+def positive(value: float, decimals: int) -> str:
+    """A figure above zero: ``0.03``, or ``less than 0.01`` where it would be printed as zero."""
+    text = f"{value:.{decimals}f}"
+    return text if float(text) else f"less than {10**-decimals}"
+
+
 def error_of(figures: Mapping[str, Any], name: str) -> float | None:
     """The standard error of a figure, over data and over the draws that they share, if they do.
 

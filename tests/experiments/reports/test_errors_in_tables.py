@@ -8,9 +8,11 @@ import torch
 from experiments import SVI
 from experiments.data import as_data
 from experiments.reports.comparison import _picture
+from experiments.reports.gap_table import gaps_in_words
 from experiments.reports.tables import figures_table
 from experiments.reports.words.captions import caption
 from experiments.reports.words.comparisons import findings_of_guides
+from experiments.reports.words.findings import findings
 from experiments.runs.metrics import Metrics
 from experiments.training import train
 from guides import GUIDES
@@ -94,3 +96,16 @@ def test_a_gap_that_stays_is_no_sign_of_training_that_has_not_converged():
     points = [row(name, bound="log_joint") for name in ("point", "mine:Point")]
     (words,) = findings_of_guides([row("exact", exact_gap=0.0, evidence=10.0), *points])
     assert "point and mine:Point have a log joint" in words
+
+
+def test_what_is_above_zero_is_not_said_to_be_zero():
+    figures = {"elbo": 16.8, "elbo_se": 0.7, "log_evidence": 16.803, "rate": 0.01}
+    protocol = {"split": "test", "shape": [1, 8, 8], "estimator": "monte_carlo"}
+    (words,) = findings({"protocol": protocol, "test": figures})
+    assert "the guide loses less than 0.01 nats" in words
+    assert "carry less than 0.1 nats" in words
+    gap = {"gap": "total", "nats": -1e-6, "from": -2e-6, "to": -1e-7}
+    words, (warning,) = gaps_in_words([gap], "iw_bound", 0.0002)
+    assert "loses 0.00 nats (95% interval 0.00 to 0.00)" in words
+    assert "negative" not in words
+    assert "for less than 0.1% of the images" in warning
