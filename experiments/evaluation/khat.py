@@ -107,13 +107,14 @@ def khat(log_w: Tensor) -> Tensor:
             "for a tail index."
         )
     high, cutoff, low = largest[:, 0], largest[:, -1], log_w.amin(1)
-    rounding = 100 * torch.finfo(log_w.dtype).eps * torch.maximum(high.abs(), cutoff.abs())
+    unit = torch.finfo(log_w.dtype).eps * torch.maximum(high.abs(), cutoff.abs())
     found = torch.full_like(high, math.inf, dtype=torch.float64)
-    found[high - low <= rounding] = 0
-    spread = high - cutoff > rounding
+    equal = high - low <= 100 * unit
+    found[equal] = 0
+    spread = (high - cutoff > 4 * unit) & ~equal  # a shorter tail is rounding
     if spread.any():
-        fitted = pareto_k(log_w[spread].double().cpu().numpy())
-        found[spread] = torch.from_numpy(fitted).to(found)
+        fitted = torch.from_numpy(pareto_k(log_w[spread].double().cpu().numpy())).to(found)
+        found[spread] = fitted.where(~fitted.isnan(), math.inf)
     return found
 
 

@@ -89,6 +89,13 @@ def test_equal_weights_above_zeros_are_not_called_perfect():
     assert khat(log_w).tolist() == [0, math.inf, math.inf]
 
 
+def test_large_densities_in_float32_that_vary_little_have_a_tail():
+    """At 2e4 nats, 100 roundings are 0.24 nats: more than the tail of these weights spans."""
+    u = torch.randn(4, 1000)
+    for log_w in (2e4 + 0.08 * u, 800 - 0.1 * u.square()):
+        assert khat(log_w.float()).max() < 0.5
+
+
 def test_weights_without_a_tail_index_are_refused():
     log_w = torch.randn(3, 100)
     log_w[1, :90] = -math.inf
