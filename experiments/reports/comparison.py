@@ -13,7 +13,7 @@ from experiments.reports.markdown import csv_table, markdown_table, text_table
 from experiments.reports.page import finish
 from experiments.reports.tables import Table
 from experiments.reports.words.comparisons import findings_of_guides, lost
-from experiments.reports.words.numbers import column, number, squared
+from experiments.reports.words.numbers import SMALL, column, number, squared
 from experiments.reports.words.titles import counted, subject
 from experiments.runs.files import write_text
 from experiments.runs.metrics import Metrics
@@ -110,7 +110,11 @@ def _short(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         errors = [row["minus_best_se"] for row in table]
         shown["value"] = [number(row["value"], row["value_se"]) for row in table]
         shown["below best"] = list(map(number, below, errors))
-        shown["sq. error"] = [squared(row["squared_error"]) for row in table]
+        squares = [row["squared_error"] for row in table]
+        shown["sq. error"] = [
+            text if value is None or value >= SMALL else squared(value)
+            for value, text in zip(squares, column(squares), strict=True)
+        ]
     seconds = [row["seconds_per_epoch"] for row in table]
     shown["s/epoch"] = ["–" if value is None else f"{value:.2g}" for value in seconds]
     return [dict(zip(shown, row, strict=True)) for row in zip(*shown.values(), strict=True)]

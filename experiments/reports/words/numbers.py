@@ -7,6 +7,9 @@ from typing import Any
 DECIMALS = 4
 """Maximum number of decimals of a figure in nats; smaller values are rounding and printed as 0."""
 
+SMALL = 0.01
+"""A squared error below this has significant digits instead of decimals."""
+
 
 def number(value: float | None, error: float | None = None) -> str:
     """A figure with its standard error: ``0.8315 ± 0.0033``, ``22.4 ± 1.2``, ``17.654``.
@@ -24,11 +27,13 @@ def number(value: float | None, error: float | None = None) -> str:
 
 
 def squared(value: float | None, error: float | None = None) -> str:
-    """A squared error as ``number``; in small units of x, a small one is more than rounding."""
-    if not value or not abs(value) < 0.01:
+    """A squared error as ``number``; of x in small units, ``3.2e-07 ± 4.1e-08``."""
+    if not value or not abs(value) < SMALL:
         return number(value, error)
-    known = error and math.isfinite(error)
-    return f"{value:.4g}" + (f" ± {error:.2g}" if known else "")
+    if not error or not math.isfinite(error):
+        return f"{value:.4g}"
+    larger = math.floor(math.log10(abs(value))) - math.floor(math.log10(error))
+    return f"{value:.{max(1, larger + 2)}g} ± {error:.2g}"
 
 
 def positive(value: float, decimals: int) -> str:

@@ -50,7 +50,12 @@ def test_figures_of_a_column_have_the_decimals_of_the_largest():
 
 def test_a_squared_error_in_small_units_is_not_printed_as_zero():
     assert squared(6.26) == number(6.26)
+    assert squared(3.2174e-7) == "3.217e-07"
     assert squared(3.2e-7, 4.1e-8) == "3.2e-07 ± 4.1e-08"
+    assert squared(3.2174e-7, 4.1e-8) == "3.22e-07 ± 4.1e-08"
+    assert squared(0.008312, 0.0012) == number(0.008312, 0.0012) == "0.0083 ± 0.0012"
+    assert squared(1e-7, 3e-6) == "1e-07 ± 3e-06"
+    assert squared(0.0) == "0"
     rows = [{"a.squared_error": 3.2e-7, "a.squared_error_se": 4.1e-8}]
     assert merged(rows) == [{"a.squared_error": "3.2e-07 ± 4.1e-08"}]
     (words,) = findings(run_metrics(squared_error=3.2e-7, squared_error_se=4.1e-8))
