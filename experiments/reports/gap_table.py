@@ -84,7 +84,8 @@ def gaps_in_words(
             "best member of the family"
         )
     words += "."
-    if gap.get("approximation", gap["total"])["to"] < -0.005:
+    part = gap.get("approximation", gap["total"])
+    if part["to"] < 0 and part["nats"] <= -0.005:  # printed as below zero
         words += " A negative part means that the estimate of log p(x) is too low."
     percent = positive(100 * unreliable, 1) if unreliable else "0.0"
     share = f"k-hat is above {UNRELIABLE} for {percent}% of the images"

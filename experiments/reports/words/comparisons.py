@@ -76,7 +76,9 @@ def _loss(row: Mapping[str, Any], loss: float, error: float | None) -> str:
     rest = loss - floor
     if rest < max(0.02, 0.02 * floor):
         return f"{text}, about the least that a diagonal Gaussian can lose."
-    return f"{text}: {floor:.2f} because q is diagonal, {rest:.2f} because its fit is not optimal."
+    return (
+        f"{text}: {floor:z.2f} because q is diagonal, {rest:.2f} because its fit is not optimal."
+    )
 
 
 def _order(rows: Sequence[Mapping[str, Any]], by_seed: Sequence[Mapping[str, Any]]) -> str:
@@ -117,9 +119,9 @@ def _with_model(learned: Sequence[Mapping[str, Any]], frozen: Sequence[Mapping[s
         then, now = before.get(row["guide"]), lost(row)[0]
         if row["family"] != "diagonal" or then is None or now is None:
             continue
-        if abs(now - then) >= NOTHING:  # less is neither a fall nor a rise
+        if abs(now - then) >= 2 * NOTHING:  # less may be printed as the same number
             parts, verb = (smaller, "falls") if now < then else (larger, "rises")
-            parts.append(f"the gap of {row['guide']} {verb} from {then:.2f} to {now:.2f} nats")
+            parts.append(f"the gap of {row['guide']} {verb} from {then:z.2f} to {now:z.2f} nats")
     text = "When p is learned with the guide, the guide shapes p."
     if smaller:
         text += " A diagonal q rotates W until the posterior is nearly diagonal: "

@@ -7,7 +7,7 @@ import torch
 
 from experiments import SVI
 from experiments.data import as_data
-from experiments.reports.comparison import _picture
+from experiments.reports.comparison import _picture, _short
 from experiments.reports.gap_table import gaps_in_words
 from experiments.reports.tables import figures_table
 from experiments.reports.words.captions import caption
@@ -78,6 +78,14 @@ def test_a_caption_does_not_claim_a_log_evidence_that_is_unknown():
     assert "log p(x) - bound" not in caption(name)
 
 
+def test_squared_errors_of_a_column_have_the_same_decimals_unless_they_are_small():
+    values = (22.41, 9.87, 3.2e-5, None)
+    known = {"minus_best": 0.0, "minus_best_se": 0.0, "seconds_per_epoch": None}
+    table = [row(str(value), squared_error=value, **known) for value in values]
+    shown = [line["sq. error"] for line in _short(table)]
+    assert shown == ["22.410", "9.870", "3.2e-05", "–"]
+
+
 def test_a_sampled_loss_is_stated_with_its_error():
     """A flow's gap has no closed form: 0.03 ± 0.05 is not "loses 0.03 nats"."""
     flow = row("flow", gap=0.03, gap_se=0.05, evidence=10.0)
@@ -87,11 +95,14 @@ def test_a_sampled_loss_is_stated_with_its_error():
 
 def test_a_gap_that_stays_is_no_sign_of_training_that_has_not_converged():
     """With one latent every Gaussian is diagonal, and all that is left is noise."""
-    frozen = [guide_row("mean_field", "frozen", 1e-5, family="diagonal", oracle_gap=0.0)]
-    learned = [guide_row("mean_field", "learned", 3e-5, family="diagonal", oracle_gap=0.0)]
-    words = findings_of_guides(frozen + learned)[1]
-    assert words == "When p is learned with the guide, the guide shapes p."
-    learned = [guide_row("mean_field", "learned", 0.02, family="diagonal")]
+    diagonal = {"family": "diagonal", "oracle_gap": 0.0}
+    for then, now in ((1e-5, 3e-5), (0.0149, 0.0095)):  # the second is 0.01 twice
+        frozen = [guide_row("mean_field", "frozen", then, **diagonal)]
+        learned = [guide_row("mean_field", "learned", now, **diagonal)]
+        words = findings_of_guides(frozen + learned)[1]
+        assert words == "When p is learned with the guide, the guide shapes p."
+    frozen = [guide_row("mean_field", "frozen", -1e-6, **diagonal)]
+    learned = [guide_row("mean_field", "learned", 0.02, **diagonal)]
     assert "rises from 0.00 to 0.02 nats" in findings_of_guides(frozen + learned)[1]
     points = [row(name, bound="log_joint") for name in ("point", "mine:Point")]
     (words,) = findings_of_guides([row("exact", exact_gap=0.0, evidence=10.0), *points])
@@ -109,3 +120,7 @@ def test_what_is_above_zero_is_not_said_to_be_zero():
     assert "loses 0.00 nats (95% interval 0.00 to 0.00)" in words
     assert "negative" not in words
     assert "for less than 0.1% of the images" in warning
+    gap |= {"nats": -0.008, "from": -0.012, "to": -0.004}
+    words, _ = gaps_in_words([gap], "iw_bound", 0.0002)
+    assert "loses -0.01 nats (95% interval -0.01 to 0.00)" in words
+    assert "A negative part means" in words
