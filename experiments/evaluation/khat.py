@@ -81,8 +81,8 @@ def _refuse_undefined(log_w: Tensor) -> None:
 def khat(log_w: Tensor) -> Tensor:
     """The tail index of every datum's weights, ``[N]``; 0 where all are equal to rounding.
 
-    Weights of zero count as draws below the tail. If the largest weights are equal but the others
-    are not, there is nothing to fit, and k-hat is infinite.
+    Weights of zero count as draws below the tail. If the largest weights are equal to rounding but
+    the others are not, there is nothing to fit, and k-hat is infinite.
 
     Args:
         log_w: ``[N, draws]`` [nats]; minus infinity for a weight of zero.
@@ -111,10 +111,11 @@ def khat(log_w: Tensor) -> Tensor:
     found = torch.full_like(high, math.inf, dtype=torch.float64)
     equal = high - low <= 100 * unit
     found[equal] = 0
-    spread = (high - cutoff > 4 * unit) & ~equal  # a shorter tail is rounding
+    # a shorter tail is rounding: of log_w, or of its exponentials in float64
+    spread = (high - cutoff > 4 * unit.clamp(min=torch.finfo(torch.float64).eps)) & ~equal
     if spread.any():
-        fitted = torch.from_numpy(pareto_k(log_w[spread].double().cpu().numpy())).to(found)
-        found[spread] = fitted.where(~fitted.isnan(), math.inf)
+        fitted = pareto_k(log_w[spread].double().cpu().numpy())
+        found[spread] = torch.from_numpy(fitted).to(found)
     return found
 
 
