@@ -32,12 +32,15 @@ def test_the_posterior_of_parallel_columns_in_float32():
 
 def test_the_gap_of_parallel_columns_in_float32():
     w = torch.full((30, 1), 10.0)
-    double, single = pair(torch.cat([w, w], 1), 1e-3)
-    assert diagonal_gap(double).item() == pytest.approx(10.56, abs=0.01)
+    W = torch.cat([w, w / 2], 1)
+    double, single = pair(W, 1e-3)
+    assert diagonal_gap(double).item() == pytest.approx(10.106, abs=1e-3)
     assert diagonal_gap(single).item() == pytest.approx(diagonal_gap(double).item(), abs=1e-4)
     assert diagonal_gap(single).dtype == torch.float32
-    turned = rotate_to_largest_gap(single)
-    assert diagonal_gap(turned).item() == pytest.approx(diagonal_gap(single).item(), abs=1e-3)
+    assert diagonal_gap(rotate_to_largest_gap(single)).item() == pytest.approx(10.329, abs=1e-3)
+    turned = rotate_to_largest_gap(pair(W, 1e-9)[1]).W  # W⊤W / sigma^2 squared overflows
+    first, second = turned.square().sum(0).tolist()
+    assert first == pytest.approx(second, rel=1e-5)
 
 
 def test_em_in_float32_survives_a_column_that_the_data_do_not_need():
