@@ -8,13 +8,15 @@ from operator import itemgetter
 from typing import Literal, NamedTuple
 
 import torch
+from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.evaluation.annealing import Annealing, Latents
 from experiments.inference.checks.pair_check import check_once
-from experiments.inference.checks.rows import check_local, refuse_points
+from experiments.inference.checks.rows import check_densities, check_local, refuse_points
 from experiments.inference.checks.simulations import check_simulates
 from experiments.inference.frozen import frozen
+from experiments.inference.pair import cuda_devices
 from guides import GUIDES, Guide
 from ppl_models.batch import Batch
 from ppl_models.sites import check_plates, describe, evaluating, simulate
@@ -90,7 +92,8 @@ def annealed_bound(
 
     Raises:
         ValueError: If ``steps`` or ``leapfrog`` is below 1; if a latent is global or has no
-            unconstrained coordinates; if q gives points or has latents that are not the model's.
+            unconstrained coordinates; if q gives points, has a factor or has latents that are not
+            the model's; if a density is scaled by more than the plates.
 
     References:
         Neal (2001), annealed importance sampling; Wu, Burda, Salakhutdinov & Grosse (2017).
@@ -154,4 +157,7 @@ def _path(
         with pinned:
             batch = batch.repeated(chains)
             check_once(model, begin, batch)
+            hidden = torch.random.fork_rng(cuda_devices(batch.index))
+            with torch.no_grad(), poutine.block(), hidden:
+                check_densities(model, begin, batch)
             yield Annealing(model, begin, batch, steps, leapfrog)

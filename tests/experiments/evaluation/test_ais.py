@@ -11,6 +11,7 @@ from experiments.evaluation.bounds import per_image
 from experiments.inference.density import density
 from guides import GUIDES
 from ppl_models import NVAE, Batch
+from tests.shared.linear_pair import Encoder, HalfPrior, Linear, ToPoint, X
 from tests.shared.oracle import oracle
 
 SHORT = {"chains": 4, "steps": 30, "leapfrog": 5}
@@ -143,3 +144,25 @@ def test_bad_numbers():
     model, x = oracle((6.0, 2.0), 40)
     with pytest.raises(ValueError, match="steps=0"):
         annealed_bound(model, GUIDES["prior"](model), Batch.of(x), steps=0)
+
+
+@pytest.mark.parametrize(
+    ("model", "guide", "start", "words"),
+    [
+        (HalfPrior, Encoder, "guide", "HalfPrior scales the log-density of 'z'"),
+        (HalfPrior, Encoder, "prior", "HalfPrior scales the log-density of 'z'"),
+        (Linear, ToPoint, "guide", "ToPoint gives a point for 'z'"),
+    ],
+)
+def test_what_has_no_bound_is_not_annealed(model, guide, start, words):
+    """Chains would leave the scale out, and never leave the point."""
+    pair, short = (model(), guide()), {"chains": 2, "steps": 2, "leapfrog": 1, "start": start}
+    with pytest.raises(ValueError, match=words):
+        annealed_bound(*pair, Batch.of(X), **short)
+    with pytest.raises(ValueError, match=words):
+        sandwich(*pair, 3, **short)
+
+
+def test_a_point_is_no_hindrance_where_chains_start_at_the_prior():
+    found = annealed_bound(Linear(), ToPoint(), Batch.of(X), 2, 5, 2, "prior")
+    assert found.bound.isfinite().all()
