@@ -14,11 +14,26 @@ from experiments.teaching.checking import Task, Unwritten, Wrong, seeded
 
 OURS = str(Path(__file__).parents[1])
 LIBRARIES = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))
+SIGNATURE = "The function has to take the arguments that the notebook's cell gives it, in order."
+CALLED = "What is called there takes other arguments."
 ADVICE = (
-    (("is not defined",), "A misspelt name, or one from a cell that has not been run?"),
+    (("' is not defined",), "A misspelt name, or one from a cell that has not been run?"),
     (
-        ("positional argument", "keyword argument"),
-        "The function has to take the arguments that the notebook's cell gives it, in that order.",
+        ("to satisfy the constraint", "to be within the support"),
+        "Numbers that the distribution does not allow: scales and variances are above 0 (a log "
+        "variance need not be), covariances are symmetric and positive definite, and a "
+        "Bernoulli's values are 0 or 1.",
+    ),
+    (("not callable",), "Something is called that is no function."),
+    (("positional argument", "keyword argument"), CALLED),
+    (
+        ("numpy.ndarray", "numpy.float"),
+        "A NumPy array or number stands where a tensor belongs: stay with torch.",
+    ),
+    (
+        ("invalid combination of arguments",),
+        "What is called takes other arguments. NumPy's functions give a tensor's methods their "
+        "own: stay with torch.",
     ),
     (
         ("dtype", "scalar type", "Double", "Half"),
@@ -30,8 +45,7 @@ ADVICE = (
         "Sizes that do not fit: a transpose too many or too few, or a size that comes from "
         "outside the function?",
     ),
-    (("not callable",), "Something is called that is no function."),
-    (("numpy()", "numpy"), "NumPy cannot take a tensor that has a gradient: stay with torch."),
+    (("numpy()",), "NumPy cannot take a tensor that has a gradient: stay with torch."),
     (("requires grad", "backward"), "A tensor that is trained is written to, or cut off."),
 )
 
@@ -56,10 +70,13 @@ def asked(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
     except Exception as error:
         shapes = ", ".join(map(described, arguments))
         words = str(error).strip().split("\n")[0].rstrip(".")
-        advice = (f" {text}" for keys, text in ADVICE if any(key in words for key in keys))
+        places = _own(error.__traceback__)
+        advice = next((text for keys, text in ADVICE if any(key in words for key in keys)), "")
+        if advice == CALLED and not places:
+            advice = SIGNATURE
         raise Wrong(
             f"check.{name} called the function with {shapes or 'no arguments'}, and it raised "
-            f"{type(error).__name__}: {words}{_line(error.__traceback__)}.{next(advice, '')}"
+            f"{type(error).__name__}: {words}{_line(places)}. {advice}".rstrip()
         ) from error
     if found is None:
         raise Wrong(f"check.{name} got nothing (None). Is the `return` missing?")
@@ -73,15 +90,21 @@ def described(x: Any) -> str:
     return "a network" if isinstance(x, nn.Module) else f"{x!r}"[:40].split("(")[0]
 
 
-def _line(traceback: TracebackType | None) -> str:
-    """The last line of the student's own that was reached, where its source is known."""
-    line = ""
+def _own(traceback: TracebackType | None) -> list[tuple[str, int]]:
+    """The student's own lines that were reached, outermost first: file and number."""
+    found = []
     while traceback is not None:
         filename = traceback.tb_frame.f_code.co_filename
         if not filename.startswith((OURS, *LIBRARIES)):
-            line = linecache.getline(filename, traceback.tb_lineno).strip() or line
+            found.append((filename, traceback.tb_lineno))
         traceback = traceback.tb_next
-    return f" (in the line `{line}`)" if line else ""
+    return found
+
+
+def _line(places: list[tuple[str, int]]) -> str:
+    """The last of these lines whose source is known."""
+    lines = [line for place in places if (line := linecache.getline(*place).strip())]
+    return f" (in the line `{lines[-1]}`)" if lines else ""
 
 
 def called(task: Task, answer: Callable[..., Any], case: tuple, seed: int = 1) -> list[Tensor]:

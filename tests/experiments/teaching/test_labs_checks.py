@@ -3,6 +3,7 @@
 import functools
 import re
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -141,6 +142,11 @@ WRITTEN = [  # as students write them: what is wrong, and a word of what has to 
     ("kl", lambda m, s: undefined, "raised NameError: name 'undefined' is not defined"),  # noqa: F821
     ("kl", lambda m, s: right_kl(m, s) / batch_size, "A misspelt name"),  # noqa: F821
     ("kl", lambda m, s: (m.half() @ s.T).sum(1), "different dtypes meet"),
+    ("kl", lambda m, s: torch.sum(np.exp(s.numpy()), 1), "A NumPy array or number stands"),
+    ("kl", lambda m, s: np.mean(m, axis=1), "NumPy's functions give"),
+    ("kl", lambda m, s: dist.Normal(m, s, validate_args=True).entropy(), "variances are above 0"),
+    ("kl", lambda m, s: dist.Normal(m, std=1.0).log_prob(m), "What is called there takes other"),
+    ("kl", lambda m: m, "The function has to take the arguments"),
     ("kl", lambda m, s: 1.3 * right_kl(m, s), "1.3 times"),
     ("kl", lambda m, s: right_kl(m, s) + 2, "same constant, 2,"),
     ("kl", lambda m, s: right_kl(m, s) + m.sum(1), "It is right where mu = 0"),
