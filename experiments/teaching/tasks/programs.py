@@ -9,7 +9,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from experiments.teaching.asking import asked
+from experiments.teaching.asking import asked, derivatives
 from experiments.teaching.checking import Wrong, said, same, seeded, with_name
 
 
@@ -33,6 +33,7 @@ def pair(
     with pyro.get_param_store().scope(), pyro.validation_enabled(False), seeded():
         q = _trace("guide", guide, x)
         p = _trace("model", poutine.replay(model, trace=q), x)
+        shown = {"model": _shown(p), "guide": _shown(q)}
     p, q = poutine.util.prune_subsample_sites(p), poutine.util.prune_subsample_sites(q)
     latents = set(p.stochastic_nodes)
     _names(p, latents, {*q.stochastic_nodes, *q.observation_nodes}, x)
@@ -51,6 +52,7 @@ def pair(
             _parameters(words, program, x)
             for name in sites:
                 _differentiable(words, name, trace.nodes[name])
+    _used(p, q, shown["model"] | shown["guide"] if trained == "both" else shown[trained])
     said("pair", "same latents, one plate, one event per image, parameters registered")
 
 
@@ -138,3 +140,19 @@ def _differentiable(words: str, name: str, site: dict[str, Any]) -> None:
             f"no gradient flows from the mean of '{name}' in the {words} to its parameters: "
             ".detach(), .data or no_grad()?"
         )
+
+
+def _shown(trace: poutine.Trace) -> dict[str, Tensor]:
+    """The unconstrained parameters that a program shows to Pyro."""
+    values = {name: trace.nodes[name]["value"] for name in trace.param_nodes}
+    return {name: getattr(x, "unconstrained", lambda x=x: x)() for name, x in values.items()}
+
+
+def _used(p: poutine.Trace, q: poutine.Trace, shown: dict[str, Tensor]) -> None:
+    """See that the bound has a gradient in every parameter that is shown to Pyro."""
+    bound = p.log_prob_sum() - q.log_prob_sum()
+    found = derivatives(bound, list(shown.values())) if shown else []
+    idle = [name for name, value in zip(shown, found, strict=True) if value is None]
+    if idle:
+        names = ", ".join(idle).replace("$$$", ".")
+        raise Wrong(f"no gradient reaches {names}: used, and without .detach(), .data or .item()?")

@@ -344,7 +344,8 @@ class Pair:
         with pyro.plate("data", self.of("rows", len(x))) if self.of("plate", True) else Nothing():
             prior = dist.Normal(torch.zeros(len(x), 2), self.of("prior", 1.0))
             z = pyro.sample(self.of("latent", "z"), prior.to_event(self.of("z_event", 1)))
-            p = dist.Normal(self.networks["decoder"](z), self.of("sigma", 0.1))
+            mean = self.of("mean", lambda network, z: network(z))(self.networks["decoder"], z)
+            p = dist.Normal(mean, self.of("sigma", 0.1))
             p = p.to_event(self.of("x_event", 1))
             pyro.sample("x", p, obs=self.of("obs", lambda x: x)(x))
 
@@ -376,6 +377,13 @@ def test_a_right_pair_is_accepted():
     check.pair(lambda x: ppca(Batch.of(x)), lambda x: amortized(Batch.of(x)), x)
 
 
+def test_each_program_may_show_the_parameters_of_both():
+    one = Pair()
+    whole = nn.ModuleDict(one.networks)
+    one.shown = lambda name: pyro.module("whole", whole)
+    check.pair(one.model, one.guide, torch.randn(4, 5))
+
+
 def test_a_prior_and_images_in_double_precision_are_compared_in_float32():
     torch.set_default_dtype(torch.float32)
     x, wide = torch.randn(4, 5), torch.ones(2, dtype=torch.float64)
@@ -400,6 +408,7 @@ def test_a_prior_and_images_in_double_precision_are_compared_in_float32():
         ({"prior": 2.0}, "prior of z"),
         ({"latent": "hidden", "prior": 2.0}, "call them z"),
         ({"sigma": 0.1**2}, "standard deviation of x"),
+        ({"mean": lambda network, z: z @ network.weight.mT}, r"reaches decoder\.bias: used"),
     ],
 )
 def test_wrong_pairs_are_named(changed, words):
