@@ -86,6 +86,13 @@ def constant(x: Tensor, s: Tensor) -> Tensor:
     return x.shape[1] * (LOG_2_PI + s) / 2
 
 
+def by_entropy(x: Tensor, m: Tensor, v: Tensor, e: Tensor, f: nn.Module, s: Tensor) -> Tensor:
+    """The bound with log p(z) at the draw and the entropy of q in closed form."""
+    z, q = right_draw(m, v, e), dist.Normal(m, (v / 2).exp())
+    log_prior = dist.Normal(0.0, 1.0).log_prob(z)
+    return (fit_of(x, f(z), s) + (log_prior + q.entropy()).sum(1)).mean()
+
+
 def by_draw(z: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Answer:
     """The bound at another draw."""
     return lambda x, m, v, e, f, s: (fit_of(x, f(z(m, v, e)), s) - right_kl(m, v)).mean()
@@ -222,11 +229,12 @@ def elbo(answer: Answer) -> None:
     """Check ``answer(x, loc, log_variance, noise, decoder, log_pixel_variance)``.
 
     Right is the mean over images of the bound [nats] with that noise, the KL in closed form (as
-    ``TraceMeanField_ELBO`` has it) or at the draw (as ``Trace_ELBO`` has it).
+    ``TraceMeanField_ELBO`` has it), at the draw (as ``Trace_ELBO`` has it), or with the entropy
+    of q alone in closed form.
     """
     task = Task(
         "elbo",
-        [by_pyro(TraceMeanField_ELBO), by_pyro(Trace_ELBO)],
+        [by_pyro(TraceMeanField_ELBO), by_pyro(Trace_ELBO), by_entropy],
         case,
         MISTAKES,
         (1, 2, 5),

@@ -207,6 +207,10 @@ RIGHT = {
         "q = dist.Normal(loc, (log_variance / 2).exp()).to_event(1)\n"
         "prior = dist.Normal(torch.zeros_like(loc), 1.0).to_event(1)\n"
         "return (fit.sum() - torch.distributions.kl_divergence(q, prior).sum()) / x.shape[0]",
+        "q = dist.Normal(loc, (log_variance / 2).exp())\nz = loc + q.scale * noise\n"
+        "p = dist.Normal(decoder(z), (log_pixel_variance / 2).exp())\n"
+        "log_joint = p.log_prob(x).sum(1) + dist.Normal(0.0, 1.0).log_prob(z).sum(1)\n"
+        "return (log_joint + q.entropy().sum(1)).mean()",
         "total = 0\nfor i in range(len(x)):\n"
         "    z = loc[i] + (log_variance[i] / 2).exp() * noise[i]\n"
         "    p = dist.Normal(decoder(z[None])[0], (log_pixel_variance / 2).exp())\n"
