@@ -215,6 +215,15 @@ def test_helpers_and_imports_may_come_after_what_uses_them(folder):
     assert [row["lab1.squared_error"] for row in rows.values()] == ["1", "1"], page
 
 
+@pytest.mark.usefixtures("forked")
+def test_a_check_whose_function_is_missing_is_named(folder):
+    put(folder, "renamed.ipynb", made_of(*SOLVED[:-1], SOLVED[-1].replace("squared_error", "mse")))
+    rows, page = graded(folder)
+    assert points(rows["renamed"]) == ["1", "1", "1", "0"]
+    assert "squared_error: not called, since the notebook does not define squared_error" in page
+    assert "all right" not in page
+
+
 REFUSED = {
     "import socket; socket.create_connection(('127.0.0.1', 9), 1)": "network|Network",
     "import urllib.request; urllib.request.urlopen('http://192.0.2.1/')": "network",
