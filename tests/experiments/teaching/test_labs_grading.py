@@ -224,6 +224,19 @@ def test_a_check_whose_function_is_missing_is_named(folder):
     assert "all right" not in page
 
 
+@pytest.mark.usefixtures("forked")
+def test_cells_have_a_source_and_nothing_is_compiled(folder):
+    """As TorchScript and ``torch.compile`` need it, where no compiler may be started."""
+    sourced = "import inspect\nassert 'square' in inspect.getsource(squared_error)"
+    eager = "import os\nassert os.environ['TORCHDYNAMO_DISABLE'] == '1'"
+    failing = SOLVED[-1].replace(".mean()", ".average()")
+    put(folder, "right.ipynb", made_of(*SOLVED, sourced, eager))
+    put(folder, "wrong.ipynb", made_of(*SOLVED[:-1], failing))
+    rows, page = graded(folder)
+    assert rows["right"]["errors"] == ""
+    assert "(in the line `return (x - reconstruction)" in page
+
+
 REFUSED = {
     "import socket; socket.create_connection(('127.0.0.1', 9), 1)": "network|Network",
     "import urllib.request; urllib.request.urlopen('http://192.0.2.1/')": "network",
