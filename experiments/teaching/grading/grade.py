@@ -188,17 +188,35 @@ def questions_of(notebook: Any) -> dict[str, tuple[str, str]]:
 
 
 def answers_of(notebook: dict[str, Any], lab: Any) -> dict[str, str]:
-    """What a student wrote, by the names of the answers' cells; nothing where nothing is."""
+    """What a student wrote, by the names of the answers' cells; nothing where nothing is.
+
+    Cells that were split or copied, and text cells added below an answer's, belong to it.
+    """
     answers = dict.fromkeys(questions_of(lab), "")
-    unnamed = []
+    given = {text for cell in lab["cells"] for text in (cell["id"], cell["source"])}
+    written: list[tuple[str, str]] = []
+    below = False
     for cell in notebook["cells"]:
         about = cell["metadata"].get("nbgrader")
         name = about.get("grade_id") if isinstance(about, dict) else None
+        source = cell["source"]
         if isinstance(name, str) and name in answers:
-            answers[name] = _own(cell["source"])
-        elif cell["source"].lstrip().startswith(PROMPT):
-            unnamed.append(_own(cell["source"]))
+            written.append((name, _own(source)))
+        elif source.lstrip().startswith(PROMPT):
+            written.append(("", _own(source)))
+        elif (
+            below and cell["cell_type"] == "markdown" and not {str(cell.get("id")), source} & given
+        ):
+            name, text = written.pop()
+            written.append((name, f"{text}\n\n{source}".strip()))
+        else:
+            below = False
+            continue
+        below = True
+    for name in answers:
+        answers[name] = "\n\n".join(text for key, text in written if key == name and text)
     empty = [name for name, text in answers.items() if not text]
+    unnamed = [text for name, text in written if not name]
     return answers | dict(zip(empty, unnamed, strict=False))
 
 

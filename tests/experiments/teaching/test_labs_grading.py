@@ -16,10 +16,10 @@ import pytest
 from experiments.errors import UsageError
 from experiments.runs.cli import cli
 from experiments.teaching.grading import running, worker
-from experiments.teaching.grading.grade import grade, lab_of, recognised
+from experiments.teaching.grading.grade import answers_of, grade, lab_of, recognised
 from experiments.teaching.grading.submissions import submissions
 from experiments.teaching.notebooks.sources import find_labs
-from experiments.teaching.notebooks.versions import read_lab, student
+from experiments.teaching.notebooks.versions import PROMPT, read_lab, student
 from experiments.tools import labs
 from tests.shared.forked import Process, as_new
 
@@ -353,6 +353,28 @@ def test_every_check_of_every_lab_is_worth_a_point():
     keys = [call["key"] for source in find_labs() for call in lab_of(source).calls]
     assert len(keys) == len(set(keys)) >= 21
     assert set(CHECKS) < set(keys)
+
+
+def text(source, **metadata):
+    return {"cell_type": "markdown", "id": "f00", "metadata": metadata, "source": source}
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_answer_in_several_cells_is_shown_as_a_whole(named):
+    notebook = handed_in()
+    if not named:
+        for cell in notebook.cells:
+            cell.metadata.pop("nbgrader", None)
+    first, second = [n for n, c in enumerate(notebook.cells) if c["source"].startswith(PROMPT)][:2]
+    notebook.cells[second]["source"] += "Yes."
+    notebook.cells[first]["source"] += "They do:"
+    marks = {"nbgrader": {"grade_id": "answer-1"}} if named else {}
+    added = text("the clouds", **marks), text("have one shape."), text("")
+    notebook.cells[first + 1 : first + 1] = added
+    found = answers_of(notebook, lab_of(SOURCE).notebook)
+    assert found["answer-1"] == "They do:\n\nthe clouds\n\nhave one shape."
+    assert found["answer-2"] == "Yes."
+    assert not any(found[name] for name in list(found)[2:])
 
 
 def test_a_lab_without_a_name_of_its_own_is_refused(tmp_path):
