@@ -11,8 +11,12 @@ from typing import Any, NamedTuple
 from experiments.errors import UsageError, reason
 
 LAB_NAME = re.compile(
-    r"[\s_.-]*(lab[\s_-]*\d\w*|exercises)(?:[\s_-]*copy|[\s().\d-])*$", re.IGNORECASE
+    r"[\s_.-]*(lab[\s_-]*\d\w*|exercises)"
+    r"(?:[\s_-]*(?:copy|copie|copia|kopie|final|v(?=\d))|[\s().\d-])*$",
+    re.IGNORECASE,
 )
+NOTEBOOK = re.compile(r"\.ipynb(\.(txt|json))?$", re.IGNORECASE)
+"""Ends of notebooks' names; browsers and mail programs add the second."""
 SKIPPED = (".", "_")
 """First characters of the names of files and folders that are skipped."""
 LARGEST = 50_000_000
@@ -71,7 +75,7 @@ def _read(root: Path, path: Path) -> Iterator[Submission]:
         return
     name = "/".join(parts)
     student = _student(parts)
-    if path.suffix.lower() == ".ipynb":
+    if NOTEBOOK.search(path.name):
         yield _opened(student, name, path.read_bytes())
     elif path.suffix.lower() == ".zip":
         try:
@@ -86,7 +90,7 @@ def _student(parts: tuple[str, ...]) -> str:
     first = unicodedata.normalize("NFC", parts[0])
     if len(parts) > 1:
         return first
-    stem = first.rsplit(".", 1)[0]
+    stem = NOTEBOOK.sub("", first) if NOTEBOOK.search(first) else first.rsplit(".", 1)[0]
     return LAB_NAME.sub("", stem) or stem
 
 
@@ -96,7 +100,7 @@ def _unzipped(student: str, name: str, path: Path) -> Iterator[Submission]:
         notebooks = [
             (inside, entry)
             for inside, entry in entries
-            if inside.lower().endswith(".ipynb")
+            if NOTEBOOK.search(inside)
             and not any(part.startswith(SKIPPED) for part in inside.split("/"))
         ]
         if not notebooks:

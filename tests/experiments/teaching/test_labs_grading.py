@@ -319,7 +319,16 @@ def test_names_are_no_formulas_and_the_better_of_two_notebooks_counts(folder):
 
 
 @pytest.mark.parametrize(
-    "name", ["Alice_Lab1_PCA.ipynb", "Alice_lab1_pca-Copy1.ipynb", "Alice Lab 1.ipynb"]
+    "name",
+    [
+        "Alice_Lab1_PCA.ipynb",
+        "Alice_lab1_pca-Copy1.ipynb",
+        "Alice Lab 1.ipynb",
+        "Alice_lab1_pca - Kopie (2).ipynb",
+        "Alice_lab1_pca-final-v2.ipynb",
+        "Alice_lab1_pca.ipynb.txt",
+        "Alice_lab1_pca.ipynb.json",
+    ],
 )
 def test_a_renamed_notebook_is_of_the_same_student_and_lab(name, folder):
     put(folder, name, {"cells": [], "metadata": {}})
