@@ -2,10 +2,12 @@
 
 import copy
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from experiments.teaching.asking import derivatives
@@ -15,6 +17,26 @@ Network = Callable[[Tensor], Tensor]
 
 LEAKY = ("leaky_relu", "leaky_relu_", "prelu", "rrelu", "rrelu_")
 """Functions of torch that differ from ReLU only below zero, where they have a slope."""
+
+
+def from_anywhere(check: Callable[..., None]) -> Callable[..., None]:
+    """The check, with parameters that start at zero made random while it runs."""
+
+    @wraps(check)
+    def checked(network: Any, *sizes: Any, **options: Any) -> None:
+        parameters = network.parameters() if isinstance(network, nn.Module) else ()
+        zeros = [p for p in parameters if not is_lazy(p) and not p.any()]
+        with seeded(), torch.no_grad():
+            for p in zeros:
+                p.normal_(std=0.1)
+        try:
+            check(network, *sizes, **options)
+        finally:
+            with torch.no_grad():
+                for p in zeros:
+                    p.zero_()
+
+    return checked
 
 
 def has_shape(found: Any, wanted: list[int], words: str) -> None:

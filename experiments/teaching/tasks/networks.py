@@ -11,6 +11,7 @@ from experiments.teaching.asking import asked
 from experiments.teaching.behaviour import (
     answers_alike,
     changes_sign,
+    from_anywhere,
     grows,
     has_shape,
     is_bent,
@@ -33,6 +34,7 @@ OTHERS = (nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardtan
 
 
 @with_name
+@from_anywhere
 def encoder(network: nn.Module, data_dim: int, latent_dim: int, hidden_dim: int = 400) -> None:
     """Check ``network(x)``: images ``[B, D]`` to loc and log sigma^2 of q, ``[B, M]`` each."""
     _is_network(network)
@@ -64,6 +66,7 @@ def encoder(network: nn.Module, data_dim: int, latent_dim: int, hidden_dim: int 
 
 
 @with_name
+@from_anywhere
 def decoder(network: nn.Module, data_dim: int, latent_dim: int, hidden_dim: int = 400) -> None:
     """Check ``network(z)``: latents ``[..., M]`` to the means of the pixels, ``[..., D]``."""
     _is_network(network)

@@ -270,6 +270,14 @@ RIGHT = {
             ],
             "return self.b(F.relu(self.a(z))).unflatten(-1, (2, -1)).unbind(-2)",
         ),
+        net(
+            [
+                "self.a = nn.Linear(data_dim, hidden_dim)",
+                "self.mu, self.s = (nn.Linear(hidden_dim, latent_dim) for _ in range(2))",
+                "for p in self.s.parameters(): nn.init.zeros_(p)",
+            ],
+            "h = F.relu(self.a(z)); return self.mu(h), self.s(h)",
+        ),
     ],
     "decoder": [
         "nn.Sequential(nn.Linear(latent_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim"

@@ -287,6 +287,13 @@ def test_wrong_binarised_images(answer, words):
         check.binarise(answer)
 
 
+def test_a_layer_may_start_at_zero_and_stays_there():
+    network = nn.Sequential(nn.Linear(2, 400), nn.ReLU(), nn.Linear(400, 5))
+    nn.init.zeros_(network[2].weight)
+    check.decoder(network, 5, 2)
+    assert not network[2].weight.any()
+
+
 def numbers(m):
     return sum(p.numel() for p in m.parameters())
 
