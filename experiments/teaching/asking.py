@@ -20,21 +20,20 @@ ADVICE = (
     (("' is not defined",), "A misspelt name, or one from a cell that has not been run?"),
     (
         ("to satisfy the constraint", "to be within the support"),
-        "Numbers that the distribution does not allow: scales and variances are above 0 (a log "
-        "variance need not be), covariances are symmetric and positive definite, and a "
+        "NaN, or numbers that the distribution does not allow: scales and variances are above 0 "
+        "(a log variance need not be), covariances are symmetric and positive definite, and a "
         "Bernoulli's values are 0 or 1.",
     ),
     (("not callable",), "Something is called that is no function."),
-    (("positional argument", "keyword argument"), CALLED),
     (
         ("numpy.ndarray", "numpy.float"),
         "A NumPy array or number stands where a tensor belongs: stay with torch.",
     ),
     (
-        ("invalid combination of arguments",),
-        "What is called takes other arguments. NumPy's functions give a tensor's methods their "
-        "own: stay with torch.",
+        ("out=NoneType",),
+        "NumPy's functions give a tensor's methods arguments of their own: stay with torch.",
     ),
+    (("positional argument", "keyword argument", "invalid combination of arguments"), CALLED),
     (
         ("dtype", "scalar type", "Double", "Half"),
         "Tensors of different dtypes meet: one made by "

@@ -20,16 +20,21 @@ LEAKY = ("leaky_relu", "leaky_relu_", "prelu", "rrelu", "rrelu_")
 
 
 def from_anywhere(check: Callable[..., None]) -> Callable[..., None]:
-    """The check, with parameters that start at zero made random while it runs."""
+    """The check, with layers whose weights start at zero made random while it runs."""
 
     @wraps(check)
     def checked(network: Any, *sizes: Any, **options: Any) -> None:
-        parameters = network.parameters() if isinstance(network, nn.Module) else ()
-        zeros = [p for p in parameters if not is_lazy(p) and not p.any()]
-        with seeded(), torch.no_grad():
-            for p in zeros:
-                p.normal_(std=0.1)
+        parameters = list(network.parameters()) if isinstance(network, nn.Module) else []
+        if parameters and not any(is_lazy(p) or p.any() for p in parameters):
+            raise Wrong(
+                "all its parameters are zero, where no gradient reaches hidden layers: leave them "
+                "as PyTorch draws them."
+            )
+        zeros = [p for p in parameters if not is_lazy(p) and p.ndim > 1 and not p.any()]
         try:
+            with seeded(), torch.no_grad():
+                for p in zeros:
+                    p.normal_(std=0.1)
             check(network, *sizes, **options)
         finally:
             with torch.no_grad():

@@ -30,11 +30,8 @@ def pair(
         trained: both, or model where the guide has no parameters of its own.
         sigma: the standard deviation of the pixels, where it is fixed.
     """
-    with pyro.get_param_store().scope(), pyro.validation_enabled(False), seeded():
-        q = _trace("guide", guide, x)
-        p = _trace("model", poutine.replay(model, trace=q), x)
-        shown = {"model": _shown(p), "guide": _shown(q)}
-    p, q = poutine.util.prune_subsample_sites(p), poutine.util.prune_subsample_sites(q)
+    state: dict[str, Any] = {"params": {}, "constraints": {}}
+    p, q = _traces(model, guide, x, state)
     latents = set(p.stochastic_nodes)
     _names(p, latents, {*q.stochastic_nodes, *q.observation_nodes}, x)
     if q.observation_nodes:
@@ -47,13 +44,26 @@ def pair(
             raise Wrong(f"'{name}' is not reparametrised in the guide.")
     if sigma is not None and not same(p.nodes["x"]["fn"].stddev, torch.full_like(x, sigma)):
         raise Wrong(f"the standard deviation of x in the model is not {sigma:g} (dist.Normal's).")
+    shown: list[str] = []
     for words, program, trace, sites in (("model", model, p, ["x"]), ("guide", guide, q, latents)):
         if trained in ("both", words):
             _parameters(words, program, x)
             for name in sites:
                 _differentiable(words, name, trace.nodes[name])
-    _used(p, q, shown["model"] | shown["guide"] if trained == "both" else shown[trained])
+            shown += trace.param_nodes
+    trainable = {name: value for name, value in state["params"].items() if name in shown}
+    _reached(trainable, lambda: _bound(*_traces(model, guide, x, state)))
     said("pair", "same latents, one plate, one event per image, parameters registered")
+
+
+def _traces(
+    model: Callable[[Tensor], Any], guide: Callable[[Tensor], Any], x: Tensor, state: dict
+) -> tuple[poutine.Trace, poutine.Trace]:
+    """Traces of both with the same draws each time, and with the parameters of a state."""
+    with pyro.get_param_store().scope(state), pyro.validation_enabled(False), seeded():
+        q = _trace("guide", guide, x)
+        p = _trace("model", poutine.replay(model, trace=q), x)
+    return poutine.util.prune_subsample_sites(p), poutine.util.prune_subsample_sites(q)
 
 
 def _trace(words: str, program: Callable, x: Tensor, **options: Any) -> poutine.Trace:
@@ -142,17 +152,30 @@ def _differentiable(words: str, name: str, site: dict[str, Any]) -> None:
         )
 
 
-def _shown(trace: poutine.Trace) -> dict[str, Tensor]:
-    """The unconstrained parameters that a program shows to Pyro."""
-    values = {name: trace.nodes[name]["value"] for name in trace.param_nodes}
-    return {name: getattr(x, "unconstrained", lambda x=x: x)() for name, x in values.items()}
+def _bound(p: poutine.Trace, q: poutine.Trace) -> Tensor:
+    with pyro.validation_enabled(False):
+        return p.log_prob_sum() - q.log_prob_sum()
 
 
-def _used(p: poutine.Trace, q: poutine.Trace, shown: dict[str, Tensor]) -> None:
-    """See that the bound has a gradient in every parameter that is shown to Pyro."""
-    bound = p.log_prob_sum() - q.log_prob_sum()
-    found = derivatives(bound, list(shown.values())) if shown else []
-    idle = [name for name, value in zip(shown, found, strict=True) if value is None]
-    if idle:
-        names = ", ".join(idle).replace("$$$", ".")
-        raise Wrong(f"no gradient reaches {names}: used, and without .detach(), .data or .item()?")
+def _reached(parameters: dict[str, Tensor], bound: Callable[[], Tensor]) -> None:
+    """See that the bound has a gradient in every parameter that changes it."""
+    value = bound()
+    found = derivatives(value, list(parameters.values())) if parameters else []
+    for (name, parameter), gradient in zip(parameters.items(), found, strict=True):
+        if gradient is None and _changes(parameter, bound, value):
+            raise Wrong(
+                f"no gradient reaches {name.replace('$$$', '.')}, although it is used: "
+                ".detach(), .data, .item() or no_grad()?"
+            )
+
+
+def _changes(parameter: Tensor, bound: Callable[[], Tensor], value: Tensor) -> bool:
+    """Whether the bound is another one with another value of a parameter, which is put back."""
+    kept = parameter.detach().clone()
+    try:
+        with torch.no_grad():
+            parameter.add_(1)
+        return not torch.equal(bound(), value)
+    finally:
+        with torch.no_grad():
+            parameter.copy_(kept)

@@ -146,6 +146,7 @@ WRITTEN = [  # as students write them: what is wrong, and a word of what has to 
     ("kl", lambda m, s: np.mean(m, axis=1), "NumPy's functions give"),
     ("kl", lambda m, s: dist.Normal(m, s, validate_args=True).entropy(), "variances are above 0"),
     ("kl", lambda m, s: dist.Normal(m, std=1.0).log_prob(m), "What is called there takes other"),
+    ("kl", lambda m, s: m.sum(1, keep=True), "What is called there takes other"),
     ("kl", lambda m: m, "The function has to take the arguments"),
     ("kl", lambda m, s: 1.3 * right_kl(m, s), "1.3 times"),
     ("kl", lambda m, s: right_kl(m, s) + 2, "same constant, 2,"),
@@ -291,7 +292,13 @@ def test_a_layer_may_start_at_zero_and_stays_there():
     network = nn.Sequential(nn.Linear(2, 400), nn.ReLU(), nn.Linear(400, 5))
     nn.init.zeros_(network[2].weight)
     check.decoder(network, 5, 2)
+    with pytest.raises(check.Wrong, match="the lab's has 300"):
+        check.decoder(network, 5, 2, 300)
     assert not network[2].weight.any()
+    for parameter in network.parameters():
+        nn.init.zeros_(parameter)
+    with pytest.raises(check.Wrong, match="all its parameters are zero"):
+        check.decoder(network, 5, 2)
 
 
 def numbers(m):
@@ -391,6 +398,16 @@ def test_each_program_may_show_the_parameters_of_both():
     check.pair(one.model, one.guide, torch.randn(4, 5))
 
 
+def test_a_pair_may_have_parameters_that_are_unused_or_frozen():
+    one, other = Pair(mean=lambda network, z: z @ network.weight.mT), Pair()
+    decoder = one.networks["decoder"]
+    before = decoder.bias.clone()
+    check.pair(one.model, one.guide, torch.randn(4, 5))
+    assert torch.equal(decoder.bias, before)
+    other.networks["decoder"].eval().bias.requires_grad_(False)
+    check.pair(other.model, other.guide, torch.randn(4, 5))
+
+
 def test_a_prior_and_images_in_double_precision_are_compared_in_float32():
     torch.set_default_dtype(torch.float32)
     x, wide = torch.randn(4, 5), torch.ones(2, dtype=torch.float64)
@@ -398,6 +415,10 @@ def test_a_prior_and_images_in_double_precision_are_compared_in_float32():
     check.pair(right.model, right.guide, x, trained="guide")  # p alone would draw a double z
     with pytest.raises(check.Wrong, match="prior of z"):
         check.pair(wrong.model, wrong.guide, x)
+
+
+def bias_cut_off(network, z):
+    return z @ network.weight.mT + network.bias.detach()
 
 
 @pytest.mark.parametrize(
@@ -415,7 +436,7 @@ def test_a_prior_and_images_in_double_precision_are_compared_in_float32():
         ({"prior": 2.0}, "prior of z"),
         ({"latent": "hidden", "prior": 2.0}, "call them z"),
         ({"sigma": 0.1**2}, "standard deviation of x"),
-        ({"mean": lambda network, z: z @ network.weight.mT}, r"reaches decoder\.bias: used"),
+        ({"mean": bias_cut_off}, r"reaches decoder\.bias, although it is used"),
     ],
 )
 def test_wrong_pairs_are_named(changed, words):
