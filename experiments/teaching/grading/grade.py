@@ -192,36 +192,30 @@ def answers_of(notebook: dict[str, Any], lab: Any) -> dict[str, str]:
 
     Cells that were split or copied, and text cells added below an answer's, belong to it.
     """
-    answers = dict.fromkeys(questions_of(lab), "")
-    given = {text for cell in lab["cells"] for text in (cell["id"], cell["source"])}
-    written: list[tuple[str, str]] = []
-    below = False
+    named: dict[str, list[str]] = {name: [] for name in questions_of(lab)}
+    unnamed: list[list[str]] = []
+    given = {text for cell in lab["cells"] for text in (cell["id"], cell["source"].strip())}
+    own: list[str] | None = None  # the answer that a text cell belongs to
     for cell in notebook["cells"]:
         about = cell["metadata"].get("nbgrader")
         name = about.get("grade_id") if isinstance(about, dict) else None
-        source = cell["source"]
-        if isinstance(name, str) and name in answers:
-            written.append((name, _own(source)))
-        elif source.lstrip().startswith(PROMPT):
-            written.append(("", _own(source)))
-        elif (
-            below and cell["cell_type"] == "markdown" and not {str(cell.get("id")), source} & given
-        ):
-            name, text = written.pop()
-            written.append((name, f"{text}\n\n{source}".strip()))
-        else:
-            below = False
-            continue
-        below = True
-    for name in answers:
-        answers[name] = "\n\n".join(text for key, text in written if key == name and text)
+        source = cell["source"].strip()
+        if isinstance(name, str) and name in named:
+            own = named[name]
+        elif source.startswith(PROMPT):
+            own = []
+            unnamed.append(own)
+        elif cell["cell_type"] != "markdown" or {str(cell.get("id")), source} & given:
+            own = None
+        if own is not None:
+            own.append(source.replace(PROMPT, "", 1).strip())
+    answers = {name: _joined(texts) for name, texts in named.items()}
     empty = [name for name, text in answers.items() if not text]
-    unnamed = [text for name, text in written if not name]
-    return answers | dict(zip(empty, unnamed, strict=False))
+    return answers | dict(zip(empty, map(_joined, unnamed), strict=False))
 
 
-def _own(source: str) -> str:
-    return source.replace(PROMPT, "", 1).strip()
+def _joined(texts: Sequence[str]) -> str:
+    return "\n\n".join(filter(None, texts))
 
 
 def page(graded: Sequence[Graded], labs: Sequence[Lab]) -> str:

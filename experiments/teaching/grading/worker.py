@@ -143,13 +143,13 @@ class Grader:
         known = {**self.given, **names}
         for key, call in list(self.open.items()):
             lost = [name for name in call["needs"] if name not in known]
-            if lost and again:
-                words = f"not called, since the notebook does not define {', '.join(lost)}"
-                self.tell({"check": key, "hint": words})
             wanted = [known.get(name) for name in call["needs"]]
             before = self.tried.get(key)
             new = before is None or any(a is not b for a, b in zip(wanted, before, strict=True))
-            if (new or again) and not lost:
+            if lost and again and before is None:
+                words = f"not called, since the notebook does not define {', '.join(lost)}"
+                self.tell({"check": key, "hint": words})
+            elif (new or again) and not lost:
                 self.tried[key] = wanted
                 self._call(key, call["code"], known)
 
