@@ -66,6 +66,7 @@ def main(config: Config) -> dict[str, Any]:
         raise UsageError("labs grade FOLDER needs the folder with what was handed in.")
     check_zip(config)
     sources = find_labs(config.source, config.labs)
+    refuse_unused(config)
     if config.folder is not None:
         from experiments.teaching.grading.grade import grade
 
@@ -125,6 +126,20 @@ def folders_of(config: Config) -> tuple[str, ...]:
         load("mnist")  # a notebook would fall back to digits
         return ("mnist",)
     return "student", "teacher"
+
+
+def refuse_unused(config: Config) -> None:
+    """Refuse what is only for the notebooks of students and teachers, where none are written."""
+    grading = config.folder is not None
+    given = {
+        "--student": config.student,
+        "--data": config.data != "digits",
+        "--nbgrader": config.nbgrader and grading,
+    }
+    if (grading or config.nbgrader) and any(given.values()):
+        names = ", ".join(name for name, is_given in given.items() if is_given)
+        task = "labs grade" if grading else "labs --nbgrader"
+        raise UsageError(f"{task} does not use {names}: leave that out.")
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ LAB_NAME = re.compile(
 )
 NOTEBOOK = re.compile(r"\.ipynb(\.(txt|json))?$", re.IGNORECASE)
 """Ends of notebooks' names; browsers and mail programs add the second."""
-SKIPPED = (".", "_")
-"""First characters of the names of files and folders that are skipped."""
+SKIPPED = re.compile(r"\.|__(MACOSX|pycache__)$")
+"""Names of files and folders that are skipped: those of systems and programs."""
 LARGEST = 50_000_000
 """Maximum size of a notebook [bytes]."""
 
@@ -64,14 +64,14 @@ def _without(folder: Path, known: set[str]) -> Iterator[Submission]:
     """The folders of students who have handed in no notebook."""
     for path in sorted(folder.iterdir()):
         student = _student((path.name, ""))
-        if path.is_dir() and not path.name.startswith(SKIPPED) and student not in known:
+        if path.is_dir() and not SKIPPED.match(path.name) and student not in known:
             yield Submission(student, path.name, None, f"there is no notebook in {path.name}")
 
 
 def _read(root: Path, path: Path) -> Iterator[Submission]:
     """The notebooks in a file: one, several, or none."""
     parts = path.relative_to(root).parts
-    if any(part.startswith(SKIPPED) for part in parts):
+    if any(map(SKIPPED.match, parts)):
         return
     name = "/".join(parts)
     student = _student(parts)
@@ -100,8 +100,7 @@ def _unzipped(student: str, name: str, path: Path) -> Iterator[Submission]:
         notebooks = [
             (inside, entry)
             for inside, entry in entries
-            if NOTEBOOK.search(inside)
-            and not any(part.startswith(SKIPPED) for part in inside.split("/"))
+            if NOTEBOOK.search(inside) and not any(map(SKIPPED.match, inside.split("/")))
         ]
         if not notebooks:
             yield Submission(student, name, None, f"there is no notebook in {name}")

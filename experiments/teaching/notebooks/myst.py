@@ -66,7 +66,7 @@ def _markdown(text: str) -> Iterator[tuple[str, str, list[str]]]:
     tags: list[str] = []
     for number, part in enumerate(BREAK.split(text)):
         if number % 2:  # what stands behind +++
-            tags = json.loads(part)["tags"] if part else []
+            tags = json.loads(part).get("tags", []) if part else []
         elif part.strip():
             yield "markdown", part.strip("\n"), tags
 

@@ -19,11 +19,17 @@ def find_labs(source: Path | None = None, numbers: Sequence[int] = ()) -> list[P
         numbers: of the labs that are wanted; by default all, and the exercise sheet.
 
     Raises:
-        UsageError: If there are no labs, or not these.
+        UsageError: If there are no labs or not these, or if a name does not fit.
     """
     folder = source or next((home for home in HOMES if home.is_dir()), HOMES[-1])
-    paths = sorted(folder.glob("lab[0-9]*.md"))
-    labs = {int(path.stem.split("_")[0].removeprefix("lab")): path for path in paths}
+    labs: dict[int, Path] = {}
+    for path in sorted(folder.glob("lab[0-9]*.md")):
+        number = path.stem.split("_")[0].removeprefix("lab")
+        if not number.isdecimal():
+            raise UsageError(f"{path}: sources of labs are called lab1_NAME.md, ...")
+        other = labs.setdefault(int(number), path)
+        if other != path:
+            raise UsageError(f"{other} and {path} are both lab {int(number)}: rename one.")
     if not labs:
         raise UsageError(
             f"there are no labs in {folder}: --source is a folder with lab1_NAME.md, ..."

@@ -250,6 +250,7 @@ def test_a_zip_file_of_something_else_is_kept(tmp_path):
         (["--data", "cifar10"], "--data"),
         (["--out", "pyproject.toml"], "pyproject.toml"),
         (["--data", "mnist"], "cannot be downloaded"),
+        (["--nbgrader", "--student", "--data", "mnist"], "does not use --student, --data"),
     ],
 )
 def test_bad_input_of_the_command(words, told, tmp_path, monkeypatch, capsys):

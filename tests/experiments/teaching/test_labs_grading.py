@@ -18,6 +18,7 @@ from experiments.runs.cli import cli
 from experiments.teaching.grading import running, worker
 from experiments.teaching.grading.grade import answers_of, grade, lab_of, recognised
 from experiments.teaching.grading.submissions import submissions
+from experiments.teaching.notebooks.myst import read_myst
 from experiments.teaching.notebooks.sources import find_labs
 from experiments.teaching.notebooks.versions import PROMPT, read_lab, student
 from experiments.tools import labs
@@ -284,13 +285,15 @@ def test_what_is_no_notebook_of_these_labs_is_named(folder):
     (folder / "damaged inside.zip").write_bytes(damaged("lab1_pca.ipynb"))
     with zipfile.ZipFile(folder / "carol.zip", "w") as archive:
         archive.writestr("lab1.pdf", b"%PDF-1.4")
-    (folder / "bob").mkdir()
-    (folder / "bob" / "lab1_pca.py").write_text("x = 1")
+    for name in ("bob", "_bo", "__MACOSX", ".ipynb_checkpoints"):
+        (folder / name).mkdir()
+        (folder / name / "lab1_pca.py").write_text("x = 1")
     put(folder, "odd.ipynb", {"cells": [], "metadata": {"ppl_models": {"lab": ["lab1_pca"]}}})
     other, old = handed_in(), handed_in()
     other["metadata"]["ppl_models"]["lab"] = "lab9_gan"
     old["metadata"]["ppl_models"]["version"] = "000000000000"
     put(folder, "other.ipynb", other)
+    put(folder, "_ada/lab1_pca.ipynb", other)
     put(folder, "old.ipynb", old)
     rows, _ = graded(folder)
     assert "is no notebook" in rows["broken"]["errors"]
@@ -300,6 +303,9 @@ def test_what_is_no_notebook_of_these_labs_is_named(folder):
     assert "is no readable zip file" in rows["damaged inside"]["errors"]
     assert "there is no notebook in carol.zip" in rows["carol"]["errors"]
     assert "there is no notebook in bob" in rows["bob"]["errors"]
+    assert "there is no notebook in _bo" in rows["_bo"]["errors"]
+    assert "is none of the labs" in rows["_ada"]["errors"]
+    assert not {"__MACOSX", ".ipynb_checkpoints"} & set(rows)
     assert "is none of the labs" in rows["odd"]["errors"]
     assert "is none of the labs lab1_pca, but lab9_gan" in rows["other"]["errors"]
     assert "is another version of lab1_pca" in rows["old"]["errors"]
@@ -347,6 +353,7 @@ def test_a_renamed_notebook_is_of_the_same_student_and_lab(name, folder):
         (["grade", ".", "--out", "grades.html"], "no name for a table"),
         (["grade", ".", "--labs", "9"], "there is no lab 9"),
         (["grade", ".", "--seconds", "0"], "--seconds must be above 0"),
+        (["grade", ".", "--nbgrader"], "labs grade does not use --nbgrader"),
     ],
 )
 def test_bad_input_of_grading(words, told, tmp_path, monkeypatch, capsys):
@@ -389,3 +396,15 @@ def test_an_answer_in_several_cells_is_shown_as_a_whole(named):
 def test_a_lab_without_a_name_of_its_own_is_refused(tmp_path):
     with pytest.raises(UsageError, match="there are no labs in"):
         find_labs(tmp_path)
+    (tmp_path / "lab1_pca.md").touch()
+    (tmp_path / "lab2-ppca.md").touch()
+    with pytest.raises(UsageError, match=r"lab2-ppca\.md: sources of labs are called"):
+        find_labs(tmp_path)
+    (tmp_path / "lab2-ppca.md").rename(tmp_path / "lab01_pca.md")
+    with pytest.raises(UsageError, match="are both lab 1"):
+        find_labs(tmp_path)
+
+
+def test_cells_may_have_metadata_without_tags():
+    (cell,) = read_myst('+++ {"editable": true}\n\nText\n').cells
+    assert (cell.source, cell.metadata.tags) == ("Text", [])
