@@ -55,8 +55,7 @@ def guide_means(guide: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 
 def particles_at_a_time(batch_rows: int, numbers: int, memory: float) -> int:
-    """Number of particles of ``batch_rows`` rows that fit into ``memory`` GiB, with eight copies
-    each.
+    """Particles of ``batch_rows`` rows that fit into ``memory`` GiB, with eight copies each.
 
     Raises:
         UsageError: If not even one does.
@@ -77,10 +76,7 @@ def rows_at_a_time(model: Any, data: Data, memory: float, most: int) -> int:
 
 
 def exact_marginal(model: Any) -> Any:
-    """p(x) in float64, ``None`` if the model has no closed form of it.
-
-    float32 would add more error than a bound has.
-    """
+    """p(x) in float64, since float32 errs more than a bound; None without a closed form."""
     return copy.deepcopy(model).double().marginal() if closed_form(model, "marginal") else None
 
 

@@ -24,12 +24,12 @@ def find_labs(source: Path | None = None, numbers: Sequence[int] = ()) -> list[P
     folder = source or next((home for home in HOMES if home.is_dir()), HOMES[-1])
     labs: dict[int, Path] = {}
     for path in sorted(folder.glob("lab[0-9]*.md")):
-        number = path.stem.split("_")[0].removeprefix("lab")
-        if not number.isdecimal():
+        digits = path.stem.split("_")[0].removeprefix("lab")
+        if not digits.isdecimal():
             raise UsageError(f"{path}: sources of labs are called lab1_NAME.md, ...")
-        other = labs.setdefault(int(number), path)
+        other = labs.setdefault(int(digits), path)
         if other != path:
-            raise UsageError(f"{other} and {path} are both lab {int(number)}: rename one.")
+            raise UsageError(f"{other} and {path} are both lab {int(digits)}: rename one.")
     if not labs:
         raise UsageError(
             f"there are no labs in {folder}: --source is a folder with lab1_NAME.md, ..."
