@@ -31,6 +31,7 @@ from experiments.inference.compiled.graph_key import (
     flat,
     flatten,
     has_hook,
+    kind_of,
     surroundings,
 )
 from experiments.inference.compiled.loss_module import (
@@ -128,37 +129,39 @@ class CompiledGradients:
         self, batch: Batch, given: list[Tensor], structure: Hashable
     ) -> Compiled | None:
         """The graph for such a batch, made at the first one of its kind."""
-        if not self.holders and isinstance(self.module.objective, Objective):
-            self.module.rehearse(batch)
-            self.holders = [
-                Holder(h, LIVE.get(type(h), ()))
-                for h in (*self.module.modules(), *self.module.objectives)
-            ]
-            self.places = list(places_of(self.module).values())
         key = self._key(given, structure)
         if key not in self.graphs and len(self.graphs) <= MOST_GRAPHS:
-            self.graphs[key] = self._make(batch)
+            self._look(batch)
+            key = self._key(given, structure)
+            if key not in self.graphs:
+                self.graphs[key] = self._make(batch)
         return self.graphs.get(key)
+
+    def _look(self, batch: Batch) -> None:
+        """Find what a step reads, after a rehearsal: a first call may make it, and read values."""
+        if not isinstance(self.module.objective, Objective):
+            return
+        self.module.rehearse(batch)
+        parts = list(self.module.modules())
+        known = (*parts, *self.module.objectives)
+        self.holders = [Holder(h, LIVE.get(type(h), ())) for h in known]
+        kept = [held for part in parts for held in (part._parameters, part._buffers)]
+        self.places = [(held, name) for held in kept for name in held]
 
     def _key(self, given: list[Tensor], structure: Hashable) -> Hashable:
         """Everything that is constant in a graph."""
-        tensors = [*given, *tensors_at(self.places)]
+        tensors = [*given, *(held.get(name) for held, name in self.places)]
         return (
             structure,
             surroundings(),
             *itertools.chain.from_iterable(holder.settings() for holder in self.holders),
-            *(
-                (t.shape, t.stride(), t.dtype, t.device, t.requires_grad and id(t), has_hook(t))
-                for t in tensors
-            ),
+            *map(kind_of, tensors),
         )
 
     def _make(self, batch: Batch) -> Compiled | None:
         began = time.perf_counter()
         try:
             self._check_possible(batch)
-            if self.graphs:  # checks of another kind of batch read values, as no graph can
-                self.module.rehearse(batch)
             return self._compiled(batch)
         except NotTraceable as reason:
             words = str(reason)

@@ -82,6 +82,15 @@ def has_hook(tensor: Tensor) -> bool:
     return bool(tensor._backward_hooks or tensor._post_accumulate_grad_hooks)
 
 
+def kind_of(tensor: Tensor | None) -> Hashable:
+    """What a graph takes for granted of a tensor among its arguments."""
+    if tensor is None:
+        return None
+    trained = tensor.requires_grad and id(tensor)
+    of_memory = tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+    return *of_memory, trained, has_hook(tensor)
+
+
 def contents_of(cell: Any) -> Any:
     """What a function found in an outer one; nothing where that is not set yet."""
     try:
@@ -149,10 +158,14 @@ class Holder:
         self.seen = -1
         kind: Any = type(holder)
         self.outside = names_outside(kind)
+        own = vars(holder)
+        self.parts = own.get("_modules", {})
+        self.kept = [self.parts, own.get("_parameters", ()), own.get("_buffers", ())]
 
     def settings(self) -> list[Hashable]:
         """Plain values, the contents of containers, NumPy arrays, hooks; kinds of all others.
 
+        Parts of a module are among them, and so stay alive as long as their graph.
         Of functions elsewhere that it calls, what they read is not seen.
         """
         own = vars(self.holder)
@@ -166,6 +179,8 @@ class Holder:
         for where, name in self.outside:
             value = where.get(name)
             found.append(value if type(value) in PLAIN else frozen(value))
+        found += self.parts.values()
+        found += map(len, self.kept)
         return [*found, *(key for kind in HOOKS for key in own.get(kind, ()))]
 
     def tensors(self) -> list[tuple[Any, str]]:

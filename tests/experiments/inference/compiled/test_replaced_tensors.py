@@ -1,4 +1,4 @@
-"""Compiled steps when buffers are replaced, and when two parameters have one gradient."""
+"""Compiled steps when buffers or parts are replaced or come late; equal gradients."""
 
 import pyro
 import pytest
@@ -33,6 +33,42 @@ def test_a_buffer_that_is_replaced():
             loss = svi.step(SOME)
         losses.append(loss)
     torch.testing.assert_close(losses[1], losses[0])
+
+
+class Optional(Linear):
+    """A shift that is set later, if at all, and a part that may be replaced or added to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("shift", None)
+        self.part = nn.Sequential(nn.Identity())
+
+    def mean(self, z, batch):
+        return self.part(z + self.loc) + (0.0 if self.shift is None else self.shift)
+
+
+CHANGES = {
+    "a buffer that was None": lambda model, k: setattr(model, "shift", torch.full((D,), 5.0)),
+    "a part in place of another": lambda model, k: setattr(
+        model, "part", (nn.Tanh(), nn.Identity())[k % 2]
+    ),
+    "a part of a part": lambda model, k: model.part.append(nn.Tanh()),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_comes_or_is_replaced_between_steps(name):
+    found = []
+    for compile in (False, True):
+        model, losses = Optional(), []
+        svi = SVI(model, Encoder(), compile=compile)
+        for k in range(4):
+            torch.manual_seed(k)
+            losses.append(svi.step(SOME))
+            CHANGES[name](model, k)
+        found.append(torch.stack(losses))
+    assert not svi.compiled.reasons
+    torch.testing.assert_close(found[1], found[0])
 
 
 def test_a_pair_that_was_moved_and_moved_back():
