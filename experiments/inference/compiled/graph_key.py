@@ -1,13 +1,12 @@
 """What is constant in a graph, as the key that finds it: a change of it requires another graph."""
 
-import dis
 import functools
 import os
 import random
 from argparse import Namespace
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, SimpleNamespace
+from types import BuiltinFunctionType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,16 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils import _pytree as pytree
 
 from experiments.inference.compiled.graph import NotTraceable
+from experiments.inference.compiled.names import (
+    Read,
+    contents_of,
+    function_in,
+    is_ours,
+    is_users,
+    reads_of,
+    value_at,
+)
 from ppl_models.batch import Batch
-from ppl_models.coordinates import is_ours
 
 PLAIN = frozenset((bool, int, float, str, complex, type(None), torch.dtype, torch.Size))
 CONTAINERS = (dict, list, tuple, set, frozenset, Namespace, SimpleNamespace)
@@ -28,29 +35,54 @@ OF_TORCH = frozenset(vars(nn.Module())) - {"training"}
 """Attributes in which a module keeps its parts, which are handled elsewhere."""
 BACKWARD_HOOKS = ("_backward_pre_hooks", "_backward_hooks")
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", *BACKWARD_HOOKS)
+MOST_BYTES = 100_000
+"""Of an array in a class or file; a larger one is data, not a setting."""
 
 
 @functools.cache
-def names_outside(kind: type) -> list[tuple[Mapping[str, Any], str]]:
+def names_outside(kind: type) -> list[Read]:
     """Values that a class holds for its objects, and those that its methods read outside."""
-    found: dict[tuple[int, str], tuple[Mapping[str, Any], str]] = {}
+    found: dict[tuple[int, tuple[str, ...]], Read] = {}
     for one in kind.__mro__:
         if one is object or is_ours(one):
             continue
-        own = [name for name in vars(one) if not name.startswith("__")]
-        functions = [f for value in vars(one).values() if (f := function_in(value))]
-        read = [(f.__globals__, name) for f in functions for name in names_in(f.__code__)]
-        told = [values for f in functions for values in (f.__defaults__, f.__kwdefaults__)]
-        defaults = [({"": values}, "") for values in told if values]
-        for where, name in (*((vars(one), name) for name in own), *read, *defaults):
-            if name in where and is_setting(where[name]):
-                found[id(where), name] = where, name
+        own = vars(one)
+        held = [setting_at(own, (name,)) for name in own if not name.startswith("__")]
+        functions = [f for value in own.values() if (f := function_in(value))]
+        read = [setting for f in functions for setting in settings_of(f)]
+        for where, path in filter(None, (*held, *read)):
+            found[id(where), path] = where, path
     return list(found.values())
 
 
+def settings_of(function: FunctionType) -> list[Read]:
+    """Settings that a function reads outside, and those that a user's functions do for it."""
+    functions, found = [function], list[Read]()
+    for one in functions:  # which grow
+        for where, path in reads_of(one):
+            value = value_at(where, path)
+            if not isinstance(value, FunctionType):
+                found += filter(None, [setting_at(where, path)])
+            elif value not in functions and is_users(value):
+                functions.append(value)
+    return found
+
+
+def setting_at(where: Mapping[str, Any], path: tuple[str, ...]) -> Read | None:
+    """Where on the way to an attribute there is a setting: a value, or an object of a user's."""
+    for end in range(1, len(path) + 1):
+        if is_setting(value_at(where, path[:end])):
+            return where, path[:end]
+    value = value_at(where, path)
+    owner = value.__self__ if isinstance(value, MethodType) else value
+    settings = is_users(type(owner)) and is_small(getattr(owner, "__dict__", {}))
+    return (where, path) if settings else None
+
+
 def is_setting(value: Any) -> bool:
-    """Whether a graph depends on a value by what it holds; a draw changes a generator."""
-    return type(value) in PLAIN or type(value) in GENERATORS or is_small(value)
+    """Whether a graph depends on a value by what it holds, and that is not much."""
+    of_numpy = isinstance(value, np.generic | np.ndarray) and value.nbytes <= MOST_BYTES
+    return of_numpy or type(value) in PLAIN | GENERATORS or is_small(value)
 
 
 def is_small(value: Any) -> bool:
@@ -59,22 +91,8 @@ def is_small(value: Any) -> bool:
         return False
     inside: Any = vars(value) if isinstance(value, Namespace | SimpleNamespace) else value
     parts = inside.values() if isinstance(inside, dict) else inside
-    large = any(isinstance(part, np.ndarray) and part.nbytes > 100_000 for part in parts)
+    large = any(isinstance(part, np.ndarray) and part.nbytes > MOST_BYTES for part in parts)
     return len(inside) <= 100 and not large
-
-
-def function_in(value: Any) -> FunctionType | None:
-    """The function that a class's attribute is, or that lies in a property or a class method."""
-    inside = getattr(value, "fget", None) or getattr(value, "__func__", value)
-    return inside if isinstance(inside, FunctionType) else None
-
-
-@functools.cache
-def names_in(code: CodeType) -> tuple[str, ...]:
-    """The names that a function reads outside, and those that functions inside it read."""
-    read = [step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"]
-    inner = [one for one in code.co_consts if isinstance(one, CodeType)]
-    return *read, *(name for one in inner for name in names_in(one))
 
 
 def has_hook(tensor: Tensor) -> bool:
@@ -89,14 +107,6 @@ def kind_of(tensor: Tensor | None) -> Hashable:
     trained = tensor.requires_grad and id(tensor)
     of_memory = tensor.shape, tensor.stride(), tensor.dtype, tensor.device
     return *of_memory, trained, has_hook(tensor)
-
-
-def contents_of(cell: Any) -> Any:
-    """What a function found in an outer one; nothing where that is not set yet."""
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return None
 
 
 def slots_of(kind: type) -> tuple[str, ...]:
@@ -166,7 +176,7 @@ class Holder:
         """Plain values, the contents of containers, NumPy arrays, hooks; kinds of all others.
 
         Parts of a module are among them, and so stay alive as long as their graph.
-        Of functions elsewhere that it calls, what they read is not seen.
+        Of functions of installed packages that it calls, what they read is not seen.
         """
         own = vars(self.holder)
         if len(own) != self.seen:
@@ -176,8 +186,8 @@ class Holder:
         for name in self.names:
             value = own.get(name)
             found.append(value if type(value) in PLAIN else frozen(value))
-        for where, name in self.outside:
-            value = where.get(name)
+        for read in self.outside:
+            value = value_at(*read)
             found.append(value if type(value) in PLAIN else frozen(value))
         found += self.parts.values()
         found += map(len, self.kept)
@@ -228,8 +238,7 @@ def frozen(value: Any, depth: int = 4) -> Hashable:
         return kind, 0
     if isinstance(value, FunctionType):
         cells = [contents_of(cell) for cell in value.__closure__ or ()]
-        named = [value.__globals__.get(name, kind) for name in names_in(value.__code__)]
-        held = [one for one in named if is_setting(one)]
+        held = [] if is_ours(value) else [value_at(*read) for read in settings_of(value)]
         told = (*held, value.__defaults__, value.__kwdefaults__, *cells)
         return kind, id(value), *(frozen(part, depth - 1) for part in told)
     if isinstance(value, MethodType):

@@ -4,6 +4,8 @@ import functools
 import random
 import warnings
 from contextlib import nullcontext
+from dataclasses import dataclass
+from types import ModuleType
 from typing import ClassVar
 
 import numpy as np
@@ -30,7 +32,21 @@ class Schedule:
         return self.scale
 
 
+@dataclass(frozen=True)
+class Config:
+    scale: float = 0.5
+
+
+class Options:
+    scale = 0.5
+
+
 SCALE, SETTINGS, ELSEWHERE = 0.5, {"scale": 0.5}, Schedule()
+CONFIG, FILE, ARRAY = Config(), ModuleType("file"), np.array([0.5])
+
+
+def now() -> float:
+    return SCALE
 
 
 class Scaled(Linear):
@@ -86,8 +102,50 @@ class InAPartial(Scaled):
         self.scale = functools.partial(getattr, ELSEWHERE, "scale")
 
 
+class InAConfigOfTheFile(Scaled):
+    def scale(self):
+        return CONFIG.scale
+
+
+class InAnObjectOfTheFile(Scaled):
+    def scale(self):
+        return ELSEWHERE.now()
+
+
+class InAnotherClass(Scaled):
+    def scale(self):
+        return Options.scale
+
+
+class InAnotherFile(Scaled):
+    def scale(self):
+        return FILE.scale
+
+
+class InAnArrayOfTheFile(Scaled):
+    def scale(self):
+        return float(ARRAY[0])
+
+
+class InAFunctionOfTheFile(Scaled):
+    def scale(self):
+        return now()
+
+
+def enclosed(settings):
+    class InAnOuterFunction(Scaled):
+        def scale(self):
+            return settings["scale"]
+
+    return InAnOuterFunction
+
+
+InAnOuterFunction = enclosed(SETTINGS)
+
+
 def change(scale: float) -> None:
-    global SCALE
+    global SCALE, CONFIG
+    CONFIG, Options.scale, vars(FILE)["scale"], ARRAY[0] = Config(scale), scale, scale, scale
     SCALE = SETTINGS["scale"] = ELSEWHERE.scale = Scaled.options["scale"] = scale
 
 
