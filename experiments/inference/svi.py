@@ -43,6 +43,7 @@ class SVI:
             runs eagerly, with one warning.
 
     Attributes:
+        objective: the loss; may be replaced between steps.
         compiled: the compiled gradients; ``None`` without ``compile`` or parameters to train.
 
     Raises:
@@ -137,6 +138,8 @@ class SVI:
 
     def _attempt(self, batch: Batch) -> Tensor:
         """The gradients; under a guard NaN if a distribution refuses its parameters."""
+        if self.compiled:
+            self.compiled.objective = self.objective
         try:
             return self.gradients(batch)
         except (torch.linalg.LinAlgError, ValueError) as error:

@@ -9,15 +9,14 @@ import itertools
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from pyro.poutine import runtime
-from torch import Tensor, nn
+from torch import Tensor
 
 from experiments.inference.checkpointing import is_checkpointed
 from experiments.inference.compiled.graph import (
-    Graph,
     NotTraceable,
     can_compile,
     compiled,
@@ -35,8 +34,10 @@ from experiments.inference.compiled.graph_key import (
     surroundings,
 )
 from experiments.inference.compiled.loss_module import (
+    Compiled,
     LossModule,
     Place,
+    accumulate,
     places_of,
     swapped,
     tensors_at,
@@ -66,16 +67,6 @@ MOST_GRAPHS = 16
 """Maximum number of graphs per pair; more would mean that something changes at every step."""
 
 
-class Compiled(NamedTuple):
-    """A graph and its arguments other than the batch and the live numbers."""
-
-    graph: Graph
-    trained: list[nn.Parameter]
-    rest: list[Place]
-    attributes: list[tuple[Any, str]]
-    live: list[Tensor]
-
-
 class CompiledGradients:
     """Compiled replacement for ``SVI.eager``, with one graph per batch shape.
 
@@ -90,6 +81,7 @@ class CompiledGradients:
         eager: function that adds the gradients of a step that cannot be compiled.
 
     Attributes:
+        objective: may be replaced between steps.
         seconds: time spent on tracing and compiling.
         reasons: why steps ran eagerly.
     """
@@ -98,6 +90,7 @@ class CompiledGradients:
         self, model: Any, guide: Any, objective: Objective, eager: Callable[[Batch], Tensor]
     ) -> None:
         self.module, self.eager = LossModule(model, guide, objective), eager
+        self.objective, self.objectives = objective, list[Any]()
         self.holders: list[Any] = []
         self.places: list[Place] = []
         self.graphs: dict[Hashable, Compiled | None] = {}
@@ -116,19 +109,15 @@ class CompiledGradients:
             owned = (getattr(*attribute) for attribute in made.attributes)
             rest = tensors_at(made.rest)
             loss, *gradients = made.graph(*made.trained, *rest, *given, *owned, *made.live)
-        taken = set[int]()
-        for parameter, gradient in zip(made.trained, gradients, strict=True):
-            if gradient is not None:
-                if id(gradient) in taken:  # two parameters with one gradient, as in a + b
-                    gradient = gradient.clone()
-                taken.add(id(gradient))
-                parameter.grad = gradient if (held := parameter.grad) is None else held + gradient
+        accumulate(made.trained, gradients)
         return loss
 
     def _graph_for(
         self, batch: Batch, given: list[Tensor], structure: Hashable
     ) -> Compiled | None:
         """The graph for such a batch, made at the first one of its kind."""
+        if self.objective is not self.module.objective:
+            self._look(batch)
         key = self._key(given, structure)
         if key not in self.graphs and len(self.graphs) <= MOST_GRAPHS:
             self._look(batch)
@@ -139,12 +128,14 @@ class CompiledGradients:
 
     def _look(self, batch: Batch) -> None:
         """Find what a step reads, after a rehearsal: a first call may make it, and read values."""
-        if not isinstance(self.module.objective, Objective):
+        if self.objective is not self.module.objective:
+            self.module = LossModule(self.module.model, self.module.guide, self.objective)
+        self.objectives = self.module.objectives
+        if not isinstance(self.objective, Objective):
             return
         self.module.rehearse(batch)
         parts = list(self.module.modules())
-        known = (*parts, *self.module.objectives)
-        self.holders = [Holder(h, LIVE.get(type(h), ())) for h in known]
+        self.holders = [Holder(h, LIVE.get(type(h), ())) for h in (*parts, *self.objectives)]
         kept = [held for part in parts for held in (part._parameters, part._buffers)]
         self.places = [(held, name) for held in kept for name in held]
 
@@ -154,6 +145,7 @@ class CompiledGradients:
         return (
             structure,
             surroundings(),
+            *((type(objective), id(objective)) for objective in self.objectives),
             *itertools.chain.from_iterable(holder.settings() for holder in self.holders),
             *map(kind_of, tensors),
         )
@@ -185,7 +177,8 @@ class CompiledGradients:
             raise NotTraceable("rows of a per-datum guide are updated sparsely")
         if is_checkpointed(module):
             raise NotTraceable("a graph keeps what --checkpoint-levels computes a second time")
-        if reason := module.objective.why_eager(module.model, module.guide, batch):
+        reasons = (one.why_eager(module.model, module.guide, batch) for one in self.objectives)
+        if reason := next(filter(None, reasons), None):
             raise NotTraceable(reason)
         if any(map(has_hook, tensors_at(self.places))):
             raise NotTraceable("a hook is registered on a parameter's gradient")
@@ -245,6 +238,6 @@ class CompiledGradients:
 
     def _live(self) -> Iterator[tuple[Any, str]]:
         """Who holds a number that may change between steps, and its name there."""
-        for holder in (*runtime._PYRO_STACK, *self.module.objectives):
+        for holder in (*runtime._PYRO_STACK, *self.objectives):
             for name in LIVE.get(type(holder), ()):
                 yield holder, name

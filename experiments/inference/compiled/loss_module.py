@@ -1,13 +1,14 @@
 """A model, a guide and an objective as one module whose output is the loss of a step."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-from experiments.inference.compiled.graph import NotTraceable
+from experiments.inference.compiled.graph import Graph, NotTraceable
 from experiments.inference.objectives.base import Objective
 from experiments.inference.pair import Buffers, cuda_devices
 from ppl_models.batch import Batch
@@ -20,14 +21,18 @@ class LossModule(nn.Module):
         super().__init__()
         self.model, self.guide, self.objective = model, guide, objective
         penalties = getattr(objective, "penalties", ())
-        self.penalties = nn.ModuleList(part for part in penalties if isinstance(part, nn.Module))
+        self.penalties = [part for part in penalties if isinstance(part, nn.Module)]
+        for i, part in enumerate(self.penalties):
+            self.add_module(f"penalty{i}", part)
 
     @property
     def objectives(self) -> list[Any]:
         """The objective, and those inside it."""
         found = [self.objective]
-        while inner := getattr(found[-1], "objective", None):
-            found.append(inner)
+        for one in found:  # which grow
+            for part in pytree.tree_leaves(vars(one)):
+                if isinstance(part, Objective) and part not in found:
+                    found.append(part)
         return found
 
     def forward(self, batch: Batch) -> Tensor:
@@ -45,6 +50,16 @@ class LossModule(nn.Module):
 
 Place: TypeAlias = tuple[dict[str, Any], str]
 """Where a module keeps a parameter or buffer, and its name there: the tensor may be replaced."""
+
+
+class Compiled(NamedTuple):
+    """A graph and its arguments other than the batch and the live numbers."""
+
+    graph: Graph
+    trained: list[nn.Parameter]
+    rest: list[Place]
+    attributes: list[tuple[Any, str]]
+    live: list[Tensor]
 
 
 def places_of(module: nn.Module) -> dict[str, Place]:
@@ -87,3 +102,14 @@ def swapped(module: nn.Module, inside: dict[int, Tensor]) -> Iterator[None]:
     finally:
         for (kept, name), tensor in zip(places.values(), before, strict=True):
             kept[name] = tensor
+
+
+def accumulate(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
+    """Add gradients to those that parameters hold."""
+    taken = set[int]()
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            if id(gradient) in taken:  # two parameters with one gradient, as in a + b
+                gradient = gradient.clone()
+            taken.add(id(gradient))
+            parameter.grad = gradient if (held := parameter.grad) is None else held + gradient
