@@ -71,8 +71,21 @@ def average_gradients(loss: Tensor, parameters: Iterable[nn.Parameter]) -> Tenso
     parts = message.split([tensor.numel() for tensor in sent])
     loss, used, *means = (part.view_as(t).to(t.dtype) for part, t in zip(parts, sent, strict=True))
     for parameter, mean, (anywhere, of_rows) in zip(trained, means, used.tolist(), strict=True):
-        parameter.grad = mean.to_sparse(1) if of_rows else mean if anywhere else None
+        if of_rows:
+            parameter.grad = mean.to_sparse(1)
+        else:
+            parameter.grad = laid_out(mean, parameter) if anywhere else None
     return loss
+
+
+def laid_out(gradient: Tensor, parameter: nn.Parameter) -> Tensor:
+    """A gradient with its parameter's strides, as autograd leaves it.
+
+    Adam's fused kernel on a CPU reads both in the order of memory, whatever their strides.
+    """
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 def start_together(svi: Any) -> None:

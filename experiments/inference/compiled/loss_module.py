@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 from experiments.inference.compiled.graph import Graph, NotTraceable
 from experiments.inference.objectives.base import Objective
 from experiments.inference.pair import Buffers, cuda_devices
+from experiments.inference.parallel import laid_out
 from ppl_models.batch import Batch
 
 
@@ -112,4 +113,5 @@ def accumulate(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | 
             if id(gradient) in taken:  # two parameters with one gradient, as in a + b
                 gradient = gradient.clone()
             taken.add(id(gradient))
+            gradient = laid_out(gradient, parameter)
             parameter.grad = gradient if (held := parameter.grad) is None else held + gradient

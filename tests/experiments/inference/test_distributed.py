@@ -66,6 +66,17 @@ def test_rows_that_one_process_reads_have_a_sparse_mean_in_both(reads, monkeypat
     assert found.to_dense().tolist() == [[0, 0], [0.5, 0.5], [0, 0], [0, 0]]
 
 
+def test_a_mean_gradient_has_the_strides_of_its_parameter(monkeypatch):
+    """As fused optimizers take for granted."""
+    monkeypatch.setattr(parallel, "world_size", lambda: 2)
+    monkeypatch.setattr(parallel.processes, "all_reduce", lambda own: own.mul_(2))
+    weight = nn.Parameter(torch.randn(2, 3, 2, 2).to(memory_format=torch.channels_last))
+    weight.square().sum().backward()
+    parallel.average_gradients(torch.tensor(0.0), [weight])
+    assert weight.grad.stride() == weight.stride() != weight.contiguous().stride()
+    torch.testing.assert_close(weight.grad, 2 * weight.detach())
+
+
 @pytest.mark.parametrize(("rows", "number", "each"), [(6, 3, 2), (7, 3, 2), (3, 3, 1), (2, 3, 0)])
 def test_each_process_takes_as_many_rows(rows, number, each, monkeypatch):
     monkeypatch.setattr(parallel, "world_size", lambda: number)
