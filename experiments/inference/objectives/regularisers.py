@@ -15,11 +15,11 @@ def convolutions(module: nn.Module) -> Iterator[tuple[str, Any]]:
 
 
 def batch_norm_gains(module: nn.Module) -> Tensor:
-    """The sum over all batch norms of their largest gain."""
+    """The sum over all batch norms of their largest gain; zero where there are none."""
     norms = [
         part.weight.abs().max() for part in module.modules() if isinstance(part, nn.BatchNorm2d)
     ]
-    return torch.stack(norms).sum()
+    return torch.stack(norms).sum() if norms else next(module.parameters()).new_zeros(())
 
 
 def _normalise(a: Tensor) -> Tensor:

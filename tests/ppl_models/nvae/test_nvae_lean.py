@@ -8,6 +8,7 @@ from torch import nn
 from experiments.errors import UsageError
 from experiments.inference.objectives import ELBO, IWAE, AnalyticKL, FreeBits
 from experiments.inference.objectives.nvae import FineTuned
+from experiments.inference.objectives.regularisers import SpectralNorm
 from experiments.inference.optim import Muon, adamax, hierarchical_muon
 from experiments.inference.svi import SVI, Pair
 from experiments.inference.traces import site_kls, traces
@@ -175,6 +176,19 @@ def test_the_recipe_goes_from_free_bits_to_the_bound_to_importance_weighting():
             with torch.no_grad():
                 losses.append(objective.differentiable_loss(pair.model, pair.guide, batch))
         torch.testing.assert_close(losses[0], losses[1])
+
+
+def test_penalties_of_networks_without_batch_norms_are_those_of_spectral_norms():
+    pair, batch = pair_of(), Batch.of(images())
+    recipe = recipe_of(NVAEOptions(regularise=0.1, balance="none"), pair, 100)
+    recipe.anneal(0.5)
+    losses = []
+    for objective in (recipe.objective, AnalyticKL()):
+        torch.manual_seed(1)
+        losses.append(objective.differentiable_loss(pair.model, pair.guide, batch))
+    norms = SpectralNorm(pair)()
+    assert norms > 0
+    torch.testing.assert_close(losses[0] - losses[1], 0.1 * batch.size * norms)
 
 
 @pytest.mark.parametrize("changed", [{"balance": "square"}, {"objective": "elbo"}])
