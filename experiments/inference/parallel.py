@@ -81,9 +81,12 @@ def average_gradients(loss: Tensor, parameters: Iterable[nn.Parameter]) -> Tenso
 def laid_out(gradient: Tensor, parameter: nn.Parameter) -> Tensor:
     """A gradient with its parameter's strides, as autograd leaves it.
 
-    Adam's fused kernel on a CPU reads both in the order of memory, whatever their strides.
+    Adam's fused kernel on a CPU reads both in the order of memory, whatever their strides. The
+    stride of a side of one entry has no effect, unless it is zero: that of another's view.
     """
-    if gradient.stride() == parameter.stride():
+    strides, wanted = gradient.stride(), parameter.stride()
+    sides = zip(parameter.shape, strides, wanted, strict=True)
+    if strides == wanted or all(a == b or (n == 1 and a) for n, a, b in sides):
         return gradient
     return torch.empty_like(parameter).copy_(gradient)
 

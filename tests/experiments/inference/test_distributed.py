@@ -77,6 +77,14 @@ def test_a_mean_gradient_has_the_strides_of_its_parameter(monkeypatch):
     torch.testing.assert_close(weight.grad, 2 * weight.detach())
 
 
+def test_a_gradient_is_not_copied_for_the_stride_of_a_single_entry():
+    """As of convolutions of size 1, which are channels-last."""
+    weight = nn.Parameter(torch.randn(4, 1, 1, 3).permute(0, 3, 1, 2))
+    gradient = torch.randn(4, 3, 1, 1)
+    assert gradient.stride() != weight.stride()
+    assert parallel.laid_out(gradient, weight) is gradient
+
+
 @pytest.mark.parametrize(("rows", "number", "each"), [(6, 3, 2), (7, 3, 2), (3, 3, 1), (2, 3, 0)])
 def test_each_process_takes_as_many_rows(rows, number, each, monkeypatch):
     monkeypatch.setattr(parallel, "world_size", lambda: number)
