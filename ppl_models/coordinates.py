@@ -11,6 +11,8 @@ from ppl_models.distributions.normals import IsotropicNormal
 
 CIRCULAR = (dist.VonMises, dist.SineBivariateVonMises)
 """Densities of angles: periodic on the real line, so that they are taken on one turn."""
+OURS = frozenset(("ppl_models", "guides", "experiments", "torch", "pyro"))
+"""Packages whose classes behave as their bases do, and keep no settings that change."""
 
 
 def bare(distribution: Any) -> Any:
@@ -33,10 +35,12 @@ def is_product(distribution: Any) -> bool:
     return product and not distribution.base_dist.event_shape
 
 
-def is_ours(kind: type) -> bool:
-    """Whether a class is of this project or its libraries, and so behaves as its bases do."""
-    packages = ("ppl_models", "guides", "experiments", "torch", "pyro")
-    return kind.__module__.partition(".")[0] in packages
+def is_ours(kind: Any) -> bool:
+    """Whether a class or function is of this project or its libraries.
+
+    Such a class behaves as its bases do.
+    """
+    return str(kind.__module__).partition(".")[0] in OURS
 
 
 def own_density(distribution: Any) -> type | None:

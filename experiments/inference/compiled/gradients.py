@@ -29,15 +29,15 @@ from experiments.inference.compiled.graph_key import (
     autocast,
     flat,
     flatten,
-    has_hook,
-    kind_of,
     surroundings,
 )
 from experiments.inference.compiled.loss_module import (
     Compiled,
+    Known,
     LossModule,
-    Place,
     accumulate,
+    has_hook,
+    kind_of,
     places_of,
     swapped,
     tensors_at,
@@ -57,6 +57,11 @@ LIVE: dict[type, tuple[str, ...]] = {
 }
 """Numbers that may change between steps, by their holder. Steps with other handlers run
 eagerly."""
+
+
+def unknown_handlers() -> list[str]:
+    """The kinds of Pyro's handlers around a step that no graph knows."""
+    return [type(handler).__name__ for handler in runtime._PYRO_STACK if type(handler) not in LIVE]
 
 
 class CompileWarning(UserWarning):
@@ -90,9 +95,9 @@ class CompiledGradients:
         self, model: Any, guide: Any, objective: Objective, eager: Callable[[Batch], Tensor]
     ) -> None:
         self.module, self.eager = LossModule(model, guide, objective), eager
-        self.objective, self.objectives = objective, list[Any]()
-        self.holders: list[Any] = []
-        self.places: list[Place] = []
+        self.objective = objective
+        self.holders: list[Holder] = []
+        self.known = Known([], [])
         self.graphs: dict[Hashable, Compiled | None] = {}
         self.seconds = 0.0
         self.reasons: list[str] = []
@@ -116,36 +121,37 @@ class CompiledGradients:
         self, batch: Batch, given: list[Tensor], structure: Hashable
     ) -> Compiled | None:
         """The graph for such a batch, made at the first one of its kind."""
-        if self.objective is not self.module.objective:
-            self._look(batch)
+        if self.objective is not self.module.objective or self.known.changed():
+            self._look()
         key = self._key(given, structure)
-        if key not in self.graphs and len(self.graphs) <= MOST_GRAPHS:
-            self._look(batch)
-            key = self._key(given, structure)
-            if key not in self.graphs:
-                self.graphs[key] = self._make(batch)
-        return self.graphs.get(key)
+        try:
+            return self.graphs[key]
+        except KeyError:
+            if len(self.graphs) > MOST_GRAPHS:
+                return None
+        if isinstance(self.objective, Objective) and not unknown_handlers():
+            self.module.rehearse(batch)  # a first call may make parts, and checks read values
+        self._look()
+        key = self._key(given, structure)
+        if key not in self.graphs:
+            self.graphs[key] = self._make(batch)
+        return self.graphs[key]
 
-    def _look(self, batch: Batch) -> None:
-        """Find what a step reads, after a rehearsal: a first call may make it, and read values."""
+    def _look(self) -> None:
+        """Find the modules and objectives that a step reads."""
         if self.objective is not self.module.objective:
             self.module = LossModule(self.module.model, self.module.guide, self.objective)
-        self.objectives = self.module.objectives
-        if not isinstance(self.objective, Objective):
-            return
-        self.module.rehearse(batch)
-        parts = list(self.module.modules())
-        self.holders = [Holder(h, LIVE.get(type(h), ())) for h in (*parts, *self.objectives)]
-        kept = [held for part in parts for held in (part._parameters, part._buffers)]
-        self.places = [(held, name) for held in kept for name in held]
+        parts = list(self.module.modules())[1:] if isinstance(self.objective, Objective) else []
+        self.known = Known(parts, self.module.objectives)
+        self.holders = [Holder(one, LIVE.get(type(one), ())) for one in self.known.members]
 
     def _key(self, given: list[Tensor], structure: Hashable) -> Hashable:
         """Everything that is constant in a graph."""
-        tensors = [*given, *(held.get(name) for held, name in self.places)]
+        tensors = [*given, *(kept.get(name) for kept, name in self.known.places)]
         return (
             structure,
             surroundings(),
-            *((type(objective), id(objective)) for objective in self.objectives),
+            self.known.ids,
             *itertools.chain.from_iterable(holder.settings() for holder in self.holders),
             *map(kind_of, tensors),
         )
@@ -177,18 +183,18 @@ class CompiledGradients:
             raise NotTraceable("rows of a per-datum guide are updated sparsely")
         if is_checkpointed(module):
             raise NotTraceable("a graph keeps what --checkpoint-levels computes a second time")
-        reasons = (one.why_eager(module.model, module.guide, batch) for one in self.objectives)
+        programs = module.model, module.guide
+        reasons = (one.why_eager(*programs, batch) for one in self.known.objectives)
         if reason := next(filter(None, reasons), None):
             raise NotTraceable(reason)
-        if any(map(has_hook, tensors_at(self.places))):
+        if any(map(has_hook, tensors_at(self.known.places))):
             raise NotTraceable("a hook is registered on a parameter's gradient")
         if any(getattr(part, kind) for part in module.modules() for kind in BACKWARD_HOOKS):
             raise NotTraceable("a backward hook is registered on a module")
         if any(autocast()):
             raise NotTraceable("autocast chooses types while a graph is traced")
-        for handler in runtime._PYRO_STACK:
-            if type(handler) not in LIVE:
-                raise NotTraceable(f"it knows no handler {type(handler).__name__}")
+        if names := unknown_handlers():
+            raise NotTraceable(f"it knows no handler {names[0]}")
 
     def _compiled(self, batch: Batch) -> Compiled:
         module, live = self.module, list(self._live())
@@ -229,7 +235,7 @@ class CompiledGradients:
         graph = compiled(operations, values)
         home = {id(kept[name]): (kept, name) for kept, name in places_of(module).values()}
         places = [home[id(tensor)] for tensor in rest.values()]
-        return Compiled(graph, parameters, places, attributes, numbers)
+        return Compiled(graph, parameters, places, attributes, numbers, self.known)
 
     def _owner(self, tensor: Tensor) -> str:
         """The owner of a tensor, if it can be found."""
@@ -238,6 +244,6 @@ class CompiledGradients:
 
     def _live(self) -> Iterator[tuple[Any, str]]:
         """Who holds a number that may change between steps, and its name there."""
-        for holder in (*runtime._PYRO_STACK, *self.objectives):
+        for holder in (*runtime._PYRO_STACK, *self.known.objectives):
             for name in LIVE.get(type(holder), ()):
                 yield holder, name

@@ -5,9 +5,10 @@ import os
 import random
 from argparse import Namespace
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from types import BuiltinFunctionType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -21,15 +22,17 @@ from experiments.inference.compiled.names import (
     Read,
     contents_of,
     function_in,
-    is_ours,
     is_users,
     reads_of,
+    steps_to,
     value_at,
 )
 from ppl_models.batch import Batch
+from ppl_models.coordinates import is_ours
 
 PLAIN = frozenset((bool, int, float, str, complex, type(None), torch.dtype, torch.Size))
 CONTAINERS = (dict, list, tuple, set, frozenset, Namespace, SimpleNamespace)
+NUMPY = (np.ndarray, np.generic)
 GENERATORS = frozenset((random.Random, np.random.Generator, np.random.RandomState))
 OF_TORCH = frozenset(vars(nn.Module())) - {"training"}
 """Attributes in which a module keeps its parts, which are handled elsewhere."""
@@ -37,6 +40,8 @@ BACKWARD_HOOKS = ("_backward_pre_hooks", "_backward_hooks")
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", *BACKWARD_HOOKS)
 MOST_BYTES = 100_000
 """Of an array in a class or file; a larger one is data, not a setting."""
+_settings: WeakKeyDictionary[FunctionType, list[Read]] = WeakKeyDictionary()
+"""Function -> where its settings lie, which are looked for once."""
 
 
 @functools.cache
@@ -47,42 +52,37 @@ def names_outside(kind: type) -> list[Read]:
         if one is object or is_ours(one):
             continue
         own = vars(one)
-        held = [setting_at(own, (name,)) for name in own if not name.startswith("__")]
+        names = [n for n, v in own.items() if not n.startswith("__") and is_setting(v)]
+        held: list[Read] = [(own, (name,)) for name in names]
         functions = [f for value in own.values() if (f := function_in(value))]
         read = [setting for f in functions for setting in settings_of(f)]
-        for where, path in filter(None, (*held, *read)):
-            found[id(where), path] = where, path
+        found |= {(id(where), path): (where, path) for where, path in (*held, *read)}
     return list(found.values())
 
 
 def settings_of(function: FunctionType) -> list[Read]:
-    """Settings that a function reads outside, and those that a user's functions do for it."""
+    """Settings that a function reads outside, and those that a user's functions read for it.
+
+    What methods of other objects read is not seen: many of them count, or log.
+    """
+    if (known := _settings.get(function)) is not None:
+        return known
     functions, found = [function], list[Read]()
     for one in functions:  # which grow
-        for where, path in reads_of(one):
-            value = value_at(where, path)
-            if not isinstance(value, FunctionType):
-                found += filter(None, [setting_at(where, path)])
-            elif value not in functions and is_users(value):
-                functions.append(value)
+        for read in reads_of(one):
+            steps = list(steps_to(*read))
+            found += [step for step, value in steps if is_setting(value)][:1]
+            called = [f for _, f in steps if isinstance(f, FunctionType) and is_users(f)]
+            functions += [f for f in called if f not in functions]
+    _settings[function] = found
     return found
 
 
-def setting_at(where: Mapping[str, Any], path: tuple[str, ...]) -> Read | None:
-    """Where on the way to an attribute there is a setting: a value, or an object of a user's."""
-    for end in range(1, len(path) + 1):
-        if is_setting(value_at(where, path[:end])):
-            return where, path[:end]
-    value = value_at(where, path)
-    owner = value.__self__ if isinstance(value, MethodType) else value
-    settings = is_users(type(owner)) and is_small(getattr(owner, "__dict__", {}))
-    return (where, path) if settings else None
-
-
 def is_setting(value: Any) -> bool:
-    """Whether a graph depends on a value by what it holds, and that is not much."""
-    of_numpy = isinstance(value, np.generic | np.ndarray) and value.nbytes <= MOST_BYTES
-    return of_numpy or type(value) in PLAIN | GENERATORS or is_small(value)
+    """Whether a graph depends on a value by what it holds; a draw changes a generator."""
+    if isinstance(value, NUMPY):
+        return value.nbytes <= MOST_BYTES
+    return type(value) in PLAIN or type(value) in GENERATORS or is_small(value)
 
 
 def is_small(value: Any) -> bool:
@@ -93,20 +93,6 @@ def is_small(value: Any) -> bool:
     parts = inside.values() if isinstance(inside, dict) else inside
     large = any(isinstance(part, np.ndarray) and part.nbytes > MOST_BYTES for part in parts)
     return len(inside) <= 100 and not large
-
-
-def has_hook(tensor: Tensor) -> bool:
-    """Whether a parameter has a hook on its gradient, which a graph would skip."""
-    return bool(tensor._backward_hooks or tensor._post_accumulate_grad_hooks)
-
-
-def kind_of(tensor: Tensor | None) -> Hashable:
-    """What a graph takes for granted of a tensor among its arguments."""
-    if tensor is None:
-        return None
-    trained = tensor.requires_grad and id(tensor)
-    of_memory = tensor.shape, tensor.stride(), tensor.dtype, tensor.device
-    return *of_memory, trained, has_hook(tensor)
 
 
 def slots_of(kind: type) -> tuple[str, ...]:
@@ -168,15 +154,11 @@ class Holder:
         self.seen = -1
         kind: Any = type(holder)
         self.outside = names_outside(kind)
-        own = vars(holder)
-        self.parts = own.get("_modules", {})
-        self.kept = [self.parts, own.get("_parameters", ()), own.get("_buffers", ())]
 
     def settings(self) -> list[Hashable]:
         """Plain values, the contents of containers, NumPy arrays, hooks; kinds of all others.
 
-        Parts of a module are among them, and so stay alive as long as their graph.
-        Of functions of installed packages that it calls, what they read is not seen.
+        What methods of other objects and functions of installed packages read is not seen.
         """
         own = vars(self.holder)
         if len(own) != self.seen:
@@ -189,8 +171,6 @@ class Holder:
         for read in self.outside:
             value = value_at(*read)
             found.append(value if type(value) in PLAIN else frozen(value))
-        found += self.parts.values()
-        found += map(len, self.kept)
         return [*found, *(key for kind in HOOKS for key in own.get(kind, ()))]
 
     def tensors(self) -> list[tuple[Any, str]]:
@@ -214,10 +194,8 @@ def frozen(value: Any, depth: int = 4) -> Hashable:
     kind: Any = type(value)
     if kind in PLAIN:
         return value
-    if isinstance(value, np.ndarray):
+    if isinstance(value, NUMPY):
         return kind, value.shape, value.dtype.str, value.tobytes()
-    if isinstance(value, np.generic):
-        return kind, value.item()
     if kind is random.Random:
         return kind, value.getstate()
     if kind is np.random.Generator:

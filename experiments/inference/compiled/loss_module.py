@@ -1,6 +1,7 @@
 """A model, a guide and an objective as one module whose output is the loss of a step."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
@@ -21,19 +22,22 @@ class LossModule(nn.Module):
     def __init__(self, model: Any, guide: Any, objective: Objective) -> None:
         super().__init__()
         self.model, self.guide, self.objective = model, guide, objective
-        penalties = getattr(objective, "penalties", ())
-        self.penalties = [part for part in penalties if isinstance(part, nn.Module)]
         for i, part in enumerate(self.penalties):
             self.add_module(f"penalty{i}", part)
 
     @property
+    def penalties(self) -> list[nn.Module]:
+        """Parts of the objective that keep something from step to step."""
+        parts = getattr(self.objective, "penalties", ())
+        return [part for part in parts if isinstance(part, nn.Module)]
+
+    @property
     def objectives(self) -> list[Any]:
         """The objective, and those inside it."""
-        found = [self.objective]
+        found: list[Any] = [self.objective]
         for one in found:  # which grow
-            for part in pytree.tree_leaves(vars(one)):
-                if isinstance(part, Objective) and part not in found:
-                    found.append(part)
+            inside = [o for o in pytree.tree_leaves(vars(one)) if isinstance(o, Objective)]
+            found += [o for o in inside if all(o is not other for other in found)]
         return found
 
     def forward(self, batch: Batch) -> Tensor:
@@ -53,6 +57,32 @@ Place: TypeAlias = tuple[dict[str, Any], str]
 """Where a module keeps a parameter or buffer, and its name there: the tensor may be replaced."""
 
 
+class Known:
+    """The modules and objectives that a step reads, and where they keep parameters and buffers.
+
+    Args:
+        modules: model, guide and penalties, with all their parts.
+        objectives: the objective, and those inside it.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], objectives: Sequence[Any]) -> None:
+        self.objectives, self.members = objectives, (*modules, *objectives)
+        self.ids = tuple(map(id, self.members))
+        self.parts = [part._modules.values() for part in modules]  # views, which stay current
+        self.kept: list[dict[str, Any]] = [
+            kept for part in modules for kept in (part._parameters, part._buffers)
+        ]
+        self.places: list[Place] = [(kept, name) for kept in self.kept for name in kept]
+        self.before = self._now()
+
+    def changed(self) -> bool:
+        """Whether a part has come, gone or been replaced since, or a tensor has come or gone."""
+        return self._now() != self.before
+
+    def _now(self) -> list[int]:
+        return [sum(map(len, self.kept)), *map(id, itertools.chain.from_iterable(self.parts))]
+
+
 class Compiled(NamedTuple):
     """A graph and its arguments other than the batch and the live numbers."""
 
@@ -61,6 +91,21 @@ class Compiled(NamedTuple):
     rest: list[Place]
     attributes: list[tuple[Any, str]]
     live: list[Tensor]
+    known: Known
+    """What its key names by ids, which are no other's as long as it is alive."""
+
+
+def has_hook(tensor: Tensor) -> bool:
+    """Whether a parameter has a hook on its gradient, which a graph would skip."""
+    return bool(tensor._backward_hooks or tensor._post_accumulate_grad_hooks)
+
+
+def kind_of(tensor: Tensor | None) -> Hashable:
+    """What a graph takes for granted of a tensor among its arguments."""
+    if tensor is None:
+        return None
+    trained = tensor.requires_grad and id(tensor)
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device, trained, has_hook(tensor)
 
 
 def places_of(module: nn.Module) -> dict[str, Place]:

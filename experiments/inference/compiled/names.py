@@ -2,16 +2,19 @@
 
 import dis
 import functools
+import inspect
 import sys
 from collections.abc import Iterator, Mapping
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any, TypeAlias
 
-OURS = {"ppl_models", "guides", "experiments", "torch", "pyro"}
-"""Packages whose classes keep no settings that change."""
+from ppl_models.coordinates import OURS
 
 Read: TypeAlias = tuple[Mapping[str, Any], tuple[str, ...]]
 """Where a name is looked up, and the name with the attributes that are taken of what it names."""
+
+BUILT_IN = (FunctionType, GetSetDescriptorType, MemberDescriptorType)
+"""Kinds of attributes that run no code of a user's when they are looked up."""
 
 
 def value_at(where: Mapping[str, Any], path: tuple[str, ...]) -> Any:
@@ -20,9 +23,29 @@ def value_at(where: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     try:
         for name in path[1:]:
             value = getattr(value, name)
-    except Exception:  # a property of a user's, a cell that is not filled yet
+    except Exception:  # a cell that is not filled yet, an attribute that is gone
         return None
     return value
+
+
+def steps_to(where: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[Read, Any]]:
+    """What lies on the way to an attribute, as far as looking it up has no side effect."""
+    for end in range(1, len(path) + 1):
+        value = value_at(where, path[:end])
+        yield (where, path[:end]), value
+        if end < len(path) and not is_stored(value, path[end]):
+            return
+
+
+def is_stored(value: Any, name: str) -> bool:
+    """Whether an attribute is held by a user's object, class or file; no property, which may act.
+
+    Those of installed packages do not change.
+    """
+    if isinstance(value, ModuleType | type) and not is_users(value):
+        return False
+    held = inspect.getattr_static(value, name, property())
+    return isinstance(held, BUILT_IN) or not hasattr(type(held), "__get__")
 
 
 def reads_of(function: FunctionType) -> Iterator[Read]:
@@ -51,7 +74,7 @@ def names_in(code: CodeType) -> tuple[tuple[str, ...], ...]:
         elif step.opname != "EXTENDED_ARG":
             follows = False
     inner = [one for one in code.co_consts if isinstance(one, CodeType)]
-    return *found, *(path for one in inner for path in names_in(one))
+    return tuple(dict.fromkeys([*found, *(path for one in inner for path in names_in(one))]))
 
 
 def function_in(value: Any) -> FunctionType | None:
@@ -68,20 +91,14 @@ def contents_of(cell: Any) -> Any:
         return None
 
 
-def is_ours(thing: Any) -> bool:
-    return _package(thing) in OURS
-
-
 def is_users(thing: Any) -> bool:
-    """Whether a class or function is of a user's file, which is not installed."""
-    return _package(thing) not in OURS and not _is_installed(_package(thing))
-
-
-def _package(thing: Any) -> str:
-    return str(thing.__module__).partition(".")[0]
+    """Whether a file, class or function is a user's own: of no installed package."""
+    name = thing.__name__ if isinstance(thing, ModuleType) else thing.__module__
+    return not _is_installed(str(name).partition(".")[0])
 
 
 @functools.cache
 def _is_installed(package: str) -> bool:
     file = getattr(sys.modules.get(package), "__file__", None) or ""
-    return package in sys.stdlib_module_names or "-packages" in file
+    known = package in OURS or package in sys.stdlib_module_names
+    return known or "site-packages" in file or "dist-packages" in file

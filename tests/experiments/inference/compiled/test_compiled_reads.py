@@ -109,7 +109,7 @@ class InAConfigOfTheFile(Scaled):
 
 class InAnObjectOfTheFile(Scaled):
     def scale(self):
-        return ELSEWHERE.now()
+        return ELSEWHERE.scale
 
 
 class InAnotherClass(Scaled):
@@ -162,6 +162,43 @@ def test_a_number_that_changes_between_steps_is_seen(kind):
         change(0.5)
         found.append(loss)
     torch.testing.assert_close(found[1], found[0])
+
+
+class Meter:
+    """Counts its updates, and how often its property is asked."""
+
+    def __init__(self) -> None:
+        self.updates = self.asked = 0
+
+    def update(self) -> None:
+        self.updates += 1
+
+    @property
+    def next(self) -> int:
+        self.asked += 1
+        return self.asked
+
+
+METER = Meter()
+
+
+class Metered(Linear):
+    def mean(self, z, batch):
+        METER.update()
+        return super().mean(z, batch)
+
+    def summary(self):
+        return METER.next
+
+
+def test_an_object_that_counts_is_no_setting_and_no_property_is_called():
+    svi = SVI(Metered(), Encoder(), compile=True)
+    for _ in range(3):
+        svi.step(SOME)
+    assert METER.updates > 0
+    assert METER.asked == 0
+    assert len(svi.compiled.graphs) == 1
+    assert not svi.compiled.reasons
 
 
 def test_a_backward_hook_of_a_module_is_called():

@@ -35,16 +35,29 @@ def test_a_buffer_that_is_replaced():
     torch.testing.assert_close(losses[1], losses[0])
 
 
+class Times(nn.Module):
+    factor = 1.0
+
+    def forward(self, x):
+        return self.factor * x
+
+
 class Optional(Linear):
-    """A shift that is set later, if at all, and a part that may be replaced or added to."""
+    """A shift that is set later, if at all, and parts that may be replaced or added to."""
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("shift", None)
-        self.part = nn.Sequential(nn.Identity())
+        self.part, self.times, self.away = nn.Sequential(nn.Identity()), Times(), [Times()]
 
     def mean(self, z, batch):
-        return self.part(z + self.loc) + (0.0 if self.shift is None else self.shift)
+        return self.times(self.part(z + self.loc)) + (0.0 if self.shift is None else self.shift)
+
+
+def take_turns(model, k):
+    model.times, model.away = model.away[0], [model.times]
+    if k == 0:
+        model.away[0].factor = 2.0
 
 
 CHANGES = {
@@ -53,6 +66,7 @@ CHANGES = {
         model, "part", (nn.Tanh(), nn.Identity())[k % 2]
     ),
     "a part of a part": lambda model, k: model.part.append(nn.Tanh()),
+    "a part that changed while it was away": take_turns,
 }
 
 
