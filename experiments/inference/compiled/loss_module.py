@@ -36,8 +36,9 @@ class LossModule(nn.Module):
         """The objective, and those inside it."""
         found: list[Any] = [self.objective]
         for one in found:  # which grow
-            inside = [o for o in pytree.tree_leaves(vars(one)) if isinstance(o, Objective)]
-            found += [o for o in inside if all(o is not other for other in found)]
+            for part in pytree.tree_leaves(vars(one)):
+                if isinstance(part, Objective) and all(part is not other for other in found):
+                    found.append(part)
         return found
 
     def forward(self, batch: Batch) -> Tensor:
