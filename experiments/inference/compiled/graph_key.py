@@ -196,12 +196,8 @@ def frozen(value: Any, depth: int = 4) -> Hashable:
         return value
     if isinstance(value, NUMPY):
         return kind, value.shape, value.dtype.str, value.tobytes()
-    if kind is random.Random:
-        return kind, value.getstate()
-    if kind is np.random.Generator:
-        return kind, frozen(value.bit_generator.state)
-    if kind is np.random.RandomState:
-        return kind, frozen(value.get_state(legacy=False))
+    if kind in GENERATORS:
+        return kind, frozen(state_of(value))
     if isinstance(value, Tensor):
         return kind, value.shape, value.stride(), value.dtype, value.requires_grad
     if depth == 0:
@@ -233,3 +229,12 @@ def frozen(value: Any, depth: int = 4) -> Hashable:
     parts |= getattr(value, "__dict__", {})
     own = id(value) if callable(value) else 0
     return kind, own, *((name, frozen(v, depth - 1)) for name, v in parts.items())
+
+
+def state_of(generator: Any) -> Any:
+    """The state of a generator of random numbers."""
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    return generator.get_state(legacy=False)
