@@ -51,7 +51,7 @@ def test_what_is_not_given_is_named():
 
 
 def test_what_is_given_is_read_and_repeated():
-    with needs_given(LABELLED) as batch:
+    with needs_given(LABELLED._replace(x=torch.zeros(2, 1))) as batch:
         assert batch.repeated(3).given["y"].shape == (6,)
         assert list(batch.given) == ["y"]
         assert batch.given.get("z") is None
