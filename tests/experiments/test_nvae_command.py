@@ -268,7 +268,7 @@ def test_the_speed_of_a_step():
         ([*TINY, "--guide", "mean_field"], ["static"]),
         ([*TINY, "--guide", "point"], ["no optimum", "--binarize static", "refit"]),
         (["--preset", "cifar10", "--guide", "point"], ["train another guide, and refit that run"]),
-        ([*TINY, "--groups", "0"], [">= 1"]),
+        ([*TINY, "--groups", "0"], ["groups=(0,)", "at least 1"]),
         ([*TINY, "--ema", "1"], ["--ema must lie in [0, 1)"]),
         ([*TINY, "--clip", "0"], ["--clip must be above 0"]),
         ([*TINY, "--evaluate", "0"], ["--evaluate must be at least 1"]),
