@@ -32,7 +32,7 @@ from tests.stress.machine_faults import FAULTS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and limits files")
 
-EXAMPLES = int(os.environ.get("PPL_EXAMPLES", "30"))
+EXAMPLES = int(os.environ.get("PPL_EXAMPLES", "20"))
 
 STOPPED = ["ppca", *SMALL, "--guide", "amortized", "--epochs", "40", "--checkpoint-every", "1"]
 SWEPT = [

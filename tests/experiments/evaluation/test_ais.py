@@ -76,12 +76,12 @@ def test_from_every_family(name, options):
     """A flow's other transform has its weights below, to the last digits."""
     model, x = oracle((6.0, 2.0), 40)
     guide = GUIDES[name](model, hidden_dims=(4,), **options)
-    chains = annealed_bound(model, guide, Batch.of(x), chains=16, steps=200, leapfrog=3)
+    chains = annealed_bound(model, guide, Batch.of(x), chains=16, steps=120, leapfrog=3)
     gap = model.marginal().log_prob(x) - chains.bound
     assert -0.1 < gap.mean() < 0.2
     # weights of an unchanging q: their mean is p(x), however often they are drawn
     assert (gap.abs() < 4).all()
-    width = sandwich(model, guide, 20, chains=16, steps=200, leapfrog=3)
+    width = sandwich(model, guide, 20, chains=16, steps=120, leapfrog=3)
     assert -0.2 < width.mean() < 0.3
 
 
