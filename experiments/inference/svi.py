@@ -166,10 +166,7 @@ class SVI:
         return [part for part in parts if isinstance(part, nn.Module)]
 
     def state_dict(self) -> dict[str, Any]:
-        """What a later ``SVI`` of the same pair needs to continue.
-
-        The guard is left out, and so are the weights, unless there is an ``average``.
-        """
+        """What a later ``SVI`` of the same pair needs besides its weights; a guard starts anew."""
         state: dict[str, Any] = {
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "penalties": [dict(part.named_buffers()) for part in self.penalties],

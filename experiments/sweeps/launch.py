@@ -13,7 +13,6 @@ from experiments.runs.directory import set_aside
 from experiments.sweeps.plan import Planned
 
 ROOT = Path(__file__).absolute().parents[2]
-
 RUNNING: set[subprocess.Popen] = set()
 """Child processes that have not ended."""
 
