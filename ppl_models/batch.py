@@ -110,7 +110,7 @@ class _NotGiven(KeyError):
 
 
 class _Given(dict[str, Tensor]):
-    """What is given; a missing entry is told from those of other dictionaries."""
+    """``batch.given`` whose missing entries raise an error of their own."""
 
     def __missing__(self, name: str) -> Tensor:
         raise _NotGiven(name)

@@ -44,7 +44,7 @@ def is_ours(kind: Any) -> bool:
 
 
 def own_density(distribution: Any) -> type | None:
-    """The class from elsewhere, of the distribution or a part, that defines a density anew.
+    """The user's class, of the distribution or of its base, that defines its own density.
 
     What holds for a normal, such as its KL, does not hold for a class that derives from it.
     """

@@ -8,15 +8,13 @@ from operator import itemgetter
 from typing import Literal, NamedTuple
 
 import torch
-from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.evaluation.annealing import Annealing, Latents
-from experiments.inference.checks.pair_check import check_once
-from experiments.inference.checks.rows import check_densities, check_local, refuse_points
+from experiments.inference.checks.pair_check import check_once, check_weights
+from experiments.inference.checks.rows import check_local, refuse_points
 from experiments.inference.checks.simulations import check_simulates
 from experiments.inference.frozen import frozen
-from experiments.inference.pair import cuda_devices
 from guides import GUIDES, Guide
 from ppl_models.batch import Batch
 from ppl_models.sites import check_plates, describe, evaluating, simulate
@@ -157,7 +155,5 @@ def _path(
         with pinned:
             batch = batch.repeated(chains)
             check_once(model, begin, batch)
-            hidden = torch.random.fork_rng(cuda_devices(batch.index))
-            with torch.no_grad(), poutine.block(), hidden:
-                check_densities(model, begin, batch)
+            check_weights(model, begin, batch)
             yield Annealing(model, begin, batch, steps, leapfrog)

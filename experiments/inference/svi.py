@@ -166,7 +166,7 @@ class SVI:
         return [part for part in parts if isinstance(part, nn.Module)]
 
     def state_dict(self) -> dict[str, Any]:
-        """What a later ``SVI`` of the same pair needs besides its weights; a guard starts anew."""
+        """What a later ``SVI`` of the pair needs besides the weights; the guard is not saved."""
         state: dict[str, Any] = {
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "penalties": [dict(part.named_buffers()) for part in self.penalties],

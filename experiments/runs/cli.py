@@ -72,7 +72,7 @@ def check_words(args: Sequence[str]) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what a step frees: by default each step's tensors are mapped in anew.
+    """Have glibc keep what a step frees: by default each step maps its tensors again.
 
     On two cores the lab's PPCA step takes 8 ms with it and 13 ms without.
     """

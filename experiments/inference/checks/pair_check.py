@@ -160,10 +160,15 @@ def check_rows(model: Any, guide: Any, data: Any) -> Checked:
     checked = check_once(model, guide, batch)
     check_training_data(poutine.unwrap(model), data)
     check_observations(model, data)
+    check_weights(model, guide, batch)
+    return checked
+
+
+def check_weights(model: Any, guide: Any, batch: Batch) -> None:
+    """Refuse a pair from elsewhere whose densities make no importance weights."""
     if not _is_own(model, guide):
         with _without_side_effects(model, guide):
             check_densities(model, guide, batch)
-    return checked
 
 
 def check_indexed(model: Any, guide: Any, batch: Batch) -> None:

@@ -60,7 +60,7 @@ class Normalised(Encoder):
         return super().q(batch)
 
 
-def test_a_batch_is_not_changed_anew_at_every_run():
+def test_a_batch_is_not_changed_at_every_run():
     with pytest.raises(ValueError, match="Linear or Shifted changes its batch in place"):
         SVI(Linear(), Shifted()).step(Batch.of(X.clone()))
     x, zero = X.clone(), X.clone()
