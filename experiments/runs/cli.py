@@ -19,14 +19,10 @@ from experiments.runs.resuming import resume_line
 from experiments.runs.signals import Interrupted
 
 
+@safe_streams()
 def cli(config_class: type, main: Callable[[Any], Any], args: Sequence[str] | None = None) -> None:
-    """Parse, check and run a command; a user error gives one line and exit code 2."""
-    with safe_streams():
-        run(config_class, main, sys.argv[1:] if args is None else args)
-
-
-def run(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -> None:
-    """Run a command; an error gives one line on stderr and an exit code."""
+    """Parse, check and run a command; an error gives one line on stderr and an exit code."""
+    args = sys.argv[1:] if args is None else args
     try:
         check_words(args)
         config = parse(config_class, main, args)
