@@ -24,9 +24,6 @@ class Metrics:
         parameters: number of parameters of model and guide.
         train, test: figures of each split.
         more: further figures of this command.
-
-    Raises:
-        ValueError: If one of ``more`` has the name of a field.
     """
 
     model: str
@@ -43,10 +40,6 @@ class Metrics:
     train: dict[str, Any] | None = None
     test: dict[str, Any] | None = None
     more: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if taken := set(self.more) & set(vars(self)):
-            raise ValueError(f"{', '.join(sorted(taken))} is a field already.")
 
     def add(self, split: str, figures: dict[str, Any]) -> None:
         """Set the figures of the split ``train`` or ``test``."""
