@@ -73,19 +73,16 @@ def unpacked(content: bytes, path: Path) -> dict[str, Any]:
         return state
 
 
-def save_weights(directory: Path, module: nn.Module, keep: int = 1, **more: bytes) -> None:
-    """Save a module's weights and buffers as a run's newest checkpoint, one of ``keep``.
-
-    ``more`` are contents of further files by name, with ``_`` in place of the dot.
-    """
+def save_weights(
+    directory: Path, module: nn.Module, keep: int = 1, more: Mapping[str, bytes] | None = None
+) -> None:
+    """Save weights and buffers, and ``more`` files, as a run's newest of ``keep`` checkpoints."""
     # copies, since a file has no place for one tensor under two names
     tensors = {
         name: tensor.to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, tensor in module.state_dict().items()
     }
-    files = {WEIGHTS: save(tensors)}
-    files |= {name.replace("_", "."): content for name, content in more.items()}
-    save_checkpoint(directory, files, keep)
+    save_checkpoint(directory, {WEIGHTS: save(tensors), **(more or {})}, keep)
 
 
 def save_checkpoint(directory: Path, files: Mapping[str, bytes], keep: int = 1) -> None:

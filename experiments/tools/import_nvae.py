@@ -55,7 +55,7 @@ def main(config: Config) -> dict[str, Any]:
             }
         )
         rest = {name: value for name, value in checkpoint.items() if name != "state_dict"}
-        save_weights(run.path, pair, reference_pt=packed(rest))
+        save_weights(run.path, pair, more={"reference.pt": packed(rest)})
         groups = " + ".join(map(str, model.groups_per_scale))
         run.say(
             f"{args['dataset']}: {pair.number_of_parameters} parameters, {groups} groups of "

@@ -159,7 +159,7 @@ class Fitting:
             "data": self.data.sha256,
         }
         module = svi.average.weights if svi.average else self.pair
-        save_weights(run.path, module, run.config.keep, state_pt=packed(state))
+        save_weights(run.path, module, run.config.keep, {STATE: packed(state)})
 
     def restore(self) -> bool:
         """Return to the newest complete checkpoint; whether there is one.
