@@ -20,7 +20,6 @@ from experiments.errors import TrainingError, is_out_of_memory, one_line
 from experiments.inference.fit import Progress
 from experiments.inference.parallel import gathered, is_main, world_size
 from experiments.runs.checkpoint import checkpoints
-from experiments.runs.data_record import RECORD
 from experiments.runs.directory import RunDirectory
 from experiments.runs.environment import determinism, peak_memory, pick_device, plain, versions
 from experiments.runs.files import FORMAT, append, make_directories, write, write_json, write_text
@@ -29,6 +28,7 @@ from experiments.runs.metrics import Metrics
 from experiments.runs.resuming import read_saved, with_history, without_results
 from experiments.runs.signals import Interrupted, Signals
 
+RECORD = "data.json"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk."""
 LOST = re.compile("gloo|nccl|connection (closed|reset|refused)|broken pipe", re.IGNORECASE)

@@ -23,10 +23,10 @@ from experiments.options.constructors import check_choices, import_model, new_gu
 from experiments.options.data import DataOptions
 from experiments.options.trust import NOTHING, Trusted, check_named
 from experiments.runs.checkpoint import latest, load_weights
-from experiments.runs.data_record import check_data
 from experiments.runs.files import FORMAT, read_json
 from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
+from experiments.training.data import check_data
 from guides import Guide
 from ppl_models import MODELS
 from ppl_models.sites import describe
