@@ -12,15 +12,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from experiments.data import Data
-from experiments.inference.optim import OPTIMIZERS
-from experiments.inference.svi import SVI
 from experiments.options.common import TrainOptions
 from experiments.options.ranges import Count
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
-from experiments.training.compiling import compiles
 from experiments.training.data import load_data
-from experiments.training.pair import make_guide, make_objective, prepare
+from experiments.training.pair import make_guide, make_objective, make_svi, prepare
 from experiments.training.train import conclude, train_pair
 from ppl_models import PPCA
 
@@ -53,8 +50,7 @@ def main(config: Config) -> dict[str, Any]:
         model = without_gradients(model, train, config)
         guide = make_guide(run, model, train)
         objective = make_objective(run, model)
-        optimizer = OPTIMIZERS[config.optimizer](model, guide, config.lr)
-        svi = SVI(model, guide, optimizer, objective, compile=compiles(run, guide, train))
+        svi = make_svi(run, model, guide, objective, train)
         train_pair(run, svi, train)
         more: dict[str, Any] = {"optimum": optimum(run, train, test)}
         if config.method != "svi":

@@ -13,14 +13,11 @@ from typing import Any
 
 import tyro
 
-from experiments.inference.optim import OPTIMIZERS
-from experiments.inference.svi import SVI
 from experiments.options.common import TrainOptions
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
-from experiments.training.compiling import compiles
 from experiments.training.data import load_data
-from experiments.training.pair import make_guide, make_objective, prepare
+from experiments.training.pair import make_guide, make_objective, make_svi, prepare
 from experiments.training.saved_run import build_model
 from experiments.training.train import conclude, train_pair
 
@@ -40,8 +37,7 @@ def main(config: Config) -> dict[str, Any]:
         model = prepare(run, build_model(config.model, train, config.model_options), train, test)
         guide = make_guide(run, model, train)
         objective = make_objective(run, model)
-        optimizer = OPTIMIZERS[config.optimizer](model, guide, config.lr)
-        svi = SVI(model, guide, optimizer, objective, compile=compiles(run, guide, train))
+        svi = make_svi(run, model, guide, objective, train)
         train_pair(run, svi, train)
         return conclude(run, svi, train, test)
 

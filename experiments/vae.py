@@ -11,15 +11,12 @@ encoder of the same size as the guide, and the ELBO with its KL in closed form.
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from experiments.inference.optim import OPTIMIZERS
-from experiments.inference.svi import SVI
 from experiments.options.ranges import Fraction
 from experiments.options.vae import VAEOptions
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
-from experiments.training.compiling import compiles
 from experiments.training.data import load_data
-from experiments.training.pair import make_guide, make_objective, prepare
+from experiments.training.pair import make_guide, make_objective, make_svi, prepare
 from experiments.training.train import conclude, train_pair
 from ppl_models import VAE
 
@@ -49,8 +46,7 @@ def train_vae(command: str, config: VAEOptions) -> dict[str, Any]:
         model = prepare(run, VAE(tuple(train.image_shape), **config.model_options), train, test)
         guide = make_guide(run, model, train)
         objective = make_objective(run, model, "elbo_analytic_kl")
-        optimizer = OPTIMIZERS[config.optimizer](model, guide, config.lr)
-        svi = SVI(model, guide, optimizer, objective, compile=compiles(run, guide, train))
+        svi = make_svi(run, model, guide, objective, train)
         train_pair(run, svi, train)
         return conclude(run, svi, train, test)
 

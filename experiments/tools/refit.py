@@ -11,8 +11,6 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from experiments.errors import UsageError
-from experiments.inference.optim import OPTIMIZERS
-from experiments.inference.svi import SVI
 from experiments.options.common import (
     AnnealOptions,
     DataOptions,
@@ -22,9 +20,8 @@ from experiments.options.common import (
 )
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
-from experiments.training.compiling import compiles
 from experiments.training.data import record_data
-from experiments.training.pair import make_guide, make_objective
+from experiments.training.pair import make_guide, make_objective, make_svi
 from experiments.training.saved_run import opened
 from experiments.training.train import conclude, train_pair
 
@@ -45,9 +42,7 @@ def main(config: Config) -> dict[str, Any]:
         model = saved.model.requires_grad_(False)
         guide = make_guide(run, model, saved.train)
         objective = make_objective(run, model)
-        optimizer = OPTIMIZERS[config.optimizer](model, guide, config.lr)
-        compile = compiles(run, guide, saved.train)
-        svi = SVI(model, guide, optimizer, objective, compile=compile)
+        svi = make_svi(run, model, guide, objective, saved.train)
         own = {"guide": config.guide, "guide_options": config.guide_options}
         built = saved.config["pair"] | own
         # The data options of the first run make this one readable by itself.

@@ -1,4 +1,4 @@
-"""Model, guide and objective of a run, built from its options."""
+"""Model, guide, objective and SVI of a run, built from its options."""
 
 import inspect
 from typing import Any
@@ -14,9 +14,12 @@ from experiments.inference.checks.observations import check_observations
 from experiments.inference.checks.pair_check import check_once, check_rows
 from experiments.inference.frozen import announce_rows, check_held_out, for_data
 from experiments.inference.objectives import OBJECTIVES, Objective, check_objective
+from experiments.inference.optim import OPTIMIZERS
+from experiments.inference.svi import SVI
 from experiments.options.constructors import gives_points, new_guide, own_objective
 from experiments.options.ranges import option_name
 from experiments.runs.run import Run
+from experiments.training.compiling import compiles
 from guides import Guide, check_pair
 from ppl_models import MODELS
 from ppl_models.likelihoods import LIKELIHOODS, Likelihood
@@ -120,6 +123,12 @@ def build_objective(
     if particles or (rows and name == "stl"):
         options["particles"] = particles or 4
     return OBJECTIVES[name](**options)
+
+
+def make_svi(run: Run, model: nn.Module, guide: Guide, objective: Objective, data: Data) -> SVI:
+    """The SVI of a pair with the optimizer of a run's options, compiled or not."""
+    optimizer = OPTIMIZERS[run.config.optimizer](model, guide, run.config.lr)
+    return SVI(model, guide, optimizer, objective, compile=compiles(run, guide, data))
 
 
 def is_frozen(model: nn.Module) -> bool:
