@@ -111,8 +111,11 @@ class Run:
             stop = error if isinstance(error, Interrupted) else Interrupted(self.signals.received)
             stop.directory = path
             raise stop
-        if isinstance(error, Exception) and self.begun:
-            raise_fault(error, path)
+        if isinstance(error, Exception) and self.begun and (words := _fault(error)) is not None:
+            last = "nothing is kept yet"
+            if kept := checkpoints(path):
+                last = f"{kept[-1]} is complete: --resume continues from it"
+            raise TrainingError(f"{words}; {last}.") from error
 
     def save_config(self, **more: Any) -> None:
         """Write ``config.json``: every option, versions, device, threads.
@@ -214,17 +217,8 @@ class Run:
         return content
 
 
-def raise_fault(error: Exception, directory: Path) -> None:
-    """Report a fault of disk, memory or another process, and the last complete checkpoint."""
-    words = _fault(error)
-    if words is not None:
-        last = "nothing is kept yet"
-        if kept := checkpoints(directory):
-            last = f"{kept[-1]} is complete: --resume continues from it"
-        raise TrainingError(f"{words}; {last}.") from error
-
-
 def _fault(error: Exception) -> str | None:
+    """A fault of disk, memory or another process in words; None for any other error."""
     text = one_line(str(error), 150)
     if isinstance(error, OSError):
         reason = "no space is left on the disk" if error.errno in FULL else error.strerror or text

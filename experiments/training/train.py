@@ -132,7 +132,7 @@ def conclude(run: Run, svi: SVI, train: Data, test: Data, **more: Any) -> dict[s
     objective = next(n for n, c in OBJECTIVES.items() if type(svi.objective) is c)
     train, test = train.fixed().like(model), test.fixed().like(model)
     epochs = more.pop("epochs", len(run.lines))
-    decoder = more.pop("decoder", "frozen" if is_frozen(model) else "learned")
+    decoder = "frozen" if is_frozen(model) else "learned"
     metrics = Metrics(
         built["model"],
         built["guide"],
