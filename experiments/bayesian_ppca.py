@@ -122,11 +122,7 @@ def check(config: Config) -> None:
 
 
 def check_memory(config: Config, x: Tensor) -> None:
-    """Refuse data whose draws do not fit into memory.
-
-    Raises:
-        UsageError: If W W⊤ of every draw, or the replicated data, need more than ``--memory``.
-    """
+    """Refuse data whose draws, as W W⊤ or as replicated data, do not fit into ``--memory``."""
     draws = config.draws * (config.chains if "nuts" in config.guide else 1)
     gib = 8 * max(draws * x.shape[1] ** 2, 2 * REPLICATED * x.numel()) / 2**30
     if gib > config.memory:

@@ -165,11 +165,7 @@ def compare_saved(config: Config, runs: Sequence[Path]) -> dict[str, Any]:
 
 
 def plan(config: Config, model: Any) -> tuple[list[Entry], tuple[str, ...]]:
-    """The guides and decoders to compare; by default those of ``SIX_GUIDES`` that fit the model.
-
-    Raises:
-        UsageError: If a decoder cannot be frozen, or nothing is left to compare.
-    """
+    """The guides and decoders to compare; by default the ``SIX_GUIDES`` that fit the model."""
     known = hasattr(model, "maximum_likelihood") or config.of is not None
     decoder = config.decoder or ("both" if known else "learned")
     if decoder != "learned" and not known:

@@ -98,11 +98,7 @@ def main(config: Config) -> dict[str, Any]:
 def run_rows(
     names: Sequence[str], table: dict[str, Row], place: RunDirectory, config: Config
 ) -> None:
-    """Train and measure every row, unless that is done.
-
-    Raises:
-        UsageError: If a row needs another one that is not there.
-    """
+    """Train and measure every row, unless that is done."""
     out = place.path
     try:
         if not config.resume:

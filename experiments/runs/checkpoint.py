@@ -61,11 +61,7 @@ def packed(state: dict[str, Any]) -> bytes:
 
 
 def unpacked(content: bytes, path: Path) -> dict[str, Any]:
-    """The dictionary given to ``packed``, on the CPU; only plain values and tensors are built.
-
-    Raises:
-        UsageError: If it is not a dictionary of those; the message names the file.
-    """
+    """The dictionary given to ``packed``, on the CPU; only plain values and tensors are built."""
     with reading(path):
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         if not isinstance(state, dict):

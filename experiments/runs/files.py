@@ -187,11 +187,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file of a run; NaN and Infinity, which Python would read, are refused.
-
-    Raises:
-        UsageError: If it is missing, not a JSON object, or nested too deeply.
-    """
+    """Read a JSON object of a run; NaN and Infinity, which Python would read, are refused."""
     with reading(path):
         try:
             text = path.read_text(encoding="utf-8")

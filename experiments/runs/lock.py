@@ -113,11 +113,7 @@ class Lock:
         )
 
     def directory(self) -> Path:
-        """The present path of the directory, which may have been moved.
-
-        Raises:
-            TrainingError: If it has been deleted, or another process has taken it.
-        """
+        """The present path of the directory, which may have been moved."""
         if self._file < 0 or _same(self._file, self.path / LOCK):
             return self.path
         found = _path_of(self._folder)

@@ -78,11 +78,7 @@ class Run:
 
     @property
     def path(self) -> Path:
-        """The run directory, which may have been moved.
-
-        Raises:
-            TrainingError: If it was deleted, or another process has taken it.
-        """
+        """The run directory, which may have been moved; a ``TrainingError`` if it is lost."""
         before = self.lock.path
         if (path := self.lock.directory()) != before:
             self.say(f"warning: {before} was moved; the run continues in {path}.")

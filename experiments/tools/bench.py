@@ -111,11 +111,7 @@ def check_rows(config: Config, names: list[str]) -> None:
 
 
 def images(run: Run, names: list[str]) -> Data:
-    """The images that the suites are timed on.
-
-    Raises:
-        UsageError: If a suite wants images of another size.
-    """
+    """The images that the suites are timed on."""
     config = run.config
     train = load(config.data, config.data_root, rows=config.rows)[0]
     if {"steps", "scaling"} & set(names) and train.image_shape[1:] != (28, 28):

@@ -97,11 +97,7 @@ def is_page(file: Path) -> bool:
 
 
 def beside(saved: SavedRun, config: Config) -> list[SavedRun]:
-    """The run to be shown beside the first one, if there is one.
-
-    Raises:
-        UsageError: If its decoder or its data are others.
-    """
+    """The run to be shown beside the first one, if there is one."""
     if config.with_ is None:
         return []
     other = opened(config.with_, config, pick_device(config.device))

@@ -71,11 +71,7 @@ def options_of_run(run: Path, saved: dict[str, Any]) -> tuple[dict[str, Any], di
 
 
 def published_facts(run: Path, saved: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint holds besides the weights.
-
-    Raises:
-        UsageError: If the published code has no such model.
-    """
+    """What a checkpoint holds besides the weights."""
     source = latest(run) / "reference.pt"
     if source.exists():
         (content,) = verified(source.parent, source.name)

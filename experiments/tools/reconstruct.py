@@ -86,11 +86,7 @@ def main(config: Config) -> dict[str, Any]:
 def inferred(
     saved: SavedRun, test: Data, observed: Tensor, config: Config
 ) -> tuple[Tensor, dict[str, Any]]:
-    """E[x | z*] of every image, and the fields of the protocol that say how z* was inferred.
-
-    Raises:
-        UsageError: If it is not finite, as under a likelihood without a mean.
-    """
+    """E[x | z*] of every image, and the fields of the protocol that say how z* was inferred."""
     how: dict[str, Any] = {}
     if config.mask == "none":
         guide = held_out(saved.model, saved.guide, test)

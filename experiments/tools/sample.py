@@ -106,11 +106,7 @@ def check_draws(config: Config, numbers: int) -> None:
 
 
 def two_images(test: Data, between: tuple[int, int]) -> Data:
-    """The two test images as a data set of their own.
-
-    Raises:
-        UsageError: If there is no such image.
-    """
+    """The two test images as a data set of their own."""
     for row in between:
         if not 0 <= row < len(test):
             raise UsageError(

@@ -131,11 +131,7 @@ class Fitting:
             self.save()
 
     def _end_if_told(self, where: str) -> None:
-        """Write a checkpoint and stop if a signal has been received.
-
-        Raises:
-            Interrupted: Then.
-        """
+        """If a signal has been received, write a checkpoint and raise ``Interrupted``."""
         received = self.run.signals.received
         if any_of(received is not None):
             self._keep()
@@ -162,11 +158,7 @@ class Fitting:
         save_weights(run.path, module, run.config.keep, {STATE: packed(state)})
 
     def restore(self) -> bool:
-        """Return to the newest complete checkpoint; whether there is one.
-
-        Raises:
-            UsageError: If all are damaged, missing, or of other data.
-        """
+        """Return to the newest complete checkpoint; whether there is one."""
         run = self.run
         found = checkpoints(run.path) if run.resumed or self.saved else []
         if run.resumed and not found and (run.path / "metrics.jsonl").exists():
@@ -188,12 +180,7 @@ class Fitting:
         return False
 
     def _put(self, state: dict[str, Any]) -> tuple[list[dict[str, Any]], list[float]]:
-        """Restore the state of a checkpoint and the log up to it.
-
-        Raises:
-            UsageError: If it is of other data.
-            ValueError: If its parts do not match.
-        """
+        """Restore the state of a checkpoint and the log up to it."""
         if state["data"] != self.data.sha256 and not self.run.data_changed:
             raise UsageError(f"{self.run.config.data} is not what {self.run.path} was trained on.")
         self.svi.load_state_dict(state["svi"])

@@ -27,11 +27,7 @@ from ppl_models.sites import describe
 
 
 def prepare(run: Run, model: nn.Module, train: Data, test: Data) -> Any:
-    """Put a fresh model on the run's device and in its dtype; freeze it if asked to.
-
-    Raises:
-        UsageError: If the model's likelihood does not fit the pixels of either split.
-    """
+    """Put a fresh model on the run's device and in its dtype; freeze it if asked to."""
     config = run.config
     check_pixels(model, train)
     particles_at_a_time(1, numbers_per_image(model, train), config.memory)

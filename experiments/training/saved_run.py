@@ -85,11 +85,7 @@ class SavedRun(NamedTuple):
 
 
 def build_model(name: str, data: Data, options: dict[str, Any]) -> nn.Module:
-    """A model by name, its data dimensions taken from the data.
-
-    Raises:
-        UsageError: If a user's class cannot be built.
-    """
+    """A model by name, its data dimensions taken from the data."""
     model_class = import_model(name)
     of_data = {
         "data_dim": data.data_dim,
@@ -112,11 +108,7 @@ def build_model(name: str, data: Data, options: dict[str, Any]) -> nn.Module:
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """The checked ``config.json`` of a run that has a model and a guide.
-
-    Raises:
-        UsageError: If the directory is not a run, has another format, or has no guide.
-    """
+    """The checked ``config.json`` of a run that has a model and a guide."""
     config = read_json(directory / "config.json")
     if (found := config.get("format")) != FORMAT:
         raise UsageError(f"{directory} is a run of format {found}; this version reads {FORMAT}.")
@@ -194,10 +186,9 @@ def opened(directory: Path, config: Any, device: torch.device) -> SavedRun:
 
 
 def opened_for(run: Run, by_datum: bool = True) -> SavedRun:
-    """The saved run on which a command works; it is recorded in the command's ``config.json``.
+    """The saved run on which a command works, recorded in the command's ``config.json``.
 
-    Raises:
-        ValueError: If the command measures datum by datum, and a latent of the model is global.
+    With ``by_datum``, a model with a global latent is refused.
     """
     saved = opened(run.config.run, run.config, run.device)
     if by_datum:

@@ -44,11 +44,7 @@ HARMLESS: list[Any] = [
 
 
 def read_foreign(path: Path) -> Any:
-    """What ``torch.save`` wrote: plain values, tensors, arguments; nothing else is unpickled.
-
-    Raises:
-        UsageError: If it is missing or no file, damaged, larger than it looks, or carries code.
-    """
+    """What ``torch.save`` wrote: plain values, tensors, arguments; nothing else is unpickled."""
     _check_file(path)
     try:
         with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():

@@ -31,11 +31,7 @@ def check_available(name: str, preset: str) -> None:
 
 
 def pack(run: Path, module: nn.Module, file: Path) -> None:
-    """Write a run's weights in half precision, with the options it was trained with.
-
-    Raises:
-        UsageError: If a weight is too large for half precision.
-    """
+    """Write a run's weights in half precision, with the options it was trained with."""
     config = read_json(run / "config.json")
     tensors = {}
     for name, tensor in module.state_dict().items():
@@ -59,11 +55,7 @@ def epochs_of(run: Path) -> Any:
 
 
 def load_pretrained(name: str, module: nn.Module, recipe: dict[str, Any]) -> dict[str, Any]:
-    """Fill a pair with the weights of that name; what they were trained with.
-
-    Raises:
-        UsageError: If there are none (lists those that exist), or options were changed.
-    """
+    """Fill a pair with the weights of that name; what they were trained with."""
     check_available(name, name)
     with safe_open(HOME / f"{name}.safetensors", "pt") as file:
         about = {key: json.loads(value) for key, value in file.metadata().items()}

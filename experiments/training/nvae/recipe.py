@@ -29,11 +29,7 @@ class Recipe(NamedTuple):
 
 
 def recipe_of(config: NVAEOptions, pair: Pair, rows: int) -> Recipe:
-    """The published recipe with the options' numbers.
-
-    Raises:
-        UsageError: If free bits are asked for together with balancing or a sampled KL.
-    """
+    """The published recipe with the options' numbers."""
     if config.free_bits and (config.balance != "none" or config.objective == "elbo"):
         raise UsageError(
             f"--free-bits {config.free_bits:g} needs --balance none and --objective "

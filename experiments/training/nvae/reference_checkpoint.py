@@ -55,11 +55,7 @@ def published_name(data: str, data_shape: tuple[int, ...]) -> str:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The checkpoint as plain values and tensors, its arguments as a dictionary.
-
-    Raises:
-        UsageError: If it is missing, damaged, no such checkpoint, or carries code.
-    """
+    """The checkpoint as plain values and tensors, its arguments as a dictionary."""
     found = read_foreign(path)
     wanted = ("state_dict", "args")
     if not isinstance(found, dict) or any(name not in found for name in wanted):

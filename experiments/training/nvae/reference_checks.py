@@ -33,12 +33,7 @@ COUNTERS = "num_batches_tracked"
 def checked_args(args: Any, tensors: int) -> dict[str, Any]:
     """The published code's arguments as a dictionary, each of its type and in its range.
 
-    Args:
-        args: as stored, a ``Namespace`` or a dictionary.
-        tensors: how many the file holds: no part of the model can be there more often.
-
-    Raises:
-        UsageError: Naming the first argument that is missing or makes no sense.
+    No part of the model can be there more often than the file has ``tensors``.
     """
     found = args if isinstance(args, dict) else getattr(args, "__dict__", None)
     if not isinstance(found, dict):
