@@ -28,7 +28,7 @@ from experiments.runs.cli import cli
 from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
 from experiments.training.data import load_data
-from experiments.training.pictures import as_images
+from experiments.training.pictures import as_images, draw_encodings
 from ppl_models import PCA
 
 
@@ -73,13 +73,7 @@ def pictures(
     run: Run, pca: PCA, splits: tuple[Data, Data], train: torch.Tensor, test: torch.Tensor
 ) -> None:
     """Encodings, reconstructions, components, and the error against their number."""
-    z_train, directions = plots.two_directions(pca.encode(train))
-    z_test, _ = plots.two_directions(pca.encode(test), directions)
-    labels = (splits[0].labels, splits[1].labels)
-    run.figure(
-        "encodings",
-        plots.encodings(z_train, z_test, labels, "PCA encodings", splits[0].source.classes),
-    )
+    draw_encodings(run, pca.encode(train), pca.encode(test), splits, "PCA encodings")
     run.figure("squared_error", error_curve(pca, test))
     if splits[1].are_images:
         shown = pca.decode(pca.encode(test[:10]))

@@ -34,6 +34,16 @@ def _encodings(model: nn.Module, guide: Guide, data: Data, count: int) -> Tensor
     return torch.cat([z.reshape(len(z), -1) for z in first])[:count]
 
 
+def draw_encodings(
+    run: Run, z_train: Tensor, z_test: Tensor, splits: tuple[Data, Data], title: str
+) -> None:
+    """Encodings ``[N, M]`` of train and test rows, by class; along two directions if M > 2."""
+    z_train, directions = plots.two_directions(z_train)
+    z_test, _ = plots.two_directions(z_test, directions)
+    labels, classes = [data.labels for data in splits], splits[0].source.classes
+    run.figure("encodings", plots.encodings(z_train, z_test, labels, title, classes))
+
+
 def samples(model: nn.Module, data: Data) -> dict[str, Tensor]:
     """25 images per temperature; plain draws where the prior takes no temperature."""
     try:
@@ -65,12 +75,8 @@ def lab_pictures(
             shown = None
             run.warn(f"there is no figure of reconstructions: {error}")
     if z_train is not None and z_test is not None:
-        z_train, directions = plots.two_directions(z_train)
-        z_test, _ = plots.two_directions(z_test, directions)
-        more = "" if directions.shape[0] <= 2 else ", two leading directions"
-        labels, classes = (train.labels, test.labels), train.source.classes
-        title = f"means of q(z | x){more}"
-        run.figure("encodings", plots.encodings(z_train, z_test, labels, title, classes))
+        more = ", two leading directions" if z_train.shape[1] > 2 else ""
+        draw_encodings(run, z_train, z_test, (train, test), f"means of q(z | x){more}")
     if not test.are_images:
         return
     if shown is not None:
