@@ -62,11 +62,8 @@ class Config:
 
 
 def main(config: Config) -> dict[str, Any]:
-    if (config.task == "grade") != (config.folder is not None):
-        raise UsageError("labs grade FOLDER needs the folder with what was handed in.")
-    check_zip(config)
+    check(config)
     sources = find_labs(config.source, config.labs)
-    refuse_unused(config)
     if config.folder is not None:
         from experiments.teaching.grading.grade import grade
 
@@ -79,14 +76,25 @@ def main(config: Config) -> dict[str, Any]:
     return write(config, sources, out)
 
 
-def check_zip(config: Config) -> None:
-    """Refuse a zip file that nothing would be put into, or that holds something else."""
-    if config.zip is None:
-        return
-    if config.nbgrader or config.folder is not None:
-        raise UsageError("--zip is for the notebooks of students and teachers: leave it out.")
-    if config.zip.exists() and not is_packed(config.zip):
-        raise UsageError(f"--zip {config.zip} exists and was not written by labs.")
+def check(config: Config) -> None:
+    """Refuse options that the task does not use, and to replace a zip file of something else."""
+    grading = config.folder is not None
+    if grading != (config.task == "grade"):
+        raise UsageError("labs grade FOLDER needs the folder with what was handed in.")
+    if config.zip is not None:
+        if config.nbgrader or grading:
+            raise UsageError("--zip is for the notebooks of students and teachers: leave it out.")
+        if config.zip.exists() and not is_packed(config.zip):
+            raise UsageError(f"--zip {config.zip} exists and was not written by labs.")
+    given = {
+        "--student": config.student,
+        "--data": config.data != "digits",
+        "--nbgrader": config.nbgrader and grading,
+    }
+    unused = ", ".join(name for name, is_given in given.items() if is_given)
+    if unused and (grading or config.nbgrader):
+        task = "labs grade" if grading else "labs --nbgrader"
+        raise UsageError(f"{task} does not use {unused}: leave that out.")
 
 
 def write(config: Config, sources: Sequence[Path], out: Path) -> dict[str, Any]:
@@ -126,20 +134,6 @@ def folders_of(config: Config) -> tuple[str, ...]:
         load("mnist")  # a notebook would fall back to digits
         return ("mnist",)
     return "student", "teacher"
-
-
-def refuse_unused(config: Config) -> None:
-    """Refuse what is only for the notebooks of students and teachers, where none are written."""
-    grading = config.folder is not None
-    given = {
-        "--student": config.student,
-        "--data": config.data != "digits",
-        "--nbgrader": config.nbgrader and grading,
-    }
-    if (grading or config.nbgrader) and any(given.values()):
-        names = ", ".join(name for name, is_given in given.items() if is_given)
-        task = "labs grade" if grading else "labs --nbgrader"
-        raise UsageError(f"{task} does not use {names}: leave that out.")
 
 
 if __name__ == "__main__":
