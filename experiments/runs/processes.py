@@ -24,7 +24,7 @@ from experiments.options.common import DataOptions, FitOptions
 def join_group(config: Any) -> None:
     """Connect to the other processes, if a launcher has started any.
 
-    What takes no others is refused before: nobody waits for a process that is refused.
+    Commands for one process are refused before that, so that no process waits for another.
     """
     number = started()
     if number == 1:
@@ -114,7 +114,8 @@ def leave_group() -> None:
 def failed(line: str, code: int) -> int:
     """Print an error in the process that fails first; the exit code of that one, in all.
 
-    Before they connect all fail alike, and the main process says so, or each if it cannot tell.
+    Before the processes connect, all fail alike: the main one prints the error, or each of them if
+    it cannot tell which one it is.
     """
     own = first = f"{os.environ.get('RANK', 0)} {code}"
     # a variable is wrong, or the launcher, which keeps the store, has ended

@@ -83,8 +83,7 @@ def check_data(
 
 
 def _of_an_older_run(directory: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """What a run without a record still says: of its training data in the last checkpoint, of its
-    test data in its protocol."""
+    """The record of a run without ``data.json``, from its last checkpoint and its protocol."""
     splits: dict[str, Any] = {}
     try:
         path = latest(directory)

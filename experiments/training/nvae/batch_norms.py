@@ -57,7 +57,7 @@ def _checksum(values: dict[str, Tensor]) -> str:
 
 
 def _kept(path: Path, wanted: dict[str, str]) -> dict[str, Tensor] | None:
-    """Statistics on disk, if they are these and not a bit of them has changed."""
+    """The statistics on disk, if they are valid for this model and their checksum is right."""
     try:
         with safe_open(path, "pt") as file:
             values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

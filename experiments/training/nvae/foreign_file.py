@@ -26,7 +26,7 @@ class Dtype:
 
 
 def scalar(dtype: Any, content: Any) -> Any:
-    """Stands for what makes a NumPy scalar in a file: a plain number, or text."""
+    """Stands for the constructor of NumPy scalars in a file; gives a plain number or text."""
     name = f"{dtype.order}{dtype.name}"
     if not re.fullmatch(r"[<>=|][biufcUS]\d{1,4}", name) or not isinstance(content, bytes):
         raise ValueError(f"{name} is not a number.")

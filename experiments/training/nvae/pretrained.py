@@ -23,7 +23,7 @@ def available() -> list[str]:
 
 
 def check_available(name: str, preset: str) -> None:
-    """Refuse a name that no weights go by, and a preset beside it that is another one."""
+    """Refuse an unknown name of weights, and a ``--preset`` that differs from it."""
     if name not in available():
         raise UsageError(unknown("trained preset", name, available()))
     if preset != name and name in PRESETS:

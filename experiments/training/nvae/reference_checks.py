@@ -27,7 +27,7 @@ PREFIXES = ("module.", "_orig_mod.")
 """What DistributedDataParallel and torch.compile put before every name."""
 
 COUNTERS = "num_batches_tracked"
-"""Of batch norms, the only integers in a state."""
+"""Counters of batch norms, the only integers in a state dict."""
 
 
 def checked_args(args: Any, tensors: int) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def checked_state(state: Any) -> dict[str, Tensor]:
 
 
 def _why_not(name: str, value: Any) -> str | None:
-    """What an entry is, if it is no dense tensor of real numbers."""
+    """Why an entry is not a dense tensor of real numbers; None if it is one."""
     if not isinstance(value, Tensor):
         return f"{_kind(value)}, not a tensor"
     if value.is_quantized or value.layout != torch.strided or value.device.type != "cpu":
@@ -145,7 +145,7 @@ def _kind(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value in a message, at most so long."""
+    """A value as a message shows it, at most 40 characters."""
     if isinstance(value, (list, dict, tuple, Tensor)):  # repr of a nested one may never end
         return f"<{type(value).__name__}>"
     return one_line(repr(value), 40)
