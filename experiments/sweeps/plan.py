@@ -14,6 +14,7 @@ from experiments.runs.environment import plain
 from experiments.runs.files import missing, read_json, reading, write_json
 from experiments.runs.resuming import asked_options, holds_nothing, is_finished
 from experiments.sweeps.grid import Grid, arguments, name_of, points
+from guides import PAIRS
 from ppl_models.names import unknown
 
 NOT_OF_RUNS = ("sweep", "reproduce", "explore", "animate")
@@ -154,8 +155,6 @@ def _checked(
 
 def _check_guide(command: str, config: Any) -> None:
     """Refuse a guide that a model of ours does not take; other pairs are checked by their run."""
-    from guides import PAIRS
-
     model, guide = getattr(config, "model", command), getattr(config, "guide", None)
     ours = isinstance(guide, str) and ":" not in guide
     if ours and model in PAIRS and guide not in PAIRS[model]:
