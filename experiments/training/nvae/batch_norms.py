@@ -74,11 +74,8 @@ def readjusted(
 ) -> Iterator[None]:
     """Inside, batch norms have the statistics of draws from the prior at a temperature.
 
-    Args:
-        directory: the run's; what was computed once lies under ``checkpoint/``.
-        model: p, in evaluation mode; without batch norms nothing happens.
-        temperature: of the draws.
-        passes: of the model; 0 leaves the statistics of training.
+    They are kept below the run's ``directory``, so that they are computed once. Without batch
+    norms, or with 0 ``passes``, those of training stay.
     """
     own = {name: value.clone() for name, value in batch_norm_statistics(model).items()}
     if not passes or not own:
