@@ -152,7 +152,7 @@ def interpolation(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tens
 
 def redrawn_groups(saved: SavedRun, ends: Data, config: Config) -> dict[str, Tensor]:
     guide = held_out(saved.model, saved.guide, ends)
-    first = ends.batch(torch.zeros(1, dtype=torch.long, device=ends.pixels.device))
+    first = next(iter(ends.batches(1)))
     return resampled_groups(saved.model, guide, first, config.steps, config.seed)
 
 

@@ -123,7 +123,7 @@ def pictures(run: Run, model: Any, guide: Guide, test: Data, kls: list[Tensor]) 
 def groups_figure(model: Any, guide: Guide, test: Data) -> Figure:
     """The first test image reconstructed, and draws of its groups from every level down."""
     draws = 8
-    batch = test.batch(torch.tensor([0], device=test.pixels.device))
+    batch = next(iter(test.batches(1)))
     whole = reconstruct(model, guide, batch)
     changed = resampled_groups(model, guide, batch, draws)
     rows = {
