@@ -47,7 +47,8 @@ def main(config: Config) -> dict[str, Any]:
         saved = opened_for(run)
         data = saved.images(config.images)
         check_memory(config, data)
-        guide = held_out(saved.model, saved.guide, data).eval()
+        guide = held_out(saved.model, saved.guide, data)
+        guide.eval()
         q = guide if config.latents == "guide" else None
         rows_at_once = rows_at_a_time(saved.model, data, config.memory, 500)
         with pyro.validation_enabled(False):
