@@ -111,8 +111,9 @@ def build_objective(
     name = name or ("stl" if rows else own)
     check_objective(guide, own, name)
     accepted = set(inspect.signature(OBJECTIVES[name]).parameters) - {"particles"}
-    for option in {"alpha", "free_bits", "strata"} - accepted:
-        if getattr(config, option, None) != getattr(type(config), option, None):
+    for option in ("alpha", "free_bits", "strata"):
+        given = getattr(config, option, None) != getattr(type(config), option, None)
+        if given and option not in accepted:
             words = f"{option_name(option)} has no effect on the objective {name}"
             raise UsageError(f"{words}; --objective chooses another one.")
     options = {key: getattr(config, key) for key in accepted if hasattr(config, key)}

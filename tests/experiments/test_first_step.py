@@ -152,6 +152,7 @@ def test_a_gap_that_rises_is_not_said_to_fall(now, words):
         (["--alpha", "2"], ["--alpha has no effect on the objective elbo_analytic_kl"]),
         (["--free-bits", "1"], ["--free-bits has no effect on the objective"]),
         (["--strata", "3"], ["--strata has no effect on the objective"]),
+        (["--strata", "3", "--free-bits", "1", "--alpha", "2"], ["--alpha has no effect"]),
         (["--cycles", "3"], ["--cycles are those of --kl-anneal"]),
     ],
 )
