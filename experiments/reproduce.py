@@ -201,6 +201,9 @@ def save(out: Path, table: dict[str, Row]) -> list[dict[str, Any]]:
         for name, row in table.items()
     }
     done = {name: path for name, path in figures.items() if is_finished(path)}
+    if not done:
+        tqdm.write(f"{out}: no row has figures for a table yet.")
+        return []
     runs = read_runs(list(done.values()))
     check_same_images(runs)
     lines = table_of_runs(runs)

@@ -336,6 +336,12 @@ def test_a_stopped_table_is_continued_as_a_table(monkeypatch, capsys):
     assert command.endswith("--epochs 2 --out a --resume")
 
 
+def test_a_table_without_figures_is_not_written(capsys):
+    assert reproduce.save(Path("a"), reproduce.TABLES["guides"]) == []
+    assert capsys.readouterr().out == "a: no row has figures for a table yet.\n"
+    assert not Path("a").exists()
+
+
 def test_bench_times_four_ways(monkeypatch, as_traced):
     monkeypatch.setattr(bench, "matrix_peak", lambda device: 1e9)
     metrics = run(
