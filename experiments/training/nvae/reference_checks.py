@@ -145,7 +145,7 @@ def _kind(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as a message shows it, at most 40 characters."""
+    """A value as a message shows it, cut after 40 characters."""
     if isinstance(value, (list, dict, tuple, Tensor)):  # repr of a nested one may never end
         return f"<{type(value).__name__}>"
     return one_line(repr(value), 40)
