@@ -96,6 +96,8 @@ class OptimizationOptions:
     """Learning rate after the warm-up: a cosine to zero, or constant."""
     warmup: Fraction = 0.0
     """Fraction of training in which the learning rate rises from zero."""
+    clip: Annotated[Positive | None, RARE] = None
+    """Maximum norm of the gradient, without per-datum parameters; by default there is no limit."""
     minutes: Positive | None = None
     """Train for this many minutes instead of --epochs; the schedule spans that time."""
     patience: Annotated[Count | None, RARE] = None

@@ -68,8 +68,6 @@ class NVAEOptions(FitOptions, DataOptions, FreshRunOptions):
     ema: Fraction = 0.0
     """Decay of a moving average of the weights, which is evaluated and saved; 0 uses the last
     weights."""
-    clip: Positive | None = None
-    """Maximum norm of the gradient; by default there is no limit."""
     fine_tune: Fraction = 0.0
     """Final fraction of training that maximises the importance-weighted bound."""
     fine_tune_particles: Count = 5

@@ -1,6 +1,7 @@
 """Model, guide, objective and SVI of a run, built from its options."""
 
 import inspect
+import math
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from experiments.evaluation.shared_draws import numbers_per_image
 from experiments.inference.checks.observations import check_observations
 from experiments.inference.checks.pair_check import check_once, check_rows
 from experiments.inference.frozen import announce_rows, check_held_out, for_data
+from experiments.inference.guard import Guard
 from experiments.inference.objectives import OBJECTIVES, Objective, check_objective
 from experiments.inference.optim import OPTIMIZERS
 from experiments.inference.svi import SVI
@@ -125,7 +127,8 @@ def build_objective(
 def make_svi(run: Run, model: nn.Module, guide: Guide, objective: Objective, data: Data) -> SVI:
     """The SVI of a pair with the optimizer of a run's options, compiled or not."""
     optimizer = OPTIMIZERS[run.config.optimizer](model, guide, run.config.lr)
-    return SVI(model, guide, optimizer, objective, compile=compiles(run, guide, data))
+    guard = Guard(run.config.clip or math.inf)
+    return SVI(model, guide, optimizer, objective, guard, compile=compiles(run, guide, data))
 
 
 def is_frozen(model: nn.Module) -> bool:

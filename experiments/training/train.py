@@ -58,9 +58,8 @@ def train_pair(run: Run, svi: SVI, data: Data, options: dict[str, Any] | None = 
     if rise and config.patience:
         raise UsageError("--patience compares losses that --kl-anneal changes: use one of them.")
     if trains_rows_only(svi):
-        asked = (("minutes", config.minutes), ("patience", config.patience))
-        for name, value in (*asked, ("compile", config.compile or None)):
-            if value is not None:
+        for name in ("minutes", "patience", "clip", "compile"):
+            if getattr(config, name) not in (None, False):
                 raise UsageError(
                     f"--{name} has no effect: with a frozen decoder the rows of a per-datum guide "
                     "take --guide.local-steps instead of epochs."

@@ -1,5 +1,8 @@
 """Options that a run must use or refuse."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from experiments import ppca
@@ -10,7 +13,9 @@ from tests.shared.runs import DIGITS
 pytestmark = pytest.mark.usefixtures("in_a_folder")
 
 
-@pytest.mark.parametrize("option", [["--minutes", "1"], ["--patience", "2"], ["--compile"]])
+@pytest.mark.parametrize(
+    "option", [["--minutes", "1"], ["--patience", "2"], ["--clip", "1"], ["--compile"]]
+)
 def test_options_of_epochs_are_refused_where_rows_take_local_steps(option, capsys):
     rows = ["--guide", "mean_field", "--decoder", "frozen", "--guide.local-steps", "3"]
     refused(capsys, ppca, [*DIGITS, *rows, *option, "--out", "a"], option[0])
@@ -22,3 +27,13 @@ def test_a_refit_rounds_products_of_float32_alone(capsys):
         run(ppca, *DIGITS, "--guide", "exact", "--dtype", dtype, "--out", dtype)
     run(refit, "float32", "--guide", "amortized", *rounded, "--out", "a")
     refused(capsys, refit, ["float64", *rounded, "--out", "b"], "bfloat16", "float64")
+
+
+def test_clipped_to_nearly_nothing_a_gradient_moves_nothing():
+    bounded = {"a": ["--clip", "1e-14"], "b": ["--lr", "1e-12"], "c": []}
+    for out, options in bounded.items():
+        run(ppca, *DIGITS, "--guide", "amortized", *options, "--out", out)
+    logs = [Path(out, "metrics.jsonl").read_text().splitlines() for out in bounded]
+    clipped, still, trained = ([json.loads(line)["loss"] for line in log] for log in logs)
+    assert clipped == pytest.approx(still, rel=1e-4)
+    assert trained[-1] < clipped[-1] - 1
