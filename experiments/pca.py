@@ -15,9 +15,10 @@ import torch
 from matplotlib.figure import Figure
 
 from experiments.data import Data
+from experiments.errors import UsageError
 from experiments.evaluation.metrics import protocol
 from experiments.options.common import DataOptions, FreshRunOptions
-from experiments.options.ranges import Count
+from experiments.options.ranges import Count, option_name
 from experiments.reports import plots
 from experiments.reports.page import finish
 from experiments.reports.tables import figures_table
@@ -39,6 +40,7 @@ class Config(DataOptions, FreshRunOptions):
 
 
 def main(config: Config) -> dict[str, Any]:
+    check(config)
     with Run("pca", config) as run:
         splits = load_data(run)
         train, test = (data.fixed().observations().flatten(1) for data in splits)
@@ -67,6 +69,13 @@ def main(config: Config) -> dict[str, Any]:
         )
         found += f": they explain {1 - error / variance:.1%} of the variance." if variance else "."
         return finish(run, metrics, title, [found], tables)
+
+
+def check(config: Config) -> None:
+    """Refuse options of the data that PCA would ignore."""
+    for name in ("flip", "given"):
+        if getattr(config, name) != getattr(Config, name):
+            raise UsageError(f"{option_name(name)} has no effect on pca: leave it out.")
 
 
 def pictures(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from experiments.data import Data
+from experiments.errors import UsageError
 from experiments.options.common import TrainOptions
 from experiments.options.ranges import Count
 from experiments.runs.cli import cli
@@ -44,6 +45,7 @@ class Config(TrainOptions):
 
 
 def main(config: Config) -> dict[str, Any]:
+    check(config)
     with Run("ppca", config) as run:
         train, test = load_data(run)
         model = prepare(run, PPCA(train.data_dim, config.latent_dim), train, test)
@@ -58,6 +60,16 @@ def main(config: Config) -> dict[str, Any]:
         if config.method == "em":
             more["epochs"] = config.epochs
         return conclude(run, svi, train, test, method=config.method, **more)
+
+
+def check(config: Config) -> None:
+    """Refuse a frozen decoder, which expectation-maximisation could not improve."""
+    frozen = config.decoder == "frozen" or (config.decoder is None and config.guide == "point")
+    if config.method == "em" and frozen:
+        raise UsageError(
+            "--method em learns p, but --decoder is frozen (the default of --guide point): use "
+            "--method closed_form."
+        )
 
 
 def optimum(run: Run, train: Data, test: Data) -> dict[str, float] | None:

@@ -14,6 +14,7 @@ import tyro
 from experiments.data.readers import check_name
 from experiments.errors import UsageError
 from experiments.inference.objectives import OBJECTIVES
+from experiments.options.constructors import defaults_of, import_model
 from experiments.options.data import RARE, DataOptions
 from experiments.options.ranges import (
     Count,
@@ -23,6 +24,7 @@ from experiments.options.ranges import (
     Positive,
     Seed,
     check_ranges,
+    option_name,
 )
 from ppl_models.names import unknown
 
@@ -205,6 +207,17 @@ def check(config: Any) -> None:
     checkpoint_interval(getattr(config, "checkpoint_every", "1"))
     if isinstance(config, DataOptions):
         check_name(config.data)
+    check_network(config)
+
+
+def check_network(config: Any) -> None:
+    """Refuse options of an MLP for the convolutions of a VAE."""
+    options = getattr(config, "model_options", {})
+    if getattr(config, "model", None) == "vae" and options.get("network") == "conv":
+        usual = defaults_of(import_model("vae"))
+        for name in ("hidden_dims", "activation"):
+            if options.get(name, usual[name]) != usual[name]:
+                raise UsageError(f"{option_name(name)} has no effect on --network conv.")
 
 
 def checkpoint_interval(text: str) -> tuple[int | None, float | None]:

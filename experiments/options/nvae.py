@@ -45,7 +45,8 @@ class NVAEOptions(FitOptions, DataOptions, FreshRunOptions):
     strata: tyro.conf.Suppress[int] = 0
     patience: tyro.conf.Suppress[int | None] = None
     warmup: Fraction = 0.0125
-    """Fraction of training in which the learning rate rises from zero."""
+    """Fraction of training in which the learning rate rises from zero, rounded to whole
+    epochs."""
     least_lr: NotNegative = 1e-4
     """Final learning rate."""
     kl_anneal: Fraction = 0.3

@@ -53,7 +53,7 @@ class Config(SavedRunOptions):
     every latent, interpolation --between two test images, or a hierarchy's groups drawn from one
     level down. Traversals and groups start from the first image of --between."""
     temperature: tuple[Positive, ...] = TEMPERATURES
-    """One or more temperatures above 0."""
+    """One or more temperatures above 0, of samples from the prior."""
     count: Count = 25
     """Number of images per temperature, or from the aggregate posterior."""
     between: tuple[int, int] = (0, 1)
@@ -84,7 +84,7 @@ def main(config: Config) -> dict[str, Any]:
         metrics = saved.new_metrics(saved.test, config.seed, 1, estimator=config.of)
         metrics.more = {
             "of": config.of,
-            "temperature": list(config.temperature),
+            "temperature": list(config.temperature) if config.of == "prior" else None,
             "count": config.count,
             "between": list(config.between),
             "mean_pixel": [float(torch.mean(images.double())) for images in drawn.values()],
@@ -94,7 +94,9 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def check_draws(config: Config, numbers: int) -> None:
-    """Refuse temperatures that print alike, and more images than fit into --memory."""
+    """Refuse temperatures that have no effect or print alike, and images beyond --memory."""
+    if config.of != "prior" and config.temperature != TEMPERATURES:
+        raise UsageError(f"--temperature is for --of prior, not for --of {config.of}.")
     names = [f"{t:g}" for t in config.temperature]
     if len(set(names)) < len(names):
         raise UsageError(f"--temperature {' '.join(names)}: give each of them once.")

@@ -284,6 +284,7 @@ def test_library_refuses_arrays_it_cannot_use():
         (["--of", "dreams"], ["dreams", "aggregate"]),
         (["--count", "0"], ["--count must be at least 1"]),
         (["--temperature"], ["--temperature needs at least one value"]),
+        (["--of", "groups", "--temperature", "1"], ["--temperature is for --of prior, not"]),
     ],
 )
 def test_sampling(capsys, saved, args, words):

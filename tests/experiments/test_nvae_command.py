@@ -103,23 +103,10 @@ def test_other_commands_take_the_run(trained):
     stored = json.loads((trained / "metrics.json").read_text())
     assert again["test"]["iw_bound"] == pytest.approx(stored["test"]["iw_bound"], abs=1e-5)
     run(reconstruct, str(trained), "--out", "reconstructed")
-    for of in ("prior", "aggregate", "interpolation", "groups"):
-        run(
-            sample,
-            str(trained),
-            "--of",
-            of,
-            "--count",
-            "4",
-            "--steps",
-            "3",
-            "--temperature",
-            "0.6",
-            "--readjust",
-            "2",
-            "--out",
-            of,
-        )
+    few = ["--count", "4", "--steps", "3", "--readjust", "2"]
+    run(sample, str(trained), *few, "--temperature", "0.6", "--out", "prior")
+    for of in ("aggregate", "interpolation", "groups"):
+        run(sample, str(trained), *few, "--of", of, "--out", of)
     groups = load_file("groups/samples.safetensors")
     assert {name: tuple(x.shape) for name, x in groups.items()} == dict.fromkeys(
         ("z0", "z1", "z2"), (3, 1, 8, 8)

@@ -24,7 +24,9 @@ from experiments.inference.optim import adamax
 from experiments.inference.optim.schedules import learning_rate, published_rate
 from experiments.inference.svi import SVI, Pair
 from experiments.inference.traces import site_kls, traces
+from experiments.options.nvae import NVAEOptions
 from experiments.training.nvae.batch_norms import batch_norm_statistics, readjust, readjusted
+from experiments.training.nvae.recipe import recipe_of
 from guides import GUIDES
 from ppl_models import Batch
 from ppl_models.nvae import NVAE
@@ -191,6 +193,13 @@ def test_the_schedule_is_the_published_one_step_by_step():
         for step in range(steps):
             rate = learning_rate(epoch, step, steps, epochs, warmup, 0.01, 1e-4)
             assert 0.01 * factor((epoch + step / steps) / epochs) == pytest.approx(rate)
+
+
+def test_the_warm_up_takes_whole_epochs():
+    config = NVAEOptions(epochs=14, warmup=0.1, batch_size=10, balance="none", regularise=0.0)
+    rate = recipe_of(config, None, 100).schedule
+    rates = [rate(epoch / 14) for epoch in (0, 0.5, 1, 1.4)]
+    assert rates == pytest.approx([0, 0.5, 0.9, 0.9])
 
 
 @pytest.mark.parametrize(

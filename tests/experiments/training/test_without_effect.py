@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import ppca
+from experiments import pca, ppca, train, vae
 from experiments.tools import refit
 from tests.shared.commands import refused, run
 from tests.shared.runs import DIGITS
@@ -37,3 +37,23 @@ def test_clipped_to_nearly_nothing_a_gradient_moves_nothing():
     clipped, still, trained = ([json.loads(line)["loss"] for line in log] for log in logs)
     assert clipped == pytest.approx(still, rel=1e-4)
     assert trained[-1] < clipped[-1] - 1
+
+
+def test_pca_neither_mirrors_images_nor_reads_classes(capsys):
+    for option in (["--flip"], ["--given", "labels"]):
+        words = f"{option[0]} has no effect on pca"
+        refused(capsys, pca, ["--data", "digits", *option, "--out", "a"], words)
+
+
+@pytest.mark.parametrize("frozen", [["--decoder", "frozen"], ["--guide", "point"]])
+def test_em_is_refused_where_the_decoder_is_frozen(frozen, capsys):
+    args = [*DIGITS, "--method", "em", *frozen, "--out", "a"]
+    refused(capsys, ppca, args, "--method em learns p", "--method closed_form")
+
+
+@pytest.mark.parametrize("option", [["--hidden-dims", "9"], ["--activation", "tanh"]])
+def test_convolutions_take_no_options_of_an_mlp(option, capsys):
+    words = f"{option[0]} has no effect on --network conv"
+    for command in ([vae], [train, "--model", "vae"]):
+        args = [*DIGITS, *command[1:], "--network", "conv", *option, "--out", "a"]
+        refused(capsys, command[0], args, words)
