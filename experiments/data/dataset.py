@@ -171,24 +171,25 @@ class Data:
         Raises:
             UsageError: If the model observes other sites, or other numbers of entries.
         """
-        return replace(self, **as_observed(self, model))
+        return as_observed(self, model)
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
         """A copy with the same change applied to all stored arrays."""
-        return {
-            "pixels": change(self.pixels),
-            "labels": None if self.labels is None else change(self.labels),
-            "given": {name: change(values) for name, values in self.given.items()},
-            "others": {name: change(values) for name, values in self.others.items()},
-        }
+        return replace(
+            self,
+            pixels=change(self.pixels),
+            labels=None if self.labels is None else change(self.labels),
+            given={name: change(values) for name, values in self.given.items()},
+            others={name: change(values) for name, values in self.others.items()},
+        )
 
     def to(self, device: torch.device | str) -> Self:
-        return replace(self, **self._each(lambda values: values.to(device)))
+        return self._each(lambda values: values.to(device))
 
     def select(self, index: Tensor | slice) -> Self:
         """Some rows as a data set."""
         source = self.source._replace(sha256=None)
-        return replace(self, **self._each(lambda values: values[index]), source=source)
+        return replace(self._each(lambda values: values[index]), source=source)
 
     def rows(self, count: int | None) -> Self:
         """The first ``count`` rows as a data set.

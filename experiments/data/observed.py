@@ -1,5 +1,6 @@
 """Whether data match what a model observes, and their form for that model."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from experiments.errors import UsageError
 from ppl_models.sites import Sites, describe
 
 
-def as_observed(data: Any, model: nn.Module, sites: Sites | None = None) -> dict[str, Any]:
+def as_observed(data: Any, model: nn.Module, sites: Sites | None = None) -> Any:
     """A data set in the dtype, on the device and in the shapes that a model observes.
 
     Args:
@@ -32,15 +33,14 @@ def as_observed(data: Any, model: nn.Module, sites: Sites | None = None) -> dict
     others = {name: as_floats(v, dtype) for name, v in moved.others.items()}
     # a model lays out the plates of a row by itself
     shapes = {name: s for name, s in observed.items() if name not in sites.in_plates}
-    return {
-        "pixels": moved.pixels,
-        "labels": moved.labels,
-        "event_shape": shapes.get(site),
-        "dtype": dtype,
-        "site": site if sites.by_name else None,
-        "others": {n: v.reshape(-1, *shapes.get(n, v.shape[1:])) for n, v in others.items()},
-        "given": {name: as_floats(values, dtype) for name, values in moved.given.items()},
-    }
+    return replace(
+        moved,
+        event_shape=shapes.get(site),
+        dtype=dtype,
+        site=site if sites.by_name else None,
+        others={n: v.reshape(-1, *shapes.get(n, v.shape[1:])) for n, v in others.items()},
+        given={name: as_floats(values, dtype) for name, values in moved.given.items()},
+    )
 
 
 def check_sites(data: Any, site: str, observed: dict[str, torch.Size]) -> None:

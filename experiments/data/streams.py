@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -82,7 +81,7 @@ class Stream:
                 index = torch.arange(len(rows)) % self.size
             else:
                 _note(index, seen)
-            rows = replace(rows, **as_observed(rows, self.model, self.sites))
+            rows = as_observed(rows, self.model, self.sites)
             batch = rows.batch(torch.arange(len(rows), device=rows.pixels.device), training=True)
             yield batch._replace(index=index.to(batch.index), size=self.size)
 
