@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from experiments.data.readers import check_name
+from experiments.data.loading import check_name
 from experiments.errors import UsageError
 from experiments.inference.objectives import OBJECTIVES
 from experiments.options.constructors import defaults_of, import_model
