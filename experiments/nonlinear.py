@@ -10,17 +10,16 @@ the objective ``iwae``.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from experiments.options.ranges import Count
-from experiments.options.vae import VAEOptions
+from experiments.options.ranges import Count, Fraction
 from experiments.runs.cli import cli
+from experiments.vae import Config as VAEConfig
 from experiments.vae import train_vae
 
 
 @dataclass(frozen=True)
-class Config(VAEOptions):
-    OF_DATA: ClassVar = {"digits": {"batch_size": 50}}
+class Config(VAEConfig):
     guide: str = "prior"
     """q(z | x): prior, or for comparison point, mean_field, full_rank, amortized, flow, mixture or
     semi_amortized. Options of the guide are --guide.OPTION."""
@@ -29,6 +28,7 @@ class Config(VAEOptions):
     dreg, renyi, miselbo (only mixture) or log_joint (only point)."""
     particles: Count | None = 5
     """K, the number of draws from the guide per image; the guide prior draws from p(z)."""
+    warmup: Fraction = 0.0
 
 
 def main(config: Config) -> dict[str, Any]:

@@ -9,10 +9,10 @@ encoder of the same size as the guide, and the ELBO with its KL in closed form.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from experiments.options.ranges import Fraction
-from experiments.options.vae import VAEOptions
+from experiments.options.common import TrainOptions
+from experiments.options.ranges import Count, Fraction
 from experiments.runs.cli import cli
 from experiments.runs.run import Run
 from experiments.training.data import load_data
@@ -22,8 +22,32 @@ from ppl_models import VAE
 
 
 @dataclass(frozen=True)
-class Config(VAEOptions):
+class Config(TrainOptions):
     OF_DATA: ClassVar = {"digits": {"batch_size": 50}}
+    group: ClassVar[str] = "model"
+    model: ClassVar[str] = "vae"
+
+    latent_dim: Count = 2
+    """M, the dimension of the latent space."""
+    hidden_dims: tuple[Count, ...] = (400,)
+    """Widths of the decoder's hidden layers."""
+    network: Literal["mlp", "conv"] = "mlp"
+    """Network of the decoder."""
+    activation: Literal["relu", "tanh", "silu", "gelu"] = "relu"
+    """Activation of the decoder's MLP."""
+    likelihood: Literal[
+        "gaussian",
+        "gaussian_per_pixel",
+        "gaussian_decoder",
+        "low_rank",
+        "bernoulli",
+        "continuous_bernoulli",
+        "logit_normal",
+        "beta",
+        "discretized_logistic",
+        "discretized_logistic_mixture",
+    ] = "gaussian"
+    """p(x | z); bernoulli needs --binarize, logit_normal and beta need --dequantize."""
     guide: str = "amortized"
     """q(z | x): amortized, flow, mixture, semi_amortized, prior, point, mean_field or full_rank.
     Options of the guide are --guide.OPTION."""
@@ -34,12 +58,18 @@ class Config(VAEOptions):
     elbo_analytic_kl, or the guide's own (iwae for prior, miselbo for mixture, log_joint for
     point)."""
 
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """What the model's constructor is given besides the data's shape."""
+        names = ("latent_dim", "hidden_dims", "network", "activation", "likelihood")
+        return {name: getattr(self, name) for name in names}
+
 
 def main(config: Config) -> dict[str, Any]:
     return train_vae("vae", config)
 
 
-def train_vae(command: str, config: VAEOptions) -> dict[str, Any]:
+def train_vae(command: str, config: Config) -> dict[str, Any]:
     """The VAE's model under the guide and objective that the options ask for."""
     with Run(command, config) as run:
         train, test = load_data(run)

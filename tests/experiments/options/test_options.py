@@ -13,7 +13,7 @@ from experiments.options.commands import COMMANDS, module_of
 from experiments.options.common import TrainOptions
 from experiments.options.parsing import parse
 from experiments.options.ranges import Count, Fraction, check_ranges, ranges_of
-from experiments.options.vae import VAEOptions
+from experiments.vae import Config as VAEConfig
 from ppl_models.likelihoods import LIKELIHOODS
 
 ANY_NUMBER = {"bits", "value_range", "between", "labs", "published"}
@@ -21,7 +21,7 @@ ANY_NUMBER = {"bits", "value_range", "between", "labs", "published"}
 
 
 def test_likelihoods_to_choose_from_are_those_of_the_registry():
-    assert set(get_args(get_type_hints(VAEOptions)["likelihood"])) == set(LIKELIHOODS)
+    assert set(get_args(get_type_hints(VAEConfig)["likelihood"])) == set(LIKELIHOODS)
 
 
 @pytest.mark.parametrize("second", [["--hidden-dims", "20"], ["--hidden_dims=20"]])
