@@ -235,10 +235,9 @@ def _labels(
     root: Path, entries: list[Entry], counts: list[int]
 ) -> tuple[torch.Tensor | None, tuple[str, ...]]:
     """Class folders sorted by name, as in torchvision's ImageFolder."""
-    names = [entry.inner[0] if len(entry.inner) > 1 else None for entry in entries]
-    classes = sorted({name for name in names if name is not None})
-    if len(classes) < 2 or None in names:
+    names = [entry.inner[0] for entry in entries if len(entry.inner) > 1]
+    if len(names) < len(entries) or len(set(names)) < 2:
         return None, ()
-    check_classes(root, classes)
-    numbers = [classes.index(name) for name in names if name is not None]
-    return torch.from_numpy(np.repeat(numbers, counts)), tuple(classes)
+    classes, numbers = np.unique(names, return_inverse=True)
+    check_classes(root, classes.tolist())
+    return torch.from_numpy(np.repeat(numbers, counts)), tuple(classes.tolist())
