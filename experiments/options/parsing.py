@@ -77,7 +77,7 @@ def parse(config_class: type, main: Callable[[Any], Any], args: Sequence[str]) -
             values[group.name] = dataclasses.asdict(one)
         else:
             values |= {f.name: getattr(one, f.name) for f in dataclasses.fields(one)}
-    given = _given(args)
+    given = _given(args, values)
     _check_lists(values, given)
     if "compile" in values and not {"--compile", "--no-compile"} & set(args):
         values["compile"] = None
@@ -98,10 +98,12 @@ def _with_home(value: Any) -> Any:
         raise UsageError(f"{value}: {error}") from error
 
 
-def _given(args: Sequence[str]) -> list[str]:
-    """The names of options on a command line, as fields are named."""
+def _given(args: Sequence[str], values: dict[str, Any]) -> list[str]:
+    """The names of options on a command line, as fields are named; those of the model in full."""
     options = (word[2:].partition("=")[0] for word in args if word.startswith("--"))
-    return [option.replace("-", "_") for option in options]
+    names = [option.replace("-", "_") for option in options]
+    short = values.get("model_options", {}).keys() - values.keys()
+    return [f"model.{name}" if name in short else name for name in names]
 
 
 def _check_lists(values: dict[str, Any], given: Sequence[str]) -> None:

@@ -35,6 +35,15 @@ def test_an_option_with_several_values_is_not_given_twice(second):
         parse(Config, main, ["--guide.hidden-dims", "8", "--guide.hidden-dims", "9"])
 
 
+@pytest.mark.parametrize("second", ["--hidden-dims", "--model.hidden-dims"])
+def test_nor_is_one_of_a_model_by_its_short_name(second):
+    from experiments.train import Config, main
+
+    args = ["--model", "vae", "--hidden-dims", "30", second, "20"]
+    with pytest.raises(UsageError, match=r"--model\.hidden-dims is given twice"):
+        parse(Config, main, args)
+
+
 def is_number(hint: Any) -> bool:
     return hint in (int, float) or any(is_number(one) for one in get_args(hint))
 
