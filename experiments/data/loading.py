@@ -156,25 +156,24 @@ def reduce_bits(rows: Rows, bits: int, name: str) -> Rows:
 
 def _check(name: str, found: Read, pad: int, flip: bool) -> None:
     """Refuse splits that do not match, and options that do not fit their shape."""
-    shapes = [list(part.pixels.shape[1:]) for part in (found.train, found.test)]
-    for split, part, shape in zip(("train", "test"), found[:2], shapes, strict=True):
-        if pad or flip:
-            option = "--pad" if pad else "--flip"
-            if len(shape) < 2:
-                raise UsageError(f"{option} is for images; the rows of '{name}' are {shape}.")
-            if len(shape) == 3 and shape[0] not in (1, 3) and shape[2] in (1, 3):
-                raise UsageError(
-                    f"{option} needs images [N, C, H, W]; those of '{name}', {shape}, have "
-                    "their channels last: give x.transpose(0, 3, 1, 2)."
-                )
-        if pad and pad < max(shape[-2:]):
-            raise UsageError(f"pad={pad} is smaller than the images of '{name}', {shape[-2:]}.")
+    shape, other = (list(part.pixels.shape[1:]) for part in found[:2])
+    if shape != other:
+        raise UsageError(f"'{name}' has images {shape} to train on and {other} to test on.")
+    for split, part in zip(("train", "test"), found[:2], strict=True):
         if len(part.pixels) < 2:  # a single image gives no standard error
             raise UsageError(f"'{name}' has a single image to {split} on; at least 2 are needed.")
-    if shapes[0] != shapes[1]:
+    if not (pad or flip):
+        return
+    option = "--pad" if pad else "--flip"
+    if len(shape) < 2:
+        raise UsageError(f"{option} is for images; the rows of '{name}' are {shape}.")
+    if len(shape) == 3 and shape[0] not in (1, 3) and shape[2] in (1, 3):
         raise UsageError(
-            f"'{name}' has images {shapes[0]} to train on and {shapes[1]} to test on."
+            f"{option} needs images [N, C, H, W]; those of '{name}', {shape}, have their channels "
+            "last: give x.transpose(0, 3, 1, 2)."
         )
+    if pad and pad < max(shape[-2:]):
+        raise UsageError(f"pad={pad} is smaller than the images of '{name}', {shape[-2:]}.")
 
 
 def check_name(name: str) -> None:

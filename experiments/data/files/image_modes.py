@@ -67,16 +67,12 @@ def _first(tags: dict[int, Any], tag: int) -> Any:
     return value[0] if isinstance(value, tuple) and value else value
 
 
-def _grey(image: Any, tags: dict[int, Any], reading: Reading) -> Frame:
-    if "transparency" in image.info:
-        return _alpha(image.convert("LA"), tags, reading)
-    return Frame(np.asarray(image.convert("L")))
-
-
-def _colour(image: Any, tags: dict[int, Any], reading: Reading) -> Frame:
-    if "transparency" in image.info and image.mode == "RGB":
-        return _alpha(image.convert("RGBA"), tags, reading)
-    return Frame(np.asarray(image.convert("RGB")))
+def _opaque(image: Any, tags: dict[int, Any], reading: Reading) -> Frame:
+    """Grey or colour without alpha, but perhaps with one transparent value."""
+    kept = "L" if image.mode in ("1", "L") else "RGB"
+    if "transparency" in image.info and image.mode in ("1", "L", "RGB"):
+        return _alpha(image.convert(f"{kept}A"), tags, reading)
+    return Frame(np.asarray(image.convert(kept)))
 
 
 def _palette(image: Any, tags: dict[int, Any], reading: Reading) -> Frame:
@@ -168,8 +164,7 @@ def _ranged(values: np.ndarray, reading: Reading) -> Frame:
 
 
 CONVERSIONS: dict[str, Callable[[Any, dict[int, Any], Reading], Frame]] = {
-    **dict.fromkeys(("1", "L"), _grey),
-    **dict.fromkeys(("RGB", "RGBX", "CMYK", "YCbCr", "HSV"), _colour),
+    **dict.fromkeys(("1", "L", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"), _opaque),
     **dict.fromkeys(("P", "PA"), _palette),
     **dict.fromkeys(("LA", "La", "RGBA", "RGBa"), _alpha),
     **dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N"), _sixteen_bits),
