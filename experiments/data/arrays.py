@@ -98,7 +98,7 @@ def _checked(x: Tensor, name: str) -> Tensor:
 
 
 def _below(x: Tensor) -> Tensor:
-    """Unsigned 64-bit integers as signed ones; those that do not fit become negative."""
+    """Unsigned 64-bit integers as signed ones; those that do not fit become the largest one."""
     signed = x.view(torch.int64)
     return torch.where(signed < 0, torch.iinfo(torch.int64).max, signed)
 

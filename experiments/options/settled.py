@@ -1,4 +1,4 @@
-"""Options that another one settles: refused, lest they be ignored."""
+"""Refuses options whose values another option settles, because they would be ignored."""
 
 import json
 from collections.abc import Mapping

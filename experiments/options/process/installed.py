@@ -1,4 +1,4 @@
-"""Whether a command is run by a Python that has what it needs; standard library alone."""
+"""Checks the version of Python and the installed packages, with the standard library alone."""
 
 import importlib.util
 import os

@@ -63,7 +63,7 @@ def safe_streams() -> Iterator[None]:
 
 
 def _open_descriptors() -> None:
-    """Open what the caller has closed, lest the next file opened becomes the standard error."""
+    """Open what the caller has closed, or the next file opened would become the standard error."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
