@@ -40,7 +40,8 @@ def check_precision(x: Tensor, dtype: torch.dtype) -> None:
     """Refuse values that ``dtype`` rounds until they are alike, or whose squares it lacks."""
     if not x.is_floating_point():
         return
-    x, limits, name = x.flatten(1), torch.finfo(dtype), str(dtype).removeprefix("torch.")
+    x = x.unsqueeze(1).flatten(1)  # one number per row may have no dimension of its own
+    limits, name = torch.finfo(dtype), str(dtype).removeprefix("torch.")
     wider = "" if dtype == torch.float64 else ", or use float64 (--dtype float64)"
     largest = x.abs().amax(0).double()
     if largest.max() > 1e-3 * limits.max**0.5:
@@ -48,6 +49,8 @@ def check_precision(x: Tensor, dtype: torch.dtype) -> None:
             f"data reach {largest.max():.3g}, whose square is beyond {name}: rescale them{wider}."
         )
     if x.dtype.itemsize <= dtype.itemsize and largest.max() > 1e3 * limits.tiny**0.5:
+        return
+    if len(x) == 1:  # a single row has no spread
         return
     spread = x.double().std(0)
     if 0 < spread.max() < 1e3 * limits.tiny**0.5:

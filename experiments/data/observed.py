@@ -29,7 +29,8 @@ def as_observed(data: Any, model: nn.Module, sites: Sites | None = None) -> Any:
     parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
     moved = data if parameter is None else data.to(parameter.device)
     dtype = data.dtype if parameter is None else parameter.dtype
-    check_precision(data.pixels, dtype)
+    for values in (data.pixels, *data.others.values()):
+        check_precision(values, dtype)
     others = {name: as_floats(v, dtype) for name, v in moved.others.items()}
     # a model lays out the plates of a row by itself
     shapes = {name: s for name, s in observed.items() if name not in sites.in_plates}

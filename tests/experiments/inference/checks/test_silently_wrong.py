@@ -162,3 +162,27 @@ def test_as_data_is_not_rounded_until_rows_are_alike():
         as_data(X * 1e30).like(Linear().float())
     with pytest.raises(ValueError, match="whose square vanishes in float32"):
         as_data(X * 1e-30).like(Linear().float())
+
+
+class NumberToo(Linear):
+    """A number y of every row besides x, both looked up by name."""
+
+    def forward(self, batch):
+        with data_plate(batch):
+            z = self.prior()
+            x = dist.Normal(self.mean(z, batch), 1.0).to_event(1)
+            pyro.sample("x", x, obs=batch.obs("x"))
+            pyro.sample("y", dist.Normal(z[..., 0], 1.0), obs=batch.obs("y"))
+
+
+def test_nor_is_a_second_observed_site():
+    data = as_data({"x": X, "y": X[:, 0] + 1e8}).like(NumberToo().double())
+    assert data.others["y"].shape == (N,)
+    with pytest.raises(ValueError, match="float32 rounds them to multiples of 12: subtract"):
+        data.like(NumberToo().float())
+
+
+def test_a_single_row_has_no_spread():
+    assert len(as_data(X[:1] + 1e8).like(Linear().float())) == 1  # a warning would be an error
+    with pytest.raises(ValueError, match="whose square is beyond float32"):
+        as_data(X[:1] * 1e30).like(Linear().float())
