@@ -44,7 +44,9 @@ def _check_options(guide: str, options: dict[str, Any]) -> None:
                 f"guide '{guide}' has no option '{name}'; it has {', '.join(known) or 'none'}."
             )
         default = parameters[name].default
-        if not isinstance(value, (int, float) if isinstance(default, float) else type(default)):
+        kinds = (int, float) if isinstance(default, float) else type(default)
+        truth = isinstance(value, bool) and not isinstance(default, bool)  # an int to Python
+        if truth or not isinstance(value, kinds):
             raise UsageError(f"{guide}:{name}={value} must be like its default, {default!r}.")
 
 

@@ -92,10 +92,14 @@ def test_other_mistakes(capsys):
     for text, words in {
         "ownguides:Encoder:depth=3": "has no option 'depth'; it has width",
         "ownguides:Encoder:width=a": "must be like its default, 8",
+        "mean_field:local_steps=True": "local_steps=True must be like its default, 500",
+        "mean_field:local_lr=True": "local_lr=True must be like its default, 0.1",
         "ownguides:Encoder,ownguides:Encoder": "names a guide twice",
     }.items():
         with pytest.raises(UsageError, match=words):
             parse_guides(text)
+    (entry,) = parse_guides("semi_amortized:through=True")
+    assert entry.options == {"through": True}
 
 
 @pytest.mark.parametrize("guide", ["top_down", "bottom_up"])
