@@ -14,7 +14,7 @@ import tyro
 from experiments.data.loading import check_name
 from experiments.errors import UsageError
 from experiments.inference.objectives import OBJECTIVES
-from experiments.options.constructors import defaults_of, import_model
+from experiments.options.constructors import defaults_of, import_guide, import_model
 from experiments.options.data import RARE, DataOptions
 from experiments.options.ranges import (
     Count,
@@ -207,17 +207,26 @@ def check(config: Any) -> None:
     checkpoint_interval(getattr(config, "checkpoint_every", "1"))
     if isinstance(config, DataOptions):
         check_name(config.data)
-    check_network(config)
+    check_networks(config)
 
 
-def check_network(config: Any) -> None:
-    """Refuse options of an MLP for the convolutions of a VAE."""
+def check_networks(config: Any) -> None:
+    """Refuse options of an MLP for a decoder or an encoder that is none."""
     options = getattr(config, "model_options", {})
     if getattr(config, "model", None) == "vae" and options.get("network") == "conv":
-        usual = defaults_of(import_model("vae"))
-        for name in ("hidden_dims", "activation"):
-            if options.get(name, usual[name]) != usual[name]:
-                raise UsageError(f"{option_name(name)} has no effect on --network conv.")
+        check_no_mlp(options, import_model("vae"), "--network conv")
+    options = getattr(config, "guide_options", {})
+    encoder = options.get("encoder")
+    if getattr(config, "guide", None) == "amortized" and encoder in ("linear", "conv"):
+        check_no_mlp(options, import_guide("amortized"), f"--guide.encoder {encoder}", "guide.")
+
+
+def check_no_mlp(options: dict[str, Any], owner: type, network: str, prefix: str = "") -> None:
+    """Refuse options of an MLP that differ from the owner's defaults, beside another network."""
+    usual = defaults_of(owner)
+    for name in ("hidden_dims", "activation"):
+        if options.get(name, usual[name]) != usual[name]:
+            raise UsageError(f"{option_name(prefix + name)} has no effect on {network}.")
 
 
 def checkpoint_interval(text: str) -> tuple[int | None, float | None]:

@@ -57,3 +57,12 @@ def test_convolutions_take_no_options_of_an_mlp(option, capsys):
     for command in ([vae], [train, "--model", "vae"]):
         args = [*DIGITS, *command[1:], "--network", "conv", *option, "--out", "a"]
         refused(capsys, command[0], args, words)
+
+
+@pytest.mark.parametrize("encoder", ["linear", "conv"])
+@pytest.mark.parametrize("option", [["--guide.hidden-dims", "9"], ["--guide.activation", "tanh"]])
+def test_nor_do_encoders_that_are_no_mlp(encoder, option, capsys):
+    guide = ["--guide", "amortized", "--guide.encoder", encoder]
+    words = f"{option[0]} has no effect on --guide.encoder {encoder}"
+    for command in (ppca, vae):
+        refused(capsys, command, [*DIGITS, *guide, *option, "--out", "a"], words)
