@@ -33,16 +33,16 @@ class NVAEOptions(FitOptions, DataOptions, FreshRunOptions):
     """Rows per step."""
     optimizer: Literal["adamax", "muon"] = "adamax"  # type: ignore[assignment]
     """Adamax, or Muon for convolutions and matrices with Adam for all other parameters."""
-    schedule: tyro.conf.Fixed[tyro.conf.Suppress[str]] = "published"  # type: ignore[assignment]
+    schedule: tyro.conf.Suppress[str] = "published"  # type: ignore[assignment]
     decoder: tyro.conf.Suppress[str | None] = None
-    particles: tyro.conf.Fixed[tyro.conf.Suppress[int | None]] = None
-    alpha: tyro.conf.Fixed[tyro.conf.Suppress[float]] = 0.5
+    particles: tyro.conf.Suppress[int | None] = None
+    alpha: tyro.conf.Suppress[float] = 0.5
     free_bits: NotNegative = 0.0
     """KL below which a group of latents costs nothing early in training [nats]; needs --balance
     none, and 0 switches it off."""
     free_bits_until: Fraction = 0.4
     """Fraction of training after which --free-bits no longer applies."""
-    strata: tyro.conf.Fixed[tyro.conf.Suppress[int]] = 0
+    strata: tyro.conf.Suppress[int] = 0
     patience: tyro.conf.Suppress[int | None] = None
     warmup: Fraction = 0.0125
     """Fraction of training in which the learning rate rises from zero, rounded to whole

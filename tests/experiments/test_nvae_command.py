@@ -266,8 +266,8 @@ def test_the_speed_of_a_step():
         (["--pretrained", "cifar10", "--data", "digits"], ["is unknown", "mnist-small"]),
         (["--pretrained", "cats", "--data", "digits"], ["'cats' is unknown", "mnist-small"]),
         ([*TINY, "--bits", "5"], ["bits=5", "17 levels"]),
-        ([*TINY, "--schedule", "constant"], ["constant"]),
-        ([*TINY, "--particles", "7"], ["7"]),
+        ([*TINY, "--schedule", "constant"], ["--schedule", "constant"]),
+        ([*TINY, "--particles=7"], ["--particles", "7"]),
     ],
 )
 def test_bad_input(capsys, args, words):
