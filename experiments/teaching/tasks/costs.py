@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.teaching.checking import ONE_IMAGE, Probe, Task, Term, hinted, with_name, within
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, latents, log_variance, pixels
+from experiments.teaching.tasks.variances import VARIANCES, placed
 from ppl_models import PPCA
 
 
@@ -36,6 +36,10 @@ def matrix(W: Tensor, variance: Tensor | float) -> Tensor:
     return W.mT @ W + variance * torch.eye(W.shape[1], dtype=W.dtype)
 
 
+def inverse(W: Tensor, variance: Tensor | float) -> Tensor:
+    return torch.linalg.inv(matrix(W, variance))
+
+
 def idle(W: Tensor) -> int:
     """How many dimensions W does not reach."""
     return W.shape[0] - W.shape[1]
@@ -51,16 +55,11 @@ def whole(x: Tensor, W: Tensor, mu: Tensor, s: Tensor) -> Tensor:
 
 
 def explained(
-    x: Tensor,
-    W: Tensor,
-    mu: Tensor,
-    s: Tensor,
-    *,
-    M: Callable[[Tensor], Tensor] = torch.linalg.inv,
+    x: Tensor, W: Tensor, mu: Tensor, s: Tensor, *, inverse: Callable[..., Tensor] = inverse
 ) -> Tensor:
     """The part of it that W reaches, averaged over images."""
     d = (x - mu) @ W
-    return ((d @ M(matrix(W, s.exp()))) * d).sum(1).mean()
+    return (d @ inverse(W, s.exp()) * d).sum(1).mean()
 
 
 def quadratic(*a: Tensor) -> Tensor:
@@ -73,17 +72,17 @@ def dense(x: Tensor, W: Tensor, mu: Tensor, variance: Tensor) -> Tensor:
     return C.logdet() + (d @ torch.linalg.inv(C) * d).sum(1).mean()
 
 
-CHANGES = hinted(
-    (lambda s: s, "the logarithm of sigma^2 is used as sigma^2: take its exponential."),
-    lambda s: (s / 2).exp(),
-    "sigma stands for sigma^2: the standard deviation for the variance.",
-    (lambda s: (2 * s).exp(), "sigma^4 stands for sigma^2: the parameter is log sigma^2 already."),
-    (lambda s: s**2, "log sigma^2 is squared where its exponential belongs."),
-    (lambda s: (-s).exp(), "1 / sigma^2 stands for sigma^2: a sign too many in the exponential."),
-    (F.softplus, "softplus is used for the exponential: the parameter is log sigma^2."),
-    (lambda s: 2**s, "2 is used as base of the exponential instead of e."),
-    (lambda s: 10**s, "10 is used as base of the exponential instead of e."),
-    (torch.ones_like, "sigma^2 is 1 here: log_variance has no influence."),
+CHANGES = [
+    *VARIANCES,
+    *hinted((torch.ones_like, "sigma^2 is 1 here: log_variance has no influence.")),
+]
+INVERSES = hinted(
+    (matrix, "the matrix M stands where its inverse belongs."),
+    lambda W, v: 1 / matrix(W, v),
+    "1 / M inverts every entry separately: the inverse of a matrix is M.inverse().",
+    lambda W, v: inverse(W, 0.0),
+    "the matrix M is W⊤W alone: the prior's part, sigma^2 I, is missing.",
+    (lambda W, v: inverse(W, 1.0), "the matrix M has I where it should have sigma^2 I."),
 )
 WHOLE = hinted(
     lambda *a: right(*a) / 2,
@@ -140,10 +139,6 @@ OTHERS = hinted(
     lambda x, W, mu, s: right(x, W, x.mean(0), s),
     "x is centred with the batch's mean: the parameter is mu.",
     (lambda x, W, mu, s: right(x, W, -mu, s), "mu is added to x: it has to be subtracted."),
-    lambda *a: log_det(*a) + (whole(*a) - explained(*a, M=lambda M: M)) / a[3].exp(),
-    "M stands where its inverse belongs.",
-    lambda *a: log_det(*a) + (whole(*a) - explained(*a, M=lambda M: 1 / M)) / a[3].exp(),
-    "1 / M inverts every entry for itself: the inverse of a matrix is M.inverse().",
 )
 QUADRATICS = hinted(
     lambda w, e, v: w / v - e,
@@ -151,13 +146,7 @@ QUADRATICS = hinted(
     (lambda w, e, v: w - e / v, "in Woodbury's first term sigma^2 does not divide."),
     lambda w, e, v: w / v - e / v**2,
     "in Woodbury's second term sigma^2 divides once too often.",
-    lambda w, e, v: (w - e) / v**2,
-    "the quadratic form is divided by sigma^4: sigma^2 divides once too often.",
     (lambda w, e, v: w - e, "sigma^2 does not divide."),
-    (lambda w, e, v: (w - e) * v, "sigma^2 multiplies the quadratic form: it divides."),
-    (lambda w, e, v: (w - e) / v.sqrt(), "sigma divides the quadratic form, not sigma^2."),
-    lambda w, e, v: (w - e) / v.log(),
-    "the log variance divides the quadratic form: its exponential does.",
 )
 
 
@@ -176,7 +165,17 @@ MISTAKES = [
     *within(by_determinant, DETERMINANTS),
     *within(lambda variance: lambda x, W, mu, s: dense(x, W, mu, variance(s)), CHANGES),
     *OTHERS,
+    *placed(
+        "in the quadratic form",
+        lambda f: lambda *a: log_det(*a) + (whole(*a) - explained(*a, inverse=f)) / a[3].exp(),
+        INVERSES,
+    ),
     *within(by_quadratic, QUADRATICS),
+    *placed(
+        "in the quadratic form",
+        lambda f: lambda *a: log_det(*a) + (whole(*a) - explained(*a)) / f(a[3]),
+        VARIANCES,
+    ),
 ]
 
 

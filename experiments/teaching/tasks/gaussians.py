@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import pyro.distributions as dist
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.teaching.checking import ONE_IMAGE, Probe, Task, Term, hinted, with_name, within
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images, latents
+from experiments.teaching.tasks.variances import SIGMAS, VARIANCES, placed
 
 LOG_2_PI = math.log(2 * math.pi)
 
@@ -54,17 +54,6 @@ SUMS = hinted(
     (lambda k: k[:, 0], "only the first latent counts: they add up."),
     (lambda k: 2 * k, "not summed over latents, and the 1/2 is missing."),
 )
-VARIANCES = hinted(
-    (lambda s: s, "the log variance stands where the variance belongs: its exponential."),
-    (lambda s: s**2, "the log variance is squared where the variance belongs."),
-    (lambda s: (s / 2).exp(), "the standard deviation stands where the variance belongs."),
-    (lambda s: (2 * s).exp(), "sigma^4 stands where the variance belongs."),
-    (lambda s: (-s).exp(), "1 / sigma^2 stands where sigma^2 belongs: exp(-...)?"),
-    (torch.expm1, "the 1 is subtracted twice: by expm1 too, or outside of the 1/2?"),
-    (F.softplus, "softplus stands where the exponential belongs."),
-    (lambda s: 2**s, "2 is used as base of the exponential instead of e."),
-    (lambda s: 10**s, "10 is used as base of the exponential instead of e."),
-)
 LOGS = hinted(
     (lambda s: s / math.log(2), "the logarithm is taken to base 2: use log."),
     (lambda s: s / math.log(10), "the logarithm is taken to base 10: use log."),
@@ -78,20 +67,8 @@ SQUARES = hinted(
     (lambda m: m**3, "the mean is cubed: square it."),
 )
 KLS = hinted(
-    lambda m, s: 0.5 * (s + m**2 - 1 - s.log()).sum(1),
-    "the log variance is used as variance: take its exponential.",
-    lambda m, s: 0.5 * (s**2 + m**2 - 1 - (s**2).log()).sum(1),
-    "the log variance is used as standard deviation: take its exponential.",
-    _of(F.softplus, lambda s: F.softplus(s).log()),
-    "softplus is used for the exponential: the argument is the logarithm of a variance.",
-    _of(lambda s: F.softplus(s) ** 2, lambda s: (F.softplus(s) ** 2).log()),
-    "softplus is used as sigma: the argument is the logarithm of a variance.",
-    lambda m, s: right_kl(m, 2 * s),
-    "log variance for log standard deviation: the argument is log sigma^2, not log sigma.",
-    lambda m, s: right_kl(m, s / 2),
-    "sigma is used as variance throughout: the argument is log sigma^2 already.",
-    lambda m, s: right_kl(m, -s),
-    "log sigma^2 enters with the wrong sign: sigma^2 has become 1 / sigma^2.",
+    _of(torch.expm1),
+    "the 1 is subtracted twice: by expm1 too, or outside of the 1/2?",
     lambda m, s: 0.5 * (s.exp() + m.sum(1, keepdim=True) ** 2 / m.shape[1] - 1 - s).sum(1),
     lambda m, s: 0.5 * ((s.exp() - 1 - s).sum(1) + m.sum(1) ** 2),
     "the means are summed before they are squared: square first.",
@@ -109,6 +86,7 @@ KLS = hinted(
 KL_MISTAKES = [
     *within(lambda reduced: lambda m, s: reduced(latent_kls(m, s)), SUMS),
     *within(_of, VARIANCES),
+    *placed("throughout", lambda f: _of(f, lambda s: f(s).log()), VARIANCES),
     *KLS,
     *within(lambda log: _of(torch.exp, log), LOGS),
     *within(lambda square: _of(torch.exp, square=square), SQUARES),
@@ -149,36 +127,14 @@ def right_draw(loc: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
     return loc + (log_variance / 2).exp() * noise
 
 
-def scaled_by(scale: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """A draw with something else for sigma."""
-    return lambda m, s, e: m + scale(s) * e
-
-
-SCALES = hinted(
-    (torch.exp, "the noise is multiplied by the variance: it takes the standard deviation."),
-    (lambda s: s, "the noise is multiplied by the log variance: take the standard deviation."),
-    (lambda s: s / 2, "the noise is multiplied by log sigma: its exponential is missing."),
-    (torch.sqrt, "the root of the log variance is taken: its exponential is missing."),
-    lambda s: s.abs().sqrt(),
-    "the root of the log variance is taken: the exponential is missing.",
-    lambda s: (2 * s).exp(),
-    "the noise is multiplied by sigma^4: the argument is log sigma^2 already.",
-    (lambda s: s.exp() / 2, "the variance is halved: it is its root that is wanted."),
-    (lambda s: (s / 4).exp(), "a root too many: the noise is multiplied by the root of sigma."),
-    (lambda s: (-s / 2).exp(), "the noise is divided by sigma: a sign too many in exp."),
-    (lambda s: (-s).exp(), "the noise is divided by sigma^2: a sign too many in exp."),
-    F.softplus,
-    lambda s: F.softplus(s).sqrt(),
-    "softplus is used for the exponential: the argument is log sigma^2.",
-    (lambda s: F.softplus(s / 2), "softplus is used for the exponential."),
-    (lambda s: 2 ** (s / 2), "2 is used as base of the exponential instead of e."),
-    (lambda s: 10 ** (s / 2), "10 is used as base of the exponential instead of e."),
-    (torch.ones_like, "the noise is not scaled: its sigma is 1 now."),
-    (torch.zeros_like, "the noise is missing: this is the mean of q."),
-    (lambda s: -(s / 2).exp(), "subtracted noise is as good a draw, but here the noise is added."),
-    (torch.sigmoid, "a sigmoid is used for the exponential: sigma may be larger than 1."),
-)
-SCALED = within(scaled_by, SCALES)
+SCALED = [
+    *within(lambda scale: lambda m, s, e: m + scale(s) * e, SIGMAS),
+    *hinted(
+        (lambda m, s, e: m, "the noise is missing: this is the mean of q."),
+        lambda m, s, e: m - (s / 2).exp() * e,
+        "subtracted noise is as good a draw, but here the noise is added.",
+    ),
+]
 DRAWS = hinted(
     (lambda m, s, e: m + (s / 2).exp() + e, "sigma is added to the noise: multiply by it."),
     (lambda m, s, e: m + (s / 2).exp(), "the noise is missing: sigma alone is added."),

@@ -7,7 +7,17 @@ from torch import Tensor
 
 from experiments.teaching.checking import Task, hinted, with_name, within
 from experiments.teaching.examining import examine
-from experiments.teaching.tasks.costs import CHANGES, PROBES, case, matrix, model, sizes
+from experiments.teaching.tasks.costs import (
+    CHANGES,
+    INVERSES,
+    PROBES,
+    case,
+    inverse,
+    matrix,
+    model,
+    sizes,
+)
+from experiments.teaching.tasks.variances import VARIANCES, placed
 
 Two = tuple[Tensor, Tensor]
 
@@ -17,22 +27,15 @@ def right(x: Tensor, W: Tensor, mu: Tensor, s: Tensor) -> Two:
     return found.mean, found.covariance_matrix[0]  # the same for every image
 
 
-def inverse(W: Tensor, variance: Tensor | float) -> Tensor:
-    return torch.linalg.inv(matrix(W, variance))
-
-
 def mean(x: Tensor, W: Tensor, mu: Tensor, s: Tensor) -> Tensor:
     return (x - mu) @ W @ inverse(W, s.exp())
 
 
-PRIOR = "the matrix M is W⊤W alone: the prior's part, sigma^2 I, is missing."
-UNIT = "the matrix M has I where it should have sigma^2 I."
 MEANS = hinted(
-    lambda x, W, mu, s: x @ W @ inverse(W, s.exp()),
-    "x is not centred in the mean: subtract mu.",
-    (lambda x, W, mu, s: (x + mu) @ W @ inverse(W, s.exp()), "mu is added to x: subtract it."),
-    (lambda x, W, mu, s: (mu - x) @ W @ inverse(W, s.exp()), "the mean has the wrong sign."),
-    lambda x, W, mu, s: (x - x.mean(0)) @ W @ inverse(W, s.exp()),
+    (lambda x, W, mu, s: mean(x, W, 0 * mu, s), "x is not centred in the mean: subtract mu."),
+    (lambda x, W, mu, s: mean(x, W, -mu, s), "mu is added to x: subtract it."),
+    (lambda *a: -mean(*a), "the mean has the wrong sign."),
+    lambda x, W, mu, s: mean(x, W, x.mean(0), s),
     "x is centred with the batch's mean: the parameter is mu.",
     lambda *a: mean(*a) / a[3].exp(),
     "the mean is divided by sigma^2, which is not part of it with this matrix M.",
@@ -40,34 +43,16 @@ MEANS = hinted(
     "the mean is multiplied by sigma^2: that belongs to the covariance alone.",
     lambda x, W, mu, s: (x - mu) @ W,
     "the mean lacks the inverse of the matrix M: this is W⊤(x - mu).",
-    lambda x, W, mu, s: (x - mu) @ W @ matrix(W, s.exp()),
-    "in the mean, the matrix M stands where its inverse belongs.",
-    lambda x, W, mu, s: (x - mu) @ W @ (1 / matrix(W, s.exp())),
-    "1 / M inverts every entry separately: the inverse of a matrix is M.inverse().",
-    (lambda x, W, mu, s: (x - mu) @ W @ inverse(W, 0.0), PRIOR),
-    (lambda x, W, mu, s: (x - mu) @ W @ inverse(W, 1.0), UNIT),
     (lambda *a: mean(*a).mT, "the mean is transposed: one row per image, [B, M]."),
     (lambda *a: mean(*a)[:1], "the mean of one image is returned: one row per image, [B, M]."),
 )
 COVARIANCES = hinted(
     lambda x, W, mu, s: inverse(W, s.exp()),
     "sigma^2 is missing in the covariance: as sigma goes to 0 it must become zero.",
-    lambda x, W, mu, s: inverse(W, s.exp()) / s.exp(),
-    "sigma^2 divides the covariance: as sigma goes to 0 it must become zero.",
-    lambda x, W, mu, s: matrix(W, s.exp()) * s.exp(),
-    "in the covariance, the matrix M stands where its inverse belongs.",
     lambda x, W, mu, s: matrix(W, s.exp()) / s.exp(),
     "this is the precision, the inverse of the covariance.",
     lambda x, W, mu, s: matrix(W, s.exp()),
     "this is the matrix M: how does the covariance depend on it?",
-    lambda x, W, mu, s: s.exp() / matrix(W, s.exp()),
-    "sigma^2 / M divides by every entry separately: that is not the inverse of a matrix.",
-    lambda x, W, mu, s: (s / 2).exp() * inverse(W, s.exp()),
-    "the covariance has sigma for sigma^2 as its factor.",
-    lambda x, W, mu, s: s * inverse(W, s.exp()),
-    "the covariance has log sigma^2 for sigma^2 as its factor.",
-    lambda x, W, mu, s: (2 * s).exp() * inverse(W, s.exp()),
-    "the covariance has sigma^4 for sigma^2 as its factor.",
     lambda x, W, mu, s: torch.linalg.cholesky(right(x, W, mu, s)[1]),
     "this is the Cholesky factor of the covariance, not the covariance.",
     lambda *a: right(*a)[1].diagonal(),
@@ -78,13 +63,20 @@ COVARIANCES = hinted(
     "one covariance per image is returned: it is the same for all, [M, M].",
     lambda x, W, mu, s: W @ W.mT + s.exp() * torch.eye(len(W), dtype=W.dtype),
     "this is C, the covariance of x: that of z given x is [M, M].",
-    (lambda x, W, mu, s: s.exp() * inverse(W, 0.0), PRIOR),
-    (lambda x, W, mu, s: s.exp() * inverse(W, 1.0), UNIT),
     (lambda *a: mean(*a), "the mean stands in the place of the covariance too."),
 )
-IN_COVARIANCE = within(lambda f: lambda x, W, mu, s: f(s) * inverse(W, f(s)), CHANGES)
+IN_COVARIANCE = [
+    *placed("in the covariance", lambda f: lambda x, W, mu, s: s.exp() * f(W, s.exp()), INVERSES),
+    *placed(
+        "in the factor of the covariance",
+        lambda f: lambda x, W, mu, s: f(s) * inverse(W, s.exp()),
+        VARIANCES,
+    ),
+    *within(lambda f: lambda x, W, mu, s: f(s) * inverse(W, f(s)), CHANGES),
+]
 MISTAKES = [
     *MEANS,
+    *placed("in the mean", lambda f: lambda x, W, mu, s: (x - mu) @ W @ f(W, s.exp()), INVERSES),
     *within(lambda f: lambda x, W, mu, s: (x - mu) @ W @ inverse(W, f(s)), CHANGES),
     *(mistake._replace(part=1) for mistake in [*COVARIANCES, *IN_COVARIANCE]),
 ]
