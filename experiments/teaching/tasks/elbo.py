@@ -6,7 +6,6 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
-import torch.nn.functional as F
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
@@ -21,7 +20,8 @@ from experiments.teaching.tasks.gaussians import (
     right_draw,
     right_kl,
 )
-from experiments.teaching.tasks.likelihoods import rough_pi
+from experiments.teaching.tasks.likelihoods import DENSITIES, pixelwise, rough_pi, squares
+from experiments.teaching.tasks.variances import placed
 
 Answer = Callable[[Tensor, Tensor, Tensor, Tensor, nn.Module, Tensor], Tensor]
 
@@ -68,10 +68,9 @@ def case() -> tuple:
     return torch.randn(len(loc), D), loc, v, noise, decoder, log_variance()
 
 
-def fit_of(x: Tensor, mean: Tensor, s: Tensor, sigma: Tensor | None = None) -> Tensor:
-    """log p(x | z) of every image, or with another sigma."""
-    scale = (s / 2).exp() if sigma is None else sigma
-    return dist.Normal(mean, scale, validate_args=False).log_prob(x).sum(1)
+def fit_of(x: Tensor, mean: Tensor, s: Tensor) -> Tensor:
+    """log p(x | z) of every image."""
+    return pixelwise(x, mean, (s / 2).exp()).sum(1)
 
 
 def bound(
@@ -79,11 +78,6 @@ def bound(
 ) -> Tensor:
     """The bound of every image, with a factor on the KL."""
     return fit_of(x, f(right_draw(m, v, e)), s) - beta * right_kl(m, v)
-
-
-def constant(x: Tensor, s: Tensor) -> Tensor:
-    """What the density of a pixel has besides its squared distance, over all pixels."""
-    return x.shape[1] * (LOG_2_PI + s) / 2
 
 
 def by_entropy(x: Tensor, m: Tensor, v: Tensor, e: Tensor, f: nn.Module, s: Tensor) -> Tensor:
@@ -106,15 +100,6 @@ def by_kl(kl: Callable[[Tensor, Tensor], Tensor]) -> Answer:
 def by_fit(fit: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Answer:
     """The bound with something else for log p(x | z)."""
     return lambda x, m, v, e, f, s: (fit(x, f(right_draw(m, v, e)), s) - right_kl(m, v)).mean()
-
-
-def by_sigma(sigma: Callable[[Tensor], Tensor]) -> Answer:
-    """The bound with something else for sigma of the pixels."""
-    return by_fit(lambda x, mean, s: fit_of(x, mean, s, sigma(s)))
-
-
-def squares(x: Tensor, mean: Tensor) -> Tensor:
-    return (x - mean).square().sum(1)
 
 
 WHOLE = hinted(
@@ -143,35 +128,6 @@ KLS = hinted(
     (lambda m, v: right_kl(m, v / 2).mean(), "in the KL, sigma is used as variance."),
     (lambda m, v: right_kl(m, -v).mean(), "in the KL, log sigma^2 has the wrong sign."),
 )
-FITS = hinted(
-    lambda x, mean, s: fit_of(x, mean, s) / x.shape[1],
-    "the log-likelihood is averaged over pixels: sum them, or the KL weighs too much.",
-    lambda x, mean, s: -squares(x, mean),
-    "the squared distance is no log-density: sigma and the 1/2 are missing.",
-    lambda x, mean, s: -squares(x, mean) / 2,
-    "this log-density has sigma = 1 and no constant: log_pixel_variance is unused.",
-    lambda x, mean, s: -squares(x, mean) / x.shape[1],
-    "the mean squared error over pixels is no log-density.",
-    lambda x, mean, s: fit_of(x, mean, s) + constant(x, s) * (1 - 1 / x.shape[1]),
-    "the normalising constant belongs to every pixel, and is counted for one alone.",
-    lambda x, mean, s: fit_of(x, x, s) - squares(x, mean) / (2 * s),
-    "the log variance of the pixels divides the squared distance: its exponential does.",
-    lambda x, mean, s: fit_of(x, x, s) - squares(x, mean) / (s / 2).exp() / 2,
-    "sigma divides the squared distance of the pixels: sigma^2 does.",
-)
-SIGMAS = hinted(
-    torch.exp,
-    "the variance is used as standard deviation of the pixels: dist.Normal takes sigma.",
-    (lambda s: s, "the log variance is used as standard deviation of the pixels."),
-    (torch.abs, "the log variance is used as standard deviation of the pixels."),
-    (lambda s: s / 2, "log sigma is used as sigma of the pixels."),
-    (torch.ones_like, "sigma of the pixels is 1: log_pixel_variance is unused."),
-    (lambda s: (-s / 2).exp(), "1 / sigma is used as sigma of the pixels."),
-    F.softplus,
-    lambda s: F.softplus(s).sqrt(),
-    "softplus is used for the exponential of the pixels' log variance.",
-    (lambda s: (2 * s).exp(), "sigma^4 is used as standard deviation of the pixels."),
-)
 OTHERS = hinted(
     (by_draw(lambda m, v, e: e), "the decoder gets the noise: it takes a draw of q."),
     (by_draw(lambda m, v, e: (v / 2).exp() * e), "in the draw, the mean of q is missing."),
@@ -186,13 +142,12 @@ OTHERS = hinted(
 MISTAKES = [
     *WHOLE,
     *within(by_kl, KLS),
-    *within(by_fit, FITS),
-    *within(by_sigma, SIGMAS),
-    *(m._replace(hint=f"in the draw, {m.hint}") for m in within(by_draw, SCALED)),
+    *placed("in log p(x | z)", by_fit, DENSITIES),
+    *placed("in the draw", by_draw, SCALED),
     *OTHERS,
 ]
 TERMS = [
-    Term("the constant D/2 log 2 pi", lambda *a: -constant(a[0], 0 * a[5])),
+    Term("the constant D/2 log 2 pi", lambda *a: torch.tensor(-a[0].shape[1] * LOG_2_PI / 2)),
     Term("D/2 log sigma^2 of the pixels", lambda *a: -a[0].shape[1] / 2 * a[5]),
     Term(
         "the squared distance over 2 sigma^2",

@@ -217,7 +217,7 @@ WRONG = {
             "((x - decoder(z)[:, None]) ** 2).sum(-1) / (2 * log_variance.exp())",
         ),
         (
-            r"divided by sigma:",
+            r"divisor.*sigma stands where",
             "d = x.shape[-1]\nreturn -d / 2 * (math.log(2 * math.pi) + log_variance)"
             " - ((x - decoder(z)[:, None]) ** 2).sum(-1) / (2 * (log_variance / 2).exp())",
         ),
@@ -379,7 +379,7 @@ WRONG = {
             "KL(loc, log_variance) / loc.shape[1]).mean()",
         ),
         (
-            r"sigma of the pixels is 1",
+            r"p\(x \| z\), sigma is 1",
             BOUND + "(dist.Normal(decoder(z), 1.0).log_prob(x).sum(-1) - "
             "KL(loc, log_variance)).mean()",
         ),
