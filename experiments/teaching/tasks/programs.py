@@ -20,6 +20,7 @@ def pair(
     x: Tensor,
     trained: str = "both",
     sigma: float | None = None,
+    guide_is_prior: bool = False,
 ) -> None:
     """Check that ``model(x)`` and ``guide(x)`` fit each other, for observations ``[B, D]``.
 
@@ -29,6 +30,7 @@ def pair(
         x: some observations.
         trained: both, or model where the guide has no parameters of its own.
         sigma: the standard deviation of the pixels, where it is fixed.
+        guide_is_prior: whether q(z | x) has to be N(0, I).
     """
     state: dict[str, Any] = {"params": {}, "constraints": {}}
     p, q = _traces(model, guide, x, state)
@@ -42,6 +44,8 @@ def pair(
     for name in latents:
         if not getattr(q.nodes[name]["fn"], "has_rsample", False):
             raise Wrong(f"'{name}' is not reparametrised in the guide.")
+        if guide_is_prior and not _is_standard(q.nodes[name]):
+            raise Wrong(f"'{name}' in the guide is not N(0, I).")
     if sigma is not None and not same(p.nodes["x"]["fn"].stddev, torch.full_like(x, sigma)):
         raise Wrong(f"the standard deviation of x in the model is not {sigma:g} (dist.Normal's).")
     shown: list[str] = []
@@ -126,12 +130,15 @@ def _event(words: str, name: str, site: dict[str, Any], x: Tensor) -> None:
             f"'{name}' in the {words} has batch shape {list(shape)} for {len(x)} images: one row "
             "per image."
         )
-    if name in ("z", "z0") and words == "model":
-        wanted = torch.distributions.Normal(torch.zeros_like(site["value"]), 1.0)
-        right = wanted.log_prob(site["value"]).sum(-1)
-        found = site["fn"].log_prob(site["value"]).to(right)
-        if not torch.allclose(found, right, rtol=1e-3, atol=1e-3):
-            raise Wrong(f"the prior of {name} in the model is not N(0, I).")
+    if name in ("z", "z0") and words == "model" and not _is_standard(site):
+        raise Wrong(f"the prior of {name} in the model is not N(0, I).")
+
+
+def _is_standard(site: dict[str, Any]) -> bool:
+    """Whether a value has the density of N(0, I) at its site."""
+    value = site["value"]
+    right = torch.distributions.Normal(torch.zeros_like(value), 1.0).log_prob(value).sum(-1)
+    return torch.allclose(site["fn"].log_prob(value).to(right), right, rtol=1e-3, atol=1e-3)
 
 
 def _parameters(words: str, program: Callable, x: Tensor) -> None:

@@ -366,7 +366,8 @@ class Pair:
     def guide(self, x):
         self.shown("encoder")
         with pyro.plate("data", len(x)):
-            q = dist.Normal(self.networks["encoder"](x), 1.0).to_event(self.of("q_event", 1))
+            mean = self.of("q_mean", self.networks["encoder"])(x)
+            q = dist.Normal(mean, self.of("q_scale", 1.0)).to_event(self.of("q_event", 1))
             pyro.sample(self.of("name", self.of("latent", "z")), q)
 
 
@@ -389,6 +390,16 @@ def test_a_right_pair_is_accepted():
     ppca = PPCA(5, 2)
     amortized = GUIDES["amortized"](ppca)
     check.pair(lambda x: ppca(Batch.of(x)), lambda x: amortized(Batch.of(x)), x)
+
+
+def test_a_guide_that_has_to_be_the_prior_is_compared_with_it():
+    x, options = torch.randn(4, 5), {"trained": "model", "guide_is_prior": True}
+    one = Pair(q_mean=lambda x: torch.zeros(len(x), 2))
+    check.pair(one.model, one.guide, x, **options)
+    for other in (Pair(), Pair(q_mean=lambda x: torch.zeros(len(x), 2), q_scale=2.0)):
+        check.pair(other.model, other.guide, x, trained="model")
+        with pytest.raises(check.Wrong, match=r"in the guide is not N\(0, I\)"):
+            check.pair(other.model, other.guide, x, **options)
 
 
 def test_each_program_may_show_the_parameters_of_both():
