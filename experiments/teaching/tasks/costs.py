@@ -184,10 +184,6 @@ def case() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return torch.randn(images(), D), torch.randn(D, latents()), torch.randn(D), log_variance()
 
 
-def sizes(x: Tensor, W: Tensor, mu: Tensor, s: Tensor) -> dict[str, int]:
-    return {"images": len(x), "pixels": len(W), "latents": W.shape[1]}
-
-
 TERMS = [
     Term("log |M|", lambda *a: matrix(a[1], a[3].exp()).logdet()),
     Term("(D - M) log sigma^2", lambda *a: idle(a[1]) * a[3]),
@@ -203,6 +199,17 @@ PROBES = [
     Probe(ONE_IMAGE, lambda x, *a: (x[:1], *a), "how images are averaged"),
     Probe("x = mu", lambda x, W, mu, s: (0 * x + mu, W, mu, s), "how x - mu enters"),
 ]
+TASK = Task(
+    "ppca_cost",
+    [right],
+    case,
+    MISTAKES,
+    (1, 2, 3),
+    shape="a single number",
+    terms=TERMS,
+    probes=PROBES,
+    sizes=lambda x, W, mu, s: {"images": len(x), "pixels": len(W), "latents": W.shape[1]},
+)
 
 
 @with_name
@@ -211,15 +218,4 @@ def ppca_cost(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> Non
 
     Right is -2 log p(x) - D log 2 pi with the closed form of the project's ``PPCA``.
     """
-    task = Task(
-        "ppca_cost",
-        [right],
-        case,
-        MISTAKES,
-        (1, 2, 3),
-        shape="a single number",
-        terms=TERMS,
-        probes=PROBES,
-        sizes=sizes,
-    )
-    examine(task, answer)
+    examine(TASK, answer)

@@ -108,8 +108,7 @@ def _is_network(network: Any) -> None:
             if isinstance(part, kind):
                 raise Wrong(f"there is {words}. The lab's network has none.")
         if isinstance(part, OTHERS):
-            kind_name = type(part).__name__
-            raise Wrong(f"the nonlinearity is {kind_name}: the lab's is ReLU.")
+            raise Wrong(f"the nonlinearity is {type(part).__name__}: the lab's is ReLU.")
 
 
 def _behaves(network: Callable[[Tensor], Tensor], x: Tensor) -> None:

@@ -5,18 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Task, hinted, with_name, within
+from experiments.teaching.checking import hinted, with_name, within
 from experiments.teaching.examining import examine
-from experiments.teaching.tasks.costs import (
-    CHANGES,
-    INVERSES,
-    PROBES,
-    case,
-    inverse,
-    matrix,
-    model,
-    sizes,
-)
+from experiments.teaching.tasks.costs import CHANGES, INVERSES, TASK, inverse, matrix, model
 from experiments.teaching.tasks.variances import VARIANCES, placed
 
 Two = tuple[Tensor, Tensor]
@@ -85,15 +76,12 @@ MISTAKES = [
 @with_name
 def posterior(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Two]) -> None:
     """Check ``answer(x, W, mu, log_variance)``: the mean ``[B, M]``, the covariance ``[M, M]``."""
-    task = Task(
-        "posterior",
-        [right],
-        case,
-        MISTAKES,
-        (1, 2, 3),
+    task = TASK._replace(
+        name="posterior",
+        right=[right],
+        mistakes=MISTAKES,
         parts=("the mean", "the covariance"),
         shape="the mean has a row per image, the covariance is one matrix of latents",
-        probes=PROBES,
-        sizes=sizes,
+        terms=(),
     )
     examine(task, answer)
