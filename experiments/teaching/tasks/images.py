@@ -22,18 +22,14 @@ def distinct(name: str, answer: Callable[..., Tensor], *arguments: Any) -> tuple
     def draw() -> Any:
         return asked(name, answer, *(x.clone() if isinstance(x, Tensor) else x for x in arguments))
 
-    with seeded(1):
-        first, second = draw(), draw()
-    with seeded(2):
-        third = draw()
-    if all(isinstance(x, Tensor) for x in (first, second, third)) and first.shape == third.shape:
-        # without any draw nothing moves either, which has other causes
-        with seeded(1):
-            before = torch.get_rng_state()
-            draw()
-            drew = not torch.equal(before, torch.get_rng_state())
-        if drew and torch.equal(first, third) and torch.equal(first, second):
-            raise Wrong(SEED)
+    with seeded():
+        before = torch.get_rng_state()
+        first = draw()
+        drew = not torch.equal(before, torch.get_rng_state())
+        second = draw()
+    # without any draw nothing moves either, which has other causes
+    if drew and isinstance(first, Tensor) and torch.equal(first, second):
+        raise Wrong(SEED)
     return first, second
 
 
