@@ -139,25 +139,19 @@ OTHERS = hinted(
     lambda x, W, mu, s: right(x, W, x.mean(0), s),
     "x is centred with the batch's mean: the parameter is mu.",
     (lambda x, W, mu, s: right(x, W, -mu, s), "mu is added to x: it has to be subtracted."),
-)
-QUADRATICS = hinted(
-    lambda w, e, v: w / v - e,
+    lambda *a: log_det(*a) + whole(*a) / a[3].exp() - explained(*a),
     "in Woodbury's second term a factor is missing: which power of sigma^2 has C^-1?",
-    (lambda w, e, v: w - e / v, "in Woodbury's first term sigma^2 does not divide."),
-    lambda w, e, v: w / v - e / v**2,
+    lambda *a: log_det(*a) + whole(*a) - explained(*a) / a[3].exp(),
+    "in Woodbury's first term sigma^2 does not divide.",
+    lambda *a: log_det(*a) + whole(*a) / a[3].exp() - explained(*a) / (2 * a[3]).exp(),
     "in Woodbury's second term sigma^2 divides once too often.",
-    (lambda w, e, v: w - e, "sigma^2 does not divide."),
+    (lambda *a: log_det(*a) + whole(*a) - explained(*a), "sigma^2 does not divide."),
 )
 
 
 def by_determinant(log_det: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The cost with something else, of the matrix M, D - M and log sigma^2, for ``log |C|``."""
     return lambda *a: log_det(matrix(a[1], a[3].exp()), idle(a[1]), a[3]) + quadratic(*a)
-
-
-def by_quadratic(form: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The cost with another form of ``whole``, ``explained`` and sigma^2 as its quadratic one."""
-    return lambda *a: log_det(*a) + form(whole(*a), explained(*a), a[3].exp())
 
 
 MISTAKES = [
@@ -170,7 +164,6 @@ MISTAKES = [
         lambda f: lambda *a: log_det(*a) + (whole(*a) - explained(*a, inverse=f)) / a[3].exp(),
         INVERSES,
     ),
-    *within(by_quadratic, QUADRATICS),
     *placed(
         "in the quadratic form",
         lambda f: lambda *a: log_det(*a) + (whole(*a) - explained(*a)) / f(a[3]),

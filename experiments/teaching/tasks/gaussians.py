@@ -32,7 +32,7 @@ def right_kl(loc: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def _of(
-    variance: Callable[[Tensor], Tensor],
+    variance: Callable[[Tensor], Tensor] = torch.exp,
     log: Callable[[Tensor], Tensor] = lambda s: s,
     square: Callable[[Tensor], Tensor] = torch.square,
 ) -> Callable[[Tensor, Tensor], Tensor]:
@@ -54,18 +54,6 @@ SUMS = hinted(
     (lambda k: k[:, 0], "only the first latent counts: they add up."),
     (lambda k: 2 * k, "not summed over latents, and the 1/2 is missing."),
 )
-LOGS = hinted(
-    (lambda s: s / math.log(2), "the logarithm is taken to base 2: use log."),
-    (lambda s: s / math.log(10), "the logarithm is taken to base 10: use log."),
-    (torch.log, "the logarithm of a logarithm is taken."),
-    (torch.exp, "sigma^2 stands where its logarithm belongs."),
-    (lambda s: s.exp().log1p(), "log(1 + sigma^2) stands for log sigma^2."),
-)
-SQUARES = hinted(
-    (lambda m: m, "the mean is not squared."),
-    (torch.abs, "the mean enters by its absolute value: square it."),
-    (lambda m: m**3, "the mean is cubed: square it."),
-)
 KLS = hinted(
     _of(torch.expm1),
     "the 1 is subtracted twice: by expm1 too, or outside of the 1/2?",
@@ -82,14 +70,20 @@ KLS = hinted(
     "this is the KL the other way round, from N(0, I) to q.",
     lambda m, s: -0.5 * (LOG_2_PI + 1 + s).sum(1),
     "this is the negative entropy of q alone: where is the prior?",
+    (_of(log=lambda s: s / math.log(2)), "the logarithm is taken to base 2: use log."),
+    (_of(log=lambda s: s / math.log(10)), "the logarithm is taken to base 10: use log."),
+    (_of(log=torch.log), "the logarithm of a logarithm is taken."),
+    (_of(log=torch.exp), "sigma^2 stands where its logarithm belongs."),
+    (_of(log=lambda s: s.exp().log1p()), "log(1 + sigma^2) stands for log sigma^2."),
+    (_of(square=lambda m: m), "the mean is not squared."),
+    (_of(square=torch.abs), "the mean enters by its absolute value: square it."),
+    (_of(square=lambda m: m**3), "the mean is cubed: square it."),
 )
 KL_MISTAKES = [
     *within(lambda reduced: lambda m, s: reduced(latent_kls(m, s)), SUMS),
     *within(_of, VARIANCES),
     *placed("throughout", lambda f: _of(f, lambda s: f(s).log()), VARIANCES),
     *KLS,
-    *within(lambda log: _of(torch.exp, log), LOGS),
-    *within(lambda square: _of(torch.exp, square=square), SQUARES),
 ]
 KL_TERMS = [
     Term("the term with sigma^2", lambda m, s: 0.5 * s.exp().sum(1)),

@@ -81,20 +81,16 @@ OF_MEANS = hinted(
     lambda x, mean, s: -x.shape[1] / 2 * (LOG_2_PI + s) - (x - mean).abs().sum(-1) / 2 / s.exp(),
     "the distance is not squared.",
 )
-
-
-def of_squares(density: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A function of x, its mean and log sigma^2 from one of D, squared distances and that."""
-    return lambda x, mean, s: density(x.shape[1], squares(x, mean), s)
-
-
+DIVISORS = placed(
+    "in the divisor of the squared distance",
+    lambda f: lambda D, d, s: -D / 2 * (LOG_2_PI + s) - d / (2 * f(s)),
+    VARIANCES,
+)
 DENSITIES = [
     *OF_MEANS,
-    *within(of_squares, OF_SQUARES),
-    *placed(
-        "in the divisor of the squared distance",
-        lambda f: of_squares(lambda D, d, s: -D / 2 * (LOG_2_PI + s) - d / (2 * f(s))),
-        VARIANCES,
+    *within(
+        lambda f: lambda x, mean, s: f(x.shape[1], squares(x, mean), s),
+        [*OF_SQUARES, *DIVISORS],
     ),
     *within(lambda sigma: lambda x, mean, s: pixelwise(x, mean, sigma(s)).sum(-1), SIGMAS),
 ]
