@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Mistake, Probe, Task, hinted, with_name
+from experiments.teaching.checking import Probe, Task, hinted, with_name
 from experiments.teaching.examining import examine
 from experiments.teaching.inputs import images
 
@@ -34,7 +34,7 @@ def around(log_p: Tensor, largest: Tensor) -> Tensor:
     return largest + (log_p - largest).exp().mean(0).log()
 
 
-TOLD = hinted(
+MISTAKES = hinted(
     (lambda p: p.exp().mean(0).log(), UNDERFLOW),
     (lambda p: p.exp().sum(0).log(), UNDERFLOW + " And a mean is a sum divided by K."),
     (lambda p: p.exp().mean(0), UNDERFLOW + " And the logarithm is missing."),
@@ -94,17 +94,14 @@ TOLD = hinted(
     "the images are averaged too: one value per image is expected.",
     (lambda p: -log_mean(p), "its sign is wrong."),
     (lambda p: log_mean(p).exp(), "this is p(x), not its logarithm."),
-)
-MISTAKES = [
-    *TOLD,
     *(
-        Mistake(
+        (
             lambda p, small=small: (p.exp() + small).mean(0).log(),
             UNDERFLOW + " A small number added hides it: the result is that number's logarithm.",
         )
         for small in (1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12, 1e-16, 1e-20, 1e-30)
     ),
-]
+)
 PROBES = [
     Probe("there is one draw", lambda p: (p[:1],), "what becomes of several"),
     Probe("all draws are equal", lambda p: (p[:1].expand_as(p).clone(),), "how unequal draws add"),
