@@ -28,7 +28,8 @@ def distinct(name: str, answer: Callable[..., Tensor], *arguments: Any) -> tuple
         drew = not torch.equal(before, torch.get_rng_state())
         second = draw()
     # without any draw nothing moves either, which has other causes
-    if drew and isinstance(first, Tensor) and torch.equal(first, second):
+    both = isinstance(first, Tensor) and isinstance(second, Tensor)
+    if drew and both and torch.equal(first, second):
         raise Wrong(SEED)
     return first, second
 
