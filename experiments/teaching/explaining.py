@@ -83,7 +83,9 @@ def explain(task: Task, answer: Callable[..., Any]) -> None:
 
 
 def known(look: Look) -> str:
-    """The hint of the mistake that gives what was found, if one does."""
+    """The hint of the mistake that gives what was found, if one does; NaN alone tells none."""
+    if all(value.isnan().all() for value in look.found):
+        return ""
     for mistake in look.task.mistakes:
         if mistake.part == look.number and agrees_with(mistake, look):
             return mistake.hint
