@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
-from experiments.teaching.asking import derivatives
-from experiments.teaching.checking import Wrong, seeded
+from experiments.teaching.answers import derivatives
+from experiments.teaching.rubric import Wrong, seeded
 
 Network = Callable[[Tensor], Tensor]
 

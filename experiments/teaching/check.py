@@ -5,7 +5,7 @@ and with where it is right and where it is not otherwise; never with the answer.
 closed forms of this project and Pyro's ``Trace_ELBO`` give on random inputs.
 """
 
-from experiments.teaching.checking import Wrong
+from experiments.teaching.rubric import Wrong
 from experiments.teaching.tasks.averages import monte_carlo_likelihood
 from experiments.teaching.tasks.basics import distances, log_density, slope
 from experiments.teaching.tasks.components import pca

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Probe, Task, hinted, with_name
-from experiments.teaching.examining import examine
+from experiments.teaching.examine import examine
 from experiments.teaching.inputs import images
+from experiments.teaching.rubric import Probe, Task, hinted, with_name
 
 UNDERFLOW = (
     "exp underflows: log p(x | z) of an image is hundreds or thousands of nats below zero. Take "

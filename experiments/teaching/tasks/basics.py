@@ -6,10 +6,10 @@ import torch
 import torch.distributions as dist
 from torch import Tensor
 
-from experiments.teaching.asking import asked
-from experiments.teaching.checking import Task, Wrong, hinted, said, same, seeded, with_name
-from experiments.teaching.examining import examine
+from experiments.teaching.answers import asked
+from experiments.teaching.examine import examine
 from experiments.teaching.inputs import images, pixels
+from experiments.teaching.rubric import Task, Wrong, hinted, said, same, seeded, with_name
 
 
 def _distances(x: Tensor, c: Tensor) -> Tensor:

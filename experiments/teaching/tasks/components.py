@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Task, hinted, with_name
-from experiments.teaching.examining import examine
+from experiments.teaching.examine import examine
 from experiments.teaching.inputs import latents
+from experiments.teaching.rubric import Task, hinted, with_name
 from ppl_models import PCA
 
 Two = tuple[Tensor, Tensor]

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import ONE_IMAGE, Probe, Task, Term, hinted, with_name, within
-from experiments.teaching.examining import examine
+from experiments.teaching.examine import examine
 from experiments.teaching.inputs import images, latents, log_variance, pixels
+from experiments.teaching.rubric import ONE_IMAGE, Probe, Task, Term, hinted, with_name, within
 from experiments.teaching.tasks.variances import VARIANCES, placed
 from ppl_models import PPCA
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-from experiments.teaching.asking import asked
-from experiments.teaching.checking import Mistake, Wrong, hinted, said, with_name
+from experiments.teaching.answers import asked
+from experiments.teaching.rubric import Mistake, Wrong, hinted, said, with_name
 
 Count = Callable[[nn.Module], int]
 

@@ -9,9 +9,9 @@ import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
-from experiments.teaching.checking import ONE_IMAGE, Probe, Task, Term, hinted, with_name, within
-from experiments.teaching.examining import examine
+from experiments.teaching.examine import examine
 from experiments.teaching.inputs import log_variance, network, pixels
+from experiments.teaching.rubric import ONE_IMAGE, Probe, Task, Term, hinted, with_name, within
 from experiments.teaching.tasks.gaussians import (
     LOG_2_PI,
     SCALED,

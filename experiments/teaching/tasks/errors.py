@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import ONE_IMAGE, Probe, Task, Term, hinted, with_name, within
-from experiments.teaching.examining import examine
+from experiments.teaching.examine import examine
 from experiments.teaching.inputs import images, pixels
+from experiments.teaching.rubric import ONE_IMAGE, Probe, Task, Term, hinted, with_name, within
 
 ROOT = "a square root was taken: the error is the squared distance."
 OF_DIFFERENCES = hinted(

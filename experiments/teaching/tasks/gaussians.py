@@ -7,9 +7,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import ONE_IMAGE, Probe, Task, Term, hinted, with_name, within
-from experiments.teaching.examining import examine
+from experiments.teaching.examine import examine
 from experiments.teaching.inputs import images, latents
+from experiments.teaching.rubric import ONE_IMAGE, Probe, Task, Term, hinted, with_name, within
 from experiments.teaching.tasks.variances import SIGMAS, VARIANCES, placed
 
 LOG_2_PI = math.log(2 * math.pi)

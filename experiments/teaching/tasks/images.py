@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.teaching.asking import asked
+from experiments.teaching.answers import asked
 from experiments.teaching.behaviour import has_shape
-from experiments.teaching.checking import Wrong, said, seeded, with_name
+from experiments.teaching.rubric import Wrong, said, seeded, with_name
 
 DRAWS = 20_000
 SHAPE = 1, 26, 22

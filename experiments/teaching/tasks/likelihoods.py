@@ -7,7 +7,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from experiments.teaching.checking import (
+from experiments.teaching.examine import examine
+from experiments.teaching.inputs import images, latents, log_variance, network, pixels
+from experiments.teaching.rubric import (
     ONE_IMAGE,
     Mistake,
     Probe,
@@ -17,8 +19,6 @@ from experiments.teaching.checking import (
     with_name,
     within,
 )
-from experiments.teaching.examining import examine
-from experiments.teaching.inputs import images, latents, log_variance, network, pixels
 from experiments.teaching.tasks.gaussians import LOG_2_PI
 from experiments.teaching.tasks.variances import SIGMAS, VARIANCES, placed
 from ppl_models.distributions.normals import IsotropicNormal

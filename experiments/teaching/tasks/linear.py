@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import ONE_IMAGE, Probe, Task, Term, hinted, with_name, within
-from experiments.teaching.examining import examine
+from experiments.teaching.examine import examine
 from experiments.teaching.inputs import images, latents, pixels
+from experiments.teaching.rubric import ONE_IMAGE, Probe, Task, Term, hinted, with_name, within
 
 Linear = Callable[[Tensor, Tensor, Tensor], Tensor]
 

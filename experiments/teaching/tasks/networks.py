@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.teaching.asking import asked
+from experiments.teaching.answers import asked
 from experiments.teaching.behaviour import (
     answers_alike,
     changes_sign,
@@ -20,7 +20,7 @@ from experiments.teaching.behaviour import (
     is_trained,
     rows_are_apart,
 )
-from experiments.teaching.checking import Wrong, said, same, seeded, with_name
+from experiments.teaching.rubric import Wrong, said, same, seeded, with_name
 
 ROWS = 500
 """Several, since a right network may by chance give a few rows the same sign."""

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import hinted, with_name, within
-from experiments.teaching.examining import examine
+from experiments.teaching.examine import examine
+from experiments.teaching.rubric import hinted, with_name, within
 from experiments.teaching.tasks.costs import CHANGES, INVERSES, TASK, inverse, matrix, model
 from experiments.teaching.tasks.variances import VARIANCES, placed
 

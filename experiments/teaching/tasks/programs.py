@@ -9,8 +9,8 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from experiments.teaching.asking import asked, derivatives
-from experiments.teaching.checking import Wrong, said, same, seeded, with_name
+from experiments.teaching.answers import asked, derivatives
+from experiments.teaching.rubric import Wrong, said, same, seeded, with_name
 
 
 @with_name

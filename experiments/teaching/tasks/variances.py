@@ -6,7 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from experiments.teaching.checking import Mistake, hinted, within
+from experiments.teaching.rubric import Mistake, hinted, within
 
 VARIANCES = hinted(
     (lambda s: s, "the log variance stands where the variance belongs: take its exponential."),

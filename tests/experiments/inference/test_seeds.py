@@ -12,7 +12,7 @@ from experiments.evaluation.metrics import evaluate
 from experiments.evaluation.sampling.samples import aggregate_means, prior_means
 from experiments.inference.handlers import centre_of
 from experiments.inference.pair import seeded
-from experiments.teaching import checking
+from experiments.teaching import rubric
 from guides import GUIDES
 from guides.latents import latents_of
 from ppl_models import PPCA
@@ -72,10 +72,10 @@ def test_all_gpus_are_forked_where_none_is_named(monkeypatch):
     monkeypatch.setattr(
         torch.random, "fork_rng", lambda devices: (forked.append(devices), fork([]))[1]
     )
-    for module in ("experiments.teaching.checking", "experiments.inference.handlers"):
+    for module in ("experiments.teaching.rubric", "experiments.inference.handlers"):
         monkeypatch.setattr(f"{module}.gpus_in_use", lambda: [0, 1])
     state = torch.get_rng_state()
-    with checking.seeded():
+    with rubric.seeded():
         torch.rand(2)
     centre_of(dist.RelaxedOneHotCategorical(torch.tensor(0.5), torch.ones(3)))
     assert forked == [[0, 1], [0, 1]]
@@ -94,6 +94,6 @@ def test_a_gpus_state_is_what_it_was():
         assert torch.equal(torch.rand_like(like), drawn)
     model = PPCA(4, 2).to("cuda")
     latents_of(model, "amortized")
-    with checking.seeded():
+    with rubric.seeded():
         torch.rand_like(like)
     assert torch.equal(torch.cuda.get_rng_state(), state)

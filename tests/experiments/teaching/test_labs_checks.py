@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from experiments.teaching import check
-from experiments.teaching.examining import examine
+from experiments.teaching.examine import examine
 from experiments.teaching.tasks import (
     averages,
     components,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.teaching.checking import Task, Unwritten, Wrong, seeded
+from experiments.teaching.rubric import Task, Unwritten, Wrong, seeded
 
 OURS = str(Path(__file__).parents[1])
 LIBRARIES = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from experiments.teaching.checking import Task, same
+from experiments.teaching.rubric import Task, same
 
 CLOSE = 1e-3
 """Relative accuracy with which a constant or a factor is recognised."""

@@ -8,10 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.teaching.asking import asked, called, derivatives, parts
-from experiments.teaching.checking import ONE_IMAGE, Task, Wrong, said, same, seeded
-from experiments.teaching.comparing import Look
-from experiments.teaching.explaining import (
+from experiments.teaching.answers import asked, called, derivatives, parts
+from experiments.teaching.diagnosis import (
     CASES,
     also,
     explain,
@@ -21,6 +19,8 @@ from experiments.teaching.explaining import (
     nearer,
     right_on,
 )
+from experiments.teaching.differences import Look
+from experiments.teaching.rubric import ONE_IMAGE, Task, Wrong, said, same, seeded
 
 
 def examine(task: Task, answer: Callable[..., Any]) -> None:

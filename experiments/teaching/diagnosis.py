@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.teaching.asking import called, parts
-from experiments.teaching.checking import Mistake, Task, Wrong, same, seeded
-from experiments.teaching.comparing import COMPARISONS, Look
-from experiments.teaching.outside import Borrowed, borrowed, repaired
+from experiments.teaching.answers import called, parts
+from experiments.teaching.differences import COMPARISONS, Look
+from experiments.teaching.free_variables import Borrowed, borrowed, repaired
+from experiments.teaching.rubric import Mistake, Task, Wrong, same, seeded
 
 CASES = 12
 """Inputs that a wrong answer is looked at with: enough to tell a factor from a coincidence."""
