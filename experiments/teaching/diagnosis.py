@@ -1,15 +1,17 @@
 """What is said of a wrong answer: a known mistake, or where it is right and where it is not."""
 
+import contextlib
+import inspect
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from experiments.teaching.answers import called, parts
-from experiments.teaching.differences import COMPARISONS, Look
+from experiments.teaching.differences import Look, difference
 from experiments.teaching.free_variables import Borrowed, borrowed, repaired
 from experiments.teaching.rubric import Mistake, Task, Wrong, same, seeded
 
@@ -32,15 +34,14 @@ def right_on(
     task: Task, function: Callable[..., Any], cases: list[tuple], number: int | None = None
 ) -> bool:
     """Whether what a function returns is right, or one part of it; not, if it fails."""
-
-    def right(case: tuple) -> bool:
-        wanted = parts(task, task.right[0](*case))
-        return is_right(task, [called(task, function, case)], [wanted], number)
-
     try:
-        return all(map(right, cases))
+        for case in cases:
+            found, right = called(task, function, case), parts(task, task.right[0](*case))
+            if not is_right(task, [found], [right], number):
+                return False
     except (Wrong, NotImplementedError):
         return False
+    return True
 
 
 def nearer(task: Task, found: list[list[Tensor]], cases: list[tuple]) -> None:
@@ -57,12 +58,8 @@ def nearer(task: Task, found: list[list[Tensor]], cases: list[tuple]) -> None:
             raise Wrong(mistake.hint)
 
 
-def explain(task: Task, answer: Callable[..., Any]) -> None:
-    """Say which mistake it is, or where the answer is right and where it is not.
-
-    Raises:
-        Wrong: Always.
-    """
+def explain(task: Task, answer: Callable[..., Any]) -> str:
+    """Which mistake it is, or where the answer is right and where it is not."""
     with seeded(3):
         cases = [task.cases() for _ in range(CASES)]
     found = [called(task, answer, case) for case in cases]
@@ -70,36 +67,89 @@ def explain(task: Task, answer: Callable[..., Any]) -> None:
     nearer(task, found, cases)
     if len(task.parts) > 1 and is_right(task, [value[::-1] for value in found], right):
         order = " first, then ".join(task.parts)
-        raise Wrong(f"the order of what is returned is wrong: {order}.")
+        return f"the order of what is returned is wrong: {order}."
     for number, name in enumerate(task.parts):
         if is_right(task, found, right, number):
             continue
+        hint = known(task, number, cases, found)
+        if words := hint or from_outside(task, answer, cases[:3], number):
+            return words
         got, wanted = ([value[number] for value in values] for values in (found, right))
         look = Look(task, answer, number, cases, got, wanted)
-        if words := known(look) or from_outside(task, answer, cases[:3], number):
-            raise Wrong(words)
-        raise Wrong(f"{name} is wrong. {general(look)}")
-    raise Wrong("each part is right for itself, but they do not fit together.")
+        words = difference(look) or probed(look)
+        return f"{name} is wrong. {words}{also(answer)}"
+    return "each part is right for itself, but they do not fit together."
 
 
-def known(look: Look) -> str:
-    """The hint of the mistake that gives what was found, if one does; NaN alone tells none."""
-    if all(value.isnan().all() for value in look.found):
+def explain_failure(
+    task: Task, answer: Callable[..., Any], cases: list[tuple], error: Wrong
+) -> str:
+    """Why a function fails, if that can be told, else its error.
+
+    It may be right with sizes from its arguments, with one of them transposed, or on some of the
+    inputs, or make a known mistake on those where it does not fail.
+    """
+    if words := from_outside(task, answer, cases):
+        return words
+    for name, function in transposed(answer, cases[0]):
+        if right_on(task, function, cases):
+            return (
+                f"it would be right if `{name}` were transposed: a transpose of it (or of what it "
+                "is multiplied with) is too many or too few."
+            )
+    for probe in task.probes:
+        if right_on(task, answer, [probe.change(*case) for case in cases]):
+            return f"{error} It is right where {probe.where}: look at {probe.look}."
+    return known_where_it_works(task, answer) or f"{error}{also(answer)}"
+
+
+def transposed(
+    answer: Callable[..., Any], case: tuple
+) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """The function with one of its matrices transposed before the call."""
+    try:
+        names = list(inspect.signature(answer).parameters)
+    except (TypeError, ValueError):
+        return
+    for i, (name, x) in enumerate(zip(names, case, strict=False)):
+        if isinstance(x, Tensor) and x.ndim == 2:
+            yield name, lambda *a, i=i: answer(*a[:i], a[i].mT, *a[i + 1 :])
+
+
+def known_where_it_works(task: Task, answer: Callable[..., Any]) -> str:
+    """The hint of a mistake that fails on some inputs only, such as a log variance as scale."""
+    found, cases = [], []
+    with seeded(3):
+        drawn = [task.cases() for _ in range(CASES)]
+    for case in drawn:
+        with contextlib.suppress(Wrong):
+            found.append(called(task, answer, case))
+            cases.append(case)
+    if len(cases) < 2:
         return ""
-    for mistake in look.task.mistakes:
-        if mistake.part == look.number and agrees_with(mistake, look):
+    hints = (known(task, number, cases, found) for number in range(len(task.parts)))
+    return next(filter(None, hints), "")
+
+
+def known(task: Task, number: int, cases: list[tuple], found: list[list[Tensor]]) -> str:
+    """The hint of the mistake that gives what was found as one part; NaN alone tells none."""
+    values = [task.viewed(number, value[number]) for value in found]
+    if all(value.isnan().all() for value in values):
+        return ""
+    for mistake in task.mistakes:
+        if mistake.part == number and agrees_with(mistake, task, cases, values):
             return mistake.hint
     return ""
 
 
-def agrees_with(mistake: Mistake, look: Look) -> bool:
+def agrees_with(mistake: Mistake, task: Task, cases: list[tuple], values: list[Tensor]) -> bool:
     """Whether a mistake gives what was found."""
-    for case, found in zip(look.cases, look.found, strict=True):
+    for case, found in zip(cases, values, strict=True):
         try:
-            value = look.task.viewed(look.number, torch.as_tensor(mistake.formula(*case)))
+            value = task.viewed(mistake.part, torch.as_tensor(mistake.formula(*case)))
         except (RuntimeError, IndexError, ValueError):  # it fits no such sizes
             return False
-        if not same(look.task.viewed(look.number, found), value, look.task.tolerance):
+        if not same(found, value, task.tolerance):
             return False
     return True
 
@@ -126,14 +176,6 @@ def borrowed_words(things: list[Borrowed]) -> str:
         f"{names} {verb} {origin} the function, and {do} not fit other inputs than the "
         f"notebook's: {advice}."
     )
-
-
-def general(look: Look) -> str:
-    """How an answer differs from the right one, without saying what is right."""
-    for comparison in COMPARISONS:
-        if words := comparison(look):
-            return words + also(look.answer)
-    return probed(look) + also(look.answer)
 
 
 def also(answer: Callable[..., Any]) -> str:

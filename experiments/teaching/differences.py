@@ -183,4 +183,7 @@ def _of_factor(words: str, factor: float, right: float) -> str:
     return f"{words} counts {ratio:.3g} times what it should"
 
 
-COMPARISONS = (by_shape, by_infinity, by_terms, by_constant, by_factor)
+def difference(look: Look) -> str:
+    """How an answer differs from the right one, without saying what is right."""
+    comparisons = (by_shape, by_infinity, by_terms, by_constant, by_factor)
+    return next(filter(None, (compare(look) for compare in comparisons)), "")

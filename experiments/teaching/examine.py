@@ -1,25 +1,13 @@
 """How an answer is checked: its value, its gradient, and then what may have gone wrong."""
 
-import contextlib
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from experiments.teaching.answers import asked, called, derivatives, parts
-from experiments.teaching.diagnosis import (
-    CASES,
-    also,
-    explain,
-    from_outside,
-    is_right,
-    known,
-    nearer,
-    right_on,
-)
-from experiments.teaching.differences import Look
+from experiments.teaching.diagnosis import explain, explain_failure, is_right, nearer
 from experiments.teaching.rubric import ONE_IMAGE, Task, Wrong, said, same, seeded
 
 
@@ -36,8 +24,7 @@ def examine(task: Task, answer: Callable[..., Any]) -> None:
         found = [called(task, answer, case) for case in cases]
     except Wrong as error:
         with torch.no_grad():
-            explain_failure(task, answer, cases, error)
-        raise
+            raise Wrong(explain_failure(task, answer, cases, error)) from error
     for right in task.right:
         if is_right(task, found, [parts(task, right(*case)) for case in cases]):
             nearer(task, found, cases)
@@ -54,7 +41,7 @@ def examine(task: Task, answer: Callable[..., Any]) -> None:
             "arguments alone."
         )
     with torch.no_grad():
-        explain(task, answer)
+        raise Wrong(explain(task, answer))
 
 
 def check_one_image(
@@ -112,61 +99,3 @@ def gradients(task: Task, function: Callable[..., Any], case: tuple) -> list | N
         return None
     total = sum(part.sum() for part in values)
     return derivatives(total, [inputs[i] for i in task.trained])
-
-
-def explain_failure(
-    task: Task, answer: Callable[..., Any], cases: list[tuple], error: Wrong
-) -> None:
-    """Where a function fails for a reason that can be told, tell it.
-
-    Raises:
-        Wrong: If it would be right with sizes from its arguments, with one of them transposed, or
-            on some of the inputs; or if it makes a known mistake on those where it does not fail.
-    """
-    if words := from_outside(task, answer, cases):
-        raise Wrong(words) from error
-    for name, function in transposed(answer, cases[0]):
-        if right_on(task, function, cases):
-            raise Wrong(
-                f"it would be right if `{name}` were transposed: a transpose of it (or of what it "
-                "is multiplied with) is too many or too few."
-            ) from error
-    for probe in task.probes:
-        if right_on(task, answer, [probe.change(*case) for case in cases]):
-            raise Wrong(
-                f"{error} It is right where {probe.where}: look at {probe.look}."
-            ) from error
-    _explain_where_it_works(task, answer, error)
-    if words := also(answer):
-        raise Wrong(f"{error}{words}") from error
-
-
-def transposed(
-    answer: Callable[..., Any], case: tuple
-) -> Iterator[tuple[str, Callable[..., Any]]]:
-    """The function with one of its matrices transposed before the call."""
-    try:
-        names = list(inspect.signature(answer).parameters)
-    except (TypeError, ValueError):
-        return
-    for i, (name, x) in enumerate(zip(names, case, strict=False)):
-        if isinstance(x, Tensor) and x.ndim == 2:
-            yield name, lambda *a, i=i: answer(*a[:i], a[i].mT, *a[i + 1 :])
-
-
-def _explain_where_it_works(task: Task, answer: Callable[..., Any], error: Wrong) -> None:
-    """Name a known mistake that fails on some inputs only, such as a log variance as scale."""
-    with seeded(3):
-        cases = [task.cases() for _ in range(CASES)]
-    found, kept = [], []
-    for case in cases:
-        with contextlib.suppress(Wrong):
-            found.append(called(task, answer, case))
-            kept.append(case)
-    if len(kept) < 2:
-        return
-    right = [parts(task, task.right[0](*case)) for case in kept]
-    for number in range(len(task.parts)):
-        got, wanted = ([value[number] for value in values] for values in (found, right))
-        if words := known(Look(task, answer, number, kept, got, wanted)):
-            raise Wrong(words) from error
