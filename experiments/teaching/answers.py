@@ -2,9 +2,9 @@
 
 import linecache
 import sysconfig
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ ADVICE = (
         "NumPy, .double() or torch.tensor(..., dtype=...)?",
     ),
     (
-        ("size", "shape", "dimension", "broadcast", "mat1", "mat2", "batch_shape", "Dimension"),
+        ("size", "shape", "dimension", "broadcast", "mat1", "mat2", "Dimension"),
         "Sizes that do not fit: a transpose too many or too few, or a size that comes from "
         "outside the function?",
     ),
@@ -69,7 +69,7 @@ def asked(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
     except Exception as error:
         shapes = ", ".join(map(described, arguments))
         words = str(error).strip().split("\n")[0].rstrip(".")
-        places = _own(error.__traceback__)
+        places = _own(error)
         advice = next((text for keys, text in ADVICE if any(key in words for key in keys)), "")
         if advice == CALLED and not places:
             advice = SIGNATURE
@@ -89,15 +89,11 @@ def described(x: Any) -> str:
     return "a network" if isinstance(x, nn.Module) else f"{x!r}"[:40].split("(")[0]
 
 
-def _own(traceback: TracebackType | None) -> list[tuple[str, int]]:
-    """The student's own lines that were reached, outermost first: file and number."""
-    found = []
-    while traceback is not None:
-        filename = traceback.tb_frame.f_code.co_filename
-        if not filename.startswith((OURS, *LIBRARIES)):
-            found.append((filename, traceback.tb_lineno))
-        traceback = traceback.tb_next
-    return found
+def _own(error: Exception) -> list[tuple[str, int]]:
+    """The student's own lines that an error passed, outermost first: file and number."""
+    walked = traceback.walk_tb(error.__traceback__)
+    places = [(frame.f_code.co_filename, number) for frame, number in walked]
+    return [place for place in places if not place[0].startswith((OURS, *LIBRARIES))]
 
 
 def _line(places: list[tuple[str, int]]) -> str:
