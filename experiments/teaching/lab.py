@@ -1,4 +1,4 @@
-"""The data of a lab, how long it trains on them, and weights that ship with the project."""
+"""What the notebooks of the labs use: data, shipped weights, a student's networks in a VAE."""
 
 import os
 from typing import Any, NamedTuple
@@ -12,8 +12,8 @@ from experiments.errors import UsageError, listed
 from experiments.options.constructors import defaults_of
 from experiments.options.presets import PRESETS
 from experiments.training.nvae.pretrained import load_pretrained
-from guides.hierarchies.top_down import TopDown
-from ppl_models import NVAE
+from guides import GUIDES, TopDown
+from ppl_models import NVAE, VAE
 
 SETS = ("digits", "mnist", "fashion_mnist", "kmnist", "omniglot", "cifar10")
 """Data sets of images with classes."""
@@ -113,3 +113,43 @@ def load_shipped(name: str, pair: nn.Module) -> dict[str, Any]:
         "guide_options": {**defaults_of(TopDown), **preset.get("guide_options", {})},
     }
     return load_pretrained(name, pair, recipe)
+
+
+class Joined(nn.Module):
+    """An encoder whose mean and log variance, ``[B, M]`` each, become one tensor ``[B, 2M]``."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat(tuple(self.network(x)), -1)
+
+
+def own_vae(
+    decoder: nn.Module, log_variance: Tensor, image_shape: tuple[int, ...], latent_dim: int
+) -> VAE:
+    """The project's VAE, in evaluation mode, with a student's decoder.
+
+    Args:
+        decoder: latents ``[..., M]`` to the means of the pixels ``[..., D]``.
+        log_variance: log sigma^2 of the pixels, a number.
+        image_shape: ``(C, H, W)``.
+        latent_dim: M.
+    """
+    model = VAE(tuple(image_shape), latent_dim)
+    model.decoder = nn.Sequential(decoder, nn.Unflatten(-1, (1, *image_shape)))
+    model.likelihood.log_sigma.data = log_variance.detach() / 2
+    return model.eval()
+
+
+def own_guide(model: VAE, encoder: nn.Module) -> nn.Module:
+    """The project's guide ``amortized``, in evaluation mode, with a student's encoder.
+
+    Args:
+        model: what the guide is for.
+        encoder: images ``[B, D]`` to mean and log variance, ``[B, M]`` each.
+    """
+    guide = GUIDES["amortized"](model)
+    guide.encoder = Joined(encoder)
+    return guide.eval()
