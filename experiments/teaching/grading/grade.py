@@ -11,7 +11,7 @@ from experiments.reports.markdown import csv_table
 from experiments.runs.files import make_directories, missing, write_text
 from experiments.teaching.grading.running import Outcome, rerun
 from experiments.teaching.grading.submissions import Submission, submissions
-from experiments.teaching.notebooks.myst import Node, calls_of
+from experiments.teaching.notebooks.myst import Call, Node, calls_of
 from experiments.teaching.notebooks.versions import PROMPT, read_lab
 
 DETAILS = re.compile(r"</?details>|<summary>.*?</summary>")
@@ -22,28 +22,15 @@ PAGE = '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Written an
 
 
 class Lab(NamedTuple):
-    """A lab as it was given out.
-
-    Args:
-        name: of its source.
-        notebook: with solutions and answers.
-        calls: its checks, with the keys LAB.CHECK.
-    """
+    """A lab as it was given out, with solutions and answers, and its checks, by LAB.CHECK."""
 
     name: str
     notebook: Node
-    calls: list[dict[str, Any]]
+    calls: dict[str, Call]
 
 
 class Graded(NamedTuple):
-    """A submission, and what came of it.
-
-    Args:
-        submission: what was handed in.
-        lab: the name of the lab that it is; nothing if it is none.
-        outcome: of running it.
-        answers: what was written, by question.
-    """
+    """A submission and what came of it; ``lab`` is empty if it is none of the labs."""
 
     submission: Submission
     lab: str
@@ -55,12 +42,11 @@ def lab_of(source: Path) -> Lab:
     """What is asked in a lab."""
     notebook = read_lab(source)
     short = source.stem.split("_")[0]
-    calls: list[dict[str, Any]] = []
+    calls: dict[str, Call] = {}
     for call in calls_of(notebook):
         key = f"{short}.{call.name}"
-        number = sum(other["name"] == call.name for other in calls)
-        key += f".{number + 1}" if number else ""
-        calls.append({**call._asdict(), "key": key})
+        number = sum(other.name == call.name for other in calls.values())
+        calls[f"{key}.{number + 1}" if number else key] = call
     return Lab(source.stem, notebook, calls)
 
 
@@ -103,11 +89,11 @@ def grade(folder: Path, sources: Sequence[Path], out: Path, seconds: float) -> d
 
 def grade_one(submission: Submission, labs: dict[str, Lab], seconds: float) -> Graded:
     """Run one notebook."""
-    outcome = Outcome(set(), {}, [], [])
     name, trouble = recognised(submission, labs)
     if submission.notebook is None or not name:
-        return Graded(submission, "", outcome._replace(errors=[trouble]), {})
+        return Graded(submission, "", Outcome({}, [trouble], []), {})
     lab = labs[name]
+    outcome = Outcome({}, [], [])
     if lab.calls:
         outcome = rerun(submission.notebook, lab.calls, seconds)
     if trouble:
@@ -139,7 +125,7 @@ def table(graded: Sequence[Graded], labs: Sequence[Lab]) -> tuple[str, list[dict
     Of several notebooks of the same lab by one student, the one with the most points counts. A
     lab that a student did not hand in has empty cells.
     """
-    keys = [call["key"] for lab in labs for call in lab.calls]
+    keys = [key for lab in labs for key in lab.calls]
     names = ["student", *keys, "points", "of", "answers", "errors", "replaced"]
     rows = []
     for student in sorted({one.submission.student for one in graded}):
@@ -156,7 +142,7 @@ def _row(student: str, own: list[Graded], labs: Sequence[Lab]) -> dict[str, str 
         tried = [one for one in own if one.lab == lab.name]
         if tried:
             passed = max((one.outcome.passed for one in tried), key=len)
-            row |= {call["key"]: int(call["key"] in passed) for call in lab.calls}
+            row |= {key: int(key in passed) for key in lab.calls}
             points += len(passed)
     row["points"] = points
     row["of"] = sum(len(lab.calls) for lab in labs)

@@ -8,13 +8,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.teaching.grading.confined import prefix
-from experiments.teaching.notebooks.myst import plain
+from experiments.teaching.notebooks.myst import Call, plain
 
 ROOT = Path(__file__).parents[3]
 STARTING = 60.0
@@ -25,26 +25,23 @@ class Outcome(NamedTuple):
     """What running a notebook showed.
 
     Args:
-        passed: keys of the checks that found a right answer.
-        hints: what the others said last, by their keys.
+        hints: what each check said last, by its key; nothing of a right answer.
         errors: of cells, in their order.
         replaced: functions of the libraries and the checks that the notebook replaced.
     """
 
-    passed: set[str]
     hints: dict[str, str]
     errors: list[str]
     replaced: list[str]
 
+    @property
+    def passed(self) -> set[str]:
+        """Keys of the checks that found a right answer."""
+        return {key for key, hint in self.hints.items() if not hint}
 
-def rerun(notebook: dict[str, Any], calls: list[dict[str, Any]], seconds: float) -> Outcome:
-    """Run a notebook's cells in a fresh process, and call the checks on what they define.
 
-    Args:
-        notebook: as ``submissions`` gives it.
-        calls: dictionaries with ``key``, ``code`` and ``needs`` of every check.
-        seconds: the time limit.
-    """
+def rerun(notebook: dict[str, Any], calls: dict[str, Call], seconds: float) -> Outcome:
+    """Run a notebook's cells in a fresh process, and call the checks on what they define."""
     word = secrets.token_hex(16)
     cells = [
         {"number": number, "code": plain(cell["source"])}
@@ -101,24 +98,16 @@ def _kill(process: subprocess.Popen) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _outcome(found: Iterable[dict[str, Any]], late: bool, seconds: float) -> Outcome:
-    passed: set[str] = set()
-    hints: dict[str, str] = {}
-    errors: list[str] = []
-    replaced: set[str] = set()
-    cell, started, done = 0, False, False
-    for item in found:
-        cell = item.get("cell", cell)
-        started, done = started or "started" in item, done or "done" in item
-        errors += [item["error"]] if "error" in item else []
-        replaced |= set(item.get("replaced", ()))
-        if "check" in item:
-            hints[item["check"]] = item["hint"]
-            passed |= set() if item["hint"] else {item["check"]}
-    if not started:
+def _outcome(found: Sequence[dict[str, Any]], late: bool, seconds: float) -> Outcome:
+    last = {key: value for item in found for key, value in item.items()}
+    hints = {item["check"]: item["hint"] for item in found if "check" in item}
+    errors = [item["error"] for item in found if "error" in item]
+    replaced = {name for item in found for name in item.get("replaced", ())}
+    cell = f"cell {last.get('cell', 0)}"
+    if "started" not in last:
         errors.append("the process that runs the notebook did not start")
     elif late:
-        errors.append(f"cell {cell}: stopped, it took longer than {seconds:g} seconds")
-    elif not done:
-        errors.append(f"cell {cell}: ended the process")
-    return Outcome(passed, hints, errors, sorted(replaced))
+        errors.append(f"{cell}: stopped, it took longer than {seconds:g} seconds")
+    elif "done" not in last:
+        errors.append(f"{cell}: ended the process")
+    return Outcome(hints, errors, sorted(replaced))

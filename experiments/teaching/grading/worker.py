@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -115,35 +116,32 @@ def _limited(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
+@dataclass
 class Grader:
     """Calls each check whenever a notebook has given one of its names another value.
 
     Args:
-        calls: the checks, as dictionaries of ``Call``.
+        open: name, code and needs of the checks that are not passed yet, by their keys.
         given: values of names that the notebook may have lost.
         checks: the private copy of the checks.
         kept: the libraries as they were.
         tell: where findings go.
+        tried: the values that checks were called on last.
     """
 
-    def __init__(
-        self,
-        calls: list[dict[str, Any]],
-        given: dict[str, Any],
-        checks: Any,
-        kept: Kept,
-        tell: Callable[[dict[str, Any]], None],
-    ) -> None:
-        self.given, self.checks, self.kept, self.tell = given, checks, kept, tell
-        self.open = {call["key"]: call for call in calls}
-        self.tried: dict[str, list[Any]] = {}
+    open: dict[str, tuple[str, str, list[str]]]
+    given: dict[str, Any]
+    checks: Any
+    kept: Kept
+    tell: Callable[[dict[str, Any]], None]
+    tried: dict[str, list[Any]] = field(default_factory=dict)
 
     def look(self, names: dict[str, Any], again: bool = False) -> None:
         """Call the checks that are still open and concern something new, or all that are open."""
         known = {**self.given, **names}
-        for key, call in list(self.open.items()):
-            lost = [name for name in call["needs"] if name not in known]
-            wanted = [known.get(name) for name in call["needs"]]
+        for key, (_, code, needs) in list(self.open.items()):
+            lost = [name for name in needs if name not in known]
+            wanted = [known.get(name) for name in needs]
             before = self.tried.get(key)
             new = before is None or any(a is not b for a, b in zip(wanted, before, strict=True))
             if lost and again and before is None:
@@ -151,7 +149,7 @@ class Grader:
                 self.tell({"check": key, "hint": words})
             elif (new or again) and not lost:
                 self.tried[key] = wanted
-                self._call(key, call["code"], known)
+                self._call(key, code, known)
 
     def _call(self, key: str, code: str, known: dict[str, Any]) -> None:
         compiled = compile(code, key, "eval")

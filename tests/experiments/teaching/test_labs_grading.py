@@ -18,7 +18,7 @@ from experiments.runs.cli import cli
 from experiments.teaching.grading import running, worker
 from experiments.teaching.grading.grade import answers_of, grade, lab_of, recognised
 from experiments.teaching.grading.submissions import submissions
-from experiments.teaching.notebooks.myst import read_myst
+from experiments.teaching.notebooks.myst import calls_of, read_myst
 from experiments.teaching.notebooks.sources import find_labs
 from experiments.teaching.notebooks.versions import PROMPT, read_lab, student
 from experiments.tools import labs
@@ -366,8 +366,9 @@ def test_bad_input_of_grading(words, told, tmp_path, monkeypatch, capsys):
 
 
 def test_every_check_of_every_lab_is_worth_a_point():
-    keys = [call["key"] for source in find_labs() for call in lab_of(source).calls]
-    assert len(keys) == len(set(keys)) >= 21
+    keys = [key for source in find_labs() for key in lab_of(source).calls]
+    calls = [call for source in find_labs() for call in calls_of(read_lab(source))]
+    assert len(calls) == len(set(keys)) >= 21
     assert set(CHECKS) < set(keys)
 
 
