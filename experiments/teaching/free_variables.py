@@ -11,11 +11,11 @@ from torch import Tensor
 
 
 class Borrowed(NamedTuple):
-    """A variable or number that a function uses besides its arguments.
+    """A variable that a function uses besides its arguments, or a number that is written into it.
 
     Args:
         words: how a hint calls it.
-        name: of a variable, or None for a number that is written into the function.
+        name: of a variable, else None.
         value: what it is.
     """
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.teaching.grading.confined import prefix
+from experiments.teaching.grading.sandbox import prefix
 from experiments.teaching.notebooks.myst import Call, plain
 
 ROOT = Path(__file__).parents[3]

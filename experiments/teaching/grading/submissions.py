@@ -24,14 +24,7 @@ LARGEST = 50_000_000
 
 
 class Submission(NamedTuple):
-    """One notebook, or what was handed in as one.
-
-    Args:
-        student: whose it is.
-        name: the file's path below the folder.
-        notebook: its content; None if it cannot be read.
-        trouble: why it cannot be read, else nothing.
-    """
+    """One notebook, by its path below the folder; ``trouble`` says why it cannot be read."""
 
     student: str
     name: str

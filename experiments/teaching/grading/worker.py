@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import one_line
-from experiments.teaching.grading.confined import confine
+from experiments.teaching.grading.sandbox import confine
 from experiments.teaching.grading.sealed import Kept, private_checks
 
 UNSURPRISING = ("Wrong", "Unwritten", "NotImplementedError")

@@ -26,13 +26,8 @@ def executed(notebook: Any, name: str, data: str) -> tuple[Any, float]:
     os.environ["LAB_DATA"] = data  # the kernel inherits it
     started = time.perf_counter()
     run = nbformat.from_dict(notebook)
-    client = NotebookClient(
-        run,
-        timeout=1800,
-        kernel_name="python3",
-        resources={"metadata": {"path": "."}},
-        config=Traits({"KernelManager": {"transport": "ipc"}}),
-    )
+    transport = {"KernelManager": {"transport": "ipc"}}
+    client = NotebookClient(run, timeout=1800, config=Traits(transport))
     try:
         client.execute()
     except CellExecutionError as error:

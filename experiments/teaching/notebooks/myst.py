@@ -87,13 +87,7 @@ def plain(source: str) -> str:
 
 
 class Call(NamedTuple):
-    """One call of a check in a lab.
-
-    Args:
-        name: of the check.
-        code: the call, as Python.
-        needs: the names in it that the notebook defines.
-    """
+    """A call of a check: its name, the call as Python, and the notebook's names that it needs."""
 
     name: str
     code: str

@@ -44,10 +44,12 @@ def read_lab(path: Path) -> Any:
         notebook = read_myst(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UsageError(f"{path} is no MyST notebook: {error}") from error
+    address = repository()
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = LINK.sub(r"](\1.ipynb)", cell.source)
-    pin(notebook, repository())
+        elif address:  # the first cell installs from there, without a change by hand
+            cell.source = UNKNOWN.sub(f'PROJECT = "{address}"', cell.source)
     # a version is named after what students are asked: its tasks and checks
     asked = [c.source for c in notebook.cells if BEGIN in c.source or "check." in c.source]
     notebook.metadata["ppl_models"] = {"lab": path.stem, "version": _digest(asked)[:12]}
@@ -68,13 +70,6 @@ def repository() -> str:
         if name.lower() == "repository":
             return f"git+{address}@v{about['Version']}"
     return ""
-
-
-def pin(notebook: Any, address: str) -> None:
-    """Let the first cell of a notebook install from there, without a change by hand."""
-    for cell in notebook.cells:
-        if address and cell.cell_type == "code":
-            cell.source = UNKNOWN.sub(f'PROJECT = "{address}"', cell.source)
 
 
 def student(notebook: Any, name: str) -> Any:
