@@ -1,4 +1,4 @@
-"""Calling a student's function: what it returns, or in words what it raised."""
+"""What a student's function returns, or in words what it raised."""
 
 import linecache
 import sysconfig

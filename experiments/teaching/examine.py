@@ -59,11 +59,7 @@ def check_one_image(
 def check_gradients(
     task: Task, answer: Callable[..., Any], right: Callable[..., Any], cases: list[tuple]
 ) -> None:
-    """See that what is right can be trained through.
-
-    Raises:
-        Wrong: If no gradient, or another one, reaches an argument.
-    """
+    """See that what is right can be trained through."""
     for case in cases:
         found = gradients(task, answer, case)
         if found is None:

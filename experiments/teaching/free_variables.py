@@ -30,8 +30,7 @@ def borrowed(function: Callable[..., Any]) -> list[Borrowed]:
         return []
     variables = {
         name: function.__globals__[name]
-        for code in _codes(function.__code__)
-        for name in _read(code)
+        for name in _globals(function.__code__)
         if name in function.__globals__
     }
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
@@ -48,18 +47,14 @@ def borrowed(function: Callable[..., Any]) -> list[Borrowed]:
     return found + [Borrowed(f"the number {x:g}", None, x) for x in sorted(written)]
 
 
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    """A function's code, and that of the functions in it."""
-    yield code
+def _globals(code: CodeType) -> Iterator[str]:
+    """The global variables that a function and those in it read; attributes are none."""
+    for step in dis.get_instructions(code):
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            yield step.argval
     for part in code.co_consts:
         if isinstance(part, CodeType):
-            yield from _codes(part)
-
-
-def _read(code: CodeType) -> set[str]:
-    """The global variables that code reads; attributes of that name are none."""
-    loads = ("LOAD_GLOBAL", "LOAD_NAME")
-    return {step.argval for step in dis.get_instructions(code) if step.opname in loads}
+            yield from _globals(part)
 
 
 def _counts(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What a self-check is made of: tasks and known mistakes."""
+"""What a self-check judges by: right answers, known mistakes, and the hints for them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

@@ -23,7 +23,7 @@ mystnb:
 LEFT_OUT = ":tags: [remove-cell]\n\n"
 
 
-def lab_page(text: str, name: str, student: bool = False) -> str:
+def lab_page(text: str, name: str, student: bool) -> str:
     """The source of a lab's page.
 
     Args:

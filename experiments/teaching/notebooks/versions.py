@@ -73,11 +73,7 @@ def repository() -> str:
 
 
 def student(notebook: Any, name: str) -> Any:
-    """The lab with a stub and a hint for every solution, and room for every answer.
-
-    Raises:
-        UsageError: If a solution has no end or no hint.
-    """
+    """The lab with a stub and a hint for every solution, and room for every answer."""
     cells = []
     for cell in notebook.cells:
         tags = cell.metadata["tags"]
