@@ -31,8 +31,6 @@ SHIFTING = (
 
 def private_checks() -> ModuleType:
     """A second copy of ``experiments.teaching.check`` and of all that it imports from here."""
-    package = sys.modules.get("experiments")
-    public = getattr(package, "teaching", None)
     ours = [name for name in sys.modules if _inside(name, (CHECKS,))]
     kept = {name: sys.modules.pop(name) for name in ours}
     try:
@@ -41,8 +39,7 @@ def private_checks() -> ModuleType:
         for name in [name for name in sys.modules if _inside(name, (CHECKS,))]:
             del sys.modules[name]
         sys.modules.update(kept)
-        if public is not None:
-            setattr(sys.modules["experiments"], "teaching", public)  # noqa: B010
+        setattr(sys.modules["experiments"], "teaching", kept[CHECKS])  # noqa: B010
 
 
 class Kept:
