@@ -66,9 +66,8 @@ def grade(folder: Path, sources: Sequence[Path], out: Path, seconds: float) -> d
         raise UsageError(f"{out} is no name for a table of grades (grades.csv).")
     answers = out.with_suffix(".html")
     for file, start in ((out, "student,"), (answers, PAGE)):
-        if file.exists() and not file.read_text(encoding="utf-8", errors="replace").startswith(
-            start
-        ):
+        text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else start
+        if not text.startswith(start):
             raise UsageError(f"{file} exists and is no earlier table: name another --out.")
     labs = {lab.name: lab for lab in map(lab_of, sources)}
     found = submissions(folder)
