@@ -157,8 +157,8 @@ class Grader:
         try:
             with self.kept.restored(), _limited(60):
                 eval(compiled, {**known, "check": self.checks})
-        except BaseException as error:
-            hint = one_line(str(error) or type(error).__name__, 500)
+        except BaseException as error:  # an empty hint would be a pass
+            hint = one_line(str(error), 500) or one_line(type(error).__name__, 500) or "error"
         else:
             del self.open[key]
         self.tell({"check": key, "hint": hint})

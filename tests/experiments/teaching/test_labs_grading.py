@@ -226,6 +226,17 @@ def test_a_check_whose_function_is_missing_is_named(folder):
 
 
 @pytest.mark.usefixtures("forked")
+def test_an_error_without_words_brings_no_point_and_is_called_by_its_type(folder):
+    blank = "def pca(x, latent_dim): raise NotImplementedError(' ')"
+    nameless = "def squared_error(x, y): raise type('', (BaseException,), {})"
+    put(folder, "silent.ipynb", made_of(blank, nameless))
+    rows, page = graded(folder)
+    assert points(rows["silent"]) == ["0"] * 4
+    assert "lab1.pca: Unwritten\n" in page
+    assert "lab1.squared_error: error\n" in page
+
+
+@pytest.mark.usefixtures("forked")
 def test_cells_have_a_source_and_nothing_is_compiled(folder):
     """As TorchScript and ``torch.compile`` need it, where no compiler may be started."""
     sourced = "import inspect\nassert 'square' in inspect.getsource(squared_error)"
