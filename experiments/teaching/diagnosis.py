@@ -36,7 +36,7 @@ def right_on(
     """Whether what a function returns is right, or one part of it; not, if it fails."""
     try:
         for case in cases:
-            found, right = called(task, function, case), parts(task, task.right[0](*case))
+            right, found = parts(task, task.right[0](*case)), called(task, function, case)
             if not is_right(task, [found], [right], number):
                 return False
     except (Wrong, NotImplementedError):

@@ -48,7 +48,7 @@ def borrowed(function: Callable[..., Any]) -> list[Borrowed]:
 
 
 def _globals(code: CodeType) -> Iterator[str]:
-    """The global variables that a function and those in it read; attributes are none."""
+    """Names of the global variables that a function and the functions in it read."""
     for step in dis.get_instructions(code):
         if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
             yield step.argval
