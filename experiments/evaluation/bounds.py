@@ -3,7 +3,6 @@
 import copy
 import math
 from collections.abc import Iterator
-from operator import itemgetter
 from typing import Any
 
 import pyro
@@ -16,16 +15,15 @@ from experiments.data import Data
 from experiments.errors import UsageError
 from experiments.evaluation.sampling.reconstruction import mean_at, squared_error
 from experiments.evaluation.shared_draws import (
-    CACHED_NUMBERS,
     SharedDraws,
     draws_in,
+    images_in_cache,
     importance_means,
     numbers_per_image,
     shared_draws,
 )
 from experiments.inference.checks.pair_check import check_rows, draws_are_shared
 from experiments.inference.checks.rows import check_local
-from experiments.inference.checks.sites import data_dim
 from experiments.inference.frozen import evaluated
 from experiments.inference.handlers import Mean
 from experiments.inference.objectives import ELBO
@@ -34,7 +32,7 @@ from guides.prior import Prior
 from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
 from ppl_models.program import closed_form
-from ppl_models.sites import evaluating, is_summed, prior_trace
+from ppl_models.sites import evaluating, is_summed
 
 DRAWS = 100
 """Number of draws from q for the bound of a whole data set."""
@@ -105,9 +103,8 @@ def per_image(
         see ``SharedDraws``.
     """
     check_rows(model, guide, data)
-    numbers = numbers_per_image(model, data)
-    fits = particles_at_a_time(1, numbers, memory)
-    at_once = min(CACHED_NUMBERS // numbers, fits)
+    fits = particles_at_a_time(1, numbers_per_image(model, data), memory)
+    at_once = min(images_in_cache(model, data), fits)
     rows = max(1, min(2000, at_once // min(particles, 50)))
     marginal = exact_marginal(model)
     with pyro.validation_enabled(False):
@@ -119,7 +116,7 @@ def per_image(
             if shared:
                 values, latents = _of_the_prior(drawn, batch.index, particles)
             else:
-                values, latents = _of_own_draws(model, guide, batch, particles, numbers, memory)
+                values, latents = _of_own_draws(model, guide, batch, particles, at_once)
             values |= squared_error(model, latents, batch)
             if marginal is not None:
                 values["log_evidence"] = marginal.log_prob(batch.only.double())
@@ -128,15 +125,12 @@ def per_image(
 
 
 def _of_own_draws(
-    model: Any, guide: nn.Module, batch: Batch, particles: int, numbers: int, memory: float
+    model: Any, guide: nn.Module, batch: Batch, particles: int, at_once: int
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Bounds from ``particles`` draws of q for every row, ``[B]`` each; and the latents' means."""
-    rows = len(batch.index)
-    at_a_time = particles_at_a_time(rows, numbers, memory)
-    at_a_time = max(1, min(at_a_time, CACHED_NUMBERS // (numbers * rows)))
     log_ws, runs = [], []
     distortion = torch.zeros((), device=batch.index.device)
-    for count, model_trace, guide_trace in runs_of(model, guide, batch, particles, at_a_time):
+    for count, model_trace, guide_trace in runs_of(model, guide, batch, particles, at_once):
         log_ws.append(log_weights(model_trace, guide_trace, batch).reshape(count, -1))
         for site in sites_of(model_trace, observed=True):
             log_likelihood = (by_datum(site) / site["scale"]).reshape(count, -1)
@@ -152,9 +146,10 @@ def _of_own_draws(
 
 
 def runs_of(
-    model: Any, guide: nn.Module, batch: Batch, particles: int, at_a_time: int
+    model: Any, guide: nn.Module, batch: Batch, particles: int, at_once: int
 ) -> Iterator[tuple[int, Trace, Trace]]:
-    """Particles in several runs: the number in each, and its traces of model and guide."""
+    """Particles in runs of at most ``at_once`` rows: the number in each, traces of p and q."""
+    at_a_time = max(1, at_once // len(batch.index))
     for start in range(0, particles, at_a_time):
         count = min(at_a_time, particles - start)
         yield count, *traces(model, guide, batch, count)
@@ -223,22 +218,7 @@ def encode(
         array = Data.of(batch)
         if draws_are_shared(model, guide, array):
             return shared_draws(model, array, particles).means
-        numbers = numbers_per_image(model, array)
-        rows = max(1, 2**30 // (8 * 8 * numbers))  # that fit into a GiB, or one
-        starts = range(0, len(batch.index), rows)
-        parts = [batch.each(itemgetter(slice(start, start + rows))) for start in starts]
-        means = [_of_own_draws(model, guide, b, particles, numbers, math.inf)[1] for b in parts]
-    return means[0] if len(means) == 1 else _joined(model, means)
-
-
-def _joined(model: nn.Module, parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Latents of several batches, joined along the dimension of the data."""
-    nodes, found = prior_trace(model).nodes, {}
-    for name in parts[0]:
-        dim = data_dim(nodes[name])
-        assert dim is not None
-        found[name] = torch.cat([part[name] for part in parts], dim - nodes[name]["fn"].event_dim)
-    return found
+        return _of_own_draws(model, guide, batch, particles, images_in_cache(model, array))[1]
 
 
 def mean_and_error(values: Tensor) -> tuple[float, float]:

@@ -115,9 +115,8 @@ def local_elbo(
             rows = Batch.of(batch.x, batch.given)
             features, taken = _fitted(model, guide, rows, lr, most)
             steps = max(steps, taken)
-            at_a_time = max(1, at_once // len(rows.index))
             with guide.given(features):
-                chunks.append(batch_weights(model, guide, rows, draws, at_a_time).mT)
+                chunks.append(batch_weights(model, guide, rows, draws, at_once).mT)
     log_w = torch.cat(chunks)
     refuse_infinite(log_w)
     return Local(log_w.mean(1), steps)

@@ -26,10 +26,10 @@ LEAST_DRAWS = 25
 
 @torch.no_grad()
 def batch_weights(
-    model: nn.Module, guide: nn.Module, batch: Batch, draws: int, at_a_time: int
+    model: nn.Module, guide: nn.Module, batch: Batch, draws: int, at_once: int
 ) -> Tensor:
-    """log p(x, z) - log q(z | x) of draws of q, ``at_a_time`` of them in a run, ``[draws, B]``."""
-    runs = runs_of(model, guide, batch, draws, at_a_time)
+    """log p(x, z) - log q(z | x) of draws of q, in runs of ``at_once`` rows, ``[draws, B]``."""
+    runs = runs_of(model, guide, batch, draws, at_once)
     return torch.cat([log_weights(p, q, batch).reshape(count, -1) for count, p, q in runs])
 
 
@@ -47,13 +47,9 @@ def weights_of_draws(model: nn.Module, guide: nn.Module, data: Data, draws: int)
     refuse_points(guide, "an importance weight")
     check_rows(model, guide, data)
     at_once = images_in_cache(model, data)
-    rows = max(1, at_once // min(draws, 50))
-    chunks = []
+    batches = data.batches(max(1, at_once // min(draws, 50)))
     with pyro.validation_enabled(False):
-        for batch in data.batches(rows):
-            at_a_time = max(1, at_once // len(batch.index))
-            chunks.append(batch_weights(model, guide, batch, draws, at_a_time).mT)
-    found = torch.cat(chunks)
+        found = torch.cat([batch_weights(model, guide, b, draws, at_once).mT for b in batches])
     refuse_infinite(found)
     return found
 

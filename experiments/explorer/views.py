@@ -94,5 +94,5 @@ def _elbo(
     if is_of_points(guide):
         return None, None
     at_a_time = min(20, particles_at_a_time(len(batch.index), numbers, memory))
-    log_w = batch_weights(model, guide, batch, particles, at_a_time)
+    log_w = batch_weights(model, guide, batch, particles, at_a_time * len(batch.index))
     return log_w.mean(0), log_w.std(0) / math.sqrt(len(log_w))

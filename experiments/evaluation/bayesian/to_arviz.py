@@ -49,8 +49,7 @@ def to_arviz(model: nn.Module, guide: nn.Module, data: Data | Any, draws: int = 
         for batch in rows.batches(size):
             check_once(model, guide, batch, particles=draws)
             apart = not sites.of_all_data or takes_particles(model)
-            most = max(1, at_once // len(batch.index)) if apart else 1
-            parts.append(_of_rows(model, guide, batch, draws, most))
+            parts.append(_of_rows(model, guide, batch, draws, at_once if apart else 1))
     return inference_data(
         {
             group: {name: _joined(group, [part[group][name] for part in parts]) for name in values}
@@ -61,12 +60,12 @@ def to_arviz(model: nn.Module, guide: nn.Module, data: Data | Any, draws: int = 
 
 
 def _of_rows(
-    model: nn.Module, guide: nn.Module, batch: Batch, draws: int, most: int
+    model: nn.Module, guide: nn.Module, batch: Batch, draws: int, at_once: int
 ) -> dict[str, dict[str, Tensor]]:
-    """The groups of some rows: draws as ``[K, ...]``, at most ``most`` draws at a time."""
+    """The groups of some rows: draws as ``[K, ...]``, in runs of ``at_once`` rows."""
     posterior: dict[str, list[Tensor]] = {}
     log_likelihood: dict[str, list[Tensor]] = {}
-    for count, p, q in runs_of(model, guide, batch, draws, most):
+    for count, p, q in runs_of(model, guide, batch, draws, at_once):
         for name, (z, row, _) in draws_in(q, count).items():
             if name in p.nodes:
                 posterior.setdefault(name, []).append(z if row is None else z.movedim(row, 1))
