@@ -96,8 +96,12 @@ def calibrate(
     ranks = torch.cat(found).cpu()
     ecdfs = [_against_band(column[column >= 0], draws, level, len(ranks.T)) for column in ranks.T]
     outside, ends = torch.tensor(ecdfs, dtype=torch.float64).T
-    widths = {name: part.shape[1] for name, part in zip(latents, parts, strict=True)}
-    return Calibration(ranks, draws, outside, ends, _names(widths))
+    names = tuple(
+        str(k + 1) if len(latents) == 1 else f"{name} {k + 1}"
+        for name, part in zip(latents, parts, strict=True)
+        for k in range(part.shape[1])
+    )
+    return Calibration(ranks, draws, outside, ends, names)
 
 
 def _ranks(truth: Any, drawn: Drawn) -> Tensor:
@@ -117,16 +121,6 @@ def _ranks(truth: Any, drawn: Drawn) -> Tensor:
     if (mask := mask_of(truth)) is not True:
         below = below.masked_fill(~mask.expand_as(z).movedim(drawn.rows, 0), -1)
     return below.reshape(len(below), -1)
-
-
-def _names(widths: dict[str, int]) -> tuple[str, ...]:
-    """One for every number of the latents."""
-    alone = len(widths) == 1
-    return tuple(
-        str(k + 1) if alone else f"{name} {k + 1}"
-        for name, width in widths.items()
-        for k in range(width)
-    )
 
 
 def _against_band(ranks: Tensor, draws: int, level: float, dims: int) -> tuple[float, float]:

@@ -178,7 +178,7 @@ def interval(values: Tensor, seed: int = 0) -> tuple[float, float]:
 
 
 def gap_rows(
-    values: dict[str, Tensor], evidence: Tensor, seed: int, divided: bool = True
+    values: dict[str, Tensor], evidence: Tensor, seed: int, divided: bool
 ) -> list[dict[str, Any]]:
     """The gaps with bootstrap intervals over images.
 

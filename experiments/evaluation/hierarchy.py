@@ -7,6 +7,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
+from torch.distributions.transforms import ComposeTransform
 
 from experiments.data import Data
 from experiments.evaluation.bounds import encode
@@ -31,9 +32,7 @@ def _channel_kl(q: Any, p: Any, z: Tensor) -> Tensor:
         return (q.log_prob(z) - p.log_prob(z)).unsqueeze(-1)
     if not hasattr(q, "transforms"):
         return kl_divergence(getattr(q, "base_dist", q), prior).sum((-2, -1))
-    before = z
-    for flow in reversed(q.transforms):
-        before = flow.inv(before)
+    before = ComposeTransform(q.transforms).inv(z)
     log_q = q.base_dist.base_dist.log_prob(before)  # the flows shift: no volume changes
     return (log_q - prior.log_prob(z)).sum((-2, -1))
 

@@ -64,8 +64,7 @@ def log_prob_table(likelihood: Any, x: Tensor) -> Tensor:
     """
     base = likelihood.base_dist if is_independent(likelihood) else None
     if isinstance(base, dist.Normal):  # in float64, from the draws' mean: squares would cancel
-        parts = (base.loc, base.scale)
-        loc, scale = (p.expand(base.batch_shape).flatten(1).double() for p in parts)
+        loc, scale = base.loc.flatten(1).double(), base.scale.flatten(1).double()
         origin = loc.mean(0)
         loc, x = loc - origin, x.flatten(1).double() - origin
         precision = scale.square().reciprocal()

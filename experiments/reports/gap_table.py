@@ -8,7 +8,7 @@ from torch import Tensor
 
 from experiments.evaluation.bounds import mean_and_error
 from experiments.evaluation.gaps import best_evidence
-from experiments.evaluation.khat import UNRELIABLE
+from experiments.evaluation.khat import UNRELIABLE, share_unreliable
 from experiments.reports.saved_comparison import check_same_images, read_runs, with_error
 from experiments.reports.words.numbers import positive
 
@@ -108,7 +108,7 @@ def _line(values: dict[str, Tensor], evidence: Tensor, first: dict[str, Tensor])
         "approximation gap": with_error(evidence - reached),
         "amortisation gap": with_error(reached - elbo) if "local_elbo" in values else None,
         "first's approximation gap minus this": paired,
-        f"share of k-hat > {UNRELIABLE}": f"{(values['khat'] > UNRELIABLE).double().mean():.3f}",
+        f"share of k-hat > {UNRELIABLE}": f"{share_unreliable(values['khat']):.3f}",
     }
 
 

@@ -59,10 +59,8 @@ class BalancedKL(AnalyticKL):
         Vahdat & Kautz (2020).
     """
 
-    def __init__(
-        self, groups_per_scale: tuple[int, ...], variant: str = "square", particles: int = 1
-    ) -> None:
-        super().__init__(particles)
+    def __init__(self, groups_per_scale: tuple[int, ...], variant: str = "square") -> None:
+        super().__init__()
         self.sizes = group_sizes(groups_per_scale, variant)
 
     def bound(self, model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
