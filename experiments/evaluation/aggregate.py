@@ -45,12 +45,7 @@ def active_units(means: Tensor) -> int:
 
 
 def aggregate_log_prob(posteriors: list[Any], z: Tensor) -> Tensor:
-    """log q(z), the mixture of all q(z | x_n), ``[K]`` [nats].
-
-    Args:
-        posteriors: q(z | x) of all rows, in chunks with batch shape ``[B]``.
-        z: ``[K, M]``.
-    """
+    """log q(z) of z ``[K, M]``, the mixture of q(z | x) of all rows, in chunks, ``[K]`` [nats]."""
     parts = []
     for q in posteriors:
         split = z.split(max(1, CACHED_NUMBERS // (q.batch_shape.numel() * z[0].numel())))

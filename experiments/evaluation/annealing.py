@@ -35,12 +35,7 @@ class Annealing:
     noise. There q is standard normal, whatever the scales and correlations of the latents. For
     any other q, moves are made in the unconstrained coordinates of the prior.
 
-    Args:
-        model: p.
-        start: q, the initial distribution: a guide, possibly the prior.
-        batch: rows, repeated for every chain.
-        steps: T, number of temperatures.
-        leapfrog: leapfrog steps per proposal.
+    ``start`` is q, a guide or the prior; ``batch`` has the rows repeated for every chain.
     """
 
     def __init__(

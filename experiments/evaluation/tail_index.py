@@ -166,11 +166,9 @@ def tail_of(
 
 
 def fitted(u: Tensor, log_w: Tensor) -> tuple[Tensor, float]:
-    """A ``[M, M]`` by least squares, without forming the products u_i u_j, and R^2.
+    """A ``[M, M]``, fitted to log_w at standard normal u ``[K, M]``, and R^2.
 
-    Args:
-        u: standard normal draws, ``[K, M]``.
-        log_w: log weights at these draws, ``[K]`` [nats].
+    By least squares, without forming the products u_i u_j.
     """
     (K, M), U, target = u.shape, u.numpy(), (log_w - log_w.mean()).numpy()
 

@@ -14,17 +14,7 @@ def _quietly() -> Any:
 
 
 def pareto_k(log_weights: np.ndarray) -> np.ndarray:
-    """The tail index of importance weights, by Pareto-smoothed importance sampling.
-
-    Args:
-        log_weights: K draws for N data, ``[N, K]`` [nats].
-
-    Returns:
-        k-hat, ``[N]``; above 0.7 the mean of the weights is not reliable.
-
-    References:
-        Vehtari, Simpson, Gelman, Yao & Gabry (2024), PSIS.
-    """
+    """k-hat of log weights ``[N, K]``, by Pareto-smoothed importance sampling, ``[N]``."""
     try:
         from arviz_stats.base import array_stats
     except ImportError:

@@ -21,12 +21,7 @@ VARIANTS = {
 
 
 def group_sizes(groups_per_scale: tuple[int, ...], variant: str = "square") -> Tensor:
-    """a_l of every group, coarse to fine, ``[G]``; the smallest is one.
-
-    Args:
-        groups_per_scale: number of groups per scale, coarse to fine.
-        variant: a name in ``VARIANTS``.
-    """
+    """a_l of every group, coarse to fine, ``[G]``, by a rule of ``VARIANTS``; the least is 1."""
     size = VARIANTS[variant]
     sizes = [size(j, number) for j, number in enumerate(groups_per_scale) for _ in range(number)]
     return torch.tensor(sizes) / min(sizes)
