@@ -64,7 +64,7 @@ def particles_at_a_time(batch_rows: int, numbers: int, memory: float) -> int:
     return fits
 
 
-def rows_at_a_time(model: Any, data: Data, memory: float, most: int) -> int:
+def rows_at_a_time(model: Any, data: Data, memory: float, most: int = 2**40) -> int:
     """Number of images that fit into ``memory`` GiB, at most ``most``.
 
     Raises:
@@ -103,7 +103,7 @@ def per_image(
         see ``SharedDraws``.
     """
     check_rows(model, guide, data)
-    fits = particles_at_a_time(1, numbers_per_image(model, data), memory)
+    fits = rows_at_a_time(model, data, memory)
     at_once = min(images_in_cache(model, data), fits)
     rows = max(1, min(2000, at_once // min(particles, 50)))
     marginal = exact_marginal(model)

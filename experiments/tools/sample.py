@@ -22,7 +22,7 @@ from torch import Tensor
 
 from experiments.data import Data
 from experiments.errors import UsageError
-from experiments.evaluation.bounds import encode, particles_at_a_time
+from experiments.evaluation.bounds import encode, rows_at_a_time
 from experiments.evaluation.hierarchy import resampled_groups
 from experiments.evaluation.sampling.samples import (
     aggregate_means,
@@ -30,7 +30,6 @@ from experiments.evaluation.sampling.samples import (
     prior_means,
     traversals,
 )
-from experiments.evaluation.shared_draws import numbers_per_image
 from experiments.inference.frozen import held_out
 from experiments.options.common import SavedRunOptions
 from experiments.options.ranges import Count, NotNegativeInt, Positive, Several
@@ -69,7 +68,7 @@ def main(config: Config) -> dict[str, Any]:
     with Run("sample", config) as run:
         saved = opened_for(run, by_datum=config.of != "prior")
         ends = two_images(saved.test, config.between)
-        check_draws(config, numbers_per_image(saved.model, saved.test))
+        check_draws(config, saved)
         draw, heading = DRAWN[config.of]
         drawn = draw(saved, ends, config)
         tensors = {name.replace(" ", ""): images.contiguous() for name, images in drawn.items()}
@@ -93,14 +92,14 @@ def main(config: Config) -> dict[str, Any]:
         return finish(run, metrics, title, [], {})
 
 
-def check_draws(config: Config, numbers: int) -> None:
+def check_draws(config: Config, saved: SavedRun) -> None:
     """Refuse temperatures that have no effect or print alike, and images beyond --memory."""
     if config.of != "prior" and config.temperature != TEMPERATURES:
         raise UsageError(f"--temperature is for --of prior, not for --of {config.of}.")
     names = [f"{t:g}" for t in config.temperature]
     if len(set(names)) < len(names):
         raise UsageError(f"--temperature {' '.join(names)}: give each of them once.")
-    most = particles_at_a_time(1, numbers, config.memory)
+    most = rows_at_a_time(saved.model, saved.test, config.memory)
     if config.count > most:
         raise UsageError(
             f"--count {config.count}: at most {most} images fit into --memory {config.memory} GiB."

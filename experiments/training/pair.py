@@ -9,8 +9,7 @@ from torch import nn
 
 from experiments.data import Data
 from experiments.errors import UsageError, reason
-from experiments.evaluation.bounds import particles_at_a_time
-from experiments.evaluation.shared_draws import numbers_per_image
+from experiments.evaluation.bounds import rows_at_a_time
 from experiments.inference.checks.observations import check_observations
 from experiments.inference.checks.pair_check import check_once, check_rows
 from experiments.inference.frozen import announce_rows, check_held_out, for_data
@@ -32,7 +31,7 @@ def prepare(run: Run, model: nn.Module, train: Data, test: Data) -> Any:
     """Put a fresh model on the run's device and in its dtype; freeze it if asked to."""
     config = run.config
     check_pixels(model, train)
-    particles_at_a_time(1, numbers_per_image(model, train), config.memory)
+    rows_at_a_time(model, train, config.memory)  # refuses a memory too small for one
     model.to(device=run.device, dtype=getattr(torch, config.dtype))
     for split in (test, train):  # the model remembers what is given with the last
         check_observations(model, split.like(model))
