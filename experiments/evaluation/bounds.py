@@ -52,25 +52,17 @@ def guide_means(guide: nn.Module, batch: Batch) -> dict[str, Tensor]:
     }
 
 
-def particles_at_a_time(batch_rows: int, numbers: int, memory: float) -> int:
-    """Particles of ``batch_rows`` rows that fit into ``memory`` GiB, with eight copies each.
+def rows_at_a_time(model: Any, data: Data, memory: float, most: int = 2**40) -> int:
+    """Number of images that fit into ``memory`` GiB, with eight copies each, at most ``most``.
 
     Raises:
         UsageError: If not even one does.
     """
-    fits = int(min(memory * 2**30 / (8 * 8 * numbers * batch_rows), 2**40))
+    numbers = numbers_per_image(model, data)
+    fits = int(min(memory * 2**30 / (8 * 8 * numbers), most))
     if fits < 1:
         raise UsageError(f"--memory {memory} GiB is too small for one image of {numbers} numbers.")
     return fits
-
-
-def rows_at_a_time(model: Any, data: Data, memory: float, most: int = 2**40) -> int:
-    """Number of images that fit into ``memory`` GiB, at most ``most``.
-
-    Raises:
-        UsageError: If not even one does.
-    """
-    return min(most, particles_at_a_time(1, numbers_per_image(model, data), memory))
 
 
 def exact_marginal(model: Any) -> Any:

@@ -9,10 +9,9 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.data import Data
-from experiments.evaluation.bounds import encode, particles_at_a_time
+from experiments.evaluation.bounds import encode, rows_at_a_time
 from experiments.evaluation.khat import batch_weights
 from experiments.evaluation.oracle import as_multivariate_normal
-from experiments.evaluation.shared_draws import numbers_per_image
 from experiments.inference.checks.rows import is_of_points
 from experiments.inference.frozen import held_out
 from guides import Guide
@@ -73,8 +72,7 @@ def view_of(
             traces = (poutine.trace(guide).get_trace(batch) for _ in range(DRAWS))
             shown = torch.stack([trace.nodes["z"]["value"] for trace in traces], 1)
         mean = means[chosen] if gaussian is None else gaussian.mean
-        numbers = numbers_per_image(model, data)
-        bound, error = _elbo(model, guide, batch, particles, numbers, memory)
+        bound, error = _elbo(model, guide, data, batch, particles, memory)
     return View(means, mean, spread, shown, bound, error)
 
 
@@ -88,11 +86,11 @@ def _gaussian(model: Any, guide: Guide, batch: Batch) -> Any:
 
 
 def _elbo(
-    model: nn.Module, guide: Guide, batch: Batch, particles: int, numbers: int, memory: float
+    model: nn.Module, guide: Guide, data: Data, batch: Batch, particles: int, memory: float
 ) -> tuple[Tensor | None, Tensor | None]:
     """The mean log-weight of every image and its standard error, ``[n]`` [nats]."""
     if is_of_points(guide):
         return None, None
-    at_a_time = min(20, particles_at_a_time(len(batch.index), numbers, memory))
-    log_w = batch_weights(model, guide, batch, particles, at_a_time * len(batch.index))
+    at_once = rows_at_a_time(model, data, memory, 20 * len(batch.index))
+    log_w = batch_weights(model, guide, batch, particles, at_once)
     return log_w.mean(0), log_w.std(0) / math.sqrt(len(log_w))
