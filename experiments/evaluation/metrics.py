@@ -35,19 +35,16 @@ def default_particles(guide: nn.Module | None) -> int:
 
 def estimator(guide: nn.Module | None, data: Data) -> str:
     """The estimator of the bound: exact, shared draws, or Monte Carlo with separate ones."""
-    if isinstance(guide, Prior):
-        if not describe(guide.model).latents:
-            return "exact"  # all of them are summed out
-        return "shared_draws" if _are_shared(guide, data) else "monte_carlo"
-    return "exact" if type(guide) is Exact else "monte_carlo"
-
-
-def _are_shared(guide: Prior, data: Data) -> bool:
+    if not isinstance(guide, Prior):
+        return "exact" if type(guide) is Exact else "monte_carlo"
+    if not describe(guide.model).latents:
+        return "exact"  # all of them are summed out
     try:
         with evaluating(guide.model):
-            return draws_are_shared(guide.model, guide, data.fixed().like(guide.model))
+            shared = draws_are_shared(guide.model, guide, data.fixed().like(guide.model))
     except ValueError:
-        return False  # as for global latents, the bound of a datum is refused
+        shared = False  # as for global latents, the bound of a datum is refused
+    return "shared_draws" if shared else "monte_carlo"
 
 
 @evaluated

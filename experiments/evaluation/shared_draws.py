@@ -124,11 +124,10 @@ def _weigh(
     """Weights of some of the draws for all images, averages of latents, and their priors."""
     likelihood, draws = trace.nodes["x"]["fn"], len(trace.nodes["x"]["value"])
     sites = prune_subsample_sites(trace).iter_stochastic_nodes()
-    latents = {name: site["value"] for name, site in sites if name != "x"}
-    for name in (*latents, "x"):
+    priors = {name: site["fn"] for name, site in sites if name != "x"}
+    for name in (*priors, "x"):
         check_plates(name, trace.nodes[name])
-    priors = {name: trace.nodes[name]["fn"] for name in latents}
-    latents = {name: to_average(z, priors[name]) for name, z in latents.items()}
+    latents = {name: to_average(trace.nodes[name]["value"], q) for name, q in priors.items()}
     rows = 2000 if is_independent(likelihood) else max(1, in_cache // draws)
     columns: list[tuple[Tensor, ...]] = []
     for batch in data.batches(rows):

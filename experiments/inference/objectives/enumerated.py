@@ -61,6 +61,5 @@ class EnumeratedELBO(ELBO):
                 ) from error
 
     def why_eager(self, model: Callable, guide: Callable, batch: Batch) -> str | None:
-        if check_once(model, guide, batch, particles=self.num_particles).enumerated:
-            return "Pyro sums over what the guide samples"
-        return None
+        checked = check_once(model, guide, batch, particles=self.num_particles)
+        return "Pyro sums over what the guide samples" if checked.enumerated else None

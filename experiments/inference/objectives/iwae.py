@@ -102,7 +102,6 @@ class DReG(IWAE):
                 if z.requires_grad:
                     z.register_hook(_times(weights, event_dim))
             return self._loss(log_w, weights, log_w, batch)
-        # q is not Gaussian, or its latents depend on each other
         p, q, leaves = at_fixed_draws(model, guide, batch, self.num_particles, guide_trace)
         log_w = log_weights(p, q, batch).reshape(self.num_particles, -1)
         log_p = log_weights(p, Trace(), batch).reshape(self.num_particles, -1)

@@ -59,8 +59,8 @@ def add_gradients(objective: Any, model: Any, guide: Any, batch: Batch) -> Tenso
         # Other losses take gradients of what they find in the parameter store, of the sum of rows.
         with pyro.get_param_store().scope(), poutine.trace(param_only=True):
             total = objective.loss_and_grads(model, guide, batch)
-    parameters = {id(p): p for m in (model, guide) for p in m.parameters()}  # shared ones once
-    gradients = [p.grad for p in parameters.values() if p.grad is not None]
+    parameters = {*model.parameters(), *guide.parameters()}  # shared ones once
+    gradients = [p.grad for p in parameters if p.grad is not None]
     torch._foreach_div_(gradients, batch.size)
     return like_parameters(total / batch.size, model, guide)
 
