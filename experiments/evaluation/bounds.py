@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any
 
 import pyro
@@ -24,6 +25,7 @@ from experiments.evaluation.shared_draws import (
 )
 from experiments.inference.checks.pair_check import check_rows, draws_are_shared
 from experiments.inference.checks.rows import check_local
+from experiments.inference.checks.sites import data_dim
 from experiments.inference.frozen import evaluated
 from experiments.inference.handlers import Mean
 from experiments.inference.objectives import ELBO
@@ -32,7 +34,7 @@ from guides.prior import Prior
 from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
 from ppl_models.program import closed_form
-from ppl_models.sites import evaluating, is_summed
+from ppl_models.sites import evaluating, is_summed, prior_trace
 
 DRAWS = 100
 """Number of draws from q for the bound of a whole data set."""
@@ -210,7 +212,22 @@ def encode(
         array = Data.of(batch)
         if draws_are_shared(model, guide, array):
             return shared_draws(model, array, particles).means
-        return _of_own_draws(model, guide, batch, particles, images_in_cache(model, array))[1]
+        at_once = images_in_cache(model, array)
+        rows = max(1, 2**30 // (8 * 8 * numbers_per_image(model, array)))  # that fit into a GiB
+        starts = range(0, len(batch.index), rows)
+        parts = [batch.each(itemgetter(slice(start, start + rows))) for start in starts]
+        means = [_of_own_draws(model, guide, b, particles, at_once)[1] for b in parts]
+    return means[0] if len(means) == 1 else _joined(model, means)
+
+
+def _joined(model: nn.Module, parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Latents of several batches, joined along the dimension of the data."""
+    nodes, found = prior_trace(model).nodes, {}
+    for name in parts[0]:
+        dim = data_dim(nodes[name])
+        assert dim is not None
+        found[name] = torch.cat([part[name] for part in parts], dim - nodes[name]["fn"].event_dim)
+    return found
 
 
 def mean_and_error(values: Tensor) -> tuple[float, float]:
