@@ -12,6 +12,7 @@ For Gaussian q, the tail index far out is estimated too, for the first few image
     python -m experiments gaps runs/vae-... --guide mean_field
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -163,7 +164,7 @@ def measured(
     log_w = weights_of_draws(model, guide, data, config.particles)
     values = {
         "elbo": log_w.mean(1),
-        "iw_bound": log_w.logsumexp(1) - torch.tensor(float(log_w.shape[1])).log(),
+        "iw_bound": log_w.logsumexp(1) - math.log(log_w.shape[1]),
         "khat": khat(log_w),
     }
     run.say(
