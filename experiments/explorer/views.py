@@ -72,7 +72,7 @@ def view_of(
             traces = (poutine.trace(guide).get_trace(batch) for _ in range(DRAWS))
             shown = torch.stack([trace.nodes["z"]["value"] for trace in traces], 1)
         mean = means[chosen] if gaussian is None else gaussian.mean
-        bound, error = _elbo(model, guide, data, batch, particles, memory)
+        bound, error = _elbo(model, guide, data, batch.index, particles, memory)
     return View(means, mean, spread, shown, bound, error)
 
 
@@ -86,11 +86,14 @@ def _gaussian(model: Any, guide: Guide, batch: Batch) -> Any:
 
 
 def _elbo(
-    model: nn.Module, guide: Guide, data: Data, batch: Batch, particles: int, memory: float
+    model: nn.Module, guide: Guide, data: Data, chosen: Tensor, particles: int, memory: float
 ) -> tuple[Tensor | None, Tensor | None]:
     """The mean log-weight of every image and its standard error, ``[n]`` [nats]."""
     if is_of_points(guide):
         return None, None
-    at_once = rows_at_a_time(model, data, memory, 20 * len(batch.index))
-    log_w = batch_weights(model, guide, batch, particles, at_once)
+    at_once = rows_at_a_time(model, data, memory, 20 * len(chosen))
+    batches = map(data.batch, chosen.split(at_once))
+    log_w = torch.cat(
+        [batch_weights(model, guide, batch, particles, at_once) for batch in batches], 1
+    )
     return log_w.mean(0), log_w.std(0) / math.sqrt(len(log_w))

@@ -16,6 +16,7 @@ from pyro import poutine
 from experiments.data import Data
 from experiments.data.dataset import Source
 from experiments.data.transforms import Scale
+from experiments.evaluation.khat import batch_weights
 from experiments.evaluation.sampling.reconstruction import expected, mean_at
 from experiments.explorer.decoders import decoder_of
 from experiments.explorer.groups import png
@@ -259,6 +260,22 @@ def test_guides_that_are_no_diagonal_gaussian(guide):
 def test_pixels_that_are_no_bytes(likelihood, data, levels):
     untrained(Path("run"), "vae", "amortized", data=data, hidden_dims=[6], likelihood=likelihood)
     assert make("run", "--images", "4", "--points", "30")["images"]["levels"] == levels
+
+
+def test_the_elbo_takes_no_more_memory_than_is_given(monkeypatch):
+    """Three of seven images fit, of 64 numbers, eight bytes and eight copies each."""
+    rows = []
+
+    def weights(model, guide, batch, draws, at_once):
+        rows.append((len(batch.index), at_once))
+        return batch_weights(model, guide, batch, draws, at_once)
+
+    monkeypatch.setattr("experiments.explorer.views.batch_weights", weights)
+    untrained(Path("run"), "vae", "amortized", hidden_dims=[6])
+    few = ["--images", "7", "--points", "30", "--particles", "3"]
+    made = make("run", *few, "--memory", str(3.5 * 64 * 64 / 2**30))["guides"][0]
+    assert rows == [(3, 3), (3, 3), (1, 3)]
+    assert len(made["elbo"]) == len(made["elbo_se"]) == 7
 
 
 def test_two_guides_on_one_decoder():
