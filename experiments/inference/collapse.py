@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from experiments.inference.guard.diagnosis import untouched
-from experiments.inference.traces import kl_of, sites_of, traces
+from experiments.inference.traces import kl_of, sites_of, traces, within
 from guides.point import Point
 from guides.prior import Prior
 from ppl_models.batch import Batch
@@ -59,7 +59,8 @@ def mean_kl(name: str, model_trace: Trace, guide_trace: Trace, rows: int) -> flo
     try:
         kl = kl_of(name, model_trace, guide_trace)
     except NotImplementedError:
-        kl = site["fn"].log_prob(site["value"]) - prior["fn"].log_prob(site["value"])
+        z = site["value"]
+        kl = within(prior, site["fn"].log_prob(z)) - prior["fn"].log_prob(z)
     return float(kl.sum()) / rows
 
 

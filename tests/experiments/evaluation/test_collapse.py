@@ -12,6 +12,8 @@ from experiments.inference.optim import adam
 from experiments.inference.svi import SVI, Pair
 from guides import GUIDES
 from ppl_models import NVAE, PPCA, VAE, Batch
+from ppl_models.batch import data_plate
+from ppl_models.program import Program
 
 
 def ppca(rows: int = 50) -> tuple[PPCA, Batch]:
@@ -64,6 +66,41 @@ def test_of_a_hierarchy_the_group_is_named():
         "z1": "z1 carries 0 nats: its posterior equals its prior (posterior collapse): "
         "train longer, in smaller batches, or with --kl-anneal"
     }
+
+
+class OfParts(Program):
+    """z ~ N(0, 1) in a plate inside that of the data, where the class y has no effect."""
+
+    def __init__(self):
+        super().__init__()
+        self.loc = nn.Parameter(torch.zeros(2))
+
+    def forward(self, batch):
+        x = None if batch.x is None else batch.x.T
+        with data_plate(batch):
+            prior = dist.Categorical(torch.ones(2) / 2)
+            y = pyro.sample("y", prior, infer={"enumerate": "parallel"})
+            with pyro.plate("parts", 6, dim=-2):
+                z = pyro.sample("z", dist.Normal(self.loc[y], 1.0))
+                return pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+class PriorOfParts(Program):
+    """q(z | x) = p(z)."""
+
+    def __init__(self):
+        super().__init__()
+        self.loc = nn.Parameter(torch.zeros(()))
+
+    def forward(self, batch):
+        with data_plate(batch), pyro.plate("parts", 6, dim=-2):
+            pyro.sample("z", dist.Normal(self.loc, 1.0))
+
+
+def test_the_prior_of_all_parts_counts_once():
+    """With y summed out, the parts of a datum have one prior together."""
+    _, batch = ppca()
+    assert list(collapse_warnings(OfParts(), PriorOfParts(), batch)) == ["z"]
 
 
 @pytest.mark.parametrize("guide", ["prior", "point"])
