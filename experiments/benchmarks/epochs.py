@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.data import DataLoader
 
-from experiments.benchmarks.handwritten import HandwrittenVAE, per_item_loader, stepper
+from experiments.benchmarks.handwritten import HandwrittenVAE, PerItem, stepper
 from experiments.benchmarks.timing import seconds_of_calls
 from experiments.data import Data
 from experiments.inference.fit import fit
@@ -23,7 +24,7 @@ PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::linear", "mkl::_mkl_l
 
 def measure_epochs(train: Data, batch_size: int, epochs: int, seed: int) -> list[dict[str, Any]]:
     """Seconds per epoch; implementations take turns, and the first epoch of each is not timed."""
-    loader = per_item_loader(train, batch_size)
+    loader = DataLoader(PerItem(train), batch_size, shuffle=True)
 
     def in_memory() -> Iterator[Tensor]:
         for index in torch.randperm(len(train)).split(batch_size):

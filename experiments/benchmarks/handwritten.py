@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from experiments.data import Data
 from ppl_models.networks import ConvDecoder, ConvEncoder
@@ -125,8 +125,3 @@ class PerItem(Dataset):
         image = self.transform(Image.fromarray(self.images[row].numpy()))
         image = image if self.levels == 255 else image * (255 / self.levels)
         return image, int(self.labels[row])
-
-
-def per_item_loader(data: Data, batch_size: int) -> DataLoader:
-    """The lab's loader: shuffled, in the process itself, image by image."""
-    return DataLoader(PerItem(data), batch_size, shuffle=True)

@@ -5,10 +5,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import pyro
 import torch
-from torch import nn
 
-from experiments.benchmarks.convolutions import calls_of
 from experiments.inference.objectives.regularisers import convolutions
 from experiments.inference.svi import Pair
 from experiments.options.presets import PRESETS
@@ -32,10 +31,12 @@ def preset_pair(name: str) -> Pair:
 
 def _flops(pair: Pair) -> int:
     """Of convolutions and linear layers for one image, two per multiply-add."""
+    from torch.utils.flop_counter import FlopCounterMode  # only nvae --list needs it
+
     batch = Batch.of(torch.zeros(1, *pair.model.data_shape, device="meta"))
-    calls = calls_of(pair, batch)
-    linear = [part.weight.numel() for part in pair.modules() if isinstance(part, nn.Linear)]
-    return sum(call.flops * number for call, number in calls.items()) + 2 * sum(linear)
+    with torch.no_grad(), pyro.validation_enabled(False), FlopCounterMode(display=False) as count:
+        pair.guide(batch)  # which runs the model
+    return count.get_total_flops()
 
 
 def preset_rows(names: Sequence[str] | None = None) -> list[dict[str, Any]]:

@@ -2,13 +2,13 @@
 alike. Some run in a separate process, without this project's settings."""
 
 import multiprocessing
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 VISIT = 0.25
@@ -27,9 +27,7 @@ class Timing(NamedTuple):
     @classmethod
     def of(cls, seconds: list[float]) -> "Timing":
         """The summary of rounds."""
-        if len(seconds) == 1:
-            return cls(*seconds, *seconds, *seconds)
-        lower, median, upper = statistics.quantiles(seconds, n=4, method="inclusive")
+        lower, median, upper = np.quantile(seconds, (0.25, 0.5, 0.75)).tolist()
         return cls(median, lower, upper)
 
     def row(self, reference: float) -> dict[str, Any]:
