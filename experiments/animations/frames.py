@@ -35,12 +35,15 @@ DIGITS = (
 """Ten colours for colour-blind readers: Tol's "muted", with dark grey instead of pale grey."""
 
 
-def _palette() -> np.ndarray:
-    """The colours of every picture, ``[64, 3]``: greys, digits, lines, and these on half white."""
+def _palette() -> Image.Image:
+    """An image with the colours of every GIF: greys, digits, lines, and these on half white."""
     greys = np.linspace(0, 255, 24)[:, None].repeat(3, 1)
     lines = [f"C{k}" for k in range(10)]
     inks = 255 * np.array([to_rgb(colour) for colour in (*DIGITS, *lines)])
-    return np.concatenate([greys, inks, (inks + 255) / 2]).round()
+    colours = np.concatenate([greys, inks, (inks + 255) / 2]).round()
+    image = Image.new("P", (1, 1))
+    image.putpalette(colours.astype(np.uint8).flatten().tolist())
+    return image
 
 
 def picture(figure: Figure) -> Image.Image:
@@ -50,24 +53,13 @@ def picture(figure: Figure) -> Image.Image:
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 
 
-def _few_colours(shown: Image.Image) -> Image.Image:
-    """A picture in the palette's colours, each pixel in the nearest one."""
-    pixels = np.asarray(shown).astype(int)
-    codes, where = np.unique(pixels @ [65536, 256, 1], return_inverse=True)
-    colours = codes[:, None] // [65536, 256, 1] % 256
-    palette = _palette()
-    nearest = np.square(colours[:, None] - palette).sum(-1).argmin(1)
-    small = Image.fromarray(nearest[where].reshape(pixels.shape[:2]).astype(np.uint8), "P")
-    small.putpalette(palette.astype(np.uint8).flatten().tolist())
-    return small
-
-
 def save_gif(pictures: Sequence[Image.Image], path: Path, seconds: float, last: float) -> None:
     """Write pictures of one size as an endless GIF: ``seconds`` for each, ``last`` for the last.
 
     Colours become the nearest of ``DIGITS``, matplotlib's C0 to C9, and greys.
     """
-    small = [_few_colours(shown) for shown in pictures]
+    palette = _palette()
+    small = [shown.quantize(palette=palette, dither=Image.Dither.NONE) for shown in pictures]
     times = [round(1000 * seconds)] * (len(small) - 1) + [round(1000 * last)]
 
     def save(file: Path) -> None:
