@@ -174,8 +174,7 @@ class Plane {
   posterior(context) {
     const { grid, exact, chosen } = this.state;
     if (grid) {
-      const at = (cell) => cell.map((place, k) =>
-        grid.low[k] + ((place + 0.5) / grid.side) * (grid.high[k] - grid.low[k]));
+      const at = (cell) => cell.map((place, k) => centreOf(grid, grid.side, place, k));
       for (const share of SHARES) {
         for (const piece of contourOf(grid.mass, grid.side, heightOf(grid.mass, share))) {
           this.line(context, piece.map(at), EXACT, 1.6);

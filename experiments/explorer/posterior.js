@@ -3,15 +3,19 @@
 const DEEPEST = 20; // cells so many nats below the highest one are left out when closing in
 const COARSE = 41, FINE = 61; // points along a side
 
+// The coordinate along an axis of the centre of a cell, one of `side` in a row of a window.
+const centreOf = ({ low, high }, side, cell, axis) =>
+  low[axis] + ((cell + 0.5) / side) * (high[axis] - low[axis]);
+
 // log p(x, z) at the centres of side x side cells of a window, rows from the lowest z_2 upwards.
 // `pause` is awaited after every row: a page stays alive while it computes.
 async function logJointOn(decoder, x, view, side, pause) {
   const values = new Float64Array(side * side);
   const z = new Float64Array(2);
   for (let row = 0; row < side; row++) {
-    z[1] = view.low[1] + ((row + 0.5) / side) * (view.high[1] - view.low[1]);
+    z[1] = centreOf(view, side, row, 1);
     for (let column = 0; column < side; column++) {
-      z[0] = view.low[0] + ((column + 0.5) / side) * (view.high[0] - view.low[0]);
+      z[0] = centreOf(view, side, column, 0);
       values[row * side + column] = decoder.logJoint(x, z);
     }
     await pause((row + 1) / side);
@@ -56,11 +60,8 @@ async function posteriorOf(decoder, x, reach, pause = async () => {}) {
 }
 
 // Mean and covariance (z_1 z_1, z_2 z_1, z_2 z_2) of a distribution on a grid.
-function momentsOf(mass, { low, high }, side) {
-  const at = (i, k) => {
-    const place = k === 0 ? i % side : Math.floor(i / side);
-    return low[k] + ((place + 0.5) / side) * (high[k] - low[k]);
-  };
+function momentsOf(mass, view, side) {
+  const at = (i, k) => centreOf(view, side, k === 0 ? i % side : Math.floor(i / side), k);
   const mean = [0, 1].map((k) => mass.reduce((sum, m, i) => sum + m * at(i, k), 0));
   const covariance = [[0, 0], [1, 0], [1, 1]].map(([k, l]) =>
     mass.reduce((sum, m, i) => sum + m * (at(i, k) - mean[k]) * (at(i, l) - mean[l]), 0));
