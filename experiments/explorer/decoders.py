@@ -37,7 +37,7 @@ class Decoder(NamedTuple):
     def bytes_of(self, precision: str) -> int:
         """Size of the weights in the page, in base 64 [bytes]."""
         numbers = sum(part.numel() for layer in self.layers for part in layer)
-        return -(-numbers * {"float32": 4, "float16": 2}[precision] * 4 // 3)
+        return -(-numbers * getattr(torch, precision).itemsize * 4 // 3)
 
     def fits(self, precision: str) -> bool:
         """Whether the weights fit into the number type."""

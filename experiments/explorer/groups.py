@@ -2,7 +2,6 @@
 
 import base64
 import io
-import shlex
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from experiments.evaluation.bounds import reconstruct
 from experiments.evaluation.hierarchy import resampled_groups
 from experiments.evaluation.sampling.samples import prior_means
-from experiments.explorer.page import html_page
+from experiments.explorer.page import command_of, html_page
 from experiments.explorer.views import chosen_rows
 from experiments.inference.frozen import held_out
 from experiments.inference.handlers import Temperature
@@ -56,7 +55,7 @@ def groups_page(saved: SavedRun, config: Any) -> tuple[str, dict[str, Any]]:
     texts = {
         "summary": _summary(saved, len(names)),
         "readjust": _readjusted(config.readjust),
-        "command": shlex.join(["python", "-m", "experiments", "explore", str(config.run)]),
+        "command": command_of(config),
     }
     return html_page("groups.html", f"The groups of {saved.directory.name}", texts, payload), facts
 

@@ -1,7 +1,6 @@
 """The page of a model whose decoder is part of the page."""
 
 import copy
-import shlex
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from experiments.errors import UsageError
 from experiments.explorer.decoders import Decoder, decoder_of
 from experiments.explorer.page import (
     base64_of,
+    command_of,
     html_page,
     packed_decoder,
     packed_images,
@@ -52,7 +52,6 @@ def latents_page(runs: list[SavedRun], config: Any) -> tuple[str, dict[str, Any]
     """The page of one run, or of two guides for one model, and a summary of its contents."""
     saved = runs[0]
     title = f"The latent space of {saved.directory.name}"
-    second = ["--with", str(config.with_)] if config.with_ else []
     wanted = ("float32", "float16") if config.weights == "auto" else (config.weights,)
     decoder = decoder_of(saved.model, saved.config["pair"]["model"])
     for precision in (kind for kind in wanted if decoder.fits(kind)):
@@ -62,9 +61,7 @@ def latents_page(runs: list[SavedRun], config: Any) -> tuple[str, dict[str, Any]
         payload["decoder"] = packed_decoder(decoder, precision, data.levels)
         texts = {
             "summary": _summary(runs, decoder, len(data)),
-            "command": shlex.join(
-                ["python", "-m", "experiments", "explore", str(config.run), *second]
-            ),
+            "command": command_of(config),
             "precision": _precision(precision),
         }
         page = html_page("page.html", title, texts, payload)
@@ -114,7 +111,7 @@ def _payload(
         "latents": dim,
         "shape": list(data.image_shape),
         # classes as bytes, if ten colours suffice
-        "labels": None if labels is None or labels.max() > 9 else base64_of(labels, "<u1"),
+        "labels": None if labels is None or labels.max() > 9 else base64_of(labels, "uint8"),
         "guides": guides,
         "exact": _exact(model, x),
         "images": {"rows": chosen, "labels": few, **packed_images(x, data.levels)},
@@ -131,7 +128,7 @@ def _exact(model: Any, x: Tensor) -> dict[str, Any] | None:
     q = double.posterior(x.double())
     evidence = double.marginal().log_prob(x.double())
     return {
-        "mean": base64_of(q.mean, "<f4"),
+        "mean": base64_of(q.mean, "float32"),
         "covariance": symmetric(q.covariance_matrix),
         "log_evidence": [round(value, 4) for value in evidence.tolist()],
     }

@@ -1,9 +1,11 @@
 """One self-contained file: markup, style, script and numbers."""
 
 import base64
+import dataclasses
 import html
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from experiments.explorer.decoders import Decoder
 from experiments.explorer.views import View
+from experiments.options.ranges import option_name
 
 HOME = Path(__file__).parent
 SCRIPTS = ("numbers.js", "likelihoods.js", "decoder.js", "posterior.js")
@@ -25,15 +28,28 @@ SHOWN = {
 MARK = '<meta name="generator" content="ppl-models explore">'
 
 
-def base64_of(values: Tensor | np.ndarray, kind: str) -> str:
-    """Numbers as little-endian bytes of a type such as ``<f4``, in base 64."""
-    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
-    return base64.b64encode(np.ascontiguousarray(array.astype(kind)).tobytes()).decode()
+def base64_of(values: Tensor, kind: str) -> str:
+    """Numbers of a NumPy type as little-endian bytes in base 64, for ``numbersOf``."""
+    array = values.detach().cpu().numpy().astype(np.dtype(kind).newbyteorder("<"))
+    return base64.b64encode(array.tobytes()).decode()
 
 
 def read(name: str) -> str:
     """A file of this package."""
     return (HOME / name).read_text(encoding="utf-8")
+
+
+def command_of(config: Any) -> str:
+    """The command line that makes a page, with every option that is not at its default."""
+    words = ["python", "-m", "experiments", "explore", str(config.run)]
+    for option in dataclasses.fields(config):
+        value = getattr(config, option.name)
+        if option.name == "run" or value == option.default:
+            continue
+        words.append(option_name(option.name))
+        if value is not True:
+            words += map(str, value if isinstance(value, tuple) else [value])
+    return shlex.join(words)
 
 
 def html_page(template: str, title: str, texts: Mapping[str, str], payload: Any) -> str:
@@ -65,13 +81,12 @@ def _filled(name: str, parts: Mapping[str, str]) -> str:
 
 def packed_decoder(decoder: Decoder, precision: str, levels: int) -> dict[str, Any]:
     """The decoder for ``decoder.js``; weights transposed, so that a unit's are side by side."""
-    kind = {"float32": "<f4", "float16": "<f2"}[precision]
     layers = [
         {
             "inputs": weight.shape[1],
             "outputs": weight.shape[0],
-            "weight": base64_of(weight.mT, kind),
-            "bias": base64_of(bias, kind),
+            "weight": base64_of(weight.mT, precision),
+            "bias": base64_of(bias, precision),
         }
         for weight, bias in decoder.layers
     ]
@@ -81,7 +96,7 @@ def packed_decoder(decoder: Decoder, precision: str, levels: int) -> dict[str, A
 def symmetric(matrices: Tensor) -> str:
     """The lower triangles of ``[..., M, M]``, row after row, as float32."""
     row, column = torch.tril_indices(*matrices.shape[-2:])
-    return base64_of(matrices[..., row, column], "<f4")
+    return base64_of(matrices[..., row, column], "float32")
 
 
 def quantised(z: Tensor) -> dict[str, Any]:
@@ -89,7 +104,7 @@ def quantised(z: Tensor) -> dict[str, Any]:
     values = z.double().cpu()
     low, high = values.min(0).values, values.max(0).values
     steps = (values - low) / (high - low).clamp(min=1e-12) * 65535
-    return {"low": low.tolist(), "high": high.tolist(), "z": base64_of(steps.round(), "<u2")}
+    return {"low": low.tolist(), "high": high.tolist(), "z": base64_of(steps.round(), "uint16")}
 
 
 def packed_view(view: View) -> dict[str, Any]:
@@ -100,9 +115,9 @@ def packed_view(view: View) -> dict[str, Any]:
     }
     return {
         "cloud": quantised(view.means),
-        "mean": base64_of(view.mean, "<f4"),
+        "mean": base64_of(view.mean, "float32"),
         "covariance": None if view.covariance is None else symmetric(view.covariance),
-        "draws": None if view.draws is None else base64_of(view.draws, "<f4"),
+        "draws": None if view.draws is None else base64_of(view.draws, "float32"),
         **bounds,
     }
 
@@ -113,5 +128,5 @@ def packed_images(x: Tensor, levels: int) -> dict[str, Any]:
     exact = levels > 1 and (x.double() - bytes_ / levels).abs().max().item() < 1e-6
     binary = levels == 1 and bool(((x == 0) | (x == 1)).all())
     if exact or binary:
-        return {"x": base64_of(bytes_, "<u1"), "levels": levels}
-    return {"x": base64_of(x, "<f4"), "levels": 0}
+        return {"x": base64_of(bytes_, "uint8"), "levels": levels}
+    return {"x": base64_of(x, "float32"), "levels": 0}

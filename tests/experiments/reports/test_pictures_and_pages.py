@@ -29,6 +29,7 @@ from experiments.evaluation.oracle import rotate_to_largest_gap
 from experiments.evaluation.sampling.samples import traversals
 from experiments.explorer.latents import latents_page
 from experiments.options.commands import COMMANDS
+from experiments.options.parsing import parse
 from experiments.reports import plots
 from experiments.reports.markdown import csv_table, markdown_table, text_table
 from experiments.reports.words.captions import caption
@@ -211,12 +212,15 @@ def test_rows_are_no_images():
     assert "test images" not in page
 
 
-def test_the_command_of_a_page_parses():
+def test_the_command_of_a_page_makes_the_page_again():
     untrained(Path("my run"), "vae", "amortized", hidden_dims=[6])
-    cli(explore.Config, explore.main, ["my run", *FEW])
+    args = ["my run", *FEW, "--weights", "float16", "--temperature", "0.5", "1.0", "--trust"]
+    cli(explore.Config, explore.main, args)
     page = Path("my run/explore.html").read_text()
     command = unescape(re.findall(r"Made by <code>(.*?)</code>", page)[0])
-    assert "my run" in shlex.split(command)
+    start, words = shlex.split(command)[:4], shlex.split(command)[4:]
+    assert start == ["python", "-m", "experiments", "explore"]
+    assert parse(explore.Config, explore.main, words) == parse(explore.Config, explore.main, args)
 
 
 @pytest.mark.parametrize(
