@@ -14,11 +14,8 @@ def pyro_steps(
 ) -> dict[str, Callable[[], float]]:
     """A step with Pyro's checks, as they are by default, and one without.
 
-    Args:
-        module: with ``encoder`` (to loc and log s^2) and ``decoder``.
-        x: the batch ``[B, *data_shape]``.
-        likelihood: the decoder's output ``[..., B, *data_shape]`` to p(x | z).
-        particles: K of the importance-weighted bound; the ELBO if ``None``.
+    The module has an ``encoder`` to loc and log s^2, and a ``decoder`` whose output ``likelihood``
+    makes p(x | z). The loss is the ELBO, or the importance-weighted bound of K = ``particles``.
     """
     loss: Any = pyro.infer.Trace_ELBO()
     if particles is not None:

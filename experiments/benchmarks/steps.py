@@ -30,14 +30,10 @@ TANH: Any = {"hidden_dims": (200, 200), "activation": "tanh"}
 
 
 class Subject(NamedTuple):
-    """A pair to be timed and its peers, on images ``[B, C, H, W]`` in [0, 1].
+    """A pair to be timed on B = ``rows`` images ``[B, C, H, W]`` in [0, 1], and its peers.
 
-    Args:
-        rows: B.
-        pair: model, guide and objective of ours.
-        by_hand: the same in plain PyTorch, and the batch as it takes it, if there is one.
-        likelihood: of the hand-written decoder's output, for ``pyro.infer.SVI``.
-        particles: K for it.
+    ``by_hand`` is the same in plain PyTorch with the batch as it takes it, ``likelihood`` that of
+    its decoder's output for ``pyro.infer.SVI``, which draws K = ``particles``.
     """
 
     rows: int

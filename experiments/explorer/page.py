@@ -53,13 +53,9 @@ def command_of(config: Any) -> str:
 
 
 def html_page(template: str, title: str, texts: Mapping[str, str], payload: Any) -> str:
-    """The page; all inserted text is escaped.
+    """A page with the body ``template``; all inserted text is escaped.
 
-    Args:
-        template: the page's body, ``page.html`` or ``groups.html``.
-        title: the page's name.
-        texts: replacements for ``{{name}}`` in ``document.html`` and the body.
-        payload: data of the script, as JSON.
+    The texts replace ``{{name}}`` in ``document.html`` and the body; the script reads the payload.
     """
     numbers = json.dumps(payload, separators=(",", ":"), allow_nan=False)
     parts = {name: html.escape(text) for name, text in {**texts, "title": title}.items()}

@@ -51,15 +51,10 @@ def chosen_rows(labels: Tensor | None, size: int, count: int) -> list[int]:
 def view_of(
     model: nn.Module, guide: Guide, data: Data, chosen: list[int], particles: int, memory: float
 ) -> View:
-    """The view of fixed images by a guide.
+    """The view of fixed images by a guide, and of those ``chosen`` by their positions.
 
-    Args:
-        model: p, in evaluation mode.
-        guide: q; rows of a per-datum guide are fitted here.
-        data: the N images.
-        chosen: positions of the n images.
-        particles: draws from q for the ELBO of a chosen image.
-        memory: GiB for intermediate values.
+    The model is in evaluation mode; rows of a per-datum guide are fitted here. The ELBO of an
+    image is from ``particles`` draws; ``memory`` limits intermediate values [GiB].
     """
     guide = held_out(model, guide, data)
     with pyro.validation_enabled(False):

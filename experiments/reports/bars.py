@@ -20,18 +20,11 @@ def bars(
     line_name: str = "",
     linear: bool = True,
 ) -> Figure:
-    """One horizontal bar per name, its value beside it, and a line to compare them with.
+    """Horizontal bars from top to bottom, their values beside them, and a line to compare with.
 
-    A bar far longer than all others is cut, so that the others can be read.
-
-    Args:
-        names: of the bars, from top to bottom.
-        values: their lengths.
-        label: of the axis.
-        errors: standard errors of the values; none where they are exact.
-        line: a value to compare them with.
-        line_name: of the line.
-        linear: whether bars start from zero; else the axis is logarithmic, and 0 has no bar.
+    A bar far longer than all others is cut, so that the others can be read. An error is None where
+    the value is exact. Bars start from zero where ``linear``; else the axis is logarithmic, and 0
+    has no bar.
     """
     count, errors = len(names), errors or [None] * len(names)
     positive = [value for value in values if value > 0] or [1.0]

@@ -29,12 +29,10 @@ def table_of_gaps(paths: Mapping[str, Path]) -> GapTable:
     """The gaps of every guide to one estimate of log p(x), the best on average of all of them.
 
     The last column is paired: by how much the first guide's family lacks more than this one's.
-
-    Args:
-        paths: name of the row -> directory of its ``gaps``, all of one model.
+    Rows are named by the keys of ``paths``, whose values are directories of ``gaps`` on one model.
 
     Raises:
-        UsageError: If they were not measured on the same images.
+        UsageError: If the guides were not measured on the same images.
     """
     runs = read_runs(list(paths.values()), figures=False)
     check_same_images(runs, if_known=())
@@ -66,10 +64,7 @@ def gaps_in_words(
 ) -> tuple[str, list[str]]:
     """What a guide loses in a sentence, and a warning where its weights are not reliable.
 
-    Args:
-        rows: of ``gap_rows``.
-        estimator: of log p(x).
-        unreliable: share of the images with k-hat above 0.7.
+    ``estimator`` is that of log p(x), ``unreliable`` the share of the images with k-hat above 0.7.
     """
     gap = {row["gap"]: row for row in rows}
     interval = "{nats:z.2f} nats (95% interval {from:z.2f} to {to:z.2f})"

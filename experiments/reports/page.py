@@ -43,16 +43,7 @@ def page_of(
 ) -> str:
     """The page; everything that came from outside is escaped, every picture is inside.
 
-    Args:
-        title: heading in words.
-        found: paragraphs on what was found.
-        tables: by their headings; plain rows become a table by ``table_of``.
-        warnings: what makes figures unreliable, and what to do about it.
-        figures: files of pictures.
-        latex: lines of formulas, by the name of the part that they define.
-        folded: tables on how the figures were made.
-        command: that makes the run again.
-        directory: name of the run directory.
+    Plain rows become a table by ``table_of``; the tables ``folded`` say how the figures were made.
     """
     title = escape(title)
     warning = '<p class="warning"><strong>Warning.</strong> '
@@ -170,13 +161,7 @@ def finish(
 ) -> dict[str, Any]:
     """Write ``metrics.json``, TensorBoard events and the report of a run; print its findings.
 
-    Args:
-        run: that ends here.
-        metrics: its final figures.
-        title: heading of the report.
-        found: paragraphs on what was found, generated from the figures.
-        tables: of the report, by their headings.
-        warnings: besides those of training, which are found in the run's log.
+    The warnings follow those of training, which are found in the run's log.
     """
     content = run.save_metrics(metrics)
     write_events(run.path, run.records, content)
@@ -216,12 +201,8 @@ def finish_pair(
 ) -> dict[str, Any]:
     """Finish a run that has measured one pair: with its figures, and what they mean in words.
 
-    Args:
-        run: that ends here.
-        metrics: its final figures.
-        tables: of the report, after that of the figures.
-        warnings: before those that the figures give rise to.
-        subtitle: of the report, after the names of model, guide and data.
+    The tables follow that of the figures; the warnings precede those that the figures give rise
+    to; the subtitle follows the names of model, guide and data.
     """
     content = metrics.as_dict()
     title = subject(metrics.model, metrics.data, str(metrics.guide))

@@ -85,13 +85,9 @@ def _class_colours(number: int) -> Any:
 def loss_curve(
     losses: Sequence[float], per_epoch: int, name: str, means: Sequence[float] | None = None
 ) -> Figure:
-    """The loss of every step, and its mean over each epoch.
+    """The loss of every step [nats per data point], and its mean over each epoch.
 
-    Args:
-        losses: of every step [nats per data point].
-        per_epoch: steps per epoch.
-        name: of the loss.
-        means: over each epoch's rows; by default the steps' means, for batches of one size.
+    ``means`` are over each epoch's rows; by default the steps' means, for batches of one size.
     """
     figure = Figure(figsize=(7, 4))
     place = {"left": 0.13, "right": 0.98, "bottom": 0.13, "top": 0.97}
@@ -111,9 +107,9 @@ def loss_curve(
     return figure
 
 
-def columns(W: Tensor, mu: Tensor, image_shape: Sequence[int], most: int = 10) -> Figure:
-    """The mean and the columns of W as images, red above zero and blue below."""
-    shown = torch.cat([mu[None], W.mT[:most]]).reshape(-1, *image_shape)
+def columns(W: Tensor, mu: Tensor, image_shape: Sequence[int]) -> Figure:
+    """The mean and the first ten columns of W as images, red above zero and blue below."""
+    shown = torch.cat([mu[None], W.mT[:10]]).reshape(-1, *image_shape)
     names = ["μ"] + [f"w{k}".translate(SUBSCRIPTS) for k in range(1, len(shown))]
     return images_in_rows({"": shown.mean(1, keepdim=True)}, names, signed=True)
 
@@ -161,9 +157,9 @@ def by_class(
     return figure
 
 
-def rank_histograms(ranks: Tensor, draws: int, names: tuple[str, ...], most: int = 10) -> Figure:
-    """The ranks ``[N, M]`` of the first latents, -1 for none, and what even ones would be."""
-    count = min(most, ranks.shape[1])
+def rank_histograms(ranks: Tensor, draws: int, names: tuple[str, ...]) -> Figure:
+    """The ranks ``[N, M]`` of the first ten latents, -1 for none, and what even ones would be."""
+    count = min(10, ranks.shape[1])
     # of equally many ranks each
     bins = next((k for k in range(20, 4, -1) if (draws + 1) % k == 0), draws + 1)
     figure = Figure(figsize=(2.2 * count + 0.5, 2.4), layout="constrained")

@@ -74,11 +74,7 @@ class Saved(NamedTuple):
 
 
 def read_runs(paths: Sequence[Path], figures: bool = True) -> list[Saved]:
-    """Read finished runs.
-
-    Args:
-        paths: their directories.
-        figures: whether each must have final figures of a split (gaps have values of images only).
+    """Read finished runs; with ``figures``, each must have final figures of a split.
 
     Raises:
         UsageError: If one is not finished, or has no figures of images (a sample, a comparison).
@@ -105,9 +101,7 @@ def same_images(run: Saved) -> str:
 def check_same_images(runs: Sequence[Saved], if_known: Sequence[str] = IF_KNOWN) -> None:
     """Refuse runs that were not measured on the same x.
 
-    Args:
-        runs: to share a table.
-        if_known: further fields that must be equal if both runs have them.
+    The fields ``if_known`` must be equal where both runs have them.
 
     Raises:
         UsageError: Naming the first two runs that differ, and the fields.

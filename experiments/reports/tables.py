@@ -31,13 +31,10 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a report.
+    """A table of a report, of at most ``MOST_COLUMNS`` columns.
 
-    Args:
-        rows: with the same keys; at most ``MOST_COLUMNS`` of them.
-        meaning: what a column holds, by its heading.
-        words: a sentence above the table.
-        everything: the same rows with all of their columns.
+    ``meaning`` says by its heading what a column holds, ``words`` is a sentence above the table,
+    and ``everything`` are the same rows with all of their columns.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -56,12 +53,9 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def figures_table(splits: Sequence[Mapping[str, Any]], unit: str, over: str = "") -> Table:
-    """The final figures of a run, a row per split.
+    """The final figures of a run, ``Metrics.measured``, a row per split.
 
-    Args:
-        splits: ``Metrics.measured``.
-        unit: image or row.
-        over: what errors are over; by default the units, and the draws where these are shared.
+    ``over`` says what errors are over; by default the units, and the draws where these are shared.
     """
     shared = any("iw_bound_draws_se" in row for row in splits)
     over = over or f"{unit}s" + (" and the draws that they share" if shared else "")

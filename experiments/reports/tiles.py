@@ -25,12 +25,9 @@ def plain_text(names: Iterable[str]) -> list[str]:
 def images_in_rows(
     rows: dict[str, Tensor], titles: Sequence[str] | None = None, signed: bool = False
 ) -> Figure:
-    """Named rows of images ``[n, C, H, W]``, one below the other.
+    """Named rows of images ``[n, C, H, W]``, one below the other, with titles above the columns.
 
-    Args:
-        rows: images by the name that stands before them.
-        titles: above the columns.
-        signed: whether they are red above zero and blue below, each to its own scale.
+    Where ``signed``, images are red above zero and blue below, each to its own scale.
     """
     shown = {
         name: [_colours(image, signed) for image in images.detach().double().cpu().numpy()]
@@ -42,12 +39,9 @@ def images_in_rows(
 
 
 def grids(groups: dict[str, Tensor], side: int = 5, gap: int = 1) -> Figure:
-    """Named square grids of images ``[n, C, H, W]``, side by side.
+    """Named square grids, side by side, of the first side^2 images of each ``[n, C, H, W]``.
 
-    Args:
-        groups: images by the title of their grid, of which the first side^2 are shown.
-        side: images per row and column.
-        gap: pixels of background between two images.
+    ``gap`` is the number of pixels of background between two images.
     """
     shown = [mosaic(images[: side * side], side, side, gap) for images in groups.values()]
     tiled = [_colours(image.detach().double().cpu().numpy()) for image in shown]
@@ -88,14 +82,9 @@ def _tiled(
     column: float,
     space: float,
 ) -> Figure:
-    """Framed rows of images ``[H, W, 3]``.
+    """Framed rows of images ``[H, W, 3]``, with names of rows and titles of columns.
 
-    Args:
-        rows: the images.
-        names: of the rows.
-        titles: of the columns.
-        column: width of a column [inches].
-        space: between two images, in widths of an image.
+    A column is ``column`` inches wide; the ``space`` between images is in widths of an image.
     """
     height, width = (max(image.shape[k] for images in rows for image in images) for k in (0, 1))
     gap = max(1, round(space * width))

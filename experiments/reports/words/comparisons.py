@@ -139,9 +139,7 @@ def findings_of_runs(
 ) -> list[str]:
     """The best bound, if all runs have the same one, and the smallest squared error.
 
-    Args:
-        runs: name, figures, and the name and heading of the bound of every run.
-        unit: image or row.
+    A run is its name, its figures, and the name and heading of its bound.
     """
     parts = []
     bounded = [run for run in runs if run[1].get(run[2][0]) is not None]

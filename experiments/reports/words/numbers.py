@@ -22,8 +22,7 @@ def number(value: float | None, error: float | None = None) -> str:
     if error and math.isfinite(error) and round(error, DECIMALS):
         decimals = min(DECIMALS, max(0, 1 - math.floor(math.log10(error))))
         return f"{_fixed(value, decimals)} ± {error:.{decimals}f}"
-    size = math.floor(math.log10(abs(value))) if value else 0
-    return _fixed(value, min(DECIMALS, max(0, DECIMALS - size)))
+    return column([value])[0]
 
 
 def squared(value: float | None, error: float | None = None) -> str:
