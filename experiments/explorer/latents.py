@@ -15,10 +15,10 @@ from experiments.explorer.page import (
     html_page,
     packed_decoder,
     packed_images,
-    packed_view,
+    rounded,
     symmetric,
 )
-from experiments.explorer.views import chosen_rows, view_of
+from experiments.explorer.views import chosen_rows, packed_view
 from experiments.inference.pair import seeded
 from experiments.training.saved_run import SavedRun
 from guides.local import PerDatumGuide
@@ -97,10 +97,8 @@ def _payload(
     guides = []
     for run in runs:
         with seeded(config.seed, *model.parameters()):
-            view = view_of(model, run.guide, data, chosen, config.particles, config.memory)
-        if not (view.means.isfinite().all() and view.mean.isfinite().all()):
-            raise UsageError(f"{run.directory} encodes images by numbers that are not finite.")
-        guides.append({"name": _guide_name(run), **packed_view(view)})
+            view = packed_view(model, run, data, chosen, config)
+        guides.append({"name": _guide_name(run), **view})
     x = data.observations(torch.tensor(chosen, device=data.pixels.device))
     labels, names = data.labels, list(data.source.classes)
     few: list[Any] = [None] * len(chosen)
@@ -130,7 +128,7 @@ def _exact(model: Any, x: Tensor) -> dict[str, Any] | None:
     return {
         "mean": base64_of(q.mean, "float32"),
         "covariance": symmetric(q.covariance_matrix),
-        "log_evidence": [round(value, 4) for value in evidence.tolist()],
+        "log_evidence": rounded(evidence),
     }
 
 

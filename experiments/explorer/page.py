@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from experiments.explorer.decoders import Decoder
-from experiments.explorer.views import View
 from experiments.options.ranges import option_name
 
 HOME = Path(__file__).parent
@@ -103,19 +102,9 @@ def quantised(z: Tensor) -> dict[str, Any]:
     return {"low": low.tolist(), "high": high.tolist(), "z": base64_of(steps.round(), "uint16")}
 
 
-def packed_view(view: View) -> dict[str, Any]:
-    """A guide's view for ``page.js``."""
-    bounds = {
-        name: None if values is None else [round(value, 4) for value in values.tolist()]
-        for name, values in (("elbo", view.elbo), ("elbo_se", view.elbo_se))
-    }
-    return {
-        "cloud": quantised(view.means),
-        "mean": base64_of(view.mean, "float32"),
-        "covariance": None if view.covariance is None else symmetric(view.covariance),
-        "draws": None if view.draws is None else base64_of(view.draws, "float32"),
-        **bounds,
-    }
+def rounded(values: Tensor) -> list[float]:
+    """Numbers with four decimals."""
+    return [round(value, 4) for value in values.tolist()]
 
 
 def packed_images(x: Tensor, levels: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A guide's view of test images: means of q for all, and q with its ELBO for some."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyro
 import torch
@@ -9,33 +9,20 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.data import Data
+from experiments.errors import UsageError
 from experiments.evaluation.bounds import encode, rows_at_a_time
 from experiments.evaluation.khat import batch_weights
 from experiments.evaluation.oracle import as_multivariate_normal
+from experiments.explorer.page import base64_of, quantised, rounded, symmetric
 from experiments.inference.checks.rows import is_of_points
 from experiments.inference.frozen import held_out
+from experiments.training.saved_run import SavedRun
 from guides import Guide
 from guides.prior import Prior
 from ppl_models.batch import Batch
 
 DRAWS = 100
 """Number of draws that show q if it is not Gaussian."""
-
-
-class View(NamedTuple):
-    """One guide's view of N test images, and of n chosen ones.
-
-    ``means`` ``[N, M]``; of the chosen ones ``mean`` ``[n, M]``, ``covariance`` ``[n, M, M]``
-    where q is Gaussian, else ``draws`` ``[n, K, M]``, and ``elbo`` with its standard error
-    ``[n]`` [nats], which a point has not.
-    """
-
-    means: Tensor
-    mean: Tensor
-    covariance: Tensor | None
-    draws: Tensor | None
-    elbo: Tensor | None
-    elbo_se: Tensor | None
 
 
 def chosen_rows(labels: Tensor | None, size: int, count: int) -> list[int]:
@@ -48,27 +35,42 @@ def chosen_rows(labels: Tensor | None, size: int, count: int) -> list[int]:
 
 
 @torch.no_grad()
-def view_of(
-    model: nn.Module, guide: Guide, data: Data, chosen: list[int], particles: int, memory: float
-) -> View:
-    """The view of fixed images by a guide, and of those ``chosen`` by their positions.
+def packed_view(
+    model: nn.Module, run: SavedRun, data: Data, chosen: list[int], config: Any
+) -> dict[str, Any]:
+    """The view of fixed images by a run's guide, for ``page.js``.
 
-    The model is in evaluation mode; rows of a per-datum guide are fitted here. The ELBO of an
-    image is from ``particles`` draws; ``memory`` limits intermediate values [GiB].
+    It has the means of q for all images. For those ``chosen`` by their positions it has the mean
+    of q, its covariance if it is Gaussian and draws if it is neither that nor a point, and the
+    ELBO [nats], which a point has not. Rows of a per-datum guide are fitted here.
+
+    Raises:
+        UsageError: If a mean is not finite.
     """
-    guide = held_out(model, guide, data)
+    guide = held_out(model, run.guide, data)
+    view: dict[str, Any] = dict.fromkeys(("covariance", "draws", "elbo", "elbo_se"))
     with pyro.validation_enabled(False):
         means = torch.cat([encode(guide, batch, model)["z"] for batch in data.batches(1000)])
         batch = data.batch(torch.tensor(chosen, device=means.device))
         gaussian = _gaussian(model, guide, batch)
-        spread = None if gaussian is None else gaussian.covariance_matrix
-        shown = None
-        if gaussian is None and not is_of_points(guide):
-            traces = (poutine.trace(guide).get_trace(batch) for _ in range(DRAWS))
-            shown = torch.stack([trace.nodes["z"]["value"] for trace in traces], 1)
         mean = means[chosen] if gaussian is None else gaussian.mean
-        bound, error = _elbo(model, guide, data, batch.index, particles, memory)
-    return View(means, mean, spread, shown, bound, error)
+        if gaussian is not None:
+            view["covariance"] = symmetric(gaussian.covariance_matrix)
+        elif not is_of_points(guide):
+            traces = (poutine.trace(guide).get_trace(batch) for _ in range(DRAWS))
+            draws = torch.stack([trace.nodes["z"]["value"] for trace in traces], 1)
+            view["draws"] = base64_of(draws, "float32")
+        if not is_of_points(guide):
+            at_once = rows_at_a_time(model, data, config.memory, 20 * len(chosen))
+            parts = map(data.batch, batch.index.split(at_once))
+            log_w = torch.cat(
+                [batch_weights(model, guide, part, config.particles, at_once) for part in parts], 1
+            )
+            view["elbo"] = rounded(log_w.mean(0))
+            view["elbo_se"] = rounded(log_w.std(0) / math.sqrt(len(log_w)))
+    if not (means.isfinite().all() and mean.isfinite().all()):
+        raise UsageError(f"{run.directory} encodes images by numbers that are not finite.")
+    return {"cloud": quantised(means), "mean": base64_of(mean, "float32"), **view}
 
 
 def _gaussian(model: Any, guide: Guide, batch: Batch) -> Any:
@@ -78,17 +80,3 @@ def _gaussian(model: Any, guide: Guide, batch: Batch) -> Any:
     else:
         q = poutine.trace(guide).get_trace(batch).nodes["z"]["fn"]
     return as_multivariate_normal(q)
-
-
-def _elbo(
-    model: nn.Module, guide: Guide, data: Data, chosen: Tensor, particles: int, memory: float
-) -> tuple[Tensor | None, Tensor | None]:
-    """The mean log-weight of every image and its standard error, ``[n]`` [nats]."""
-    if is_of_points(guide):
-        return None, None
-    at_once = rows_at_a_time(model, data, memory, 20 * len(chosen))
-    batches = map(data.batch, chosen.split(at_once))
-    log_w = torch.cat(
-        [batch_weights(model, guide, batch, particles, at_once) for batch in batches], 1
-    )
-    return log_w.mean(0), log_w.std(0) / math.sqrt(len(log_w))
