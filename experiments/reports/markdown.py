@@ -5,19 +5,14 @@ import io
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from experiments.reports.words.numbers import cell
+from experiments.reports.words.numbers import cell, columns_of
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    names = _columns(rows)
+    names = columns_of(rows)
     head = "| " + " | ".join(map(_escaped, names)) + " |\n|" + " --- |" * len(names) + "\n"
     cells = ([_escaped(row.get(name, "")) for name in names] for row in rows)
     return head + "".join("| " + " | ".join(line) + " |\n" for line in cells)
-
-
-def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The columns that any row has, in order of appearance; a cell that a row lacks is empty."""
-    return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def _escaped(value: Any) -> str:
@@ -27,7 +22,7 @@ def _escaped(value: Any) -> str:
 
 def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=_columns(rows), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=columns_of(rows), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
@@ -35,7 +30,7 @@ def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def text_table(rows: Sequence[Mapping[str, Any]], left: Collection[str] = ()) -> str:
     """Columns that are aligned to the right, those of ``left`` to the left."""
-    names = _columns(rows)
+    names = columns_of(rows)
     cells = [{name: cell(row.get(name, "")) for name in names} for row in rows]
     widths = {name: max(len(name), *(len(row[name]) for row in cells)) for name in names}
     return "\n".join(

@@ -17,7 +17,7 @@ from experiments.reports.words.findings import (
     warnings_of_figures,
     warnings_of_training,
 )
-from experiments.reports.words.numbers import cell
+from experiments.reports.words.numbers import cell, columns_of
 from experiments.reports.words.titles import subject, unit
 from experiments.runs.files import write_text
 from experiments.runs.metrics import Metrics
@@ -103,10 +103,9 @@ def _table(rows: Table | Sequence[Mapping[str, Any]]) -> str:
 
 
 def _html_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows, with the columns that any of them has."""
     if not rows:
         return ""
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = columns_of(rows)
     head = "".join(f"<th>{escape(name)}</th>" for name in names)
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(cell(row.get(name)))}</td>" for name in names)

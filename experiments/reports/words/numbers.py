@@ -77,6 +77,11 @@ def cell(value: Any) -> str:
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns that any row has, in order of appearance."""
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
 def merged(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows in which a figure and its error, ``name`` and ``name_se``, are one text.
 
@@ -84,7 +89,7 @@ def merged(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """
     kept = [
         name
-        for name in dict.fromkeys(name for row in rows for name in row)
+        for name in columns_of(rows)
         if not name.endswith("_se") and any(row.get(name) is not None for row in rows)
     ]
     return [{name: _with_error(row, name) for name in kept} for row in rows]
