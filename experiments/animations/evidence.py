@@ -80,7 +80,7 @@ def _figure(
     exact: tuple[Tensor, Tensor],
     log_evidence: float,
     floor: float,
-    last: int = 0,
+    last: int,
 ) -> Figure:
     """The ELBOs up to a frame, on an axis up to the last step, and q of one image."""
     figure = Figure(figsize=(8.4, 4.3), layout="constrained")
@@ -92,7 +92,6 @@ def _figure(
         x, y = 1 + np.array(steps), log_evidence - np.array(gaps)
         left.plot(x, y, lw=1.8, color=COMPARED[name][2], label=name)
     left.set(xscale="log", xlabel="steps", ylabel="ELBO [nats per data point]")
-    last = max(last, *(frames[-1][0] for frames in parts.values()))
     left.set(xlim=(1, 1 + last), ylim=(log_evidence - 6 * floor, log_evidence + 0.4 * floor))
     left.set(title=f"step {next(iter(parts.values()))[-1][0]}")
     left.legend(loc="center left", fontsize=8)

@@ -116,7 +116,7 @@ def test_all_steps_lie_inside_the_picture():
     q = torch.zeros(2), torch.eye(2)
     parts = {name: [(0, 1.0, q), (5000, 0.5, q)] for name in COMPARED}
     spread = torch.tensor([[1.0, 0.5], [0.5, 1.0]])
-    figure = evidence._figure(parts, (torch.zeros(2), spread), 10.0, 0.4)
+    figure = evidence._figure(parts, (torch.zeros(2), spread), 10.0, 0.4, 5000)
     assert figure.axes[0].get_xlim()[1] >= 5001
 
 
