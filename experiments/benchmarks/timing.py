@@ -1,11 +1,11 @@
 """Wall times of several implementations, which take turns so that machine load affects all
 alike. Some run in a separate process, without this project's settings."""
 
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,16 +82,15 @@ def matrix_peak(device: torch.device | str) -> float:
 class Elsewhere:
     """One way in the other process: it is called and timed there."""
 
-    def __init__(self, name: str, connection: Connection) -> None:
-        self.name, self.connection = name, connection
+    def __init__(self, name: str, process: ProcessPoolExecutor) -> None:
+        self.name, self.process = name, process
 
     def __call__(self) -> None:
         self.seconds(1)
 
     def seconds(self, calls: int) -> float:
         """Wall time of several calls, by the other process's clock [s]."""
-        self.connection.send((self.name, calls))
-        return self.connection.recv()
+        return self.process.submit(_seconds, self.name, calls).result()
 
 
 @contextmanager
@@ -101,25 +100,20 @@ def elsewhere(make: Callable[..., Ways], *arguments: Any) -> Iterator[Ways]:
     That process imports ``make`` and receives the arguments, tensors on the CPU. ``cli`` has glibc
     keep freed memory; the other process has the defaults of glibc, as everybody else does.
     """
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(
-        target=_serve, args=(theirs, torch.get_num_threads(), make, arguments), daemon=True
-    )
-    process.start()
-    try:
-        yield {name: Elsewhere(name, ours) for name in ours.recv()}
-    finally:
-        ours.send(None)
-        process.join()
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        names = process.submit(_begin, torch.get_num_threads(), make, arguments).result()
+        yield {name: Elsewhere(name, process) for name in names}
 
 
-def _serve(
-    connection: Connection, threads: int, make: Callable[..., Ways], arguments: Any
-) -> None:
+_own: Ways = {}
+"""The ways of this process, if it is the other one."""
+
+
+def _begin(threads: int, make: Callable[..., Ways], arguments: Any) -> list[str]:
     torch.set_num_threads(threads)
-    ways = make(*arguments)
-    connection.send(list(ways))
-    while (asked := connection.recv()) is not None:
-        name, calls = asked
-        connection.send(seconds_of_calls(ways[name], calls))
+    _own.update(make(*arguments))
+    return list(_own)
+
+
+def _seconds(name: str, calls: int) -> float:
+    return seconds_of_calls(_own[name], calls)
