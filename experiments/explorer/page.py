@@ -1,7 +1,6 @@
 """One self-contained file: markup, style, script and numbers."""
 
 import base64
-import dataclasses
 import html
 import json
 import re
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from experiments.explorer.decoders import Decoder
-from experiments.options.ranges import option_name
+from experiments.options.words import words_of
 
 HOME = Path(__file__).parent
 SCRIPTS = ("numbers.js", "likelihoods.js", "decoder.js", "posterior.js")
@@ -40,15 +39,7 @@ def read(name: str) -> str:
 
 def command_of(config: Any) -> str:
     """The command line that makes a page, with every option that is not at its default."""
-    words = ["python", "-m", "experiments", "explore", str(config.run)]
-    for option in dataclasses.fields(config):
-        value = getattr(config, option.name)
-        if option.name == "run" or value == option.default:
-            continue
-        words.append(option_name(option.name))
-        if value is not True:
-            words += map(str, value if isinstance(value, tuple) else [value])
-    return shlex.join(words)
+    return shlex.join(["python", "-m", "experiments", "explore", *words_of(config)])
 
 
 def html_page(template: str, title: str, texts: Mapping[str, str], payload: Any) -> str:

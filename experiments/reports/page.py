@@ -178,7 +178,7 @@ def finish(
         run.figures,
         formulas(content),
         folded,
-        shlex.join(command_line(run.command)),
+        shlex.join(command_line(run.command, run.config)),
         run.path.name,
     )
     path = write_text(run.path / "report.html", page)

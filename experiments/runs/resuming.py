@@ -13,6 +13,7 @@ from experiments.errors import Finished, UsageError
 from experiments.inference.parallel import is_main
 from experiments.options.commands import COMMANDS
 from experiments.options.common import MAY_CHANGE
+from experiments.options.words import words_of
 from experiments.runs.files import FORMAT, read_json, reading, remove_temporary
 from experiments.runs.lock import LOCK
 
@@ -133,14 +134,19 @@ def without_results(directory: Path) -> None:
         remove_temporary(folder)
 
 
-def command_line(command: str) -> list[str]:
-    """The command line that started this run, perhaps as a part of another command."""
-    module, *words = sys.argv
-    name = Path(module).stem.replace("_", "-")  # of python -m experiments.vae
-    if name not in COMMANDS or Path(__file__).parents[1] not in Path(module).absolute().parents:
-        name = command.replace("_", "-")
-        if words and words[0] in COMMANDS:
+def command_line(command: str, config: Any) -> list[str]:
+    """The command line that started this run, perhaps as a part of another command.
+
+    In a script or a notebook of one's own it is made from the options.
+    """
+    program, *words = sys.argv
+    name = Path(program).stem.replace("_", "-")  # of python -m experiments.vae
+    ours = Path(__file__).parents[1] in Path(program).absolute().parents
+    if not (ours and name in COMMANDS):
+        if (ours or name in ("ppl", "experiments")) and words and words[0] in COMMANDS:
             name, *words = words
+        else:
+            name, words = command.replace("_", "-"), words_of(config)
     return ["python", "-m", "experiments", name, *words]
 
 

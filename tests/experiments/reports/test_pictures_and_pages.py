@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 
 import experiments
-from experiments import compare, ppca
+from experiments import compare, nvae, ppca, train, vae
 from experiments.animations import evidence
 from experiments.animations.evidence import COMPARED, _trained
 from experiments.data import Data, as_data, load
@@ -30,6 +30,7 @@ from experiments.evaluation.sampling.samples import traversals
 from experiments.explorer.latents import latents_page
 from experiments.options.commands import COMMANDS
 from experiments.options.parsing import parse
+from experiments.options.words import words_of
 from experiments.reports import plots
 from experiments.reports.markdown import csv_table, markdown_table, text_table
 from experiments.reports.words.captions import caption
@@ -231,13 +232,41 @@ def test_the_command_of_a_page_makes_the_page_again():
         ([f"{HOME}/__main__.py", "reproduce", "lab"], "pca", "reproduce lab"),
         ([f"{HOME}/reproduce.py", "lab"], "pca", "reproduce lab"),
         ([f"{HOME}/tools/evaluate.py", "runs/a"], "evaluate", "evaluate runs/a"),
-        (["/home/me/train.py"], "vae", "vae"),  # a script that calls vae.main
+        # scripts and notebooks that call vae.main
+        (["/home/me/train.py"], "vae", "vae --epochs 5"),
+        (["/home/me/train.py", "--lr", "3"], "vae", "vae --epochs 5"),
+        (["/home/me/mine.py", "train"], "vae", "vae --epochs 5"),
+        (["/lib/ipykernel_launcher.py", "-f", "kernel.json"], "vae", "vae --epochs 5"),
     ],
 )
 def test_the_command_of_a_report_is_one(argv, command, words, monkeypatch):
     monkeypatch.setattr(sys, "argv", argv)
-    assert shlex.join(command_line(command)) == f"python -m experiments {words}"
+    found = command_line(command, vae.Config(epochs=5))
+    assert shlex.join(found) == f"python -m experiments {words}"
     assert words.split()[0] in COMMANDS
+
+
+@pytest.mark.parametrize(
+    ("module", "args"),
+    [
+        (vae, ["--data", "digits", "--batch-size", "500", "--no-compile", "--hidden-dims", "8"]),
+        (vae, ["--data", "digits", "--objective", "iwae", "--guide.hidden-dims", "8", "9"]),
+        (train, ["--model.latent-dim", "3", "--value-range", "0", "0.5", "--flip"]),
+        (train, ["--model", "vae", "--guide", "flow", "--out", "my run"]),
+        (compare, ["--no-rotate", "--runs", "a", "b c"]),
+        (reconstruct, ["my run", "--images", "12"]),
+        (animate, ["khat", "--frames", "7"]),
+    ],
+)
+def test_options_are_words_of_a_command_line(module, args):
+    config = parse(module.Config, module.main, args)
+    assert parse(module.Config, module.main, words_of(config)) == config
+
+
+def test_words_name_what_a_preset_or_the_data_would_change():
+    assert words_of(vae.Config(data="digits")) == ["--data", "digits", "--batch-size", "500"]
+    preset = nvae.Config.PRESETS["digits-tiny"]
+    assert words_of(nvae.Config(preset="digits-tiny", **preset)) == ["--preset", "digits-tiny"]
 
 
 def test_a_bar_in_a_cell_makes_no_column():
