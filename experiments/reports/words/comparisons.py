@@ -158,4 +158,4 @@ def findings_of_runs(
         name, least, _ = min(errors, key=lambda run: run[1]["squared_error"])
         value = squared(least["squared_error"])
         parts.append(f"{name} has the smallest squared error: {value}.")
-    return [" ".join(parts)]
+    return [" ".join(parts)] if parts else []

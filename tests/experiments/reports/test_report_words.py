@@ -12,7 +12,7 @@ from experiments import compare
 from experiments.reports import plots
 from experiments.reports.tables import MOST_COLUMNS, figures_table, table_of
 from experiments.reports.words.captions import CAPTIONS
-from experiments.reports.words.comparisons import findings_of_guides
+from experiments.reports.words.comparisons import findings_of_guides, findings_of_runs
 from experiments.reports.words.findings import findings, warnings_of_figures, warnings_of_training
 from experiments.reports.words.numbers import column, merged, number, squared
 from experiments.runs.cli import cli
@@ -252,3 +252,10 @@ def test_a_ratio_of_zero_has_no_bar_on_a_logarithmic_axis():
     (axis,) = figure.axes
     assert [text.get_text() for text in axis.texts] == ["0", "2.0000"]
     assert axis.get_xlim()[0] > 0
+
+
+def test_runs_without_figures_make_no_empty_paragraph():
+    nothing = {"elbo": None, "squared_error": None}
+    assert findings_of_runs([("a", nothing, ("elbo", "ELBO"))], "row") == []
+    (words,) = findings_of_runs([("a", nothing | {"elbo": -1.0}, ("elbo", "ELBO"))], "row")
+    assert words.startswith("a has the highest ELBO")
