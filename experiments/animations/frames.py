@@ -56,7 +56,8 @@ def picture(figure: Figure) -> Image.Image:
 def save_gif(pictures: Sequence[Image.Image], path: Path, seconds: float, last: float) -> None:
     """Write pictures of one size as an endless GIF: ``seconds`` for each, ``last`` for the last.
 
-    Colours become the nearest of ``DIGITS``, matplotlib's C0 to C9, and greys.
+    Colours become the nearest of ``DIGITS``, matplotlib's C0 to C9, and greys, where four of 256
+    levels are one.
     """
     palette = _palette()
     small = [shown.quantize(palette=palette, dither=Image.Dither.NONE) for shown in pictures]

@@ -57,3 +57,14 @@ def test_a_timing_waits_for_whatever_accelerator_there_is(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "synchronize", lambda: waited.append(True))
     assert timing.seconds_of_calls(lambda: None, 3) >= 0
     assert len(waited) == 2  # before and after
+
+
+def test_peers_are_timed_in_a_process_that_passes_errors_on():
+    x = torch.rand(2, 1, 28, 28, dtype=torch.float32)
+    name = "lab VAE, B = 128"
+    with timing.elsewhere(steps.peers, name, x, torch.device("cpu")) as ways:
+        assert list(ways) == ["pyro.infer.SVI", "pyro.infer.SVI, validation off"]
+        assert all(timing.seconds_of_calls(way, 2) > 0 for way in ways.values())
+        missing = timing.Elsewhere("nothing", ways["pyro.infer.SVI"].process)
+        with pytest.raises(KeyError, match="nothing"):
+            missing()
