@@ -40,8 +40,7 @@ def own_rows(batch: Batch) -> Batch | None:
     if world_size() == 1:
         return batch
     size = len(batch.index) // world_size()
-    mine = slice(rank() * size, (rank() + 1) * size)
-    return batch.each(lambda rows: rows[mine]) if size else None
+    return batch.each(lambda rows: rows.split(size)[rank()]) if size else None
 
 
 def own_noise(*seed: int) -> None:
@@ -51,7 +50,6 @@ def own_noise(*seed: int) -> None:
         torch.manual_seed(int(state[0] >> 1))
 
 
-@torch.no_grad()
 def average_gradients(loss: Tensor, parameters: Iterable[nn.Parameter]) -> Tensor:
     """Replace gradients by their means over processes, bit-identical in all; the mean loss.
 
@@ -62,33 +60,19 @@ def average_gradients(loss: Tensor, parameters: Iterable[nn.Parameter]) -> Tenso
         return loss
     trained = list(parameters)
     held = [(p.grad is not None, p.grad is not None and p.grad.is_sparse) for p in trained]
-    used = torch.tensor(held).to(loss)
-    given = [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in trained]
-    sent = [loss, used, *given]
+    dense = [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in trained]
+    sent = [loss, torch.tensor(held).to(loss), *dense]
     message = torch.cat([tensor.flatten() for tensor in sent])  # of their common type
     processes.all_reduce(message)
-    message /= world_size()
-    parts = message.split([tensor.numel() for tensor in sent])
-    loss, used, *means = (part.view_as(t).to(t.dtype) for part, t in zip(parts, sent, strict=True))
+    parts = (message / world_size()).split([tensor.numel() for tensor in sent])
+    pairs = zip(parts, sent, strict=True)  # a mean has the strides of its gradient
+    loss, used, *means = (torch.empty_like(t).copy_(part.view_as(t)) for part, t in pairs)
     for parameter, mean, (anywhere, of_rows) in zip(trained, means, used.tolist(), strict=True):
         if of_rows:
             parameter.grad = mean.to_sparse(1)
         else:
-            parameter.grad = laid_out(mean, parameter) if anywhere else None
+            parameter.grad = mean if anywhere else None
     return loss
-
-
-def laid_out(gradient: Tensor, parameter: nn.Parameter) -> Tensor:
-    """A gradient with its parameter's strides, as autograd leaves it.
-
-    Adam's fused kernel on a CPU reads both in the order of memory, whatever their strides. The
-    stride of a side of one entry has no effect, unless it is zero: that of another's view.
-    """
-    strides, wanted = gradient.stride(), parameter.stride()
-    sides = zip(parameter.shape, strides, wanted, strict=True)
-    if strides == wanted or all(a == b or (n == 1 and a) for n, a, b in sides):
-        return gradient
-    return torch.empty_like(parameter).copy_(gradient)
 
 
 def start_together(svi: Any) -> None:
@@ -122,8 +106,7 @@ def any_of(true: bool) -> bool:
 
 def gathered(value: Any) -> list[Any]:
     """The values of all processes, in the order of their ranks; waits for all of them."""
-    if world_size() == 1:
-        return [value]
-    values: list[Any] = [None] * world_size()
-    processes.all_gather_object(values, value)
+    values = [value] * world_size()
+    if len(values) > 1:
+        processes.all_gather_object(values, value)
     return values

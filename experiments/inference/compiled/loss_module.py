@@ -12,7 +12,6 @@ from torch.utils import _pytree as pytree
 from experiments.inference.compiled.graph import Graph, NotTraceable
 from experiments.inference.objectives.base import Objective
 from experiments.inference.pair import Buffers, cuda_devices
-from experiments.inference.parallel import laid_out
 from ppl_models.batch import Batch
 
 
@@ -161,3 +160,16 @@ def accumulate(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | 
             taken.add(id(gradient))
             gradient = laid_out(gradient, parameter)
             parameter.grad = gradient if (held := parameter.grad) is None else held + gradient
+
+
+def laid_out(gradient: Tensor, parameter: nn.Parameter) -> Tensor:
+    """A gradient with its parameter's strides, as autograd leaves it.
+
+    Adam's fused kernel on a CPU reads both in the order of memory, whatever their strides. The
+    stride of a side of one entry has no effect, unless it is zero: that of another's view.
+    """
+    strides, wanted = gradient.stride(), parameter.stride()
+    sides = zip(parameter.shape, strides, wanted, strict=True)
+    if strides == wanted or all(a == b or (n == 1 and a) for n, a, b in sides):
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.inference import parallel
+from experiments.inference.compiled.loss_module import laid_out
 from ppl_models import Batch
 from tests.experiments.inference.steps_of_processes import ALIKE, AS_ONE, in_process
 from tests.shared.forked import Child, start
@@ -82,7 +83,7 @@ def test_a_gradient_is_not_copied_for_the_stride_of_a_single_entry():
     weight = nn.Parameter(torch.randn(4, 1, 1, 3).permute(0, 3, 1, 2))
     gradient = torch.randn(4, 3, 1, 1)
     assert gradient.stride() != weight.stride()
-    assert parallel.laid_out(gradient, weight) is gradient
+    assert laid_out(gradient, weight) is gradient
 
 
 @pytest.mark.parametrize(("rows", "number", "each"), [(6, 3, 2), (7, 3, 2), (3, 3, 1), (2, 3, 0)])
