@@ -102,7 +102,8 @@ def data_plate(batch: Batch) -> pyro.plate:
     Returns:
         The plate "data" at dim -1.
     """
-    return pyro.plate("data", batch.size, subsample=batch.index, dim=-1)
+    device = str(batch.index.device)  # else Pyro makes a tensor to find one
+    return pyro.plate("data", batch.size, subsample=batch.index, dim=-1, device=device)
 
 
 class _NotGiven(KeyError):

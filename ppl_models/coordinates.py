@@ -1,5 +1,6 @@
 """The support of a distribution, and unconstrained coordinates for it."""
 
+import functools
 import math
 from typing import Any
 
@@ -13,13 +14,13 @@ CIRCULAR = (dist.VonMises, dist.SineBivariateVonMises)
 """Densities of angles: periodic on the real line, so that they are taken on one turn."""
 OURS = frozenset(("ppl_models", "guides", "experiments", "torch", "pyro"))
 """Packages whose classes behave as their bases do, and keep no settings that change."""
+WRAPPERS = (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)
+"""What ``to_event``, ``expand`` and ``mask`` put around a distribution."""
 
 
 def bare(distribution: Any) -> Any:
     """The distribution inside ``to_event``, ``expand`` and ``mask``."""
-    while isinstance(
-        distribution, dist.Independent | dist.ExpandedDistribution | dist.MaskedDistribution
-    ):
+    while isinstance(distribution, WRAPPERS):
         distribution = distribution.base_dist
     return distribution
 
@@ -48,12 +49,15 @@ def own_density(distribution: Any) -> type | None:
 
     What holds for a normal, such as its KL, does not hold for a class that derives from it.
     """
-    kinds = type(distribution).__mro__
-    owner = next((kind for kind in kinds if "log_prob" in vars(kind)), kinds[0])
-    if not is_ours(owner):
-        return owner
+    owner = _owner_of_density(type(distribution))
     inside = getattr(distribution, "base_dist", None)
-    return None if inside is None else own_density(inside)
+    return owner if owner or inside is None else own_density(inside)
+
+
+@functools.cache
+def _owner_of_density(kind: type) -> type | None:
+    owner = next((base for base in kind.__mro__ if "log_prob" in vars(base)), kind)
+    return None if is_ours(owner) else owner
 
 
 def is_point(distribution: Any) -> bool:

@@ -207,10 +207,8 @@ def in_order(name: str, model_trace: Trace, guide_trace: Trace) -> bool:
 def is_folded(distribution: Any) -> bool:
     """Whether two points of the base have the same image, those of a base around 0 excepted."""
     inside = bare(distribution)
-    if isinstance(inside, dist.HalfNormal | dist.HalfCauchy):
-        return False
-    transforms = getattr(inside, "transforms", ())
-    return not all(transform.bijective for transform in transforms)
+    folds = any(not transform.bijective for transform in getattr(inside, "transforms", ()))
+    return folds and not isinstance(inside, dist.HalfNormal | dist.HalfCauchy)
 
 
 def within(prior: Any, log_q: Tensor) -> Tensor:

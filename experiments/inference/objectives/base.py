@@ -39,6 +39,10 @@ class Objective(pyro.infer.ELBO):
         """The quantity to maximise, summed over the data set [nats]."""
         raise NotImplementedError
 
+    def mean(self, total: Any) -> Any:
+        """The mean over particles of which this is the sum; of one it is the sum itself."""
+        return total if self.num_particles == 1 else total / self.num_particles
+
     def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
         model_trace, guide_trace = traces(model, guide, batch, self.num_particles, self.latents)
         return -self.bound(model_trace, guide_trace, batch)

@@ -25,7 +25,7 @@ class ELBO(Objective):
     """
 
     def bound(self, model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
-        return (model_trace.log_prob_sum() - guide_trace.log_prob_sum()) / self.num_particles
+        return self.mean(model_trace.log_prob_sum() - guide_trace.log_prob_sum())
 
 
 class LogJoint(ELBO):
@@ -51,7 +51,7 @@ class AnalyticKL(Objective):
     def bound(self, model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
         kls, self.sampled_sites = site_kls(model_trace, guide_trace)
         divergence: Any = sum(kl.sum() for kl in kls.values())
-        return (log_likelihood(model_trace) - divergence) / self.num_particles
+        return self.mean(log_likelihood(model_trace) - divergence)
 
 
 class STL(Objective):
@@ -73,8 +73,8 @@ class STL(Objective):
         model_trace, guide_trace = traces(model, guide, batch, self.num_particles)
         if is_simple(guide, guide_trace, batch):
             log_q = seen_through_z(guide_trace).log_prob_sum()
-            return (log_q - model_trace.log_prob_sum()) / self.num_particles
+            return self.mean(log_q - model_trace.log_prob_sum())
         p, q, leaves = at_fixed_draws(model, guide, batch, self.num_particles, guide_trace)
         log_p, log_q = p.log_prob_sum(), q.log_prob_sum()
         paths = along_draws(guide_trace, leaves, log_p - log_q)
-        return (log_q.detach() - log_p - paths) / self.num_particles
+        return self.mean(log_q.detach() - log_p - paths)

@@ -71,7 +71,7 @@ class BalancedKL(AnalyticKL):
         divergence: Any = sum(
             factor * kl.sum() for factor, kl in zip(factors, kls.values(), strict=True)
         )
-        return (log_likelihood(model_trace) - divergence) / self.num_particles
+        return self.mean(log_likelihood(model_trace) - divergence)
 
 
 def _or_one(scale: float | Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """Losses and gradients of our objectives and of Pyro's, in nats per data point."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pyro
@@ -65,12 +64,10 @@ def add_gradients(objective: Any, model: Any, guide: Any, batch: Batch) -> Tenso
     return like_parameters(total / batch.size, model, guide)
 
 
-@contextmanager
-def _checked(objective: Any, model: Any, guide: Any, batch: Batch) -> Iterator[None]:
+def _checked(objective: Any, model: Any, guide: Any, batch: Batch) -> AbstractContextManager[None]:
     """Checks a pair and its parameters under Pyro's losses; our objectives do so themselves."""
     if isinstance(objective, Objective):
-        yield
-        return
+        return nullcontext()
     apart = objective.num_particles if objective.vectorize_particles else 1
     check_once(model, guide, batch, isinstance(objective, infer.TraceEnum_ELBO), apart)
     if apart > 1 and not takes_particles(model):
@@ -78,8 +75,7 @@ def _checked(objective: Any, model: Any, guide: Any, batch: Batch) -> Iterator[N
             f"{name_of(model)} mixes the particles of {type(objective).__name__}: take one of our "
             "objectives, or vectorize_particles=False."
         )
-    with own_parameters(model, guide):
-        yield
+    return own_parameters(model, guide)
 
 
 def like_parameters(value: float, *programs: Any) -> Tensor:
