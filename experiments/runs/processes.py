@@ -47,19 +47,16 @@ def join_group(config: Any) -> None:
 
 
 def started() -> int:
-    """The number of processes that a launcher has started.
-
-    Its variables are checked before any process waits for another.
-    """
+    """The number of processes that a launcher has started, if its variables are right."""
     if "WORLD_SIZE" not in os.environ:
         for name in ("RANK", "LOCAL_RANK"):
             if os.environ.get(name, "0") != "0":
                 raise _refused(name, "needs WORLD_SIZE beside it")
         return 1
     number = _variable("WORLD_SIZE", 1, 10**6)
-    local = _variable("LOCAL_WORLD_SIZE", 1, number, default=number)
-    _variable("RANK", 0, number - 1, default=None if number > 1 else 0)
-    _variable("LOCAL_RANK", 0, local - 1, default=0)
+    local = _variable("LOCAL_WORLD_SIZE", 1, number, default=str(number))
+    _variable("RANK", 0, number - 1, default="" if number > 1 else "0")
+    _variable("LOCAL_RANK", 0, local - 1, default="0")
     if number > 1:
         port = _variable("MASTER_PORT", 1, 65535)
         try:
@@ -69,9 +66,9 @@ def started() -> int:
     return number
 
 
-def _variable(name: str, least: int, most: int, default: int | None = None) -> int:
+def _variable(name: str, least: int, most: int, default: str = "") -> int:
     """A variable's value, between two bounds."""
-    text = os.environ.get(name, "" if default is None else str(default))
+    text = os.environ.get(name, default)
     if re.fullmatch("[0-9]{1,9}", text) and least <= int(text) <= most:
         return int(text)
     raise _refused(name, f"must be a whole number from {least} to {most}")
