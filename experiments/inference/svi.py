@@ -13,6 +13,7 @@ from experiments.inference.average import WeightAverage
 from experiments.inference.compiled.gradients import CompiledGradients
 from experiments.inference.guard.diagnosis import RandomState, explain
 from experiments.inference.guard.guard import Guard
+from experiments.inference.objectives.base import penalties_of
 from experiments.inference.objectives.pyro_elbos import add_gradients, loss_of, objective_of
 from experiments.inference.optim.pyro_adapter import PyroOptimizer
 from experiments.inference.optim.rows import RowAdam, local_tables
@@ -78,7 +79,7 @@ class SVI:
         if compile and self.trains:
             self.compiled = CompiledGradients(model, guide, self.objective, self.eager)
         self.gradients: Callable[[Batch], Tensor] = self.compiled or self.eager
-        self.buffers = Buffers(model, guide, *self.penalties)
+        self.buffers = Buffers(model, guide, *penalties_of(self.objective))
 
     @property
     def trains(self) -> bool:
@@ -132,7 +133,7 @@ class SVI:
         """The state that explains a refused step and must be restored after it."""
         if not self.guard:
             return None, None
-        for penalty in self.penalties:
+        for penalty in penalties_of(self.objective):
             penalty.start()  # its buffers appear at the first step
         return RandomState.now(batch.index), self.buffers.clone()
 
@@ -159,24 +160,18 @@ class SVI:
         found = gathered(explain(self.model, self.guide, self.objective, batch, random))
         return next(filter(None, found), "")
 
-    @property
-    def penalties(self) -> list[Any]:
-        """Parts of the objective that keep something from step to step."""
-        parts = getattr(self.objective, "penalties", ())
-        return [part for part in parts if isinstance(part, nn.Module)]
-
     def state_dict(self) -> dict[str, Any]:
         """What a later ``SVI`` of the pair needs besides the weights; the guard is not saved."""
         state: dict[str, Any] = {
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "penalties": [dict(part.named_buffers()) for part in self.penalties],
+            "penalties": [dict(part.named_buffers()) for part in penalties_of(self.objective)],
         }
         return state | ({"average": self.average.state_dict()} if self.average else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        for part, buffers in zip(self.penalties, state["penalties"], strict=True):
+        for part, buffers in zip(penalties_of(self.objective), state["penalties"], strict=True):
             part.put(buffers)
         if self.average:
             self.average.load_state_dict(state["average"])

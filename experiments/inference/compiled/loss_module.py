@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from experiments.inference.compiled.graph import Graph, NotTraceable
-from experiments.inference.objectives.base import Objective
+from experiments.inference.objectives.base import Objective, penalties_of
 from experiments.inference.pair import Buffers, cuda_devices
 from ppl_models.batch import Batch
 
@@ -21,14 +21,8 @@ class LossModule(nn.Module):
     def __init__(self, model: Any, guide: Any, objective: Objective) -> None:
         super().__init__()
         self.model, self.guide, self.objective = model, guide, objective
-        for i, part in enumerate(self.penalties):
+        for i, part in enumerate(penalties_of(objective)):
             self.add_module(f"penalty{i}", part)
-
-    @property
-    def penalties(self) -> list[nn.Module]:
-        """Parts of the objective that keep something from step to step."""
-        parts = getattr(self.objective, "penalties", ())
-        return [part for part in parts if isinstance(part, nn.Module)]
 
     @property
     def objectives(self) -> list[Any]:
@@ -47,8 +41,8 @@ class LossModule(nn.Module):
     @torch.no_grad()
     def rehearse(self, batch: Batch) -> None:
         """The loss once: Pyro's checks of it, and whatever is made at a first call; no trace."""
-        for part in self.penalties:
-            part.start()  # type: ignore[operator]
+        for part in penalties_of(self.objective):
+            part.start()
         with Buffers(self).kept(), torch.random.fork_rng(devices=cuda_devices(batch.index)):
             self(batch)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pyro.infer
 import torch
 from pyro.poutine.trace_struct import Trace
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments.inference.traces import traces
 from ppl_models.batch import Batch
@@ -60,3 +60,9 @@ class Objective(pyro.infer.ELBO):
         if loss.requires_grad:
             loss.backward()
         return loss.item()
+
+
+def penalties_of(objective: Any) -> list[Any]:
+    """Parts of an objective that keep something from step to step."""
+    parts = getattr(objective, "penalties", ())
+    return [part for part in parts if isinstance(part, nn.Module)]
