@@ -200,8 +200,7 @@ def in_order(name: str, model_trace: Trace, guide_trace: Trace) -> bool:
     """Whether the guide has drawn before a latent all that the model has."""
     drawn = [other for other, _ in guide_trace.iter_stochastic_nodes()]
     after = set(drawn[drawn.index(name) :])
-    above = itertools.takewhile(lambda other: other != name, model_trace.nodes)
-    return not any(other in after for other in above)
+    return after.isdisjoint(itertools.takewhile(name.__ne__, model_trace.nodes))
 
 
 def is_folded(distribution: Any) -> bool:

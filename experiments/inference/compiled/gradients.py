@@ -5,10 +5,10 @@ step to step are arguments of the graph: parameters, buffers, data, and the numb
 and objectives list as live (``LIVE``).
 """
 
-import itertools
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -152,7 +152,7 @@ class CompiledGradients:
             structure,
             surroundings(),
             self.known.ids,
-            *itertools.chain.from_iterable(holder.settings() for holder in self.holders),
+            *chain.from_iterable(holder.settings() for holder in self.holders),
             *map(kind_of, tensors),
         )
 
@@ -198,20 +198,19 @@ class CompiledGradients:
 
     def _compiled(self, batch: Batch) -> Compiled:
         module, live = self.module, list(self._live())
-        trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
-        rest: dict[str, Tensor] = {n: p for n, p in module.named_parameters() if n not in trained}
-        rest |= dict(module.named_buffers())
+        trained = [p for p in module.parameters() if p.requires_grad]
+        frozen = [p for p in module.parameters() if not p.requires_grad]
+        rest: list[Tensor] = [*frozen, *module.buffers()]
         given, refill = flatten(batch)
         attributes = [pair for holder in self.holders for pair in holder.tensors()]
         replaced: set[int] = set()
 
         def loss_and_gradients(*values: Tensor) -> tuple[Tensor | None, ...]:
-            leaves = [value.detach().requires_grad_() for value in values[: len(trained)]]
-            others = values[len(trained) : len(trained) + len(rest)]
-            changing = list(values[len(trained) + len(rest) :])
-            rows, owned = changing[: len(given)], changing[len(given) :]
-            of = [*trained.values(), *rest.values()]
-            inside = dict(zip(map(id, of), [*leaves, *others], strict=True))
+            inputs = iter(values)
+            leaves = [p.detach().requires_grad_() for p in islice(inputs, len(trained))]
+            others = list(islice(inputs, len(rest)))
+            rows, owned = list(islice(inputs, len(given))), list(inputs)
+            inside = dict(zip(map(id, [*trained, *rest]), [*leaves, *others], strict=True))
             with holding([*attributes, *live], owned), swapped(module, inside):
                 loss = module(refill(rows))
                 replaced.update(
@@ -222,9 +221,8 @@ class CompiledGradients:
             gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
             return loss.detach(), *gradients
 
-        parameters = list(trained.values())
-        values = [*parameters, *rest.values(), *given, *(getattr(*pair) for pair in attributes)]
-        numbers = [parameters[0].new_tensor(float(getattr(*pair))) for pair in live]
+        values = [*trained, *rest, *given, *(getattr(*pair) for pair in attributes)]
+        numbers = [trained[0].new_tensor(float(getattr(*pair))) for pair in live]
         values += numbers
         operations = traced(loss_and_gradients, values, self._owner)
         first = len(trained) + len(rest) + len(given)
@@ -234,8 +232,8 @@ class CompiledGradients:
                 raise NotTraceable(f"the attribute {name} is read and replaced: make it a buffer")
         graph = compiled(operations, values)
         home = {id(kept[name]): (kept, name) for kept, name in places_of(module).values()}
-        places = [home[id(tensor)] for tensor in rest.values()]
-        return Compiled(graph, parameters, places, attributes, numbers, self.known)
+        places = [home[id(tensor)] for tensor in rest]
+        return Compiled(graph, trained, places, attributes, numbers, self.known)
 
     def _owner(self, tensor: Tensor) -> str:
         """The owner of a tensor, if it can be found."""
