@@ -3,18 +3,21 @@
 import contextlib
 import ctypes
 import dataclasses
+import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch.distributed as processes
+
 from experiments.errors import Finished, UsageError, in_words, is_bad_input
-from experiments.inference.parallel import is_main
+from experiments.inference.parallel import is_main, world_size
 from experiments.options.common import check
 from experiments.options.parsing import name_of, parse
 from experiments.options.process.streams import safe_streams
-from experiments.runs.processes import failed, join_group
+from experiments.runs.processes import join_group, started
 from experiments.runs.resuming import resume_line
 from experiments.runs.signals import Interrupted
 
@@ -77,3 +80,21 @@ def keep_freed_memory() -> None:
         mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of malloc.h
         libc.mallopt(mmap_threshold, 32 << 20)
         libc.mallopt(trim_threshold, 512 << 20)
+
+
+def failed(line: str, code: int) -> int:
+    """Print an error in the process that fails first; the exit code of that one, in all.
+
+    Before they connect all fail alike, and the main process says so, or each if it cannot tell.
+    """
+    own = first = f"{os.environ.get('RANK', 0)} {code}"
+    # a variable is wrong, or the launcher, which keeps the store, has ended
+    with contextlib.suppress(UsageError, RuntimeError):
+        if world_size() > 1:
+            store = processes.distributed_c10d._get_default_store()
+            first = store.compare_set("failed", "", own).decode()
+        elif started() > 1:
+            first = f"0 {code}"
+    if first == own:
+        print(f"error: {line}", file=sys.stderr, flush=True)
+    return int(first.split()[-1])

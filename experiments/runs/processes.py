@@ -1,4 +1,4 @@
-"""The processes of one command under torchrun: how they connect, fail and end.
+"""The processes of one command under torchrun: how they connect and end.
 
 The main process prints and writes; the others take part in training and end with it.
 """
@@ -106,22 +106,3 @@ def leave_group() -> None:
         atexit.register(processes.destroy_process_group)  # until then it is not the main process
         sys.exit(0)
     processes.destroy_process_group()
-
-
-def failed(line: str, code: int) -> int:
-    """Print an error in the process that fails first; the exit code of that one, in all.
-
-    Before the processes connect, all fail alike: the main one prints the error, or each of them if
-    it cannot tell which one it is.
-    """
-    own = first = f"{os.environ.get('RANK', 0)} {code}"
-    # a variable is wrong, or the launcher, which keeps the store, has ended
-    with contextlib.suppress(UsageError, RuntimeError):
-        if world_size() > 1:
-            store = processes.distributed_c10d._get_default_store()
-            first = store.compare_set("failed", "", own).decode()
-        elif started() > 1:
-            first = f"0 {code}"
-    if first == own:
-        print(f"error: {line}", file=sys.stderr, flush=True)
-    return int(first.split()[-1])
