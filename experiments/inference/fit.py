@@ -1,6 +1,5 @@
 """The training loop, written once."""
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -117,8 +116,8 @@ def fit(
     clock = Clock(epochs, -(-len(rows) // batch_size), minutes, spent)
     training = Training(svi, rows, batch_size, schedule or cosine(), seed, anneal, clock)
     try:
-        for epoch in clock.epochs(at.epoch):
-            if patience is not None and epoch - at.best_epoch > patience:
+        while clock.progress(at.epoch, 0) < 1:
+            if patience is not None and at.epoch - at.best_epoch > patience:
                 return
             for progress in training.epoch(at, pause):
                 yield progress
@@ -227,15 +226,8 @@ class Clock:
         self.opened = time.perf_counter() - 60 * spent
 
     def progress(self, epoch: int, step: int) -> float:
-        """The share of training that is done; by time it may pass one."""
+        """The share of training done, alike in all processes; by time it may pass one."""
         if self.minutes is None:
             return (epoch + step / self.per_epoch) / self.number
         passed = (time.perf_counter() - self.opened) / (60 * self.minutes)
         return gathered(passed)[0]  # the main process's
-
-    def epochs(self, start: int) -> Iterator[int]:
-        """Epochs to come, until their number or the time is up; all processes agree."""
-        for epoch in itertools.count(start):
-            if self.progress(epoch, 0) >= 1:
-                return
-            yield epoch
