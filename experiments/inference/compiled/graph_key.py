@@ -183,7 +183,7 @@ class Holder:
         for name, value in vars(self.holder).items():
             if name in OF_TORCH or not isinstance(value, CONTAINERS):
                 continue
-            inside = value if isinstance(value, dict | list | tuple | set) else vars(value)
+            inside = vars(value) if isinstance(value, Namespace | SimpleNamespace) else value
             if any(leaf is tensor for leaf in pytree.tree_leaves(inside)):
                 return f"in {type(self.holder).__name__}.{name}"
         return None

@@ -40,7 +40,7 @@ class Objective(pyro.infer.ELBO):
         raise NotImplementedError
 
     def mean(self, total: Any) -> Any:
-        """The mean over particles of which this is the sum; of one it is the sum itself."""
+        """A sum over particles divided by K, without a division if K is 1."""
         return total if self.num_particles == 1 else total / self.num_particles
 
     def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
