@@ -54,7 +54,7 @@ class FreeBits(Objective):
 
     def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
         p, q = traces(model, guide, batch, self.num_particles)
-        loss = -log_likelihood(p) / self.num_particles
+        loss = -self.mean(log_likelihood(p))
         self.sampled_sites = []
         for name, site in q.iter_stochastic_nodes():
             if name not in p.nodes or not is_local(site):
@@ -71,7 +71,7 @@ class FreeBits(Objective):
             floored = kl.flatten(0, -2).mean(0).clamp(min=self.free_bits)
             loss = loss + site["scale"] * rows * floored.sum()
         factors: Any = sum(log_density(site).sum() for site in sites_of(q, observed=True))
-        return loss + factors / self.num_particles
+        return loss + self.mean(factors)
 
     def _kl(self, name: str, model_trace: Trace, guide_trace: Trace) -> Tensor:
         """KL per datum and dimension, ``[..., B, M]``; M is 1 if it is not a sum."""
