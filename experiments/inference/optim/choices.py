@@ -51,7 +51,14 @@ def muon(model: nn.Module, guide: nn.Module, lr: float = 0.01) -> list[torch.opt
         Jordan et al. (2024), Muon.
     """
     matrices = [p for p in global_parameters(guide) if p.ndim == 2]
-    return _muon_and_adam(global_parameters(model, guide), matrices, lr / 2, lr)
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in global_parameters(model, guide) if id(p) not in chosen]
+    optimizers: list[torch.optim.Optimizer] = []
+    if matrices:
+        optimizers.append(Muon(matrices, lr=lr / 2))
+    if rest:
+        optimizers.append(Adam(rest, lr=lr, fused=True))
+    return optimizers
 
 
 def hierarchical_muon(
@@ -67,25 +74,12 @@ def hierarchical_muon(
     """
     parameters = global_parameters(model, guide)
     wide = [p for p in parameters if p.ndim in (2, 4) and min(p.flatten(1).shape) >= LEAST_SIDE]
-    return _muon_and_adam(parameters, wide, lr, 0.15 * lr, weight_decay)
-
-
-def _muon_and_adam(
-    parameters: list[nn.Parameter],
-    matrices: list[nn.Parameter],
-    muon_lr: float,
-    adam_lr: float,
-    weight_decay: float = 0.0,
-) -> list[torch.optim.Optimizer]:
-    """Muon for some of the parameters, Adam for the others; neither where it has none."""
-    chosen = {id(p) for p in matrices}
+    chosen = {id(p) for p in wide}
     rest = [p for p in parameters if id(p) not in chosen]
-    optimizers: list[torch.optim.Optimizer] = []
-    if matrices:
-        optimizers.append(Muon(matrices, lr=muon_lr, weight_decay=weight_decay))
-    if rest:
-        optimizers.append(Adam(rest, lr=adam_lr, fused=True))
-    return optimizers
+    optimizers: list[torch.optim.Optimizer] = [Adam(rest, lr=0.15 * lr, fused=True)]
+    if not wide:
+        return optimizers
+    return [Muon(wide, lr=lr, weight_decay=weight_decay), *optimizers]
 
 
 OPTIMIZERS = {"adam": adam, "muon": muon}
