@@ -11,7 +11,6 @@ from torch.optim import Optimizer
 from experiments.inference.optim.choices import adam, global_parameters
 from experiments.inference.optim.pyro_adapter import PyroOptimizer
 from experiments.inference.optim.rows import local_tables
-from experiments.inference.pair import Pair
 
 Optim: TypeAlias = (
     Optimizer | Sequence[Optimizer] | PyroOptim | Callable[[list[nn.Parameter]], Optimizer]
@@ -30,9 +29,16 @@ def optimizers_of(optim: Optim | None, model: nn.Module, guide: nn.Module) -> li
     if optim is None:
         optim = adam(model, guide) or []
     if isinstance(optim, PyroOptim) and not isinstance(optim, HorovodOptimizer):
+        places = (("model", model), ("guide", guide))
         rows = {id(table.rows) for table in local_tables(model, guide)}
-        named = Pair(model, guide).named_parameters()  # what is frozen now may be trained later
-        return [PyroOptimizer(optim, {n: p for n, p in named if id(p) not in rows})]
+        named = {
+            f"{place}.{name}": parameter  # what is frozen now may be trained later
+            for place, module in places
+            for name, parameter in module.named_parameters()
+            if id(parameter) not in rows
+        }
+        once = {id(parameter): name for name, parameter in named.items()}
+        return [PyroOptimizer(optim, {name: named[name] for name in once.values()})]
     if callable(optim) and not isinstance(optim, (PyroOptim, Optimizer)):
         optim = optim(parameters) if parameters else []
     found = [optim] if isinstance(optim, Optimizer) else optim

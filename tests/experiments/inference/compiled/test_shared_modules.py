@@ -38,6 +38,20 @@ def test_shared_gradients_are_divided_once_under_losses_of_pyro(loss):
     torch.testing.assert_close(*found)
 
 
+def test_pyros_optimizers_know_what_is_shared_by_its_name_in_the_guide():
+    """Saved states have these names, and rates may depend on them."""
+    asked = []
+
+    def rate(name):
+        asked.append(name)
+        return {"lr": 0.01}
+
+    model = Decoder()
+    svi = SVI(model, Sharing(model), pyro.optim.Adam(rate))
+    names = ["model.loc", "guide.also.weight", "guide.also.bias", "guide.width"]
+    assert asked == list(svi.state_dict()["optimizers"][0]) == names
+
+
 def test_a_graph_of_shared_modules_trains_the_model():
     ends = []
     for compile in (False, True):
