@@ -1,6 +1,5 @@
 """The support of a distribution, and unconstrained coordinates for it."""
 
-import functools
 import math
 from typing import Any
 
@@ -49,15 +48,12 @@ def own_density(distribution: Any) -> type | None:
 
     What holds for a normal, such as its KL, does not hold for a class that derives from it.
     """
-    owner = _owner_of_density(type(distribution))
+    kinds = type(distribution).__mro__
+    owner = next((kind for kind in kinds if "log_prob" in vars(kind)), kinds[0])
+    if not is_ours(owner):
+        return owner
     inside = getattr(distribution, "base_dist", None)
-    return owner if owner or inside is None else own_density(inside)
-
-
-@functools.cache
-def _owner_of_density(kind: type) -> type | None:
-    owner = next((base for base in kind.__mro__ if "log_prob" in vars(base)), kind)
-    return None if is_ours(owner) else owner
+    return None if inside is None else own_density(inside)
 
 
 def is_point(distribution: Any) -> bool:

@@ -16,6 +16,7 @@ from experiments.inference.objectives import ELBO, STL, AnalyticKL, DReG, FreeBi
 from experiments.inference.svi import SVI
 from guides import GUIDES
 from ppl_models import NVAE, Batch
+from ppl_models.coordinates import own_density
 from ppl_models.nvae.distributions import CroppedBernoulli, PixelNormal
 from tests.shared.linear_pair import Encoder, Linear, X
 
@@ -140,3 +141,16 @@ def test_a_guide_that_derives_from_a_normal_keeps_its_density(objective):
     torch.testing.assert_close(-loss, evidence.mean(), atol=1e-4, rtol=0)
     found = annealed_bound(Linear(), OfWide(), Batch.of(X), 3, 5, 2).bound
     torch.testing.assert_close(found, evidence, atol=1e-4, rtol=0)
+
+
+def test_a_density_that_a_class_gets_later_is_its_own():
+    class Later(dist.Normal):
+        """A normal, until it is given a density."""
+
+    one = Later(torch.zeros(3), 1.0)
+    assert own_density(one) is None
+    Later.log_prob = lambda self, value: dist.Normal.log_prob(self, value).exp()
+    assert own_density(one) is Later
+    assert own_density(one.to_event(1)) is Later
+    del Later.log_prob
+    assert own_density(one) is None
