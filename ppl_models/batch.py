@@ -102,8 +102,7 @@ def data_plate(batch: Batch) -> pyro.plate:
     Returns:
         The plate "data" at dim -1.
     """
-    device = str(batch.index.device)  # else Pyro makes a tensor to find one
-    return pyro.plate("data", batch.size, subsample=batch.index, dim=-1, device=device)
+    return pyro.plate("data", batch.size, subsample=batch.index, dim=-1)
 
 
 class _NotGiven(KeyError):
