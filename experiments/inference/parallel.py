@@ -40,7 +40,8 @@ def own_rows(batch: Batch) -> Batch | None:
     if world_size() == 1:
         return batch
     size = len(batch.index) // world_size()
-    return batch.each(lambda rows: rows.split(size)[rank()]) if size else None
+    mine = slice(rank() * size, (rank() + 1) * size)
+    return batch.each(lambda rows: rows[mine]) if size else None
 
 
 def own_noise(*seed: int) -> None:
@@ -50,6 +51,7 @@ def own_noise(*seed: int) -> None:
         torch.manual_seed(int(state[0] >> 1))
 
 
+@torch.no_grad()
 def average_gradients(loss: Tensor, parameters: Iterable[nn.Parameter]) -> Tensor:
     """Replace gradients by their means over processes, bit-identical in all; the mean loss.
 
@@ -64,9 +66,12 @@ def average_gradients(loss: Tensor, parameters: Iterable[nn.Parameter]) -> Tenso
     sent = [loss, torch.tensor(held).to(loss), *dense]
     message = torch.cat([tensor.flatten() for tensor in sent])  # of their common type
     processes.all_reduce(message)
-    parts = (message / world_size()).split([tensor.numel() for tensor in sent])
-    pairs = zip(parts, sent, strict=True)  # a mean has the strides of its gradient
-    loss, used, *means = (torch.empty_like(t).copy_(part.view_as(t)) for part, t in pairs)
+    message /= world_size()
+    parts = message.split([tensor.numel() for tensor in sent])
+    like = (*sent[:2], *trained)  # fused optimizers take their parameters' strides for granted
+    loss, used, *means = (
+        torch.empty_like(t).copy_(part.view_as(t)) for part, t in zip(parts, like, strict=True)
+    )
     for parameter, mean, (anywhere, of_rows) in zip(trained, means, used.tolist(), strict=True):
         if of_rows:
             parameter.grad = mean.to_sparse(1)

@@ -78,6 +78,18 @@ def test_a_mean_gradient_has_the_strides_of_its_parameter(monkeypatch):
     torch.testing.assert_close(weight.grad, 2 * weight.detach())
 
 
+def test_a_mean_has_its_parameters_strides_whatever_those_of_the_gradient(monkeypatch):
+    """A hook may leave a view there, such as one number for all entries."""
+    monkeypatch.setattr(parallel, "world_size", lambda: 2)
+    monkeypatch.setattr(parallel.processes, "all_reduce", lambda own: own.mul_(2))
+    weight = nn.Parameter(torch.randn(2, 3).mT)
+    weight.grad = torch.tensor(3.0).expand(3, 2)
+    loss = parallel.average_gradients(torch.tensor(1.0), [weight])
+    assert weight.grad.stride() == weight.stride() == (1, 3)
+    assert weight.grad.tolist() == [[3.0, 3.0]] * 3
+    assert loss.untyped_storage().nbytes() == loss.nbytes  # an epoch keeps the losses of its steps
+
+
 def test_a_gradient_is_not_copied_for_the_stride_of_a_single_entry():
     """As of convolutions of size 1, which are channels-last."""
     weight = nn.Parameter(torch.randn(4, 1, 1, 3).permute(0, 3, 1, 2))
