@@ -1,7 +1,7 @@
 """Explains a non-finite step by repeating it eagerly and examining every site."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple, Self
 
 import pyro
@@ -17,6 +17,7 @@ from experiments.inference.objectives.pyro_elbos import add_gradients
 from experiments.inference.pair import Buffers, Pair, cuda_devices
 from experiments.inference.traces import kl_of, traces
 from ppl_models.batch import Batch
+from ppl_models.parameters import own_parameters
 
 
 class RandomState(NamedTuple):
@@ -164,8 +165,10 @@ def loss_and_gradients(
 ) -> tuple[Tensor, Sequence[Tensor | None]]:
     """The loss of a step and its gradients; those that the parameters hold stay."""
     if hasattr(objective, "differentiable_loss"):
-        loss = objective.differentiable_loss(model, guide, batch) / batch.size
-        return loss, torch.autograd.grad(loss, parameters, allow_unused=True)
+        ours = isinstance(objective, Objective)  # which keep to the modules' parameters themselves
+        with nullcontext() if ours else own_parameters(model, guide):
+            loss = objective.differentiable_loss(model, guide, batch) / batch.size
+            return loss, torch.autograd.grad(loss, parameters, allow_unused=True)
     held = [parameter.grad for parameter in parameters]
     for parameter in parameters:
         parameter.grad = None

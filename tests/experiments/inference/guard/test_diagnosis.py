@@ -4,6 +4,7 @@ import math
 
 import pyro
 import pyro.distributions as dist
+import pyro.infer
 import pytest
 import torch
 from torch import nn
@@ -185,6 +186,23 @@ def test_a_replay_draws_what_the_step_drew():
     assert len(drawn) == 2
     assert torch.equal(drawn[0], drawn[1])
     assert "the loss is inf" in svi.guard.last
+
+
+class Registered(PerPixel):
+    """A story that tells Pyro of its parameters, as Pyro's own examples do."""
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        pyro.module("loc", self.loc)
+        return super().forward(batch)
+
+
+@pytest.mark.parametrize(
+    "loss", [pyro.infer.Trace_ELBO(), pyro.infer.TraceMeanField_ELBO(), ELBO()]
+)
+def test_a_replay_leaves_nothing_in_pyros_store(loss):
+    svi = of(Registered(), objective=loss, hidden_dims=(5,))
+    assert said(svi, Batch.of(torch.randn(6, 4))) == ""
+    assert len(pyro.get_param_store()) == 0
 
 
 @pytest.mark.parametrize("pair", ALLOWED, ids=name_of)
