@@ -183,7 +183,9 @@ class Holder:
         for name, value in vars(self.holder).items():
             if name in OF_TORCH or not isinstance(value, CONTAINERS):
                 continue
-            inside = vars(value) if isinstance(value, Namespace | SimpleNamespace) else value
+            inside: Any = vars(value) if isinstance(value, Namespace | SimpleNamespace) else value
+            if isinstance(value, set | frozenset):
+                inside = list(value)  # which pytrees take for a leaf
             if any(leaf is tensor for leaf in pytree.tree_leaves(inside)):
                 return f"in {type(self.holder).__name__}.{name}"
         return None

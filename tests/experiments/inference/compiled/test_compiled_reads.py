@@ -5,7 +5,7 @@ import random
 import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -273,3 +273,16 @@ def test_a_draw_from_any_generator_asks_for_another_graph(make):
     assert holder.settings() == before
     generator.random()
     assert hash(tuple(holder.settings())) != hash(tuple(before))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [list, tuple, set, frozenset, lambda parts: {"a": [*parts]}, lambda p: SimpleNamespace(a=p)],
+    ids=["list", "tuple", "set", "frozen set", "dictionary", "namespace"],
+)
+def test_the_owner_of_a_tensor_in_a_container_is_named(kind):
+    model, inside = Linear(), torch.ones(2)
+    model.kept = kind([inside, torch.zeros(2)])
+    holder = Holder(model, ())
+    assert holder.owner(inside) == "in Linear.kept"
+    assert holder.owner(torch.ones(2)) is None
