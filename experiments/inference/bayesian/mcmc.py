@@ -47,6 +47,7 @@ def nuts(
     draws: int = 1000,
     tune: int = 1000,
     chains: int = 4,
+    target: float = 0.8,
     compile: bool = False,
     progress: bool = True,
     start: Latents | None = None,
@@ -59,6 +60,7 @@ def nuts(
         draws: number of draws to keep per chain.
         tune: number of warm-up draws per chain, which tune step sizes and masses.
         chains: number of chains.
+        target: target of the acceptance rate.
         compile: compile the potential and its gradient into one graph, which takes ten seconds and
             pays off for chains of minutes.
         progress: show progress bars.
@@ -84,7 +86,7 @@ def nuts(
             if compile:
                 graph = graph or compile_gradient(potential, at)
                 potential = partial(_Graphed.of, graph)
-            kernel = NUTS(potential_fn=potential, transforms=transforms)
+            kernel = NUTS(potential_fn=potential, target_accept_prob=target, transforms=transforms)
             mcmc = MCMC(kernel, draws, tune, initial_params=at, disable_progbar=not progress)
             mcmc.run()
         tqdm.write(f"chain {len(found) + 1} of {chains} done", file=sys.stderr)
@@ -139,9 +141,9 @@ def check_cost(model: nn.Module, batch: Batch, draws: int) -> None:
     )
 
 
-def seconds_of_gradient(model: nn.Module, batch: Batch) -> float:
+def seconds_of_gradient(model: nn.Module, batch: Batch, rows: int = 1000) -> float:
     """Of the log joint at a draw from the prior: that of some rows, times as many as there are."""
-    few = Batch.of(batch.only[:1000])
+    few = Batch.of(batch.only[:rows])
     start, potential, *_ = initialize_model(model, (few,))
     leaves: dict[str, Any] = {name: z.detach().requires_grad_() for name, z in start.items()}
     for _ in range(2):  # the first call is not timed
