@@ -200,7 +200,8 @@ def in_order(name: str, model_trace: Trace, guide_trace: Trace) -> bool:
     """Whether the guide has drawn before a latent all that the model has."""
     drawn = [other for other, _ in guide_trace.iter_stochastic_nodes()]
     after = set(drawn[drawn.index(name) :])
-    return after.isdisjoint(itertools.takewhile(name.__ne__, model_trace.nodes))
+    above = itertools.takewhile(lambda other: other != name, model_trace.nodes)
+    return after.isdisjoint(above)
 
 
 def is_folded(distribution: Any) -> bool:

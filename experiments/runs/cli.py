@@ -85,7 +85,8 @@ def keep_freed_memory() -> None:
 def failed(line: str, code: int) -> int:
     """Print an error in the process that fails first; the exit code of that one, in all.
 
-    Before they connect all fail alike, and the main process says so, or each if it cannot tell.
+    Before the processes connect, all fail alike: the main one prints the error, or each of them if
+    it cannot tell which one it is.
     """
     own = first = f"{os.environ.get('RANK', 0)} {code}"
     # a variable is wrong, or the launcher, which keeps the store, has ended
