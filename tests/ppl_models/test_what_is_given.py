@@ -55,3 +55,11 @@ def test_what_is_given_is_read_and_repeated():
         assert batch.repeated(3).given["y"].shape == (6,)
         assert list(batch.given) == ["y"]
         assert batch.given.get("z") is None
+
+
+@pytest.mark.parametrize(
+    "index", [torch.arange(2), [0, 1], range(2)], ids=["tensor", "list", "range"]
+)
+def test_the_plate_of_a_users_batch_takes_positions_of_any_kind(index):
+    with data_plate(OWN._replace(index=index)):
+        assert pyro.sample("z", dist.Normal(0.0, 1.0)).shape == (2,)
