@@ -10,8 +10,8 @@ from torch.distributions import biject_to
 
 from guides.coordinates import Coordinates, tensors_of, with_tensors
 from ppl_models.coordinates import coordinates, family, is_free
-from ppl_models.parameters import cuda_devices
-from ppl_models.sites import check_plates, describe, given_rows, prior_trace, request
+from ppl_models.random_numbers import seeded
+from ppl_models.sites import check_plates, describe, given_rows, prior_trace
 
 FOR_MOVING_SUPPORTS = "prior or top_down"
 """Guides for latents whose support depends on parameters, other latents or the datum."""
@@ -91,10 +91,9 @@ def latents_of(model: nn.Module, guide: str, fixed: bool = True) -> dict[str, Co
 def _two_runs(model: nn.Module) -> tuple[Trace, Trace]:
     """Run the generative story twice, with gradients: two rows each, or all that are given."""
     rows = min(max(2, given_rows(model)), MOST_ROWS)
-    with torch.random.fork_rng(cuda_devices(request(model, 1).index)):
-        torch.manual_seed(0)
+    with seeded(0):
         first = prior_trace(model, rows, grad=True)
-        torch.manual_seed(1)
+    with seeded(1):
         return first, prior_trace(model, rows, grad=True)
 
 

@@ -12,7 +12,7 @@ from pyro import poutine
 from pyro.poutine import runtime
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_messenger import TraceMessenger
-from torch import Tensor, nn
+from torch import nn
 from torch.distributions import constraints
 
 
@@ -20,16 +20,6 @@ def device_of(module: nn.Module) -> torch.device:
     """The device of a module's parameters and buffers; the CPU if it has none."""
     parts = itertools.chain(module.parameters(), module.buffers())
     return next((part.device for part in parts), torch.device("cpu"))
-
-
-def cuda_devices(*tensors: Tensor) -> list[int]:
-    """The GPUs that tensors lie on: what a fork of the random state must name."""
-    return sorted({tensor.get_device() for tensor in tensors if tensor.is_cuda})
-
-
-def gpus_in_use() -> list[int]:
-    """All GPUs as soon as one is in use: ``torch.manual_seed`` reaches each of them."""
-    return list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
 
 
 def are_captured() -> bool:

@@ -12,6 +12,7 @@ from ppl_models.batch import Batch, data_plate
 from ppl_models.distributions.normals import IsotropicNormal, LowRankNormal
 from ppl_models.pca import covariance_spectrum
 from ppl_models.program import Program, same_story
+from ppl_models.random_numbers import forked_rng
 
 
 class PPCA(Program):
@@ -111,7 +112,7 @@ class PPCA(Program):
 
     @classmethod
     def _of(cls, W: Tensor, mu: Tensor, log_sigma: Tensor) -> "PPCA":
-        with torch.random.fork_rng(devices=[]):
+        with forked_rng():
             model = cls(*W.shape)
         model.W, model.mu = nn.Parameter(W), nn.Parameter(mu)
         model.log_sigma = nn.Parameter(log_sigma)

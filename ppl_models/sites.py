@@ -18,7 +18,8 @@ from ppl_models.observing import (
     row_shape,
     rows_first,
 )
-from ppl_models.parameters import cuda_devices, device_of, own_parameters
+from ppl_models.parameters import device_of, own_parameters
+from ppl_models.random_numbers import forked_rng
 
 _given: "weakref.WeakKeyDictionary[Any, dict[str, Tensor]]" = weakref.WeakKeyDictionary()
 """What the data of a model are given: its rows take part in every draw from the model."""
@@ -155,8 +156,8 @@ def evaluating(program: Any) -> Iterator[None]:
 
 def hidden_trace(model: Callable, batch: Batch) -> poutine.Trace:
     """One run in evaluation mode, hidden from outer handlers and from the random state."""
-    hidden, own = torch.random.fork_rng(cuda_devices(batch.index)), own_parameters(model)
-    with evaluating(model), hidden, poutine.block(), own, needs_given(batch) as asked:
+    own = own_parameters(model)
+    with evaluating(model), forked_rng(), poutine.block(), own, needs_given(batch) as asked:
         return poutine.trace(model).get_trace(asked)
 
 

@@ -13,10 +13,10 @@ from experiments.animations.frames import DIGITS, lab_training, picture
 from experiments.data import Data
 from experiments.evaluation.bounds import encode, mean_and_error, per_image
 from experiments.evaluation.sampling.samples import latent_grid
-from experiments.inference.pair import seeded
 from experiments.reports.tiles import mosaic
 from guides import Amortized
 from ppl_models import VAE
+from ppl_models.random_numbers import seeded
 
 REACH = 4.0
 """Half width of the plane, in standard deviations of the prior."""
@@ -29,7 +29,7 @@ def encodings(config: Any, train: Data, test: Data) -> Iterator[Image.Image]:
     rows, few = train.like(model), test.rows(min(config.images, len(test))).like(model)
     for step in lab_training(config, model, guide, rows):
         model.eval(), guide.eval()
-        with torch.no_grad(), seeded(config.seed, *model.parameters()):
+        with torch.no_grad(), seeded(config.seed):
             elbo, _ = mean_and_error(per_image(model, guide, few)["elbo"])
             z = torch.cat([encode(guide, batch, model)["z"] for batch in few.batches(1000)])
             yield picture(_figure(z, few.labels, latent_grid(model, 10), test, step, elbo))

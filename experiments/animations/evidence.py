@@ -20,6 +20,7 @@ from experiments.inference.optim import muon
 from experiments.inference.svi import SVI
 from guides import GUIDES
 from ppl_models import PPCA
+from ppl_models.random_numbers import forked_rng
 
 COMPARED: dict[str, tuple[str, dict[str, Any], str]] = {
     "mean_field": ("mean_field", {}, "tab:red"),
@@ -65,7 +66,7 @@ def _trained(config: Any, model: PPCA, rows: Data, name: str) -> list[Frame]:
     svi = SVI(model, guide, muon(model, guide, 0.05), STL(particles=4))
     frames = []
     for step in training(svi, data, config.steps, len(data), config.frames, config.seed):
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), forked_rng():
             gap = gap_in_closed_form(model, guide, data)
             assert gap is not None
             q = poutine.trace(guide).get_trace(data.batch(torch.arange(1))).nodes["z"]["fn"]

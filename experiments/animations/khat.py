@@ -12,9 +12,9 @@ from experiments.animations.frames import lab_training, picture
 from experiments.data import Data
 from experiments.evaluation.bounds import mean_and_error
 from experiments.evaluation.khat import UNRELIABLE, khat, weights_of_draws
-from experiments.inference.pair import seeded
 from guides import Amortized
 from ppl_models import VAE
+from ppl_models.random_numbers import seeded
 
 DRAWS = 200
 """Draws from q per image and frame; the fitted tail is a fifth of them."""
@@ -29,7 +29,7 @@ def khat_by_digit(config: Any, train: Data, test: Data) -> Iterator[Image.Image]
     model.requires_grad_(False).eval()
     guide = Amortized(model, covariance="full")
     for step in lab_training(config, model, guide, rows):
-        with seeded(config.seed, *model.parameters()):
+        with seeded(config.seed):
             log_w = weights_of_draws(model, guide, few, DRAWS)
         elbo, _ = mean_and_error(log_w.mean(1))
         yield picture(_figure(khat(log_w), few.labels, step, elbo))

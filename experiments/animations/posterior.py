@@ -19,6 +19,7 @@ from experiments.inference.optim import adam
 from experiments.inference.svi import SVI
 from guides import GUIDES, Amortized
 from ppl_models import VAE
+from ppl_models.random_numbers import forked_rng
 
 FITTED = {"prior": "C1", "mean_field": "C3", "full_rank": "C2", "amortized": "C4"}
 """The guides, from no inference to an encoder, and their colours."""
@@ -113,7 +114,7 @@ def fitted(config: Any, model: VAE, name: str, train: Data, digit: Data) -> list
     svi = SVI(model, guide, adam(model, guide, 0.003), loss)
     frames = []
     for _ in training(svi, rows, config.steps, len(rows), config.frames, config.seed):
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), forked_rng():
             q = poutine.trace(guide).get_trace(one.batch(torch.arange(1))).nodes["z"]["fn"]
             points = plane(one.observations())[:, None]
             frames.append(q.log_prob(points)[:, 0].double())

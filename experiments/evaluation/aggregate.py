@@ -24,12 +24,12 @@ from experiments.evaluation.shared_draws import CACHED_NUMBERS
 from experiments.inference.checks.index_reads import reads_index
 from experiments.inference.density import density
 from experiments.inference.frozen import evaluated
-from experiments.inference.pair import seeded
 from guides.point import Point
 from guides.prior import Prior
 from ppl_models.batch import Batch
 from ppl_models.coordinates import coordinates, is_free, is_point
 from ppl_models.observing import inner_plates
+from ppl_models.random_numbers import seeded
 from ppl_models.sites import describe, prior_trace
 
 ACTIVE = 0.01
@@ -86,7 +86,7 @@ def aggregate_figures(
         coordinates(prior)
     except NotImplementedError:  # as of discrete values, whose mean is none of them
         return {}
-    with seeded(seed, data.pixels):
+    with seeded(seed):
         sites = [poutine.trace(guide).get_trace(batch).nodes[name] for batch in data.batches(1000)]
         if any(inner_plates(site) or is_point(site["fn"]) for site in sites):
             return {}

@@ -18,11 +18,11 @@ from experiments.evaluation.sampling.coordinates import (
 from experiments.inference.checks.sites import run_pair
 from experiments.inference.density import density, total_density
 from experiments.inference.handlers import At
-from experiments.inference.pair import cuda_devices
 from experiments.inference.traces import sites_of
 from guides.guide import EffectGuide
 from ppl_models.batch import Batch
 from ppl_models.coordinates import coordinates, family, is_free
+from ppl_models.random_numbers import forked_rng
 from ppl_models.sites import describe, is_summed
 
 Latents = dict[str, Tensor]
@@ -134,7 +134,7 @@ def _checked(
             f"all latents of {type(model).__name__} are summed out: its importance weights are "
             "p(x) itself, and nothing is left to anneal."
         )
-    with torch.no_grad(), poutine.block(), torch.random.fork_rng(cuda_devices(batch.index)):
+    with torch.no_grad(), poutine.block(), forked_rng():
         p, q = run_pair(model, start, batch)
     for name, site in q.iter_stochastic_nodes():
         if name not in names and not is_summed(site):

@@ -23,7 +23,7 @@ from experiments.inference.checks.particles import spread
 from experiments.inference.checks.rows import check_local
 from experiments.inference.checks.simulations import check_simulates
 from experiments.inference.frozen import evaluated
-from experiments.inference.pair import cuda_devices
+from ppl_models.random_numbers import forked_rng
 from ppl_models.sites import describe, simulate
 
 
@@ -81,7 +81,7 @@ def calibrate(
     latents = describe(model).latents
     if not latents:
         raise ValueError("calibration ranks latents, and all of this model's are summed out.")
-    with pyro.validation_enabled(False), torch.random.fork_rng(cuda_devices(*model.parameters())):
+    with pyro.validation_enabled(False), forked_rng():
         checked = check_once(model, guide, simulate(model, 2)[1], particles=draws)
     check_simulates(model, "calibration")
     found = []

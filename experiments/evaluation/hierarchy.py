@@ -12,10 +12,10 @@ from torch.distributions.transforms import ComposeTransform
 from experiments.data import Data
 from experiments.evaluation.bounds import encode
 from experiments.evaluation.sampling.reconstruction import row_means
-from experiments.inference.pair import seeded
 from experiments.inference.traces import traces
 from guides.hierarchies.mixture import ConditionalMixture
 from ppl_models.batch import Batch
+from ppl_models.random_numbers import seeded
 from ppl_models.sites import observation, request_alike
 
 ACTIVE_CHANNEL = 0.1
@@ -83,7 +83,7 @@ def resampled_groups(
     repeated = {name: z.expand(draws, *z.shape[1:]) for name, z in latents.items()}
     unobserved, site = request_alike(model, draws, batch.given), observation(model)
     shown = {}
-    with seeded(seed, unobserved.index):
+    with seeded(seed):
         for name in reversed(latents):
             del repeated[name]
             conditioned = poutine.condition(model, data=repeated)

@@ -14,10 +14,10 @@ from experiments.inference.checks.index_reads import has_rows_of_other_data
 from experiments.inference.checks.pair_check import draws_are_shared
 from experiments.inference.checks.rows import is_of_points
 from experiments.inference.frozen import evaluated, held_out
-from experiments.inference.pair import seeded
 from guides import Guide
 from guides.exact import Exact
 from guides.prior import Prior
+from ppl_models.random_numbers import seeded
 from ppl_models.sites import describe, evaluating, prior_trace
 
 
@@ -61,7 +61,7 @@ def measure(
     The random state is forked and seeded, so that a run and its later evaluation agree.
     """
     fixed = data.fixed().like(model)
-    with seeded(seed, fixed.pixels):
+    with seeded(seed):
         elsewhere = fixed.split != "train" or has_rows_of_other_data(guide, fixed)
         fitted = held_out(model, guide, fixed) if elsewhere else guide
         values = per_image(model, fitted, fixed, particles or default_particles(guide), memory)

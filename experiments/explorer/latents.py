@@ -19,10 +19,10 @@ from experiments.explorer.page import (
     symmetric,
 )
 from experiments.explorer.views import chosen_rows, packed_view
-from experiments.inference.pair import seeded
 from experiments.training.saved_run import SavedRun
 from guides.local import PerDatumGuide
 from ppl_models.program import closed_form
+from ppl_models.random_numbers import seeded
 
 LIGHTER = "--weights float16 halves the decoder, fewer --points and --images the rest"
 ROWS = 300
@@ -96,7 +96,7 @@ def _payload(
     chosen = chosen_rows(data.labels, len(data), count)
     guides = []
     for run in runs:
-        with seeded(config.seed, *model.parameters()):
+        with seeded(config.seed):
             view = packed_view(model, run, data, chosen, config)
         guides.append({"name": _guide_name(run), **view})
     x = data.observations(torch.tensor(chosen, device=data.pixels.device))

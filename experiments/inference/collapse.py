@@ -35,7 +35,7 @@ def collapse_warnings(model: Any, guide: Any, batch: Batch) -> dict[str, str]:
         guide: q(z | x); the KL of latents is not checked if it is the prior or gives points.
         batch: rows of the data.
     """
-    with untouched(batch, model, guide):
+    with untouched(model, guide):
         p, q = traces(model, guide, batch)
     warnings: dict[str, str] = {}
     if not isinstance(guide, (Prior, Point)):

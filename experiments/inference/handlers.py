@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ppl_models.coordinates import bare, core, is_product
-from ppl_models.parameters import gpus_in_use
+from ppl_models.random_numbers import seeded
 from ppl_models.sites import is_summed
 
 
@@ -103,8 +103,7 @@ def centre_of(distribution: Any) -> Tensor:
     try:
         return _image_of_mean(distribution)
     except NotImplementedError:
-        with torch.random.fork_rng(gpus_in_use()):
-            torch.manual_seed(0)
+        with seeded(0):
             total: Any = sum(distribution.sample((50,)).sum(0) for _ in range(20))
         return total / 1000
 

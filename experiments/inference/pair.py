@@ -9,7 +9,6 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from guides.local import LocalTable
-from ppl_models.parameters import cuda_devices
 
 
 class Pair(nn.Module):
@@ -52,10 +51,12 @@ class Buffers:
     """The buffers of modules: running means, vectors of power iterations.
 
     Args:
-        modules: the modules whose buffers are meant, also those that they get later.
+        programs: modules whose buffers are meant, also those that they get later, bare or inside
+            Pyro's handlers; anything else has none.
     """
 
-    def __init__(self, *modules: nn.Module) -> None:
+    def __init__(self, *programs: Any) -> None:
+        modules = [part for part in map(poutine.unwrap, programs) if isinstance(part, nn.Module)]
         self.holders = [part._buffers for module in modules for part in module.modules()]
 
     def clone(self) -> list[tuple[dict[str, Tensor | None], str, Tensor, Tensor]]:
@@ -112,16 +113,3 @@ def holding(live: Sequence[tuple[Any, str]], values: Sequence[Any]) -> Iterator[
 def sparse_gradients(tables: list[LocalTable]) -> AbstractContextManager[None]:
     """Inside, the gradient of a per-datum table holds the rows of the batch alone."""
     return holding([(table, "sparse") for table in tables], [True] * len(tables))
-
-
-@contextmanager
-def seeded(seed: int, *tensors: Tensor) -> Iterator[None]:
-    """Inside, draws come from a seed; afterwards the random state is what it was.
-
-    Args:
-        seed: seed of the draws.
-        tensors: at least one on every GPU that draws, so that its state is restored as well.
-    """
-    with torch.random.fork_rng(cuda_devices(*tensors)):
-        torch.manual_seed(seed)
-        yield

@@ -13,10 +13,10 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
 from experiments.inference.checks.sites import depth_of, run_pair
-from experiments.inference.pair import cuda_devices
 from experiments.inference.summation import SumOut, summed_out, unmasked
 from guides.prior import Prior
 from ppl_models.batch import Batch
+from ppl_models.random_numbers import forked_rng
 from ppl_models.sites import is_summed
 
 
@@ -63,8 +63,7 @@ def sums_in(trace: Trace) -> SumOut | None:
 
 def sums_of(program: Callable, batch: Batch) -> SumOut | None:
     """The same of a program, from one hidden run."""
-    devices = cuda_devices(batch.index)
-    with torch.no_grad(), torch.random.fork_rng(devices), poutine.block():
+    with torch.no_grad(), forked_rng(), poutine.block():
         return sums_in(poutine.trace(program).get_trace(batch))
 
 

@@ -1,14 +1,13 @@
 """What a self-check judges by: right answers, known mistakes, and the hints for them."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ppl_models.parameters import gpus_in_use
+from ppl_models.random_numbers import seeded as seeded
 
 TOLERANCE = 1e-4
 """Of the largest entry: above the rounding of float32, far below any mistake."""
@@ -150,14 +149,6 @@ class Task(NamedTuple):
     def viewed(self, number: int, part: Tensor) -> Tensor:
         """A part as it is compared."""
         return self.views[number](part) if self.views else part
-
-
-@contextmanager
-def seeded(seed: int = 1) -> Iterator[None]:
-    """Inside, draws come from a seed; afterwards the random state is what it was."""
-    with torch.random.fork_rng(gpus_in_use()):
-        torch.manual_seed(seed)
-        yield
 
 
 def said(name: str, words: str) -> None:

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from experiments.data import Data
 from experiments.evaluation.bounds import encode, reconstruct
 from experiments.evaluation.sampling.samples import is_plane, latent_grid, prior_means
-from experiments.inference.pair import seeded
 from experiments.reports import plots
 from experiments.runs.run import Run
 from guides import Guide
 from guides.local import PerDatumGuide
 from ppl_models.ppca import PPCA
+from ppl_models.random_numbers import seeded
 from ppl_models.sites import describe
 
 TEMPERATURES = (0.25, 0.5, 0.75, 1.0, 1.5)
@@ -65,7 +65,7 @@ def lab_pictures(
 ) -> None:
     """Loss, encodings, reconstructions, samples at temperatures, and the columns of W."""
     loss_picture(run, loss)
-    with seeded(0, *model.parameters()):
+    with seeded(0):
         parts = zip(guides, (train, test), strict=True)
         z_train, z_test = (_encodings(model, guide, data, 10000) for guide, data in parts)
         first = next(iter(test.batches(10)))

@@ -17,7 +17,6 @@ from experiments.errors import UsageError, reason
 from experiments.evaluation.metrics import protocol
 from experiments.inference.checks.rows import check_local
 from experiments.inference.frozen import for_data
-from experiments.inference.pair import cuda_devices
 from experiments.inference.svi import Pair
 from experiments.options.constructors import check_choices, import_model, new_guide
 from experiments.options.data import DataOptions
@@ -29,6 +28,7 @@ from experiments.runs.run import Run
 from experiments.training.data import check_data
 from guides import Guide
 from ppl_models import MODELS
+from ppl_models.random_numbers import forked_rng
 from ppl_models.sites import describe
 
 WRITTEN: dict[str, dict[str, tuple[type, ...]]] = {
@@ -166,8 +166,8 @@ def open_run(
     train, test = load_as(options, root, options["rows"], tqdm.write)
     changed = check_data(directory, record_of(train, test), data_changed, tqdm.write)
     config["data_changed"] = changed
-    gpus = cuda_devices(torch.empty(0, device=device))
-    with buildable(directory), torch.random.fork_rng(gpus), pyro.poutine.block():
+    torch.empty(0, device=device)  # puts its GPU in use, whose random state is then kept
+    with buildable(directory), forked_rng(), pyro.poutine.block():
         built = build_model(recipe["model"], train, recipe["model_options"])
         built.to(device=device, dtype=getattr(torch, options["dtype"]))
         guide = for_data(new_guide(recipe["guide"], built, recipe["guide_options"]), len(train))

@@ -14,7 +14,6 @@ from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives import IWAE, OBJECTIVES, DReG, LogJoint, Renyi
 from experiments.inference.optim import Schedule
 from experiments.inference.optim.schedules import cyclical
-from experiments.inference.pair import seeded
 from experiments.inference.precision import products
 from experiments.inference.svi import SVI, Pair
 from experiments.reports.page import finish, finish_pair
@@ -29,6 +28,7 @@ from experiments.training.pair import is_frozen
 from experiments.training.pictures import lab_pictures, loss_picture
 from experiments.training.watch import collapsed
 from guides import Guide
+from ppl_models.random_numbers import seeded
 from ppl_models.sites import describe
 
 
@@ -164,7 +164,7 @@ def conclude_whole(run: Run, svi: SVI, train: Data, metrics: Metrics) -> dict[st
     out, which a bound does not do.
     """
     model, guide, config = svi.model.eval(), svi.guide.eval(), run.config
-    with seeded(config.seed, *model.parameters()):
+    with seeded(config.seed):
         value, error = whole_bound(model, guide, train, DRAWS, config.memory)
     name = "log_joint" if metrics.objective == "log_joint" else "elbo"
     how = {"estimator": "whole_data", "particles": DRAWS}

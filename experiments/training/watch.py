@@ -1,6 +1,5 @@
 """What a run prints during training: progress, non-finite steps, and collapsed latents."""
 
-import torch
 from tqdm import tqdm
 
 from experiments.data import Data
@@ -8,11 +7,11 @@ from experiments.errors import TrainingError
 from experiments.inference.collapse import collapse_warnings
 from experiments.inference.fit import Progress
 from experiments.inference.guard import Guard
-from experiments.inference.pair import cuda_devices
 from experiments.inference.parallel import is_main
 from experiments.inference.svi import SVI
 from experiments.runs.run import Run
 from guides import Guide
+from ppl_models.random_numbers import forked_rng
 
 LOOKS = 20
 """Number of checks of latents and sigma in a run, after its first quarter."""
@@ -68,7 +67,7 @@ class Watch:
 
 def collapsed(svi: SVI, guide: Guide, data: Data, rows: int) -> list[str]:
     """Latents that a guide does not use, and a sigma that has diverged, in the first rows."""
-    with torch.random.fork_rng(cuda_devices(data.pixels)):
+    with forked_rng():
         batch = next(iter(data.batches(min(len(data), rows))))
         return list(collapse_warnings(svi.model, guide, batch).values())
 

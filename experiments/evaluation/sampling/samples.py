@@ -18,7 +18,6 @@ from experiments.inference.checks.rows import check_local
 from experiments.inference.checks.simulations import check_simulates
 from experiments.inference.frozen import fit_rows
 from experiments.inference.handlers import ObservePixels, Temperature
-from experiments.inference.pair import cuda_devices, seeded
 from guides import allowed_guides
 from guides.full_rank import FullRank
 from guides.mean_field import MeanField
@@ -26,6 +25,7 @@ from ppl_models.batch import Batch
 from ppl_models.coordinates import bare, family, is_free
 from ppl_models.parameters import own_parameters
 from ppl_models.program import closed_form
+from ppl_models.random_numbers import forked_rng, seeded
 from ppl_models.sites import describe, observation, prior_trace, request, request_alike
 
 
@@ -40,7 +40,7 @@ def prior_means(model: nn.Module, count: int, temperature: float = 1.0, seed: in
     check_simulates(model, "sampling from the prior")
     drawn = Temperature(temperature, tuple(describe(model).observed))
     asked = request(model, count)
-    with seeded(seed, asked.index), drawn, own_parameters(model):
+    with seeded(seed), drawn, own_parameters(model):
         trace = poutine.trace(model).get_trace(asked)
     return row_means(trace.nodes[observation(model)])
 
@@ -94,7 +94,7 @@ def complete(model: Any, data: Data, mask: Tensor, seed: int = 0) -> tuple[Tenso
     guide_class = FullRank if "full_rank" in allowed_guides(model) else MeanField
     guide = guide_class(model, size=len(rows))
     hidden = ObservePixels(mask, observation(model))
-    with seeded(seed, batch.index), hidden:
+    with seeded(seed), hidden:
         fit_rows(model, guide, rows)
     seen = hidden if describe(model).summed else nullcontext()
     with seen:  # hidden pixels must not inform latents that are summed out
@@ -110,7 +110,7 @@ def aggregate_means(model: Any, guide: nn.Module, data: Data, count: int, seed: 
         ``[count, *event_shape]``.
     """
     check_local(model, "the aggregate posterior")
-    with seeded(seed, data.pixels):
+    with seeded(seed):
         rows = torch.randint(len(data), (count,)).to(data.pixels.device)
         batch = data.batch(rows)
         trace = poutine.trace(guide).get_trace(batch)
@@ -175,12 +175,12 @@ def interpolations(
     return shown
 
 
-def _spread(prior: Any, like: Tensor) -> tuple[Tensor, Tensor]:
+def _spread(prior: Any) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of a prior, ``[M]``; 0 and 1 where there is none."""
     try:
         mean, sd = prior.mean[0], prior.variance[0].sqrt()
     except NotImplementedError:
-        with torch.random.fork_rng(cuda_devices(like)):
+        with forked_rng():
             draws = prior.sample((1000,))[:, 0]
         mean, sd = draws.mean(0), draws.std(0)
     fine = mean.isfinite() & sd.isfinite()
@@ -218,7 +218,7 @@ def traversals(model: Any, z: Tensor, steps: int, like: Batch | None = None) -> 
             "there: use --of interpolation or --of aggregate."
         )
     values = torch.linspace(-3, 3, steps, dtype=z.dtype, device=z.device)
-    count, (mean, sd) = min(len(z), 10), _spread(prior, z)
+    count, (mean, sd) = min(len(z), 10), _spread(prior)
     walked = z.repeat(count, steps, 1)
     for k in range(count):
         walked[k, :, k] = mean[k] + sd[k] * values

@@ -6,7 +6,7 @@ this check, so steps do not repeat it.
 
 import itertools
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -36,12 +36,13 @@ from experiments.inference.checks.sites import Check, densities, name_of, run_pa
 from experiments.inference.checks.sums import check_sums
 from experiments.inference.checks.values import check_events, check_kept, versions_of
 from experiments.inference.handlers import InsideObjective
-from experiments.inference.pair import Buffers, cuda_devices
+from experiments.inference.pair import Buffers
 from guides import GUIDES
 from ppl_models import MODELS
 from ppl_models.batch import Batch, needs_given
 from ppl_models.observing import inner_plates
 from ppl_models.parameters import own_parameters
+from ppl_models.random_numbers import forked_rng
 
 
 class Checked(NamedTuple):
@@ -225,14 +226,8 @@ def _is_likelihood(model: Any, data: Any) -> bool:
 @contextmanager
 def _without_side_effects(*programs: Any) -> Iterator[None]:
     """Inside, nothing affects the random state, buffers or outer traces."""
-    modules = [p for p in map(poutine.unwrap, programs) if isinstance(p, nn.Module)]
-    devices = cuda_devices(*(p for module in modules for p in module.parameters()))
-    with ExitStack() as stack:
-        stack.enter_context(Buffers(*modules).kept())
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.random.fork_rng(devices))
-        if any(isinstance(handler, TraceMessenger) for handler in runtime._PYRO_STACK):
-            stack.enter_context(poutine.block())
-        stack.enter_context(InsideObjective())
-        stack.enter_context(own_parameters(*programs))
+    traced = any(isinstance(handler, TraceMessenger) for handler in runtime._PYRO_STACK)
+    hidden = poutine.block() if traced else nullcontext()
+    own = own_parameters(*programs)
+    with Buffers(*programs).kept(), torch.no_grad(), forked_rng(), hidden, InsideObjective(), own:
         yield

@@ -4,13 +4,12 @@ from typing import Any
 
 import torch
 from pyro import poutine
-from torch import nn
 
 from experiments.inference.checks.sites import densities, densities_at, name_of, trace_of
-from experiments.inference.pair import cuda_devices
 from ppl_models.batch import needs_given
 from ppl_models.observing import rows_first
 from ppl_models.parameters import own_parameters
+from ppl_models.random_numbers import forked_rng
 from ppl_models.sites import describe, evaluating, request, simulate
 
 
@@ -27,10 +26,8 @@ def check_simulates(model: Any, what: str, latents_given: bool = False) -> None:
         latents_given: whether only x is drawn, at latents from elsewhere; factors of the latents
             alone are then accepted.
     """
-    parameters = model.parameters() if isinstance(model, nn.Module) else ()
     batch, latents = request(model, 2), describe(model).latents
-    hidden = torch.random.fork_rng(cuda_devices(*parameters))
-    with hidden, evaluating(model), own_parameters(model), needs_given(batch) as asked:
+    with forked_rng(), evaluating(model), own_parameters(model), needs_given(batch) as asked:
         one = densities(trace_of(model, asked))
         kept = {name: one[name]["value"] for name in latents if latents_given}
         other = densities_at(model, kept, asked)

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from experiments.inference.checks.sites import name_of, run_pair
-from experiments.inference.pair import cuda_devices
+from ppl_models.random_numbers import forked_rng
 from ppl_models.sites import is_local
 
 
@@ -61,6 +60,6 @@ def check_kept(model: Any, guide: Any, batch: Any, before: list[tuple[Tensor, in
 
 def _after_a_run(model: Any, guide: Any, batch: Any, parts: list[Tensor]) -> list[Tensor]:
     """Copies of parts of a batch after a run, whose draws leave no trace."""
-    with torch.random.fork_rng(cuda_devices(batch.index)):
+    with forked_rng():
         run_pair(model, guide, batch)
     return [part.nan_to_num().double() for part in parts]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.overrides import TorchFunctionMode
 
-from experiments.inference.pair import cuda_devices
+from ppl_models.random_numbers import forked_rng
 
 Graph = Callable[..., Any]
 """From the tensors that a graph was traced with, or others like them, to a tuple of tensors."""
@@ -123,7 +123,7 @@ def _once(function: Callable[..., Any], values: Sequence[Tensor]) -> GraphModule
 
     copies = [value.detach().clone() for value in values]  # what a call changes in place
     before = _other_generators()
-    with torch.random.fork_rng(cuda_devices(*values)), pyro.validation_enabled(False):
+    with forked_rng(), pyro.validation_enabled(False):
         try:
             # one mode for the shapes of all nodes; make_fx would make one per node
             with _NoReading(), tracing(TracingContext(FakeTensorMode())):

@@ -11,8 +11,9 @@ from torch.utils import _pytree as pytree
 
 from experiments.inference.compiled.graph import Graph, NotTraceable
 from experiments.inference.objectives.base import Objective, penalties_of
-from experiments.inference.pair import Buffers, cuda_devices
+from experiments.inference.pair import Buffers
 from ppl_models.batch import Batch
+from ppl_models.random_numbers import forked_rng
 
 
 class LossModule(nn.Module):
@@ -43,7 +44,7 @@ class LossModule(nn.Module):
         """The loss once: Pyro's checks of it, and whatever is made at a first call; no trace."""
         for part in penalties_of(self.objective):
             part.start()
-        with Buffers(self).kept(), torch.random.fork_rng(devices=cuda_devices(batch.index)):
+        with Buffers(self).kept(), forked_rng():
             self(batch)
 
 

@@ -14,10 +14,11 @@ from torch.utils._pytree import tree_leaves
 from experiments.errors import said_by
 from experiments.inference.objectives.base import Objective
 from experiments.inference.objectives.pyro_elbos import add_gradients
-from experiments.inference.pair import Buffers, Pair, cuda_devices
+from experiments.inference.pair import Buffers, Pair
 from experiments.inference.traces import kl_of, traces
 from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters
+from ppl_models.random_numbers import forked_rng
 
 
 class RandomState(NamedTuple):
@@ -39,16 +40,9 @@ class RandomState(NamedTuple):
 
 
 @contextmanager
-def untouched(batch: Batch, *modules: Any) -> Iterator[None]:
-    """Inside, a step may be rehearsed: random state and buffers are put back, nothing is checked.
-
-    Args:
-        batch: a batch on the device whose random state is restored.
-        modules: the modules whose buffers are restored; anything else is ignored.
-    """
-    buffers = Buffers(*(module for module in modules if isinstance(module, nn.Module)))
-    devices = cuda_devices(batch.index)
-    with buffers.kept(), torch.random.fork_rng(devices), pyro.validation_enabled(False):
+def untouched(*modules: Any) -> Iterator[None]:
+    """Inside, a step may be rehearsed: random state and buffers come back, nothing is checked."""
+    with Buffers(*modules).kept(), forked_rng(), pyro.validation_enabled(False):
         yield
 
 
@@ -70,7 +64,7 @@ def explain(
     """
     named = {n: p for n, p in Pair(model, guide).named_parameters() if p.requires_grad}
     found = [about_data(batch), about_parameters(named)]
-    with untouched(batch, model, guide, *getattr(objective, "penalties", ())):
+    with untouched(model, guide, *getattr(objective, "penalties", ())):
         try:
             random.set(batch.index)
             found.append(about_sites(model, guide, objective, batch))

@@ -14,17 +14,18 @@ from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.trace_struct import Trace
-from torch import Tensor, nn
+from torch import Tensor
 
 from experiments.errors import said_by
 from experiments.inference.checks.sites import same_density, trace_of
 from experiments.inference.gaussians import detached
 from experiments.inference.handlers import At, InsideObjective
-from experiments.inference.pair import Buffers, cuda_devices
+from experiments.inference.pair import Buffers
 from experiments.inference.traces import traces
 from ppl_models.batch import Batch
 from ppl_models.coordinates import is_point
 from ppl_models.parameters import own_parameters
+from ppl_models.random_numbers import forked_rng
 
 _dependent: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 """Guide -> whether the posterior of one latent depends on another latent."""
@@ -73,9 +74,8 @@ def _depends(guide: Callable, batch: Batch) -> bool:
     if isinstance(program, GuideMessenger):
         return True
     if program not in _dependent:
-        forked = torch.random.fork_rng(cuda_devices(batch.index))
-        lent = Buffers(*([program] if isinstance(program, nn.Module) else [])).lent()
-        with lent, torch.enable_grad(), forked, InsideObjective(), own_parameters(guide):
+        lent = Buffers(program).lent()
+        with lent, torch.enable_grad(), forked_rng(), InsideObjective(), own_parameters(guide):
             leaves = _leaves(trace_of(guide, batch))
             trace = trace_of(At(leaves)(guide), batch)
             log_q: Any = sum(
@@ -105,9 +105,7 @@ def at_fixed_draws(
         ValueError: If a density of q cannot be computed at given draws.
     """
     leaves = _leaves(guide_trace)
-    programs = (poutine.unwrap(part) for part in (model, guide))
-    buffers = Buffers(*(part for part in programs if isinstance(part, nn.Module)))
-    with buffers.lent():  # running means have seen this batch
+    with Buffers(model, guide).lent():  # running means have seen this batch
         try:
             again = traces(model, guide, batch, particles, at=leaves)
         except (KeyError, NotImplementedError) as error:  # of transforms without an inverse

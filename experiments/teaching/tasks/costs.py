@@ -11,11 +11,12 @@ from experiments.teaching.inputs import images, latents, log_variance, pixels
 from experiments.teaching.rubric import ONE_IMAGE, Probe, Task, Term, hinted, with_name, within
 from experiments.teaching.tasks.variances import VARIANCES, placed
 from ppl_models import PPCA
+from ppl_models.random_numbers import forked_rng
 
 
 def model(W: Tensor, mu: Tensor, s: Tensor) -> PPCA:
     """The project's PPCA at these tensors, which keep their gradients."""
-    with torch.random.fork_rng(devices=[]):
+    with forked_rng():
         ppca = PPCA(*W.shape)
     for name, value in (("W", W), ("mu", mu), ("log_sigma", s / 2)):
         delattr(ppca, name)

@@ -12,8 +12,8 @@ from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from experiments.inference.handlers import Temperature
-from experiments.inference.pair import seeded
 from experiments.runs.files import write
+from ppl_models.random_numbers import seeded
 from ppl_models.sites import request
 
 
@@ -38,7 +38,7 @@ def readjust(model: nn.Module, temperature: float, passes: int) -> None:
         Vahdat & Kautz (2020), section 4 and their published code.
     """
     model.train()
-    with seeded(0, *model.parameters()), Temperature(temperature):
+    with seeded(0), Temperature(temperature):
         for _ in range(passes):
             poutine.trace(model).get_trace(request(model, 16))
     model.eval()

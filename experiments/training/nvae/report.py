@@ -12,7 +12,6 @@ from experiments.evaluation.hierarchy import channel_kls, group_rows, resampled_
 from experiments.evaluation.metrics import measure, protocol, summary
 from experiments.evaluation.sampling.samples import interpolations, prior_means
 from experiments.inference.objectives.regularisers import convolutions
-from experiments.inference.pair import seeded
 from experiments.inference.svi import Pair
 from experiments.reports import plots
 from experiments.reports.page import finish_pair
@@ -23,6 +22,7 @@ from experiments.training.nvae.batch_norms import readjusted
 from experiments.training.pictures import loss_picture
 from guides import Guide
 from guides.local import PerDatumGuide
+from ppl_models.random_numbers import seeded
 
 TEMPERATURES = (0.6, 0.7, 0.8, 0.9, 1.0)
 TRAIN_ROWS = 5000
@@ -101,7 +101,7 @@ def pictures(run: Run, model: Any, guide: Guide, test: Data, kls: list[Tensor]) 
     loss_picture(run, run.config.objective)
     names, values = [f"z{i}" for i in range(len(kls))], [float(kl.sum()) for kl in kls]
     run.figure("groups_kl", plots.bars(names, values, "KL [nats]"))
-    with seeded(0, *model.parameters()):
+    with seeded(0):
         first = next(iter(test.batches(10)))
         shown = reconstruct(model, guide, first)
     rows = {"x": visible(first.only, model), "E[x | z]": visible(shown, model)}
