@@ -18,7 +18,7 @@ from guides.point import Point
 from guides.prior import Prior
 from guides.semi_amortized import SemiAmortized
 from ppl_models import MODELS
-from ppl_models.names import unknown
+from ppl_models.names import check_fits
 from ppl_models.program import closed_form
 from ppl_models.sites import describe
 
@@ -113,16 +113,5 @@ def allowed_guides(model: nn.Module) -> tuple[str, ...]:
 
 
 def check_pair(model: nn.Module, guide: str) -> None:
-    """Refuse a pair that is not allowed.
-
-    Raises:
-        ValueError: If the guide is unknown or does not fit; names those that do.
-    """
-    allowed = allowed_guides(model)
-    if guide not in allowed:
-        if guide not in GUIDES:
-            raise ValueError(unknown("guide", guide, allowed))
-        raise ValueError(
-            f"guide '{guide}' does not fit {type(model).__name__}, which takes "
-            f"{', '.join(allowed)}."
-        )
+    """Refuse a guide, by name, that is unknown or does not fit a model."""
+    check_fits("guide", guide, GUIDES, allowed_guides(model), type(model).__name__)

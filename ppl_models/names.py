@@ -1,7 +1,7 @@
 """Messages about unknown names."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 def suggestion(name: str, names: Iterable[str]) -> str:
@@ -17,3 +17,22 @@ def unknown(kind: str, name: str, names: Iterable[str]) -> str:
     near = suggestion(name, known)
     there = "There" if near else "there"
     return f"{kind} '{name}' is unknown; {near}{there} are {', '.join(known)}."
+
+
+def check_fits(
+    kind: str, name: str, known: Collection[str], fitting: Collection[str], to: str
+) -> None:
+    """Refuse a name that is unknown, or is not among those that fit something.
+
+    Args:
+        kind: what is named.
+        name: the name asked for.
+        known: all names.
+        fitting: those that fit, which the message lists.
+        to: what they fit.
+    """
+    if name in fitting:
+        return
+    if name not in known:
+        raise ValueError(unknown(kind, name, fitting))
+    raise ValueError(f"{kind} '{name}' does not fit {to}, which takes {', '.join(fitting)}.")

@@ -10,7 +10,7 @@ from experiments.inference.objectives.enumerated import EnumeratedELBO
 from experiments.inference.objectives.free_bits import FreeBits
 from experiments.inference.objectives.iwae import IWAE, DReG, Renyi
 from experiments.inference.objectives.miselbo import Miselbo
-from ppl_models.names import unknown
+from ppl_models.names import check_fits
 
 __all__ = [
     "ELBO",
@@ -46,22 +46,13 @@ OF_ONE_GUIDE = ("log_joint", "miselbo")
 
 
 def check_objective(guide: str, own: str, objective: str) -> None:
-    """Refuse an objective that does not fit the guide.
+    """Refuse an objective, by name, that is unknown or does not fit a guide.
 
     Args:
         guide: the name of the guide.
         own: the objective that the guide's class states.
         objective: the name of the objective asked for.
-
-    Raises:
-        ValueError: If it is unknown, or does not fit; names those that do.
     """
     others = [name for name in OBJECTIVES if name not in OF_ONE_GUIDE]
     allowed = [own] if own in OF_ONE_GUIDE else others
-    if objective not in allowed:
-        if objective not in OBJECTIVES:
-            raise ValueError(unknown("objective", objective, allowed))
-        raise ValueError(
-            f"objective '{objective}' does not fit guide '{guide}', which takes "
-            f"{', '.join(allowed)}."
-        )
+    check_fits("objective", objective, OBJECTIVES, allowed, f"guide '{guide}'")
