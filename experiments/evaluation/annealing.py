@@ -15,10 +15,9 @@ from experiments.evaluation.sampling.coordinates import (
     ToCoordinates,
     from_noise,
 )
-from experiments.inference.checks.sites import run_pair
+from experiments.inference.checks.sites import run_pair, sites_of
 from experiments.inference.density import density, total_density
 from experiments.inference.handlers import At
-from experiments.inference.traces import sites_of
 from guides.guide import EffectGuide
 from ppl_models.batch import Batch
 from ppl_models.coordinates import coordinates, family, is_free

@@ -25,11 +25,11 @@ from experiments.evaluation.shared_draws import (
 )
 from experiments.inference.checks.pair_check import check_rows, draws_are_shared
 from experiments.inference.checks.rows import check_local
-from experiments.inference.checks.sites import data_dim
+from experiments.inference.checks.sites import data_dim, sites_of
 from experiments.inference.frozen import evaluated
 from experiments.inference.handlers import Mean
 from experiments.inference.objectives import ELBO
-from experiments.inference.traces import by_datum, log_weights, sites_of, traces
+from experiments.inference.traces import by_datum, log_weights, traces
 from guides.prior import Prior
 from ppl_models.batch import Batch
 from ppl_models.parameters import own_parameters

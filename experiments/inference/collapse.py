@@ -7,8 +7,9 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 from torch.distributions import Normal
 
+from experiments.inference.checks.sites import sites_of
 from experiments.inference.guard.diagnosis import untouched
-from experiments.inference.traces import kl_of, sites_of, traces, within
+from experiments.inference.traces import kl_of, traces, within
 from guides.point import Point
 from guides.prior import Prior
 from ppl_models.batch import Batch

@@ -6,13 +6,13 @@ from typing import Any
 import pyro
 from pyro import poutine
 from pyro.poutine import Trace
-from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 
+from experiments.inference.checks.sites import sites_of, trace_of
 from experiments.inference.handlers import At
 from experiments.inference.summation import summed_out, unmasked
 from experiments.inference.summed_runs import sums_of
-from experiments.inference.traces import by_datum, sites_of
+from experiments.inference.traces import by_datum
 from ppl_models.batch import Batch
 
 
@@ -29,7 +29,7 @@ def density(
 
     def log_density(z: dict[str, Tensor]) -> Tensor:
         with poutine.block(), pyro.validation_enabled(False):
-            trace = prune_subsample_sites(poutine.trace(At(z)(run)).get_trace(batch))
+            trace = trace_of(At(z)(run), batch)
             (unmasked(trace) if sums else trace).compute_log_prob(needed)
         return total_density(summed_out(trace) if sums else trace, counts)
 

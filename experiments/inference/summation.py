@@ -25,8 +25,8 @@ from pyro.poutine.enum_messenger import EnumMessenger
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
+from experiments.inference.checks.sites import sites_of
 from experiments.inference.handlers import TemperKL
-from ppl_models.sites import is_deterministic
 
 Packed = Any
 """A tensor without dimensions of one, the others named: Pyro's ``_pyro_dims``."""
@@ -179,11 +179,7 @@ class _Story:
     def __init__(self, trace: Trace) -> None:
         trace.symbolize_dims()
         self.plates, self.dims = trace.plate_to_symbol, trace.symbol_to_dim
-        self.sites = {
-            name: site
-            for name, site in trace.nodes.items()
-            if site["type"] == "sample" and not is_deterministic(site)
-        }
+        self.sites = {site["name"]: site for site in sites_of(trace)}
         self.terms = {name: self._term(site) for name, site in self.sites.items()}
 
     def _term(self, site: Any) -> Packed:

@@ -9,10 +9,9 @@ from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.trace_struct import Trace
-from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
-from experiments.inference.checks.sites import depth_of, run_pair
+from experiments.inference.checks.sites import depth_of, run_pair, trace_of
 from experiments.inference.summation import SumOut, summed_out, unmasked
 from guides.prior import Prior
 from ppl_models.batch import Batch
@@ -32,8 +31,7 @@ def summed_pair(model: Callable, guide: Callable, batch: Batch, depth: int) -> t
     sums, bare = SumOut(depth), poutine.unwrap(guide)
     if isinstance(bare, Prior) and not torch.is_grad_enabled():
         _, q = run_pair(model, guide, batch)
-        replayed = poutine.replay(sums(model), trace=q)
-        p = prune_subsample_sites(poutine.trace(replayed).get_trace(batch))
+        p = trace_of(poutine.replay(sums(model), trace=q), batch)
     elif isinstance(bare, GuideMessenger):
         p, q = run_pair(model, sums(guide), batch)
         for name, site in q.iter_stochastic_nodes():
@@ -55,16 +53,15 @@ def summed_pair(model: Callable, guide: Callable, batch: Batch, depth: int) -> t
 
 
 def sums_in(trace: Trace) -> SumOut | None:
-    """What sums out the marked latents that a trace shows; None if it shows none."""
+    """What sums out the marked latents of a trace without subsample sites; None if it has none."""
     sites = [site for site in trace.nodes.values() if site["type"] == "sample"]
-    sites = [site for site in sites if not poutine.util.site_is_subsample(site)]
     return SumOut(max(map(depth_of, sites))) if any(map(is_summed, sites)) else None
 
 
 def sums_of(program: Callable, batch: Batch) -> SumOut | None:
     """The same of a program, from one hidden run."""
     with torch.no_grad(), forked_rng(), poutine.block():
-        return sums_in(poutine.trace(program).get_trace(batch))
+        return sums_in(trace_of(program, batch))
 
 
 def posterior_probabilities(trace: Trace, name: str) -> Tensor:
@@ -105,7 +102,7 @@ def mean_of(
         sums: the handler that sums out the marked latents.
         mean: from a likelihood to its mean.
     """
-    trace = prune_subsample_sites(poutine.trace(sums(model)).get_trace(batch))
+    trace = trace_of(sums(model), batch)
     site = trace.nodes[name]
     weights, event_dim = posterior_probabilities(trace, name), site["fn"].event_dim
     shown = weights.reshape(*weights.shape, *(1,) * event_dim) * mean(site["fn"])
@@ -119,7 +116,7 @@ def draw_of_sums(model: Callable, z: dict[str, Tensor], batch: Batch) -> dict[st
     drawn: dict[str, Tensor] = {}
     given = poutine.condition(model, data=z)
     while sums := sums_of(given, batch):
-        trace = prune_subsample_sites(poutine.trace(sums(given)).get_trace(batch))
+        trace = trace_of(sums(given), batch)
         name = next(n for n, s in trace.nodes.items() if s["type"] == "sample" and is_summed(s))
         site = trace.nodes[name]
         at, event_dim = site["infer"]["_enumerate_dim"], site["fn"].event_dim

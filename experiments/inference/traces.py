@@ -18,13 +18,13 @@ from torch.distributions.kl import _KL_REGISTRY, kl_divergence
 
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.checks.particles import spread
-from experiments.inference.checks.sites import run_pair
+from experiments.inference.checks.sites import run_pair, sites_of
 from experiments.inference.handlers import At, InsideObjective
 from experiments.inference.summed_runs import summed_pair
 from ppl_models.batch import Batch
 from ppl_models.coordinates import bare, is_point, own_density
 from ppl_models.parameters import own_parameters
-from ppl_models.sites import is_deterministic, is_local
+from ppl_models.sites import is_local
 
 OVER_VALUES = (
     " The objective elbo_enum sums over its values, if the guide marks it "
@@ -103,17 +103,6 @@ def log_weights(model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
         for site in sites_of(trace):
             total = total + sign * by_datum(site)
     return total * (len(batch.index) / batch.size)
-
-
-def sites_of(trace: Trace, observed: bool = False) -> list[Any]:
-    """The sites that have a density, or those of them that are observed, factors among them."""
-    return [
-        site
-        for site in trace.nodes.values()
-        if site["type"] == "sample"
-        and not is_deterministic(site)
-        and (site["is_observed"] or not observed)
-    ]
 
 
 def log_likelihood(trace: Trace) -> Any:

@@ -13,8 +13,9 @@ from experiments.evaluation.bounds import runs_of
 from experiments.evaluation.shared_draws import draws_in, images_in_cache
 from experiments.inference.checks.pair_check import check_once
 from experiments.inference.checks.particles import takes_particles
+from experiments.inference.checks.sites import sites_of
 from experiments.inference.frozen import evaluated
-from experiments.inference.traces import by_datum, sites_of
+from experiments.inference.traces import by_datum
 from ppl_models.batch import Batch
 from ppl_models.sites import describe
 

@@ -8,8 +8,8 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from experiments.inference.checks.masks import mask_of
+from experiments.inference.checks.sites import sites_of, trace_of
 from experiments.inference.summed_runs import mean_of, sums_in
-from experiments.inference.traces import sites_of
 from ppl_models.batch import Batch
 from ppl_models.coordinates import bare, family
 from ppl_models.observing import rows_first
@@ -24,7 +24,7 @@ def mean_at(model: nn.Module, latents: dict[str, Tensor], batch: Batch) -> Tenso
     """
     conditioned, name = poutine.condition(model, data=latents), observation(model)
     with own_parameters(model), evaluating(model):
-        trace = poutine.trace(conditioned).get_trace(batch.unobserved())
+        trace = trace_of(conditioned, batch.unobserved())
         site = trace.nodes[name]
         if sums := sums_in(trace):
             return rows_first(site, mean_of(name, conditioned, batch, sums, expected))
@@ -55,7 +55,7 @@ def squared_error(model: nn.Module, latents: dict[str, Tensor], batch: Batch) ->
     """
     with own_parameters(model):
         conditioned = poutine.condition(model, data=latents)
-        trace = poutine.trace(conditioned).get_trace(batch)
+        trace = trace_of(conditioned, batch)
         sums, errors = sums_in(trace), []
         for site in sites_of(trace, observed=True):
             kind = isinstance(bare(site["fn"]), dist.Categorical | dist.Unit)

@@ -54,7 +54,7 @@ class Check:
     @property
     def latents(self) -> list[str]:
         """Latents that both sample."""
-        return [name for name, site in self.q.items() if name in self.p and _is_drawn(site)]
+        return [n for n, site in self.q.items() if n in self.p and not site["is_observed"]]
 
     @property
     def summed(self) -> tuple[str, ...]:
@@ -68,13 +68,13 @@ class Check:
 
     def names(self, sums: bool) -> None:
         """Guide and model sample the same latents, except those that the objective sums out."""
-        if "x" in self.latents and _is_drawn(self.p["x"]):
+        if "x" in self.latents and not self.p["x"]["is_observed"]:
             raise ValueError(
                 f"{self.model} has a latent called 'x', the name of what is observed: rename it."
             )
         for name, site in self.p.items():
             summed = sums and name in self.summed
-            if _is_drawn(site) and name not in self.q and not summed:
+            if not site["is_observed"] and name not in self.q and not summed:
                 raise ValueError(
                     f"{self.guide} does not sample '{name}', a latent of {self.model}: its "
                     "density would be missing from the bound. Sample it in the guide, under the "
@@ -83,7 +83,7 @@ class Check:
         for name, site in self.q.items():
             if site["infer"].get("is_auxiliary") or isinstance(bare(site["fn"]), dist.Unit):
                 continue
-            if not _is_drawn(site):
+            if site["is_observed"]:
                 raise ValueError(
                     f"{self.guide} observes '{name}', whose density would be subtracted from the "
                     "bound: a guide draws latents, given what it reads from batch.x or "
@@ -95,14 +95,14 @@ class Check:
                     "same name (only a site of which the latents are functions, as in Pyro's "
                     "autoguides, is marked infer={'is_auxiliary': True})."
                 )
-            if not _is_drawn(self.p[name]):
+            if self.p[name]["is_observed"]:
                 raise ValueError(
                     f"{self.guide} samples '{name}', which {self.model} observes in this batch."
                 )
 
     def auxiliaries(self) -> None:
         """Latents are functions of auxiliary sites: else log q(z | x) is an unknown integral."""
-        drawn = {name: site for name, site in self.q.items() if _is_drawn(site)}
+        drawn = {name: site for name, site in self.q.items() if not site["is_observed"]}
         auxiliary = [name for name, site in drawn.items() if site["infer"].get("is_auxiliary")]
         if auxiliary and not any(is_point(site["fn"]) for site in drawn.values()):
             raise ValueError(
@@ -189,13 +189,20 @@ def name_of(program: Any) -> str:
     return getattr(bare, "__name__", type(bare).__name__)
 
 
+def sites_of(trace: Trace, observed: bool = False) -> list[Any]:
+    """The sites that have a density, or those of them that are observed, factors among them."""
+    return [
+        site
+        for site in trace.nodes.values()
+        if site["type"] == "sample"
+        and not is_deterministic(site)
+        and (site["is_observed"] or not observed)
+    ]
+
+
 def densities(trace: Trace) -> dict[str, Any]:
     """Sites that have a density, with its value if it can be computed."""
-    sites = {
-        name: dict(site)
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample" and not is_deterministic(site)
-    }
+    sites = {site["name"]: dict(site) for site in sites_of(trace)}
     for site in sites.values():
         try:
             site["log_prob"] = site["fn"].log_prob(site["value"])
@@ -234,10 +241,6 @@ def rows_at(x: Tensor, site: Any, event_dim: int, k: int, number: int = 1) -> Te
     """The k-th block of rows of a site's value or density; all of it outside of the data plate."""
     dim = data_dim(site)
     return x if dim is None else x.narrow(dim - event_dim, k * number, number)
-
-
-def _is_drawn(site: Any) -> bool:
-    return not site["is_observed"]
 
 
 def rescaled(site: Any) -> float:

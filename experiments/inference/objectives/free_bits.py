@@ -9,6 +9,7 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from experiments.inference.checks.sites import sites_of
 from experiments.inference.objectives.base import Objective
 from experiments.inference.traces import (
     in_order,
@@ -16,7 +17,6 @@ from experiments.inference.traces import (
     log_density,
     log_likelihood,
     scaled_alike,
-    sites_of,
     traces,
     within,
 )
