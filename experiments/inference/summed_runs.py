@@ -52,6 +52,13 @@ def summed_pair(model: Callable, guide: Callable, batch: Batch, depth: int) -> t
     return p, q
 
 
+def values_of(site: Any) -> Tensor:
+    """All values of a summed site, ``[values, *event_shape]``."""
+    fn = site["fn"]
+    values = site["value"].movedim(site["infer"]["_enumerate_dim"] - fn.event_dim, 0)
+    return values.reshape(len(values), -1, *fn.event_shape)[:, 0]
+
+
 def sums_in(trace: Trace) -> SumOut | None:
     """What sums out the marked latents of a trace without subsample sites; None if it has none."""
     sites = [site for site in trace.nodes.values() if site["type"] == "sample"]
@@ -119,11 +126,9 @@ def draw_of_sums(model: Callable, z: dict[str, Tensor], batch: Batch) -> dict[st
         trace = trace_of(sums(given), batch)
         name = next(n for n, s in trace.nodes.items() if s["type"] == "sample" and is_summed(s))
         site = trace.nodes[name]
-        at, event_dim = site["infer"]["_enumerate_dim"], site["fn"].event_dim
+        at = site["infer"]["_enumerate_dim"]
         probabilities = posterior_probabilities(trace, name).movedim(at, -1)
         index = torch.distributions.Categorical(probabilities).sample()
-        values = site["value"].movedim(at - event_dim, 0)
-        values = values.reshape(len(values), -1, *site["fn"].event_shape)[:, 0]
-        drawn[name] = values[index.reshape(index.shape[index.ndim - depth_of(site) :])]
+        drawn[name] = values_of(site)[index.reshape(index.shape[index.ndim - depth_of(site) :])]
         given = poutine.condition(model, data=z | drawn)
     return drawn

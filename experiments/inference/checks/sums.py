@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import torch
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 
 from experiments.errors import said_by
 from experiments.inference.checks.sites import densities, name_of, same_density, trace_of
 from experiments.inference.summation import SumOut
+from experiments.inference.summed_runs import values_of
 from ppl_models.sites import evaluating, is_summed
 
 
@@ -26,7 +26,7 @@ def check_sums(model: Any, guide_trace: Trace, batch: Any, depth: int) -> None:
                 f"{name_of(model)} does not take all values of a summed latent at once: they lie "
                 f"along a dimension of their own, left of all plates ({said_by(error)[:150]})."
             ) from None
-        last = {name: _last(site) for name, site in every.items() if is_summed(site)}
+        last = {name: values_of(site)[-1] for name, site in every.items() if is_summed(site)}
         alone = run(poutine.condition(model, data=last))
     for name, site in every.items():
         table = site["log_prob"]
@@ -37,8 +37,3 @@ def check_sums(model: Any, guide_trace: Trace, batch: Any, depth: int) -> None:
                 f"{name_of(model)} mixes the values of a summed latent: beside the others the "
                 f"density of '{name}' changes. Values lie along a dimension left of all plates."
             )
-
-
-def _last(site: Any) -> torch.Tensor:
-    values = site["value"].movedim(site["infer"]["_enumerate_dim"] - site["fn"].event_dim, 0)
-    return values[-1].reshape(-1, *site["fn"].event_shape)[0]
