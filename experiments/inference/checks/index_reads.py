@@ -10,6 +10,7 @@ from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from ppl_models.batch import Batch
 
@@ -88,9 +89,8 @@ class IndexReads(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        flat = [*args, *(kwargs or {}).values()]
-        flat += [part for value in flat if isinstance(value, tuple | list) for part in value]
-        plain = [self.followed[id(value)][1] for value in flat if id(value) in self.followed]
+        leaves = tree_leaves((args, kwargs))
+        plain = [self.followed[id(leaf)][1] for leaf in leaves if id(leaf) in self.followed]
         if plain and isinstance(result, Tensor) and func not in OF_ITS_SHAPE:
             self._follow(func, args, result, all(plain))
         return result
