@@ -10,11 +10,11 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 
 from experiments.errors import said_by
+from experiments.inference.checks.rows import latents_at, rows_at
 from experiments.inference.checks.sites import (
     densities,
     densities_at,
     name_of,
-    rows_at,
     run_pair,
     same_density,
 )
@@ -99,14 +99,10 @@ def _changed(
     programs = ((model, pair[0], densities_at), (guide, pair[1], partial(_guide_at, model)))
     for k in range(2):
         for program, trace, run_at in programs:
-            latents = {
-                name: part(site["value"], site, site["fn"].event_dim, k)
-                for name, site in trace.iter_stochastic_nodes()
-            }
             parts = {
                 name: part(site["log_prob"], site, 0, k) for name, site in densities(trace).items()
             }
-            alone = run_at(program, latents, batch)
+            alone = run_at(program, latents_at(trace, part, k), batch)
             if alone and (name := _differs(parts, alone)):
                 return (
                     f"{name_of(program)} mixes particles: beside another one the density of "

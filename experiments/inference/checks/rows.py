@@ -1,5 +1,6 @@
 """Checks of rows: what is drawn for each, equal numbers of them, densities of their own."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ from experiments.inference.checks.sites import (
     densities_at,
     name_of,
     rescaled,
-    rows_at,
     run_pair,
     same_density,
 )
@@ -79,7 +79,8 @@ def check_rows_apart(model: Any, trace: Trace, batch: Batch) -> None:
         try:
             together, again = (densities_at(model, latents, batch) for _ in range(2))
             alone = {
-                row: densities_at(model, _latents_of(trace, row), one) for row, one in ends.items()
+                row: densities_at(model, latents_at(trace, rows_at, row), one)
+                for row, one in ends.items()
             }
         except Exception:
             return
@@ -99,10 +100,16 @@ def check_rows_apart(model: Any, trace: Trace, batch: Batch) -> None:
                 )
 
 
-def _latents_of(trace: Trace, row: int) -> dict[str, Tensor]:
-    """The latents of one row, and those of all data."""
+def rows_at(x: Tensor, site: Any, event_dim: int, k: int, number: int = 1) -> Tensor:
+    """The k-th block of rows of a site's value or density; all of it outside of the data plate."""
+    dim = data_dim(site)
+    return x if dim is None else x.narrow(dim - event_dim, k * number, number)
+
+
+def latents_at(trace: Trace, part: Callable[..., Tensor], k: int) -> dict[str, Tensor]:
+    """The k-th part of every latent's value, such as a row and the latents of all data."""
     return {
-        name: rows_at(site["value"], site, site["fn"].event_dim, row)
+        name: part(site["value"], site, site["fn"].event_dim, k)
         for name, site in trace.iter_stochastic_nodes()
     }
 

@@ -237,12 +237,6 @@ def data_dim(site: Any) -> int | None:
     return next((f.dim for f in site["cond_indep_stack"] if f.name == "data"), None)
 
 
-def rows_at(x: Tensor, site: Any, event_dim: int, k: int, number: int = 1) -> Tensor:
-    """The k-th block of rows of a site's value or density; all of it outside of the data plate."""
-    dim = data_dim(site)
-    return x if dim is None else x.narrow(dim - event_dim, k * number, number)
-
-
 def rescaled(site: Any) -> float:
     """The factor by which plates rescale a log-density."""
     return math.prod(frame.full_size / frame.size for frame in site["cond_indep_stack"])
