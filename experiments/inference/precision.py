@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
 
 PRODUCTS = {F.linear, F.conv2d, F.conv_transpose2d, torch.conv2d, torch.conv_transpose2d}
 
@@ -25,13 +26,8 @@ class BFloat16Products(TorchFunctionMode):
         kwargs = kwargs or {}
         if function not in PRODUCTS or args[0].dtype != torch.float32:
             return function(*args, **kwargs)
-        rounded = [_rounded(value) for value in args]
-        named = {name: _rounded(value) for name, value in kwargs.items()}
-        return function(*rounded, **named).float()
-
-
-def _rounded(value: Any) -> Any:
-    return value.bfloat16() if isinstance(value, Tensor) else value
+        args, kwargs = tree_map_only(Tensor, Tensor.bfloat16, (args, kwargs))
+        return function(*args, **kwargs).float()
 
 
 def products(name: str) -> AbstractContextManager[Any]:
