@@ -12,16 +12,14 @@ from ppl_models.coordinates import bare, core, family, support_of
 from ppl_models.sites import hidden_trace
 
 
+@torch.no_grad()
 def check_observations(model: Any, data: Any) -> None:
     """Refuse values outside the support of what observes them, in whichever row they are.
 
-    Of a training run only the first step looks, at its own rows. Not looked at: values that the
-    model computes from ``batch.x``, sites with a mask or with ``validate_args=False``, and
-    supports that vary from row to row.
-
-    Args:
-        model: p.
-        data: a data set in the form that the model observes (``Data.like``).
+    The data are in the form that the model observes (``Data.like``). Of a training run only the
+    first step looks, at its own rows. Not looked at: values that the model computes from
+    ``batch.x``, sites with a mask or with ``validate_args=False``, and supports that vary from row
+    to row.
 
     Raises:
         UsageError: With the first such row, the site and its distribution.
@@ -29,8 +27,7 @@ def check_observations(model: Any, data: Any) -> None:
     if data.kind != "grey":
         return
     few = next(data.batches(2))
-    with torch.no_grad():
-        nodes = hidden_trace(model, few).nodes
+    nodes = hidden_trace(model, few).nodes
     for name, x in _by_site(few.x).items():
         site = _observing(nodes, x)
         support = None if site is None else _fixed_support(site)
@@ -50,8 +47,7 @@ def check_observations(model: Any, data: Any) -> None:
 def _has_density(model: Any, rows: Any, site: Any) -> bool:
     """Whether a run on these rows has a density there: a support may be read off the batch, as a
     number of words is, and an angle may lie on another turn."""
-    with torch.no_grad():
-        again = hidden_trace(model, rows).nodes[site["name"]]
+    again = hidden_trace(model, rows).nodes[site["name"]]
     try:
         again["fn"].log_prob(again["value"])
     except ValueError:

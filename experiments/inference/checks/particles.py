@@ -86,15 +86,10 @@ def _in_a_row(model: Any, guide: Any, batch: Any) -> str | None:
 def _changed(
     model: Any, guide: Any, batch: Any, pair: tuple[Trace, Trace], part: Callable[..., Tensor]
 ) -> str | None:
-    """Whether a density of one of two particles differs from that of the particle alone.
+    """Why one of two particles has another density than alone; None if neither has.
 
-    Args:
-        model: p.
-        guide: q.
-        batch: the batch for one particle.
-        pair: traces of both, of model and guide.
-        part: from a tensor, its site, its number of event dimensions and k, to the part that
-            belongs to particle k.
+    ``pair`` are the traces of model and guide; ``part`` takes a tensor, its site, its number of
+    event dimensions and k, and returns the part that belongs to particle k.
     """
     programs = ((model, pair[0], densities_at), (guide, pair[1], partial(_guide_at, model)))
     for k in range(2):

@@ -181,15 +181,7 @@ def is_of_points(guide: Any) -> bool:
 
 
 def refuse_points(guide: Any, what: str) -> None:
-    """Refuse a guide of points where importance weights are needed.
-
-    Args:
-        guide: q.
-        what: the first words of the message.
-
-    Raises:
-        ValueError: If its objective is the log joint.
-    """
+    """Refuse a guide of points where ``what`` needs importance weights."""
     if is_of_points(guide):
         raise ValueError(
             f"{what} needs the density of q, and {name_of(guide)} gives points (its objective is "

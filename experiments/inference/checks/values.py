@@ -39,12 +39,7 @@ def check_kept(model: Any, guide: Any, batch: Any, before: list[tuple[Tensor, in
     """Refuse programs that change a batch in place, to something else at every run.
 
     Two more runs with the same random numbers tell: what is only clipped or normalised stays.
-
-    Args:
-        model: p.
-        guide: q.
-        batch: after one run of both.
-        before: its ``versions_of`` before that run.
+    ``before`` holds the batch's ``versions_of`` before one run of both.
     """
     changed = [part for part, version in before if part._version != version]
     if not changed:
