@@ -11,12 +11,20 @@ from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
-from experiments.inference.checks.sites import depth_of, run_pair, trace_of
+from experiments.errors import said_by
+from experiments.inference.checks.sites import (
+    densities,
+    depth_of,
+    name_of,
+    run_pair,
+    same_density,
+    trace_of,
+)
 from experiments.inference.summation import SumOut, summed_out, unmasked
 from guides.prior import Prior
 from ppl_models.batch import Batch
 from ppl_models.random_numbers import forked_rng
-from ppl_models.sites import is_summed
+from ppl_models.sites import evaluating, is_summed
 
 
 def summed_pair(model: Callable, guide: Callable, batch: Batch, depth: int) -> tuple[Trace, Trace]:
@@ -57,6 +65,33 @@ def values_of(site: Any) -> Tensor:
     fn = site["fn"]
     values = site["value"].movedim(site["infer"]["_enumerate_dim"] - fn.event_dim, 0)
     return values.reshape(len(values), -1, *fn.event_shape)[:, 0]
+
+
+def check_sums(model: Any, guide_trace: Trace, batch: Any, depth: int) -> None:
+    """Refuse a model whose density at one value of a summed latent depends on the other values."""
+
+    def run(story: Any) -> dict[str, Any]:
+        return densities(trace_of(poutine.replay(story, trace=guide_trace), batch))
+
+    with evaluating(poutine.unwrap(model)):
+        try:
+            every = run(SumOut(depth)(model))
+        except Exception as error:  # a shape error
+            raise ValueError(
+                f"{name_of(model)} does not take all values of a summed latent at once: they lie "
+                f"along a dimension of their own, left of all plates ({said_by(error)[:150]})."
+            ) from None
+        last = {name: values_of(site)[-1] for name, site in every.items() if is_summed(site)}
+        alone = run(poutine.condition(model, data=last))
+    for name, site in every.items():
+        table = site["log_prob"]
+        while table.ndim > depth:
+            table = table[-1]
+        if not same_density(table, alone[name]["log_prob"]):
+            raise ValueError(
+                f"{name_of(model)} mixes the values of a summed latent: beside the others the "
+                f"density of '{name}' changes. Values lie along a dimension left of all plates."
+            )
 
 
 def sums_in(trace: Trace) -> SumOut | None:

@@ -33,10 +33,10 @@ from experiments.inference.checks.rows import (
     check_rows_apart,
 )
 from experiments.inference.checks.sites import Check, densities, name_of, run_pair, trace_of
-from experiments.inference.checks.sums import check_sums
 from experiments.inference.checks.values import check_events, check_kept, versions_of
 from experiments.inference.handlers import InsideObjective
 from experiments.inference.pair import Buffers
+from experiments.inference.summed_runs import check_sums
 from guides import GUIDES
 from ppl_models import MODELS
 from ppl_models.batch import Batch, needs_given
