@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -61,11 +61,9 @@ REMEDY = (
     "batch.given[...]."
 )
 
-_readers: WeakSet[Any] = WeakSet()
-"""Models whose density depends on ``batch.index``."""
-
-_data_of: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
-"""Checksum of the training data, by model that reads the index or guide with a row per datum."""
+_data_of: WeakKeyDictionary[Any, str | None] = WeakKeyDictionary()
+"""Model whose density depends on ``batch.index``, or guide with a row per datum -> checksum of its
+training data, None before training."""
 
 
 class IndexReads(TorchFunctionMode):
@@ -124,17 +122,17 @@ def note_reads(model: Any, guide_trace: Trace, batch: Batch) -> None:
     with IndexReads(batch) as reads:
         poutine.replay(model, trace=guide_trace)(batch)
     if reads.read:
-        _readers.add(poutine.unwrap(model))
+        _data_of.setdefault(poutine.unwrap(model), None)
 
 
 def reads_index(model: Any) -> bool:
     """Whether a checked model reads the index."""
-    return model in _readers
+    return model in _data_of
 
 
 def note_training_data(model: Any, data: Any) -> None:
     """Note the data that a model was trained on, if it reads the index."""
-    if model in _readers:
+    if reads_index(model):
         _data_of[model] = data.sha256
 
 
@@ -150,7 +148,7 @@ def has_rows_of_other_data(program: Any, data: Any) -> bool:
 
 def check_training_data(model: Any, data: Any) -> None:
     """Refuse data other than those whose rows a model looks up."""
-    if model in _readers and (data.split == "test" or has_rows_of_other_data(model, data)):
+    if reads_index(model) and (data.split == "test" or has_rows_of_other_data(model, data)):
         raise ValueError(
             f"{type(model).__name__} reads batch.index, which belongs to the data it was trained "
             f"on: on other data it would look up other rows. {REMEDY}"
