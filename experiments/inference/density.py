@@ -20,24 +20,23 @@ def density(
     program: nn.Module, batch: Batch, sites: Collection[str] | None = None
 ) -> Callable[[dict[str, Tensor]], Tensor]:
     """The log-density of some sites, or all, at given latents, of every row [nats]."""
-
-    def counts(name: str, site: Any = None) -> bool:
-        return sites is None or name in sites
-
     sums = sums_of(program, batch)
-    run, needed = (sums(program), lambda *_: True) if sums else (program, counts)
+    run = sums(program) if sums else program
+
+    def needed(name: str, site: Any) -> bool:
+        return bool(sums) or sites is None or name in sites
 
     def log_density(z: dict[str, Tensor]) -> Tensor:
         with poutine.block(), pyro.validation_enabled(False):
             trace = trace_of(At(z)(run), batch)
             (unmasked(trace) if sums else trace).compute_log_prob(needed)
-        return total_density(summed_out(trace) if sums else trace, counts)
+        return total_density(summed_out(trace) if sums else trace, sites)
 
     return log_density
 
 
-def total_density(trace: Trace, counts: Callable[[str], bool] = lambda _: True) -> Tensor:
-    """The sum of the log-densities of a run's sites, computed before, of every row [nats]."""
-    sites = (site for site in sites_of(trace) if counts(site["name"]))
+def total_density(trace: Trace, names: Collection[str] | None = None) -> Tensor:
+    """The sum of the log-densities of some sites of a run, or all, computed before [nats]."""
+    sites = [site for site in sites_of(trace) if names is None or site["name"] in names]
     total: Any = sum(by_datum(site) / site["scale"] for site in sites)
     return total
