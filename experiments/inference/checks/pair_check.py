@@ -51,11 +51,11 @@ class Checked(NamedTuple):
     depth: int = 1
     """Number of plate dimensions; particles are outside of them."""
 
-    summed: tuple[str, ...] = ()
-    """Latents of the model that are summed out."""
+    summed: bool = False
+    """Whether latents of the model are summed out."""
 
-    enumerated: tuple[str, ...] = ()
-    """Latents that the guide samples and marks to be summed over."""
+    enumerated: bool = False
+    """Whether the guide marks latents that it samples to be summed over."""
 
 
 _passed: WeakKeyDictionary[Any, WeakKeyDictionary[Any, dict[Any, Checked]]] = WeakKeyDictionary()

@@ -57,14 +57,14 @@ class Check:
         return [n for n, site in self.q.items() if n in self.p and not site["is_observed"]]
 
     @property
-    def summed(self) -> tuple[str, ...]:
-        """Latents of the model that are to be summed out."""
-        return tuple(n for n, site in self.p.items() if n not in self.q and is_summed(site))
+    def summed(self) -> bool:
+        """Whether latents of the model are to be summed out."""
+        return any(n not in self.q and is_summed(site) for n, site in self.p.items())
 
     @property
-    def enumerated(self) -> tuple[str, ...]:
-        """What the guide samples and marks to be summed over."""
-        return tuple(name for name, site in self.q.items() if site["infer"].get("enumerate"))
+    def enumerated(self) -> bool:
+        """Whether the guide marks latents that it samples to be summed over."""
+        return any(site["infer"].get("enumerate") for site in self.q.values())
 
     def names(self, sums: bool) -> None:
         """Guide and model sample the same latents, except those that the objective sums out."""
@@ -73,7 +73,7 @@ class Check:
                 f"{self.model} has a latent called 'x', the name of what is observed: rename it."
             )
         for name, site in self.p.items():
-            summed = sums and name in self.summed
+            summed = sums and is_summed(site)
             if not site["is_observed"] and name not in self.q and not summed:
                 raise ValueError(
                     f"{self.guide} does not sample '{name}', a latent of {self.model}: its "
