@@ -56,6 +56,24 @@ OF_ITS_SHAPE = (
 )
 """Functions that see the shape, type and device of a tensor, but no values."""
 
+READING = (
+    Tensor.item,
+    Tensor.tolist,
+    Tensor.numpy,
+    Tensor.__array__,
+    Tensor.__dlpack__,
+    Tensor.__bool__,
+    Tensor.__int__,
+    Tensor.__float__,
+    Tensor.__index__,
+    Tensor.__contains__,
+    Tensor.equal,
+    torch.equal,
+    Tensor.allclose,
+    torch.allclose,
+)
+"""Functions that give values to Python, where they are followed no further."""
+
 REMEDY = (
     "Give what belongs to a datum with the data: as_data(x, given={...}), read as "
     "batch.given[...]."
@@ -89,8 +107,12 @@ class IndexReads(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         leaves = tree_leaves((args, kwargs))
         plain = [self.followed[id(leaf)][1] for leaf in leaves if id(leaf) in self.followed]
-        if plain and isinstance(result, Tensor) and func not in OF_ITS_SHAPE:
-            self._follow(func, args, result, all(plain))
+        if plain and func in READING:
+            self.read = True
+        elif plain and func not in OF_ITS_SHAPE:
+            for part in tree_leaves(result):  # several of sort, split or unbind
+                if isinstance(part, Tensor):
+                    self._follow(func, args, part, all(plain))
         return result
 
     def _follow(self, func: Callable, args: tuple[Any, ...], result: Tensor, plain: bool) -> None:

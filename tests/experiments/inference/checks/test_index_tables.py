@@ -115,6 +115,58 @@ def test_the_shape_of_an_index_is_not_read_from_it():
     assert per_image(model, guide, as_data(x[:20]).like(model), 2)["elbo"].isfinite().all()
 
 
+def ranks(y, index):
+    found = index.sort()
+    return y[found.values][found.indices.argsort()]
+
+
+def of_unique(y, index):
+    values, places = index.unique(return_inverse=True)
+    return y[values][places]
+
+
+THROUGH = {
+    "list": lambda y, index: y[index.tolist()],
+    "numpy": lambda y, index: y[torch.as_tensor(index.cpu().numpy())],
+    "items": lambda y, index: torch.stack([y[index[k].item()] for k in range(len(index))]),
+    "iteration": lambda y, index: torch.stack([y[n] for n in index]),
+    "python": lambda y, index: torch.tensor([y.tolist()[n] for n in index]),
+    "parts": lambda y, index: torch.cat([y[part] for part in index.split(7)]),
+    "sort": ranks,
+    "unique": of_unique,
+}
+
+
+@pytest.mark.parametrize("how", THROUGH)
+def test_a_way_through_python_or_through_parts_is_noticed(how):
+    torch.manual_seed(0)
+    model, x = Table(torch.randn(N, D)), torch.randn(N, D)
+    model.told = lambda batch: THROUGH[how](model.y, batch.index)
+    guide = GUIDES["amortized"](model, hidden_dims=(5,))
+    list(fit(SVI(model, guide), x, 1))
+    assert reads_index(model)
+    held_out = as_data(x).like(model)
+    held_out = type(held_out)(held_out.pixels, dtype=x.dtype, source=Source(split="test"))
+    with pytest.raises(ValueError, match=r"^Table reads batch\.index"):
+        per_image(model, guide, held_out.like(model), 2)
+
+
+def test_sizes_and_the_device_of_an_index_are_not_read_from_it():
+    torch.manual_seed(0)
+    model, x = Table(torch.randn(N, D)), torch.randn(N, D)
+
+    def zeros(batch):
+        index = batch.index
+        assert [len(index)] == [*index.shape] == [*index.size()] == [index.numel()]
+        assert index.dim() == index.ndim == 1
+        return torch.zeros(len(index), D, device=index.device)
+
+    model.told = zeros
+    guide = GUIDES["amortized"](model, hidden_dims=(5,))
+    list(fit(SVI(model, guide), x, 1))
+    assert not reads_index(model)
+
+
 class OwnRows(Guide):
     """A mean per datum, looked up by hand."""
 
