@@ -95,7 +95,7 @@ def aggregate_figures(
         )
         every = torch.cat([site["value"] for site in sites])
         z = every[torch.randperm(len(every), device=every.device)[:DRAWS]]
+        log_p = density(model, Batch.draw(len(z), z.device), [name])({name: z})  # draws x
     log_q = aggregate_log_prob([site["fn"] for site in sites], z)
-    log_p = density(model, Batch.draw(len(z), z.device), [name])({name: z})
     kl, error = mean_and_error(log_q - log_p)
     return {"active_units": active_units(means), "aggregate_kl": kl, "aggregate_kl_se": error}

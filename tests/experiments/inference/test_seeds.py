@@ -58,6 +58,14 @@ def test_measurements_and_runs_aside_fork_the_random_state(forked):
         assert all(gpus == [0, 1] for gpus in forked)
 
 
+def test_the_aggregate_posterior_leaves_no_draws_behind():
+    model = PPCA(4, 2)
+    guide, data = GUIDES["amortized"](model, hidden_dims=(4,)), as_data(torch.randn(6, 4))
+    state = torch.get_rng_state()
+    assert aggregate_figures(model, guide, data)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpus_state_is_what_it_was():
