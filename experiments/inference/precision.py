@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map_only
 
 PRODUCTS = {F.linear, F.conv2d, F.conv_transpose2d, torch.conv2d, torch.conv_transpose2d}
 
@@ -24,10 +23,18 @@ class BFloat16Products(TorchFunctionMode):
         self, function: Callable, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if function not in PRODUCTS or args[0].dtype != torch.float32:
+        if function not in PRODUCTS:
             return function(*args, **kwargs)
-        args, kwargs = tree_map_only(Tensor, Tensor.bfloat16, (args, kwargs))
-        return function(*args, **kwargs).float()
+        x = args[0] if args else kwargs["input"]
+        if x.dtype != torch.float32:
+            return function(*args, **kwargs)
+        rounded = [_rounded(value) for value in args]
+        named = {name: _rounded(value) for name, value in kwargs.items()}
+        return function(*rounded, **named).float()
+
+
+def _rounded(value: Any) -> Any:
+    return value.bfloat16() if isinstance(value, Tensor) else value
 
 
 def products(name: str) -> AbstractContextManager[Any]:

@@ -412,6 +412,16 @@ def test_a_step_whose_settings_change_for_ever_is_given_up(monkeypatch):
     svi.step(Batch.of(observations(VAE_AMORTIZED)))
 
 
+def test_arguments_of_products_may_be_named():
+    x, W = torch.randn(3, 4).float(), torch.randn(2, 4).float()
+    with BFloat16Products():
+        named = nn.functional.linear(input=x, weight=W)
+        assert torch.equal(named, nn.functional.linear(x, W))
+        exact = nn.functional.linear(weight=W.double(), input=x.double())
+    torch.testing.assert_close(exact, x.double() @ W.double().mT)
+    assert not torch.equal(named, nn.functional.linear(x, W))
+
+
 def test_products_in_bfloat16_leave_densities_in_float32():
     model = VAE((1, 28, 28), likelihood="bernoulli", network="conv").float()
     guide = GUIDES["amortized"](model, encoder="conv")
