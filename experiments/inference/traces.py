@@ -147,6 +147,8 @@ def site_kls(model_trace: Trace, guide_trace: Trace) -> tuple[dict[str, Tensor],
                 raise NotImplementedError
             kl = kl_of(name, model_trace, guide_trace)
             kls[name] = scale_and_mask(kl, scale=site["scale"], mask=site["mask"])
+            if (other := beside_kl(site, prior)) is not None:
+                kls[name] = kls[name] + other
         except NotImplementedError:
             log_q = log_density(site)
             kls[name] = log_q if prior is None else within(prior, log_q) - log_density(prior)
@@ -155,14 +157,31 @@ def site_kls(model_trace: Trace, guide_trace: Trace) -> tuple[dict[str, Tensor],
 
 
 def scaled_alike(site: Any, prior: Any) -> bool:
-    """Whether the densities of two sites have the same factor.
+    """Whether the densities of two sites have the same factor, or both a tensor.
 
-    ``TemperKL`` scales both, and its beta may be 0. Tensors come from one handler.
+    ``TemperKL`` scales both, and its beta may be 0. Steps do not read tensors: what two of them
+    differ by is in ``beside_kl``.
     """
-    scales = [one.get("untempered", one["scale"]) for one in (site, prior)]
+    scales = _untempered(site, prior)
     if any(isinstance(scale, Tensor) for scale in scales):
         return all(isinstance(scale, Tensor) for scale in scales)
     return math.isclose(*scales)
+
+
+def beside_kl(site: Any, prior: Any) -> Tensor | None:
+    """(a - b) log p at the draw, if the factors a of log q and b of log p are two tensors.
+
+    With a KL(q || p), a times, it is the mean of a log q - b log p; it is zero where a = b.
+    """
+    a, b = _untempered(site, prior)
+    if a is b or not isinstance(a, Tensor):
+        return None
+    log_p = prior["fn"].log_prob(site["value"])
+    return scale_and_mask(log_p, scale=site["scale"] - prior["scale"], mask=prior["mask"])
+
+
+def _untempered(*sites: Any) -> list[Any]:
+    return [site.get("untempered", site["scale"]) for site in sites]
 
 
 def kl_of(name: str, model_trace: Trace, guide_trace: Trace) -> Tensor:

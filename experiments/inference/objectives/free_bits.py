@@ -12,6 +12,7 @@ from torch.distributions import kl_divergence
 from experiments.inference.checks.sites import sites_of
 from experiments.inference.objectives.base import Objective
 from experiments.inference.traces import (
+    beside_kl,
     in_order,
     kl_of,
     log_density,
@@ -40,7 +41,7 @@ class FreeBits(Objective):
 
     Raises:
         ValueError: If ``free_bits`` is negative; in use, if a latent is global or has different
-            scales in model and guide.
+            scales in model and guide, or a scale per row.
 
     References:
         Kingma et al. (2016), inverse autoregressive flow, section on free bits.
@@ -61,10 +62,14 @@ class FreeBits(Objective):
                 raise ValueError(
                     f"elbo_free_bits needs a KL per datum, which '{name}' has not: use elbo."
                 )
-            if not scaled_alike(site, p.nodes[name]):
+            scale, prior = site["scale"], p.nodes[name]
+            by_row = isinstance(scale, Tensor) and scale.numel() > 1
+            if by_row or not scaled_alike(site, prior):
                 raise ValueError(
                     f"elbo_free_bits needs one scale of '{name}' in model and guide: use elbo."
                 )
+            if (other := beside_kl(site, prior)) is not None:
+                loss = loss + other.sum() / self.num_particles
             mask = site["mask"].unsqueeze(-1) if isinstance(site["mask"], Tensor) else site["mask"]
             kl = scale_and_mask(self._kl(name, p, q), mask=mask)
             rows = kl.numel() // kl.shape[-1] / self.num_particles
