@@ -30,6 +30,9 @@ def check_fits(
         known: all names.
         fitting: those that fit, which the message lists.
         to: what they fit.
+
+    Raises:
+        ValueError: If it does not fit; names those that do.
     """
     if name in fitting:
         return

@@ -36,7 +36,7 @@ def density(
 
 
 def total_density(trace: Trace, names: Collection[str] | None = None) -> Tensor:
-    """The sum of the log-densities of some sites of a run, or all, computed before [nats]."""
+    """The sum of some sites' log-densities, or all, computed before, of every row [nats]."""
     sites = [site for site in sites_of(trace) if names is None or site["name"] in names]
     total: Any = sum(by_datum(site) / site["scale"] for site in sites)
     return total
