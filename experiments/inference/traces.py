@@ -171,7 +171,7 @@ def scaled_alike(site: Any, prior: Any) -> bool:
 def beside_kl(site: Any, prior: Any) -> Tensor | None:
     """(a - b) log p at the draw, if the factors a of log q and b of log p are two tensors.
 
-    With a KL(q || p), a times, it is the mean of a log q - b log p; it is zero where a = b.
+    Added to a * KL(q || p) it gives the mean of a log q - b log p; where a = b it is zero.
     """
     a, b = _untempered(site, prior)
     if a is b or not isinstance(a, Tensor):
