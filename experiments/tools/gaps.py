@@ -221,11 +221,8 @@ def annealed(model: Any, guide: Guide, data: Data, config: Config) -> Tensor:
     """The annealed bound of every image, at most a hundred images at a time."""
     most = 100 * config.chains
     rows = max(1, rows_at_a_time(model, data, config.memory, most) // config.chains)
-    bounds = [
-        annealed_bound(model, guide, batch, *config.annealing).bound
-        for batch in data.batches(rows)
-    ]
-    found = torch.cat(bounds)
+    runs = (annealed_bound(model, guide, batch, *config.annealing) for batch in data.batches(rows))
+    found = torch.cat([run.bound for run in runs])
     for row in (~found.isfinite()).nonzero().flatten().tolist():
         raise UsageError(f"datum {row} has an annealed weight that is not finite.")
     return found
