@@ -120,11 +120,11 @@ def fit(
             if patience is not None and at.epoch - at.best_epoch > patience:
                 return
             for progress in training.epoch(at, pause):
+                note_training_data(svi.model, rows)
+                if svi.tables:
+                    note_rows(svi.guide, rows)
                 yield progress
             at = progress.position
-            note_training_data(svi.model, rows)
-            if svi.tables:
-                note_rows(svi.guide, rows)
     finally:
         for group, rate in training.rates:  # rates that are set before the next call count
             group["lr"] = rate

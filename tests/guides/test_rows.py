@@ -1,5 +1,7 @@
 """Guides that own a row per datum, and the project's own optimisers."""
 
+import copy
+
 import pyro
 import pytest
 import torch
@@ -7,6 +9,7 @@ from pyro.infer import Trace_ELBO
 
 from experiments.data import as_data
 from experiments.errors import TrainingError, UsageError
+from experiments.evaluation.metrics import measure
 from experiments.inference.fit import fit
 from experiments.inference.frozen import announce_rows, fit_rows, frozen, held_out
 from experiments.inference.optim import Muon, RowAdam, constant, cosine, orthogonal
@@ -70,6 +73,18 @@ def test_held_out_rows_are_fresh_and_leave_the_trained_ones_alone(name):
     assert all((parameters[key] == value).all() for key, value in model.state_dict().items())
     assert all(p.requires_grad for p in model.parameters())
     sibling(Batch.of(torch.randn(7, 5)))
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_trained_rows_never_serve_other_data_of_that_size(copied):
+    """Not inside the loop of the first epoch, and not in a copy."""
+    x, others = torch.randn(2, 20, 5)
+    model = PPCA.maximum_likelihood(x, 2).requires_grad_(False)
+    guide = GUIDES["mean_field"](model, local_steps=30).for_data(20)
+    for _ in fit(SVI(model, guide), x, epochs=1):
+        p, q = copy.deepcopy((model, guide)) if copied else (model, guide)
+        assert measure(p, q, as_data(x)).guide is q
+        assert measure(p, q, as_data(others)).guide is not q
 
 
 def test_guides_without_rows_are_their_own_sibling():

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakSet
 
 import torch
 import torch.nn.functional as F
@@ -79,9 +79,8 @@ REMEDY = (
     "batch.given[...]."
 )
 
-_data_of: WeakKeyDictionary[Any, str | None] = WeakKeyDictionary()
-"""Model whose density depends on ``batch.index``, or guide with a row per datum -> checksum of its
-training data, None before training."""
+_readers: WeakSet[Any] = WeakSet()
+"""Models whose density depends on ``batch.index``."""
 
 
 class IndexReads(TorchFunctionMode):
@@ -144,28 +143,28 @@ def note_reads(model: Any, guide_trace: Trace, batch: Batch) -> None:
     with IndexReads(batch) as reads:
         poutine.replay(model, trace=guide_trace)(batch)
     if reads.read:
-        _data_of.setdefault(poutine.unwrap(model), None)
+        _readers.add(poutine.unwrap(model))
 
 
 def reads_index(model: Any) -> bool:
     """Whether a checked model reads the index."""
-    return model in _data_of
+    return model in _readers
 
 
 def note_training_data(model: Any, data: Any) -> None:
     """Note the data that a model was trained on, if it reads the index."""
     if reads_index(model):
-        _data_of[model] = data.sha256
+        note_rows(model, data)
 
 
-def note_rows(guide: Any, data: Any) -> None:
-    """Note the data to which the rows of a per-datum guide belong."""
-    _data_of[guide] = data.sha256
+def note_rows(program: Any, data: Any) -> None:
+    """Note in a program, and so in copies of it, the data to which its rows belong."""
+    program._rows_of = data.sha256
 
 
 def has_rows_of_other_data(program: Any, data: Any) -> bool:
     """Whether the rows that a program looks up are known to be of other data."""
-    return _data_of.get(program) not in (None, data.sha256)
+    return getattr(program, "_rows_of", None) not in (None, data.sha256)
 
 
 def check_training_data(model: Any, data: Any) -> None:

@@ -34,8 +34,8 @@ PLAIN = frozenset((bool, int, float, str, complex, type(None), torch.dtype, torc
 CONTAINERS = (dict, list, tuple, set, frozenset, Namespace, SimpleNamespace)
 NUMPY = (np.ndarray, np.generic)
 GENERATORS = frozenset((random.Random, np.random.Generator, np.random.RandomState))
-OF_TORCH = frozenset(vars(nn.Module())) - {"training"}
-"""Attributes in which a module keeps its parts, which are handled elsewhere."""
+OF_TORCH = frozenset(vars(nn.Module())) - {"training"} | {"_rows_of"}
+"""Attributes in which a module keeps its parts, which are handled elsewhere, and our note."""
 BACKWARD_HOOKS = ("_backward_pre_hooks", "_backward_hooks")
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", *BACKWARD_HOOKS)
 MOST_BYTES = 100_000
