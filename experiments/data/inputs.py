@@ -63,7 +63,7 @@ def columns_of(x: Any) -> Columns:
         raise UsageError(
             "only fit takes a DataLoader; elsewhere give its data set, loader.dataset."
         )
-    if isinstance(x, TensorDataset):
+    if type(x) is TensorDataset:  # a subclass may change its rows
         return _of_rows(x.tensors)
     if isinstance(x, Dataset):
         return _of_rows(_all_rows(x))

@@ -133,6 +133,15 @@ def test_arrays_that_are_refused_in_one_line(name):
     assert not re.search(r"[^.]\.\.(?!\.)", str(caught.value))  # no two full stops
 
 
+class Doubled(TensorDataset):
+    def __getitem__(self, index):
+        return tuple(2 * tensor for tensor in super().__getitem__(index))
+
+
+def test_a_subclass_of_a_tensor_data_set_may_change_its_rows():
+    assert (as_data(Doubled(torch.from_numpy(X))).pixels.numpy() == 2 * X).all()
+
+
 def test_batches_of_a_sampler_have_no_known_size():
     rows = TensorDataset(torch.zeros(4, 2), torch.arange(4))
     loader = DataLoader(rows, batch_sampler=[[0, 1, 2], [3]])
