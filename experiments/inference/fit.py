@@ -84,8 +84,8 @@ def fit(
         epochs: passes over the data.
         batch_size: B; the last batch of an epoch may be smaller. A ``DataLoader`` has its own.
         schedule: from progress in [0, 1) to a factor on every learning rate; a cosine by default.
-            An optimizer with one of torch's schedulers keeps its own rates (``ReduceLROnPlateau``
-            cannot be seen, and has no effect here).
+            A rate that is set between epochs, as by ``ReduceLROnPlateau``, is a new initial one.
+            An optimizer with another of torch's schedulers keeps its own rates.
         seed: fixes the order of the data, together with the epoch. A ``DataLoader`` has its own.
         patience: number of epochs without a better loss after which training stops.
         start: position of an earlier ``fit``, when training is resumed.
@@ -129,6 +129,7 @@ def fit(
         for group, rate in training.rates:  # rates that are set before the next call count
             group["lr"] = rate
             del group["initial_lr"]
+            group.pop("fit_lr", None)
 
 
 @dataclass
@@ -145,15 +146,22 @@ class Training:
 
     @property
     def rates(self) -> list[tuple[dict[str, Any], float]]:
-        """Groups of parameters (loading a state replaces them) and their initial rates."""
-        return [
-            (group, group.setdefault("initial_lr", group["lr"]))
+        """Groups of parameters (loading a state replaces them) and their initial rates.
+
+        A rate that was set since the last step is a new initial one.
+        """
+        groups = [
+            group
             for optimizer in self.svi.optimizers
             if not getattr(optimizer, "scheduled", False)
             and not hasattr(optimizer.step, "_wrapped_by_lr_sched")  # of torch's schedulers
             for group in optimizer.param_groups
             if "lr" in group and group.get("lrd", 1.0) == 1.0
         ]
+        for group in groups:
+            if "initial_lr" not in group or group["lr"] != group.get("fit_lr", group["lr"]):
+                group["initial_lr"] = group["lr"]
+        return [(group, group["initial_lr"]) for group in groups]
 
     def epoch(self, at: Position, pause: Callable[[], bool] | None) -> Iterator[Progress]:
         """The rest of the epoch that ``at`` lies in: ``Progress`` at pauses and at its end."""
@@ -185,7 +193,7 @@ class Training:
 
     def _step(self, batch: Batch, progress: float, first: bool) -> Tensor:
         for group, rate in self.rates:
-            group["lr"] = rate * self.schedule(progress)
+            group["lr"] = group["fit_lr"] = rate * self.schedule(progress)
         if self.anneal is not None:
             self.anneal(progress)
         # The first step is validated; the rest run without Pyro's checks of every site.

@@ -213,8 +213,8 @@ class Fitting:
         if self.svi.guard:
             self.svi.guard.consecutive = 0
         for group in (g for optimizer in self.svi.optimizers for g in optimizer.param_groups):
-            group.setdefault("initial_lr", group["lr"])
-            for name in ("initial_lr", "lr"):
+            for name in ("initial_lr", "fit_lr", "lr"):
+                group[name] = group.get(name, group["lr"])
                 group[name] *= SLOWER ** (done + 1 - self.rollbacks)
         self.rollbacks = done + 1
         self.run.say(

@@ -1,5 +1,6 @@
 """What a guard explains and what it must not skip, and which learning rates ``fit`` uses."""
 
+import copy
 import math
 
 import pyro
@@ -63,6 +64,27 @@ def test_a_rate_that_is_set_between_two_fits_counts():
         for _ in fit(svi, X, epochs=1, batch_size=4, schedule=constant()):
             pass
         assert svi.optimizers[0].param_groups[0]["lr"] == pytest.approx(rate)
+
+
+def test_a_rate_that_is_set_between_two_epochs_counts():
+    svi = SVI(Linear(), Encoder(), lambda parameters: torch.optim.SGD(parameters, lr=0.1))
+    (group,), rates = svi.optimizers[0].param_groups, []
+    for progress in fit(svi, X, epochs=3, batch_size=4, schedule=constant()):
+        rates.append(progress.lr)
+        group["lr"] *= 0.5
+    assert [*rates, group["lr"]] == pytest.approx([0.1, 0.05, 0.025, 0.0125])
+
+
+@pytest.mark.parametrize("loads", [False, True])
+def test_a_rate_that_is_set_after_a_fit_was_left_counts(loads):
+    """The cosine of that fit is not over: its generator, or a state of it, is still there."""
+    svi = SVI(Linear(), Encoder(), lambda parameters: torch.optim.SGD(parameters, lr=0.1))
+    left = fit(svi, X, epochs=4)
+    next(left), next(left)
+    if loads:
+        svi.load_state_dict(copy.deepcopy(svi.state_dict()))
+    svi.optimizers[0].param_groups[0]["lr"] = 0.01
+    assert next(fit(svi, X, epochs=4)).lr == pytest.approx(0.01)
 
 
 def test_what_is_unfrozen_later_is_trained_as_pyros_svi_does():
