@@ -1,6 +1,5 @@
 """The training loop, written once."""
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -220,9 +219,7 @@ class Training:
 
     def _progress(self, at: Position, position: Position) -> Progress:
         steps = at.epoch * self.clock.per_epoch + len(at.losses)
-        groups = (group for optimizer in self.svi.optimizers for group in optimizer.param_groups)
-        rate = next((float(group["lr"]) for group in groups if "lr" in group), math.nan)
-        loss, losses = self._loss(at), list(at.losses)
+        loss, losses, rate = self._loss(at), list(at.losses), self.svi.rate
         return Progress(at.epoch + 1, steps, loss, losses, rate, at.seconds, at.skipped, position)
 
 

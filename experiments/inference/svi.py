@@ -35,8 +35,9 @@ class SVI:
         model: p(x, z).
         guide: q(z | x), any module.
         optim: a ``torch.optim`` optimizer or several, a ``pyro.optim`` one, or a function from
-            parameters to an optimizer; Adam at rate 0.01 by default. Rows of per-datum guides
-            have an optimizer of their own, ``RowAdam`` at ``guide.local_lr``.
+            parameters to an optimizer; Adam at rate 0.01 by default. What is frozen now is
+            trained once it is unfrozen, unless it is missing from a torch optimizer. Rows of
+            per-datum guides have an optimizer of their own, ``RowAdam`` at ``guide.local_lr``.
         loss: one of our objectives or a Pyro ELBO; the ELBO by default.
         guard: refuses steps that are not finite, and may clip gradients; none by default.
         average: moving average of the weights, updated after every step; none by default.
@@ -92,6 +93,13 @@ class SVI:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 yield from group["params"]
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the first group of parameters that are trained; else NaN."""
+        groups = (group for optimizer in self.optimizers for group in optimizer.param_groups)
+        trained = (g for g in groups if any(p.requires_grad for p in g["params"]))
+        return next((float(group["lr"]) for group in trained if "lr" in group), math.nan)
 
     def step(self, batch: Batch) -> Tensor:
         """One gradient step; the loss before it, a detached tensor [nats per data point].

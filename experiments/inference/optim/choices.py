@@ -11,10 +11,15 @@ LEAST_SIDE = 16
 """Rows and columns of a matrix whose steps are worth an orthogonalisation."""
 
 
-def global_parameters(*modules: nn.Module) -> list[nn.Parameter]:
-    """Trainable parameters that are not rows of per-datum tables."""
+def global_parameters(*modules: nn.Module, frozen: bool = False) -> list[nn.Parameter]:
+    """Trainable parameters that are not rows of per-datum tables, and ``frozen`` ones if asked."""
     rows = {id(table.rows) for table in local_tables(*modules)}
-    parameters = {id(p): p for module in modules for p in module.parameters() if p.requires_grad}
+    parameters = {
+        id(p): p
+        for module in modules
+        for p in module.parameters()
+        if p.requires_grad or (frozen and p.is_floating_point())
+    }
     return [p for key, p in parameters.items() if key not in rows]
 
 

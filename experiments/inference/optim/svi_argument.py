@@ -1,5 +1,6 @@
 """What ``SVI`` takes as ``optim``, and the optimizers that it becomes."""
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -8,7 +9,8 @@ from pyro.optim import HorovodOptimizer, PyroOptim
 from torch import nn
 from torch.optim import Optimizer
 
-from experiments.inference.optim.choices import adam, global_parameters
+from experiments.inference.optim.choices import global_parameters
+from experiments.inference.optim.light import Adam
 from experiments.inference.optim.pyro_adapter import PyroOptimizer
 from experiments.inference.optim.rows import local_tables
 
@@ -25,14 +27,14 @@ def optimizers_of(optim: Optim | None, model: nn.Module, guide: nn.Module) -> li
         TypeError: If ``optim`` is something else.
         ValueError: If it moves parameters of another pair, or rows of a per-datum guide.
     """
-    parameters = global_parameters(model, guide)
+    parameters = global_parameters(model, guide, frozen=True)  # which may be trained later
     if optim is None:
-        optim = adam(model, guide) or []
+        optim = functools.partial(Adam, lr=0.01, fused=True)
     if isinstance(optim, PyroOptim) and not isinstance(optim, HorovodOptimizer):
         places = (("model", model), ("guide", guide))
         rows = {id(table.rows) for table in local_tables(model, guide)}
         named = {
-            f"{place}.{name}": parameter  # what is frozen now may be trained later
+            f"{place}.{name}": parameter
             for place, module in places
             for name, parameter in module.named_parameters()
             if id(parameter) not in rows

@@ -87,9 +87,10 @@ def test_a_rate_that_is_set_after_a_fit_was_left_counts(loads):
     assert next(fit(svi, X, epochs=4)).lr == pytest.approx(0.01)
 
 
-def test_what_is_unfrozen_later_is_trained_as_pyros_svi_does():
+@pytest.mark.parametrize("optim", [pyro.optim.Adam({"lr": 0.1}), torch.optim.Adam, None])
+def test_what_is_unfrozen_later_is_trained_as_pyros_svi_does(optim):
     model = Linear().requires_grad_(False)
-    svi = SVI(model, Encoder(), pyro.optim.Adam({"lr": 0.1}))
+    svi = SVI(model, Encoder(), optim)
     svi.step(SOME)
     model.requires_grad_(True)
     before = model.loc.detach().clone()
