@@ -112,6 +112,7 @@ class SVI:
         """
         if not self.trains:
             raise ValueError("nothing to train: neither model nor guide has free parameters.")
+        self._drop_gradients()  # which a user or an interrupted step left
         random, before = self._state(batch)
         loss = average_gradients(self._attempt(batch), self.parameters)
         if self.guard and not self.guard.passes(loss, self.parameters):

@@ -34,6 +34,18 @@ def test_a_step_uses_no_gradients_of_another_svis_steps():
     torch.testing.assert_close(model.loc.detach(), wanted)
 
 
+def test_a_step_uses_no_gradients_that_a_look_at_them_left():
+    moved = []
+    for looks in (False, True):
+        svi = SVI(Linear(), Encoder(), lambda parameters: torch.optim.SGD(parameters, lr=0.1))
+        if looks:
+            ELBO().differentiable_loss(svi.model, svi.guide, SOME).backward()
+        torch.manual_seed(0)
+        svi.step(SOME)
+        moved.append(svi.model.loc.detach())
+    assert torch.equal(*moved)
+
+
 class Two(Linear):
     def forward(self, batch):
         with data_plate(batch):
