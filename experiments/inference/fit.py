@@ -107,6 +107,7 @@ def fit(
         raise ValueError(f"epochs={epochs} and batch_size={batch_size} must be at least 1.")
     if not svi.trains or (minutes is not None and spent >= minutes):
         return
+    svi.check_parameters()
     at = start or Position()
     rows = rows_of(data, svi.model)
     if isinstance(rows, Data):

@@ -169,6 +169,22 @@ class SVI:
         found = gathered(explain(self.model, self.guide, self.objective, batch, random))
         return next(filter(None, found), "")
 
+    def check_parameters(self) -> None:
+        """Refuse a pair whose parameters took the place of those that the optimizers move.
+
+        Raises:
+            ValueError: If a trainable one did, as in ``load_state_dict(state, assign=True)``.
+        """
+        present = {id(p): p for part in (self.model, self.guide) for p in part.parameters()}
+        known = {*map(id, self.own), *map(id, self.parameters)}
+        new = any(p.requires_grad for key, p in present.items() if key not in known)
+        if new and any(id(p) not in present for p in self.parameters):
+            raise ValueError(
+                "parameters of the pair were replaced after SVI was made, and no optimizer moves "
+                "the new ones: make another SVI after a layer is replaced, or a state loaded with "
+                "assign=True."
+            )
+
     def state_dict(self) -> dict[str, Any]:
         """What a later ``SVI`` of the pair needs besides the weights; the guard is not saved."""
         state: dict[str, Any] = {

@@ -15,7 +15,7 @@ from experiments.inference.optim import RowAdam, constant
 from experiments.inference.svi import SVI
 from guides.local import LocalTable
 from ppl_models.batch import data_plate
-from tests.shared.linear_pair import SOME, D, Encoder, Linear, Normed, X
+from tests.shared.linear_pair import SOME, D, Decoder, Encoder, Linear, Normed, X
 
 
 def test_a_step_uses_no_gradients_of_another_svis_steps():
@@ -134,6 +134,23 @@ def test_a_frozen_pair_has_nothing_to_train(of):
     assert list(fit(svi, X, epochs=1)) == []
     with pytest.raises(ValueError, match="nothing to train"):
         svi.step(SOME)
+
+
+CHANGES = {
+    "a layer": lambda model: setattr(model, "decoder", nn.Linear(D, D)),
+    "a state": lambda model: model.load_state_dict(Decoder().state_dict(), assign=True),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_replaced_parameters_that_would_not_be_trained_are_refused(change):
+    model, guide = Decoder(), Encoder()
+    whole, of_guide = SVI(model, guide), SVI(model, guide, torch.optim.Adam(guide.parameters()))
+    CHANGES[change](model)
+    with pytest.raises(ValueError, match="were replaced after SVI was made"):
+        next(fit(whole, X, epochs=1))
+    for svi in (of_guide, SVI(model, guide)):
+        assert next(fit(svi, X, epochs=1)).complete
 
 
 def test_an_optimizer_that_needs_a_closure_is_refused_when_it_is_given():
