@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import BatchSampler, DataLoader, SubsetRandomSampler
 
 from experiments.data.inputs import as_data
 from experiments.data.observed import as_observed
@@ -60,11 +60,15 @@ class Stream:
         x, index = _parts(first)
         self.indexed, rows = index is not None, as_data(x)
         self.batch_size, self.drops = int(own.batch_size), own.drop_last
+        order = getattr(sampler, "sampler", None)  # may leave rows out, or repeat them
+        self.visited = len(order) if hasattr(order, "__len__") else self.size
+        if isinstance(order, SubsetRandomSampler) and not self.indexed:
+            self.size = self.visited
         self.sites = describe(model, rows)
         as_observed(rows, model, self.sites)  # refuse data that do not fit before training
 
     def __len__(self) -> int:
-        return len(self.loader) * self.batch_size if self.drops else self.size
+        return len(self.loader) * self.batch_size if self.drops else self.visited
 
     def minibatches(self, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The loader's batches, starting from a given one, in the loader's order and size.

@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 from torch.distributions import MultivariateNormal
+from torch.utils.data import DataLoader, SubsetRandomSampler
 
 from experiments.data import as_data
+from experiments.data.streams import rows_of
 from experiments.inference.fit import Position, fit
 from experiments.inference.guard import Guard
 from experiments.inference.svi import SVI
@@ -35,6 +37,22 @@ def test_every_row_weighs_alike(rows, size):
         assert progress.loss == pytest.approx(losses.mean().item(), rel=1e-12)
     # what patience compares
     assert progress.position.best == pytest.approx(losses.mean().item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("count", [3, 7, 30])
+def test_rows_that_a_sampler_takes_weigh_alike(count):
+    svi, x, losses = still(11)
+    order = torch.arange(count) % 11  # as of a subset, or with replacement
+    loader = DataLoader(x, batch_size=4, sampler=order.tolist())
+    *_, last = fit(svi, loader, epochs=2)
+    assert last.loss == pytest.approx(losses[order].mean().item(), rel=1e-12)
+    assert last.steps == 2 * len(last.losses) == 2 * len(loader)
+
+
+def test_a_sampler_of_a_subset_makes_it_the_data_set():
+    svi, x, _ = still(11)
+    loader = DataLoader(x, batch_size=4, sampler=SubsetRandomSampler(range(7)))
+    assert next(rows_of(loader, svi.model).minibatches(4, seed=0, epoch=0)).size == 7
 
 
 def test_an_epoch_that_was_left_goes_on_with_the_rows_it_has_seen():
