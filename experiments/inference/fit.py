@@ -11,7 +11,7 @@ from torch import Tensor
 
 from experiments.data import Data
 from experiments.data.streams import rows_of
-from experiments.inference.checks.index_reads import note_rows, note_training_data
+from experiments.inference.checks.index_reads import note_training_data
 from experiments.inference.checks.observations import check_observations
 from experiments.inference.checks.pair_check import check_indexed
 from experiments.inference.optim import Schedule, cosine
@@ -120,9 +120,7 @@ def fit(
             if patience is not None and at.epoch - at.best_epoch > patience:
                 return
             for progress in training.epoch(at, pause):
-                note_training_data(svi.model, rows)
-                if svi.tables:
-                    note_rows(svi.guide, rows)
+                note_training_data(svi.model, svi.guide, rows)
                 yield progress
             at = progress.position
     finally:

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from guides import Guide
+from guides.local import PerDatumGuide
 from ppl_models.batch import Batch
 
 LOOKUPS = (
@@ -79,8 +81,10 @@ REMEDY = (
     "batch.given[...]."
 )
 
+OTHER_GUIDES = "Take mean_field, full_rank or point, which are fitted to other data."
+
 _readers: WeakSet[Any] = WeakSet()
-"""Models whose density depends on ``batch.index``."""
+"""Models whose density depends on ``batch.index``, and users' guides that look rows up by it."""
 
 
 class IndexReads(TorchFunctionMode):
@@ -135,8 +139,8 @@ class IndexReads(TorchFunctionMode):
             )
 
 
-def note_reads(model: Any, guide_trace: Trace, batch: Batch) -> None:
-    """Note a model whose density depends on which rows of a data set it sees.
+def note_reads(model: Any, guide: Any, guide_trace: Trace, batch: Batch, tables: set[int]) -> None:
+    """Note a model whose density depends on which rows of a data set it sees, or such a guide.
 
     A per-datum guide may read the index, too, so the model is run at the guide's draws.
     """
@@ -144,6 +148,8 @@ def note_reads(model: Any, guide_trace: Trace, batch: Batch) -> None:
         poutine.replay(model, trace=guide_trace)(batch)
     if reads.read:
         _readers.add(poutine.unwrap(model))
+    elif tables and not isinstance(poutine.unwrap(guide), PerDatumGuide):
+        _readers.add(poutine.unwrap(guide))
 
 
 def reads_index(model: Any) -> bool:
@@ -151,10 +157,13 @@ def reads_index(model: Any) -> bool:
     return model in _readers
 
 
-def note_training_data(model: Any, data: Any) -> None:
-    """Note the data that a model was trained on, if it reads the index."""
-    if reads_index(model):
+def note_training_data(model: Any, guide: Any, data: Any) -> None:
+    """Note the data that a pair was trained on, where the model or guide looks rows up."""
+    has_rows = getattr(type(guide), "for_data", Guide.for_data) is not Guide.for_data
+    if model in _readers:
         note_rows(model, data)
+    if has_rows or guide in _readers:
+        note_rows(guide, data)
 
 
 def note_rows(program: Any, data: Any) -> None:
@@ -167,10 +176,12 @@ def has_rows_of_other_data(program: Any, data: Any) -> bool:
     return getattr(program, "_rows_of", None) not in (None, data.sha256)
 
 
-def check_training_data(model: Any, data: Any) -> None:
-    """Refuse data other than those whose rows a model looks up."""
-    if reads_index(model) and (data.split == "test" or has_rows_of_other_data(model, data)):
-        raise ValueError(
-            f"{type(model).__name__} reads batch.index, which belongs to the data it was trained "
-            f"on: on other data it would look up other rows. {REMEDY}"
-        )
+def check_training_data(model: Any, guide: Any, data: Any) -> None:
+    """Refuse data other than those whose rows a model or a user's guide looks up."""
+    for program, remedy in ((model, REMEDY), (guide, OTHER_GUIDES)):
+        held_out = program is model and data.split == "test"
+        if program in _readers and (held_out or has_rows_of_other_data(program, data)):
+            raise ValueError(
+                f"{type(program).__name__} reads batch.index, which belongs to the data it was "
+                f"trained on: on other data it would look up other rows. {remedy}"
+            )

@@ -104,7 +104,7 @@ def check_once(
             check.all(sums)
             check_events(check)
             if reads.read:
-                note_reads(model, pair[1], batch)
+                note_reads(model, guide, pair[1], batch, reads.tables)
             if check.summed:
                 check_sums(model, pair[1], batch, check.depth)
             if batch.size > len(batch.index) > 1 and not check.draws_rows:
@@ -159,7 +159,7 @@ def check_rows(model: Any, guide: Any, data: Any) -> Checked:
     check_local(model, "this estimate")
     batch = next(data.batches(2))
     checked = check_once(model, guide, batch)
-    check_training_data(poutine.unwrap(model), data)
+    check_training_data(poutine.unwrap(model), poutine.unwrap(guide), data)
     check_observations(model, data)
     check_weights(model, guide, batch)
     return checked

@@ -14,7 +14,9 @@ from experiments.evaluation.bounds import per_image
 from experiments.evaluation.calibration import calibrate
 from experiments.evaluation.gaps import local_elbo
 from experiments.evaluation.khat import weights_of_draws
+from experiments.evaluation.metrics import evaluate
 from experiments.inference.checks.index_reads import reads_index
+from experiments.inference.checks.pair_check import check_rows
 from experiments.inference.fit import fit
 from experiments.inference.svi import SVI
 from guides import GUIDES, Guide
@@ -193,3 +195,15 @@ def test_a_loader_that_tells_no_positions_serves_programs_that_read_none(reader)
         return
     with pytest.raises(ValueError, match=r"looks rows up by batch\.index"):
         list(steps)
+
+
+@pytest.mark.parametrize("kind", ["own", "auto_normal"])
+def test_rows_of_another_guide_are_not_taken_for_those_of_other_data(kind):
+    torch.manual_seed(0)
+    model, x = Table(torch.zeros(N, D)), torch.randn(N, D)
+    model.told = lambda batch: 0.0
+    guide = OwnRows(model) if kind == "own" else GUIDES["auto_normal"](model).for_data(N)
+    list(fit(SVI(model, guide), x, 1))
+    check_rows(model, guide, as_data(x).like(model))
+    with pytest.raises(ValueError, match=r"mean_field, full_rank (or|and) point"):
+        evaluate(model, guide, x + 1)
