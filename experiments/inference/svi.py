@@ -135,8 +135,9 @@ class SVI:
             return add_gradients(self.objective, self.model, self.guide, batch)
 
     def evaluate_loss(self, batch: Batch) -> Tensor:
-        """The loss on a batch, a detached tensor [nats per data point]."""
-        return loss_of(self.objective, self.model, self.guide, batch)
+        """The loss on a batch, detached [nats per data point]; buffers stay as they are."""
+        with self.buffers.kept():
+            return loss_of(self.objective, self.model, self.guide, batch)
 
     def _state(self, batch: Batch) -> tuple[Any, Any]:
         """The state that explains a refused step and must be restored after it."""

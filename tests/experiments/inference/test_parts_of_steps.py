@@ -63,6 +63,13 @@ def test_one_step_moves_running_means_once(objective):
     torch.testing.assert_close(guide.norm.running_mean, 0.1 * SOME.x.mean(0))
 
 
+def test_an_evaluation_moves_no_running_means():
+    guide = Normed("z", "w")
+    SVI(Two(), guide).evaluate_loss(SOME)
+    assert guide.norm.num_batches_tracked.item() == 0
+    assert guide.norm.running_mean.abs().max() == 0
+
+
 class WithMask(nn.Module):
     def __init__(self) -> None:
         super().__init__()
