@@ -17,7 +17,7 @@ from experiments.errors import TrainingError, UsageError
 from experiments.inference.checks.index_reads import note_rows
 from experiments.inference.handlers import TemperKL
 from experiments.inference.objectives import STL, LogJoint, Objective
-from experiments.inference.optim import cosine, local_tables
+from experiments.inference.optim import adam, cosine, local_tables
 from experiments.inference.svi import SVI
 from guides import Guide
 from guides.local import PerDatumGuide
@@ -87,7 +87,7 @@ def fit_rows(
     chunk = max(1, 2**21 // (objective.num_particles * data.data_dim))
     losses = torch.zeros(guide.local_steps, dtype=torch.float64)
     with frozen(model), pyro.validation_enabled(False):
-        svi = SVI(model, guide, loss=objective)
+        svi = SVI(model, guide, adam(model, guide), objective)
         assert svi.local_optim is not None
         rows = data.fixed().like(model)
         note_rows(guide, rows)

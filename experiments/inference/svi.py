@@ -85,14 +85,14 @@ class SVI:
     @property
     def trains(self) -> bool:
         """Whether the pair has anything to train."""
-        return any(parameter.requires_grad for parameter in self.parameters)
+        return next(self.parameters, None) is not None
 
     @property
     def parameters(self) -> Iterator[nn.Parameter]:
-        """What the optimizers move."""
+        """What the optimizers move; they skip what is frozen."""
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                yield from group["params"]
+                yield from (p for p in group["params"] if p.requires_grad)
 
     @property
     def rate(self) -> float:

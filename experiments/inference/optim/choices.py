@@ -23,10 +23,12 @@ def global_parameters(*modules: nn.Module, frozen: bool = False) -> list[nn.Para
     return [p for key, p in parameters.items() if key not in rows]
 
 
-def adam(model: nn.Module, guide: nn.Module, lr: float = 0.01) -> torch.optim.Optimizer | None:
-    """Adam over the global parameters of a pair, or ``None`` where there are none."""
+def adam(
+    model: nn.Module, guide: nn.Module, lr: float = 0.01
+) -> torch.optim.Optimizer | list[torch.optim.Optimizer]:
+    """Adam over the global parameters of a pair, or no optimizer where there are none."""
     parameters = global_parameters(model, guide)
-    return Adam(parameters, lr=lr, fused=True) if parameters else None
+    return Adam(parameters, lr=lr, fused=True) if parameters else []
 
 
 def adamax(
