@@ -83,8 +83,9 @@ def fit(
         epochs: passes over the data.
         batch_size: B; the last batch of an epoch may be smaller. A ``DataLoader`` has its own.
         schedule: from progress in [0, 1) to a factor on every learning rate; a cosine by default.
-            A rate that is set between epochs, as by ``ReduceLROnPlateau``, is a new initial one.
-            An optimizer with another of torch's schedulers keeps its own rates.
+            A rate that is set between epochs, as by ``ReduceLROnPlateau`` (best with
+            ``constant()``), is a new initial one. Optimizers with another scheduler of torch keep
+            their own rates.
         seed: fixes the order of the data, together with the epoch. A ``DataLoader`` has its own.
         patience: number of epochs without a better loss after which training stops.
         start: position of an earlier ``fit``, when training is resumed.
@@ -190,10 +191,13 @@ class Training:
         yield self._progress(whole, self._next(whole))
 
     def _step(self, batch: Batch, progress: float, first: bool) -> Tensor:
-        for group, rate in self.rates:
+        rates = self.rates
+        for group, rate in rates:
             group["lr"] = group["fit_lr"] = rate * self.schedule(progress)
         if self.anneal is not None:
             self.anneal(progress)
+            for group, _ in rates:
+                group["fit_lr"] = group["lr"]  # set for this step alone
         # The first step is validated; the rest run without Pyro's checks of every site.
         with pyro.validation_enabled(pyro.infer.util.is_validation_enabled() and first):
             return self.svi.step(batch)

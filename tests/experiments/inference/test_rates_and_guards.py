@@ -75,6 +75,18 @@ def test_a_rate_that_is_set_between_two_epochs_counts():
     assert [*rates, group["lr"]] == pytest.approx([0.1, 0.05, 0.025, 0.0125])
 
 
+def test_a_rate_that_anneal_sets_counts_for_its_step():
+    svi = SVI(Linear(), Encoder(), lambda parameters: torch.optim.SGD(parameters, lr=0.1))
+    (group,) = svi.optimizers[0].param_groups
+
+    def halved(progress):
+        group["lr"] *= 0.5
+
+    steps = fit(svi, X, epochs=3, batch_size=4, schedule=constant(), anneal=halved)
+    assert [progress.lr for progress in steps] == pytest.approx([0.05] * 3)
+    assert group["lr"] == pytest.approx(0.1)
+
+
 @pytest.mark.parametrize("loads", [False, True])
 def test_a_rate_that_is_set_after_a_fit_was_left_counts(loads):
     """The cosine of that fit is not over: its generator, or a state of it, is still there."""
@@ -96,6 +108,12 @@ def test_what_is_unfrozen_later_is_trained_as_pyros_svi_does(optim):
     before = model.loc.detach().clone()
     svi.step(SOME)
     assert not torch.equal(model.loc, before)
+
+
+def test_the_rate_that_is_told_is_that_of_what_is_trained():
+    model = Linear().requires_grad_(False)
+    guide = GUIDES["mean_field"](model, local_lr=0.2).for_data(len(X))
+    assert next(fit(SVI(model, guide), X, epochs=1)).lr == pytest.approx(0.2)
 
 
 def test_balancing_ends_where_the_factor_is_one_but_for_rounding():
