@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-from experiments.reports.words.numbers import number, squared
+from experiments.reports.words.numbers import error_of, number, squared
 from experiments.reports.words.titles import joined
 
 NOTHING = 0.005
@@ -146,7 +146,7 @@ def findings_of_runs(
     if len({column for _, _, column in bounded}) == 1:
         bound, heading = bounded[0][2]
         name, best, _ = max(bounded, key=lambda run: run[1][bound])
-        value = number(best[bound], best.get(f"{bound}_se"))
+        value = number(best[bound], error_of(best, bound))
         parts.append(f"{name} has the highest {heading}: {value} nats per {unit}.")
     elif bounded:
         parts.append(

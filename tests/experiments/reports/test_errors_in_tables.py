@@ -3,6 +3,7 @@
 import re
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from experiments import SVI
@@ -11,7 +12,7 @@ from experiments.reports.comparison import _picture, _short
 from experiments.reports.gap_table import gaps_in_words
 from experiments.reports.tables import figures_table
 from experiments.reports.words.captions import caption
-from experiments.reports.words.comparisons import findings_of_guides
+from experiments.reports.words.comparisons import findings_of_guides, findings_of_runs
 from experiments.reports.words.findings import findings
 from experiments.runs.metrics import Metrics
 from experiments.training import train
@@ -124,3 +125,15 @@ def test_what_is_above_zero_is_not_said_to_be_zero():
     words, _ = gaps_in_words([gap], "iw_bound", 0.0002)
     assert "loses -0.01 nats (95% interval -0.01 to 0.00)" in words
     assert "A negative part means" in words
+
+
+@pytest.mark.parametrize(
+    ("of_draws", "shown"), [(2.0, "-50.0 ± 2.1 nats"), (None, "-50.000 nats")]
+)
+def test_the_best_of_saved_runs_has_the_error_of_its_shared_draws_too(of_draws, shown):
+    """compare --runs of two runs of nonlinear: the table states both parts."""
+    figures = {"iw_bound": -50.0, "iw_bound_se": 0.5, "iw_bound_draws_se": of_draws}
+    column = ("iw_bound", "IW bound, 2000 shared draws")
+    runs = [("a", figures | {"squared_error": None}, column)]
+    (words,) = findings_of_runs(runs, "image")
+    assert f"a has the highest IW bound, 2000 shared draws: {shown} per image" in words
