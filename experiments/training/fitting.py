@@ -159,7 +159,7 @@ class Fitting:
 
     def restore(self) -> bool:
         """Return to the newest complete checkpoint; whether there is one."""
-        run = self.run
+        run, first = self.run, self.saved is None
         found = checkpoints(run.path) if run.resumed or self.saved else []
         if run.resumed and not found and (run.path / "metrics.jsonl").exists():
             raise UsageError(f"{run.path} has no checkpoint to continue from.")
@@ -176,6 +176,8 @@ class Fitting:
             with reading(path / STATE):
                 records, losses = self._put(state)
             run.continue_from(records, losses)
+            if first:  # these seconds of earlier processes are part of the total
+                run.began -= run.train_seconds + self.position.seconds
             return True
         return False
 

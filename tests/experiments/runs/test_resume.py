@@ -10,8 +10,9 @@ import torch
 
 from experiments import ppca
 from experiments.inference.svi import SVI
-from experiments.runs.checkpoint import checkpoints
+from experiments.runs.checkpoint import checkpoints, unpacked
 from experiments.runs.cli import cli
+from experiments.training import fitting
 from tests.shared.commands import refused, run
 from tests.shared.runs import RUNS, contents, copied, stopped
 
@@ -135,3 +136,19 @@ def test_deterministic_algorithms_are_asked_for_and_given_back(monkeypatch):
     run(module, *args, "--deterministic", "--out", "a")
     assert asked == {True}
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_the_total_time_is_that_of_all_processes(monkeypatch):
+    """An hour of training, stopped and continued in a second, was 'total: 1 s'."""
+    module, args = RUNS["ppca"]
+    stopped(monkeypatch, 4, module, [*args, "--out", "a"])
+
+    def after_an_hour(content: bytes, path: Path) -> dict:
+        state = unpacked(content, path)
+        records = [record | {"seconds": 3600.0} for record in json.loads(state["records"])]
+        return state | {"records": json.dumps(records)}
+
+    monkeypatch.setattr(fitting, "unpacked", after_an_hour)
+    seconds = run(module, *args, "--out", "a", "--resume")["seconds"]
+    assert seconds["total"] > seconds["train"] > 3600
