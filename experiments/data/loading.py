@@ -130,10 +130,12 @@ def with_labels(train: Data, test: Data) -> tuple[Data, Data]:
     """Both splits with the class of each row given, one-hot, as ``label`` ``[N, C]``.
 
     Raises:
-        UsageError: If there are no classes.
+        UsageError: If there are no classes, or those of one split are not those of the other.
     """
     if train.labels is None or test.labels is None:
         raise UsageError(f"'{train.name}' has no labels.")
+    if train.name == "omniglot":  # both splits count their own characters from 0
+        raise UsageError("--given labels: the test characters of omniglot are not trained on.")
     classes = int(torch.cat([train.labels, test.labels]).max()) + 1
 
     def given(data: Data) -> Data:

@@ -160,6 +160,8 @@ def test_torchvisions_data_sets_become_bytes(monkeypatch):
     assert strokes.pixels.shape == (2, 1, 28, 28)
     assert strokes.pixels.max() == 0  # white paper is zero ink
     assert strokes.labels.tolist() == [3, 5]
+    with pytest.raises(UsageError, match="test characters of omniglot"):
+        load("omniglot", given="labels")
     faces = load("celeba64")[0]
     assert faces.pixels.shape == (3, 3, 64, 64)
     assert faces.pixels[0, :, 0, 0].tolist() == [9, 8, 7]
