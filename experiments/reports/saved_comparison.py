@@ -13,7 +13,7 @@ from experiments.reports.markdown import csv_table, markdown_table
 from experiments.reports.page import finish
 from experiments.reports.tables import Table
 from experiments.reports.words.comparisons import findings_of_runs
-from experiments.reports.words.titles import DATA, counted, unit
+from experiments.reports.words.titles import DATA, counted, names_of, unit
 from experiments.runs.files import read_json, reading, write_text
 from experiments.runs.metrics import Metrics
 from experiments.runs.run import Run
@@ -141,16 +141,15 @@ def table_of_runs(runs: Sequence[Saved]) -> list[dict[str, Any]]:
         with reading(run.path / "metrics.json"):
             columns |= dict.fromkeys(_columns(run))
     table = []
-    for run in runs:
+    for name, run in zip(names_of([run.path for run in runs]), runs, strict=True):
         with reading(run.path / "metrics.json"):
-            table.append(_line(run, runs[0], list(columns)))
+            table.append({"run": name} | _line(run, runs[0], list(columns)))
     return table
 
 
 def _line(run: Saved, first: Saved, columns: Sequence[str]) -> dict[str, Any]:
     shown, metrics, options = _columns(run), run.metrics, run.options
     line: dict[str, Any] = {
-        "run": run.path.name,
         "model": metrics["model"],
         "guide": metrics["guide"],
         "M": options.get("latent_dim") or (options.get("model_options") or {}).get("latent_dim"),
@@ -193,7 +192,8 @@ def save_table_of_runs(run: Run, saved: Sequence[Saved]) -> dict[str, Any]:
     title = f"{counted(len(saved), 'run')} on the same {rows} {one}s of {data}".capitalize()
     few = [{name: row[name] for name in row if name not in FOLDED} for row in table]
     tables = {f"Nats per {one}": Table(few, everything=table)}
-    found = [(run.path.name, run.figures, bound_column(run)) for run in saved]
+    lines = zip(table, saved, strict=True)
+    found = [(line["run"], run.figures, bound_column(run)) for line, run in lines]
     return finish(run, metrics, title, findings_of_runs(found, one), tables, warnings)
 
 

@@ -158,6 +158,11 @@ def test_pca_shares_a_table_under_dynamic_binarisation():
     run(ppca, *binary, "--guide", "amortized", "--epochs", "1", "--out", "q")
     table = run(compare, "--runs", "p", "q", "--out", "c")["runs"]
     assert [line["run"] for line in table] == ["p", "q"]
+    Path("later").mkdir()
+    Path("p").rename("later/q")  # whose name alone would be that of the other
+    table = run(compare, "--runs", "later/q", "q", "--out", "d")["runs"]
+    assert [line["run"] for line in table] == ["later/q", "q"]
+    assert "later/q has the smallest" in Path("d/report.html").read_text()
 
 
 CLASSES = """

@@ -1,6 +1,7 @@
 """Names of models and data sets, and headings made of them, as people write them."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 MODELS = {
@@ -28,6 +29,12 @@ def subject(model: str, data: str, guide: str | None = None) -> str:
     """The subject of a run: ``VAE on MNIST``, or ``VAE on MNIST, guide amortized``."""
     pair = f"{MODELS.get(model, model.rpartition(':')[2])} on {DATA.get(data, data)}"
     return f"{pair}, guide {guide}" if guide else pair
+
+
+def names_of(directories: Sequence[Path]) -> list[str]:
+    """Names of runs in one table: of their directories, or the whole paths if two are alike."""
+    names = [path.name for path in directories]
+    return names if all(names) and len({*names}) == len(names) else [*map(str, directories)]
 
 
 def counted(count: int, noun: str) -> str:
