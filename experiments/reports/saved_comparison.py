@@ -189,7 +189,7 @@ def save_table_of_runs(run: Run, saved: Sequence[Saved]) -> dict[str, Any]:
     )
     one, rows = unit(first.protocol), first.protocol["n"]
     data = DATA.get(first.protocol["data"], first.protocol["data"])
-    title = f"{counted(len(saved), 'run')} on the same {rows} {one}s of {data}".capitalize()
+    title = f"{counted(len(saved), 'run').capitalize()} on the same {rows} {one}s of {data}"
     few = [{name: row[name] for name in row if name not in FOLDED} for row in table]
     tables = {f"Nats per {one}": Table(few, everything=table)}
     lines = zip(table, saved, strict=True)

@@ -213,7 +213,7 @@ def no_run(path: Path) -> str:
         return words + _listed(directory, "It holds the runs")
     parent = directory.parent if _runs(directory.parent) else Path("runs")
     near = suggestion(directory.name, _runs(parent))
-    return f"{directory} does not exist. {near.capitalize()}".rstrip() + _listed(
+    return f"{directory} does not exist. {near[:1].upper()}{near[1:]}".rstrip() + _listed(
         parent, f"The newest runs {'here' if parent == Path() else f'in {parent}'} are"
     )
 

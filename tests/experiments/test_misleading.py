@@ -165,6 +165,14 @@ def test_pca_shares_a_table_under_dynamic_binarisation():
     assert "later/q has the smallest" in Path("d/report.html").read_text()
 
 
+def test_a_title_keeps_the_name_of_a_file():
+    np.save("Wine.npy", np.random.default_rng(0).normal(size=(20, 3)))
+    for out in ("a", "b"):
+        run(pca, "--data", "Wine.npy", "--out", out)
+    run(compare, "--runs", "a", "b", "--out", "c")
+    assert "Two runs on the same 4 rows of Wine.npy" in Path("c/report.html").read_text()
+
+
 CLASSES = """
 import pyro
 import pyro.distributions as dist

@@ -85,6 +85,7 @@ def test_a_run_that_is_missing_is_said_to_be_and_others_are_named(capsys, tmp_pa
     for i in range(7):
         run(tmp_path / f"runs/vae-{i}", age=i)
     run(tmp_path / "other/ppca", age=0)
+    run(tmp_path / "mine/VAE-Digits", age=0)
     (tmp_path / "runs/notes").mkdir()
     newest = "The newest runs in runs are vae-0, vae-1, vae-2, vae-3, vae-4."
     refused(capsys, evaluate, ["runs/vea-1"], f"does not exist. Did you mean vae-1? {newest}")
@@ -92,6 +93,7 @@ def test_a_run_that_is_missing_is_said_to_be_and_others_are_named(capsys, tmp_pa
     refused(
         capsys, evaluate, ["other/pca"], "Did you mean ppca? The newest runs in other are ppca."
     )
+    refused(capsys, evaluate, ["mine/vae-digits2"], "exist. Did you mean VAE-Digits? The newest")
     refused(capsys, evaluate, ["runs/notes"], "runs/notes is not a run: it has no config.json.")
     refused(capsys, evaluate, ["runs"], "runs is not a run", "It holds the runs vae-0, vae-1")
     refused(capsys, compare, ["--of", "runs/vea-1"], "runs/vea-1 does not exist. Did you mean")
