@@ -170,6 +170,17 @@ def test_sixteen_bits_per_channel_are_said_to_lose_half_of_them(tmp_path, colour
     assert notes == ["5 files have 16 bits per channel: the upper 8 are kept"]
 
 
+def test_sixteen_bits_per_pixel_lose_none(tmp_path):
+    """A BMP of 5, 6 and 5 bits, as small screens have."""
+    header = struct.pack("<2sIHHI", b"BM", 194, 0, 0, 66)
+    header += struct.pack("<IiiHHIIiiII", 40, 8, 8, 1, 16, 3, 128, 0, 0, 0, 0)
+    masks = struct.pack("<III", 0xF800, 0x7E0, 0x1F)
+    path = same_bytes(tmp_path / "x", header + masks + b"\xff" * 128, "bmp")
+    notes: list[str] = []
+    assert (pixels_of(path, notes) == np.full((3, 8, 8), 255)).all()
+    assert not notes
+
+
 def test_transparent_pixels(tmp_path):
     array = np.full((8, 8, 4), (255, 0, 0, 0), np.uint8)
     array[2:6, 2:6] = (0, 0, 255, 255)
