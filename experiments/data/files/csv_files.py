@@ -14,7 +14,8 @@ from experiments.errors import UsageError
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.I | re.A)
 """A number; Python's float() would also accept underscores and other digits."""
 
-DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+", re.A)
+COMMAS = re.compile(r"[+-]?(\d*,\d+|\d{1,3}(,\d{3})+(\.\d*)?)", re.A)
+"""A number with a decimal comma, or with commas between its thousands."""
 
 MISSING = {"", "?", "#n/a", "na", "n/a", "nan", "none", "null", "<na>"}
 """Words for a missing value, in lower case, as pandas, R and the UCI repository write them."""
@@ -166,8 +167,8 @@ def _numbers(
 
 
 def _refuse_comma(path: Path, line: int, name: str, field: str) -> None:
-    if DECIMAL_COMMA.fullmatch(field):
+    if COMMAS.fullmatch(field):
         raise UsageError(
             f"{path}: line {line}, column '{name}' holds {field[:30]!r}: decimals are written "
-            "with a point."
+            "with a point, and thousands without a mark."
         )

@@ -114,6 +114,7 @@ CSV = {
     "Unnamed: 0,a\n0,5\n1,6\n2,5\n3,4": "the first column has no name",
     "0,1\n0.5,2\n1,1\n2,2\n1,1": "the first line counts the columns",
     "a;b\n1,5;2\n3;4\n5;6\n7;8": "line 2, column 'a' holds '1,5': decimals are written with a",
+    'a,b\n"1,234.5",2\n"3,456",4\n"5,678",6\n"7,890",8': "'1,234.5': decimals are written with a",
     "a,b\n": "with rows",
     "": "is empty",
     " \n\n": "is empty",
