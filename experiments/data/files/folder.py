@@ -95,7 +95,7 @@ def _layout(root: Path, paths: list[Path]) -> tuple[list[Entry], list[str]]:
     splits_found = _depth_of_splits(inner)
     inner = [parts[splits_found:] for parts in inner]
     tops = {parts[0] for parts in inner if len(parts) > 1}
-    named = {top.lower(): top for top in tops if top.lower() in (*TRAIN, *TEST)}
+    named = {top.lower(): top for top in sorted(tops) if top.lower() in (*TRAIN, *TEST)}
     trained = next((named[name] for name in TRAIN if name in named), None)
     held = next((named[name] for name in TEST if name in named), None)
     everything = [Entry(path, parts) for path, parts in zip(paths, inner, strict=True)]

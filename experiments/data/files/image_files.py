@@ -130,21 +130,23 @@ def _resized(array: np.ndarray, side: int) -> np.ndarray:
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """Files below a directory, and hidden entries; links to directories are followed."""
+    """Files below a directory, and hidden entries; links to directories are followed, once."""
     seen: set[tuple[int, int]] = set()
     pending = [root]
     while pending:
         folder = pending.pop()
         try:
             status = folder.stat()
-            entries = list(folder.iterdir())
+            entries = sorted(folder.iterdir())
         except OSError as error:
             raise UsageError(f"{folder} cannot be read ({error.strerror}).") from error
         if (status.st_dev, status.st_ino) in seen:
             continue
         seen.add((status.st_dev, status.st_ino))
         for entry in entries:
-            if entry.is_dir() and not entry.name.startswith("."):
-                pending.append(entry)
-            else:
+            if not entry.is_dir() or entry.name.startswith("."):
                 yield entry
+            elif entry.is_symlink():
+                pending.insert(0, entry)  # after all folders under names of their own
+            else:
+                pending.append(entry)

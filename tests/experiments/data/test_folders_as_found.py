@@ -68,3 +68,20 @@ def test_names_of_classes_can_be_shown():
                 file.write(png(50 * number))
     with pytest.raises(UsageError, match="cannot be shown"):
         load("folder", Path("x"))
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_link_to_a_class_is_no_class_in_whatever_order_a_disk_lists_them(backwards, monkeypatch):
+    """Which of the two names was taken depended on the file system."""
+    split_folders(Path("x"), all=8)
+    for name in ("abyssinians", "tabbies"):
+        Path("x/all", name).symlink_to("cats")
+    listed = Path.iterdir
+
+    def in_order(path: Path):
+        return iter(sorted(listed(path), reverse=backwards))
+
+    monkeypatch.setattr(Path, "iterdir", in_order)
+    train, test = load("folder", Path("x/all"))
+    assert train.source.classes == ("cats", "dogs")
+    assert len(train) + len(test) == 8
