@@ -93,9 +93,11 @@ def pictures(
 
 def error_curve(pca: PCA, x: torch.Tensor) -> Figure:
     """The squared error of ``x`` against the number of components, up to M."""
-    centred = x - pca.mean
-    explained = pca.encode(x).square().mean(0).cumsum(0)
-    errors = (centred.square().sum(1).mean() - explained).tolist()
+    explained = pca.encode(x).square().mean(0)
+    # counted from the last component: the variance minus what is explained would cancel
+    beyond = explained.flip(0).cumsum(0).flip(0)[1:].tolist()
+    last = pca.squared_error(x).mean().item()
+    errors = [*(last + more for more in beyond), last]
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
     axis.plot(range(1, len(errors) + 1), errors, "o-", ms=3)

@@ -31,6 +31,7 @@ from experiments.explorer.latents import latents_page
 from experiments.options.commands import COMMANDS
 from experiments.options.parsing import parse
 from experiments.options.words import words_of
+from experiments.pca import error_curve
 from experiments.reports import plots
 from experiments.reports.markdown import csv_table, markdown_table, text_table
 from experiments.reports.words.captions import caption
@@ -40,7 +41,7 @@ from experiments.tools import animate, explore, reconstruct, refit, sample
 from experiments.training.pictures import lab_pictures
 from experiments.training.saved_run import SavedRun
 from guides import GUIDES
-from ppl_models import PPCA, VAE, Program, data_plate
+from ppl_models import PCA, PPCA, VAE, Program, data_plate
 from tests.experiments.explorer.test_explore import in_node
 from tests.shared.commands import refused, run
 from tests.shared.explorer_runs import payload_of, spread_ppca, untrained
@@ -300,3 +301,13 @@ def test_a_refit_records_its_own_options():
     options = json.loads(Path("f/config.json").read_text())["options"]
     assert (options["objective"], options["patience"]) == (None, None)
     assert options["data"] == "digits"
+
+
+def test_the_squared_error_by_components_is_right_where_one_column_is_large():
+    """A column of incomes beside one of rates: the curve ended tens below zero."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 3, generator=generator) * torch.tensor([3e4, 1.0, 0.1])
+    model = PCA(x, 3)
+    (line,) = error_curve(model, x).axes[0].lines
+    left = model.eigenvalues.flip(0).cumsum(0).flip(0)[1:].tolist()
+    assert line.get_ydata().tolist() == pytest.approx([*left, 0.0], rel=0.02, abs=2e-3)
