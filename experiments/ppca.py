@@ -8,6 +8,7 @@ ELBO equals log p(x); with any other guide it is lower.
     python -m experiments ppca --data digits --latent-dim 10 --method closed_form
 """
 
+import time
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -49,13 +50,16 @@ def main(config: Config) -> dict[str, Any]:
     with Run("ppca", config) as run:
         train, test = load_data(run)
         model = prepare(run, PPCA(train.data_dim, config.latent_dim), train, test)
+        began = time.perf_counter()
         model = without_gradients(model, train, config)
+        seconds = time.perf_counter() - began
         guide = make_guide(run, model, train)
         objective = make_objective(run, model)
         svi = make_svi(run, model, guide, objective, train)
         train_pair(run, svi, train)
         more: dict[str, Any] = {"optimum": optimum(run, train, test)}
         if config.method != "svi":
+            run.train_seconds += seconds
             more["decoder"] = "learned"
         if config.method == "em":
             more["epochs"] = config.epochs

@@ -73,6 +73,7 @@ def test_what_trains_nothing_is_recorded_as_it_is_resumed():
     run(ppca, *EM, "--epochs", "2", "--out", "a")
     metrics = run(ppca, *EM, "--epochs", "4", "--out", "a", "--resume")
     assert metrics["epochs"] == options("a")["epochs"] == 4
+    assert metrics["seconds"]["train"] > 0, "four steps of EM"
 
 
 def test_a_run_killed_before_its_first_checkpoint_is_recorded_as_it_is_resumed(monkeypatch):
