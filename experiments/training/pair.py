@@ -22,7 +22,7 @@ from experiments.options.ranges import option_name
 from experiments.runs.run import Run
 from experiments.training.compiling import compiles
 from guides import Guide, check_pair
-from ppl_models import MODELS
+from ppl_models import MODELS, NVAE
 from ppl_models.likelihoods import LIKELIHOODS, Likelihood
 from ppl_models.sites import describe
 
@@ -156,6 +156,8 @@ def check_pixels(model: Any, data: Data) -> None:
             f"--given labels: {type(model).__name__} takes nothing but x; a model of your own may "
             "read batch.given."
         )
+    if isinstance(model, NVAE) and model.data_shape[0] == 3 and model.measure == "probability":
+        check_levels(data, 2**model.bits - 1)
     likelihood = getattr(model, "likelihood", None)
     if not isinstance(likelihood, Likelihood):
         return
@@ -171,6 +173,19 @@ def check_pixels(model: Any, data: Data) -> None:
             f"{'' if levels == data.levels else f' of {levels + 1} levels'}, the data are "
             f"{data.kind} of {data.levels + 1} levels; use {', '.join(fitting)} "
             "(or --binarize, --dequantize)."
+        )
+
+
+def check_levels(data: Data, levels: int) -> None:
+    """Refuse pixels between the levels k / ``levels`` that a likelihood gives probabilities of."""
+    between = data.kind == "grey-dequantised"
+    if data.kind == "grey" and data.pixels.is_floating_point():
+        scaled = (levels * rows.float() for rows in data.pixels.split(1000))
+        between = any(bool(((k - k.round()).abs() > 0.1).any()) for k in scaled)
+    if between:
+        raise UsageError(
+            f"NVAE gives probabilities of RGB pixels k / {levels}: save the images as bytes "
+            "(uint8), and leave out --dequantize; --mixture 1 gives densities of any pixels."
         )
 
 

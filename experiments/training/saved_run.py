@@ -84,16 +84,22 @@ class SavedRun(NamedTuple):
         return read_json(path) if path.exists() else {}
 
 
+def bits_of(data: Data) -> int:
+    """Bits per channel of pixels k / (2^bits - 1); RGB floats other than 0 and 1 have 8."""
+    rgb = data.are_images and data.image_shape[0] == 3
+    if rgb and data.kind == "grey" and data.levels == 1 and (data.pixels % 1 != 0).any():
+        return 8
+    return (data.levels + 1).bit_length() - 1
+
+
 def build_model(name: str, data: Data, options: dict[str, Any]) -> nn.Module:
     """A model by name, its data dimensions taken from the data."""
     model_class = import_model(name)
-    of_data = {
-        "data_dim": data.data_dim,
-        "data_shape": tuple(data.image_shape),
-        "bits": (data.levels + 1).bit_length() - 1,
-    }
+    of_data = {"data_dim": data.data_dim, "data_shape": tuple(data.image_shape)}
     accepted = inspect.signature(model_class).parameters
     shape: dict[str, Any] = {k: value for k, value in of_data.items() if k in accepted}
+    if "bits" in accepted:
+        shape["bits"] = bits_of(data)
     if name in MODELS:
         return model_class(**shape, **options)
     try:

@@ -3,13 +3,15 @@
 import copy
 import math
 
+import numpy as np
 import pyro
 import pytest
 import torch
 from pyro import poutine
 from torch import nn
 
-from experiments.data import as_data
+from experiments.data import as_data, load
+from experiments.errors import UsageError
 from experiments.evaluation.bounds import per_image
 from experiments.evaluation.hierarchy import channel_kls, group_rows, resampled_groups
 from experiments.evaluation.metrics import bits_per_dimension
@@ -27,6 +29,8 @@ from experiments.inference.traces import site_kls, traces
 from experiments.options.nvae import NVAEOptions
 from experiments.training.nvae.batch_norms import batch_norm_statistics, readjust, readjusted
 from experiments.training.nvae.recipe import recipe_of
+from experiments.training.pair import check_pixels
+from experiments.training.saved_run import bits_of, build_model
 from guides import GUIDES
 from ppl_models import Batch
 from ppl_models.nvae import NVAE
@@ -320,3 +324,26 @@ def test_a_model_of_the_encoders_cells_is_pyros(monkeypatch):
     guide_trace = poutine.trace(pair.guide).get_trace(batch)
     replayed = poutine.trace(poutine.replay(pair.model, trace=guide_trace)).get_trace(batch)
     assert torch.isfinite(replayed.log_prob_sum())
+
+
+def test_probabilities_of_rgb_pixels_are_those_of_their_levels(in_a_folder):
+    """Floats were taken for pixels of one bit, whose bins are as wide as the whole range."""
+    x = np.random.default_rng(0).integers(0, 256, (20, 3, 8, 8))
+    noisy = (x + 0.3) / 256
+
+    def built(values: np.ndarray, mixture: int = 10, **options) -> NVAE:
+        np.save("x.npy", values)
+        train, _ = load("x.npy", **options)
+        model = build_model("nvae", train, SMALL | {"mixture": mixture})
+        check_pixels(model, train)
+        return model
+
+    for values in (x.astype("u1"), (x / 255).astype("f2"), (x / 255).astype("f4"), x / 255):
+        assert built(values).bits == 8
+    assert built((x > 99).astype("f4")).bits == built(noisy, binarize="dynamic").bits == 1
+    assert built(x.astype("u1"), bits=5).bits == 5
+    assert bits_of(as_data(noisy[:, :1])) == 1, "grey floats have no levels"
+    built(noisy, mixture=1)
+    for values, options in ((noisy, {}), (x.astype("u1"), {"dequantize": True})):
+        with pytest.raises(UsageError, match=r"probabilities of RGB pixels k / 255.*uint8"):
+            built(values, **options)
