@@ -1,25 +1,19 @@
 """The points of a grid as runs, all checked by the command's parser before any is started."""
 
 import dataclasses
-import functools
 import importlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from experiments.data import load_as
 from experiments.data.loading import is_array_file
-from experiments.data.record import changes, record_of
 from experiments.errors import UsageError
 from experiments.options.commands import COMMANDS, module_of
 from experiments.options.common import check
-from experiments.options.data import DataOptions
 from experiments.options.parsing import parse
 from experiments.runs.environment import plain
 from experiments.runs.files import missing, read_json, reading, write_json
 from experiments.runs.resuming import asked_options, holds_nothing, is_finished
-from experiments.runs.run import RECORD
 from experiments.sweeps.grid import Grid, arguments, name_of, points
 from guides import PAIRS
 from ppl_models.names import unknown
@@ -80,20 +74,13 @@ class Planned(NamedTuple):
                 f"{self.path} was made with other options ({differing}); name another --out."
             )
         if self.state == "finished" and saved.get("data_root") != self.options.get("data_root"):
-            self._check_data()  # a run that is continued compares them itself
-
-    def _check_data(self) -> None:
-        """Refuse figures of other files than those that now lie in ``--data-root``."""
-        path, data = self.path / RECORD, self.options.get("data", "")
-        own = data == "folder" or is_array_file(data)
-        if not own or not path.exists() or self.options.get("data_changed") == "ok":
-            return
-        of_data = {f.name: self.options[f.name] for f in dataclasses.fields(DataOptions)}
-        now = _record_now(json.dumps(of_data))
-        with reading(path):
-            found = changes(read_json(path), now)
-        if found:
-            raise UsageError(f"{self.path} is of other data ({found}); name another --out.")
+            data = self.options.get("data", "")
+            own = data == "folder" or is_array_file(data)
+            if own and self.options.get("data_changed") != "ok":
+                raise UsageError(
+                    f"{self.path} was made with another --data-root; name another --out, or add "
+                    "data_changed=ok if the files are the same."
+                )
 
     def _check_measured(self, before: dict[str, Any]) -> None:
         """Refuse figures of a run whose options, then ``before``, have changed since."""
@@ -110,15 +97,6 @@ class Planned(NamedTuple):
             )
 
 
-@functools.cache
-def _record_now(options: str) -> dict[str, Any]:
-    """The record of the data that options, as JSON, describe."""
-    values = json.loads(options)
-    root = values["data_root"]
-    found = load_as(values, Path(root) if root else None, values["rows"], lambda note: None)
-    return record_of(*found)
-
-
 def _differing(options: dict[str, Any], other: dict[str, Any]) -> str:
     """Names of the options with other values, without those that may differ."""
     names = (n for n, value in options.items() if other.get(n, value) != value)
@@ -129,7 +107,6 @@ def plan(command: str, grid: Grid, out: Path) -> list[Planned]:
     """Every point as a run below ``out``, whether or not it exists."""
     module = _module(command)
     runs: list[Planned] = []
-    _record_now.cache_clear()  # files may have changed since
     for point in points(grid):
         words, options = _checked(command, module, point, grid.shared)
         run = Planned(point, module.__name__, words, options, out / name_of(point))

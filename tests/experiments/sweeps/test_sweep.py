@@ -462,17 +462,14 @@ def test_an_evaluation_of_earlier_weights_is_not_taken_for_one_of_the_present_on
 
 @pytest.mark.usefixtures("without_pictures")
 def test_figures_are_not_taken_for_those_of_other_data():
-    """The same command with another --data-root; the same data may have been moved."""
-    for number, root in enumerate(("old", "other")):
-        Path(root).mkdir()
-        np.save(f"{root}/x.npy", np.random.default_rng(number).normal(size=(20, 3)))
+    Path("old").mkdir()
+    np.save("old/x.npy", np.random.default_rng(0).normal(size=(20, 3)))
     shared = ["data=x.npy", "data_root=old"]
     (one,) = plan("pca", read_grid(["seed=0"], shared), Path("s").absolute())
     cli(pca.Config, pca.main, [*one.arguments, "--out", str(one.path)])
     assert one.state == "finished"
-    Path("old").rename("moved")
-    one._replace(options=one.options | {"data_root": "moved"}).check_options()
+    one.check_options()
     other = one.options | {"data_root": "other"}
     one._replace(options=other | {"data_changed": "ok"}).check_options()
-    with pytest.raises(UsageError, match="is of other data"):
+    with pytest.raises(UsageError, match="another --data-root.*data_changed=ok"):
         one._replace(options=other).check_options()
