@@ -471,5 +471,5 @@ def test_figures_are_not_taken_for_those_of_other_data():
     one.check_options()
     other = one.options | {"data_root": "other"}
     one._replace(options=other | {"data_changed": "ok"}).check_options()
-    with pytest.raises(UsageError, match="another --data-root.*data_changed=ok"):
+    with pytest.raises(UsageError, match="another --data-root"):
         one._replace(options=other).check_options()
