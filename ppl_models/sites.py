@@ -10,6 +10,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ppl_models.batch import Batch, needs_given
+from ppl_models.coordinates import is_point
 from ppl_models.observing import (
     Asked,
     Observing,
@@ -162,8 +163,9 @@ def hidden_trace(model: Callable, batch: Batch) -> poutine.Trace:
 
 
 def is_deterministic(site: Any) -> bool:
-    """Whether a site is a ``pyro.deterministic``, which has no density."""
-    return bool(site["infer"].get("_deterministic"))
+    """Whether a site has no density: a ``pyro.deterministic``, or one that Pyro reparametrised."""
+    masked = site["is_observed"] and getattr(site["fn"], "_mask", None) is False
+    return bool(site["infer"].get("_deterministic")) or (masked and is_point(site["fn"]))
 
 
 def is_summed(site: Any) -> bool:

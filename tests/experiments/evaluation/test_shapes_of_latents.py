@@ -6,6 +6,8 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro import poutine
+from pyro.infer.reparam import LocScaleReparam
 from torch import nn
 
 from experiments.data import as_data
@@ -90,6 +92,22 @@ def test_draws_of_a_plate_of_parameters():
     found = to_arviz(model, guide, data, 10)
     assert found["posterior"]["m"].shape == (1, 10, 3)
     assert found["log_likelihood"]["x"].shape == (1, 10, 12)
+
+
+class NonCentred(Groups):
+    """The same means, which Pyro makes functions of standard normal latents."""
+
+    def forward(self, batch):
+        return poutine.reparam(super().forward, config={"m": LocScaleReparam(0.0)})(batch)
+
+
+def test_draws_of_a_reparametrised_latent():
+    data = as_data(torch.randn(12, 1), given={"group": torch.arange(12) % 3})
+    model = NonCentred()
+    describe(model, data)
+    found = to_arviz(model, GUIDES["auto_normal"](model), data, 10)
+    assert found["posterior"]["m_decentered"].shape == (1, 10, 3)
+    assert list(found["log_likelihood"].data_vars) == ["x"]
 
 
 def test_more_rows_than_fit_into_a_gigabyte_are_encoded_under_the_prior(monkeypatch):
