@@ -11,9 +11,10 @@ from ppl_models.sites import is_local
 
 
 def check_events(check: Any) -> None:
-    """Refuse values without rows that torch would compare with an event of one as a table.
+    """Refuse values that torch would broadcast, to rows or to entries of an event, and sum.
 
-    Beside a mean ``[B, 1]``, a column of the event, the value ``[B]`` counts B times in every row.
+    Beside a mean ``[B, 1]``, a column of the event, the value ``[B]`` counts B times in every row;
+    a latent of one number would stand for a whole event of the prior.
     """
     rows = len(check.batch.index)
     for owner, trace in ((check.model, check.p), (check.guide, check.q)):
@@ -26,6 +27,15 @@ def check_events(check: Any) -> None:
                     f"{owner} {list(site['fn'].shape())}: every row would be compared with all "
                     "values. A value has its rows first, then the event (x[:, None])."
                 )
+    for name in check.latents:
+        z, event = check.q[name]["value"], check.p[name]["fn"].event_shape
+        drawn = z.shape[z.ndim - len(event) :]
+        if drawn.numel() < event.numel():
+            raise ValueError(
+                f"{check.guide} draws '{name}' with the shape {list(drawn)}, its prior in "
+                f"{check.model} has {list(event)}: one number would stand for several. Give q the "
+                "shape of the prior; what has a part for every row lies in data_plate(batch)."
+            )
 
 
 def versions_of(batch: Any) -> list[tuple[Tensor, int]]:

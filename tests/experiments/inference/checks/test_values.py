@@ -7,12 +7,15 @@ import pyro.distributions as dist
 import pytest
 import torch
 
+from experiments.data import as_data
+from experiments.evaluation.bounds import whole_bound
 from experiments.evaluation.metrics import evaluate
 from experiments.inference.svi import SVI
 from guides import GUIDES
 from ppl_models import Batch
 from ppl_models.batch import data_plate
 from ppl_models.program import Program
+from ppl_models.sites import describe
 from tests.shared.linear_pair import Encoder, Linear, X
 
 Y = X[:, 0]
@@ -39,6 +42,34 @@ def test_a_value_without_rows_is_no_table():
     torch.testing.assert_close(-loss, want)
     with pytest.raises(ValueError, match=r"has the shape \[12\].* \[12, 1\]"):
         SVI(Column(), OfColumn()).evaluate_loss(Batch.of(Y))
+
+
+class OfOne(Encoder):
+    """One number in the place of two."""
+
+    def q(self, batch):
+        return dist.Normal(batch.x[:, :1] / 2, self.width).to_event(1)
+
+
+class Process(Program):
+    """A Gaussian process over all rows: f of as many numbers as the batch has rows."""
+
+    def forward(self, batch):
+        t = batch.given["t"]
+        K = (-(t[:, None] - t).square()).exp() + 0.1 * torch.eye(len(t))
+        f = pyro.sample("f", dist.MultivariateNormal(torch.zeros(len(t)), K))
+        with data_plate(batch):
+            x = dist.Normal(f.unsqueeze(-1), 1.0).to_event(1)
+            return pyro.sample("x", x, obs=batch.x)
+
+
+def test_one_number_does_not_stand_for_several():
+    with pytest.raises(ValueError, match=r"draws 'z' with the shape \[1\].* Linear has \[2\]"):
+        evaluate(Linear(), OfOne(), X, 5)
+    data, model = as_data(X[:, :1], given={"t": X[:, 1]}), Process()
+    describe(model, data)
+    with pytest.raises(ValueError, match=r"draws 'f' with the shape \[1\].* has \[12\]"):
+        whole_bound(model, GUIDES["auto_normal"](model), data)
 
 
 class Shifted(Encoder):
