@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import biject_to
 
 from guides.coordinates import Coordinates, tensors_of, with_tensors
-from ppl_models.coordinates import coordinates, family, is_free
+from ppl_models.coordinates import coordinates, family, is_free, is_point
 from ppl_models.random_numbers import seeded
 from ppl_models.sites import check_plates, describe, given_rows, prior_trace
 
@@ -101,11 +101,16 @@ def _transform(name: str, runs: Sequence[Trace], guide: str, fixed: bool = True)
     """The map from unconstrained coordinates to the support of a latent, in the first of two runs.
 
     Raises:
-        ValueError: If there is no such map; if it depends on parameters or other latents, and is
-            to be ``fixed``.
+        ValueError: If there is no such map, as of a point; if it depends on parameters or other
+            latents, and is to be ``fixed``.
     """
     sites = [run.nodes[name] for run in runs]
     kind = family(sites[0]["fn"])
+    if is_point(sites[0]["fn"]):
+        raise ValueError(
+            f"{guide} needs latents with a density; '{name}' ({kind}) is a function of what the "
+            f"model has: write it as pyro.deterministic('{name}', ...)."
+        )
     fitting = "write a guide of your own with that support."
     if not guide.startswith("auto_"):
         fitting = "take the guide {}, or one of your own with that support."

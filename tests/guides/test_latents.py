@@ -361,6 +361,15 @@ def test_what_has_no_fixed_coordinates_is_refused_by_name(name):
     assert OBJECTIVES["iwae"](3).loss(model, GUIDES["prior"](model), batch) < math.inf
 
 
+def test_a_function_of_latents_that_is_sampled_as_a_point_is_refused():
+    """Any other value has no density: the loss of a guide that draws one is infinite."""
+    model = From(lambda z0, b: dist.Delta(z0 * b).to_event(1))
+    assert allowed_guides(model) == ("prior",)
+    for guide in ("mean_field", "top_down"):
+        with pytest.raises(ValueError, match=r"'z' .Delta. is a function .* pyro.deterministic"):
+            GUIDES[guide](model)
+
+
 def test_a_frozen_parameter_fixes_a_support():
     model = From(REFUSED["Uniform of b"]).requires_grad_(False)
     guide = GUIDES["mean_field"](model).for_data(4)
