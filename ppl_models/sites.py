@@ -164,8 +164,7 @@ def hidden_trace(model: Callable, batch: Batch) -> poutine.Trace:
 
 def is_deterministic(site: Any) -> bool:
     """Whether a site has no density: a ``pyro.deterministic``, or one that Pyro reparametrised."""
-    masked = site["is_observed"] and getattr(site["fn"], "_mask", None) is False
-    return bool(site["infer"].get("_deterministic")) or (masked and is_point(site["fn"]))
+    return getattr(site["fn"], "_mask", None) is False and is_point(site["fn"])
 
 
 def is_summed(site: Any) -> bool:
