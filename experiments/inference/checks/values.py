@@ -1,5 +1,6 @@
 """Checks of values: their shapes, and whether a batch keeps them while programs run."""
 
+import math
 from typing import Any
 
 from torch import Tensor
@@ -30,11 +31,11 @@ def check_events(check: Any) -> None:
     for name in check.latents:
         z, event = check.q[name]["value"], check.p[name]["fn"].event_shape
         drawn = z.shape[z.ndim - len(event) :]
-        if drawn.numel() < event.numel():
+        if math.prod(drawn) < math.prod(event):
             raise ValueError(
                 f"{check.guide} draws '{name}' with the shape {list(drawn)}, its prior in "
-                f"{check.model} has {list(event)}: one number would stand for several. Give q the "
-                "shape of the prior; what has a part for every row lies in data_plate(batch)."
+                f"{check.model} has {list(event)}: one number would stand for several. Give "
+                "q the shape of the prior."
             )
 
 
