@@ -36,6 +36,11 @@ class ConditionalMixture(dist.TorchDistribution):
         index = self.chosen[..., None, None, None].expand(1, *z.shape[1:])
         return z.gather(0, index).squeeze(0)
 
+    @property
+    def mean(self) -> Tensor:
+        weights = self.logits.softmax(0)[..., None, None, None]
+        return (weights * torch.stack([part.mean for part in self.parts])).sum(0)
+
     def log_probs(self, value: Tensor) -> Tensor:
         """log q_s of every component, ``[S, B]`` [nats]."""
         return torch.stack([part.log_prob(value) for part in self.parts])

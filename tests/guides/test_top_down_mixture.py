@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from experiments.evaluation.bounds import guide_means
 from experiments.inference.density import density
 from experiments.inference.objectives import ELBO
 from guides import GUIDES
@@ -100,3 +101,17 @@ def miselbo_part(model, guide, batch, s):
     """-E over component s of log p(x, z) - log q(z | x), per row."""
     z = component(guide, s)(batch)
     return (log_q(guide, z, batch) - density(model, batch)(z)).mean()
+
+
+def test_its_mean_is_that_of_all_components():
+    """Level by level: the weights at the mean of a group decide about the next one."""
+    guide, batch = mixture_of(nvae(True).eval(), 2), images()
+    found = guide_means(guide, batch)
+    with torch.no_grad():
+        first = torch.stack([guide_means(component(guide, s), batch)["z0"] for s in range(2)])
+    assert (first[0] - first[1]).abs().max() > 0.1
+    torch.testing.assert_close(found["z0"], first.mean(0))
+    for row in range(4):  # whatever the other rows
+        alone = guide_means(guide, Batch.of(batch.x[row : row + 1]))
+        for name, z in found.items():
+            torch.testing.assert_close(alone[name][0], z[row])
