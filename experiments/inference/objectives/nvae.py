@@ -61,16 +61,15 @@ class BalancedKL(AnalyticKL):
     def bound(self, model_trace: Trace, guide_trace: Trace, batch: Batch) -> Tensor:
         kls, self.sampled_sites = site_kls(model_trace, guide_trace)
         data_scale = model_trace.nodes["x"]["scale"]
-        beta = guide_trace.nodes[next(iter(kls))]["scale"] / data_scale
+        groups = [name for name in model_trace.nodes if name in kls]  # q may draw in another order
+        beta = guide_trace.nodes[groups[0]]["scale"] / data_scale
         # at beta zero all KLs are scaled to zero, and any weights are right
-        plain = [kl / _or_one(guide_trace.nodes[name]["scale"]) for name, kl in kls.items()]
+        plain = [kls[name] / _or_one(guide_trace.nodes[name]["scale"]) for name in groups]
         by_group = torch.stack([kl.flatten() for kl in plain], -1)
         weights = balancing_weights(by_group, self.sizes)
         whole = beta > 1 - 1e-6  # on a GPU, N / B divided by itself may be less than 1
-        factors = torch.where(torch.as_tensor(whole), 1.0, weights)
-        divergence: Any = sum(
-            factor * kl.sum() for factor, kl in zip(factors, kls.values(), strict=True)
-        )
+        factors = dict(zip(groups, torch.where(torch.as_tensor(whole), 1.0, weights), strict=True))
+        divergence: Any = sum(factors.get(name, 1.0) * kl.sum() for name, kl in kls.items())
         return self.mean(log_likelihood(model_trace) - divergence)
 
 

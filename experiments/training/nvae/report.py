@@ -79,10 +79,11 @@ def conclude_nvae(
 def finish(run: Run, metrics: Metrics) -> dict[str, Any]:
     """The report, and a last line about the groups."""
     groups = metrics.more["groups"]
-    active = [row["active channels"] for row in groups if row["active channels"] is not None]
+    counted = [row for row in groups if row["active channels"] is not None]
     kls = ", ".join(f"{row['kl']:.1f}" for row in groups)
-    of = sum(row["shape"][0] for row in groups)
-    channels = f"{sum(active)} active channels of {of}; " if active else ""
+    active = sum(row["active channels"] for row in counted)
+    of = sum(row["shape"][0] for row in counted)
+    channels = f"{active} active channels of {of}; " if counted else ""
     run.say(
         f"KL per group [nats]: {kls}; {channels}{sum(metrics.more['skipped_steps'])} steps skipped"
     )

@@ -5,10 +5,12 @@ import math
 
 import numpy as np
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
 from torch import nn
+from torch.distributions import AffineTransform
 
 from experiments.data import as_data, load
 from experiments.errors import UsageError
@@ -20,7 +22,7 @@ from experiments.inference.average import WeightAverage
 from experiments.inference.fit import fit
 from experiments.inference.guard import Guard
 from experiments.inference.handlers import TemperKL
-from experiments.inference.objectives import ELBO, OBJECTIVES, AnalyticKL
+from experiments.inference.objectives import ELBO, OBJECTIVES, AnalyticKL, nvae
 from experiments.inference.objectives.nvae import BalancedKL
 from experiments.inference.optim import adamax
 from experiments.inference.optim.schedules import learning_rate, published_rate
@@ -31,8 +33,9 @@ from experiments.training.nvae.batch_norms import batch_norm_statistics, readjus
 from experiments.training.nvae.recipe import recipe_of
 from experiments.training.pair import check_pixels
 from experiments.training.saved_run import bits_of, build_model
-from guides import GUIDES
+from guides import GUIDES, BottomUp
 from ppl_models import Batch
+from ppl_models.batch import data_plate
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.distributions import CroppedBernoulli
 from ppl_models.nvae.program import Group
@@ -225,6 +228,54 @@ def test_the_kl_of_channels_adds_up_to_that_of_groups(guide, options):
     assert [row["shape"] for row in rows] == [[2, 2, 2], [2, 4, 4], [2, 4, 4]]
     active = sum(int((kl > 0.1).sum()) for kl in kls)
     assert sum(row["active channels"] for row in rows) == active
+
+
+class FineToCoarse(BottomUp):
+    """A user's guide: as bottom_up, but the finest group is drawn first."""
+
+    def forward(self, batch):
+        parts = [*zip(self.names, self.samplers, self.seen(batch), strict=True)]
+        with data_plate(batch):
+            for name, sampler, feature in reversed(parts):
+                pyro.sample(name, self.posterior(name, sampler(feature)))
+
+
+class Stretched(BottomUp):
+    """A user's guide: z = 2 u with a Gaussian u."""
+
+    def posterior(self, name, numbers):
+        q = super().posterior(name, numbers)
+        return dist.TransformedDistribution(q, [AffineTransform(0.0, 2.0, event_dim=3)])
+
+
+def test_groups_are_in_the_models_order_whatever_that_of_q(monkeypatch):
+    model, x = pair_of().model.eval(), images(5)
+    plain, other = (kind(model, cells_per_block=1).eval() for kind in (BottomUp, FineToCoarse))
+    other.load_state_dict(plain.state_dict())
+    want, found = (channel_kls(model, q, as_data(x)) for q in (plain, other))
+    assert [len(kl) for kl in found] == [2, 1, 1]  # at the sample where z0 is drawn later
+    torch.testing.assert_close(found[0], want[0])
+    seen, weights = [], nvae.balancing_weights
+    monkeypatch.setattr(nvae, "balancing_weights", lambda *of: seen.append(of) or weights(*of))
+    for guide in (plain, other):
+        BalancedKL((1, 2)).loss(model, guide, Batch.of(x))
+    torch.testing.assert_close(seen[1][0][:, 0], seen[0][0][:, 0])  # the KL of z0
+    want, found = (resampled_groups(model, q, Batch.of(x[:1]), 4) for q in (plain, other))
+    assert list(found) == ["z0", "z1", "z2"]
+    assert all(torch.equal(found[name], want[name]) for name in want)
+
+
+def test_the_kl_of_a_group_where_q_is_no_gaussian():
+    model, x = pair_of().model.eval(), images(5)
+    guide = Stretched(model, cells_per_block=1).eval()
+    torch.manual_seed(3)
+    found = channel_kls(model, guide, as_data(x))
+    torch.manual_seed(3)
+    with torch.no_grad():
+        kls, sampled = site_kls(*traces(model, guide, Batch.of(x)))
+    assert sampled == ["z0", "z1", "z2"]
+    for kl, want in zip(found, kls.values(), strict=True):
+        torch.testing.assert_close(kl, want.mean(0, keepdim=True).double())
 
 
 @pytest.mark.parametrize("name", ["stl", "dreg"])
