@@ -14,7 +14,6 @@ from experiments.evaluation.sampling.samples import prior_means
 from experiments.explorer.page import command_of, html_page
 from experiments.explorer.views import chosen_rows
 from experiments.inference.frozen import held_out
-from experiments.inference.handlers import Temperature
 from experiments.reports.tiles import mosaic
 from experiments.training.nvae.batch_norms import readjusted
 from experiments.training.saved_run import SavedRun
@@ -67,8 +66,7 @@ def _changed(saved: SavedRun, row: int, t: float, seed: int) -> list[Tensor]:
     guide = held_out(saved.model, saved.guide, few)
     batch = few.batch(torch.tensor([row], device=few.pixels.device))
     whole = reconstruct(saved.model, guide, batch)
-    with Temperature(t):  # of the redrawn group; the others are given
-        drawn = resampled_groups(saved.model, guide, batch, CHANGED, seed)
+    drawn = resampled_groups(saved.model, guide, batch, CHANGED, seed, t)
     shown = (torch.cat([batch.only, whole, images]) for images in drawn.values())
     return [images.reshape(-1, *few.image_shape) for images in shown]
 

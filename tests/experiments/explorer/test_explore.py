@@ -311,6 +311,12 @@ def test_the_page_of_an_nvae(capsys):
     refused(capsys, explore, ["run", "--with", "run", "--out", "x.html"], "--with is for pages")
 
 
+def test_the_page_of_an_nvae_under_the_prior():
+    untrained_nvae(Path("run"), "prior")
+    made = make("run", "--temperature", "0.5", "--readjust", "0")
+    assert [len(pictures) for pictures in made["temperatures"][0]["groups"]] == [2, 2, 2]
+
+
 def test_pictures_are_dark_on_light_and_in_rows():
     import base64
     import io
