@@ -38,8 +38,8 @@ class BottomUp(TowerGuide):
         activation: for other models: activation of the MLP, a name in ``ACTIVATIONS``.
 
     Raises:
-        ValueError: If a latent has no fixed unconstrained coordinates, ``channels`` is negative or
-            too small to be split, or an option is unknown or for another model.
+        ValueError: If a latent has no fixed unconstrained coordinates, ``channels`` or cells are
+            too few, or an option is unknown or for another model.
 
     References:
         Vahdat & Kautz (2020) call it bottom-up inference.

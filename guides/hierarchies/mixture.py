@@ -70,8 +70,8 @@ class TopDownMixture(TopDown):
         residual: add to the prior's mu and log sigma; otherwise replace them.
 
     Raises:
-        ValueError: If the model is no NVAE, ``components`` is below 1, or ``channels`` is negative
-            or too small to be split.
+        ValueError: If the model is no NVAE, ``components`` is below 1, or ``channels`` or cells
+            are too few.
 
     References:
         Kviman et al. (2023), mixture VAEs.

@@ -70,9 +70,8 @@ class TopDown(TowerGuide, EffectGuide):
         activation: for other models: activation of the MLP, a name in ``ACTIVATIONS``.
 
     Raises:
-        ValueError: If a latent has no unconstrained coordinates, ``channels`` or ``flows`` is
-            negative, ``channels`` is too small to be split, or an option is unknown or for another
-            model.
+        ValueError: If a latent has no unconstrained coordinates, ``channels``, ``flows`` or cells
+            are too few, or an option is unknown or for another model.
 
     References:
         Vahdat & Kautz (2020), residual normal distributions.

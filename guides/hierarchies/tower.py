@@ -69,7 +69,16 @@ class Tower(nn.Module):
 def tower_of(
     model: NVAE, channels: int, cells_per_group: int, cells_per_block: int, attention: bool
 ) -> Tower | LeanTower:
-    """A tower like the model's networks; a lean one ignores cells per group and attention."""
+    """A tower like the model's networks; a lean one ignores cells per group and attention.
+
+    Raises:
+        ValueError: If there are fewer cells per block than one, or fewer per group than none.
+    """
+    if cells_per_block < 1 or cells_per_group < 0:
+        raise ValueError(
+            f"cells_per_block={cells_per_block} must be at least 1, and "
+            f"cells_per_group={cells_per_group} not negative."
+        )
     channels = channels or model.channels
     if model.lean:
         return LeanTower(model, channels, cells_per_block)

@@ -193,6 +193,16 @@ def test_options_of_other_networks_are_refused():
             GUIDES[guide](nvae, hidden_dims=(8,))
 
 
+@pytest.mark.parametrize("lean", [False, True])
+@pytest.mark.parametrize("guide", ["top_down", "bottom_up", "top_down_mixture"])
+def test_an_encoder_has_a_cell_per_block(guide, lean):
+    model = NVAE((1, 8, 8), (1, 1), 2, 4, blocks=1, cells_per_block=1, lean=lean)
+    for option, number in (("cells_per_block", 0), ("cells_per_group", -1)):
+        with pytest.raises(ValueError, match=f"{option}={number}"):
+            GUIDES[guide](model, **{option: number})
+    GUIDES[guide](model, cells_per_block=1, cells_per_group=0)
+
+
 def test_supports_that_move_are_for_the_way_down():
     model = Moving()
     assert allowed_guides(model) == ("prior", "top_down")
