@@ -10,11 +10,12 @@ from pyro import poutine
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from experiments.inference.handlers import Temperature
 from experiments.runs.files import write
 from ppl_models.random_numbers import seeded
-from ppl_models.sites import request
+from ppl_models.sites import describe, request
 
 
 def batch_norm_statistics(model: nn.Module) -> dict[str, Tensor]:
@@ -22,7 +23,7 @@ def batch_norm_statistics(model: nn.Module) -> dict[str, Tensor]:
     return {
         f"{name}.{buffer}": value
         for name, part in model.named_modules()
-        if isinstance(part, nn.BatchNorm2d)
+        if isinstance(part, _BatchNorm)
         for buffer, value in part.named_buffers()
     }
 
@@ -37,8 +38,9 @@ def readjust(model: nn.Module, temperature: float, passes: int) -> None:
     References:
         Vahdat & Kautz (2020), section 4 and their published code.
     """
+    drawn = Temperature(temperature, tuple(describe(model).observed))
     model.train()
-    with seeded(0), Temperature(temperature):
+    with seeded(0), drawn:
         for _ in range(passes):
             poutine.trace(model).get_trace(request(model, 16))
     model.eval()
@@ -85,7 +87,7 @@ def readjusted(
     wanted = fingerprint(model, passes)
     kept = _kept(path, wanted)
     try:
-        if kept is None:
+        if kept is None or kept.keys() != own.keys():
             readjust(model, temperature, passes)
             moved = {name: value.cpu() for name, value in batch_norm_statistics(model).items()}
             signed = wanted | {"checksum": _checksum(moved)}

@@ -39,6 +39,7 @@ from ppl_models.batch import data_plate
 from ppl_models.nvae import NVAE
 from ppl_models.nvae.distributions import CroppedBernoulli
 from ppl_models.nvae.program import Group
+from ppl_models.program import Program
 
 SMALL = {"groups": (1, 2), "latents": 2, "channels": 4, "blocks": 1, "cells_per_block": 1}
 
@@ -330,6 +331,35 @@ def test_readjustment_draws_at_the_temperature():
     readjust(cold, 0.2, passes=5), readjust(warm, 1.0, passes=5)
     name = "groups.0.cells.0.body.0.running_var"
     assert batch_norm_statistics(cold)[name].sum() < batch_norm_statistics(warm)[name].sum()
+
+
+class Photographs(Program):
+    """A user's decoder, with batch norms of vectors and of maps, of a site called photo."""
+
+    def __init__(self):
+        super().__init__()
+        self.of_vectors = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4))
+        self.of_maps = nn.Sequential(nn.Unflatten(1, (1, 2, 2)), nn.BatchNorm2d(1))
+
+    def forward(self, batch):
+        with data_plate(batch):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pixels = dist.Bernoulli(logits=self.of_maps(self.of_vectors(z))).to_event(3)
+            return pyro.sample("photo", pixels, obs=batch.obs("photo"))
+
+
+def test_readjustment_of_a_users_decoder(tmp_path):
+    model = Photographs().eval()
+    (tmp_path / "checkpoint").mkdir()
+    own = {name: value.clone() for name, value in model.named_buffers()}
+    inside = []
+    for _ in range(2):  # the second time from the file
+        with readjusted(tmp_path, model, 0.5, passes=3):
+            inside.append({name: value.clone() for name, value in model.named_buffers()})
+        assert all(torch.equal(value, own[name]) for name, value in model.named_buffers())
+    assert all(torch.equal(inside[0][name], inside[1][name]) for name in own)
+    for name in ("of_vectors.1.running_var", "of_maps.1.running_var"):
+        assert not torch.equal(inside[0][name], own[name])
 
 
 def test_the_border_does_not_count():
