@@ -46,8 +46,9 @@ def recipe_of(config: NVAEOptions, pair: Pair, rows: int) -> Recipe:
     temper = TemperKL(1.0)
 
     def anneal(progress: float) -> None:
-        temper.beta = kl_coefficient(progress, anneal=config.kl_anneal)
         tuned.last = progress >= 1 - config.fine_tune
+        # the importance-weighted bound takes no factor on the KL
+        temper.beta = 1.0 if tuned.last else kl_coefficient(progress, anneal=config.kl_anneal)
         free.free_bits = config.free_bits if progress < config.free_bits_until else 0.0
         if isinstance(objective, Regularised) and config.regularise_start:
             objective.weight = regularisation_weight(

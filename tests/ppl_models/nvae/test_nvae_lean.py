@@ -178,6 +178,14 @@ def test_the_recipe_goes_from_free_bits_to_the_bound_to_importance_weighting():
         torch.testing.assert_close(losses[0], losses[1])
 
 
+def test_fine_tuning_takes_no_factor_on_the_kl():
+    options = NVAEOptions(regularise=0.0, kl_anneal=0.9, fine_tune=0.5)
+    recipe = recipe_of(options, pair_of(), 100)
+    for progress, tempered in ((0.4, True), (0.6, False), (0.95, False)):
+        recipe.anneal(progress)
+        assert (recipe.temper.beta < 1) == tempered
+
+
 def test_penalties_of_networks_without_batch_norms_are_those_of_spectral_norms():
     pair, batch = pair_of(), Batch.of(images())
     recipe = recipe_of(NVAEOptions(regularise=0.1, balance="none"), pair, 100)
