@@ -33,7 +33,8 @@ class FreeBits(Objective):
         -E_q \log p(x \mid z) + \sum_k \max(\lambda, \overline{\mathrm{KL}}_k)
 
     k runs over the dimensions of every Gaussian vector latent; any other latent, such as a group
-    of a hierarchy, counts as one. The bar is the mean over the batch.
+    of a hierarchy, counts as one. The bar is the mean over the batch, and at lambda = 0
+    this is the bound.
 
     Args:
         particles: draws per datum.
@@ -73,7 +74,9 @@ class FreeBits(Objective):
             mask = site["mask"].unsqueeze(-1) if isinstance(site["mask"], Tensor) else site["mask"]
             kl = scale_and_mask(self._kl(name, p, q), mask=mask)
             rows = kl.numel() // kl.shape[-1] / self.num_particles
-            floored = kl.flatten(0, -2).mean(0).clamp(min=self.free_bits)
+            mean = kl.flatten(0, -2).mean(0)
+            short = (self.free_bits - mean).clamp(min=0.0)
+            floored = mean + short * (self.free_bits > 0)  # at a sample, a KL may be negative
             loss = loss + site["scale"] * rows * floored.sum()
         factors: Any = sum(log_density(site).sum() for site in sites_of(q, observed=True))
         return loss + self.mean(factors)

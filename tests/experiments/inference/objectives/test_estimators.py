@@ -176,6 +176,21 @@ def test_free_bits_at_zero_is_the_analytic_bound_and_groups_are_floored_in_a_hie
         FreeBits(1, -1)
 
 
+@pytest.mark.parametrize(
+    ("guide", "options"), [("top_down", {"flows": 1}), ("top_down_mixture", {})]
+)
+def test_no_free_bits_are_the_bound_where_a_kl_at_the_sample_is_negative(guide, options):
+    model = NVAE((1, 8, 8), (1, 2), 2, 4, blocks=1, cells_per_block=1, crop=0, lean=True).eval()
+    guide = GUIDES[guide](model, cells_per_block=1, **options).eval()  # it starts at the prior
+    images = Batch.of(torch.rand(3, 1, 8, 8).round())
+    for seed in range(10):
+        losses = []
+        for objective in (FreeBits(1, 0.0), AnalyticKL()):
+            torch.manual_seed(seed)
+            losses.append(objective.differentiable_loss(model, guide, images))
+        torch.testing.assert_close(*losses)
+
+
 def test_a_flow_comes_closer_than_the_best_linear_gaussian():
     truth = PPCA(8, 2)
     with torch.no_grad():
