@@ -222,6 +222,8 @@ def test_packed_weights_come_back(trained, monkeypatch, capsys):
         ["--pretrained", "digits-tiny", "--model.channels", "4", "--out", "x"],
         "leave their options",
     )
+    padded = ["--pretrained", "digits-tiny", "--pad", "12", "--out", "x"]
+    refused(capsys, nvae, padded, "--pretrained digits-tiny is for images of other sides")
     another = ["--pretrained", "digits-tiny", "--preset", "mnist-small", "--out", "x"]
     refused(capsys, nvae, another, "leave out --preset mnist-small")
 

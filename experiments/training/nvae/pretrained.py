@@ -65,5 +65,11 @@ def load_pretrained(name: str, module: nn.Module, recipe: dict[str, Any]) -> dic
             f"--pretrained {name} takes the model and guide as they were trained: leave their "
             "options at the preset's."
         )
+    other = [key for key, own in module.state_dict().items() if tensors[key].shape != own.shape]
+    if other:
+        raise UsageError(
+            f"--pretrained {name} is for images of other sides: the shape of {other[0]} differs. "
+            "Leave out --data and --pad, or train."
+        )
     module.load_state_dict(tensors)  # half precision becomes the module's own
     return about
