@@ -59,7 +59,7 @@ def main(config: Config) -> dict[str, Any]:
         groups = " + ".join(map(str, model.groups_per_scale))
         run.say(
             f"{args['dataset']}: {pair.number_of_parameters} parameters, {groups} groups of "
-            f"{model.latents} channels, {epochs} epochs"
+            f"{model.latents} channels" + ("" if epochs is None else f", {epochs} epochs")
         )
         metrics = Metrics(
             "nvae",

@@ -17,6 +17,7 @@ import torch
 
 from experiments.errors import UsageError
 from experiments.inference.svi import Pair
+from experiments.runs.cli import cli
 from experiments.tools import import_nvae
 from experiments.training.nvae import reference_checkpoint
 from experiments.training.nvae.reference_checkpoint import pair_of, read_checkpoint
@@ -192,6 +193,13 @@ def test_arguments_that_make_no_sense_are_refused_by_name(state, capsys, monkeyp
     refused(capsys, import_nvae, [saved(state, Config(a=1)), "--out", "run"], "Config", "was run")
     for epoch in ("<b>", float("nan"), [1], -1, torch.zeros(3)):
         refused(capsys, import_nvae, [saved(state, epoch=epoch), "--out", "run"], "'s epoch=")
+
+
+def test_epochs_that_a_file_does_not_tell_are_not_told(state, capsys):
+    for epoch, words in ((None, " of 2 channels\n"), (3, " of 2 channels, 3 epochs\n")):
+        path = saved(state, epoch=epoch)
+        cli(import_nvae.Config, import_nvae.main, [str(path), "--out", f"run{epoch}"])
+        assert words in capsys.readouterr().out
 
 
 def test_tensors_that_are_no_weights_are_refused_by_name(state, capsys):
