@@ -15,7 +15,7 @@ from experiments.explorer.page import command_of, html_page
 from experiments.explorer.views import chosen_rows
 from experiments.inference.frozen import held_out
 from experiments.reports.tiles import mosaic
-from experiments.training.nvae.batch_norms import readjusted
+from experiments.training.nvae.batch_norms import batch_norm_statistics, readjusted
 from experiments.training.saved_run import SavedRun
 from ppl_models.sites import describe
 
@@ -53,7 +53,7 @@ def groups_page(saved: SavedRun, config: Any) -> tuple[str, dict[str, Any]]:
     }
     texts = {
         "summary": _summary(saved, len(names)),
-        "readjust": _readjusted(config.readjust),
+        "readjust": _readjusted(saved.model, config.readjust),
         "command": command_of(config),
     }
     return html_page("groups.html", f"The groups of {saved.directory.name}", texts, payload), facts
@@ -90,7 +90,9 @@ def _summary(saved: SavedRun, groups: int) -> str:
     )
 
 
-def _readjusted(passes: int) -> str:
+def _readjusted(model: Any, passes: int) -> str:
+    if not batch_norm_statistics(model):
+        return "The model has no batch norms."
     if not passes:
         return "Batch norms are as they were trained."
     return f"For draws of all groups batch norms were readjusted to T by {passes} passes."

@@ -69,10 +69,11 @@ def untrained(
     return built.eval()
 
 
-def untrained_nvae(path: Path, guide: str = "top_down") -> Any:
+def untrained_nvae(path: Path, guide: str = "top_down", **more: Any) -> Any:
     """An NVAE of two groups."""
     sizes = {"channels": 4, "groups": [1, 1], "latents": 2, "blocks": 1, "cells_per_block": 1}
-    return untrained(path, "nvae", guide, data={"binarize": "static"}, crop=0, **sizes)
+    options = {**sizes, "crop": 0, **more}
+    return untrained(path, "nvae", guide, data={"binarize": "static"}, **options)
 
 
 def payload_of(page: str) -> dict[str, Any]:

@@ -317,6 +317,13 @@ def test_the_page_of_an_nvae_under_the_prior():
     assert [len(pictures) for pictures in made["temperatures"][0]["groups"]] == [2, 2, 2]
 
 
+def test_the_page_of_a_lean_nvae_tells_of_no_readjusted_norms():
+    for name, lean in (("lean", True), ("published", False)):
+        untrained_nvae(Path(name), lean=lean)
+        page = make(name, "--temperature", "0.5", "--readjust", "1")["page"]
+        assert ("were readjusted" in page) != lean
+
+
 def test_pictures_are_dark_on_light_and_in_rows():
     import base64
     import io
