@@ -158,14 +158,23 @@ def interpolations(
 
     Returns:
         ``[steps, *event_shape]`` each, ``straight`` and ``spherical``.
+
+    Raises:
+        UsageError: If a latent has no unconstrained coordinates.
     """
     ends = data.batch(torch.tensor(pair, device=data.pixels.device))
     latents = encode(guide, ends, model)
     nearer = (2 * torch.arange(steps) >= steps).long()  # a step is given what its nearer end is
     given = {name: rows[nearer.to(rows.device)] for name, rows in ends.given.items()}
     batch = Batch.draw(steps, data.pixels.device)._replace(given=given)
-    with ToCoordinates(latents) as reader, own_parameters(model):
-        poutine.condition(model, data=latents)(ends)
+    try:
+        with ToCoordinates(latents) as reader, own_parameters(model):
+            poutine.condition(model, data=latents)(ends)
+    except NotImplementedError as error:
+        raise UsageError(
+            "there is no way between values of a latent without unconstrained coordinates: "
+            f"{error}."
+        ) from error
     shown = {}
     for way in (straight, spherical):
         at = {name: way(u[0], u[1], steps) for name, u in reader.found.items()}

@@ -2,13 +2,16 @@
 
 import pyro
 import pyro.distributions as dist
+import pytest
 import torch
 from torch import nn
 
 from experiments.data import as_data
+from experiments.errors import UsageError
 from experiments.evaluation.aggregate import aggregate_figures
 from experiments.evaluation.hierarchy import channel_kls, group_rows
 from experiments.evaluation.oracle import gap_in_closed_form
+from experiments.evaluation.sampling.samples import interpolations
 from experiments.inference.traces import site_kls, traces
 from guides import GUIDES
 from ppl_models import NVAE, Batch, Program, data_plate
@@ -105,3 +108,8 @@ class OfCoin(Program):
 def test_a_discrete_latent_has_no_aggregate_figures():
     """The mean of q is none of its values."""
     assert aggregate_figures(Coin(), OfCoin(), as_data(1 + torch.randn(20, 1))) == {}
+
+
+def test_no_way_leads_from_one_discrete_latent_to_another():
+    with pytest.raises(UsageError, match=r"no way between values .* is discrete"):
+        interpolations(Coin(), OfCoin(), as_data(1 + torch.randn(4, 1)), (0, 1), 3)
