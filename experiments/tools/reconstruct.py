@@ -24,6 +24,7 @@ from experiments.evaluation.bounds import (
     rows_at_a_time,
 )
 from experiments.evaluation.metrics import default_particles
+from experiments.evaluation.sampling.reconstruction import counted
 from experiments.evaluation.sampling.samples import complete
 from experiments.inference.frozen import held_out
 from experiments.options.common import SavedRunOptions
@@ -53,7 +54,7 @@ def main(config: Config) -> dict[str, Any]:
         observed = mask_of(config.mask, saved)
         x = test.observations()
         shown, how = inferred(saved, test, observed, config)
-        squares = (x - shown).square()
+        squares = (x - shown).square() * seen_of(saved.model, test, config.memory)
         error, error_se = mean_and_error(squares.flatten(1).sum(1))
         hidden, hidden_se = mean_and_error((squares * ~observed).flatten(1).sum(1))
         figures = {
@@ -101,6 +102,13 @@ def inferred(
             "there are no reconstructions; under another one the run has diverged."
         )
     return shown, how
+
+
+def seen_of(model: nn.Module, test: Data, memory: float) -> Tensor:
+    """True where a value counts in the likelihood, as in the squared error of an evaluation."""
+    batches = test.batches(rows_at_a_time(model, test, memory, 1000))
+    with torch.no_grad():
+        return torch.cat([counted(model, batch) for batch in batches])
 
 
 def draws_of(guide: nn.Module, mask: str) -> int:

@@ -126,7 +126,7 @@ def test_train_takes_the_model_too():
         "--cells-per-block",
         "1",
         "--crop",
-        "0",
+        "2",
         "--latents",
         "2",
         "--data",
@@ -140,6 +140,9 @@ def test_train_takes_the_model_too():
     ]
     metrics = run(train, "--model", "nvae", "--guide", "top_down", *small, "--out", "run")
     assert metrics["guide"] == "top_down"
+    shown = run(reconstruct, "run", "--out", "shown")  # the border does not count here either
+    error = metrics["test"]["squared_error"]
+    assert shown["test"]["squared_error"] == pytest.approx(error, rel=1e-4)
 
 
 def test_presets_have_the_published_sizes():

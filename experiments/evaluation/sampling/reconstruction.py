@@ -14,7 +14,7 @@ from ppl_models.batch import Batch
 from ppl_models.coordinates import bare, family
 from ppl_models.observing import rows_first
 from ppl_models.parameters import own_parameters
-from ppl_models.sites import evaluating, observation
+from ppl_models.sites import evaluating, hidden_trace, observation
 
 
 def mean_at(model: nn.Module, latents: dict[str, Tensor], batch: Batch) -> Tensor:
@@ -46,6 +46,17 @@ def expected(likelihood: Any) -> Tensor:
 def row_means(site: Any) -> Tensor:
     """E[x | z] of an observed site of a trace, ``[B, *row_shape]``."""
     return rows_first(site, expected(site["fn"]))
+
+
+def counted(model: nn.Module, batch: Batch) -> Tensor:
+    """True where a value counts in the likelihood, false where a mask leaves it out.
+
+    Returns:
+        ``[B, *row_shape]``.
+    """
+    site = hidden_trace(model, batch).nodes[observation(model)]
+    mask = torch.as_tensor(mask_of(site), device=site["value"].device)
+    return rows_first(site, mask.expand(site["value"].shape))
 
 
 def squared_error(model: nn.Module, latents: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
