@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from experiments.errors import said_by
 from experiments.evaluation.annealing import Annealing, Latents
 from experiments.inference.checks.pair_check import check_once, check_weights
 from experiments.inference.checks.rows import check_local, refuse_points
@@ -91,7 +92,8 @@ def annealed_bound(
     Raises:
         ValueError: If ``steps`` or ``leapfrog`` is below 1; if a latent is global or has no
             unconstrained coordinates; if q gives points, has a factor or has latents that are not
-            the model's; if a density is scaled by more than the plates.
+            the model's, or its density is known only at its own draws; if a density is scaled by
+            more than the plates.
 
     References:
         Neal (2001), annealed importance sampling; Wu, Burda, Salakhutdinov & Grosse (2017).
@@ -156,4 +158,12 @@ def _path(
             batch = batch.repeated(chains)
             check_once(model, begin, batch)
             check_weights(model, begin, batch)
-            yield Annealing(model, begin, batch, steps, leapfrog)
+            try:
+                yield Annealing(model, begin, batch, steps, leapfrog)
+            except (KeyError, NotImplementedError) as error:  # of transforms without an inverse
+                if start == "prior":
+                    raise
+                raise ValueError(
+                    f"annealing from a guide needs log q at given latents: {said_by(error)} "
+                    "Anneal from the prior (--ais-from prior)."
+                ) from error

@@ -166,3 +166,12 @@ def test_what_has_no_bound_is_not_annealed(model, guide, start, words):
 def test_a_point_is_no_hindrance_where_chains_start_at_the_prior():
     found = annealed_bound(Linear(), ToPoint(), Batch.of(X), 2, 5, 2, "prior")
     assert found.bound.isfinite().all()
+
+
+def test_flows_without_an_inverse_anneal_from_the_prior():
+    model = NVAE((1, 8, 8), (1, 1), 1, 4, blocks=1, cells_per_block=1, crop=0)
+    guide = GUIDES["top_down"](model, cells_per_block=1, flows=1)
+    batch = Batch.of(torch.rand(2, 1, 8, 8).round())
+    with pytest.raises(ValueError, match=r"at given latents: a flow's .*Anneal from the prior"):
+        annealed_bound(model, guide, batch, 2, 1, 1)
+    assert annealed_bound(model, guide, batch, 2, 1, 1, "prior").bound.isfinite().all()
