@@ -33,8 +33,8 @@ class FreeBits(Objective):
         -E_q \log p(x \mid z) + \sum_k \max(\lambda, \overline{\mathrm{KL}}_k)
 
     k runs over the dimensions of every Gaussian vector latent; any other latent, such as a group
-    of a hierarchy, counts as one. The bar is the mean over the batch, and at lambda = 0
-    this is the bound.
+    of a hierarchy, counts as one. The bar is the mean over the batch. With lambda = 0 this is the
+    plain bound, also where a KL is taken at the sample and may be negative.
 
     Args:
         particles: draws per datum.
@@ -57,6 +57,8 @@ class FreeBits(Objective):
     def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
         p, q = traces(model, guide, batch, self.num_particles)
         loss = -self.mean(log_likelihood(p))
+        # none at 0: a KL at the sample may be negative; arithmetic, since a graph has no branches
+        least = self.free_bits - 1e30 * (self.free_bits <= 0)
         self.sampled_sites = []
         for name, site in q.iter_stochastic_nodes():
             if name not in p.nodes or not is_local(site):
@@ -74,9 +76,7 @@ class FreeBits(Objective):
             mask = site["mask"].unsqueeze(-1) if isinstance(site["mask"], Tensor) else site["mask"]
             kl = scale_and_mask(self._kl(name, p, q), mask=mask)
             rows = kl.numel() // kl.shape[-1] / self.num_particles
-            mean = kl.flatten(0, -2).mean(0)
-            short = (self.free_bits - mean).clamp(min=0.0)
-            floored = mean + short * (self.free_bits > 0)  # at a sample, a KL may be negative
+            floored = kl.flatten(0, -2).mean(0).clamp(min=least)
             loss = loss + site["scale"] * rows * floored.sum()
         factors: Any = sum(log_density(site).sum() for site in sites_of(q, observed=True))
         return loss + self.mean(factors)
