@@ -85,8 +85,8 @@ def resampled_groups(
 ) -> dict[str, Tensor]:
     """E[x | z] of one image: coarser groups at q's means, the others drawn from their priors.
 
-    What the draws of a group, made at a temperature, have in common is determined by the groups
-    above it.
+    Draws are made at the ``temperature``. What those of a group have in common is determined by
+    the groups above it.
 
     Returns:
         ``[draws, *event_shape]`` for every latent, coarse to fine: that latent and all finer ones

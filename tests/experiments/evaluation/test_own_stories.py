@@ -20,7 +20,7 @@ from experiments.evaluation.oracle import gap_in_closed_form
 from experiments.evaluation.sampling.samples import complete, interpolations, prior_means
 from experiments.explorer.decoders import decoder_of
 from guides import GUIDES, allowed_guides
-from ppl_models import Program, data_plate
+from ppl_models import Batch, Program, data_plate
 from ppl_models.ppca import PPCA
 from ppl_models.sites import describe
 from tests.shared.linear_pair import D, Linear, N, X
@@ -91,6 +91,40 @@ def test_redrawn_groups_keep_what_the_image_is_given():
     shown = resampled_groups(model, guide, data.batch(torch.tensor([N - 1])), 4)
     for images in shown.values():
         assert (images - 100).abs().max() < 20
+
+
+class Branches(Program):
+    """One z1 for each of the three parts of a datum, around its z0."""
+
+    def __init__(self):
+        super().__init__()
+        self.b = nn.Parameter(torch.zeros(()))
+
+    def forward(self, batch):
+        x = None if batch.x is None else batch.x.T
+        with data_plate(batch):
+            z0 = pyro.sample("z0", dist.Normal(self.b, 1.0))
+            with pyro.plate("parts", 3, dim=-2):
+                z1 = pyro.sample("z1", dist.Normal(z0, 1.0))
+                return pyro.sample("x", dist.Normal(z1, 1.0), obs=x)
+
+
+class OfBranches(Program):
+    def __init__(self):
+        super().__init__()
+        self.c = nn.Parameter(torch.zeros(()))
+
+    def forward(self, batch):
+        with data_plate(batch):
+            pyro.sample("z0", dist.Normal(batch.x.mean(-1) + self.c, 1.0))
+            with pyro.plate("parts", 3, dim=-2):
+                pyro.sample("z1", dist.Normal(batch.x.T, 1.0))
+
+
+def test_groups_in_inner_plates_are_redrawn_by_row():
+    shown = resampled_groups(Branches(), OfBranches(), Batch.of(100 + torch.randn(1, 3)), 4)
+    assert {name: images.shape for name, images in shown.items()} == {"z0": (4, 3), "z1": (4, 3)}
+    assert (shown["z1"] - 100).abs().max() < 20  # z0 is kept
 
 
 class Counted(Program):
