@@ -172,8 +172,7 @@ def interpolations(
             poutine.condition(model, data=latents)(ends)
     except NotImplementedError as error:
         raise UsageError(
-            "there is no way between values of a latent without unconstrained coordinates: "
-            f"{error}."
+            f"an interpolation needs unconstrained coordinates of every latent: {error}."
         ) from error
     shown = {}
     for way in (straight, spherical):

@@ -110,6 +110,6 @@ def test_a_discrete_latent_has_no_aggregate_figures():
     assert aggregate_figures(Coin(), OfCoin(), as_data(1 + torch.randn(20, 1))) == {}
 
 
-def test_no_way_leads_from_one_discrete_latent_to_another():
-    with pytest.raises(UsageError, match=r"no way between values .* is discrete"):
+def test_discrete_latents_are_not_interpolated():
+    with pytest.raises(UsageError, match=r"an interpolation needs .* is discrete"):
         interpolations(Coin(), OfCoin(), as_data(1 + torch.randn(4, 1)), (0, 1), 3)
