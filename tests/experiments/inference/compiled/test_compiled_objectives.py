@@ -38,6 +38,7 @@ def test_objectives_in_a_list_are_followed():
         svi = SVI(Linear(), Encoder(), loss=Mean(bits, weighted), compile=compile)
         changes = (
             lambda bits=bits: setattr(bits, "free_bits", 3.0),
+            lambda bits=bits: setattr(bits, "free_bits", 0.0),
             lambda weighted=weighted: setattr(weighted, "num_particles", 4),
         )
         found.append(losses(svi, *changes))
