@@ -67,7 +67,7 @@ def objective_for(guide: Guide) -> Objective:
     if isinstance(guide, Mixture):
         return Miselbo(2)
     if isinstance(guide, EffectGuide) or len(describe(guide.model).latents) > 1:
-        return ELBO() if getattr(guide, "flows", None) else AnalyticKL()
+        return ELBO() if hasattr(guide, "flows") else AnalyticKL()
     return ELBO(8) if type(guide).__name__ == "Flow" else STL(8)
 
 
