@@ -257,6 +257,8 @@ REFUSED = {
     "import os; os.kill(os.getppid(), 9)": "no signals",
     "open('{outside}', 'w').write('x')": "no writing",
     "import os; os.remove('{outside}')": "no changes",
+    "import pathlib; pathlib.Path('{outside}').unlink()": "no changes",
+    "import pathlib, shutil; shutil.rmtree(pathlib.Path('{outside}').parent)": "no changes",
     "open('mine.txt', 'w').write('x'); assert open('mine.txt').read() == 'x'": "",
 }
 
