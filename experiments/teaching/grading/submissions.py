@@ -17,8 +17,8 @@ LAB_NAME = re.compile(
 )
 NOTEBOOK = re.compile(r"\.ipynb(\.(txt|json))?$", re.IGNORECASE)
 """Ends of notebooks' names; browsers and mail programs add the second."""
-SKIPPED = re.compile(r"\.|__(MACOSX|pycache__)$")
-"""Names of files and folders that are skipped: those of systems and programs."""
+SKIPPED = re.compile(r"\.[^.]|__(MACOSX|pycache__)$")
+"""Names of files and folders that are skipped: those of systems and programs, not . itself."""
 LARGEST = 50_000_000
 """Maximum size of a notebook [bytes]."""
 
