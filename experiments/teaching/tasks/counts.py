@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.teaching.answers import asked
-from experiments.teaching.rubric import Mistake, Wrong, hinted, said, with_name
+from experiments.teaching.rubric import Mistake, Wrong, hinted, said, seeded, with_name
 
 Count = Callable[[nn.Module], int]
 
@@ -15,6 +15,7 @@ class Named(nn.Conv2d):
     """A convolution under another name: it is an nn.Conv2d all the same."""
 
 
+@seeded()
 def example() -> nn.Module:
     """Layers of many kinds, such that no two of the ways to count give the same number."""
     shared = nn.Conv2d(3, 3, 1)

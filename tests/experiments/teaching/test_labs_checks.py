@@ -243,6 +243,7 @@ def test_checks_leave_the_random_state_alone():
     before = torch.get_rng_state()
     check.kl(right_kl)
     check.elbo(drawn_elbo)
+    check.count_parameters(numbers)
     assert torch.equal(before, torch.get_rng_state())
 
 
