@@ -1,6 +1,7 @@
 """Self-checks name every planted mistake, and say of other answers what is true of them."""
 
 import functools
+import math
 import re
 
 import numpy as np
@@ -126,6 +127,11 @@ def log_likelihoods(x, z, decoder, s):
     return dist.Normal(decoder(z).unsqueeze(1), (s / 2).exp()).log_prob(x).sum(-1)
 
 
+def roughly_normal(x, loc, scale):
+    constant = math.log(2 * 3.142) / 2
+    return -(((x - loc) / scale).square() / 2 + scale.log() + constant).sum(-1)
+
+
 def half_detached(m, s):
     return 0.5 * (s.exp().detach() + m**2 - 1 - s).sum(1)
 
@@ -167,6 +173,7 @@ WRITTEN = [  # as students write them: what is wrong, and a word of what has to 
     ("posterior", lambda x, W, mu, s: x @ W, "expects 2 value"),
     ("pca_encoder", lambda x, mean, V: ((x - mean) @ V).squeeze(), "squeeze?"),
     ("log_likelihood", lambda *a: log_likelihoods(*a).squeeze(), "squeeze?"),
+    ("log_density", roughly_normal, "too rough (3.142)"),
     ("distances", lambda x, c: torch.stack([(x - c[k]).square().sum(1) for k in range(3)]), "3"),
     ("elbo", lambda x, m, v, e, *a: drawn_elbo(x, m, v, torch.randn_like(e), *a), "of its own"),
     ("elbo", lambda x, m, v, e, f, s: drawn_elbo(x, m.detach(), v, e, f, s), "gradient is not"),
