@@ -11,6 +11,7 @@ from torch import Tensor
 
 from experiments.teaching.answers import asked, derivatives
 from experiments.teaching.rubric import Wrong, said, same, seeded, with_name
+from ppl_models.sites import is_deterministic
 
 
 @with_name
@@ -67,7 +68,16 @@ def _traces(
     with pyro.get_param_store().scope(state), pyro.validation_enabled(False), seeded():
         q = _trace("guide", guide, x)
         p = _trace("model", poutine.replay(model, trace=q), x)
-    return poutine.util.prune_subsample_sites(p), poutine.util.prune_subsample_sites(q)
+    return _pruned(p), _pruned(q)
+
+
+def _pruned(trace: poutine.Trace) -> poutine.Trace:
+    """A trace without subsamples and deterministic sites, which no density counts."""
+    trace = poutine.util.prune_subsample_sites(trace)
+    for name in trace.observation_nodes:
+        if is_deterministic(trace.nodes[name]):
+            trace.remove_node(name)
+    return trace
 
 
 def _trace(words: str, program: Callable, x: Tensor, **options: Any) -> poutine.Trace:
@@ -93,6 +103,8 @@ def _names(p: poutine.Trace, latents: set[str], guided: set[str], x: Tensor) -> 
     seen = p.nodes["x"]["value"]
     if not (isinstance(seen, Tensor) and torch.equal(seen.to(x), x)):
         raise Wrong("what the model observes at 'x' is not x, the images: obs=x.")
+    if not latents:
+        raise Wrong('the model draws no latents: it needs z = pyro.sample("z", ...).')
     if latents != guided:
         raise Wrong(
             f"the model's latents are {sorted(latents)}, the guide's are {sorted(guided)}: the "

@@ -433,6 +433,26 @@ def test_a_pair_may_have_parameters_that_are_unused_or_frozen():
     check.pair(other.model, other.guide, torch.randn(4, 5))
 
 
+def test_a_pair_may_record_deterministic_sites():
+    one = Pair()
+
+    def guide(x):
+        pyro.deterministic("norm", x.norm())
+        one.guide(x)
+
+    check.pair(one.model, guide, torch.randn(4, 5))
+
+
+def test_a_model_without_latents_is_named():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            mean = torch.randn(len(x), 2, requires_grad=True) @ torch.randn(2, 5)
+            pyro.sample("x", dist.Normal(mean, 0.1).to_event(1), obs=x)
+
+    with pytest.raises(check.Wrong, match="draws no latents"):
+        check.pair(model, lambda x: torch.randn(len(x), 2), torch.randn(4, 5), trained="model")
+
+
 def test_a_prior_and_images_in_double_precision_are_compared_in_float32():
     torch.set_default_dtype(torch.float32)
     x, wide = torch.randn(4, 5), torch.ones(2, dtype=torch.float64)
