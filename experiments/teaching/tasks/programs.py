@@ -164,7 +164,11 @@ def _parameters(words: str, program: Callable, x: Tensor) -> None:
 
 
 def _differentiable(words: str, name: str, site: dict[str, Any]) -> None:
-    if not site["fn"].mean.requires_grad:
+    try:
+        found = site["fn"].mean
+    except NotImplementedError:  # a flow does not know its mean
+        found = site["fn"].log_prob(site["value"])
+    if not found.requires_grad:
         raise Wrong(
             f"no gradient flows from the mean of '{name}' in the {words} to its parameters: "
             ".detach(), .data or no_grad()?"

@@ -1,5 +1,6 @@
 """Self-checks name every planted mistake, and say of other answers what is true of them."""
 
+import contextlib
 import functools
 import math
 import re
@@ -441,6 +442,23 @@ def test_a_pair_may_record_deterministic_sites():
         one.guide(x)
 
     check.pair(one.model, guide, torch.randn(4, 5))
+
+
+@pytest.mark.parametrize("detached", [False, True])
+def test_a_guide_may_be_a_flow_whose_mean_is_unknown(detached):
+    one = Pair()
+
+    def guide(x):
+        one.shown("encoder")
+        mean = one.networks["encoder"](x)
+        base = dist.Normal(mean.detach() if detached else mean, 1.0).to_event(1)
+        stretched = torch.distributions.AffineTransform(0.0, 2.0, event_dim=1)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.TransformedDistribution(base, [stretched]))
+
+    wrong = pytest.raises(check.Wrong, match="no gradient flows")
+    with wrong if detached else contextlib.nullcontext():
+        check.pair(one.model, guide, torch.randn(4, 5))
 
 
 def test_a_model_without_latents_is_named():
