@@ -71,6 +71,11 @@ def check_gradients(
         wanted = gradients(task, right, case) or []
         for a, b in zip(found, wanted, strict=True):
             if b is not None and (a is None or not same(a, b, 5e-4)):
+                if a is not None and not a.isfinite().all():
+                    raise Wrong(
+                        "the value is right, its gradient is NaN or infinite: a root or logarithm "
+                        "of 0 on the way, or 0 times something infinite?"
+                    )
                 raise Wrong(
                     "the value is right, its gradient is not: a part of it is cut off (.item(), "
                     ".detach(), .data, or a draw instead of a function of the noise)."

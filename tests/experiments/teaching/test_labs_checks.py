@@ -137,6 +137,12 @@ def half_detached(m, s):
     return 0.5 * (s.exp().detach() + m**2 - 1 - s).sum(1)
 
 
+def by_entropy(p):
+    """As the largest of all bounds; the entropy has no derivative where a share is 0."""
+    q = p.softmax(0)
+    return (q * p + torch.special.entr(q)).sum(0) - math.log(len(p))
+
+
 def fragile(m, s):
     """Takes its logarithm of what may be negative."""
     return (0.5 * (s.exp() + m**2 - 1 - (-s.exp()).log())).sum(1)
@@ -145,6 +151,7 @@ def fragile(m, s):
 WRITTEN = [  # as students write them: what is wrong, and a word of what has to be said
     ("kl", lambda m, s: right_kl(m, s).detach(), "no gradient flows"),
     ("kl", lambda m, s: torch.tensor(right_kl(m, s).numpy()), "no gradient flows"),
+    ("monte_carlo_likelihood", by_entropy, "its gradient is NaN"),
     ("kl", half_detached, "its gradient is not"),
     ("kl", lambda m, s: None, "`return`"),
     ("kl", lambda m, s: "KL", "a tensor of torch and got a str"),
