@@ -119,9 +119,10 @@ def called(task: Task, answer: Callable[..., Any], case: tuple, seed: int = 1) -
 
 def parts(task: Task, value: Any) -> list[Tensor]:
     """What was returned as tensors, one per part."""
-    values = value if isinstance(value, (tuple, list)) else (value,)
+    several = isinstance(value, tuple) or (len(task.parts) > 1 and isinstance(value, list))
+    values = value if several else (value,)
     expected = f"check.{task.name} expects {len(task.parts)} value(s), {', '.join(task.parts)}"
-    if len(task.parts) == 1 and values is value:
+    if len(task.parts) == 1 and several:
         kind = type(value).__name__
         raise Wrong(
             f"{expected}, and got a {kind} of {len(values)}: a comma too many in `return`?"
@@ -150,7 +151,9 @@ def _tensor(task: Task, item: Any) -> Tensor:
         number = isinstance(item, (int, float)) or getattr(item, "shape", None) == ()
         if isinstance(item, bool) or not number or not task.plain:
             cause = "what comes after works on tensors, so stay with torch throughout."
-            if task.trained:
+            if isinstance(item, (tuple, list)) and any(isinstance(x, Tensor) for x in item):
+                cause = "torch.stack makes one tensor of several."
+            elif task.trained:
                 cause = "no gradient flows through it. Look for .item(), float(), NumPy, tolist()."
             raise Wrong(f"check.{task.name} expects a tensor of torch and got a {kind}: {cause}")
         return torch.as_tensor(float(item))

@@ -156,6 +156,9 @@ WRITTEN = [  # as students write them: what is wrong, and a word of what has to 
     ("kl", lambda m, s: None, "`return`"),
     ("kl", lambda m, s: "KL", "a tensor of torch and got a str"),
     ("kl", lambda m, s: (m, s), "expects 1 value"),
+    ("kl", lambda m, s: right_kl(m, s).tolist(), "tolist()"),
+    ("kl", lambda m, s: [*right_kl(m, s)], "torch.stack makes one tensor"),
+    ("posterior", lambda x, W, mu, s: ([*(x - mu) @ W], W.T @ W), "torch.stack makes one"),
     ("kl", lambda m, s: right_kl(m, s) > 0, "true or false"),
     ("kl", lambda m, s: m @ s, "raised RuntimeError"),
     ("kl", lambda m, s: undefined, "raised NameError: name 'undefined' is not defined"),  # noqa: F821
