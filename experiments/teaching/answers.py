@@ -160,5 +160,5 @@ def _tensor(task: Task, item: Any) -> Tensor:
     if item.dtype == torch.bool or item.is_complex():
         words = "true or false" if item.dtype == torch.bool else "complex numbers"
         raise Wrong(f"check.{task.name} expects real numbers and got {words}: a comparison?")
-    item = item.detach()
+    item = item.detach().to(torch.get_default_device())  # where the arguments lie
     return item if item.is_floating_point() else item.to(torch.get_default_dtype())

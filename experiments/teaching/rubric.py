@@ -160,7 +160,7 @@ def same(a: Tensor, b: Tensor, tolerance: float = TOLERANCE) -> bool:
     """Whether two tensors are equal but for rounding."""
     if a.shape != b.shape:
         return False
-    a, b = a.to(b.dtype), b.detach()
+    a, b = a.to(b), b.detach()
     finite = b.isfinite()
     scale = float(b[finite].abs().max()) if finite.any() else 1.0
     return torch.allclose(a, b, rtol=0, atol=tolerance * scale + 1e-7, equal_nan=True)

@@ -55,7 +55,7 @@ def draw_latents(answer: Callable[[int, int, float], Tensor]) -> None:
     _spread(z.std(0))
     if z.abs().max() < 1.2:
         raise Wrong("such draws are not normal: none lies far out (rand, randn?).")
-    correlation = torch.corrcoef(z.mT) - torch.eye(3, dtype=z.dtype)
+    correlation = torch.corrcoef(z.mT) - torch.eye(3).to(z)
     if correlation.abs().max() > 0.05:
         raise Wrong("the latents of an image are not independent of each other.")
     _shape_of_normal(z)

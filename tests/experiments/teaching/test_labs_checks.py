@@ -257,6 +257,15 @@ def test_answers_may_hold_integers_that_no_float_can():
         check.kl(eval(source))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_answers_may_be_computed_on_a_gpu():
+    check.kl(lambda m, s: right_kl(m.cuda(), s.cuda()))
+    check.slope(lambda f, x: torch.func.grad(lambda x: f(x).sum())(x.cuda()))
+    check.draw_latents(lambda n, m, T: T * torch.randn(n, m, device="cuda"))
+    with pytest.raises(check.Wrong, match="1/2 is missing"):
+        check.kl(lambda m, s: 2 * right_kl(m.cuda(), s.cuda()))
+
+
 def test_checks_leave_the_random_state_alone():
     before = torch.get_rng_state()
     check.kl(right_kl)
