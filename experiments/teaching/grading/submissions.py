@@ -19,6 +19,8 @@ NOTEBOOK = re.compile(r"\.ipynb(\.(txt|json))?$", re.IGNORECASE)
 """Ends of notebooks' names; browsers and mail programs add the second."""
 SKIPPED = re.compile(r"\.[^.]|__(MACOSX|pycache__)$")
 """Names of files and folders that are skipped: those of systems and programs, not . itself."""
+ARCHIVE = re.compile(r"\.(7z|rar|tar|tgz|tar\.\w+)$", re.IGNORECASE)
+"""Ends of the names of archives that are not read."""
 LARGEST = 50_000_000
 """Maximum size of a notebook [bytes]."""
 
@@ -76,6 +78,8 @@ def _read(root: Path, path: Path) -> Iterator[Submission]:
         except Exception as error:  # damaged contents raise what their compression does
             trouble = f"{name} is no readable zip file ({reason(error)})"
             yield Submission(student, name, None, trouble)
+    elif ARCHIVE.search(path.name):
+        yield Submission(student, name, None, f"{name} is no zip file, and no other is opened")
 
 
 def _student(parts: tuple[str, ...]) -> str:
@@ -83,7 +87,7 @@ def _student(parts: tuple[str, ...]) -> str:
     first = unicodedata.normalize("NFC", parts[0])
     if len(parts) > 1:
         return first
-    stem = NOTEBOOK.sub("", first) if NOTEBOOK.search(first) else first.rsplit(".", 1)[0]
+    stem = re.sub(r"(\.(ipynb|tar))?\.\w+$", "", first, flags=re.IGNORECASE)
     return LAB_NAME.sub("", stem) or stem
 
 

@@ -295,6 +295,8 @@ def test_what_is_no_notebook_of_these_labs_is_named(folder):
     (folder / "empty_lab1.ipynb").write_bytes(b"")
     (folder / "list.ipynb").write_text("[1, 2]")
     (folder / "damaged.zip").write_bytes(b"PK no zip")
+    (folder / "dan_lab1.tar.gz").write_bytes(b"an archive")
+    (folder / "notes.txt").write_text("of the teacher")
     (folder / "damaged inside.zip").write_bytes(damaged("lab1_pca.ipynb"))
     with zipfile.ZipFile(folder / "carol.zip", "w") as archive:
         archive.writestr("lab1.pdf", b"%PDF-1.4")
@@ -313,6 +315,8 @@ def test_what_is_no_notebook_of_these_labs_is_named(folder):
     assert "is no notebook (empty)" in rows["empty"]["errors"]
     assert "is no notebook" in rows["list"]["errors"]
     assert "is no readable zip file" in rows["damaged"]["errors"]
+    assert "dan_lab1.tar.gz is no zip file" in rows["dan"]["errors"]
+    assert "notes" not in rows
     assert "is no readable zip file" in rows["damaged inside"]["errors"]
     assert "there is no notebook in carol.zip" in rows["carol"]["errors"]
     assert "there is no notebook in bob" in rows["bob"]["errors"]
