@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 from experiments.errors import one_line
 from experiments.teaching.grading.sandbox import confine
@@ -37,7 +38,7 @@ def main() -> None:
     kept = Kept()
     confine(Path.cwd())
     tell({"started": True})
-    names: dict[str, Any] = {"__name__": "__main__", "display": print}
+    names: dict[str, Any] = {"__name__": "__main__", "display": print, "get_ipython": MagicMock}
     grader = Grader(order["calls"], given, checks, kept, tell)
     public = sys.modules["experiments.teaching.check"]
     end = time.monotonic() + order["seconds"]

@@ -249,6 +249,22 @@ def test_cells_have_a_source_and_nothing_is_compiled(folder):
     assert "(in the line `return (x - reconstruction)" in page
 
 
+COLAB = """
+if "google.colab" in str(get_ipython()):
+    %pip install torch
+get_ipython().run_line_magic("matplotlib", "inline")
+import torch
+"""
+
+
+@pytest.mark.usefixtures("forked")
+def test_cells_that_ask_for_ipython_run_to_their_end(folder):
+    put(folder, "colab.ipynb", made_of(COLAB, *SOLVED[1:]))
+    rows, _ = graded(folder)
+    assert points(rows["colab"]) == ["1"] * 4
+    assert rows["colab"]["errors"] == ""
+
+
 REFUSED = {
     "import socket; socket.create_connection(('127.0.0.1', 9), 1)": "network|Network",
     "import urllib.request; urllib.request.urlopen('http://192.0.2.1/')": "network",
