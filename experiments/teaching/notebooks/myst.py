@@ -78,12 +78,19 @@ def code_of(notebook: Any) -> list[str]:
 
 def plain(source: str) -> str:
     """A cell's code without the lines that only IPython understands."""
+    lines = source.split("\n")
     with warnings.catch_warnings(action="ignore"):
-        try:
-            ast.parse(source)
-        except Exception:  # of whatever kind: the process that runs the code tells of it
-            return MAGIC.sub(r"\1pass", source)
-    return source  # where % and ! begin a line, they are operators or inside a string
+        while True:
+            try:
+                ast.parse("\n".join(lines))
+            except Exception as error:  # of whatever kind: the process that runs it tells of it
+                number = getattr(error, "lineno", None) or 0
+                (line,) = lines[number - 1 : number] or [""]
+                if not MAGIC.match(line):
+                    return MAGIC.sub(r"\1pass", source)
+                lines[number - 1] = MAGIC.sub(r"\1pass", line)
+            else:  # where % and ! still begin a line, they are operators or inside a string
+                return "\n".join(lines)
 
 
 class Call(NamedTuple):

@@ -188,6 +188,8 @@ def test_python_is_kept_where_a_line_begins_as_ipython_has_it(code):
 def test_lines_of_ipython_are_left_out():
     code = plain("%matplotlib inline\n!ls\ntorch.bernoulli?\nif True:\n    %pip install x")
     assert code == "pass\npass\npass\nif True:\n    pass"
+    assert plain("%time\nx = (\n    7\n    % 4\n)") == "pass\nx = (\n    7\n    % 4\n)"
+    assert plain("%%bash\n!ls\nls -l a b") == "pass\npass\nls -l a b"
 
 
 def test_batches_show_every_image_once():
