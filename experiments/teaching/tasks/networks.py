@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.teaching.answers import asked
+from experiments.teaching.answers import asked, derivatives
 from experiments.teaching.behaviour import (
     answers_alike,
     changes_sign,
@@ -82,6 +82,10 @@ def decoder(network: nn.Module, data_dim: int, latent_dim: int, hidden_dim: int 
     grows(of, z, "the result")
     is_made_of_straight_pieces(network, latent_dim)
     is_trained(network, found.sum())
+    few = z[:7].clone().requires_grad_()
+    (gradient,) = derivatives(of(few).sum(), [few])
+    if gradient is None:
+        raise Wrong("no gradient flows from the result to z: .detach(), .data, no_grad()?")
     size = (latent_dim + 1) * hidden_dim + (hidden_dim + 1) * data_dim
     _has_size(network, (latent_dim, hidden_dim, data_dim), (size,))
     said("decoder", f"{latent_dim} latents to {data_dim} pixels")

@@ -487,6 +487,10 @@ WRONG = {
         ),
         (r"smooth", DECODER.format(forward="return self.last(F.gelu(self.first(z)))")),
         (
+            r"no gradient flows from the result to z",
+            DECODER.format(forward="return self.last(F.relu(self.first(z.detach())))"),
+        ),
+        (
             r"bounded",
             DECODER.format(forward="return torch.tanh(self.last(F.relu(self.first(z))))"),
         ),
