@@ -166,8 +166,8 @@ def _parameters(words: str, program: Callable, x: Tensor) -> None:
 def _differentiable(words: str, name: str, site: dict[str, Any]) -> None:
     try:
         found = site["fn"].mean
-    except NotImplementedError:  # a flow does not know its mean
-        found = site["fn"].log_prob(site["value"])
+    except NotImplementedError:  # a flow, which may know the density of its last draw alone
+        found = site["fn"].log_prob(site["value"]) if site["is_observed"] else site["value"]
     if not found.requires_grad:
         raise Wrong(
             f"no gradient flows from the mean of '{name}' in the {words} to its parameters: "
