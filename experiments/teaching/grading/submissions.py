@@ -79,7 +79,8 @@ def _read(root: Path, path: Path) -> Iterator[Submission]:
             trouble = f"{name} is no readable zip file ({reason(error)})"
             yield Submission(student, name, None, trouble)
     elif ARCHIVE.search(path.name):
-        yield Submission(student, name, None, f"{name} is no zip file, and no other is opened")
+        trouble = f"{name} is no zip file: other archives are not opened"
+        yield Submission(student, name, None, trouble)
 
 
 def _student(parts: tuple[str, ...]) -> str:

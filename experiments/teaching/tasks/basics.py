@@ -101,5 +101,13 @@ def log_density(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         lambda x, loc, scale: dist.Normal(loc, scale).log_prob(x).mean(-1),
         "sum over the coordinates, no mean of them.",
     )
-    task = Task("log_density", [_log_density], case, mistakes, (0, 1, 2), shape="one per row")
-    examine(task._replace(near=rough_pi(_log_density)), answer)
+    task = Task(
+        "log_density",
+        [_log_density],
+        case,
+        mistakes,
+        trained=(0, 1, 2),
+        shape="one per row",
+        near=rough_pi(_log_density),
+    )
+    examine(task, answer)

@@ -482,11 +482,10 @@ def test_a_guide_may_be_a_flow_whose_mean_is_unknown(detached):
 def test_a_model_without_latents_is_named():
     def model(x):
         with pyro.plate("data", len(x)):
-            mean = torch.randn(len(x), 2, requires_grad=True) @ torch.randn(2, 5)
-            pyro.sample("x", dist.Normal(mean, 0.1).to_event(1), obs=x)
+            pyro.sample("x", dist.Normal(torch.zeros(5), 0.1).to_event(1), obs=x)
 
     with pytest.raises(check.Wrong, match="draws no latents"):
-        check.pair(model, lambda x: torch.randn(len(x), 2), torch.randn(4, 5), trained="model")
+        check.pair(model, lambda x: x, torch.randn(4, 5))
 
 
 def test_a_prior_and_images_in_double_precision_are_compared_in_float32():
