@@ -15,6 +15,7 @@ from experiments.inference.checks.index_reads import note_training_data
 from experiments.inference.checks.observations import check_observations
 from experiments.inference.checks.pair_check import check_indexed
 from experiments.inference.optim import Schedule, cosine
+from experiments.inference.optim.svi_argument import check_present, rate_of
 from experiments.inference.parallel import gathered, own_rows
 from experiments.inference.svi import SVI
 from ppl_models.batch import Batch
@@ -108,7 +109,7 @@ def fit(
         raise ValueError(f"epochs={epochs} and batch_size={batch_size} must be at least 1.")
     if not svi.trains or (minutes is not None and spent >= minutes):
         return
-    svi.check_parameters()
+    check_present(svi.parameters, svi.own, svi.model, svi.guide)
     at = start or Position()
     rows = rows_of(data, svi.model)
     if isinstance(rows, Data):
@@ -222,7 +223,7 @@ class Training:
 
     def _progress(self, at: Position, position: Position) -> Progress:
         steps = at.epoch * self.clock.per_epoch + len(at.losses)
-        loss, losses, rate = self._loss(at), list(at.losses), self.svi.rate
+        loss, losses, rate = self._loss(at), list(at.losses), rate_of(self.svi.optimizers)
         return Progress(at.epoch + 1, steps, loss, losses, rate, at.seconds, at.skipped, position)
 
 

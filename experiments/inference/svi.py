@@ -94,13 +94,6 @@ class SVI:
             for group in optimizer.param_groups:
                 yield from (p for p in group["params"] if p.requires_grad)
 
-    @property
-    def rate(self) -> float:
-        """The learning rate of the first group of parameters that are trained; else NaN."""
-        groups = (group for optimizer in self.optimizers for group in optimizer.param_groups)
-        trained = (g for g in groups if any(p.requires_grad for p in g["params"]))
-        return next((float(group["lr"]) for group in trained if "lr" in group), math.nan)
-
     def step(self, batch: Batch) -> Tensor:
         """One gradient step; the loss before it, a detached tensor [nats per data point].
 
@@ -169,22 +162,6 @@ class SVI:
         """That of the first process in which something is not finite."""
         found = gathered(explain(self.model, self.guide, self.objective, batch, random))
         return next(filter(None, found), "")
-
-    def check_parameters(self) -> None:
-        """Refuse a pair whose parameters took the place of those that the optimizers move.
-
-        Raises:
-            ValueError: If a trainable one did, as in ``load_state_dict(state, assign=True)``.
-        """
-        present = {id(p): p for part in (self.model, self.guide) for p in part.parameters()}
-        known = {*map(id, self.own), *map(id, self.parameters)}
-        new = any(p.requires_grad for key, p in present.items() if key not in known)
-        if new and any(id(p) not in present for p in self.parameters):
-            raise ValueError(
-                "parameters of the pair were replaced after SVI was made, and no optimizer moves "
-                "the new ones: make another SVI after a layer is replaced, or a state loaded with "
-                "assign=True."
-            )
 
     def state_dict(self) -> dict[str, Any]:
         """What a later ``SVI`` of the pair needs besides the weights; the guard is not saved."""

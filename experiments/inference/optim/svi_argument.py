@@ -2,7 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from pyro.optim import HorovodOptimizer, PyroOptim
@@ -77,3 +78,36 @@ def _check_parameters(found: Sequence[Optimizer], model: nn.Module, guide: nn.Mo
             f"guide (shapes {foreign[:3]}{'...' if len(foreign) > 3 else ''}): build it from "
             "global_parameters(model, guide), after both are on their device."
         )
+
+
+def check_present(
+    moved: Iterable[nn.Parameter], own: Iterable[nn.Parameter], model: nn.Module, guide: nn.Module
+) -> None:
+    """Refuse a pair in which other parameters took the place of those that optimizers move.
+
+    Args:
+        moved: what the optimizers move.
+        own: the pair's parameters when ``SVI`` was made.
+        model: p, as it is now.
+        guide: q, as it is now.
+
+    Raises:
+        ValueError: If a trainable one did, as in ``load_state_dict(state, assign=True)``.
+    """
+    moved = [*moved]
+    present = {id(p): p for part in (model, guide) for p in part.parameters()}
+    known = {id(p) for p in (*own, *moved)}
+    new = any(p.requires_grad for key, p in present.items() if key not in known)
+    if new and any(id(p) not in present for p in moved):
+        raise ValueError(
+            "parameters of the pair were replaced after SVI was made, and no optimizer moves the "
+            "new ones: make another SVI after a layer is replaced, or a state loaded with "
+            "assign=True."
+        )
+
+
+def rate_of(optimizers: Sequence[Any]) -> float:
+    """The learning rate of the first group of parameters that are trained; else NaN."""
+    groups = (group for optimizer in optimizers for group in optimizer.param_groups)
+    trained = (g for g in groups if any(p.requires_grad for p in g["params"]))
+    return next((float(group["lr"]) for group in trained if "lr" in group), math.nan)
