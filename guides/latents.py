@@ -108,8 +108,8 @@ def _transform(name: str, runs: Sequence[Trace], guide: str, fixed: bool = True)
     kind = family(sites[0]["fn"])
     if is_point(sites[0]["fn"]):
         raise ValueError(
-            f"{guide} needs latents with a density; '{name}' ({kind}) is a function of what the "
-            f"model has: write it as pyro.deterministic('{name}', ...)."
+            f"{guide} needs latents with a density; '{name}' ({kind}) is a function of other "
+            f"values: write it as pyro.deterministic('{name}', ...)."
         )
     fitting = "write a guide of your own with that support."
     if not guide.startswith("auto_"):

@@ -1,4 +1,4 @@
-"""Draws after which the state of torch's generators, on GPUs too, is what it was."""
+"""Contexts that restore the random state of torch afterwards, also on GPUs."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -13,13 +13,13 @@ def gpus_in_use() -> list[int]:
 
 
 def forked_rng() -> AbstractContextManager[Any]:
-    """Inside, draws go on from the random state; afterwards it is what it was."""
+    """Draws inside continue from the random state, which is restored afterwards."""
     return torch.random.fork_rng(gpus_in_use())
 
 
 @contextmanager
 def seeded(seed: int = 1) -> Iterator[None]:
-    """Inside, draws come from a seed; afterwards the random state is what it was."""
+    """Draws inside start from a seed; the random state is restored afterwards."""
     with forked_rng():
         torch.manual_seed(seed)
         yield

@@ -36,7 +36,7 @@ DIGITS = (
 
 
 def _palette() -> Image.Image:
-    """An image with the colours of every GIF: greys, digits, lines, and these on half white."""
+    """An image whose palette every GIF uses: greys, ``DIGITS``, line colours, and lighter ones."""
     greys = np.linspace(0, 255, 24)[:, None].repeat(3, 1)
     lines = [f"C{k}" for k in range(10)]
     inks = 255 * np.array([to_rgb(colour) for colour in (*DIGITS, *lines)])
@@ -56,8 +56,8 @@ def picture(figure: Figure) -> Image.Image:
 def save_gif(pictures: Sequence[Image.Image], path: Path, seconds: float, last: float) -> None:
     """Write pictures of one size as an endless GIF: ``seconds`` for each, ``last`` for the last.
 
-    Colours become the nearest of ``DIGITS``, matplotlib's C0 to C9, and greys, where four of 256
-    levels are one.
+    Every colour becomes the nearest of ``DIGITS``, matplotlib's C0 to C9, lighter versions of
+    these, and 24 greys.
     """
     palette = _palette()
     small = [shown.quantize(palette=palette, dither=Image.Dither.NONE) for shown in pictures]

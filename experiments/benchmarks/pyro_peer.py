@@ -15,7 +15,7 @@ def pyro_steps(
     """A step with Pyro's checks, as they are by default, and one without.
 
     The module has an ``encoder`` to loc and log s^2, and a ``decoder`` whose output ``likelihood``
-    makes p(x | z). The loss is the ELBO, or the importance-weighted bound of K = ``particles``.
+    turns into p(x | z). The loss is the ELBO, or the bound of IWAE with K = ``particles``.
     """
     loss: Any = pyro.infer.Trace_ELBO()
     if particles is not None:

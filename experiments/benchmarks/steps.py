@@ -32,8 +32,9 @@ TANH: Any = {"hidden_dims": (200, 200), "activation": "tanh"}
 class Subject(NamedTuple):
     """A pair to be timed on B = ``rows`` images ``[B, C, H, W]`` in [0, 1], and its peers.
 
-    ``by_hand`` is the same in plain PyTorch with the batch as it takes it, ``likelihood`` that of
-    its decoder's output for ``pyro.infer.SVI``, which draws K = ``particles``.
+    ``by_hand`` makes the same in plain PyTorch, and the batch in the form that it takes.
+    ``likelihood`` makes p(x | z) of the decoder's output for ``pyro.infer.SVI``, which draws
+    K = ``particles``.
     """
 
     rows: int

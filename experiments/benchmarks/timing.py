@@ -82,7 +82,7 @@ def matrix_peak(device: torch.device | str) -> float:
 
 
 class Elsewhere:
-    """One way in the other process: it is called and timed there."""
+    """One entry of ``Ways`` in the other process: it is called and timed there."""
 
     def __init__(self, name: str, process: ProcessPoolExecutor) -> None:
         self.name, self.process = name, process
@@ -108,7 +108,7 @@ def elsewhere(make: Callable[..., Ways], *arguments: Any) -> Iterator[Ways]:
 
 
 _own: Ways = {}
-"""The ways of this process, if it is the other one."""
+"""What the other process calls and times; empty in the main process."""
 
 
 def _begin(threads: int, make: Callable[..., Ways], arguments: Any) -> list[str]:
@@ -123,7 +123,7 @@ def _seconds(name: str, calls: int) -> float:
 
 
 def _end_with_parent() -> None:
-    """End with the process that asks, even if that is killed; a pool's process would wait on."""
+    """Exit when the parent process ends, even if it is killed; a pool's process would wait."""
     parent = parent_process()
     if parent is not None:
         parent.join()

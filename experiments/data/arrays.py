@@ -40,7 +40,7 @@ def check_precision(x: Tensor, dtype: torch.dtype) -> None:
     """Refuse values that ``dtype`` rounds until they are alike, or whose squares it lacks."""
     if not x.is_floating_point():
         return
-    x = x.unsqueeze(1).flatten(1)  # one number per row may have no dimension of its own
+    x = x.unsqueeze(1).flatten(1)  # scalar rows may have no dimension of their own
     limits, name = torch.finfo(dtype), str(dtype).removeprefix("torch.")
     wider = "" if dtype == torch.float64 else ", or use float64 (--dtype float64)"
     largest = x.abs().amax(0).double()

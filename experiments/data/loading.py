@@ -130,7 +130,7 @@ def with_labels(train: Data, test: Data) -> tuple[Data, Data]:
     """Both splits with the class of each row given, one-hot, as ``label`` ``[N, C]``.
 
     Raises:
-        UsageError: If there are no classes, or those of one split are not those of the other.
+        UsageError: If there are no classes, or the two splits have different classes.
     """
     if train.labels is None or test.labels is None:
         raise UsageError(f"'{train.name}' has no labels.")

@@ -26,18 +26,18 @@ ACTIVE_CHANNEL = 0.1
 
 
 def _channel_kl(name: str, p: Trace, q: Trace) -> Tensor:
-    """KL(q || p) of one group summed over its map, ``[B, L]``; with NVAE's flows at the sample.
+    """KL(q || p) of one group summed over its map, ``[B, L]``; at the sample with NVAE's flows.
 
-    Where the KL has no closed form by channel, as of a mixture, the group's own, ``[B, 1]``.
+    If the KL has no closed form per channel, as for a mixture: the whole group's, ``[B, 1]``.
     """
     fn, prior, z = q.nodes[name]["fn"], p.nodes[name]["fn"], q.nodes[name]["value"]
     flows = getattr(fn, "transforms", ())
     if flows and all(isinstance(flow, FlowPair) for flow in flows):
         before = ComposeTransform(flows).inv(z)
-        log_q = fn.base_dist.base_dist.log_prob(before)  # the flows shift: no volume changes
+        log_q = fn.base_dist.base_dist.log_prob(before)  # the flows only shift: volume-preserving
         return (log_q - prior.base_dist.log_prob(z)).sum((-2, -1))
     try:
-        kl_of(name, p, q)  # refuses what has none
+        kl_of(name, p, q)  # raises if there is no closed form
         return kl_divergence(fn.base_dist, prior.base_dist).sum((-2, -1))
     except NotImplementedError:
         return (fn.log_prob(z) - prior.log_prob(z)).unsqueeze(-1)
@@ -47,7 +47,7 @@ def _channel_kl(name: str, p: Trace, q: Trace) -> Tensor:
 def channel_kls(model: nn.Module, guide: nn.Module, data: Data, rows: int = 100) -> list[Tensor]:
     """Mean KL of every group's channels, ``[L]`` each, coarse to fine [nats].
 
-    Where a KL has no closed form, as of a mixture, the mean KL of that group, ``[1]``. ``rows``
+    A group whose KL has no closed form, such as a mixture, has its mean KL, ``[1]``. ``rows``
     images are evaluated at a time; p is in evaluation mode.
     """
     totals: dict[str, Tensor] = {}
@@ -85,8 +85,8 @@ def resampled_groups(
 ) -> dict[str, Tensor]:
     """E[x | z] of one image: coarser groups at q's means, the others drawn from their priors.
 
-    Draws are made at the ``temperature``. What those of a group have in common is determined by
-    the groups above it.
+    Draws are made at the ``temperature``. What the draws of a group share is determined by the
+    groups above it.
 
     Returns:
         ``[draws, *event_shape]`` for every latent, coarse to fine: that latent and all finer ones

@@ -43,7 +43,7 @@ def estimator(guide: nn.Module | None, data: Data) -> str:
         with evaluating(guide.model):
             shared = draws_are_shared(guide.model, guide, data.fixed().like(guide.model))
     except ValueError:
-        shared = False  # as for global latents, the bound of a datum is refused
+        shared = False  # a bound per datum is refused, as for global latents
     return "shared_draws" if shared else "monte_carlo"
 
 

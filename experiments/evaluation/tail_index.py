@@ -166,9 +166,9 @@ def tail_of(
 
 
 def fitted(u: Tensor, log_w: Tensor) -> tuple[Tensor, float]:
-    """A ``[M, M]``, fitted to log_w at standard normal u ``[K, M]``, and R^2.
+    """The matrix A ``[M, M]`` fitted to log_w at standard normal u ``[K, M]``, and R^2.
 
-    By least squares, without forming the products u_i u_j.
+    Least squares that never form the products u_i u_j.
     """
     (K, M), U, target = u.shape, u.numpy(), (log_w - log_w.mean()).numpy()
 

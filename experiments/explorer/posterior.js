@@ -3,7 +3,7 @@
 const DEEPEST = 20; // cells so many nats below the highest one are left out when closing in
 const COARSE = 41, FINE = 61; // points along a side
 
-// The coordinate along an axis of the centre of a cell, one of `side` in a row of a window.
+// The centre of a cell along one axis of a window that has `side` cells along each axis.
 const centreOf = ({ low, high }, side, cell, axis) =>
   low[axis] + ((cell + 0.5) / side) * (high[axis] - low[axis]);
 

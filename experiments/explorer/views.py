@@ -40,9 +40,9 @@ def packed_view(
 ) -> dict[str, Any]:
     """The view of fixed images by a run's guide, for ``page.js``.
 
-    It has the means of q for all images. For those ``chosen`` by their positions it has the mean
-    of q, its covariance if it is Gaussian and draws if it is neither that nor a point, and the
-    ELBO [nats], which a point has not. Rows of a per-datum guide are fitted here.
+    It has the means of q for all images, and for those at the positions ``chosen`` also the mean
+    of q, its covariance if q is Gaussian, draws if it is neither Gaussian nor a point, and the
+    ELBO [nats] unless it is a point. Rows of a per-datum guide are fitted here.
 
     Raises:
         UsageError: If a mean is not finite.

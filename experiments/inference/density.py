@@ -36,7 +36,7 @@ def density(
 
 
 def total_density(trace: Trace, names: Collection[str] | None = None) -> Tensor:
-    """The sum of some sites' log-densities, or all, computed before, of every row [nats]."""
+    """Sum per row of the log-densities that some sites, or all, hold already [nats]."""
     sites = [site for site in sites_of(trace) if names is None or site["name"] in names]
     total: Any = sum(by_datum(site) / site["scale"] for site in sites)
     return total

@@ -84,9 +84,9 @@ def fit(
         epochs: passes over the data.
         batch_size: B; the last batch of an epoch may be smaller. A ``DataLoader`` has its own.
         schedule: from progress in [0, 1) to a factor on every learning rate; a cosine by default.
-            A rate that is set between epochs, as by ``ReduceLROnPlateau`` (best with
-            ``constant()``), is a new initial one. Optimizers with another scheduler of torch keep
-            their own rates.
+            A rate set between epochs, as by ``ReduceLROnPlateau`` (best with ``constant()``),
+            becomes the new initial rate. Optimizers with another scheduler of torch keep their
+            own rates.
         seed: fixes the order of the data, together with the epoch. A ``DataLoader`` has its own.
         patience: number of epochs without a better loss after which training stops.
         start: position of an earlier ``fit``, when training is resumed.
@@ -148,7 +148,7 @@ class Training:
     def rates(self) -> list[tuple[dict[str, Any], float]]:
         """Groups of parameters (loading a state replaces them) and their initial rates.
 
-        A rate that was set since the last step is a new initial one.
+        A rate set since the last step becomes the new initial rate.
         """
         groups = [
             group
@@ -235,7 +235,7 @@ class Clock:
         self.opened = time.perf_counter() - 60 * spent
 
     def progress(self, epoch: int, step: int) -> float:
-        """The share of training done, alike in all processes; by time it may pass one."""
+        """Fraction of training done, equal in all processes; with ``minutes`` it may exceed 1."""
         if self.minutes is None:
             return (epoch + step / self.per_epoch) / self.number
         passed = (time.perf_counter() - self.opened) / (60 * self.minutes)

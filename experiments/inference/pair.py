@@ -51,8 +51,8 @@ class Buffers:
     """The buffers of modules: running means, vectors of power iterations.
 
     Args:
-        programs: modules whose buffers are meant, also those that they get later, bare or inside
-            Pyro's handlers; anything else has none.
+        programs: modules, bare or inside Pyro's handlers, whose buffers these are, including
+            buffers added later; anything else has none.
     """
 
     def __init__(self, *programs: Any) -> None:

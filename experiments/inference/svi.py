@@ -35,8 +35,8 @@ class SVI:
         model: p(x, z).
         guide: q(z | x), any module.
         optim: a ``torch.optim`` optimizer or several, a ``pyro.optim`` one, or a function from
-            parameters to an optimizer; Adam at rate 0.01 by default. What is frozen now is
-            trained once it is unfrozen, unless it is missing from a torch optimizer. Rows of
+            parameters to an optimizer; Adam at rate 0.01 by default. Parameters that are frozen
+            now are trained once unfrozen, unless a torch optimizer lacks them. Rows of
             per-datum guides have an optimizer of their own, ``RowAdam`` at ``guide.local_lr``.
         loss: one of our objectives or a Pyro ELBO; the ELBO by default.
         guard: refuses steps that are not finite, and may clip gradients; none by default.
@@ -89,7 +89,7 @@ class SVI:
 
     @property
     def parameters(self) -> Iterator[nn.Parameter]:
-        """What the optimizers move; they skip what is frozen."""
+        """The parameters that the optimizers update: those that are not frozen."""
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 yield from (p for p in group["params"] if p.requires_grad)
@@ -105,7 +105,7 @@ class SVI:
         """
         if not self.trains:
             raise ValueError("nothing to train: neither model nor guide has free parameters.")
-        self._drop_gradients()  # which a user or an interrupted step left
+        self._drop_gradients()  # left by the user or an interrupted step
         random, before = self._state(batch)
         loss = average_gradients(self._attempt(batch), self.parameters)
         if self.guard and not self.guard.passes(loss, self.parameters):
@@ -128,7 +128,7 @@ class SVI:
             return add_gradients(self.objective, self.model, self.guide, batch)
 
     def evaluate_loss(self, batch: Batch) -> Tensor:
-        """The loss on a batch, detached [nats per data point]; buffers stay as they are."""
+        """The loss on a batch, detached [nats per data point]; buffers do not change."""
         with self.buffers.kept():
             return loss_of(self.objective, self.model, self.guide, batch)
 

@@ -157,10 +157,10 @@ def site_kls(model_trace: Trace, guide_trace: Trace) -> tuple[dict[str, Tensor],
 
 
 def scaled_alike(site: Any, prior: Any) -> bool:
-    """Whether the densities of two sites have the same factor, or both a tensor.
+    """Whether the densities of two sites have the same factor, or both factors are tensors.
 
-    ``TemperKL`` scales both, and its beta may be 0. Steps do not read tensors: what two of them
-    differ by is in ``beside_kl``.
+    Compares the factors before ``TemperKL``, whose beta may be 0. Values of tensors are not read
+    in a step: ``beside_kl`` adds the term by which two of them differ.
     """
     scales = _untempered(site, prior)
     if any(isinstance(scale, Tensor) for scale in scales):
@@ -169,9 +169,9 @@ def scaled_alike(site: Any, prior: Any) -> bool:
 
 
 def beside_kl(site: Any, prior: Any) -> Tensor | None:
-    """(a - b) log p at the draw, if the factors a of log q and b of log p are two tensors.
+    """(a - b) log p at the draw, if the factors a of log q and b of log p are different tensors.
 
-    Added to a * KL(q || p) it gives the mean of a log q - b log p; where a = b it is zero.
+    Added to a * KL(q || p), it gives the mean of a log q - b log p; it is zero if a = b.
     """
     a, b = _untempered(site, prior)
     if a is b or not isinstance(a, Tensor):

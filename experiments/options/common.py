@@ -99,7 +99,7 @@ class OptimizationOptions:
     warmup: Fraction = 0.0
     """Fraction of training in which the learning rate rises from zero."""
     clip: Annotated[Positive | None, RARE] = None
-    """Maximum norm of the gradient, without per-datum parameters; by default there is no limit."""
+    """Maximum norm of the gradient, excluding per-datum parameters; no limit by default."""
     minutes: Positive | None = None
     """Train for this many minutes instead of --epochs; the schedule spans that time."""
     patience: Annotated[Count | None, RARE] = None
@@ -211,7 +211,7 @@ def check(config: Any) -> None:
 
 
 def check_networks(config: Any) -> None:
-    """Refuse options of an MLP for a decoder or an encoder that is none."""
+    """Refuse options of an MLP for a decoder or an encoder that is not an MLP."""
     options = getattr(config, "model_options", {})
     if getattr(config, "model", None) == "vae" and options.get("network") == "conv":
         check_no_mlp(options, import_model("vae"), "--network conv")
@@ -222,7 +222,7 @@ def check_networks(config: Any) -> None:
 
 
 def check_no_mlp(options: dict[str, Any], owner: type, network: str, prefix: str = "") -> None:
-    """Refuse options of an MLP that differ from the owner's defaults, beside another network."""
+    """Refuse options of an MLP, beside another network, that differ from the owner's defaults."""
     usual = defaults_of(owner)
     for name in ("hidden_dims", "activation"):
         if options.get(name, usual[name]) != usual[name]:

@@ -158,9 +158,9 @@ def by_class(
 
 
 def rank_histograms(ranks: Tensor, draws: int, names: tuple[str, ...]) -> Figure:
-    """The ranks ``[N, M]`` of the first ten latents, -1 for none, and what even ones would be."""
+    """The ranks ``[N, M]`` of the first ten latents, -1 for none; dashed: uniform ranks."""
     count = min(10, ranks.shape[1])
-    # of equally many ranks each
+    # with equally many ranks each
     bins = next((k for k in range(20, 4, -1) if (draws + 1) % k == 0), draws + 1)
     figure = Figure(figsize=(2.2 * count + 0.5, 2.4), layout="constrained")
     axes = figure.subplots(1, count, squeeze=False, sharey=True)[0]

@@ -33,7 +33,7 @@ COLUMNS = {
 class Table:
     """A table of a report, of at most ``MOST_COLUMNS`` columns.
 
-    ``meaning`` says by its heading what a column holds, ``words`` is a sentence above the table,
+    ``meaning`` explains columns by their headings, ``words`` is a sentence above the table,
     and ``everything`` are the same rows with all of their columns.
     """
 
@@ -55,7 +55,7 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
 def figures_table(splits: Sequence[Mapping[str, Any]], unit: str, over: str = "") -> Table:
     """The final figures of a run, ``Metrics.measured``, a row per split.
 
-    ``over`` says what errors are over; by default the units, and the draws where these are shared.
+    ``over`` says what the errors average over; by default the units, and shared draws if any.
     """
     shared = any("iw_bound_draws_se" in row for row in splits)
     over = over or f"{unit}s" + (" and the draws that they share" if shared else "")

@@ -137,7 +137,7 @@ def without_results(directory: Path) -> None:
 def command_line(command: str, config: Any) -> list[str]:
     """The command line that started this run, perhaps as a part of another command.
 
-    In a script or a notebook of one's own it is made from the options.
+    In your own script or notebook, it is made from the options.
     """
     program, *words = sys.argv
     name = Path(program).stem.replace("_", "-")  # of python -m experiments.vae

@@ -78,13 +78,13 @@ def explain(task: Task, answer: Callable[..., Any]) -> str:
         look = Look(task, answer, number, cases, got, wanted)
         words = difference(look) or probed(look)
         return f"{name} is wrong. {words}{also(answer)}"
-    return "each part is right for itself, but they do not fit together."
+    return "each part is right on its own, but they do not fit together."
 
 
 def explain_failure(
     task: Task, answer: Callable[..., Any], cases: list[tuple], error: Wrong
 ) -> str:
-    """Why a function fails, if that can be told, else its error.
+    """Why a function fails, if that is found, else its error.
 
     It may be right with sizes from its arguments, with one of them transposed, or on some of the
     inputs, or make a known mistake on those where it does not fail.
@@ -132,7 +132,7 @@ def known_where_it_works(task: Task, answer: Callable[..., Any]) -> str:
 
 
 def known(task: Task, number: int, cases: list[tuple], found: list[list[Tensor]]) -> str:
-    """The hint of the mistake that gives what was found as one part; NaN alone tells none."""
+    """The hint of the mistake that gives what was found as one part; none if all is NaN."""
     values = [task.viewed(number, value[number]) for value in found]
     if all(value.isnan().all() for value in values):
         return ""

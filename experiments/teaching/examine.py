@@ -59,7 +59,7 @@ def check_one_image(
 def check_gradients(
     task: Task, answer: Callable[..., Any], right: Callable[..., Any], cases: list[tuple]
 ) -> None:
-    """See that what is right can be trained through."""
+    """Check that gradients flow through a right answer."""
     for case in cases:
         found = gradients(task, answer, case)
         if found is None:
@@ -73,7 +73,7 @@ def check_gradients(
             if b is not None and (a is None or not same(a, b, 5e-4)):
                 if a is not None and not a.isfinite().all():
                     raise Wrong(
-                        "the value is right, its gradient is NaN or infinite: a root or logarithm "
+                        "the value is right, but its gradient is NaN or infinite: a root or log "
                         "of 0 on the way, or 0 times something infinite?"
                     )
                 raise Wrong(

@@ -77,7 +77,7 @@ def main(config: Config) -> dict[str, Any]:
 
 
 def check(config: Config) -> None:
-    """Refuse options that the task does not use, and to replace a zip file of something else."""
+    """Refuse options that the task does not use, and a --zip file that labs did not write."""
     grading = config.folder is not None
     if grading != (config.task == "grade"):
         raise UsageError("labs grade FOLDER needs the folder with what was handed in.")

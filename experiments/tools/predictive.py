@@ -48,7 +48,7 @@ def main(config: Config) -> dict[str, Any]:
         data = saved.images(config.images)
         check_memory(config, data)
         guide = held_out(saved.model, saved.guide, data)
-        guide.eval()  # of a user's class it may return nothing
+        guide.eval()  # a user's class may return nothing
         q = guide if config.latents == "guide" else None
         rows_at_once = rows_at_a_time(saved.model, data, config.memory, 500)
         with pyro.validation_enabled(False):

@@ -172,7 +172,7 @@ def open_run(
     train, test = load_as(options, root, options["rows"], tqdm.write)
     changed = check_data(directory, record_of(train, test), data_changed, tqdm.write)
     config["data_changed"] = changed
-    torch.empty(0, device=device)  # puts its GPU in use, whose random state is then kept
+    torch.empty(0, device=device)  # initialises a GPU, so that forked_rng keeps its state
     with buildable(directory), forked_rng(), pyro.poutine.block():
         built = build_model(recipe["model"], train, recipe["model_options"])
         built.to(device=device, dtype=getattr(torch, options["dtype"]))

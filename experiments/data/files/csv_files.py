@@ -15,7 +15,7 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infini
 """A number; Python's float() would also accept underscores and other digits."""
 
 COMMAS = re.compile(r"[+-]?(\d*,\d+|\d{1,3}(,\d{3})+(\.\d*)?)", re.A)
-"""A number with a decimal comma, or with commas between its thousands."""
+"""A number with a decimal comma, or with commas as thousands separators."""
 
 MISSING = {"", "?", "#n/a", "na", "n/a", "nan", "none", "null", "<na>"}
 """Words for a missing value, in lower case, as pandas, R and the UCI repository write them."""
@@ -170,5 +170,5 @@ def _refuse_comma(path: Path, line: int, name: str, field: str) -> None:
     if COMMAS.fullmatch(field):
         raise UsageError(
             f"{path}: line {line}, column '{name}' holds {field[:30]!r}: decimals are written "
-            "with a point, and thousands without a mark."
+            "with a point, and thousands without a separator."
         )

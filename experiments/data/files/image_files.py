@@ -130,7 +130,7 @@ def _resized(array: np.ndarray, side: int) -> np.ndarray:
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """Files below a directory, and hidden entries; links to directories are followed, once."""
+    """Files below a directory, and hidden entries; each directory is read once, links included."""
     seen: set[tuple[int, int]] = set()
     pending = [root]
     while pending:
@@ -147,6 +147,6 @@ def walk(root: Path) -> Iterator[Path]:
             if not entry.is_dir() or entry.name.startswith("."):
                 yield entry
             elif entry.is_symlink():
-                pending.insert(0, entry)  # after all folders under names of their own
+                pending.insert(0, entry)  # after all folders that are not links
             else:
                 pending.append(entry)

@@ -54,7 +54,7 @@ def convert(image: Any, tags: dict[int, Any], rawmode: str, reading: Reading) ->
 def loses_bits(image: Any, rawmode: str) -> bool:
     """Whether Pillow keeps only the upper 8 of 16 bits per channel."""
     maxval = image.tile[0].args[1] if image.tile and _is_ppm(image) else 255
-    deep = ";16" in rawmode and rawmode != "BGR;16"  # which has 16 bits for all three
+    deep = ";16" in rawmode and rawmode != "BGR;16"  # 16 bits for all channels
     wide = deep or (isinstance(maxval, int) and maxval > 255)
     return wide and not image.mode.startswith(("I", "F"))
 

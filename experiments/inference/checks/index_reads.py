@@ -74,7 +74,7 @@ READING = (
     Tensor.allclose,
     torch.allclose,
 )
-"""Functions that give values to Python, where they are followed no further."""
+"""Functions that give values to Python, where they are no longer traced."""
 
 REMEDY = (
     "Give what belongs to a datum with the data: as_data(x, given={...}), read as "
@@ -113,7 +113,7 @@ class IndexReads(TorchFunctionMode):
         if plain and func in READING:
             self.read = True
         elif plain and func not in OF_ITS_SHAPE:
-            for part in tree_leaves(result):  # several of sort, split or unbind
+            for part in tree_leaves(result):  # sort, split and unbind return several
                 if isinstance(part, Tensor):
                     self._follow(func, args, part, all(plain))
         return result
@@ -140,7 +140,7 @@ class IndexReads(TorchFunctionMode):
 
 
 def note_reads(model: Any, guide: Any, guide_trace: Trace, batch: Batch, tables: set[int]) -> None:
-    """Note a model whose density depends on which rows of a data set it sees, or such a guide.
+    """Note a model, or else a guide, whose density depends on which rows of a data set it sees.
 
     A per-datum guide may read the index, too, so the model is run at the guide's draws.
     """
@@ -158,7 +158,7 @@ def reads_index(model: Any) -> bool:
 
 
 def note_training_data(model: Any, guide: Any, data: Any) -> None:
-    """Note the data that a pair was trained on, where the model or guide looks rows up."""
+    """Note the data that a pair was trained on, if the model or the guide looks rows up."""
     has_rows = getattr(type(guide), "for_data", Guide.for_data) is not Guide.for_data
     if model in _readers:
         note_rows(model, data)

@@ -14,10 +14,10 @@ from ppl_models.sites import hidden_trace
 
 @torch.no_grad()
 def check_observations(model: Any, data: Any) -> None:
-    """Refuse values outside the support of what observes them, in whichever row they are.
+    """Refuse values outside the support of the distribution that observes them, in any row.
 
-    The data are in the form that the model observes (``Data.like``). Of a training run only the
-    first step looks, at its own rows. Not looked at: values that the model computes from
+    The data are in the form that the model observes (``Data.like``). In a training run, only the
+    rows of the first step are checked. Not checked: values that the model computes from
     ``batch.x``, sites with a mask or with ``validate_args=False``, and supports that vary from row
     to row.
 

@@ -86,7 +86,7 @@ def _in_a_row(model: Any, guide: Any, batch: Any) -> str | None:
 def _changed(
     model: Any, guide: Any, batch: Any, pair: tuple[Trace, Trace], part: Callable[..., Tensor]
 ) -> str | None:
-    """Why one of two particles has another density than alone; None if neither has.
+    """Why one of two particles changes the density of the other; None if neither does.
 
     ``pair`` are the traces of model and guide; ``part`` takes a tensor, its site, its number of
     event dimensions and k, and returns the part that belongs to particle k.

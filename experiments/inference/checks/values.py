@@ -12,7 +12,7 @@ from ppl_models.sites import is_local
 
 
 def check_events(check: Any) -> None:
-    """Refuse values that torch would broadcast, to rows or to entries of an event, and sum.
+    """Refuse values that torch would broadcast over rows or entries of an event, and then sum.
 
     Beside a mean ``[B, 1]``, a column of the event, the value ``[B]`` counts B times in every row;
     a latent of one number would stand for a whole event of the prior.
@@ -33,7 +33,7 @@ def check_events(check: Any) -> None:
         drawn = z.shape[z.ndim - len(event) :]
         if math.prod(drawn) < math.prod(event):
             raise ValueError(
-                f"{check.guide} draws '{name}' with the shape {list(drawn)}, its prior in "
+                f"{check.guide} draws '{name}' with the shape {list(drawn)}; its prior in "
                 f"{check.model} has {list(event)}: one number would stand for several. Give "
                 "q the shape of the prior."
             )

@@ -41,7 +41,7 @@ class RandomState(NamedTuple):
 
 @contextmanager
 def untouched(*modules: Any) -> Iterator[None]:
-    """Inside, a step may be rehearsed: random state and buffers come back, nothing is checked."""
+    """For a trial step: random state and buffers are restored afterwards, nothing is checked."""
     with Buffers(*modules).kept(), forked_rng(), pyro.validation_enabled(False):
         yield
 
@@ -159,7 +159,7 @@ def loss_and_gradients(
 ) -> tuple[Tensor, Sequence[Tensor | None]]:
     """The loss of a step and its gradients; those that the parameters hold stay."""
     if hasattr(objective, "differentiable_loss"):
-        ours = isinstance(objective, Objective)  # which keep to the modules' parameters themselves
+        ours = isinstance(objective, Objective)  # which call own_parameters themselves
         with nullcontext() if ours else own_parameters(model, guide):
             loss = objective.differentiable_loss(model, guide, batch) / batch.size
             return loss, torch.autograd.grad(loss, parameters, allow_unused=True)

@@ -34,7 +34,7 @@ class FreeBits(Objective):
 
     k runs over the dimensions of every Gaussian vector latent; any other latent, such as a group
     of a hierarchy, counts as one. The bar is the mean over the batch. With lambda = 0 this is the
-    plain bound, also where a KL is taken at the sample and may be negative.
+    plain bound, even if a KL is estimated at the sample and is negative.
 
     Args:
         particles: draws per datum.
@@ -42,7 +42,7 @@ class FreeBits(Objective):
 
     Raises:
         ValueError: If ``free_bits`` is negative; in use, if a latent is global or has different
-            scales in model and guide, or a scale per row.
+            scales in model and guide, or one scale per row.
 
     References:
         Kingma et al. (2016), inverse autoregressive flow, section on free bits.
@@ -57,7 +57,7 @@ class FreeBits(Objective):
     def differentiable_loss(self, model: Callable, guide: Callable, batch: Batch) -> Tensor:
         p, q = traces(model, guide, batch, self.num_particles)
         loss = -self.mean(log_likelihood(p))
-        # none at 0: a KL at the sample may be negative; arithmetic, since a graph has no branches
+        # no floor at 0: a KL at the sample may be negative; a compiled graph has no branches
         least = self.free_bits - 1e30 * (self.free_bits <= 0)
         self.sampled_sites = []
         for name, site in q.iter_stochastic_nodes():

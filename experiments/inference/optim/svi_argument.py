@@ -28,7 +28,7 @@ def optimizers_of(optim: Optim | None, model: nn.Module, guide: nn.Module) -> li
         TypeError: If ``optim`` is something else.
         ValueError: If it moves parameters of another pair, or rows of a per-datum guide.
     """
-    parameters = global_parameters(model, guide, frozen=True)  # which may be trained later
+    parameters = global_parameters(model, guide, frozen=True)  # frozen ones may be trained later
     if optim is None:
         optim = functools.partial(Adam, lr=0.01, fused=True)
     if isinstance(optim, PyroOptim) and not isinstance(optim, HorovodOptimizer):
@@ -83,16 +83,16 @@ def _check_parameters(found: Sequence[Optimizer], model: nn.Module, guide: nn.Mo
 def check_present(
     moved: Iterable[nn.Parameter], own: Iterable[nn.Parameter], model: nn.Module, guide: nn.Module
 ) -> None:
-    """Refuse a pair in which other parameters took the place of those that optimizers move.
+    """Refuse a pair whose parameters were replaced, so that no optimizer updates the new ones.
 
     Args:
-        moved: what the optimizers move.
+        moved: the parameters that the optimizers update.
         own: the pair's parameters when ``SVI`` was made.
         model: p, as it is now.
         guide: q, as it is now.
 
     Raises:
-        ValueError: If a trainable one did, as in ``load_state_dict(state, assign=True)``.
+        ValueError: If a trainable one was replaced, as by ``load_state_dict(..., assign=True)``.
     """
     moved = [*moved]
     present = {id(p): p for part in (model, guide) for p in part.parameters()}
@@ -100,8 +100,8 @@ def check_present(
     new = any(p.requires_grad for key, p in present.items() if key not in known)
     if new and any(id(p) not in present for p in moved):
         raise ValueError(
-            "parameters of the pair were replaced after SVI was made, and no optimizer moves the "
-            "new ones: make another SVI after a layer is replaced, or a state loaded with "
+            "parameters of the pair were replaced after SVI was made, and no optimizer has the "
+            "new ones: make a new SVI after replacing a layer or loading a state with "
             "assign=True."
         )
 

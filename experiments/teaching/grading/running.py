@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
     """What running a notebook showed.
 
     Args:
-        hints: what each check said last, by its key; nothing of a right answer.
+        hints: what each check said last, by its key; empty for a right answer.
         errors: of cells, in their order.
         replaced: functions of the libraries and the checks that the notebook replaced.
     """

@@ -83,7 +83,7 @@ def plain(source: str) -> str:
         while True:
             try:
                 ast.parse("\n".join(lines))
-            except Exception as error:  # of whatever kind: the process that runs it tells of it
+            except Exception as error:  # of any kind: the process that runs the cell reports it
                 number = getattr(error, "lineno", None) or 0
                 (line,) = lines[number - 1 : number] or [""]
                 if not MAGIC.match(line):

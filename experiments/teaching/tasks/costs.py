@@ -143,10 +143,10 @@ OTHERS = hinted(
     lambda *a: log_det(*a) + whole(*a) / a[3].exp() - explained(*a),
     "in Woodbury's second term a factor is missing: which power of sigma^2 has C^-1?",
     lambda *a: log_det(*a) + whole(*a) - explained(*a) / a[3].exp(),
-    "in Woodbury's first term sigma^2 does not divide.",
+    "in Woodbury's first term, the division by sigma^2 is missing.",
     lambda *a: log_det(*a) + whole(*a) / a[3].exp() - explained(*a) / (2 * a[3]).exp(),
     "in Woodbury's second term sigma^2 divides once too often.",
-    (lambda *a: log_det(*a) + whole(*a) - explained(*a), "sigma^2 does not divide."),
+    (lambda *a: log_det(*a) + whole(*a) - explained(*a), "the division by sigma^2 is missing."),
 )
 
 

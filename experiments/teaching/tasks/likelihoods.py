@@ -71,7 +71,7 @@ OF_SQUARES = hinted(
     (lambda D, d, s: -d, "the squared distance stands alone: where are sigma and the constant?"),
     lambda D, d, s: -d / 2,
     "sigma is 1 and the constant is missing: the log variance is unused.",
-    (lambda D, d, s: -d / D, "the mean squared error over pixels is no log-density."),
+    (lambda D, d, s: -d / D, "the mean squared error over pixels is not a log-density."),
     lambda D, d, s: -D / 2 * (LOG_2_PI + s) - d.sqrt() / (2 * s.exp()),
     "a root is taken of the squared distance.",
 )

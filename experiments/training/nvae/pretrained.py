@@ -55,7 +55,7 @@ def epochs_of(run: Path) -> Any:
 
 
 def load_pretrained(name: str, module: nn.Module, recipe: dict[str, Any]) -> dict[str, Any]:
-    """Fill a pair with the weights of that name; what they were trained with."""
+    """Load weights by name into a pair; return what they were trained with."""
     check_available(name, name)
     with safe_open(HOME / f"{name}.safetensors", "pt") as file:
         about = {key: json.loads(value) for key, value in file.metadata().items()}

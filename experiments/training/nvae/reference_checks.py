@@ -33,7 +33,7 @@ COUNTERS = "num_batches_tracked"
 def checked_args(args: Any, tensors: int) -> dict[str, Any]:
     """The published code's arguments as a dictionary, each of its type and in its range.
 
-    No part of the model can be there more often than the file has ``tensors``.
+    No count of parts of the model may exceed the number of ``tensors`` in the file.
     """
     found = args if isinstance(args, dict) else getattr(args, "__dict__", None)
     if not isinstance(found, dict):
