@@ -60,8 +60,8 @@ class Stream:
         x, index = _parts(first)
         self.indexed, rows = index is not None, as_data(x)
         self.batch_size, self.drops = int(own.batch_size), own.drop_last
-        order = getattr(sampler, "sampler", None)  # may leave rows out, or repeat them
-        self.visited = len(order) if hasattr(order, "__len__") else self.size
+        order: Any = getattr(sampler, "sampler", None)  # may leave rows out, or repeat them
+        self.visited: int = len(order) if hasattr(order, "__len__") else self.size
         if isinstance(order, SubsetRandomSampler) and not self.indexed:
             self.size = self.visited
         self.sites = describe(model, rows)
