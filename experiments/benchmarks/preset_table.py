@@ -34,7 +34,7 @@ def _flops(pair: Pair) -> int:
     from torch.utils.flop_counter import FlopCounterMode  # only nvae --list needs it
 
     batch = Batch.of(torch.zeros(1, *pair.model.data_shape, device="meta"))
-    with torch.no_grad(), pyro.validation_enabled(False), FlopCounterMode(display=False) as count:
+    with pyro.validation_enabled(False), FlopCounterMode(display=False) as count:
         pair.guide(batch)  # which runs the model
     return count.get_total_flops()
 
