@@ -49,9 +49,10 @@ def own_density(distribution: Any) -> type | None:
     What holds for a normal, such as its KL, does not hold for a class that derives from it.
     """
     kinds = type(distribution).__mro__
-    owner = next((kind for kind in kinds if "log_prob" in vars(kind)), kinds[0])
-    if not is_ours(owner):
-        return owner
+    if not is_ours(kinds[0]):
+        owner = next((kind for kind in kinds if "log_prob" in vars(kind)), kinds[0])
+        if not is_ours(owner):
+            return owner
     inside = getattr(distribution, "base_dist", None)
     return None if inside is None else own_density(inside)
 
