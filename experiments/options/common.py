@@ -24,7 +24,6 @@ from experiments.options.ranges import (
     Positive,
     Seed,
     check_ranges,
-    option_name,
 )
 from ppl_models.names import unknown
 
@@ -218,15 +217,16 @@ def check_networks(config: Any) -> None:
     options = getattr(config, "guide_options", {})
     encoder = options.get("encoder")
     if getattr(config, "guide", None) == "amortized" and encoder in ("linear", "conv"):
-        check_no_mlp(options, import_guide("amortized"), f"--guide.encoder {encoder}", "guide.")
+        check_no_mlp(options, import_guide("amortized"), f"--guide.encoder {encoder}", "--guide.")
 
 
-def check_no_mlp(options: dict[str, Any], owner: type, network: str, prefix: str = "") -> None:
+def check_no_mlp(options: dict[str, Any], owner: type, network: str, prefix: str = "--") -> None:
     """Refuse options of an MLP, beside another network, that differ from the owner's defaults."""
     usual = defaults_of(owner)
     for name in ("hidden_dims", "activation"):
         if options.get(name, usual[name]) != usual[name]:
-            raise UsageError(f"{option_name(prefix + name)} has no effect on {network}.")
+            option = prefix + name.replace("_", "-")
+            raise UsageError(f"{option} has no effect on {network}.")
 
 
 def checkpoint_interval(text: str) -> tuple[int | None, float | None]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments.errors import UsageError
 from experiments.evaluation.comparison import Entry
+from experiments.options.common import check_no_mlp
 from experiments.options.constructors import import_guide
 from guides import GUIDES
 
@@ -48,6 +49,9 @@ def _check_options(guide: str, options: dict[str, Any]) -> None:
         truth = isinstance(value, bool) and not isinstance(default, bool)  # an int to Python
         if truth or not isinstance(value, kinds):
             raise UsageError(f"{guide}:{name}={value} must be like its default, {default!r}.")
+    encoder = options.get("encoder")
+    if guide == "amortized" and encoder in ("linear", "conv"):
+        check_no_mlp(options, import_guide(guide), f"{guide}:encoder={encoder}", f"{guide}:")
 
 
 def _literal(value: str) -> Any:

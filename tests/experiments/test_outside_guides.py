@@ -95,9 +95,12 @@ def test_other_mistakes(capsys):
         "mean_field:local_steps=True": "local_steps=True must be like its default, 500",
         "mean_field:local_lr=True": "local_lr=True must be like its default, 0.1",
         "ownguides:Encoder,ownguides:Encoder": "names a guide twice",
+        "amortized:hidden_dims=(9,):encoder=linear": "hidden-dims has no effect on amortized:enc",
+        "amortized:encoder=conv:activation=tanh": "activation has no effect on amortized:encoder",
     }.items():
         with pytest.raises(UsageError, match=words):
             parse_guides(text)
+    parse_guides("amortized:encoder=linear:hidden_dims=(400,)")  # the default
     (entry,) = parse_guides("semi_amortized:through=True")
     assert entry.options == {"through": True}
 
