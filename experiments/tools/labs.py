@@ -90,11 +90,14 @@ def check(config: Config) -> None:
         "--student": config.student,
         "--data": config.data != "digits",
         "--nbgrader": config.nbgrader and grading,
+        "--no-execute": grading and not config.execute,
     }
     unused = ", ".join(name for name, is_given in given.items() if is_given)
     if unused and (grading or config.nbgrader):
         task = "labs grade" if grading else "labs --nbgrader"
         raise UsageError(f"{task} does not use {unused}: leave that out.")
+    if config.student and given["--data"]:
+        raise UsageError("labs --student does not use --data: leave that out.")
 
 
 def write(config: Config, sources: Sequence[Path], out: Path) -> dict[str, Any]:

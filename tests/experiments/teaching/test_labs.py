@@ -253,6 +253,7 @@ def test_a_zip_file_of_something_else_is_kept(tmp_path):
         (["--out", "pyproject.toml"], "pyproject.toml"),
         (["--data", "mnist"], "cannot be downloaded"),
         (["--nbgrader", "--student", "--data", "mnist"], "does not use --student, --data"),
+        (["--student", "--data", "mnist"], "labs --student does not use --data"),
     ],
 )
 def test_bad_input_of_the_command(words, told, tmp_path, monkeypatch, capsys):

@@ -387,6 +387,7 @@ def test_a_renamed_notebook_is_of_the_same_student_and_lab(name, folder):
         (["grade", ".", "--labs", "9"], "there is no lab 9"),
         (["grade", ".", "--seconds", "0"], "--seconds must be above 0"),
         (["grade", ".", "--nbgrader"], "labs grade does not use --nbgrader"),
+        (["grade", ".", "--no-execute"], "labs grade does not use --no-execute"),
     ],
 )
 def test_bad_input_of_grading(words, told, tmp_path, monkeypatch, capsys):
