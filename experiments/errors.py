@@ -63,6 +63,14 @@ def in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {words[:300]} (PPL_DEBUG=1 shows where)"
 
 
+def text_of(error: BaseException) -> str:
+    """The message of an error; empty if its own ``__str__`` raises."""
+    try:
+        return str(error)
+    except BaseException:  # a notebook raises what it likes
+        return ""
+
+
 def said_by(error: BaseException) -> str:
     """The message of an error as one line, without the tables that Pyro and torch add."""
     words = str(error).partition("Trace Shapes:")[0]

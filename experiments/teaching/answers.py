@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from experiments.errors import text_of
 from experiments.teaching.rubric import Task, Unwritten, Wrong, seeded
 
 OURS = str(Path(__file__).parents[1])
@@ -65,10 +66,10 @@ def asked(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         found = function(*arguments)
     except NotImplementedError as error:
-        raise Unwritten(str(error)) from None
+        raise Unwritten(text_of(error)) from None
     except Exception as error:
         shapes = ", ".join(map(described, arguments))
-        words = str(error).strip().split("\n")[0].rstrip(".")
+        words = text_of(error).strip().split("\n")[0].rstrip(".")
         places = _own(error)
         advice = next((text for keys, text in ADVICE if any(key in words for key in keys)), "")
         if advice == CALLED and not places:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
-from experiments.errors import one_line
+from experiments.errors import one_line, text_of
 from experiments.teaching.grading.sandbox import confine
 from experiments.teaching.grading.sealed import Kept, private_checks
 
@@ -99,7 +99,7 @@ def _noticed(number: int, tell: Callable[[dict[str, Any]], None]) -> Iterator[No
         if name == "Overtime":
             tell({"error": f"cell {number}: stopped, it took too long"})
         elif name not in UNSURPRISING:
-            tell({"error": one_line(f"cell {number}: {name}: {error}", 300)})
+            tell({"error": one_line(f"cell {number}: {name}: {text_of(error)}", 300)})
 
 
 @contextmanager
@@ -159,7 +159,7 @@ class Grader:
             with self.kept.restored(), _limited(60):
                 eval(compiled, {**known, "check": self.checks})
         except BaseException as error:  # an empty hint would be a pass
-            hint = one_line(str(error), 500) or one_line(type(error).__name__, 500) or "error"
+            hint = one_line(text_of(error), 500) or one_line(type(error).__name__, 500) or "error"
         else:
             del self.open[key]
         self.tell({"check": key, "hint": hint})

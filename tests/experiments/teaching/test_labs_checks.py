@@ -220,6 +220,16 @@ def test_functions_that_fail_are_explained(name):
     with pytest.raises(check.Wrong, match="raised TypeError"):
         getattr(check, name)(lambda: None)
 
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    def mute(*arguments):
+        raise Mute
+
+    with pytest.raises(check.Wrong, match="raised Mute"):
+        getattr(check, name)(mute)
+
 
 def test_the_line_of_a_student_that_fails_is_shown_and_none_of_the_check():
     def answer(m, s):

@@ -230,10 +230,16 @@ def test_an_error_without_words_brings_no_point_and_is_called_by_its_type(folder
     blank = "def pca(x, latent_dim): raise NotImplementedError(' ')"
     nameless = "def squared_error(x, y): raise type('', (BaseException,), {})"
     put(folder, "silent.ipynb", made_of(blank, nameless))
+    mute = "class Mute(BaseException):\n    def __str__(self): raise self"
+    failing = "def encode(x, mean, components): raise Mute"
+    put(folder, "mute.ipynb", made_of(mute, failing, "raise Mute", *SOLVED[:1], SOLVED[-1]))
     rows, page = graded(folder)
     assert points(rows["silent"]) == ["0"] * 4
     assert "lab1.pca: Unwritten\n" in page
     assert "lab1.squared_error: error\n" in page
+    assert points(rows["mute"]) == ["0", "0", "0", "1"], rows["mute"]["errors"]
+    assert "cell 3: Mute" in rows["mute"]["errors"]
+    assert "lab1.pca_encoder: Mute\n" in page
 
 
 @pytest.mark.usefixtures("forked")
