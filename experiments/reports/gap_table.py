@@ -60,16 +60,17 @@ def table_of_gaps(paths: Mapping[str, Path]) -> GapTable:
 
 
 def gaps_in_words(
-    rows: Sequence[Mapping[str, Any]], estimator: str, unreliable: float
+    rows: Sequence[Mapping[str, Any]], estimator: str, unreliable: float, one: str = "image"
 ) -> tuple[str, list[str]]:
     """What a guide loses in a sentence, and a warning where its weights are not reliable.
 
-    ``estimator`` is that of log p(x), ``unreliable`` the share of the images with k-hat above 0.7.
+    ``estimator`` is that of log p(x), ``unreliable`` the share of the data with k-hat above 0.7,
+    and ``one`` what a datum is called.
     """
     gap = {row["gap"]: row for row in rows}
     interval = "{nats:z.2f} nats (95% interval {from:z.2f} to {to:z.2f})"
     words = (
-        f"The guide loses {interval.format(**gap['total'])} per image against log p(x) "
+        f"The guide loses {interval.format(**gap['total'])} per {one} against log p(x) "
         f"({estimator})"
     )
     if "approximation" in gap:
@@ -83,7 +84,7 @@ def gaps_in_words(
     if part["to"] < 0 and part["nats"] <= -0.005:  # printed as below zero
         words += " A negative part means that the estimate of log p(x) is too low."
     percent = positive(100 * unreliable, 1) if unreliable else "0.0"
-    share = f"k-hat is above {UNRELIABLE} for {percent}% of the images"
+    share = f"k-hat is above {UNRELIABLE} for {percent}% of the {one}s"
     if unreliable == 0 or estimator == "exact":
         return f"{words} {share[0].upper()}{share[1:]}.", []
     warning = (

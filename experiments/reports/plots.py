@@ -146,7 +146,7 @@ def by_class(
     numbers = values.double().cpu().clamp(-1, 2).numpy()  # what lies beyond is as bad
     axes[0].hist(numbers, 40)
     axes[0].axvline(line, color="black", lw=1, ls="--")
-    axes[0].set(xlabel=name, ylabel="images")
+    axes[0].set(xlabel=name, ylabel="data")
     if labels is not None:
         classes = np.unique(labels.cpu().numpy())
         parts = [numbers[labels.cpu().numpy() == kind] for kind in classes]

@@ -35,7 +35,7 @@ from experiments.reports import plots
 from experiments.reports.gap_table import gaps_in_words
 from experiments.reports.markdown import markdown_table
 from experiments.reports.page import finish
-from experiments.reports.words.titles import subject
+from experiments.reports.words.titles import subject, unit
 from experiments.runs.cli import cli
 from experiments.runs.metrics import save_values
 from experiments.runs.run import Run
@@ -84,10 +84,11 @@ def main(config: Config) -> dict[str, Any]:
     with Run("gaps", config) as run:
         saved = opened_for(run)
         data = saved.images(config.images)
+        one = unit({"shape": data.image_shape})
         guide = guide_of(saved, data, config.guide)
         values = measured(run, saved, guide, data, config)
         share = share_unreliable(values["khat"])
-        run.say(f"k-hat above {UNRELIABLE}: {share:.1%} of the images")
+        run.say(f"k-hat above {UNRELIABLE}: {share:.1%} of the {one}s")
         tails = far_tails(run, saved.model, guide, data, values["khat"], config)
         bounds = ("log_evidence", "iw_bound", "ais_bound")
         estimator, evidence = best_evidence({k: values[k] for k in bounds if k in values})
@@ -98,7 +99,7 @@ def main(config: Config) -> dict[str, Any]:
         metrics = saved.new_metrics(data, config.seed, config.particles)
         metrics.guide = config.guide or metrics.guide
         metrics.parameters = Pair(saved.model, guide).number_of_parameters
-        how = how_measured(values, tails, config)
+        how = how_measured(values, tails, config, one)
         metrics.protocol = protocol(data, guide, config.particles) | how
         metrics.more = {
             "gaps": rows,
@@ -109,8 +110,8 @@ def main(config: Config) -> dict[str, Any]:
             "sandwich": checked(run, saved, guide, config),
         }
         title = f"{subject(metrics.model, metrics.data, str(metrics.guide))}: what it loses"
-        found, warnings = gaps_in_words(rows, estimator, share)
-        tables = {"Gaps [nats per image]": rows} | ({"Tail index": tails} if tails else {})
+        found, warnings = gaps_in_words(rows, estimator, share, one)
+        tables = {f"Gaps [nats per {one}]": rows} | ({"Tail index": tails} if tails else {})
         return finish(run, metrics, title, [found], tables, warnings)
 
 
@@ -124,7 +125,7 @@ def guide_of(saved: SavedRun, data: Data, name: str | None) -> Guide:
 
 
 def how_measured(
-    values: dict[str, Tensor], tails: list[dict[str, Any]], config: Config
+    values: dict[str, Tensor], tails: list[dict[str, Any]], config: Config, one: str
 ) -> dict[str, Any]:
     """Fields of the protocol on local optimization, annealing and draws in the tail."""
     how = {}
@@ -137,7 +138,7 @@ def how_measured(
         )
     if tails:
         how["tails"] = (
-            f"{config.tail_draws} draws each of the first {len(tails)} images, "
+            f"{config.tail_draws} draws each of the first {len(tails)} {one}s, "
             f"half of them sent {DEPTH:g} standard deviations out"
         )
     return how
@@ -169,7 +170,7 @@ def measured(
     }
     run.say(
         f"ELBO {values['elbo'].mean():.4f}, IW-{config.particles} bound "
-        f"{values['iw_bound'].mean():.4f} nats per image"
+        f"{values['iw_bound'].mean():.4f} nats per datum"
     )
     try:
         local = local_elbo(
@@ -203,16 +204,16 @@ def far_tails(
     except UsageError as error:
         run.say(f"no tail index beside k-hat: {error}")
         return []
-    count = len(found.tail_index)
+    count, one = len(found.tail_index), unit({"shape": data.image_shape})
     columns = {"k-hat": khats[:count], **found._asdict()}
     means = {name: column.double().mean().item() for name, column in columns.items()}
     run.say(
-        f"tail index of the first {count} images: {means['tail_index']:.3f}, from draws tilted "
+        f"tail index of the first {count} {one}s: {means['tail_index']:.3f}, from draws tilted "
         f"into the tail (k-hat, from draws of q: {means['k-hat']:.3f}); largest eigenvalue of the "
         f"quadratic that log w is near: {means['eigenvalue']:.3f}, R^2 {means['r2']:.3f}"
     )
     return [
-        {"image": row, **{name: column[row].item() for name, column in columns.items()}}
+        {one: row, **{name: column[row].item() for name, column in columns.items()}}
         for row in range(count)
     ]
 

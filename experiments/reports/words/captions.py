@@ -16,13 +16,13 @@ CAPTIONS = {
     "gap_learned": "What each guide loses with the p learned together with it, against log p(x) "
     "where it is known and else against the best guide.",
     "gaps": "log p(x) - ELBO, split into the part due to the family (approximation) and the part "
-    "due to the encoder (amortisation). ± is the standard error over images.",
+    "due to the encoder (amortisation). ± is the standard error over the data.",
     "groups": "Each row keeps the groups above it at the means of q and draws its own and all "
     "finer ones. What does not change along a row was decided by the groups above.",
     "groups_kl": "KL of each group of latents, coarsest first. A group near zero is not used.",
     "interpolation": "Images decoded between the encodings of two images: along the straight "
     "line, and along an arc (spherical).",
-    "khat": "The tail index k-hat of the importance weights of each image. "
+    "khat": "The tail index k-hat of the importance weights of each datum. "
     "To the right of 0.7 (dashed) an importance-weighted estimate is not reliable.",
     "latent_grid": "The decoder's means over a grid of z at quantiles of the prior. "
     "Neighbours should look alike.",

@@ -37,7 +37,7 @@ from experiments.reports.markdown import csv_table, markdown_table, text_table
 from experiments.reports.words.captions import caption
 from experiments.runs.cli import cli
 from experiments.runs.resuming import command_line
-from experiments.tools import animate, explore, reconstruct, refit, sample
+from experiments.tools import animate, explore, gaps, reconstruct, refit, sample
 from experiments.training.pictures import lab_pictures
 from experiments.training.saved_run import SavedRun
 from guides import GUIDES
@@ -212,6 +212,13 @@ def test_rows_are_no_images():
     assert "per row" in page
     assert "per image" not in page
     assert "test images" not in page
+    few = ["--images", "12", "--particles", "30", "--ais-from", "none", "--tail-images", "3"]
+    metrics = run(gaps, "run", *few, "--tail-draws", "2000", "--out", "g")
+    assert [line["row"] for line in metrics["tails"]] == [0, 1, 2]
+    page = unescape(Path("g/report.html").read_text())
+    assert "% of the rows" in page
+    assert "per row" in page
+    assert "per image" not in page
 
 
 def test_the_command_of_a_page_makes_the_page_again():
