@@ -36,8 +36,11 @@ def as_values(x: Any) -> Tensor:
     return values
 
 
-def check_precision(x: Tensor, dtype: torch.dtype) -> None:
-    """Refuse values that ``dtype`` rounds until they are alike, or whose squares it lacks."""
+def check_precision(x: Tensor, dtype: torch.dtype, what: str = "data") -> None:
+    """Refuse values that ``dtype`` rounds until they are alike, or whose squares it lacks.
+
+    ``what`` names them in the message.
+    """
     if not x.is_floating_point():
         return
     x = x.unsqueeze(1).flatten(1)  # scalar rows may have no dimension of their own
@@ -46,7 +49,8 @@ def check_precision(x: Tensor, dtype: torch.dtype) -> None:
     largest = x.abs().amax(0).double()
     if largest.max() > 1e-3 * limits.max**0.5:
         raise UsageError(
-            f"data reach {largest.max():.3g}, whose square is beyond {name}: rescale them{wider}."
+            f"{what} reach {largest.max():.3g}, whose square is beyond {name}: "
+            f"rescale them{wider}."
         )
     if x.dtype.itemsize <= dtype.itemsize and largest.max() > 1e3 * limits.tiny**0.5:
         return
@@ -55,15 +59,27 @@ def check_precision(x: Tensor, dtype: torch.dtype) -> None:
     spread = x.double().std(0)
     if 0 < spread.max() < 1e3 * limits.tiny**0.5:
         raise UsageError(
-            f"data differ by no more than {spread.max():.3g}, whose square vanishes in {name}: "
+            f"{what} differ by no more than {spread.max():.3g}, whose square vanishes in {name}: "
             f"rescale them{wider}."
         )
-    step = largest * limits.eps
-    rounded = (spread > 1e-3 * spread.max()) & (step > 1e-2 * spread)
-    if rounded.any() and x.dtype.itemsize > dtype.itemsize:
+    check_rounding(x, dtype, what)
+
+
+def check_rounding(x: Tensor, dtype: torch.dtype, what: str) -> None:
+    """Refuse values of several rows that ``dtype`` rounds until they are alike."""
+    wide = x.is_floating_point() and x.dtype.itemsize > dtype.itemsize
+    if not wide or len(x) == 1 or not x.numel():
+        return
+    x = x.unsqueeze(1).flatten(1)
+    largest, spread = x.abs().amax(0).double(), x.double().std(0)
+    step, name = largest * torch.finfo(dtype).eps, str(dtype).removeprefix("torch.")
+    wider = "" if dtype == torch.float64 else ", or use float64 (--dtype float64)"
+    noise = 100 * largest * torch.finfo(x.dtype).eps  # alike but for rounding in their own dtype
+    rounded = (spread > 1e-3 * spread.max()) & (step > 1e-2 * spread) & (spread > noise)
+    if rounded.any():
         worst = int((step / spread).where(rounded, 0.0).argmax())
         raise UsageError(
-            f"data near {largest[worst]:.6g} differ by {spread[worst]:.3g} only, and {name} "
+            f"{what} near {largest[worst]:.6g} differ by {spread[worst]:.3g} only, and {name} "
             f"rounds them to multiples of {step[worst]:.2g}: subtract their mean{wider}."
         )
 

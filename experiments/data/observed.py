@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.data.arrays import check_precision
+from experiments.data.arrays import check_precision, check_rounding
 from experiments.errors import UsageError
 from ppl_models.sites import Sites, describe
 
@@ -29,8 +29,11 @@ def as_observed(data: Any, model: nn.Module, sites: Sites | None = None) -> Any:
     parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
     moved = data if parameter is None else data.to(parameter.device)
     dtype = data.dtype if parameter is None else parameter.dtype
-    for values in (data.pixels, *data.others.values()):
-        check_precision(values, dtype)
+    for name, values in {site: data.pixels, **data.others}.items():
+        check_precision(values, dtype, f"values of '{name}'" if data.others else "data")
+    if sites is None:  # rows of one batch of a loader may lie close together
+        for name, values in data.given.items():
+            check_rounding(values, dtype, f"values of given['{name}']")
     others = {name: as_floats(v, dtype) for name, v in moved.others.items()}
     # a model lays out the plates of a row by itself
     shapes = {name: s for name, s in observed.items() if name not in sites.in_plates}

@@ -178,8 +178,19 @@ class NumberToo(Linear):
 def test_nor_is_a_second_observed_site():
     data = as_data({"x": X, "y": X[:, 0] + 1e8}).like(NumberToo().double())
     assert data.others["y"].shape == (N,)
-    with pytest.raises(ValueError, match="float32 rounds them to multiples of 12: subtract"):
+    with pytest.raises(
+        ValueError, match=r"values of 'y' near 1e\+08 .* multiples of 12: subtract"
+    ):
         data.like(NumberToo().float())
+
+
+def test_nor_is_what_is_given():
+    data = as_data(X, given={"t": X[:, 0] + 1e8, "ones": torch.ones(N, dtype=torch.float64)})
+    assert data.like(Linear().double()).given["t"].dtype == torch.float64
+    with pytest.raises(ValueError, match=r"values of given\['t'\] near 1e\+08 differ by"):
+        data.like(Linear().float())
+    few = as_data(X, given={"t": X[:, 0] * 1e30, "q": 0.3 + X * 1e-16})
+    assert few.like(Linear().float()).given["t"].dtype == torch.float32
 
 
 def test_a_single_row_has_no_spread():
