@@ -121,9 +121,10 @@ def needs_given(batch: Any) -> Iterator[Any]:
     """The batch for a program that may read an entry missing from ``batch.given``.
 
     Raises:
-        ValueError: If the program reads such an entry; names it. All other errors pass unchanged,
-            also a ``KeyError`` of the program's own dictionaries. A batch of another class than
-            ``Batch`` is not watched.
+        ValueError: If the program reads such an entry, which is named, or if it gives
+            ``pyro.sample`` a distribution from ``torch.distributions``. All other errors pass
+            unchanged, also a ``KeyError`` of the program's own dictionaries. A batch of another
+            class than ``Batch`` is not watched for missing entries.
     """
     watched = type(batch) is Batch and type(batch.given) is dict
     try:
@@ -135,3 +136,11 @@ def needs_given(batch: Any) -> Iterator[Any]:
             f"as_data(x, given={{{name!r}: ...}}); before a guide is built from the model, "
             "show it to the model once with describe(model, data)."
         ) from None
+    except TypeError as error:
+        name, uncallable, _ = str(error)[1:].partition("' object is not callable")
+        if not uncallable or name not in torch.distributions.__all__:
+            raise
+        raise ValueError(
+            f"pyro.sample cannot draw from torch.distributions.{name}: use {name} of "
+            "pyro.distributions."
+        ) from error

@@ -7,8 +7,10 @@ import pyro.distributions as dist
 import pytest
 import torch
 
+from experiments.inference.svi import SVI
 from ppl_models import Batch, Program, data_plate, describe
 from ppl_models.batch import needs_given
+from tests.shared.linear_pair import Linear, X
 
 LABELLED = Batch.draw(2)._replace(given={"y": torch.zeros(2)})
 
@@ -37,6 +39,23 @@ class Lookup(Program):
         with data_plate(batch):
             z = pyro.sample("z", dist.Normal(torch.zeros(2), {"depth": 1.0}["width"]).to_event(1))
             return pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=batch.x)
+
+
+class OfTorch(Program):
+    """A story or guide with a distribution that Pyro cannot call."""
+
+    def forward(self, batch):
+        with data_plate(batch):
+            q = torch.distributions.Normal(torch.zeros(len(batch.index), 2), 1.0)
+            pyro.sample("z", torch.distributions.Independent(q, 1))
+
+
+def test_a_distribution_of_torch_is_named():
+    words = "cannot draw from torch.distributions.Independent: use Independent of pyro"
+    with pytest.raises(ValueError, match=words):
+        describe(OfTorch())
+    with pytest.raises(ValueError, match=words):
+        SVI(Linear(), OfTorch()).step(Batch.of(X))
 
 
 def test_a_story_that_is_wrong_by_itself_is_told_so():
