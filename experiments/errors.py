@@ -29,6 +29,10 @@ class UsageError(ValueError):
     """Bad input: printed as one line, exit code 2."""
 
 
+class OnlyAtOwnDraws(ValueError):
+    """A density at a given value is unknown, since a transform has no inverse."""
+
+
 class TrainingError(RuntimeError):
     """A run that failed during training: printed as one line, exit code 1."""
 

@@ -9,7 +9,7 @@ from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor, nn
 
-from experiments.errors import said_by
+from experiments.errors import OnlyAtOwnDraws, said_by
 from experiments.inference.checks.rows import latents_at, rows_at
 from experiments.inference.checks.sites import (
     densities,
@@ -113,7 +113,7 @@ def _guide_at(model: Any, guide: Any, latents: dict[str, Tensor], batch: Any) ->
         first, second = (
             densities(run_pair(model, At(latents)(guide), batch)[1]) for _ in range(2)
         )
-    except (KeyError, NotImplementedError):
+    except (KeyError, NotImplementedError, OnlyAtOwnDraws):
         return {}
     return {} if _differs({n: site["log_prob"] for n, site in first.items()}, second) else first
 

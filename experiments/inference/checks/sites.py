@@ -12,6 +12,7 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
+from experiments.errors import OnlyAtOwnDraws
 from experiments.inference.checks.masks import check_masks
 from experiments.inference.checks.supports import check_supports
 from ppl_models.batch import Batch
@@ -208,6 +209,11 @@ def densities(trace: Trace) -> dict[str, Any]:
             site["log_prob"] = site["fn"].log_prob(site["value"])
         except ValueError:  # outside the support
             site["log_prob"] = torch.zeros(site["fn"].batch_shape)
+        except KeyError as error:  # of transforms without an inverse
+            raise OnlyAtOwnDraws(
+                f"the density of '{site['name']}' is known only at its own draws: use "
+                "a flow with an inverse, such as pyro.distributions.transforms.AffineCoupling."
+            ) from error
     return sites
 
 

@@ -5,6 +5,7 @@ import math
 import pyro
 import pyro.distributions as dist
 import pytest
+import torch
 
 from experiments.evaluation.metrics import evaluate
 from experiments.inference.objectives import OBJECTIVES
@@ -40,3 +41,18 @@ def test_what_needs_its_density_elsewhere_says_so(name):
     svi = SVI(Linear(), Flow("planar"), loss=OBJECTIVES[name]())
     with pytest.raises(ValueError, match="needs log q at given draws"):
         svi.step(Batch.of(X))
+
+
+class FlowPrior(Linear):
+    def __init__(self):
+        super().__init__()
+        self.flow = FLOWS["planar"](D)
+
+    def prior(self):
+        base = dist.Normal(torch.zeros(D), 1.0).to_event(1)
+        return pyro.sample("z", dist.TransformedDistribution(base, [self.flow]))
+
+
+def test_nor_is_one_a_prior_of_draws_from_another_guide():
+    with pytest.raises(ValueError, match="density of 'z' is known only at its own draws"):
+        SVI(FlowPrior(), Encoder()).step(Batch.of(X))
