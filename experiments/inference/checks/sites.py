@@ -208,6 +208,7 @@ def densities(trace: Trace) -> dict[str, Any]:
         try:
             site["log_prob"] = site["fn"].log_prob(site["value"])
         except ValueError:  # outside the support
+            site["outside"] = True
             site["log_prob"] = torch.zeros(site["fn"].batch_shape)
         except KeyError as error:  # of transforms without an inverse
             raise OnlyAtOwnDraws(

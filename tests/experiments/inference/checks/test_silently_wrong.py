@@ -111,6 +111,22 @@ def test_a_point_that_says_so_is_reported_as_a_log_joint():
     assert figures["log_joint"] < 0
 
 
+class Positive(MeanOfRows):
+    def forward(self, batch):
+        with data_plate(batch):
+            x = dist.LogNormal(self.mean(self.prior(), batch), 1.0).to_event(1)
+            return pyro.sample("x", x, obs=batch.x)
+
+
+def test_a_value_without_a_density_is_named_before_rows_that_are_mixed():
+    svi, x = SVI(Positive(), Encoder()), SOME.x.abs() + 0.1
+    negative = torch.cat([x[:1], -x[1:2], x[2:]])
+    with pytest.raises(ValueError, match="to be within the support"):
+        svi.step(SOME._replace(x=negative))
+    with pytest.raises(ValueError, match="Positive mixes the rows of a batch"):
+        svi.step(SOME._replace(x=x))
+
+
 def log_evidence(x):
     return dist.Normal(1.0, math.sqrt(2)).log_prob(x).sum(1).mean().item()
 
