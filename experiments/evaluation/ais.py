@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from operator import itemgetter
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from experiments.inference.checks.simulations import check_simulates
 from experiments.inference.frozen import frozen
 from guides import GUIDES, Guide
 from ppl_models.batch import Batch
+from ppl_models.random_numbers import seeded
 from ppl_models.sites import check_plates, describe, evaluating, simulate
 
 TARGET = 0.65
@@ -101,6 +102,12 @@ def annealed_bound(
     with _path(model, guide, batch, chains, steps, leapfrog, start) as path:
         _, sizes = _run(path, chains, None)
         return _run(path, chains, sizes)[0]
+
+
+def check_anneals(model: nn.Module, guide: Guide, batch: Batch, start: Any) -> None:
+    """Refuse a pair that cannot be annealed, as ``annealed_bound`` does, by a single step."""
+    with seeded():
+        annealed_bound(model, guide, batch, 2, 1, 1, start)
 
 
 def sandwich(

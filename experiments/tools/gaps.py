@@ -21,7 +21,7 @@ from torch import Tensor
 
 from experiments.data import Data
 from experiments.errors import UsageError
-from experiments.evaluation.ais import annealed_bound, sandwich
+from experiments.evaluation.ais import annealed_bound, check_anneals, sandwich
 from experiments.evaluation.bounds import exact_marginal, mean_and_error, rows_at_a_time
 from experiments.evaluation.gaps import best_evidence, gap_rows, local_elbo, stopping_rule
 from experiments.evaluation.khat import UNRELIABLE, khat, share_unreliable, weights_of_draws
@@ -172,6 +172,8 @@ def measured(
         f"ELBO {values['elbo'].mean():.4f}, IW-{config.particles} bound "
         f"{values['iw_bound'].mean():.4f} nats per datum"
     )
+    if config.ais_from != "none":
+        check_anneals(model, guide, next(data.batches(2)), config.ais_from)
     try:
         local = local_elbo(
             model, guide, data, config.particles, config.local_lr, config.local_steps

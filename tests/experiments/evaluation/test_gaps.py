@@ -121,6 +121,16 @@ def test_importance_weights_in_float64_give_a_bound_in_float64():
     torch.testing.assert_close(found["iw_bound"], found["log_evidence"], atol=1e-9, rtol=0)
 
 
+def test_flows_without_an_inverse_are_refused_before_anything_is_fitted(monkeypatch):
+    model = NVAE((1, 8, 8), (1, 1), 1, 4, blocks=1, cells_per_block=1, crop=0)
+    guide, x = GUIDES["top_down"](model, cells_per_block=1, flows=1), torch.rand(3, 1, 8, 8)
+    monkeypatch.setattr(gaps, "local_elbo", lambda *args: pytest.fail("it was fitted"))
+    told, saved = SimpleNamespace(say=print), SimpleNamespace(model=model.eval())
+    config = gaps.Config(run=Path("run"), particles=30)
+    with pytest.raises(ValueError, match="--ais-from prior"):
+        gaps.measured(told, saved, guide.eval(), as_data(x.round()).like(model), config)
+
+
 SHORT = [
     "--images",
     "40",
