@@ -222,8 +222,7 @@ def far_tails(
 
 def annealed(model: Any, guide: Guide, data: Data, config: Config) -> Tensor:
     """The annealed bound of every image, at most a hundred images at a time."""
-    most = 100 * config.chains
-    rows = max(1, rows_at_a_time(model, data, config.memory, most) // config.chains)
+    rows = rows_at_a_time(model, data, config.memory, 100 * config.chains) // config.chains or 1
     runs = (annealed_bound(model, guide, batch, *config.annealing) for batch in data.batches(rows))
     found = torch.cat([run.bound for run in runs])
     for row in (~found.isfinite()).nonzero().flatten().tolist():
