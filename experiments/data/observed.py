@@ -22,7 +22,7 @@ def as_observed(data: Any, model: nn.Module, sites: Sites | None = None) -> Any:
     Raises:
         UsageError: If the model observes other sites, or other numbers of entries.
     """
-    sites = sites or describe(model, data)
+    whole, sites = sites is None, sites or describe(model, data)
     observed = sites.observed if sites.by_name else {sites.site: sites.x}
     site = data.site or next(iter(observed))
     check_sites(data, site, observed)
@@ -31,7 +31,7 @@ def as_observed(data: Any, model: nn.Module, sites: Sites | None = None) -> Any:
     dtype = data.dtype if parameter is None else parameter.dtype
     for name, values in {site: data.pixels, **data.others}.items():
         check_precision(values, dtype, f"values of '{name}'" if data.others else "data")
-    if sites is None:  # rows of one batch of a loader may lie close together
+    if whole:  # rows of one batch of a loader may lie close together
         for name, values in data.given.items():
             check_rounding(values, dtype, f"values of given['{name}']")
     others = {name: as_floats(v, dtype) for name, v in moved.others.items()}
