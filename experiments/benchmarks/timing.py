@@ -1,16 +1,14 @@
 """Wall times of several implementations, which take turns so that machine load affects all
 alike. Some run in a separate process, without this project's settings."""
 
-import os
+import multiprocessing
+import statistics
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
-from threading import Thread
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 VISIT = 0.25
@@ -29,7 +27,9 @@ class Timing(NamedTuple):
     @classmethod
     def of(cls, seconds: list[float]) -> "Timing":
         """The summary of rounds."""
-        lower, median, upper = np.quantile(seconds, (0.25, 0.5, 0.75)).tolist()
+        if len(seconds) == 1:
+            return cls(*seconds, *seconds, *seconds)
+        lower, median, upper = statistics.quantiles(seconds, n=4, method="inclusive")
         return cls(median, lower, upper)
 
     def row(self, reference: float) -> dict[str, Any]:
@@ -82,17 +82,18 @@ def matrix_peak(device: torch.device | str) -> float:
 
 
 class Elsewhere:
-    """One entry of ``Ways`` in the other process: it is called and timed there."""
+    """One way in the other process: it is called and timed there."""
 
-    def __init__(self, name: str, process: ProcessPoolExecutor) -> None:
-        self.name, self.process = name, process
+    def __init__(self, name: str, connection: Connection) -> None:
+        self.name, self.connection = name, connection
 
     def __call__(self) -> None:
         self.seconds(1)
 
     def seconds(self, calls: int) -> float:
         """Wall time of several calls, by the other process's clock [s]."""
-        return self.process.submit(_seconds, self.name, calls).result()
+        self.connection.send((self.name, calls))
+        return self.connection.recv()
 
 
 @contextmanager
@@ -102,29 +103,27 @@ def elsewhere(make: Callable[..., Ways], *arguments: Any) -> Iterator[Ways]:
     That process imports ``make`` and receives the arguments, tensors on the CPU. ``cli`` has glibc
     keep freed memory; the other process has the defaults of glibc, as everybody else does.
     """
-    with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        names = process.submit(_begin, torch.get_num_threads(), make, arguments).result()
-        yield {name: Elsewhere(name, process) for name in names}
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(
+        target=_serve, args=(theirs, torch.get_num_threads(), make, arguments), daemon=True
+    )
+    process.start()
+    theirs.close()  # an error in the other process then ends the wait for it
+    try:
+        yield {name: Elsewhere(name, ours) for name in ours.recv()}
+    finally:
+        with suppress(BrokenPipeError):
+            ours.send(None)
+        process.join()
 
 
-_own: Ways = {}
-"""What the other process calls and times; empty in the main process."""
-
-
-def _begin(threads: int, make: Callable[..., Ways], arguments: Any) -> list[str]:
-    Thread(target=_end_with_parent, daemon=True).start()
+def _serve(
+    connection: Connection, threads: int, make: Callable[..., Ways], arguments: Any
+) -> None:
     torch.set_num_threads(threads)
-    _own.update(make(*arguments))
-    return list(_own)
-
-
-def _seconds(name: str, calls: int) -> float:
-    return seconds_of_calls(_own[name], calls)
-
-
-def _end_with_parent() -> None:
-    """Exit when the parent process ends, even if it is killed; a pool's process would wait."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    ways = make(*arguments)
+    connection.send(list(ways))
+    while (asked := connection.recv()) is not None:
+        name, calls = asked
+        connection.send(seconds_of_calls(ways[name], calls))
