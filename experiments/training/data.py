@@ -68,7 +68,7 @@ def check_data(
         UsageError: If the data have changed and ``allowed`` is not ok, or the record is damaged.
     """
     path = directory / RECORD
-    then = read_json(path) if path.exists() else _of_an_older_run(directory, say)
+    then = read_json(path) if path.exists() else _record_of_older_run(directory, say)
     with reading(path):
         found, before = changes(then, now), then.get("changed")
     if found is None:
@@ -82,7 +82,7 @@ def check_data(
     return f"{before}; {found}" if before else found
 
 
-def _of_an_older_run(directory: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def _record_of_older_run(directory: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """The record of a run without ``data.json``, from its last checkpoint and its protocol."""
     splits: dict[str, Any] = {}
     try:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from experiments.errors import said_by
-from experiments.inference.objectives.base import Objective
+from experiments.inference.objectives.base import Objective, penalties_of
 from experiments.inference.objectives.pyro_elbos import add_gradients
 from experiments.inference.pair import Buffers, Pair
 from experiments.inference.traces import kl_of, traces
@@ -64,7 +64,7 @@ def explain(
     """
     named = {n: p for n, p in Pair(model, guide).named_parameters() if p.requires_grad}
     found = [about_data(batch), about_parameters(named)]
-    with untouched(model, guide, *getattr(objective, "penalties", ())):
+    with untouched(model, guide, *penalties_of(objective)):
         try:
             random.set(batch.index)
             found.append(about_sites(model, guide, objective, batch))

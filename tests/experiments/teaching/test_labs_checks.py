@@ -75,7 +75,7 @@ def with_mistake(task, mistake):
 def test_every_listed_mistake_gets_its_hint_or_one_that_the_same_values_deserve(name, dtype):
     """Two mistakes may give equal values where exp underflows: the first one's hint is said.
 
-    A root of negative numbers leaves nothing but NaN of a bound, which tells no mistake.
+    The root of a negative number makes the whole bound NaN, which no single mistake explains.
     """
     torch.set_default_dtype(dtype)
     task, other = TASKS[name], []

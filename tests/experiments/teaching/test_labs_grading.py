@@ -122,7 +122,7 @@ def test_a_zip_a_folder_and_a_file_become_rows_with_points_and_answers(folder):
     (answer, *_) = [c for c in right.cells if c.source.startswith("*Your answer:*")]
     answer.source += "They do, says <script>alert(1)</script> Zoë."
     with zipfile.ZipFile(folder / "Zoë.zip", "w") as archive:
-        archive.writestr("./work/Übung.ipynb", json.dumps(right))
+        archive.writestr("./lab1/Übung.ipynb", json.dumps(right))
         archive.writestr("__MACOSX/students/._Übung.ipynb", "resource fork")
     put(folder, "李雷/lab1_pca.ipynb", handed_in(solved=False))
     put(folder, "Åsa_lab1_pca.ipynb", {**handed_in(), "metadata": {}})
