@@ -77,7 +77,7 @@ def text_of(error: BaseException) -> str:
 
 def said_by(error: BaseException) -> str:
     """The message of an error as one line, without the tables that Pyro and torch add."""
-    words = str(error).partition("Trace Shapes:")[0]
+    words = text_of(error).partition("Trace Shapes:")[0]
     told, invalid, _ = words.partition(INVALID_VALUES)  # and the whole tensor
     return one_line(f"{told}but found others." if invalid else words)
 
@@ -86,7 +86,7 @@ def reason(error: BaseException) -> str:
     """The cause of an error in a few words, to be used inside a line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return one_line(str(error), 200).split(". ")[0] or type(error).__name__
+    return one_line(text_of(error), 200).split(". ")[0] or type(error).__name__
 
 
 def one_line(text: str, most: int = 2000) -> str:

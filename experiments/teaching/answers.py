@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from experiments.errors import text_of
-from experiments.teaching.rubric import Task, Unwritten, Wrong, seeded
+from experiments.teaching.rubric import Task, Unwritten, Wrong
+from ppl_models.random_numbers import seeded
 
 OURS = str(Path(__file__).parents[1])
 LIBRARIES = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))

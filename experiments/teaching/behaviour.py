@@ -11,7 +11,8 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from experiments.teaching.answers import derivatives
-from experiments.teaching.rubric import Wrong, seeded
+from experiments.teaching.rubric import Wrong
+from ppl_models.random_numbers import seeded
 
 Network = Callable[[Tensor], Tensor]
 

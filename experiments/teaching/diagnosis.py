@@ -13,7 +13,8 @@ from torch import Tensor
 from experiments.teaching.answers import called, parts
 from experiments.teaching.differences import Look, difference
 from experiments.teaching.free_variables import Borrowed, borrowed, repaired
-from experiments.teaching.rubric import Mistake, Task, Wrong, same, seeded
+from experiments.teaching.rubric import Mistake, Task, Wrong, same
+from ppl_models.random_numbers import seeded
 
 CASES = 12
 """Inputs that a wrong answer is looked at with: enough to tell a factor from a coincidence."""

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from experiments.teaching.answers import asked, called, derivatives, parts
 from experiments.teaching.diagnosis import explain, explain_failure, is_right, nearer
-from experiments.teaching.rubric import ONE_IMAGE, Task, Wrong, said, same, seeded
+from experiments.teaching.rubric import ONE_IMAGE, Task, Wrong, said, same
+from ppl_models.random_numbers import seeded
 
 
 def examine(task: Task, answer: Callable[..., Any]) -> None:

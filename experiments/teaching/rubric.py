@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ppl_models.random_numbers import seeded as seeded
-
 TOLERANCE = 1e-4
 """Of the largest entry: above the rounding of float32, far below any mistake."""
 

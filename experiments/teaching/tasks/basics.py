@@ -9,8 +9,9 @@ from torch import Tensor
 from experiments.teaching.answers import asked
 from experiments.teaching.examine import examine
 from experiments.teaching.inputs import images, pixels
-from experiments.teaching.rubric import Task, Wrong, hinted, said, same, seeded, with_name
+from experiments.teaching.rubric import Task, Wrong, hinted, said, same, with_name
 from experiments.teaching.tasks.likelihoods import rough_pi
+from ppl_models.random_numbers import seeded
 
 
 def _distances(x: Tensor, c: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from experiments.teaching.answers import asked
-from experiments.teaching.rubric import Mistake, Wrong, hinted, said, seeded, with_name
+from experiments.teaching.rubric import Mistake, Wrong, hinted, said, with_name
+from ppl_models.random_numbers import seeded
 
 Count = Callable[[nn.Module], int]
 

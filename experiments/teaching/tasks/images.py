@@ -8,7 +8,8 @@ from torch import Tensor
 
 from experiments.teaching.answers import asked
 from experiments.teaching.behaviour import has_shape
-from experiments.teaching.rubric import Wrong, said, seeded, with_name
+from experiments.teaching.rubric import Wrong, said, with_name
+from ppl_models.random_numbers import seeded
 
 DRAWS = 20_000
 SHAPE = 1, 26, 22

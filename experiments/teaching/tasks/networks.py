@@ -20,7 +20,8 @@ from experiments.teaching.behaviour import (
     is_trained,
     rows_are_apart,
 )
-from experiments.teaching.rubric import Wrong, said, same, seeded, with_name
+from experiments.teaching.rubric import Wrong, said, same, with_name
+from ppl_models.random_numbers import seeded
 
 ROWS = 500
 """Several, since a right network may by chance give a few rows the same sign."""

@@ -10,7 +10,8 @@ from pyro import poutine
 from torch import Tensor
 
 from experiments.teaching.answers import asked, derivatives
-from experiments.teaching.rubric import Wrong, said, same, seeded, with_name
+from experiments.teaching.rubric import Wrong, said, same, with_name
+from ppl_models.random_numbers import seeded
 from ppl_models.sites import is_deterministic
 
 
